@@ -1,0 +1,70 @@
+# Everything here is a shortcut for a command of `weft`, pytest, ruff or mypy: `make help` lists the
+# targets, `make -n TARGET` shows the commands. The first target that needs it sets up .venv.
+
+PYTHON ?= python3
+CONFIG ?= base
+OUT    ?= build/verilog
+
+bin   := .venv/bin
+stamp := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sim test test-all verilog lint clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(stamp)  ## create .venv with everything that the other targets need
+
+sim: $(stamp)  ## simulate the digits network: accuracy, cycles and utilization of each layer
+	@$(bin)/python -m weft.digits
+
+test: $(stamp)  ## run the tests that take seconds
+	$(bin)/python -m pytest -m "not slow"
+
+test-all: $(stamp)  ## run all tests
+	$(bin)/python -m pytest
+
+verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
+	@$(bin)/weft verilog --config $(CONFIG) -o $(OUT)
+
+lint: $(stamp)  ## check style (ruff), types (mypy) and outdated Amaranth
+	$(bin)/ruff check .
+	@rm -rf .venv/typing && mkdir -p .venv/typing/weft
+	@cd .venv/typing/weft && ln -s $(addprefix ../../../,sw/* hw sim boards) .
+	MYPYPATH=.venv/typing $(bin)/mypy -p weft
+	@! grep -nE '$(outdated)' -r --include='*.py' hw sim sw boards tests \
+	    || { echo 'weft: error: outdated Amaranth, see CONTRIBUTING.md' >&2; exit 1; }
+
+clean:  ## remove .venv and everything generated
+	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Several of these warn only late, and Record not at all.
+outdated := \bRecord\(|hdl import .*\b(Memory|Record)\b|hdl\.(ast|dsl|ir|mem|rec)\b|add_sync_process
+outdated := $(outdated)|lib\.coding|log2_int|Signal\(.*\breset=|\bnmigen\b
+
+# Set-up. Every way in which it can fail on a new machine ends with one line that says what to do.
+debian = Debian, Ubuntu: apt install
+
+$(stamp): pyproject.toml
+	@fail() { echo "weft: error: $$1" >&2; exit 1; }; \
+	command -v $(PYTHON) >/dev/null || \
+	    fail "$(PYTHON) was not found: install Python 3.11 or newer ($(debian) python3 python3-venv)"; \
+	version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || \
+	    fail "$(PYTHON) does not start: name a working one, as in make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    fail "Python 3.11 or newer is needed and $(PYTHON) is $$version: name a newer one, as in make PYTHON=python3.12 $(MAKECMDGOALS)"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    fail "$(PYTHON) lacks the venv module: install it ($(debian) python$$version-venv)"; \
+	command -v g++ >/dev/null || \
+	    fail "g++ was not found: install a C++20 compiler ($(debian) g++; Fedora: dnf install gcc-c++)"; \
+	command -v perl >/dev/null || \
+	    fail "perl was not found, and Verilator needs it: install it ($(debian) perl)"; \
+	echo "Creating .venv with Python $$version"; \
+	rm -rf .venv && $(PYTHON) -m venv .venv || \
+	    fail "$(PYTHON) could not create .venv; the lines above say why"; \
+	echo "Installing the Python packages that Weft uses (a minute or two)"; \
+	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,digits,dev]' || \
+	    fail "pip could not install the packages; the lines above say why"; \
+	touch $@

@@ -1,0 +1,176 @@
+"""The accumulator memory: one column for each column of the array, in two halves."""
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from weft.config import AcceleratorConfig
+
+__all__ = ["AccumulatorColumn", "Accumulators", "accumulate_layout"]
+
+
+def accumulate_layout(pixels: int) -> data.StructLayout:
+    """What travels with a partial sum: where it belongs, and whether it starts a new sum."""
+    return data.StructLayout({
+        "valid": 1,
+        "half":  1,
+        "pixel": exact_log2(pixels),
+        "first": 1,
+    })
+
+
+class AccumulatorColumn(wiring.Component):
+    """Accumulators of one array column.
+
+    Adds ``psum`` to the addressed accumulator, or overwrites it when ``first`` is set; one per
+    cycle. The same pixel must not come again within :attr:`REUSE` cycles. While one half is
+    accumulated the other may be drained; draining the half that is being accumulated is not
+    possible.
+
+    Parameters
+    ----------
+    psum_width, width : :class:`int`
+        Bits of a partial sum and of an accumulator.
+    pixels : :class:`int`
+        Accumulators in a half, a power of 2.
+
+    Members
+    -------
+    i : :py:`In(accumulate_layout(pixels))`
+        Control, in the same cycle as ``psum``.
+    psum : :py:`In(signed(psum_width))`
+    o : :py:`Out(accumulate_layout(pixels))`
+        ``i`` one cycle later, for the next column.
+    drain_half : :py:`In(1)`
+    drain_pixel : :py:`In(...)`
+    drain_enable : :py:`In(1)`
+    drain : :py:`Out(signed(width))`
+        The accumulator, :attr:`DRAIN_LATENCY` cycles after its address.
+    """
+
+    REUSE = 3
+    DRAIN_LATENCY = 2
+    ACCUMULATE_LATENCY = 3
+    """Cycles from ``i`` until a drain may ask for the sum."""
+
+    def __init__(self, *, psum_width: int, width: int, pixels: int):
+        if psum_width > width:
+            raise ValueError(f"Accumulator width must be at least {psum_width} (the partial sum), "
+                             f"not {width!r}")
+        self._width  = width
+        self._pixels = pixels
+        super().__init__({
+            "i":            In(accumulate_layout(pixels)),
+            "psum":         In(signed(psum_width)),
+            "o":            Out(accumulate_layout(pixels)),
+            "drain_half":   In(1),
+            "drain_pixel":  In(exact_log2(pixels)),
+            "drain_enable": In(1),
+            "drain":        Out(signed(width)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        reads = []
+        # Read, register, add and write: control and partial sum follow two cycles behind.
+        read_i   = Signal.like(self.i)
+        read_sum = Signal.like(self.psum, reset_less=True)
+        add_i    = Signal.like(self.i)
+        add_sum  = Signal.like(self.psum, reset_less=True)
+        old      = Signal(signed(self._width), reset_less=True)
+        new      = Signal(signed(self._width))
+        m.d.sync += [
+            self.o.eq(self.i),
+            read_i.eq(self.i),
+            read_sum.eq(self.psum),
+            add_i.eq(read_i),
+            add_sum.eq(read_sum),
+        ]
+        m.d.comb += new.eq(old + add_sum)
+
+        for half in range(2):
+            storage = memory.Memory(shape=signed(self._width), depth=self._pixels, init=[])
+            m.submodules[f"half_{half}"] = storage
+            write = storage.write_port()
+            read  = storage.read_port()
+            reads.append(read.data)
+
+            accumulating = self.i.valid & (self.i.half == half)
+            m.d.comb += [
+                read.addr.eq(Mux(accumulating, self.i.pixel, self.drain_pixel)),
+                read.en.eq(accumulating | (self.drain_enable & (self.drain_half == half))),
+                write.addr.eq(add_i.pixel),
+                write.data.eq(new),
+                write.en.eq(add_i.valid & (add_i.half == half)),
+            ]
+
+        m.d.sync += old.eq(Mux(read_i.first, 0, Mux(read_i.half, reads[1], reads[0])))
+
+        drain_half = Signal(reset_less=True)
+        m.d.sync += [
+            drain_half.eq(self.drain_half),
+            self.drain.eq(Mux(drain_half, reads[1], reads[0])),
+        ]
+
+        return m
+
+
+class Accumulators(wiring.Component):
+    """All accumulator columns, fed by the skewed outputs of the array.
+
+    Column ``c`` receives its partial sum ``c`` cycles after column 0; the control passes from
+    column to column with the same delay.
+
+    Members
+    -------
+    i : :py:`In(accumulate_layout(accumulator_pixels))`
+        Control of column 0.
+    psums : :py:`In(data.ArrayLayout(signed(psum_width), array_columns))`
+    drain_half, drain_pixel, drain_enable
+        As in :class:`AccumulatorColumn`, for all columns at once.
+    drain : :py:`Out(data.ArrayLayout(signed(accumulator_width), array_columns))`
+
+    Attributes
+    ----------
+    latency : :class:`int`
+        Cycles from ``i`` until all columns may be drained.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "i":            In(accumulate_layout(config.accumulator_pixels)),
+            "psums":        In(data.ArrayLayout(signed(config.psum_width), config.array_columns)),
+            "drain_half":   In(1),
+            "drain_pixel":  In(exact_log2(config.accumulator_pixels)),
+            "drain_enable": In(1),
+            "drain":        Out(data.ArrayLayout(signed(config.accumulator_width),
+                                                 config.array_columns)),
+        })
+
+    @property
+    def latency(self) -> int:
+        return self._config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
+
+    def elaborate(self, platform):
+        m = Module()
+
+        control = self.i
+        for index in range(self._config.array_columns):
+            column = AccumulatorColumn(
+                psum_width=self._config.psum_width, width=self._config.accumulator_width,
+                pixels=self._config.accumulator_pixels)
+            m.submodules[f"column_{index}"] = column
+            m.d.comb += [
+                column.i.eq(control),
+                column.psum.eq(self.psums[index]),
+                column.drain_half.eq(self.drain_half),
+                column.drain_pixel.eq(self.drain_pixel),
+                column.drain_enable.eq(self.drain_enable),
+                self.drain[index].eq(column.drain),
+            ]
+            control = column.o
+
+        return m

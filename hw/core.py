@@ -1,0 +1,177 @@
+"""Everything behind the control port: command fetch, dispatch, engines and their memories."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from weft.config import AcceleratorConfig
+
+from .activation_memory import ActivationMemory
+from .axi import MemorySignature
+from .commands import Engine
+from .control import COUNTED
+from .dispatch import Dispatcher
+from .dma_read import ReadEngine
+from .dma_write import WriteEngine
+from .fault import Fault
+from .fetch import CommandFetch
+from .load import LoadEngine
+from .matrix import MatrixEngine
+from .read_arbiter import ReadArbiter
+from .store import StoreEngine
+
+__all__ = ["Core", "FAULTS"]
+
+
+FAULTS = 5
+"""Sources of faults."""
+
+
+class Core(wiring.Component):
+    """Executes a command stream.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    m_axi : :py:`Out(MemorySignature(...))`
+    start, address, count, halt, faults, completed, idle, quiet, progress, oldest, count_up
+        As in :class:`~weft.hw.control.ControlPort`, seen from the other side.
+    event_start, event_done : :py:`Out(4)`
+        Bit for each :class:`Engine`: it takes, or finishes, a command in this cycle.
+    event_start_index, event_done_index : :py:`Out(data.ArrayLayout(16, 4))`
+        Which one.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "m_axi":             Out(MemorySignature(data_width=config.axi_data_width,
+                                                     addr_width=config.axi_addr_width)),
+            "start":             In(1),
+            "address":           In(64),
+            "count":             In(32),
+            "halt":              In(1),
+            "faults":            Out(Fault).array(FAULTS),
+            "completed":         Out(32),
+            "idle":              Out(1),
+            "quiet":             Out(1),
+            "progress":          Out(1),
+            "oldest":            Out(16),
+            "count_up":          Out(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
+            "event_start":       Out(len(Engine)),
+            "event_done":        Out(len(Engine)),
+            "event_start_index": Out(data.ArrayLayout(16, len(Engine))),
+            "event_done_index":  Out(data.ArrayLayout(16, len(Engine))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self._config
+        port = {"data_width": config.axi_data_width, "addr_width": config.axi_addr_width}
+        dma  = {**port, "burst_beats": config.axi_burst_beats}
+        m.submodules.fetch      = fetch      = CommandFetch(config)
+        m.submodules.dispatcher = dispatcher = Dispatcher(config)
+        m.submodules.load       = load       = LoadEngine(config)
+        m.submodules.matrix     = matrix     = MatrixEngine(config)
+        m.submodules.store      = store      = StoreEngine(config)
+        m.submodules.activation = activation = ActivationMemory(config, readers=2, writers=2)
+        m.submodules.fetch_dma  = fetch_dma  = ReadEngine(**dma, outstanding=2, id=0)
+        m.submodules.load_dma   = load_dma   = ReadEngine(
+            **dma, outstanding=config.axi_outstanding, id=1)
+        m.submodules.store_dma  = store_dma  = WriteEngine(
+            **dma, outstanding=config.axi_outstanding, id=0)
+        m.submodules.arbiter    = arbiter    = ReadArbiter(**port)
+
+        # Memory port.
+        connect(m, fetch_dma.axi, arbiter.readers[0])
+        connect(m, load_dma.axi, arbiter.readers[1])
+        for half in (arbiter.axi, store_dma.axi):
+            for name, member in half.signature.members.items():
+                if member.flow == Out:
+                    m.d.comb += getattr(self.m_axi, name).eq(getattr(half, name))
+                else:
+                    m.d.comb += getattr(half, name).eq(getattr(self.m_axi, name))
+
+        # Commands.
+        connect(m, fetch.requests, fetch_dma.requests)
+        connect(m, fetch_dma.o, fetch.beats)
+        connect(m, fetch.commands, dispatcher.commands)
+        m.d.comb += [
+            fetch.start.eq(self.start),
+            fetch.address.eq(self.address),
+            fetch.count.eq(self.count),
+            fetch.error.eq(fetch_dma.o_error),
+            fetch.halt.eq(self.halt),
+            dispatcher.clear.eq(self.start),
+            dispatcher.halt.eq(self.halt),
+        ]
+        for engine, component in ((Engine.LOAD, load), (Engine.MATRIX, matrix),
+                                  (Engine.STORE, store)):
+            head = dispatcher.engines[engine.value]
+            m.d.comb += [
+                component.commands.valid.eq(head.valid),
+                Value.cast(component.commands.payload).eq(Value.cast(head.payload)),
+                head.ready.eq(component.commands.ready),
+                dispatcher.done[engine.value].eq(component.done),
+            ]
+
+        # Data. The matrix engine comes first at the activation memory, and is never refused.
+        connect(m, load.requests, load_dma.requests)
+        connect(m, load_dma.o, load.beats)
+        connect(m, load.weight, matrix.weight_write)
+        connect(m, load.parameter, matrix.parameter_write)
+        connect(m, store.requests, store_dma.requests)
+        connect(m, store.beats, store_dma.i)
+        connect(m, matrix.request, activation.read_request[0])
+        connect(m, store.read_request, activation.read_request[1])
+        connect(m, matrix.write, activation.write[0])
+        connect(m, load.activation, activation.write[1])
+        m.d.comb += [
+            load.beats_error.eq(load_dma.o_error),
+            store.write_error.eq(store_dma.error),
+            store.write_done.eq(store_dma.done),
+            matrix.word.eq(activation.read_data[0]),
+            store.read_data.eq(activation.read_data[1]),
+            store.read_valid.eq(activation.read_valid[1]),
+            fetch_dma.halt.eq(self.halt),
+            load_dma.halt.eq(self.halt),
+            store_dma.halt.eq(self.halt),
+        ]
+
+        # State.
+        for number, source in enumerate((fetch, dispatcher, load, matrix, store)):
+            m.d.comb += self.faults[number].eq(source.fault)
+        axi = self.m_axi
+        waits = dispatcher.waiting[Engine.MATRIX.value]
+        stalled = ~(matrix.accepting | matrix.lacks_weights | matrix.lacks_accumulator)
+        m.d.comb += [
+            self.completed.eq(dispatcher.completed),
+            self.idle.eq(~fetch.busy & dispatcher.idle),
+            self.quiet.eq(fetch_dma.idle & load_dma.idle & store_dma.idle),
+            self.oldest.eq(dispatcher.oldest),
+            self.event_start.eq(dispatcher.event_start),
+            self.event_done.eq(dispatcher.event_done),
+            self.event_start_index.eq(dispatcher.event_start_index),
+            self.event_done_index.eq(dispatcher.event_done_index),
+            self.progress.eq(
+                (axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)
+                | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
+                | (axi.bvalid & axi.bready) | matrix.accepting | matrix.draining
+                | dispatcher.event_start.any() | dispatcher.event_done.any()),
+            self.count_up.matrix_busy.eq(matrix.accepting),
+            self.count_up.matrix_weights.eq(matrix.lacks_weights),
+            self.count_up.matrix_accumulator.eq(matrix.lacks_accumulator),
+            self.count_up.matrix_drain.eq(stalled & matrix.busy),
+            self.count_up.matrix_semaphore.eq(stalled & ~matrix.busy & waits),
+            self.count_up.matrix_idle.eq(stalled & ~matrix.busy & ~waits),
+            self.count_up.load_busy.eq(load.busy),
+            self.count_up.store_busy.eq(store.busy),
+            self.count_up.read_beats.eq(axi.rvalid & axi.rready),
+            self.count_up.write_beats.eq(axi.wvalid & axi.wready),
+        ]
+
+        return m

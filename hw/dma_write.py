@@ -1,0 +1,181 @@
+"""Writes one stream of beats to runs in external memory."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from weft.hw.axi import BURST_INCR, ID_WIDTH, WriteSignature
+from weft.hw.burst import BurstSplitter, check_burst_beats, request_layout
+from weft.hw.queue import Queue
+
+__all__ = ["WriteEngine", "beat_layout"]
+
+
+def beat_layout(data_width: int) -> data.StructLayout:
+    """A beat to write: ``data``, and ``strb`` with one bit for each byte that is meant."""
+    return data.StructLayout({"data": data_width, "strb": data_width // 8})
+
+
+class WriteEngine(wiring.Component):
+    """AXI4 writer.
+
+    Runs and their beats are taken side by side; beats go to the runs in order. A burst is
+    announced only once all its beats are buffered, so a burst on the bus never waits for data.
+    One beat per cycle is sustained while the memory acknowledges within about ``(outstanding - 1)
+    * burst_beats`` cycles. The first beat reaches the bus four cycles after the last beat of its
+    burst is taken.
+
+    Parameters
+    ----------
+    data_width : :class:`int`
+        Bits of a beat: 32, 64, 128, 256 or 512.
+    addr_width : :class:`int`
+        Bits of an address, 12..64.
+    burst_beats : :class:`int`
+        Longest burst. A power of 2, 1..256; a burst may take at most 4 KiB.
+    outstanding : :class:`int`
+        Bursts in flight at a time, 1..16.
+    id : :class:`int`
+        Identifier of the transactions. Responses with another one are somebody else's.
+
+    Members
+    -------
+    requests : :py:`In(stream.Signature(request_layout(addr_width)))`
+        Runs to write. ``address`` must be a multiple of the beat, ``beats`` at least 1: who asks
+        makes sure.
+    i : :py:`In(stream.Signature(beat_layout(data_width)))`
+        Beats.
+    done : :py:`Out(1)`
+        Pulses for each run, in order, when the memory has acknowledged all of it.
+    error : :py:`Out(1)`
+        Pulses when the memory acknowledges a burst with SLVERR or DECERR; at the latest together
+        with the ``done`` of its run.
+    halt : :py:`In(1)`
+        Announce no more bursts. Those announced are finished.
+    idle : :py:`Out(1)`
+        Nothing is in flight, and no run or beat is waiting. While ``halt`` is high what is
+        waiting does not count.
+    axi : :py:`Out(WriteSignature(data_width=data_width, addr_width=addr_width))`
+        Memory port.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    def __init__(self, *, data_width: int, addr_width: int, burst_beats: int, outstanding: int,
+                 id: int):
+        if outstanding not in range(1, 17):
+            raise ValueError(f"Outstanding bursts must be between 1 and 16, not {outstanding!r}")
+        if id not in range(1 << ID_WIDTH):
+            raise ValueError(f"Identifier must be between 0 and {(1 << ID_WIDTH) - 1}, not {id!r}")
+        self._data_width  = data_width
+        self._addr_width  = addr_width
+        self._outstanding = outstanding
+        self._burst_beats = burst_beats
+        self._id          = id
+
+        super().__init__({
+            "requests": In(stream.Signature(request_layout(addr_width))),
+            "i":        In(stream.Signature(beat_layout(data_width))),
+            "done":     Out(1),
+            "error":    Out(1),
+            "halt":     In(1),
+            "idle":     Out(1),
+            "axi":      Out(WriteSignature(data_width=data_width, addr_width=addr_width)),
+        })
+        check_burst_beats(data_width, burst_beats)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        # One burst is on the bus while the next one fills up.
+        buffer_beats = 2 * self._burst_beats + 1
+        m.submodules.splitter = splitter = BurstSplitter(
+            data_width=self._data_width, addr_width=self._addr_width,
+            burst_beats=self._burst_beats)
+        m.submodules.buffer = buffer = Queue(shape=beat_layout(self._data_width),
+                                             depth=buffer_beats)
+        m.submodules.lengths = lengths = Queue(shape=8, depth=self._outstanding)
+        m.submodules.lasts = lasts = Queue(shape=1, depth=self._outstanding)
+        connect(m, flipped(self.requests), splitter.i)
+        connect(m, flipped(self.i), buffer.i)
+        burst = splitter.o
+
+        # Addresses.
+        flying  = Signal(range(self._outstanding + 1))
+        unasked = Signal(range(buffer_beats + 1))  # buffered beats of no announced burst
+        issue   = Signal()
+        answer  = Signal()
+        m.d.comb += [
+            issue.eq(burst.valid & (~self.axi.awvalid | self.axi.awready) & ~self.halt
+                     & (flying != self._outstanding) & (unasked > burst.p.length)),
+            burst.ready.eq(issue),
+            self.axi.awid.eq(self._id),
+            self.axi.awsize.eq(exact_log2(self._data_width // 8)),
+            self.axi.awburst.eq(BURST_INCR),
+        ]
+        with m.If(self.axi.awready):
+            m.d.sync += self.axi.awvalid.eq(0)
+        with m.If(issue):
+            m.d.sync += [
+                self.axi.awvalid.eq(1),
+                self.axi.awaddr.eq(burst.p.address),
+                self.axi.awlen.eq(burst.p.length),
+            ]
+        m.d.sync += flying.eq(flying + issue - answer)
+        arrived = self.i.valid & self.i.ready
+        with m.If(issue):
+            m.d.sync += unasked.eq(unasked - burst.p.length - 1 + arrived)
+        with m.Else():
+            m.d.sync += unasked.eq(unasked + arrived)
+
+        # Both queues have room for every burst in flight.
+        m.d.comb += [
+            lengths.i.valid.eq(issue),
+            lengths.i.payload.eq(burst.p.length),
+            lasts.i.valid.eq(issue),
+            lasts.i.payload.eq(burst.p.last),
+        ]
+
+        # Data. A beat of an announced burst is always there, but may still be on its way through
+        # the buffer, hence `buffer.o.valid`.
+        sent = Signal(8)
+        step = Signal()
+        m.d.comb += [
+            step.eq(lengths.o.valid & buffer.o.valid & (~self.axi.wvalid | self.axi.wready)),
+            buffer.o.ready.eq(step),
+            lengths.o.ready.eq(step & (sent == lengths.o.payload)),
+        ]
+        with m.If(self.axi.wready):
+            m.d.sync += self.axi.wvalid.eq(0)
+        with m.If(step):
+            m.d.sync += [
+                self.axi.wvalid.eq(1),
+                self.axi.wdata.eq(buffer.o.p.data),
+                self.axi.wstrb.eq(buffer.o.p.strb),
+                self.axi.wlast.eq(lengths.o.ready),
+                sent.eq(sent + 1),
+            ]
+            with m.If(lengths.o.ready):
+                m.d.sync += sent.eq(0)
+
+        # Responses.
+        m.d.comb += [
+            self.axi.bready.eq(1),
+            answer.eq(self.axi.bvalid & (self.axi.bid == self._id)),
+            lasts.o.ready.eq(answer),
+        ]
+        m.d.sync += [
+            self.done.eq(answer & lasts.o.payload),
+            self.error.eq(answer & self.axi.bresp.as_value()[1]),
+        ]
+
+        waiting = ~splitter.idle | (unasked != 0)
+        m.d.comb += self.idle.eq((flying == 0) & (self.halt | ~waiting))
+
+        return m

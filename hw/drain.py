@@ -1,0 +1,220 @@
+"""From accumulators through requantization to activation words."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from weft.config import AcceleratorConfig
+
+from .accumulators import AccumulatorColumn
+from .commands import ChannelParameters
+from .delay import delay
+from .fault import Fault
+from .registers import Error
+from .requantize import Requantizer
+from .scratch_memory import unit_write_layout
+from .step import DrainJob
+
+__all__ = ["Drain"]
+
+
+class Drain(wiring.Component):
+    """Requantizes finished pixel tiles and writes them to the activation memory.
+
+    Takes ``requant_lanes`` channels of all pixels of the tile, then the next group of channels:
+    one group of one pixel per cycle. A word of ``rows`` channels is so written in parts, each with
+    its lane mask, which lets ``rows`` and ``cols`` be chosen independently.
+
+    Members
+    -------
+    jobs : :py:`In(stream.Signature(DrainJob))`
+        Tiles whose sums are complete.
+    half, pixel, enable : outputs
+        Accumulators to read.
+    sums : :py:`In(data.ArrayLayout(signed(accumulator_width), array_columns))`
+        Their values, ``AccumulatorColumn.DRAIN_LATENCY`` cycles later.
+    parameter_address : :py:`Out(24)`
+    parameter_enable : :py:`Out(1)`
+    parameters : :py:`In(data.ArrayLayout(ChannelParameters, requant_lanes))`
+        The entry, the cycle after its address.
+    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
+        To the activation memory; must always be ready.
+    release : :py:`Out(1)`
+        The tile's half may be overwritten.
+    done : :py:`Out(1)`
+        The last write of a command has been made.
+    fault : :py:`Out(Fault)`
+        Held until reset.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "jobs":              In(stream.Signature(DrainJob)),
+            "half":              Out(1),
+            "pixel":             Out(exact_log2(config.accumulator_pixels)),
+            "enable":            Out(1),
+            "sums":              In(data.ArrayLayout(signed(config.accumulator_width),
+                                                     config.array_columns)),
+            "parameter_address": Out(24),
+            "parameter_enable":  Out(1),
+            "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
+            "write":             Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "release":           Out(1),
+            "done":              Out(1),
+            "fault":             Out(Fault),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self._config
+        lanes  = config.requant_lanes
+        slots  = config.rows // lanes  # parts of a word
+
+        active  = Signal()
+        job     = Signal(DrainJob, reset_less=True)
+        pixel   = Signal(range(config.accumulator_pixels), reset_less=True)
+        group   = Signal(range(config.requant_groups), reset_less=True)
+        slot    = Signal(range(slots), reset_less=True)
+        block   = Signal(24, reset_less=True)  # first word of the channel block
+        entry   = Signal(24, reset_less=True)
+        offset  = Signal(24, reset_less=True)  # of the pixel tile in its plane
+        address = Signal(24, reset_less=True)  # of the word to write
+        # Where the column tile starts, for its further pixel tiles.
+        tile_slot  = Signal.like(slot)
+        tile_block = Signal.like(block)
+        tile_entry = Signal.like(entry)
+
+        last_pixel = pixel + 1 == job.pixels
+        groups     = Mux(job.last_columns, job.last_groups, config.requant_groups)
+        last_group = group + 1 == groups
+        finishing  = Signal()
+        next_slot  = Mux(slot == slots - 1, 0, slot + 1)
+        next_block = Mux(slot == slots - 1, block + job.out_plane, block)[:24]
+        m.d.comb += [
+            finishing.eq(active & last_pixel & last_group),
+            self.jobs.ready.eq(~active),
+            self.half.eq(job.half),
+            self.pixel.eq(pixel),
+            self.enable.eq(active),
+            self.parameter_address.eq(entry),
+            self.parameter_enable.eq(active),
+            self.release.eq(finishing),
+        ]
+
+        with m.If(active):
+            m.d.sync += [pixel.eq(pixel + 1), address.eq(address + 1)]
+            with m.If(last_pixel):
+                m.d.sync += [
+                    pixel.eq(0),
+                    group.eq(group + 1),
+                    entry.eq(entry + 1),
+                    slot.eq(next_slot),
+                    block.eq(next_block),
+                    address.eq(next_block + offset),
+                ]
+            with m.If(finishing):
+                m.d.sync += [active.eq(0), offset.eq(offset + job.pixels)]
+                with m.If(job.last_pixels):
+                    m.d.sync += [
+                        offset.eq(0),
+                        tile_slot.eq(next_slot),
+                        tile_block.eq(next_block),
+                        tile_entry.eq(entry + 1),
+                    ]
+
+        with m.If(self.jobs.valid & self.jobs.ready):
+            new   = self.jobs.p
+            start = Signal(24)
+            m.d.sync += [
+                active.eq(1),
+                job.eq(new),
+                pixel.eq(0),
+                group.eq(0),
+                slot.eq(tile_slot),
+                block.eq(tile_block),
+                entry.eq(tile_entry),
+                address.eq(tile_block + start),
+            ]
+            m.d.comb += start.eq(Mux(new.first_pixels, 0, offset))
+            m.d.sync += offset.eq(start)
+            with m.If(new.first_columns):
+                m.d.sync += [
+                    slot.eq(0),
+                    block.eq(new.out_base),
+                    entry.eq(new.parameter_base),
+                    address.eq(new.out_base + start),
+                    tile_slot.eq(0),
+                    tile_block.eq(new.out_base),
+                    tile_entry.eq(new.parameter_base),
+                ]
+
+        legal = (address < config.activation_depth) & (entry < config.parameter_depth)
+        with m.If(active & ~legal & (self.fault.code == Error.NONE)):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(job.index)]
+
+        # What follows each group of sums down the pipeline.
+        tag_layout = data.StructLayout({
+            "address": 24,
+            "slot":    range(slots),
+            "write":   1,
+            "done":    1,
+        })
+        travelling = data.StructLayout({
+            "tag":       tag_layout,
+            "valid":     1,
+            "group":     range(config.requant_groups),
+            "out_zero":  signed(8),
+            "clamp_min": signed(8),
+            "clamp_max": signed(8),
+        })
+        stage = Signal(travelling)
+        m.d.comb += [
+            stage.tag.address.eq(address),
+            stage.tag.slot.eq(slot),
+            stage.tag.write.eq(legal),
+            stage.tag.done.eq(finishing & job.last_pixels & job.last_columns),
+            stage.valid.eq(active),
+            stage.group.eq(group),
+            stage.out_zero.eq(job.out_zero),
+            stage.clamp_min.eq(job.clamp_min),
+            stage.clamp_max.eq(job.clamp_max),
+        ]
+        stage = delay(m, stage, AccumulatorColumn.DRAIN_LATENCY, name="stage")
+        parameters = delay(m, self.parameters, AccumulatorColumn.DRAIN_LATENCY, name="parameters")
+
+        # The group's lanes are chosen in a stage of their own, in front of the requantizer.
+        m.submodules.requantizer = requantizer = Requantizer(config, tag_shape=tag_layout)
+        i = Signal(requantizer.i.shape())
+        m.d.comb += requantizer.i.eq(i)
+        m.d.sync += [
+            i.valid.eq(stage.valid),
+            i.tag.eq(stage.tag),
+            i.out_zero.eq(stage.out_zero),
+            i.clamp_min.eq(stage.clamp_min),
+            i.clamp_max.eq(stage.clamp_max),
+        ]
+        m.d.comb += i.parameters.eq(parameters)
+        if config.fip:
+            m.d.sync += i.alpha.eq(self.sums[config.cols])
+        with m.Switch(stage.group):
+            for number in range(config.requant_groups):
+                with m.Case(number):
+                    for lane in range(lanes):
+                        m.d.sync += i.acc[lane].eq(self.sums[number * lanes + lane])
+
+        o = requantizer.o
+        m.d.comb += [
+            self.write.valid.eq(o.valid & o.tag.write),
+            self.write.p.address.eq(o.tag.address),
+            self.done.eq(o.valid & o.tag.done),
+        ]
+        for part in range(slots):
+            m.d.comb += self.write.p.mask[part * lanes:(part + 1) * lanes].eq(
+                (o.tag.slot == part).replicate(lanes))
+            for lane in range(lanes):
+                m.d.comb += self.write.p.data[part * lanes + lane].eq(o.data[lane])
+
+        return m

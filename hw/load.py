@@ -1,0 +1,209 @@
+"""The load engine: external memory to the on-chip memories."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
+
+from weft.config import AcceleratorConfig
+from weft.hw.burst import request_layout
+from weft.hw.commands import LoadCommand, Memory
+from weft.hw.fault import Fault
+from weft.hw.queue import Queue
+from weft.hw.registers import Error
+from weft.hw.scratch_memory import unit_write_layout
+from weft.hw.transfer import Transfer, TransferFront, indexed_layout
+
+__all__ = ["LoadEngine"]
+
+
+class LoadEngine(wiring.Component):
+    """Executes LOAD commands.
+
+    Each cycle moves one unit or one beat, whichever is smaller, into one of the on-chip memories.
+    Bytes that pad a unit are dropped. A line starts on a new beat. The lines of a command, and
+    the next commands, are asked for while earlier data still streams in; data is written in order
+    all the same, and ``done`` comes after the last write of its command was accepted.
+
+    Parameters
+    ----------
+    config : :class:`~weft.config.AcceleratorConfig`
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature(indexed_layout(LoadCommand)))`
+        Commands with their indices. Up to six are taken ahead of ``done``.
+    done : :py:`Out(1)`
+        Pulses for each command, in order.
+    fault : :py:`Out(Fault)`
+        Held until reset. ``ARGUMENT``: no lines, no units, or no such memory. ``ADDRESS``: address
+        or stride are not multiples of a beat, or a range ends beyond its memory. ``READ``: error
+        response. In the first two cases the command has done nothing.
+    busy : :py:`Out(1)`
+        A command is executing.
+    requests : :py:`Out(stream.Signature(request_layout(config.axi_addr_width)))`
+        Lines, to a read engine.
+    beats : :py:`In(stream.Signature(config.axi_data_width))`
+        Their beats.
+    beats_error : :py:`In(1)`
+        Part of the payload of ``beats``: there was an error response.
+    activation, weight, parameter : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
+        Writes to the on-chip memories, of ``word_lanes``, ``weight_row_lanes`` and
+        ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "commands":    In(stream.Signature(indexed_layout(LoadCommand))),
+            "done":        Out(1),
+            "fault":       Out(Fault),
+            "busy":        Out(1),
+            "requests":    Out(stream.Signature(request_layout(config.axi_addr_width))),
+            "beats":       In(stream.Signature(config.axi_data_width)),
+            "beats_error": In(1),
+            "activation":  Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "weight":      Out(stream.Signature(unit_write_layout(config.weight_row_lanes))),
+            "parameter":   Out(stream.Signature(unit_write_layout(config.parameter_entry_lanes))),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.submodules.front = front = TransferFront(config=self._config, command=LoadCommand)
+        m.submodules.transfers = transfers = Queue(shape=Transfer, depth=4)
+        connect(m, flipped(self.commands), front.commands)
+        connect(m, front.transfers, transfers.i)
+        connect(m, front.requests, flipped(self.requests))
+
+        config     = self._config
+        beat_bytes = config.axi_bytes
+        ports      = {
+            Memory.ACTIVATION: (self.activation, config.word_bytes, config.word_lanes),
+            Memory.WEIGHT:     (self.weight, config.weight_row_bytes, config.weight_row_lanes),
+            Memory.PARAMETER:  (self.parameter, config.parameter_entry_bytes,
+                                config.parameter_entry_lanes),
+        }
+        largest    = max(unit_bytes for _, unit_bytes, _ in ports.values())
+        smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())
+
+        # The transfer at hand, and where it is: `part` counts the beats of a unit, `slot` the
+        # units of a beat. One of the two stays zero.
+        active   = Signal()
+        transfer = Signal(Transfer, reset_less=True)
+        left     = Signal.like(transfer.units, reset_less=True)          # units of this line
+        address  = Signal.like(transfer.local_address, reset_less=True)  # of this unit
+        part     = Signal(range(max(2, largest // beat_bytes)), reset_less=True)
+        slot     = Signal(range(max(2, beat_bytes // smallest)), reset_less=True)
+
+        # One write, on its way to the memory.
+        write_valid   = Signal()
+        write_ready   = Signal()
+        write_memory  = Signal.like(transfer.memory, reset_less=True)
+        write_address = Signal.like(address, reset_less=True)
+        write_part    = Signal.like(part, reset_less=True)
+        write_data    = Signal(8 * beat_bytes, reset_less=True)
+        write_last    = Signal(reset_less=True)
+
+        last_part  = Signal()
+        last_slot  = Signal()
+        piece      = Signal(8 * beat_bytes)  # of this beat, the unit in `slot`
+        with m.Switch(transfer.memory):
+            for number, (_, unit_bytes, _) in ports.items():
+                with m.Case(number):
+                    slots = max(1, beat_bytes // unit_bytes)
+                    parts = max(1, unit_bytes // beat_bytes)
+                    m.d.comb += [
+                        last_part.eq(part == parts - 1),
+                        last_slot.eq(slot == slots - 1),
+                    ]
+                    width = 8 * beat_bytes // slots
+                    m.d.comb += piece.eq(
+                        self.beats.payload.word_select(slot[:ceil_log2(slots)], width))
+
+        failed    = Signal()
+        step      = Signal()
+        last_unit = Signal()
+        last_line = Signal()
+        m.d.comb += [
+            last_unit.eq(last_part & (left == 1)),
+            last_line.eq(transfer.lines == 1),
+            failed.eq(self.fault.code != Error.NONE),
+            step.eq(active & self.beats.valid & ~self.beats_error & ~failed
+                    & (~write_valid | write_ready)),
+            self.beats.ready.eq(step & (last_slot | last_unit)),
+        ]
+
+        with m.If(write_ready):
+            m.d.sync += write_valid.eq(0)
+        with m.If(step):
+            m.d.sync += [
+                write_valid.eq(1),
+                write_memory.eq(transfer.memory),
+                write_address.eq(address),
+                write_part.eq(part),
+                write_data.eq(piece),
+                write_last.eq(last_unit & last_line),
+                part.eq(part + 1),
+            ]
+            with m.If(last_part):
+                m.d.sync += [
+                    part.eq(0),
+                    slot.eq(Mux(last_slot | last_unit, 0, slot + 1)),
+                    left.eq(left - 1),
+                    address.eq(address + 1),
+                ]
+            with m.If(last_unit):
+                m.d.sync += [
+                    transfer.lines.eq(transfer.lines - 1),
+                    # `local_address` stays that of the first unit of the next line.
+                    transfer.local_address.eq(transfer.local_address + transfer.local_stride),
+                    address.eq(transfer.local_address),
+                    left.eq(transfer.units),
+                    active.eq(~last_line),
+                ]
+
+        # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
+        # lanes and let the mask choose. Parts that are all padding are no writes.
+        with m.Switch(write_memory):
+            for number, (port, unit_bytes, lanes) in ports.items():
+                piece_bytes = min(beat_bytes, unit_bytes)
+                source = [write_data[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
+                mask = Cat(write_part == lane // piece_bytes for lane in range(lanes))
+                m.d.comb += [
+                    port.p.address.eq(write_address),
+                    Cat(port.p.data).eq(Cat(source)),
+                    port.p.mask.eq(mask),
+                ]
+                with m.Case(number):
+                    m.d.comb += port.valid.eq(write_valid & mask.any())
+                    m.d.comb += write_ready.eq(port.ready | ~mask.any())
+
+        m.d.sync += self.done.eq(write_valid & write_ready & write_last)
+
+        # A command is begun, or refused, only when all of the one before is written.
+        m.d.comb += transfers.o.ready.eq(~active & (~write_valid | write_ready) & ~failed)
+        with m.If(transfers.o.valid & transfers.o.ready):
+            with m.If(transfers.o.p.code != Error.NONE):
+                m.d.sync += self.fault.code.eq(transfers.o.p.code)
+                m.d.sync += self.fault.index.eq(transfers.o.p.index)
+            with m.Else():
+                m.d.sync += [
+                    active.eq(1),
+                    transfer.eq(transfers.o.payload),
+                    transfer.local_address.eq(
+                        transfers.o.p.local_address + transfers.o.p.local_stride),
+                    address.eq(transfers.o.p.local_address),
+                    left.eq(transfers.o.p.units),
+                    part.eq(0),
+                    slot.eq(0),
+                ]
+        with m.If(active & self.beats.valid & self.beats_error & ~failed):
+            m.d.sync += self.fault.code.eq(Error.READ)
+            m.d.sync += self.fault.index.eq(transfer.index)
+
+        m.d.comb += self.busy.eq(front.busy | transfers.o.valid | active | write_valid)
+
+        return m

@@ -1,0 +1,159 @@
+"""The matrix engine: convolutions on the systolic array."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.config import AcceleratorConfig
+
+from .accumulators import Accumulators
+from .commands import ChannelParameters, MatrixCommand
+from .delay import delay
+from .drain import Drain
+from .fault import Fault
+from .pixel_streamer import PixelStreamer
+from .queue import Queue
+from .registers import Error
+from .scratch_memory import ScratchMemory, unit_write_layout
+from .sequencer import StepSequencer
+from .step import DrainJob
+from .systolic_array import SystolicArray
+from .weight_feeder import WeightFeeder
+
+__all__ = ["MatrixEngine"]
+
+
+class MatrixEngine(wiring.Component):
+    """Sequencer, weight feeder, pixel streamer, array, accumulators and drain in a row.
+
+    A command is accepted while the one before it is still being drained: a command that reads
+    what the one before it writes must wait for its token.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature({"index": 16, "command": MatrixCommand}))`
+    done : :py:`Out(1)`
+        A command has written its last word; once for each, in order.
+    fault : :py:`Out(Fault)`
+        Held until reset.
+    busy : :py:`Out(1)`
+        A command is executing.
+    request : :py:`Out(stream.Signature(24))`
+        Activation words to read; must always be ready.
+    word : :py:`In(data.ArrayLayout(8, rows))`
+        The word, ``ActivationMemory.LATENCY`` cycles later.
+    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
+        Activation words to write; must always be ready.
+    weight_write, parameter_write : :py:`In(stream.Signature(unit_write_layout(...)))`
+        From the load engine.
+    accepting, lacks_weights, lacks_accumulator : :py:`Out(1)`
+        What the array does this cycle: it takes a pixel, or waits for a named reason. At most
+        one of them is set.
+    draining : :py:`Out(1)`
+        The drain reads an accumulator this cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "commands":          In(stream.Signature(data.StructLayout({
+                "index": 16, "command": MatrixCommand}))),
+            "done":              Out(1),
+            "fault":             Out(Fault),
+            "busy":              Out(1),
+            "request":           Out(stream.Signature(24)),
+            "word":              In(data.ArrayLayout(8, config.word_lanes)),
+            "write":             Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "weight_write":      In(stream.Signature(
+                unit_write_layout(config.weight_row_lanes))),
+            "parameter_write":   In(stream.Signature(
+                unit_write_layout(config.parameter_entry_lanes))),
+            "accepting":         Out(1),
+            "lacks_weights":     Out(1),
+            "lacks_accumulator": Out(1),
+            "draining":          Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self._config
+        m.submodules.sequencer    = sequencer    = StepSequencer(config)
+        m.submodules.streamer     = streamer     = PixelStreamer(config)
+        m.submodules.array        = array        = SystolicArray(config)
+        m.submodules.accumulators = accumulators = Accumulators(config)
+        m.submodules.drain        = drain        = Drain(config)
+        m.submodules.feeder       = feeder       = WeightFeeder(
+            config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
+            shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
+        m.submodules.weights      = weights      = ScratchMemory(
+            depth=config.weight_depth, lanes=config.weight_row_lanes)
+        m.submodules.parameters   = parameters   = ScratchMemory(
+            depth=config.parameter_depth, lanes=config.parameter_entry_lanes)
+
+        connect(m, flipped(self.commands), sequencer.commands)
+        connect(m, sequencer.steps, feeder.steps)
+        connect(m, feeder.loaded, streamer.steps)
+        connect(m, streamer.request, flipped(self.request))
+        connect(m, drain.write, flipped(self.write))
+        connect(m, flipped(self.weight_write), weights.write)
+        connect(m, flipped(self.parameter_write), parameters.write)
+
+        m.d.comb += [
+            weights.read_address.eq(feeder.read_address),
+            weights.read_enable.eq(feeder.read_enable),
+            Value.cast(feeder.read_data).eq(Value.cast(weights.read_data)),
+            array.weights.eq(feeder.shift),
+            streamer.word.eq(self.word),
+            array.i.eq(streamer.o),
+            accumulators.psums.eq(array.o),
+            accumulators.i.eq(delay(m, streamer.control, array.latency, name="control")),
+            accumulators.drain_half.eq(drain.half),
+            accumulators.drain_pixel.eq(drain.pixel),
+            accumulators.drain_enable.eq(drain.enable),
+            drain.sums.eq(accumulators.drain),
+            parameters.read_address.eq(drain.parameter_address),
+            parameters.read_enable.eq(drain.parameter_enable),
+            Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
+            streamer.release.eq(drain.release),
+            self.done.eq(drain.done),
+        ]
+
+        # A job is announced with its last pixel, and may start when that has been accumulated.
+        # It takes a cycle from the queue to the first read.
+        m.submodules.jobs = jobs = Queue(shape=DrainJob, depth=2)
+        complete = delay(m, streamer.job_valid,
+                         PixelStreamer.LATENCY + array.latency + accumulators.latency - 1,
+                         name="complete")
+        ready_jobs = Signal(range(3))
+        start      = drain.jobs.valid & drain.jobs.ready
+        m.d.sync += ready_jobs.eq(ready_jobs + complete - start)
+        m.d.comb += [
+            jobs.i.valid.eq(streamer.job_valid),
+            jobs.i.payload.eq(streamer.job),
+            drain.jobs.valid.eq(jobs.o.valid & (ready_jobs != 0)),
+            drain.jobs.payload.eq(jobs.o.payload),
+            jobs.o.ready.eq(drain.jobs.ready & (ready_jobs != 0)),
+        ]
+
+        executing = Signal(8)
+        accepted  = self.commands.valid & self.commands.ready
+        m.d.sync += executing.eq(executing + accepted - self.done)
+        m.d.comb += [
+            self.busy.eq(executing != 0),
+            self.accepting.eq(streamer.accepting),
+            self.draining.eq(drain.enable),
+            self.lacks_accumulator.eq(~streamer.accepting & streamer.full),
+            self.lacks_weights.eq(~streamer.accepting & ~streamer.full
+                                  & (sequencer.steps.valid | feeder.loaded.valid
+                                     | feeder.waiting)),
+        ]
+        for source in (drain.fault, streamer.fault, feeder.fault, sequencer.fault):
+            with m.If(source.code != Error.NONE):
+                m.d.comb += self.fault.eq(source)
+
+        return m

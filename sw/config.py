@@ -1,0 +1,344 @@
+"""The one configuration of an accelerator, shared by RTL, compiler, simulators and builds."""
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from math import ceil, log2
+from pathlib import Path
+from typing import Any
+
+from weft.errors import WeftError
+
+__all__ = ["AcceleratorConfig", "ConfigError", "PRESETS", "load_config"]
+
+
+class ConfigError(WeftError, ValueError):
+    """A configuration that cannot be built; the message names the field, the rule and the value."""
+
+
+def _is_power_of_2(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def _power_of_2_at_least(value: int) -> int:
+    return 1 << (value - 1).bit_length()
+
+
+# What a user writes (TOML key) -> how an error names it.
+_NOUNS = {
+    "rows": "Rows",
+    "cols": "Cols",
+    "activation_width": "Activation width",
+    "weight_width": "Weight width",
+    "accumulator_width": "Accumulator width",
+    "activation_bytes": "Activation bytes",
+    "activation_banks": "Activation banks",
+    "weight_bytes": "Weight bytes",
+    "accumulator_pixels": "Accumulator pixels",
+    "parameter_channels": "Parameter channels",
+    "requant_lanes": "Requant lanes",
+    "axi_data_width": "AXI data width",
+    "axi_addr_width": "AXI address width",
+    "axi_burst_beats": "AXI burst beats",
+    "axi_outstanding": "AXI outstanding bursts",
+    "queue_depth": "Queue depth",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """What a user chooses about an accelerator; everything else is derived from it.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        Name shown in reports and used for the Verilog top module. An identifier.
+    rows : :class:`int`
+        Input channels taken per cycle, and lanes of an activation word. 2..64, even with ``fip``.
+    cols : :class:`int`
+        Output channels per cycle. 2..64.
+    fip : :class:`bool`
+        Use the fast inner product: one multiplier for two multiply-accumulates.
+    activation_width, weight_width : :class:`int`
+        Bits of an operand. Only 8 has a data layout so far.
+    accumulator_width : :class:`int`
+        Bits of an accumulator, 20..32. The compiler rejects layers that could exceed it.
+    activation_bytes : :class:`int`
+        On-chip activation memory in bytes; a word takes ``rows`` bytes.
+    activation_banks : :class:`int`
+        Banks of the activation memory, interleaved by word. A power of 2, 1..16.
+    weight_bytes : :class:`int`
+        On-chip weight memory in bytes.
+    accumulator_pixels : :class:`int`
+        Pixels in each of the two accumulator halves. A power of 2, 16..4096.
+    parameter_channels : :class:`int`
+        Output channels whose bias and scale are held on chip at a time.
+    requant_lanes : :class:`int`
+        Output channels requantized per cycle. Divides ``rows`` and ``cols``.
+    axi_data_width : :class:`int`
+        Bits of the memory port: 32, 64, 128, 256 or 512.
+    axi_addr_width : :class:`int`
+        Bits of a memory address, 16..64.
+    axi_burst_beats : :class:`int`
+        Longest burst. A power of 2, 1..256.
+    axi_outstanding : :class:`int`
+        Read bursts in flight at a time for each reader, 1..16.
+    queue_depth : :class:`int`
+        Commands waiting in front of each engine. A power of 2, 2..64.
+
+    Raises
+    ------
+    ConfigError
+        If a value is of the wrong type, out of its range, or clashes with another.
+    """
+
+    name: str = "custom"
+    rows: int
+    cols: int
+    fip: bool = True
+    activation_width: int = 8
+    weight_width: int = 8
+    accumulator_width: int = 32
+    activation_bytes: int
+    activation_banks: int = 4
+    weight_bytes: int
+    accumulator_pixels: int = 256
+    parameter_channels: int = 1024
+    requant_lanes: int
+    axi_data_width: int = 64
+    axi_addr_width: int = 32
+    axi_burst_beats: int = 16
+    axi_outstanding: int = 4
+    queue_depth: int = 4
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise ConfigError(f"Name must be an identifier, not {self.name!r}")
+        if not isinstance(self.fip, bool):
+            raise ConfigError(f"Fip must be true or false, not {self.fip!r}")
+        for field, noun in _NOUNS.items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ConfigError(f"{noun} must be an integer, not {value!r}")
+
+        if self.fip and (self.rows < 2 or self.rows % 2):
+            raise ConfigError(f"Rows must be an even number of at least 2 when fip is on, "
+                              f"not {self.rows}")
+        self._check_range("rows", 2, 64)
+        self._check_range("cols", 2, 64)
+        for field in ("activation_width", "weight_width"):
+            if getattr(self, field) != 8:
+                raise ConfigError(f"{_NOUNS[field]} must be 8 (the only one with a data layout), "
+                                  f"not {getattr(self, field)}")
+        self._check_range("accumulator_width", 20, 32)
+        if self.accumulator_width < self.psum_width:
+            raise ConfigError(f"Accumulator width must be at least {self.psum_width} (a partial "
+                              f"sum of {self.rows} rows), not {self.accumulator_width}")
+        self._check_power_of_2("activation_banks", 1, 16)
+        self._check_power_of_2("accumulator_pixels", 16, 4096)
+        self._check_range("requant_lanes", 1, 64)
+        if self.rows % self.requant_lanes or self.cols % self.requant_lanes:
+            raise ConfigError(f"Requant lanes must divide both rows ({self.rows}) and cols "
+                              f"({self.cols}), not {self.requant_lanes}")
+        self._check_range("activation_bytes", 16 * self.rows * self.activation_banks, 1 << 24)
+        self._check_range("weight_bytes", 2 * self.weight_tile_rows * self.weight_row_lanes,
+                          1 << 24)
+        self._check_range("parameter_channels", 2 * self.cols, 1 << 16)
+        if self.axi_data_width not in (32, 64, 128, 256, 512):
+            raise ConfigError(f"AXI data width must be one of 32, 64, 128, 256, 512, "
+                              f"not {self.axi_data_width}")
+        self._check_range("axi_addr_width", 16, 64)
+        self._check_power_of_2("axi_burst_beats", 1, 256)
+        if self.axi_burst_beats * self.axi_bytes > 4096:
+            raise ConfigError(f"AXI burst beats must be at most {4096 // self.axi_bytes} at a data "
+                              f"width of {self.axi_data_width} (a burst may not cross 4 KiB), "
+                              f"not {self.axi_burst_beats}")
+        self._check_range("axi_outstanding", 1, 16)
+        self._check_power_of_2("queue_depth", 2, 64)
+
+    def _check_range(self, field: str, low: int, high: int) -> None:
+        value = getattr(self, field)
+        if not low <= value <= high:
+            raise ConfigError(f"{_NOUNS[field]} must be between {low} and {high}, not {value}")
+
+    def _check_power_of_2(self, field: str, low: int, high: int) -> None:
+        value = getattr(self, field)
+        if not low <= value <= high or not _is_power_of_2(value):
+            raise ConfigError(f"{_NOUNS[field]} must be a power of 2 between {low} and {high}, "
+                              f"not {value}")
+
+    # Array ----------------------------------------------------------------------------------
+
+    @property
+    def pe_weights(self) -> int:
+        """Weights held by one PE: 2 with FIP, else 1."""
+        return 2 if self.fip else 1
+
+    @property
+    def pe_rows(self) -> int:
+        """Rows of PEs: ``rows / 2`` with FIP, else ``rows``."""
+        return self.rows // self.pe_weights
+
+    @property
+    def array_columns(self) -> int:
+        """Columns of PEs, the alpha column of FIP included."""
+        return self.cols + (1 if self.fip else 0)
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of the array, the alpha column included."""
+        return self.pe_rows * self.array_columns
+
+    @property
+    def product_width(self) -> int:
+        """Bits of a PE's signed product; with FIP each factor is a sum of two operands."""
+        width = self.activation_width + self.weight_width
+        return width + 2 if self.fip else width
+
+    @property
+    def psum_width(self) -> int:
+        """Bits of the partial sum that leaves a column of PEs."""
+        return self.product_width + ceil(log2(self.pe_rows)) if self.pe_rows > 1 \
+            else self.product_width
+
+    # Memories --------------------------------------------------------------------------------
+    # `*_lanes` is what is stored on chip; `*_bytes` is the power of 2 that a unit takes in
+    # external memory, so that a beat never straddles two units in an odd way.
+
+    @property
+    def word_lanes(self) -> int:
+        """Lanes of an activation word: consecutive channels of one pixel."""
+        return self.rows
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of an activation word in external memory."""
+        return _power_of_2_at_least(self.word_lanes)
+
+    @property
+    def activation_depth(self) -> int:
+        """Words of the activation memory, a multiple of the number of banks."""
+        words = self.activation_bytes // self.word_lanes
+        return words - words % self.activation_banks
+
+    @property
+    def weight_row_lanes(self) -> int:
+        """Weights of one row of PEs, shifted into the array in one cycle."""
+        return self.cols * self.pe_weights
+
+    @property
+    def weight_row_bytes(self) -> int:
+        """Bytes of a weight row in external memory."""
+        return _power_of_2_at_least(self.weight_row_lanes)
+
+    @property
+    def weight_tile_rows(self) -> int:
+        """Weight rows of one ``rows x cols`` weight tile."""
+        return self.pe_rows
+
+    @property
+    def weight_depth(self) -> int:
+        """Weight rows that the weight memory holds."""
+        return self.weight_bytes // self.weight_row_lanes
+
+    @property
+    def requant_groups(self) -> int:
+        """Cycles to requantize all columns of one pixel."""
+        return self.cols // self.requant_lanes
+
+    @property
+    def parameter_entry_lanes(self) -> int:
+        """Bytes of a parameter entry: bias and scale of ``requant_lanes`` channels."""
+        return self.requant_lanes * 8
+
+    @property
+    def parameter_entry_bytes(self) -> int:
+        """Bytes of a parameter entry in external memory."""
+        return _power_of_2_at_least(self.parameter_entry_lanes)
+
+    @property
+    def parameter_depth(self) -> int:
+        """Parameter entries held on chip."""
+        return self.parameter_channels // self.requant_lanes
+
+    @property
+    def axi_bytes(self) -> int:
+        """Bytes of a beat of the memory port."""
+        return self.axi_data_width // 8
+
+    # Text forms ------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The chosen values, as a JSON-ready dictionary."""
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        """The chosen values as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def replace(self, **changes: Any) -> "AcceleratorConfig":
+        """A copy with some values changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+
+PRESETS: dict[str, AcceleratorConfig] = {
+    config.name: config for config in (
+        AcceleratorConfig(
+            name="tiny", rows=4, cols=4, requant_lanes=2, activation_bytes=64 * 1024,
+            weight_bytes=16 * 1024, accumulator_pixels=128, parameter_channels=256,
+            axi_data_width=32),
+        AcceleratorConfig(
+            name="small", rows=8, cols=8, requant_lanes=4, activation_bytes=96 * 1024,
+            weight_bytes=64 * 1024),
+        AcceleratorConfig(
+            name="wide", rows=8, cols=12, requant_lanes=4, activation_bytes=96 * 1024,
+            weight_bytes=96 * 1024),
+        AcceleratorConfig(
+            name="base", rows=16, cols=16, requant_lanes=8, activation_bytes=128 * 1024,
+            weight_bytes=128 * 1024, accumulator_pixels=512),
+    )
+}
+"""Named configurations, smallest first."""
+
+
+def load_config(source: str) -> AcceleratorConfig:
+    """The preset named ``source``, or the configuration in the TOML file at ``source``.
+
+    A TOML file holds the fields of :class:`AcceleratorConfig`; with ``preset = "base"`` it starts
+    from that preset and changes only what it names.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset or file, the file is not TOML, or a field is unknown or wrong.
+    """
+    if source in PRESETS:
+        return PRESETS[source]
+    path = Path(source)
+    if path.suffix != ".toml":
+        raise ConfigError(f"Config must be one of {', '.join(PRESETS)} or a .toml file, "
+                          f"not {source!r}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Config file {source} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Config file {source} is not TOML: {error}") from None
+
+    fields = {field.name for field in dataclasses.fields(AcceleratorConfig)}
+    preset = values.pop("preset", None)
+    for key in values:
+        if key not in fields:
+            raise ConfigError(f"Config file {source} has an unknown field {key!r}; the fields are "
+                              f"preset, {', '.join(sorted(fields))}")
+    values.setdefault("name", path.stem if path.stem.isidentifier() else "custom")
+    if preset is not None:
+        if preset not in PRESETS:
+            raise ConfigError(f"Preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+        return PRESETS[preset].replace(**values)
+    missing = [field.name for field in dataclasses.fields(AcceleratorConfig)
+               if field.default is dataclasses.MISSING and field.name not in values]
+    if missing:
+        raise ConfigError(f"Config file {source} must have {', '.join(missing)}, or a preset")
+    return AcceleratorConfig(**values)

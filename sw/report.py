@@ -1,0 +1,129 @@
+"""What the terminal shows: progress on standard error, results as tables on standard output."""
+
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from weft.config import AcceleratorConfig
+from weft.runner import Run
+
+__all__ = ["Progress", "config_table", "layer_table", "print_run", "terminal", "verdict"]
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """A line that says what is being done, with a spinner where there is a terminal.
+
+    Elsewhere, in the log of a build for instance, each :meth:`stage` is a line of its own and
+    :meth:`step` is silent.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._status = self._console.status("") if self._console.is_terminal else None
+
+    def __enter__(self) -> "Progress":
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def stage(self, text: str) -> None:
+        """Something that takes a while begins."""
+        if self._status is not None:
+            self._status.update(escape(text))
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def step(self, text: str) -> None:
+        """A step of the current stage begins."""
+        if self._status is not None:
+            self._status.update(escape(text))
+
+
+def terminal() -> Console:
+    """Standard output; with room for the tables where it is a file and has no width."""
+    console = Console()
+    return console if console.is_terminal else Console(width=100)
+
+
+def layer_table(run: Run) -> Table:
+    """Each layer of the last frame: operator, output shape, MACs, cycles, array utilization."""
+    table = Table(title=f"{escape(run.model)} on {run.config.name} ({run.config.rows} x "
+                        f"{run.config.cols} MACs per cycle)", title_justify="left")
+    table.add_column("Layer")
+    table.add_column("Operator")
+    table.add_column("Engine")
+    table.add_column("Output", justify="right")
+    for name in ("MACs", "Cycles", "Utilization"):
+        table.add_column(name, justify="right")
+
+    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int) -> None:
+        share = f"{run.utilization(macs, cycles):.1%}" if macs and cycles else ""
+        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
+                      f"{cycles:,}" if cycles else "", share)
+
+    for layer in run.last.layers:
+        row(layer.name, layer.op, layer.engine, "x".join(map(str, layer.shape)), layer.macs,
+            layer.cycles)
+    table.add_section()
+    row("whole frame", "", "", "", run.macs, run.last.cycles)
+    return table
+
+
+def verdict(run: Run) -> str:
+    """One line on the comparison with onnxruntime."""
+    return f"{run.differing} of {run.compared} output bytes differ from onnxruntime"
+
+
+def print_run(run: Run, console: Console) -> None:
+    """Prints the figures of a run, and where it first differs from onnxruntime."""
+    console.print(layer_table(run))
+    frames = len(run.cycles)
+    console.print(f"{frames:,} frame{'s' if frames > 1 else ''} in {run.seconds:.1f} s: "
+                  + _cycles(run.cycles) +
+                  f"{run.last.dram_read_bytes:,} bytes read from memory and "
+                  f"{run.last.dram_write_bytes:,} written in the last one", highlight=False)
+    if sum(run.cycles):
+        console.print(f"simulated at {run.cycles_per_second / 1000:,.0f} kcycles/s",
+                      highlight=False)
+    if not run.verified:
+        return
+    for caveat in run.caveats:
+        console.print(f"note: {escape(caveat)}", highlight=False)
+    if run.first is not None:
+        frame, mismatch = run.first
+        console.print(f"first difference: frame {frame}, {escape(str(mismatch))}",
+                      highlight=False, soft_wrap=True)
+    console.print(verdict(run), style="bold green" if not run.differing else "bold red",
+                  highlight=False)
+
+
+def _cycles(cycles: list[int]) -> str:
+    if not sum(cycles):
+        return ""  # a device without a clock
+    low, high = min(cycles), max(cycles)
+    return f"{low:,} cycles each, " if low == high else f"{low:,} to {high:,} cycles each, "
+
+
+def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
+    """The configurations side by side."""
+    table = Table()
+    for name in ("Name", "Rows x cols", "FIP", "MACs/cycle", "Multipliers", "Activations",
+                 "Weights", "AXI bits"):
+        table.add_column(name, justify="left" if name == "Name" else "right")
+    for config in configs:
+        table.add_row(
+            config.name, f"{config.rows} x {config.cols}", "yes" if config.fip else "no",
+            str(config.rows * config.cols), str(config.multipliers),
+            f"{config.activation_bytes // 1024} KiB", f"{config.weight_bytes // 1024} KiB",
+            str(config.axi_data_width))
+    return table

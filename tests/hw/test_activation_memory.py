@@ -1,0 +1,104 @@
+"""The activation memory against a numpy array, with all ports busy."""
+
+import random
+
+import pytest
+from stream_bench import make_simulator, random_stall, stream_put
+
+from weft.config import PRESETS
+from weft.hw.activation_memory import ActivationMemory
+
+
+def small_config(banks):
+    return PRESETS["tiny"].replace(activation_banks=banks, activation_bytes=4 * 64 * banks)
+
+
+@pytest.mark.parametrize("banks", [1, 2, 4])
+def test_all_ports_together_keep_every_lane(banks):
+    config = small_config(banks)
+    memory = ActivationMemory(config, readers=2, writers=2)
+    rng = random.Random(banks)
+    # Each writer has words of its own, each reader reads what was written before it began.
+    half = config.activation_depth // 2
+    content = [[rng.randrange(256) for _ in range(4)] for _ in range(config.activation_depth)]
+    written = [0, 0]
+    seen = [[], []]
+    asked = [[], []]
+
+    def writer(number):
+        own = random.Random(10 + number)
+        async def testbench(ctx):
+            for address in range(number * half, (number + 1) * half):
+                for mask in (0b0101, 0b1010):  # a word is written in parts
+                    await random_stall(ctx, own, 0.3)
+                    data = [value if mask >> lane & 1 else own.randrange(256)
+                            for lane, value in enumerate(content[address])]
+                    await stream_put(ctx, memory.write[number],
+                                     {"address": address, "data": data, "mask": mask})
+                written[number] += 1
+        return testbench
+
+    def reader(number):
+        own = random.Random(20 + number)
+        async def testbench(ctx):
+            while len(asked[number]) < 150:
+                await random_stall(ctx, own, 0.3)
+                space = [a for n in range(2) for a in range(n * half, n * half + written[n])]
+                if not space:
+                    await ctx.tick()
+                    continue
+                address = own.choice(space)
+                asked[number].append(address)
+                await stream_put(ctx, memory.read_request[number], address)
+            await ctx.tick().repeat(4)
+        return testbench
+
+    def watcher(number):
+        async def testbench(ctx):
+            accepted = []
+            async for _clk, _rst, valid, ready, answer, word in ctx.tick().sample(
+                    memory.read_request[number].valid, memory.read_request[number].ready,
+                    memory.read_valid[number], memory.read_data[number]):
+                accepted.append(valid & ready)
+                assert answer == (len(accepted) > memory.LATENCY
+                                  and accepted[-1 - memory.LATENCY])
+                if answer:
+                    seen[number].append(list(word))
+        return testbench
+
+    sim = make_simulator(memory)
+    for number in range(2):
+        sim.add_testbench(writer(number))
+        sim.add_testbench(reader(number))
+        sim.add_testbench(watcher(number), background=True)
+    sim.run()
+    for number in range(2):
+        assert seen[number] == [content[address] for address in asked[number]]
+
+
+def test_the_first_port_is_never_refused():
+    memory = ActivationMemory(small_config(2), readers=3, writers=2)
+    rng = random.Random(5)
+
+    async def testbench(ctx):
+        for _ in range(200):
+            addresses = [rng.randrange(8) for _ in range(3)]
+            valids = [rng.random() < 0.7 for _ in range(3)]
+            for port, address, valid in zip(memory.read_request, addresses, valids, strict=True):
+                ctx.set(port.payload, address)
+                ctx.set(port.valid, valid)
+            await ctx.delay(1e-7)
+            for index in range(3):
+                clash = any(valids[other] and (addresses[other] - addresses[index]) % 2 == 0
+                            for other in range(index))
+                assert ctx.get(memory.read_request[index].ready) == (not clash)
+            await ctx.tick()
+
+    sim = make_simulator(memory)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_ports_wrong():
+    with pytest.raises(ValueError, match=r"^Readers and writers must be at least 1, not 0 and 2$"):
+        ActivationMemory(PRESETS["tiny"], readers=0, writers=2)

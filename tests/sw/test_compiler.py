@@ -1,0 +1,380 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder, random_graph
+
+from weft.compiler import Program, ProgramError, check, compile
+from weft.compiler.allocate import SECTION_BYTES
+from weft.compiler.lower import column_chunks, tile_pixels
+from weft.config import PRESETS, AcceleratorConfig
+from weft.errors import CompileError
+from weft.hw.commands import COMMAND_BYTES, Engine, Memory, decode, encode
+
+TINY = PRESETS["tiny"]
+ROOMY = TINY.replace(activation_bytes=1 << 20, weight_bytes=1 << 18)
+
+
+def chain(layers: int, *, channels: int = 4, size: int = 3, seed: int = 0):
+    builder = GraphBuilder(np.random.default_rng(seed), (channels, size, size))
+    tensor = builder.input
+    for _ in range(layers):
+        tensor = builder.conv(tensor, channels)
+    return builder.graph(tensor)
+
+
+def branchy(seed: int = 0):
+    builder = GraphBuilder(np.random.default_rng(seed), (8, 8, 8))
+    trunk = builder.conv(builder.input, 12, kernel=(3, 3), pads=(1, 1, 1, 1))
+    left = builder.conv(builder.conv(trunk, 9), 70)
+    right = builder.conv(builder.conv(trunk, 20, kernel=(5, 5)), 3)
+    return builder.graph(left, trunk, right)
+
+
+def field(program: Program, index: int, name: str) -> int:
+    return decode(program.command(index))[1][name]
+
+
+def changed(program: Program, index: int, **changes: int) -> Program:
+    """The program with some fields of one command changed."""
+    opcode, fields = decode(program.command(index))
+    if "memory" in fields:
+        fields["memory"] = Memory(fields["memory"])
+    raw = encode(opcode, **{**fields, **changes})
+    at = index * COMMAND_BYTES
+    return replace(program, commands=program.commands[:at] + raw
+                   + program.commands[at + COMMAND_BYTES:])
+
+
+def tokens(program: Program) -> list[tuple[int, int]]:
+    """(producer, consumer) of every token, as indices of commands."""
+    given: dict[tuple[int, int], list[int]] = {}
+    pairs = []
+    for index, info in enumerate(program.infos):
+        me = info.engine.value
+        for engine in Engine:
+            if field(program, index, "wait") >> engine.value & 1:
+                pairs.append((given[engine.value, me].pop(0), index))
+        for engine in Engine:
+            if field(program, index, "post") >> engine.value & 1:
+                given.setdefault((me, engine.value), []).append(index)
+    assert not any(given.values())
+    return pairs
+
+
+# Tiling ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("pixels, expected", [
+    (1, 1), (127, 127), (128, 128), (129, 65), (256, 128), (300, 100), (1000, 125)])
+def test_pixel_tiles_are_as_equal_as_they_can_be(pixels, expected):
+    assert tile_pixels(TINY, pixels) == expected
+
+
+def test_column_chunks_fill_at_most_half_of_the_memories():
+    config = TINY.replace(weight_bytes=1024)  # 128 rows
+    assert column_chunks(config, "conv", 7, 16) == [range(4), range(4, 7)]
+    assert column_chunks(config, "conv", 7, 32) == [range(2), range(2, 4), range(4, 6),
+                                                    range(6, 7)]
+    assert column_chunks(config, "conv", 2, 100) == [range(1), range(1, 2)]
+    few = TINY.replace(parameter_channels=16)
+    assert column_chunks(few, "conv", 4, 2) == [range(2), range(2, 4)]
+
+
+def test_column_chunks_start_at_the_first_lane_of_a_word():
+    config = TINY.replace(rows=6, cols=10, requant_lanes=2, weight_bytes=4000)
+    for tiles in range(1, 20):
+        chunks = column_chunks(config, "conv", tiles, 3)
+        assert [tile for chunk in chunks for tile in chunk] == list(range(tiles))
+        assert all(chunk.start * config.cols % config.rows == 0 for chunk in chunks)
+
+
+# Errors ---------------------------------------------------------------------------------------
+
+def fails(graph, config: AcceleratorConfig, message: str) -> None:
+    with pytest.raises(CompileError, match=f"^{re.escape(message)}$"):
+        compile(graph, config)
+
+
+def build(shape, channels, **options):
+    builder = GraphBuilder(np.random.default_rng(0), shape)
+    return builder.graph(builder.conv(builder.input, channels, **options))
+
+
+def test_column_tile_larger_than_weight_memory_is_an_error():
+    fails(build((70, 8, 8), 4, kernel=(8, 8)), TINY,
+          "Layer 'layer0' needs 18432 bytes of weight memory for 4 output channels, 16384 are "
+          "available")
+
+
+def test_parameters_larger_than_their_memory_are_an_error():
+    config = TINY.replace(rows=6, cols=10, requant_lanes=2, parameter_channels=20)
+    fails(build((3, 2, 2), 70), config,
+          "Layer 'layer0' needs 240 bytes of parameter memory for 30 output channels, 160 are "
+          "available")
+
+
+def test_activations_larger_than_their_memory_are_an_error():
+    fails(build((8, 64, 64), 12), TINY,
+          "Layer 'layer0' needs 81920 bytes of activation memory, 65536 are available")
+
+
+@pytest.mark.parametrize("shape, options, message", [
+    ((1, 300, 1), {"kernel": (256, 1)}, "kernel_h must be between 0 and 255, not 256"),
+    ((1, 1, 300), {"strides": (1, 256)}, "stride_w must be between 0 and 255, not 256"),
+    ((1, 300, 1), {"dilations": (256, 1)}, "dilation_h must be between 0 and 255, not 256"),
+    ((1, 2, 2), {"pads": (0, 256, 0, 0)}, "pad_left must be between 0 and 255, not 256"),
+    ((1, 1, 65536), {}, "in_w must be between 0 and 65535, not 65536"),
+])
+def test_value_beyond_a_field_is_an_error(shape, options, message):
+    fails(build(shape, 1, **options), ROOMY, f"Layer 'layer0': {message}")
+
+
+@pytest.mark.parametrize("fip", [False, True])
+def test_accumulator_range_is_proven_from_the_weights(fip):
+    graph = build((32, 1, 1), 1)
+    weights = graph.layers[0].weights
+    config = TINY.replace(fip=fip, accumulator_width=20)
+    weights[...] = 127
+    weights[0, 1::2] = -128  # 16 pairs; beta is -16 * 127 * 128
+    if fip:
+        fails(graph, config, "Layer 'layer0' may reach -780288 in its accumulator, which holds "
+                             "-524288 to 524287")
+    else:
+        compile(graph, config)
+    compile(graph, config.replace(accumulator_width=21))
+
+
+def test_sum_with_bias_beyond_int32_is_an_error():
+    graph = build((1, 1, 1), 1)
+    graph.layers[0].weights[...] = 1
+    graph.tensors["x"] = replace(graph.tensors["x"], zero_point=-128)
+    graph.layers[0].bias[...] = (1 << 31) - 255 - 1
+    compile(graph, TINY)
+    graph.layers[0].bias[...] += 1
+    fails(graph, TINY, "Layer 'layer0' may reach 2147483648 in its int32 sum with bias, which "
+                       "holds -2147483648 to 2147483647")
+
+
+def test_external_memory_beyond_the_address_width_is_an_error():
+    fails(build((64, 4, 4), 70, kernel=(4, 4)), ROOMY.replace(axi_addr_width=16),
+          "Model needs 77824 bytes of external memory, 16 address bits reach 65536")
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"bias": np.zeros(3, np.int32)},
+     "Layer 'layer0' must have 2 biases and multipliers, not (3,) and (2,)"),
+    ({"multiplier": np.array([1, -1], np.float32)},
+     "Layer 'layer0' must have finite multipliers of at least 0"),
+    ({"clamp": (1, 0)}, "Layer 'layer0' must have a clamp in order, not (1, 0)"),
+    ({"strides": (2, 1)}, "Layer 'layer0' must have an output of shape (2, 1, 2), not (2, 2, 2)"),
+    ({"weights": np.zeros((2, 4, 1, 1), np.int8)},
+     "Layer 'layer0' must have 3 input channels, not 4"),
+])
+def test_inconsistent_graph_is_refused(change, message):
+    graph = build((3, 2, 2), 2)
+    graph = replace(graph, layers=(replace(graph.layers[0], **change),))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        compile(graph, TINY)
+
+
+# Programs -------------------------------------------------------------------------------------
+
+def test_compilation_is_deterministic():
+    assert compile(branchy(), TINY).commands == compile(branchy(), TINY).commands
+
+
+def test_sections_are_aligned_and_disjoint():
+    program = compile(branchy(), TINY, keep_tensors=True)
+    end = 0
+    for section in program.sections:
+        assert section.address % SECTION_BYTES == 0
+        assert section.address >= end
+        end = section.address + section.size
+    assert end <= program.memory_bytes
+    assert {slot.tensor for slot in program.kept} == {"t1", "t3"}
+    assert [slot.tensor for slot in program.outputs] == ["t2", "t0", "t4"]
+
+
+def test_layers_name_their_commands_and_work():
+    program = compile(branchy(), TINY)
+    assert [info.macs for info in program.layers] == [
+        8 * 9 * 12 * 64, 12 * 9 * 64, 9 * 70 * 64, 12 * 25 * 20 * 16, 20 * 3 * 16]
+    named = [index for info in program.layers for index in info.commands]
+    assert sorted(named) == [index for index, info in enumerate(program.infos)
+                             if info.layer is not None]
+
+
+def test_tensors_share_memory_once_they_are_dead():
+    program = compile(chain(5), TINY)
+    assert program.peak_words == 2 * 9
+
+
+def test_unused_input_has_no_slot():
+    builder = GraphBuilder(np.random.default_rng(0), (4, 2, 2))
+    builder.add_input("unused", (3, 3, 3))
+    program = compile(builder.graph(builder.conv("x", 3)), TINY)
+    assert [slot.tensor for slot in program.inputs] == ["x"]
+
+
+def test_weights_are_loaded_while_the_layer_before_is_computed():
+    program = compile(chain(6), TINY)
+    loads = [index for index, info in enumerate(program.infos) if "weights" in info.text]
+    assert len(loads) == 6
+    assert all(field(program, index, "wait") == 0 for index in loads)
+
+
+def test_split_layer_is_double_buffered():
+    config = TINY.replace(weight_bytes=1024)
+    program = compile(build((32, 4, 4), 32), config)
+    matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
+    assert len(matrix) == 2
+    config = TINY.replace(weight_bytes=512)
+    program = compile(build((32, 4, 4), 32), config)
+    pairs = tokens(program)
+    matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
+    loads = [index for index, info in enumerate(program.infos) if "weights" in info.text]
+    assert len(matrix) == len(loads) == 4
+    # The third group waits for the first to be done, not for the second.
+    assert (matrix[0], loads[2]) in pairs and (matrix[1], loads[3]) in pairs
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_pass_their_check_on_every_preset(seed):
+    rng = np.random.default_rng(seed)
+    for config in PRESETS.values():
+        graph = random_graph(rng, 4, max_size=10, max_kernel=3)
+        compile(graph, config.replace(fip=bool(seed % 2), queue_depth=2 << seed % 3),
+                keep_tensors=bool(seed % 3))
+
+
+def test_long_chain_does_not_overflow_a_semaphore():
+    program = compile(chain(300, channels=1, size=1), PRESETS["base"])
+    assert program.count == 902
+    longest = max(consumer - producer for producer, consumer in tokens(program))
+    assert longest < 100
+
+
+def test_dump_shows_layers_memory_and_commands():
+    graph = build((3, 4, 4), 2, kernel=(3, 3), strides=(2, 1), pads=(1, 0, 0, 0))
+    program = compile(graph, TINY)
+    lines = program.dump().splitlines()
+    assert lines[0] == ("program random for tiny: 1 layers, 5 commands, 4096 bytes of external "
+                        "memory, 20 of 16384 activation words")
+    assert ("    0 layer0: Conv x 3x4x4 -> t0 2x2x2 kernel 3x3 strides 2,1 pads 1,0,0,0 "
+            "dilations 1,1 clamp -128..127 macs 216") in lines
+    assert "  0x00000000       320 commands" in lines
+    assert "     4 output t0" in lines
+    assert sum("wait=" in line for line in lines) == program.count
+
+
+# The check ------------------------------------------------------------------------------------
+
+PROGRAMS = [lambda: compile(branchy(), TINY.replace(activation_bytes=4096 * 3, weight_bytes=2400)),
+            lambda: compile(chain(8), TINY, keep_tensors=True),
+            lambda: compile(build((32, 4, 4), 70), TINY.replace(weight_bytes=512))]
+
+
+@pytest.mark.parametrize("make", PROGRAMS)
+def test_check_finds_every_missing_wait(make):
+    program = make()
+    for _, consumer in tokens(program):
+        wait = field(program, consumer, "wait")
+        with pytest.raises(ProgramError):
+            check(changed(program, consumer, wait=wait & (wait - 1)))
+
+
+@pytest.mark.parametrize("make", PROGRAMS)
+def test_check_finds_every_missing_post(make):
+    program = make()
+    for producer, _ in tokens(program):
+        post = field(program, producer, "post")
+        with pytest.raises(ProgramError):
+            check(changed(program, producer, post=post & (post - 1)))
+
+
+@pytest.mark.parametrize("make", PROGRAMS)
+def test_check_finds_every_missing_token(make):
+    program = make()
+    for producer, consumer in tokens(program):
+        to = 1 << program.infos[consumer].engine.value
+        from_ = 1 << program.infos[producer].engine.value
+        without = changed(program, consumer, wait=field(program, consumer, "wait") & ~from_)
+        without = changed(without, producer, post=field(without, producer, "post") & ~to)
+        with pytest.raises(ProgramError, match=r"does not wait for it$"):
+            check(without)
+
+
+def test_check_names_a_deadlock():
+    program = compile(chain(1), TINY)
+    with pytest.raises(ProgramError, match=r"^Deadlock: command 0 \(LOAD\) waits for STORE, "
+                                           r"command 3 \(MATRIX\) waits for LOAD, "
+                                           r"command 4 \(STORE\) waits for MATRIX$"):
+        check(changed(program, 0, wait=1 << Engine.STORE.value))
+
+
+def test_check_names_a_semaphore_that_is_left_over():
+    program = compile(chain(1), TINY)
+    with pytest.raises(ProgramError, match=r"^Semaphore STORE to LOAD must be zero at the end, "
+                                           r"not 1$"):
+        check(changed(program, 4, post=1 << Engine.LOAD.value))
+
+
+def test_check_refuses_a_token_that_comes_later_in_the_stream():
+    program = compile(chain(2), TINY)
+    # The token of the first matrix command now comes from the load behind it: no deadlock, since
+    # that load waits for nothing, but the weights need not be there.
+    moved = changed(changed(program, 2, post=0), 4, post=1 << Engine.MATRIX.value)
+    with pytest.raises(ProgramError, match=r"^Command 3 \(matrix\) waits for a token that LOAD "
+                                           r"only gives later in the stream$"):
+        check(moved)
+
+
+@pytest.mark.parametrize("index, changes, message", [
+    (1, {"local_address": 3}, "Command 1 (load) writes weight 3 to 5, outside its buffers"),
+    (0, {"units": 10}, "Command 0 (load) reads external"),
+    (3, {"col_tiles": 2}, "Command 3 (matrix) reads weight 0 to 4, outside its buffers"),
+    (3, {"out_base": 0}, "Command 3 (matrix) writes activation 0 to 9, outside its buffers"),
+    (3, {"in_base": 1}, "Command 3 (matrix) reads activation 1 to 10, outside its buffers"),
+    (4, {"local_address": 10}, "Command 4 (store) reads activation 10 to 19, outside its buffers"),
+    (4, {"address": 64}, "Command 4 (store) writes external 64 to 100, outside its buffers"),
+])
+def test_check_keeps_commands_inside_their_buffers(index, changes, message):
+    program = compile(chain(1), TINY)
+    check(program)
+    with pytest.raises(ProgramError, match=f"^{re.escape(message)}"):
+        check(changed(program, index, **changes))
+
+
+def test_check_finds_a_read_of_what_nobody_wrote():
+    program = compile(chain(1), TINY)
+    with pytest.raises(ProgramError, match=r"^Command 3 \(matrix\) reads activation 0 to 9, not "
+                                           r"all of it written$"):
+        check(changed(program, 0, units=8))
+
+
+def test_check_finds_a_command_that_overwrites_its_input():
+    program = compile(chain(1), TINY)
+    loose = replace(program.infos[3], writes=(("activation", 0, 100),))
+    infos = (*program.infos[:3], loose, *program.infos[4:])
+    with pytest.raises(ProgramError, match=r"^Command 3 \(matrix\) overwrites its own input$"):
+        check(changed(replace(program, infos=infos), 3, out_base=8))
+
+
+def test_check_names_an_illegal_opcode():
+    program = compile(chain(1), TINY)
+    with pytest.raises(ProgramError, match=r"^Command 0: Opcode 0xff is illegal$"):
+        check(replace(program, commands=b"\xff" + program.commands[1:]))
+
+
+def test_check_bounds_the_tokens_of_a_semaphore():
+    program = compile(chain(1), TINY)
+    # 300 loads each give a token that as many stores at the end of the stream take.
+    load, store = program.command(0), program.command(4)
+    loads = [load[:1] + bytes([8 << 4]) + load[2:]] * 300
+    stores = [store[:1] + bytes([1]) + store[2:]] * 300
+    many = replace(program, commands=b"".join([*loads, *stores]),
+                   infos=(program.infos[0],) * 300 + (program.infos[4],) * 300)
+    with pytest.raises(ProgramError, match=r"^Semaphore LOAD to STORE may hold 256 tokens after "
+                                           r"command 255 \(LOAD\), it holds at most 255$"):
+        check(many)
