@@ -12,7 +12,8 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
-           "StoreCommand", "ChannelParameters", "COMMANDS", "ENGINES", "encode", "decode", "disassemble"]
+           "StoreCommand", "ChannelParameters", "COMMANDS", "ENGINES", "encode", "decode",
+           "disassemble"]
 
 
 COMMAND_BYTES = 64
@@ -166,7 +167,7 @@ def encode(opcode: Opcode, *, wait: int = 0, post: int = 0, **fields: Any) -> by
         If a field is missing, unknown, or its value does not fit.
     """
     layout = COMMANDS[opcode]
-    known = {name for name in _fields(layout)} - {"header"}
+    known = set(_fields(layout)) - {"header"}
     if known != set(fields):
         raise ValueError(f"Fields of {opcode.name} must be {', '.join(sorted(known))}, "
                          f"not {', '.join(sorted(fields))}")
@@ -208,15 +209,18 @@ def decode(raw: bytes) -> tuple[Opcode, dict[str, int]]:
         if isinstance(field.shape, type):  # an enum
             values[name] = value
             continue
-        values[name] = value - (1 << width) if field.shape.signed and value >> (width - 1) else value
+        negative = field.shape.signed and value >> (width - 1)
+        values[name] = value - (1 << width) if negative else value
     return opcode, values
 
 
 def disassemble(raw: bytes) -> str:
     """One line of text for one command."""
     opcode, values = decode(raw)
+
     def engines(mask: int) -> str:
         return "+".join(e.name.lower() for e in Engine if mask >> e.value & 1) or "-"
+
     wait, post = engines(values.pop("wait")), engines(values.pop("post"))
     text = " ".join(f"{name}={Memory(value).name.lower() if name == 'memory' else value}"
                     for name, value in values.items())

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .accumulators import Accumulators
-from .commands import ChannelParameters, MatrixCommand
+from .commands import MatrixCommand
 from .delay import delay
 from .drain import Drain
 from .fault import Fault

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -69,14 +69,14 @@ class WordPacker(wiring.Component):
             m.d.sync += self.o.valid.eq(0)
         if word_bytes >= beat_bytes:
             parts = word_bytes // beat_bytes
-            part  = Signal(range(parts))
+            part  = Signal(range(max(2, parts)))
             m.d.comb += self.i.ready.eq(room & (part == parts - 1))
             with m.If(self.i.valid & room):
                 m.d.sync += [
                     self.o.valid.eq(1),
                     self.o.p.data.eq(word.word_select(part, 8 * beat_bytes)),
                     self.o.p.strb.eq(~C(0, beat_bytes)),
-                    part.eq(part + 1),
+                    part.eq(Mux(part == parts - 1, 0, part + 1)),
                 ]
         else:
             slots = beat_bytes // word_bytes

@@ -15,7 +15,7 @@ _HOMES = {"AcceleratorConfig": "weft.config", "InferenceSession": "weft.session"
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: the session needs the hardware's definitions, which need this package.
+    # Imported when asked for: the session needs the hardware, whose modules import this package.
     if name not in _HOMES:
         raise AttributeError(f"module 'weft' has no attribute {name!r}")
     from importlib import import_module

@@ -87,14 +87,17 @@ def verdict(run: Run) -> str:
 def print_run(run: Run, console: Console) -> None:
     """Prints the figures of a run, and where it first differs from onnxruntime."""
     console.print(layer_table(run))
-    frames = len(run.cycles)
-    console.print(f"{frames:,} frame{'s' if frames > 1 else ''} in {run.seconds:.1f} s: "
-                  + _cycles(run.cycles) +
-                  f"{run.last.dram_read_bytes:,} bytes read from memory and "
-                  f"{run.last.dram_write_bytes:,} written in the last one", highlight=False)
-    if sum(run.cycles):
-        console.print(f"simulated at {run.cycles_per_second / 1000:,.0f} kcycles/s",
-                      highlight=False)
+    lines = [f"{len(run.cycles):,} frame{'s' if len(run.cycles) > 1 else ''} "
+             f"in {run.seconds:.1f} s"]
+    if sum(run.cycles):  # there is a clock
+        low, high = min(run.cycles), max(run.cycles)
+        each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        lines[0] += f", {each} cycles each, simulated at {run.cycles_per_second / 1000:,.0f} " \
+                    f"kcycles/s"
+    lines.append(f"memory traffic of the last frame: {run.last.dram_read_bytes:,} bytes read, "
+                 f"{run.last.dram_write_bytes:,} written")
+    for line in lines:
+        console.print(line, highlight=False)
     if not run.verified:
         return
     for caveat in run.caveats:
@@ -105,13 +108,6 @@ def print_run(run: Run, console: Console) -> None:
                       highlight=False, soft_wrap=True)
     console.print(verdict(run), style="bold green" if not run.differing else "bold red",
                   highlight=False)
-
-
-def _cycles(cycles: list[int]) -> str:
-    if not sum(cycles):
-        return ""  # a device without a clock
-    low, high = min(cycles), max(cycles)
-    return f"{low:,} cycles each, " if low == high else f"{low:,} to {high:,} cycles each, "
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:

@@ -401,6 +401,20 @@ async def a_reset_aborts_a_stream(dut):
 
 
 @cocotb.test()
+async def the_doorbell_is_ignored_while_a_reset_waits(dut):
+    bench = Bench(dut, seed=18)
+    await bench.start()
+    await bench.cycle(quiet=0)
+    await bench.write(Register.CONTROL, Control.RESET | Control.START)
+    await bench.doorbell(1)
+    assert await bench.status() == Status.BUSY
+    await bench.cycle(quiet=1)
+    await bench.reset()
+    assert bench.starts == []
+    assert await bench.status() == Status.QUIET
+
+
+@cocotb.test()
 async def a_reset_outlasts_faults_that_are_held(dut):
     bench = Bench(dut, seed=15)
     await bench.start()

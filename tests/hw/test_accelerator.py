@@ -8,10 +8,11 @@ import zlib
 
 import numpy as np
 import pytest
+from configs import CONFIGS
 from graphs import GraphBuilder, random_graph, random_image
 
 from weft import compiler, reference
-from weft.config import PRESETS, AcceleratorConfig
+from weft.config import PRESETS
 from weft.device import DeviceStopped, Driver
 from weft.device.verilator import VerilatorDevice
 from weft.errors import CompileError
@@ -19,14 +20,6 @@ from weft.hw.commands import COMMAND_BYTES, Memory, Opcode, decode, encode
 from weft.hw.registers import Error
 from weft.session import InferenceSession
 
-ODD = AcceleratorConfig(
-    name="odd", rows=6, cols=10, requant_lanes=2, activation_bytes=6 * 8192,
-    weight_bytes=40_000, accumulator_pixels=64, accumulator_width=28, axi_data_width=128,
-    axi_addr_width=40, axi_burst_beats=4, activation_banks=2, queue_depth=2)
-
-CONFIGS = {config.name + ("_fip" if config.fip else "_plain"): config
-           for preset in PRESETS.values()
-           for config in (preset, preset.replace(fip=not preset.fip))} | {"odd": ODD}
 CASES = 8
 
 

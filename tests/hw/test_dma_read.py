@@ -15,7 +15,6 @@ def reader(**changes):
                          "id": 0} | changes))
 
 
-@pytest.mark.slow
 def test_reader_with_an_independent_memory_model(tmp_path_factory):
     run_dma_bench("cocotb_dma_read", tmp_path_factory.getbasetemp() / "cocotb_dma")
 

@@ -15,7 +15,6 @@ def writer(**changes):
                          "id": 0} | changes))
 
 
-@pytest.mark.slow
 def test_writer_with_an_independent_memory_model(tmp_path_factory):
     run_dma_bench("cocotb_dma_write", tmp_path_factory.getbasetemp() / "cocotb_dma")
 

@@ -184,7 +184,6 @@ def test_few_lanes(lanes):
            for _ in range(50)], config=config, stall=0.5)
 
 
-@pytest.mark.slow
 def test_verilog_agrees_on_many_vectors(tmp_path):
     config = make_config(2, fip=True)
     run_cocotb(Requantizer(config, tag_shape=24), name="requantizer",

@@ -1,5 +1,6 @@
 """The loop nest of the sequencer and the addresses of the streamer against nested Python loops."""
 
+import itertools
 import random
 
 import pytest
@@ -120,7 +121,7 @@ def test_streamed_words_are_those_of_the_taps(stall):
     async def array(ctx):
         async for _clk, _rst, control, o in ctx.tick().sample(dut.control, dut.o):
             if control.valid:
-                words.append(([value for value in o.data], o.switch))
+                words.append((list(o.data), o.switch))
                 controls.append((control.half, control.pixel, control.first))
 
     async def drains(ctx):
@@ -188,7 +189,7 @@ def test_same_accumulator_is_not_reused_too_soon():
     sim.add_testbench(feed)
     sim.add_testbench(watch, background=True)
     sim.run()
-    gaps = {later - earlier for earlier, later in zip(times, times[1:], strict=False)}
+    gaps = {later - earlier for earlier, later in itertools.pairwise(times)}
     assert gaps == {AccumulatorColumn.REUSE}
 
 

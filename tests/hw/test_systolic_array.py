@@ -174,7 +174,6 @@ def test_without_load_and_switch_weights_stay():
     np.testing.assert_array_equal(outputs, expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fip", [False, True])
 def test_verilog_agrees(fip, tmp_path):
     config = make_config(6, 2, fip)

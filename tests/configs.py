@@ -1,0 +1,17 @@
+"""Configurations that the tests on RTL sweep: all presets, both kinds of PE, and an odd one."""
+
+from weft.config import PRESETS, AcceleratorConfig
+
+__all__ = ["CONFIGS", "ODD"]
+
+
+ODD = AcceleratorConfig(
+    name="odd", rows=6, cols=10, requant_lanes=2, activation_bytes=6 * 8192,
+    weight_bytes=40_000, accumulator_pixels=64, accumulator_width=28, axi_data_width=128,
+    axi_addr_width=40, axi_burst_beats=4, activation_banks=2, queue_depth=2)
+"""No power of 2, few banks, short bursts, narrow accumulators, a wide bus."""
+
+CONFIGS = {config.name + ("_fip" if config.fip else "_plain"): config
+           for preset in PRESETS.values()
+           for config in (preset, preset.replace(fip=not preset.fip))} | {"odd": ODD}
+"""By name."""
