@@ -19,11 +19,12 @@ from .load import LoadEngine
 from .matrix import MatrixEngine
 from .read_arbiter import ReadArbiter
 from .store import StoreEngine
+from .vector import VectorEngine
 
 __all__ = ["Core", "FAULTS"]
 
 
-FAULTS = 5
+FAULTS = 6
 """Sources of faults."""
 
 
@@ -77,8 +78,9 @@ class Core(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.load       = load       = LoadEngine(config)
         m.submodules.matrix     = matrix     = MatrixEngine(config)
+        m.submodules.vector     = vector     = VectorEngine(config)
         m.submodules.store      = store      = StoreEngine(config)
-        m.submodules.activation = activation = ActivationMemory(config, readers=2, writers=2)
+        m.submodules.activation = activation = ActivationMemory(config, readers=3, writers=3)
         m.submodules.fetch_dma  = fetch_dma  = ReadEngine(**dma, outstanding=2, id=0)
         m.submodules.load_dma   = load_dma   = ReadEngine(
             **dma, outstanding=config.axi_outstanding, id=1)
@@ -110,7 +112,7 @@ class Core(wiring.Component):
             dispatcher.halt.eq(self.halt),
         ]
         for engine, component in ((Engine.LOAD, load), (Engine.MATRIX, matrix),
-                                  (Engine.STORE, store)):
+                                  (Engine.VECTOR, vector), (Engine.STORE, store)):
             head = dispatcher.engines[engine.value]
             m.d.comb += [
                 component.commands.valid.eq(head.valid),
@@ -119,31 +121,38 @@ class Core(wiring.Component):
                 dispatcher.done[engine.value].eq(component.done),
             ]
 
-        # Data. The matrix engine comes first at the activation memory, and is never refused.
+        # Data. The matrix engine comes first at the activation memory, and is never refused; then
+        # the vector engine.
         connect(m, load.requests, load_dma.requests)
         connect(m, load_dma.o, load.beats)
         connect(m, load.weight, matrix.weight_write)
         connect(m, load.parameter, matrix.parameter_write)
+        connect(m, load.vector_weight, vector.weight_write)
+        connect(m, load.vector_parameter, vector.parameter_write)
+        connect(m, load.table, vector.table_write)
         connect(m, store.requests, store_dma.requests)
         connect(m, store.beats, store_dma.i)
         connect(m, matrix.request, activation.read_request[0])
-        connect(m, store.read_request, activation.read_request[1])
+        connect(m, vector.request, activation.read_request[1])
+        connect(m, store.read_request, activation.read_request[2])
         connect(m, matrix.write, activation.write[0])
-        connect(m, load.activation, activation.write[1])
+        connect(m, vector.write, activation.write[1])
+        connect(m, load.activation, activation.write[2])
         m.d.comb += [
             load.beats_error.eq(load_dma.o_error),
             store.write_error.eq(store_dma.error),
             store.write_done.eq(store_dma.done),
             matrix.word.eq(activation.read_data[0]),
-            store.read_data.eq(activation.read_data[1]),
-            store.read_valid.eq(activation.read_valid[1]),
+            vector.word.eq(activation.read_data[1]),
+            store.read_data.eq(activation.read_data[2]),
+            store.read_valid.eq(activation.read_valid[2]),
             fetch_dma.halt.eq(self.halt),
             load_dma.halt.eq(self.halt),
             store_dma.halt.eq(self.halt),
         ]
 
         # State.
-        for number, source in enumerate((fetch, dispatcher, load, matrix, store)):
+        for number, source in enumerate((fetch, dispatcher, load, matrix, vector, store)):
             m.d.comb += self.faults[number].eq(source.fault)
         axi = self.m_axi
         waits = dispatcher.waiting[Engine.MATRIX.value]
@@ -161,6 +170,8 @@ class Core(wiring.Component):
                 (axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)
                 | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
                 | (axi.bvalid & axi.bready) | matrix.accepting | matrix.draining
+                | (vector.request.valid & vector.request.ready)
+                | (vector.write.valid & vector.write.ready)
                 | dispatcher.event_start.any() | dispatcher.event_done.any()),
             self.count_up.matrix_busy.eq(matrix.accepting),
             self.count_up.matrix_weights.eq(matrix.lacks_weights),
@@ -169,6 +180,7 @@ class Core(wiring.Component):
             self.count_up.matrix_semaphore.eq(stalled & ~matrix.busy & waits),
             self.count_up.matrix_idle.eq(stalled & ~matrix.busy & ~waits),
             self.count_up.load_busy.eq(load.busy),
+            self.count_up.vector_busy.eq(vector.busy),
             self.count_up.store_busy.eq(store.busy),
             self.count_up.read_beats.eq(axi.rvalid & axi.rready),
             self.count_up.write_beats.eq(axi.wvalid & axi.wready),

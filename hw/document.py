@@ -17,9 +17,12 @@ from weft.hw.commands import (
     COMMANDS,
     ENGINES,
     ChannelParameters,
+    DoubleRoundingParameters,
     Engine,
     Header,
     Memory,
+    Rounding,
+    VectorOp,
 )
 
 __all__ = ["interface_page"]
@@ -88,7 +91,11 @@ def interface_page() -> str:
                   _text(layout), _fields(layout)]
     parts += ["### Memories of a LOAD", _text(Memory), _table(("value", "memory"), (
         (memory.value, memory.name) for memory in Memory))]
+    parts += ["### Operations of a VECTOR", _text(VectorOp), _members(VectorOp)]
+    parts += ["### Rules of rounding", _text(Rounding), _members(Rounding)]
     parts += ["### Channel parameters", _text(ChannelParameters), _fields(ChannelParameters)]
+    parts += ["### Channel parameters of double rounding", _text(DoubleRoundingParameters),
+              _fields(DoubleRoundingParameters)]
 
     parts += ["## Registers", _text(registers)]
     for enumeration in (registers.Register, registers.Control, registers.Status, registers.Error):
@@ -106,7 +113,7 @@ def interface_page() -> str:
         (f"`{field}`", *(config.to_dict()[field] for config in PRESETS.values()))
         for field in PRESETS["base"].to_dict() if field != "name"))]
     derived = ("multipliers", "psum_width", "word_bytes", "activation_depth", "weight_row_bytes",
-               "weight_depth", "parameter_entry_bytes", "parameter_depth")
+               "weight_depth", "parameter_entry_bytes", "parameter_depth", "vector_entry_bytes")
     parts += ["Derived from them:", _table(("value", *PRESETS), (
         (f"`{name}`", *(getattr(config, name) for config in PRESETS.values()))
         for name in derived))]

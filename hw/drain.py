@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from weft.config import AcceleratorConfig
 
 from .accumulators import AccumulatorColumn
-from .commands import ChannelParameters
+from .commands import ChannelParameters, Rounding
 from .delay import delay
 from .fault import Fault
 from .registers import Error
@@ -169,6 +169,7 @@ class Drain(wiring.Component):
             "out_zero":  signed(8),
             "clamp_min": signed(8),
             "clamp_max": signed(8),
+            "rule":      Rounding,
         })
         stage = Signal(travelling)
         m.d.comb += [
@@ -181,12 +182,14 @@ class Drain(wiring.Component):
             stage.out_zero.eq(job.out_zero),
             stage.clamp_min.eq(job.clamp_min),
             stage.clamp_max.eq(job.clamp_max),
+            stage.rule.eq(job.rule),
         ]
         stage = delay(m, stage, AccumulatorColumn.DRAIN_LATENCY, name="stage")
         parameters = delay(m, self.parameters, AccumulatorColumn.DRAIN_LATENCY, name="parameters")
 
         # The group's lanes are chosen in a stage of their own, in front of the requantizer.
-        m.submodules.requantizer = requantizer = Requantizer(config, tag_shape=tag_layout)
+        m.submodules.requantizer = requantizer = Requantizer(
+            config, tag_shape=tag_layout, double_rounding=config.double_rounding)
         i = Signal(requantizer.i.shape())
         m.d.comb += requantizer.i.eq(i)
         m.d.sync += [
@@ -197,6 +200,8 @@ class Drain(wiring.Component):
             i.clamp_max.eq(stage.clamp_max),
         ]
         m.d.comb += i.parameters.eq(parameters)
+        if config.double_rounding:
+            m.d.sync += i.rule.eq(stage.rule)
         if config.fip:
             m.d.sync += i.alpha.eq(self.sums[config.cols])
         with m.Switch(stage.group):

@@ -52,6 +52,9 @@ class LoadEngine(wiring.Component):
     activation, weight, parameter : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the on-chip memories, of ``word_lanes``, ``weight_row_lanes`` and
         ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts.
+    vector_weight, vector_parameter, table : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
+        Writes to the memories of the vector engine, of ``vector_entry_lanes``,
+        ``parameter_entry_lanes`` lanes and 1 lane.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -67,6 +70,11 @@ class LoadEngine(wiring.Component):
             "activation":  Out(stream.Signature(unit_write_layout(config.word_lanes))),
             "weight":      Out(stream.Signature(unit_write_layout(config.weight_row_lanes))),
             "parameter":   Out(stream.Signature(unit_write_layout(config.parameter_entry_lanes))),
+            "vector_weight":    Out(stream.Signature(
+                unit_write_layout(config.vector_entry_lanes))),
+            "vector_parameter": Out(stream.Signature(
+                unit_write_layout(config.parameter_entry_lanes))),
+            "table":       Out(stream.Signature(unit_write_layout(1))),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -85,6 +93,11 @@ class LoadEngine(wiring.Component):
             Memory.WEIGHT:     (self.weight, config.weight_row_bytes, config.weight_row_lanes),
             Memory.PARAMETER:  (self.parameter, config.parameter_entry_bytes,
                                 config.parameter_entry_lanes),
+            Memory.VECTOR_WEIGHT:    (self.vector_weight, config.vector_entry_bytes,
+                                      config.vector_entry_lanes),
+            Memory.VECTOR_PARAMETER: (self.vector_parameter, config.parameter_entry_bytes,
+                                      config.parameter_entry_lanes),
+            Memory.TABLE:            (self.table, 1, 1),
         }
         largest    = max(unit_bytes for _, unit_bytes, _ in ports.values())
         smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())

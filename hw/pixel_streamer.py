@@ -157,7 +157,7 @@ class PixelStreamer(wiring.Component):
         ]
         for name in ("index", "first_pixels", "last_pixels", "first_columns", "last_columns",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
-                     "parameter_base", "last_groups"):
+                     "parameter_base", "last_groups", "rule"):
             m.d.comb += self.job[name].eq(step[name])
 
         # Stage 1: add the tap. Stage 2: is it inside? Then the memory.

@@ -7,8 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import ChannelParameters
-from weft.hw.scale import FloatScale
+from weft.hw.commands import ChannelParameters, DoubleRoundingParameters, Rounding
+from weft.hw.double_rounding import DoubleRoundingScale
+from weft.hw.multiplier import Multiplier
+from weft.hw.scale import MULTIPLIER_LATENCY, FloatScale, delayed
 
 __all__ = ["Requantizer"]
 
@@ -25,8 +27,15 @@ class Requantizer(wiring.Component):
     correction was still in it. The bounds are integers, therefore to round first and clamp
     afterwards is the same as the other way round.
 
-    No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later. The
-    rounding rule is all in :class:`~weft.hw.scale.FloatScale`, of which there is one for each lane.
+    With ``double_rounding`` a group may follow the rule of TFLite Micro instead. Its parameters
+    are :class:`DoubleRoundingParameters` then::
+
+        o = clamp(RDBPOT(SRDHM(v << max(shift, 0), M), max(-shift, 0)) + out_zero, ...)
+
+    No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later,
+    whatever its rule. A rule is all in :class:`~weft.hw.scale.FloatScale` or
+    :class:`~weft.hw.double_rounding.DoubleRoundingScale`, of which there is one for each lane; the
+    two of a lane share its multiplier.
 
     Parameters
     ----------
@@ -34,13 +43,16 @@ class Requantizer(wiring.Component):
         Gives lanes and widths.
     tag_shape
         Shape of what travels along with a group, say the address it is written to.
+    double_rounding : :class:`bool`
+        Whether the second rule is there.
 
     Members
     -------
     i : :py:`In(data.StructLayout({...}))`
         ``valid`` (1), ``tag`` (``tag_shape``), ``acc`` (array of ``requant_lanes`` signed
         accumulators), ``alpha`` (signed accumulator; with ``fip`` only), ``parameters`` (array of
-        :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each).
+        :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each),
+        ``rule`` (:class:`Rounding`; with ``double_rounding`` only).
     o : :py:`Out(data.StructLayout({...}))`
         ``valid`` (1), ``tag`` (``tag_shape``), ``data`` (array of ``requant_lanes`` signed 8).
 
@@ -53,8 +65,10 @@ class Requantizer(wiring.Component):
     # Two sums in front of the scaling; zero point and clamp behind it.
     latency = 2 + FloatScale.latency + 2
 
-    def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = 0):
+    def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = 0,
+                 double_rounding: bool = False):
         self._config = config
+        self._double_rounding = double_rounding
         self._tag_shape = tag_shape
         lanes = config.requant_lanes
         accumulator = signed(config.accumulator_width)
@@ -68,6 +82,7 @@ class Requantizer(wiring.Component):
                 "out_zero": signed(8),
                 "clamp_min": signed(8),
                 "clamp_max": signed(8),
+                **({"rule": Rounding} if double_rounding else {}),
             })),
             "o": Out(data.StructLayout({
                 "valid": 1,
@@ -91,6 +106,7 @@ class Requantizer(wiring.Component):
         shared = Signal(data.StructLayout({
             "out_zero": signed(8), "clamp_min": signed(8), "clamp_max": signed(8),
             "tag": self._tag_shape,
+            **({"rule": Rounding} if self._double_rounding else {}),
         }))
         m.d.comb += [shared[field].eq(self.i[field]) for field, _ in shared.shape()]
         line = [shared]
@@ -98,7 +114,7 @@ class Requantizer(wiring.Component):
             line.append(Signal.like(shared, name=f"shared_{stage}", reset_less=True))
             m.d.sync += line[-1].eq(line[-2])
         m.d.comb += self.o.tag.eq(line[-1].tag)
-        to_add, to_clamp = line[-3], line[-2]
+        to_multiply, to_add, to_clamp = line[2 + FloatScale.factors_latency], line[-3], line[-2]
 
         for lane in range(config.requant_lanes):
             parameters = self.i.parameters[lane]
@@ -107,23 +123,46 @@ class Requantizer(wiring.Component):
                                 reset_less=True)
             bias = Signal(signed(32), name=f"bias_{lane}", reset_less=True)
             value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
-            scales = [Signal(32, name=f"scale_{lane}_{stage}", reset_less=True)
-                      for stage in range(2)]
             alpha = self.i.alpha if config.fip else 0
             m.d.sync += [
                 difference.eq(self.i.acc[lane] - alpha),
                 bias.eq(parameters.bias),
                 value.eq(difference + bias),
-                scales[0].eq(parameters.scale),
-                scales[1].eq(scales[0]),
             ]
 
             m.submodules[f"scale_{lane}"] = scale = FloatScale()
-            m.d.comb += [scale.i.eq(value), scale.scale.eq(scales[1])]
+            m.d.comb += [
+                scale.i.eq(value),
+                scale.scale.eq(delayed(m, parameters.scale, 2, f"scale_{lane}")),
+            ]
+            a, b, scaled = scale.a, scale.b, scale.o
+            if self._double_rounding:
+                m.submodules[f"double_{lane}"] = double = DoubleRoundingScale()
+                parameters = DoubleRoundingParameters(Value.cast(parameters))
+                with m.If(self.i.rule == Rounding.DOUBLE):
+                    m.d.sync += bias.eq(parameters.bias)
+                m.d.comb += [
+                    double.i.eq(value),
+                    double.mantissa.eq(delayed(m, parameters.mantissa, 2, f"mantissa_{lane}")),
+                    double.shift.eq(delayed(m, parameters.shift, 2, f"shift_{lane}")),
+                ]
+                a = Mux(to_multiply.rule == Rounding.DOUBLE, double.a, a)
+                b = Mux(to_multiply.rule == Rounding.DOUBLE, double.b, b)
+                scaled = Mux(to_add.rule == Rounding.DOUBLE, double.o, scaled)
+
+            m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
+                a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY)
+            m.d.comb += [
+                multiplier.a.eq(a),
+                multiplier.b.eq(b),
+                scale.product.eq(multiplier.o),
+            ]
+            if self._double_rounding:
+                m.d.comb += double.product.eq(multiplier.o)
 
             total = Signal(signed(11), name=f"total_{lane}", reset_less=True)
             result = Signal(signed(8), name=f"result_{lane}", reset_less=True)
-            m.d.sync += [total.eq(scale.o + to_add.out_zero), result.eq(total)]
+            m.d.sync += [total.eq(scaled + to_add.out_zero), result.eq(total)]
             with m.If(total < to_clamp.clamp_min):
                 m.d.sync += result.eq(to_clamp.clamp_min)
             with m.Elif(total > to_clamp.clamp_max):

@@ -6,10 +6,11 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.multiplier import Multiplier
+__all__ = ["MULTIPLIER_LATENCY", "FloatScale", "delayed", "register"]
 
-__all__ = ["FloatScale"]
 
+MULTIPLIER_LATENCY = 3
+"""Cycles from the factors of a scale to their product."""
 
 _MANTISSA = 24  # bits of a float32's mantissa, the leading one included
 _BIAS = 127     # of a float32's exponent
@@ -28,12 +29,19 @@ class FloatScale(wiring.Component):
     of mantissas, and the binary point. Overflow and underflow of float32 do not matter: both are
     far beyond where the result saturates or is zero.
 
+    The multiplier of the mantissas is left to the user, so that it can be shared with another
+    rounding rule.
+
     Members
     -------
     i : :py:`In(signed(32))`
         Integer.
     scale : :py:`In(32)`
         Bits of a float32 that is zero, or positive and normal.
+    a, b : :py:`Out(signed(26))`, :py:`Out(signed(25))`
+        Factors of a product that must be in ``product`` ``MULTIPLIER_LATENCY`` cycles later.
+    product : :py:`In(signed(51))`
+        The product of the factors.
     o : :py:`Out(signed(10))`
         Result. Exact up to 256; any greater magnitude is 511.
 
@@ -41,76 +49,75 @@ class FloatScale(wiring.Component):
     ----------
     latency : :class:`int`
         Cycles from operands to result.
+    factors_latency : :class:`int`
+        Cycles from operands to factors.
     """
-
-    _MULTIPLIER_LATENCY = 3
 
     # From integer to the multiplier: magnitude, two of normalization; behind it: rounding (2),
     # alignment, rounding to integer and sign.
-    latency = 3 + _MULTIPLIER_LATENCY + 4
+    factors_latency = 3
+    latency = factors_latency + MULTIPLIER_LATENCY + 4
 
     i: In(signed(32))
     scale: In(32)
+    a: Out(signed(_MANTISSA + 2))
+    b: Out(signed(_MANTISSA + 1))
+    product: In(signed(2 * _MANTISSA + 3))
     o: Out(signed(_INTEGER + 2))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         # Sign and magnitude. The sign waits for the last stage.
-        negative = _delay(m, self.i < 0, self.latency - 1, "negative")
-        magnitude = _register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
+        negative = delayed(m, self.i < 0, self.latency - 1, "negative")
+        magnitude = register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
 
         # Normalization: shift the leading one to the top, in two stages. `shift` counts places.
         coarse, coarse_shift = self._normalize(m, magnitude, (16, 8), "coarse")
         fine, fine_shift = self._normalize(m, coarse, (4, 2, 1), "fine")
-        shift = Cat(fine_shift, _register(m, coarse_shift, "coarse_shift"))
+        shift = Cat(fine_shift, register(m, coarse_shift, "coarse_shift"))
 
         # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The
         # multiplier's own operand registers end this stage.
         mantissa = Signal(_MANTISSA + 1)
         m.d.comb += mantissa.eq(fine[8:] + _rounds_up(fine[8], fine[:8]))
-        scale = _delay(m, self.scale, 3, "scale")
+        scale = delayed(m, self.scale, 3, "scale")
         fraction, exponent = scale[:23], scale[23:31]
 
-        m.submodules.multiplier = multiplier = Multiplier(
-            a_width=_MANTISSA + 2, b_width=_MANTISSA + 1, latency=self._MULTIPLIER_LATENCY)
-        m.d.comb += [
-            multiplier.a.eq(mantissa),
-            multiplier.b.eq(Cat(fraction, 1)),
-        ]
+        m.d.comb += [self.a.eq(mantissa), self.b.eq(Cat(fraction, 1))]
 
         # The value is (product / 2**46) * 2**power, with 2**46 <= product <= 2**48 - 2**24. The
         # carried-out mantissa is 2**24, an ordinary factor: no exponent to correct. A scale of zero
         # reads as 2**-127, which makes any integer as good as zero.
-        power = _delay(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
-                       self._MULTIPLIER_LATENCY, "power")
-        nonzero = _delay(m, fine[31], self._MULTIPLIER_LATENCY, "nonzero")
+        power = delayed(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
+                        MULTIPLIER_LATENCY, "power")
+        nonzero = delayed(m, fine[31], MULTIPLIER_LATENCY, "nonzero")
 
         # fl32 of the product: choose the 24 bits, then round.
-        product = multiplier.o[:48]
+        product = self.product[:48]
         upper = product[47]
-        kept = _register(m, Mux(upper, product[24:], product[23:47]), "kept")
-        up = _register(m, Mux(upper, _rounds_up(product[24], product[:24]),
-                              _rounds_up(product[23], product[:23])), "up")
-        power = _register(m, power + upper, "kept_power")
-        nonzero = _register(m, nonzero, "kept_nonzero")
+        kept = register(m, Mux(upper, product[24:], product[23:47]), "kept")
+        up = register(m, Mux(upper, _rounds_up(product[24], product[:24]),
+                             _rounds_up(product[23], product[:23])), "up")
+        power = register(m, power + upper, "kept_power")
+        nonzero = register(m, nonzero, "kept_nonzero")
 
-        rounded = _register(m, kept + up, "rounded")  # up to 2**24, as above
+        rounded = register(m, kept + up, "rounded")  # up to 2**24, as above
         # A magnitude below 2**-1 gives zero, one of 2**8 or more saturates. The carry needs no
         # regard: what it makes 2**-1 still rounds to zero, and there is room for a 2**8 below.
-        places = _register(m, (power + 1)[:4], "places")
-        tiny = _register(m, ~nonzero | (power < -1), "tiny")
-        huge = _register(m, nonzero & (power >= _INTEGER), "huge")
+        places = register(m, (power + 1)[:4], "places")
+        tiny = register(m, ~nonzero | (power < -1), "tiny")
+        huge = register(m, nonzero & (power >= _INTEGER), "huge")
 
         # The binary point goes to bit 24, which leaves at most 8 integer bits, and 2**8 by carry.
         aligned = Signal(_MANTISSA + _INTEGER + 1)
         m.d.comb += aligned.eq(rounded << places)
-        integer = _register(m, Mux(tiny, 0, aligned[24:]) | huge.replicate(_INTEGER + 1), "integer")
-        up = _register(m, ~tiny & ~huge & _rounds_up(aligned[24], aligned[:24]), "integer_up")
+        integer = register(m, Mux(tiny, 0, aligned[24:]) | huge.replicate(_INTEGER + 1), "integer")
+        up = register(m, ~tiny & ~huge & _rounds_up(aligned[24], aligned[:24]), "integer_up")
 
         total = Signal(_INTEGER + 1)
         m.d.comb += total.eq(integer + up)
-        o = _register(m, Mux(negative, -total, total)[:_INTEGER + 2].as_signed(), "result")
+        o = register(m, Mux(negative, -total, total)[:_INTEGER + 2].as_signed(), "result")
         m.d.comb += self.o.eq(o)
         return m
 
@@ -123,7 +130,7 @@ class FloatScale(wiring.Component):
             clear = ~value[-count:].any()
             value = Mux(clear, value << count, value)[:len(value)]
             shifted.append(clear)
-        return _register(m, value, name), _register(m, Cat(reversed(shifted)), f"{name}_shift")
+        return register(m, value, name), register(m, Cat(reversed(shifted)), f"{name}_shift")
 
 
 def _rounds_up(lowest: Value, below: Value) -> Value:
@@ -131,13 +138,15 @@ def _rounds_up(lowest: Value, below: Value) -> Value:
     return below[-1] & (lowest | below[:-1].any())
 
 
-def _register(m: Module, value: Value, name: str) -> Signal:
-    register = Signal(Value.cast(value).shape(), name=name, reset_less=True)
-    m.d.sync += register.eq(value)
-    return register
+def register(m: Module, value: Value, name: str) -> Signal:
+    """``value`` a cycle later; not reset."""
+    following = Signal(Value.cast(value).shape(), name=name, reset_less=True)
+    m.d.sync += following.eq(value)
+    return following
 
 
-def _delay(m: Module, value: Value, cycles: int, name: str) -> Value:
+def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
+    """``value`` some ``cycles`` later; not reset."""
     for number in range(cycles):
-        value = _register(m, value, f"{name}_{number}")
+        value = register(m, value, f"{name}_{number}")
     return value

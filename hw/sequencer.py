@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
-from .commands import MatrixCommand
+from .commands import MatrixCommand, Rounding
 from .fault import Fault
 from .registers import Error
 from .step import Step
@@ -53,6 +53,8 @@ class StepSequencer(wiring.Component):
         wrong = (Cat(field == 0 for field in nonzero).any()
                  | (offered.tile_pixels > config.accumulator_pixels)
                  | (offered.last_groups > config.requant_groups))
+        if not config.double_rounding:
+            wrong |= offered.rule == Rounding.DOUBLE
 
         channel_block = Signal(16, reset_less=True)
         kernel_x      = Signal(8, reset_less=True)
@@ -95,7 +97,7 @@ class StepSequencer(wiring.Component):
         ]
         for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step", "out_w",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
-                     "parameter_base", "last_groups"):
+                     "parameter_base", "last_groups", "rule"):
             m.d.comb += step[name].eq(command[name])
 
         with m.If(active & self.steps.ready):

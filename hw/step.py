@@ -3,6 +3,8 @@
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
+from .commands import Rounding
+
 __all__ = ["Step", "DrainJob"]
 
 
@@ -38,6 +40,7 @@ class Step(data.Struct):
     clamp_max:      signed(8)
     parameter_base: unsigned(24)
     last_groups:    unsigned(8)
+    rule:           Rounding
 
 
 class DrainJob(data.Struct):
@@ -56,3 +59,4 @@ class DrainJob(data.Struct):
     clamp_max:      signed(8)
     parameter_base: unsigned(24)
     last_groups:    unsigned(8)
+    rule:           Rounding

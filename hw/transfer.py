@@ -28,7 +28,7 @@ class Transfer(data.Struct):
     """
     index:         unsigned(INDEX_WIDTH)
     code:          unsigned(CODE_WIDTH)
-    memory:        unsigned(2)
+    memory:        unsigned(3)
     lines:         unsigned(16)
     units:         unsigned(24)
     local_address: unsigned(24)
@@ -85,12 +85,16 @@ class TransferFront(wiring.Component):
             Memory.ACTIVATION: (exact_log2(config.word_bytes), config.activation_depth),
             Memory.WEIGHT:     (exact_log2(config.weight_row_bytes), config.weight_depth),
             Memory.PARAMETER:  (exact_log2(config.parameter_entry_bytes), config.parameter_depth),
+            Memory.VECTOR_WEIGHT: (exact_log2(config.vector_entry_bytes), config.vector_entries),
+            Memory.VECTOR_PARAMETER: (exact_log2(config.parameter_entry_bytes),
+                                      config.vector_parameter_depth),
+            Memory.TABLE: (0, config.vector_table_bytes),
         }
 
         index   = Signal(INDEX_WIDTH, reset_less=True)
         command = Signal(self._command, reset_less=True)
         if self._command is StoreCommand:
-            memory  = Signal(2)  # stays Memory.ACTIVATION
+            memory  = Signal(3)  # stays Memory.ACTIVATION
         else:
             memory  = command.memory.as_value()
 

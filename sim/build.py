@@ -4,19 +4,16 @@ The library is found again by what it was made of: configuration, hardware and h
 tools, processor and options. Nothing is elaborated to find it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,12 +22,13 @@ from typing import Any
 import weft.config
 import weft.hw
 from weft.config import AcceleratorConfig
-from weft.errors import InputError, ToolError
+from weft.errors import ToolError
 from weft.hw.axi import BURST_INCR, ID_WIDTH
 from weft.hw.commands import Engine
+from weft.sim.cache import cache_directory, locked, mark_used, prune
 from weft.sim.toolchain import tool_environment, verilator
 
-__all__ = ["TOP", "Build", "TraceFormat", "build", "build_verilog", "cache_directory", "generate"]
+__all__ = ["TOP", "Build", "build", "build_verilog", "generate"]
 
 
 TOP = "weft_top"
@@ -42,36 +40,11 @@ _VERILATOR = ("--cc", "--make", "json", "-O3", "--x-assign", "fast", "--x-initia
               "--noassert", "--no-timing", "--output-split", "20000", "-Wno-fatal", "-Wno-lint",
               "-Wno-style", "--top-module", TOP, "--prefix", f"V{TOP}")
 _COMPILER = ("-std=gnu++20", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread", "-w")
-_OWN_SOURCES = ("build.py", "harness.cpp", "memory.h", "top.py")
+_OWN_SOURCES = ("build.py", "harness.cpp", "memory.h", "top.py", "trace.h")
 _UNIT_BYTES = 400_000
 _TAIL_LINES = 12
 
 Progress = Callable[[str], None]
-
-
-class TraceFormat(StrEnum):
-    """File formats for recorded signals.
-
-    FST is many times smaller, but the headers of lz4 and zlib are needed to build a simulator
-    that writes it.
-    """
-    VCD = "vcd"
-    FST = "fst"
-
-    @classmethod
-    def of(cls, path: str | Path) -> "TraceFormat":
-        """The format that the suffix of ``path`` asks for.
-
-        Raises
-        ------
-        InputError
-            If it is neither.
-        """
-        suffix = Path(path).suffix
-        try:
-            return cls(suffix[1:])
-        except ValueError:
-            raise InputError(f"Trace file must end in .vcd or .fst, not {suffix!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +59,8 @@ class Build:
         The Verilog it was made from.
     key : :class:`str`
         Its name in the cache.
-    trace : :class:`TraceFormat` or :py:`None`
-        Format in which it can record signals.
+    trace : :class:`bool`
+        Whether it can record signals.
     cached : :class:`bool`
         Whether it was there already.
     seconds : :class:`float`
@@ -97,17 +70,9 @@ class Build:
     library: Path
     verilog: Path
     key: str
-    trace: TraceFormat | None
+    trace: bool
     cached: bool
     seconds: float
-
-
-def cache_directory() -> Path:
-    """Where simulators are kept: ``$WEFT_CACHE``, ``$XDG_CACHE_HOME/weft`` or ``~/.cache/weft``."""
-    if own := os.environ.get("WEFT_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "weft"
 
 
 def generate(config: AcceleratorConfig) -> str:
@@ -119,7 +84,7 @@ def generate(config: AcceleratorConfig) -> str:
     return to_verilog(SimulationTop(Accelerator(config)), name=TOP)
 
 
-def build(config: AcceleratorConfig, *, trace: TraceFormat | None = None, optimize: int = 3,
+def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int = 3,
           progress: Progress | None = None) -> Build:
     """The simulator of ``config``, from the cache or built now.
 
@@ -127,8 +92,8 @@ def build(config: AcceleratorConfig, *, trace: TraceFormat | None = None, optimi
     ----------
     config : :class:`AcceleratorConfig`
         What to simulate.
-    trace : :class:`TraceFormat`
-        Make one that can record signals in this format; it is slower and kept separately.
+    trace : :class:`bool`
+        Make one that can record signals; it is slower and kept separately.
     optimize : :class:`int`
         Optimization level of the C++ compiler, 0..3.
     progress : callable
@@ -145,7 +110,7 @@ def build(config: AcceleratorConfig, *, trace: TraceFormat | None = None, optimi
     return _build(identity, lambda: generate(config), config, trace, optimize, progress)
 
 
-def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: TraceFormat | None = None,
+def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: bool = False,
                   optimize: int = 3, progress: Progress | None = None) -> Build:
     """As :func:`build`, of a ``weft_top`` that is given as text and has the ports of ``config``."""
     return _build(f"{config.to_json()}\n{verilog}", lambda: verilog, config, trace, optimize,
@@ -153,7 +118,7 @@ def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: TraceFormat
 
 
 def _build(identity: str, make_verilog: Callable[[], str], config: AcceleratorConfig,
-           trace: TraceFormat | None, optimize: int, progress: Progress | None) -> Build:
+           trace: bool, optimize: int, progress: Progress | None) -> Build:
     if optimize not in range(4):
         raise ValueError(f"Optimize must be between 0 and 3, not {optimize!r}")
     environment = tool_environment()
@@ -164,24 +129,27 @@ def _build(identity: str, make_verilog: Callable[[], str], config: AcceleratorCo
         return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"{key}.lock"):
+        with locked(folder / f"{key}.lock"):
             if found := _lookup(place, trace):  # another process built it meanwhile
                 return found
             work = folder / f"{key}.part"  # left by a build that was killed, if it exists
             shutil.rmtree(work, ignore_errors=True)
             try:
                 work.mkdir()
-                return _build_in(work, place, make_verilog, config, trace, optimize, environment,
-                                 progress or (lambda text: None))
+                built = _build_in(work, place, make_verilog, config, trace, optimize, environment,
+                                  progress or (lambda text: None))
             finally:
                 shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):
+            prune(folder)
+        return built
     except OSError as error:
         raise ToolError(f"The simulator cannot be built in {folder}: {error.strerror}; set "
                         f"WEFT_CACHE to a folder that can be written") from error
 
 
 def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: AcceleratorConfig,
-              trace: TraceFormat | None, optimize: int, environment: dict[str, str],
+              trace: bool, optimize: int, environment: dict[str, str],
               progress: Progress) -> Build:
     start = time.monotonic()
     steps = _Steps(work, place.with_suffix(".log"), environment)
@@ -193,15 +161,15 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: 
 
     progress("Translating Verilog to C++")
     steps.run("Verilator", [
-        str(verilator()), *_VERILATOR, *([f"--trace-{trace}"] if trace else []), "-Mdir", "cpp",
+        str(verilator()), *_VERILATOR, *(["--trace-vcd"] if trace else []), "-Mdir", "cpp",
         str(verilog.relative_to(work))])
     plan = json.loads((work / "cpp" / f"V{TOP}.json").read_text(encoding="utf-8"))
     include = Path(environment["VERILATOR_ROOT"]) / "include"
     (work / "cpp" / "weft_config.h").write_text(_config_header(config), encoding="utf-8")
 
-    flags = [*_COMPILER, f"-DVM_TRACE={int(trace is not None)}",
-             *(f"-DVM_TRACE_{name}={int(trace == name.lower())}" for name in ("FST", "VCD")),
-             "-DVM_TRACE_SAIF=0", "-DVM_COVERAGE=0", "-DVM_SC=0"]
+    flags = [*_COMPILER, f"-DVM_TRACE={int(trace)}",
+             f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
+             "-DVM_COVERAGE=0", "-DVM_SC=0"]
     folders = ["-Icpp", f"-I{Path(__file__).parent}", f"-I{include}", f"-I{include / 'vltstd'}"]
     commands: list[list[str]] = []
     kept: list[tuple[str, Path]] = []
@@ -210,6 +178,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: 
     # Verilator's runtime is the same in every design: it is compiled once.
     for path in _sources(plan, "global"):
         kept.append((f"{path.stem}.o", place.parent / f"{path.stem}-{_digest(_tools(), *flags)}.o"))
+        mark_used(kept[-1][1])
         if not kept[-1][1].exists():
             commands.append(["g++", *flags, *folders, "-O1", "-c", str(path), "-o", kept[-1][0]])
 
@@ -232,8 +201,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: 
     progress("Linking")
     steps.run("The linker", [
         "g++", "-shared", "-pthread", "-o", f"keep/{_LIBRARY}", *objects,
-        *(str(target) for _, target in kept), *plan["options"].get("ldflags", []),
-        *(["-llz4"] if trace is TraceFormat.FST else [])])
+        *(str(target) for _, target in kept), *plan["options"].get("ldflags", [])])
     seconds = time.monotonic() - start
     (work / "keep" / "build.json").write_text(json.dumps({
         "config": config.to_dict(), "trace": trace, "optimize": optimize,
@@ -261,12 +229,9 @@ class _Steps:
         with self._log.open("a", encoding="utf-8") as log:
             log.write(f"$ {' '.join(command)}\n{result.stdout}")
         if result.returncode:
-            cure = ("" if not re.search(r"(lz4|zlib)\.h: No such file", result.stdout) else
-                    "\nFST files need the headers of lz4 and zlib (Debian, Ubuntu: apt install "
-                    "liblz4-dev zlib1g-dev); a .vcd file needs nothing")
             tail = "\n".join(result.stdout.strip().splitlines()[-_TAIL_LINES:])
             raise ToolError(f"{tool} failed (exit code {result.returncode}), the full log is "
-                            f"{self._log}:\n{tail}{cure}")
+                            f"{self._log}:\n{tail}")
 
     def run(self, tool: str, command: Sequence[str]) -> None:
         self._run(tool, command)
@@ -296,20 +261,14 @@ def _config_header(config: AcceleratorConfig) -> str:
     return f"#pragma once\n\nnamespace weft {{\n{lines}\n}}\n"
 
 
-def _lookup(place: Path, trace: TraceFormat | None) -> Build | None:
+def _lookup(place: Path, trace: bool) -> Build | None:
     try:
         info = json.loads((place / "build.json").read_text(encoding="utf-8"))
     except OSError:
         return None
+    mark_used(place)
     return Build(library=place / _LIBRARY, verilog=place / "design.v", key=place.name, trace=trace,
                  cached=True, seconds=info["seconds"])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _sources(plan: dict[str, Any], *groups: str) -> list[Path]:
@@ -329,7 +288,7 @@ def _groups(files: Sequence[Path]) -> list[list[Path]]:
     return groups
 
 
-def _key(identity: str, trace: TraceFormat | None, optimize: int) -> str:
+def _key(identity: str, trace: bool, optimize: int) -> str:
     folder = Path(__file__).parent
     return _digest(identity, _tools(), f"{trace} {optimize}",
                    *((folder / name).read_text(encoding="utf-8") for name in _OWN_SOURCES))

@@ -1,6 +1,7 @@
 // Drives the Verilated accelerator: clock, control port, interrupt, events and trace, behind a
 // small C interface. The language that calls it is never on the path of a clock cycle.
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -9,12 +10,10 @@
 
 #include "memory.h"
 #include "verilated.h"
-#if VM_TRACE_FST
-#include "verilated_fst_c.h"
-using TraceFile = VerilatedFstC;
-#elif VM_TRACE_VCD
-#include "verilated_vcd_c.h"
-using TraceFile = VerilatedVcdC;
+#if VM_TRACE
+#include "trace.h"
+#else
+struct FstFunctions;
 #endif
 
 namespace {
@@ -137,23 +136,42 @@ public:
         return *lite_error_ ? lite_error_ : memory_->protocol_error();
     }
 
-    bool trace_start(const char* path) {
+    // Records to an FST file if there are functions for it, else to a VCD file. Gives an error
+    // number, or 0.
+    int trace_start(const char* path, const FstFunctions* fst) {
 #if VM_TRACE
         trace_stop();
-        trace_ = std::make_unique<TraceFile>();
+        if (fst) file_ = std::make_unique<FstFile>(*fst);
+        else file_ = std::make_unique<TraceFile>();
+        trace_ = std::make_unique<VerilatedVcdC>(file_.get());
         top_->trace(trace_.get(), 99);
         trace_->open(path);
-        if (trace_->isOpen()) return true;
+        if (trace_->isOpen()) return 0;
         trace_.reset();
+        return file_->error();
+#else
+        (void)path, (void)fst;
+        return ENOTSUP;
 #endif
-        (void)path;
-        return false;
     }
 
-    void trace_stop() {
+    // The error number of what was lost of the trace, or 0.
+    int trace_error() const {
+#if VM_TRACE
+        if (file_) return file_->error();
+#endif
+        return 0;
+    }
+
+    int trace_stop() {
 #if VM_TRACE
         if (trace_) trace_->close();
         trace_.reset();
+        const int error = trace_error();
+        file_.reset();
+        return error;
+#else
+        return 0;
 #endif
     }
 
@@ -220,7 +238,8 @@ private:
     std::unique_ptr<Vweft_top> top_;
     std::unique_ptr<Memory> memory_;
 #if VM_TRACE
-    std::unique_ptr<TraceFile> trace_;
+    std::unique_ptr<TraceFile> file_;
+    std::unique_ptr<VerilatedVcdC> trace_;
 #endif
     uint64_t cycle_ = 0;
     uint64_t lite_random_;
@@ -276,5 +295,9 @@ WEFT_API uint64_t weft_event_count(Harness* h) { return h->events().size(); }
 WEFT_API const void* weft_events(Harness* h) { return h->events().data(); }
 WEFT_API void weft_clear_events(Harness* h) { h->events().clear(); }
 
-WEFT_API int weft_trace_start(Harness* h, const char* path) { return h->trace_start(path); }
-WEFT_API void weft_trace_stop(Harness* h) { h->trace_stop(); }
+WEFT_API int weft_trace_start(Harness* h, const char* path, const FstFunctions* fst) {
+    return h->trace_start(path, fst);
+}
+
+WEFT_API int weft_trace_error(Harness* h) { return h->trace_error(); }
+WEFT_API int weft_trace_stop(Harness* h) { return h->trace_stop(); }

@@ -1,7 +1,9 @@
 """The simulator as a Python object: a thin binding of ``harness.cpp``."""
 
 import ctypes
+import os
 import struct
+from contextlib import suppress
 from ctypes import POINTER, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,7 +12,9 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from weft.errors import InputError, ToolError, WeftError
-from weft.sim.build import Build, TraceFormat
+from weft.sim.build import Build
+from weft.sim.cache import mark_used
+from weft.sim.trace import FstFunctions, TraceFormat, fst_end_time, fst_functions
 
 __all__ = ["MemoryModel", "ProtocolError", "RunStatus", "SimulatorEvent", "Simulator"]
 
@@ -113,8 +117,9 @@ _FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "weft_event_count":        ([c_void_p], c_uint64),
     "weft_events":             ([c_void_p], c_void_p),
     "weft_clear_events":       ([c_void_p], None),
-    "weft_trace_start":        ([c_void_p, c_char_p], c_int),
-    "weft_trace_stop":         ([c_void_p], None),
+    "weft_trace_start":        ([c_void_p, c_char_p, POINTER(FstFunctions)], c_int),
+    "weft_trace_error":        ([c_void_p], c_int),
+    "weft_trace_stop":         ([c_void_p], c_int),
 }
 
 _NEVER = (1 << 64) - 1
@@ -145,10 +150,13 @@ class Simulator:
     """
 
     def __init__(self, build: Build, memory: MemoryModel):
-        self._trace = build.trace
+        self._can_trace = build.trace
+        self._trace: Path | None = None
+        self._trace_start = 0
         self._bytes = memory.bytes
         self._handle: int | None = None
         self._library = _load(build.library)
+        mark_used(build.library.parent)
         parameters = _Parameters(
             bytes=memory.bytes, seed=memory.seed, latency=memory.latency,
             bandwidth=0 if memory.bandwidth is None else round(memory.bandwidth * 65536),
@@ -158,10 +166,13 @@ class Simulator:
             raise InputError(f"Memory of {memory.bytes} bytes cannot be allocated")
 
     def close(self) -> None:
-        """Free everything; a trace is finished."""
+        """Free everything; a trace is finished, see :meth:`trace_stop`."""
         if self._handle:
-            self._library.weft_destroy(self._handle)
-            self._handle = None
+            try:
+                self.trace_stop()
+            finally:
+                self._library.weft_destroy(self._handle)
+                self._handle = None
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +182,8 @@ class Simulator:
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        with suppress(InputError):
+            self.close()
 
     def _open(self) -> int:
         if not self._handle:
@@ -184,6 +196,10 @@ class Simulator:
             raise ProtocolError(f"The accelerator broke the bus protocol in {text}")
         return status
 
+    def _check_trace(self) -> None:
+        if self._library.weft_trace_error(self._handle):
+            self.trace_stop()
+
     def reset(self) -> None:
         """Hold the reset for some cycles. Memory contents and totals stay."""
         self._library.weft_reset(self._open())
@@ -193,14 +209,25 @@ class Simulator:
 
         Raises
         ------
+        InputError
+            If the file of a trace cannot be written any more.
         ProtocolError
             If the accelerator breaks a rule of its buses.
         """
-        return RunStatus(self._check(self._library.weft_run_until_irq(self._open(), max_cycles)))
+        status = self._check(self._library.weft_run_until_irq(self._open(), max_cycles))
+        self._check_trace()
+        return RunStatus(status)
 
     def run(self, cycles: int) -> None:
-        """Run for ``cycles``, whatever happens."""
+        """Run for ``cycles``, whatever the accelerator does.
+
+        Raises
+        ------
+        InputError
+            If the file of a trace cannot be written any more.
+        """
         self._library.weft_run(self._open(), cycles)
+        self._check_trace()
 
     @property
     def cycle(self) -> int:
@@ -278,20 +305,42 @@ class Simulator:
         self._library.weft_stop_memory(self._open(), _NEVER)
 
     def trace_start(self, path: str | Path) -> None:
-        """Record all signals to a file; a time unit is half a clock cycle.
+        """Record all signals to a file, ``.vcd`` or ``.fst``; a time unit is half a clock cycle.
 
         Raises
         ------
         InputError
-            If this simulator was not built to write that format, or the file cannot be written.
+            If this simulator was not built to record, or the file cannot be written.
+        ToolError
+            If the file is to be ``.fst`` and pylibfst is not installed.
         """
-        trace = TraceFormat.of(path)
-        if self._trace is not trace:
-            raise InputError(f"Recording to a .{trace} file needs a simulator that was built for "
-                             f"it, with trace=TraceFormat.{trace.name}")
-        if not self._library.weft_trace_start(self._open(), str(path).encode()):
-            raise InputError(f"The trace file {path} cannot be written")
+        functions = fst_functions() if TraceFormat.of(path) is TraceFormat.FST else None
+        if not self._can_trace:
+            raise InputError("Recording needs a simulator that was built for it, with trace=True")
+        self.trace_stop()
+        if error := self._library.weft_trace_start(self._open(), str(path).encode(), functions):
+            raise _trace_error(path, os.strerror(error))
+        self._trace = Path(path)
+        self._trace_start = self.cycle
 
     def trace_stop(self) -> None:
-        """Finish the file of :meth:`trace_start`."""
-        self._library.weft_trace_stop(self._open())
+        """Finish the file of :meth:`trace_start`, if there is one.
+
+        Raises
+        ------
+        InputError
+            If it is not whole.
+        """
+        error = self._library.weft_trace_stop(self._open())
+        path, self._trace = self._trace, None
+        if path is None:
+            return
+        if error:
+            raise _trace_error(path, os.strerror(error))
+        if TraceFormat.of(path) is TraceFormat.FST and self.cycle > self._trace_start \
+                and fst_end_time(path) != 2 * self.cycle - 1:
+            raise _trace_error(path, "it is not whole; is there space left?")
+
+
+def _trace_error(path: str | Path, reason: str) -> InputError:
+    return InputError(f"The trace file {path} cannot be written: {reason}")

@@ -1,4 +1,4 @@
-"""The command line: ``weft run``, ``weft verilog``, ``weft config``."""
+"""The command line: ``weft run``, ``check``, ``compile``, ``verilog``, ``config``."""
 
 import argparse
 import json
@@ -43,10 +43,14 @@ def guarded(program: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
 
 
-def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say on what to run."""
+def _add_config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="base", metavar="NAME|FILE.toml",
                         help=f"configuration: {', '.join(PRESETS)}, or a file (default: base)")
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say on what to run."""
+    _add_config_option(parser)
     parser.add_argument("--device", default="verilator", choices=("functional", "verilator"),
                         help="cycle-accurate simulation of the Verilog (default), or a functional "
                              "model that is quick to start and knows no cycles")
@@ -68,7 +72,7 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
     """A second session like ``session``, for the outputs of its layers."""
     from weft.session import InferenceSession
 
-    return InferenceSession(session.graph, config=session.config, device=device, keep_tensors=True)
+    return InferenceSession(session.plan, config=session.config, device=device, keep_tensors=True)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -112,6 +116,37 @@ def _run(options: argparse.Namespace) -> int:
         _write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
     print_run(run, terminal())
     return EXIT_MISMATCH if run.differing else 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from weft.frontend import partition
+    from weft.inspection import inspect_plan
+    from weft.report import print_inspection, terminal
+
+    config = load_config(options.config)
+    inspection = inspect_plan(partition(options.model), config)
+    if options.json:
+        print(json.dumps(inspection.to_dict(options.model), indent=2))
+    else:
+        print_inspection(inspection, terminal())
+    return EXIT_MISMATCH if options.strict and inspection.fallbacks else 0
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from weft import compiler
+    from weft.frontend import partition
+
+    config = load_config(options.config)
+    base = 0
+    for graph in partition(options.model).graphs:
+        program = compiler.compile(graph, config, base=base)
+        base = program.memory_bytes
+        if options.dump:
+            print(program.dump())
+        else:
+            print(f"{graph.name} for {config.name}: {len(program.layers)} layers, "
+                  f"{program.count} commands, {program.memory_bytes:,} bytes of external memory")
+    return 0
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -211,8 +246,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, metavar="Y.npz",
                      help="write the results: array 'output' [frames, ...], or one for each output")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
-    run.add_argument("--trace", type=Path, metavar="FILE.fst", help="write a waveform")
+    run.add_argument("--trace", type=Path, metavar="FILE.fst",
+                     help="write a waveform of all signals: .fst, or .vcd, which is far larger")
     run.set_defaults(program=_run)
+
+    check = commands.add_parser(
+        "check", help="tell what runs where, before anything is built",
+        description="Lists every node of a model: where it runs, why not on the accelerator, what "
+                    "it takes. Builds nothing.")
+    check.add_argument("model", type=Path, metavar="MODEL.onnx")
+    _add_config_option(check)
+    check.add_argument("--strict", action="store_true",
+                       help="exit with 1 if the host runs more than quantizing, dequantizing and "
+                            "softmax at the graph's edges")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(program=_check)
+
+    compiler = commands.add_parser(
+        "compile", help="compile a model and show what it became",
+        description="Compiles a model, without building or running anything.")
+    compiler.add_argument("model", type=Path, metavar="MODEL.onnx")
+    _add_config_option(compiler)
+    compiler.add_argument("--dump", action="store_true",
+                          help="print layers, memory map and command stream as text")
+    compiler.set_defaults(program=_compile)
 
     verilog = commands.add_parser("verilog", help="write the accelerator as Verilog",
                                   description="Writes the accelerator as Verilog, and a JSON file "

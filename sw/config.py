@@ -43,6 +43,9 @@ _NOUNS = {
     "axi_burst_beats": "AXI burst beats",
     "axi_outstanding": "AXI outstanding bursts",
     "queue_depth": "Queue depth",
+    "vector_taps": "Vector taps",
+    "vector_entries": "Vector entries",
+    "vector_tables": "Vector tables",
 }
 
 
@@ -86,6 +89,15 @@ class AcceleratorConfig:
         Read bursts in flight at a time for each reader, 1..16.
     queue_depth : :class:`int`
         Commands waiting in front of each engine. A power of 2, 2..64.
+    vector_taps : :class:`int`
+        Taps of a window that the vector engine multiplies per cycle, 1..8: multipliers per lane.
+    vector_entries : :class:`int`
+        Weight entries of the vector engine, 8..65536; an entry holds ``vector_taps * rows``
+        weights.
+    vector_tables : :class:`int`
+        Look-up tables held on chip at a time, 1..256.
+    double_rounding : :class:`bool`
+        Convolutions may also be rounded as TFLite Micro does: wider multipliers in requantization.
 
     Raises
     ------
@@ -111,12 +123,19 @@ class AcceleratorConfig:
     axi_burst_beats: int = 16
     axi_outstanding: int = 4
     queue_depth: int = 4
+    vector_taps: int = 3
+    vector_entries: int = 512
+    vector_tables: int = 4
+    double_rounding: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ConfigError(f"Name must be an identifier, not {self.name!r}")
         if not isinstance(self.fip, bool):
             raise ConfigError(f"Fip must be true or false, not {self.fip!r}")
+        if not isinstance(self.double_rounding, bool):
+            raise ConfigError(f"Double rounding must be true or false, "
+                              f"not {self.double_rounding!r}")
         for field, noun in _NOUNS.items():
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool):
@@ -156,6 +175,9 @@ class AcceleratorConfig:
                               f"not {self.axi_burst_beats}")
         self._check_range("axi_outstanding", 1, 16)
         self._check_power_of_2("queue_depth", 2, 64)
+        self._check_range("vector_taps", 1, 8)
+        self._check_range("vector_entries", 8, 1 << 16)
+        self._check_range("vector_tables", 1, 256)
 
     def _check_range(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)
@@ -261,6 +283,31 @@ class AcceleratorConfig:
     def parameter_depth(self) -> int:
         """Parameter entries held on chip."""
         return self.parameter_channels // self.requant_lanes
+
+    @property
+    def vector_entry_lanes(self) -> int:
+        """Bytes of a weight entry of the vector engine: ``vector_taps`` taps of ``rows`` lanes."""
+        return self.vector_taps * self.rows
+
+    @property
+    def vector_entry_bytes(self) -> int:
+        """Bytes of such an entry in external memory."""
+        return _power_of_2_at_least(self.vector_entry_lanes)
+
+    @property
+    def vector_groups(self) -> int:
+        """Parameter entries of a channel block, and cycles to requantize a word of one."""
+        return self.rows // self.requant_lanes
+
+    @property
+    def vector_parameter_depth(self) -> int:
+        """Parameter entries of the vector engine, as many as the matrix engine has."""
+        return self.parameter_depth
+
+    @property
+    def vector_table_bytes(self) -> int:
+        """Bytes of all look-up tables."""
+        return 256 * self.vector_tables
 
     @property
     def axi_bytes(self) -> int:

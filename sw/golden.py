@@ -80,6 +80,8 @@ class GoldenSession:
     ----------
     names : :class:`tuple`
         What :meth:`run` returns: the graph's outputs, then ``tensors``.
+    optimized : :class:`tuple` of :class:`onnx.NodeProto`
+        The nodes that are left after all of onnxruntime's fusions.
     float_layers : :class:`tuple`
         Layers that onnxruntime computes in float32 after all its fusions, as ``"Conv 'name'"``.
         Their rounding is not that of integer arithmetic, now and then by one step.
@@ -118,16 +120,19 @@ class GoldenSession:
         return self._names
 
     @functools.cached_property
-    def float_layers(self) -> tuple[str, ...]:
+    def optimized(self) -> tuple[onnx.NodeProto, ...]:
         options = session_options(threads=self._threads)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
             options.optimized_model_filepath = str(path)
             onnxruntime.InferenceSession(self._source.SerializeToString(), options,
                                          providers=["CPUExecutionProvider"])
-            optimized = onnx.load(path)
+            return tuple(onnx.load(path).graph.node)
+
+    @functools.cached_property
+    def float_layers(self) -> tuple[str, ...]:
         return tuple(f"{node.op_type} '{node.name or node.output[0]}'"
-                     for node in optimized.graph.node if node.op_type in _FLOAT_LAYERS)
+                     for node in self.optimized if node.op_type in _FLOAT_LAYERS)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs and chosen tensors by name, in ONNX shape and type, for inputs by name."""

@@ -4,22 +4,77 @@ On chip the same units lie without the pad bytes that round them up to a power o
 ``*_units`` helpers at the end convert, for models of the device.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from amaranth.lib import data
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import ChannelParameters
+from weft.hw.commands import ChannelParameters, DoubleRoundingParameters
 
-__all__ = ["channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor", "unpack_tensor",
-           "col_tiles", "pack_weights", "fip_beta", "fold_bias",
-           "hardware_scale", "pack_parameters", "bytes_to_units", "units_to_bytes"]
+__all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
+           "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
+           "hardware_scale", "pack_parameters", "DOUBLE_BIAS_BITS", "pack_double_parameters",
+           "unpack_double_parameters", "bytes_to_units", "units_to_bytes"]
 
 assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
+_DOUBLE = dict(data.Layout.cast(DoubleRoundingParameters))
+assert data.Layout.cast(DoubleRoundingParameters).size == 64
+
+DOUBLE_BIAS_BITS = _DOUBLE["bias"].width
+"""Bits of a bias with double rounding."""
 
 Shape = tuple[int, int, int]
 
 
 # Activations ----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """Where the channels of a tensor lie among the lanes of its words.
+
+    Channels come in segments, and each starts at the first lane of a word: so tensors that were
+    computed apart are one tensor without being moved.
+
+    Parameters
+    ----------
+    segments : :class:`tuple` of :class:`int`
+        Channels of each, at least 1. An ordinary tensor has one segment.
+    """
+
+    segments: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the tensor."""
+        return sum(self.segments)
+
+    def blocks(self, config: AcceleratorConfig) -> int:
+        """Activation words that the channels of one pixel take."""
+        return sum(channel_blocks(config, segment) for segment in self.segments)
+
+    def plain(self, config: AcceleratorConfig) -> bool:
+        """Whether all channels lie side by side."""
+        return all(segment % config.word_lanes == 0 for segment in self.segments[:-1])
+
+    def lanes(self, config: AcceleratorConfig) -> np.ndarray:
+        """int64 [channels]: lane of each, counted through all channel blocks."""
+        starts, block = [], 0
+        for segment in self.segments:
+            starts.append(np.arange(segment) + block * config.word_lanes)
+            block += channel_blocks(config, segment)
+        return np.concatenate(starts)
+
+    def spread(self, config: AcceleratorConfig, values: np.ndarray) -> np.ndarray:
+        """[lanes, ...] from [channels, ...]: zero where a lane has no channel."""
+        if values.shape[0] != self.channels:
+            raise ValueError(f"Values must be of {self.channels} channels, "
+                             f"not {values.shape[0]}")
+        wide = np.zeros((self.blocks(config) * config.word_lanes, *values.shape[1:]),
+                        values.dtype)
+        wide[self.lanes(config)] = values
+        return wide
+
 
 def channel_blocks(config: AcceleratorConfig, channels: int) -> int:
     """Activation words that the ``channels`` of one pixel take."""
@@ -37,40 +92,53 @@ def tensor_bytes(config: AcceleratorConfig, shape: Shape) -> int:
     return tensor_words(config, shape) * config.word_bytes
 
 
-def pack_tensor(config: AcceleratorConfig, values: np.ndarray) -> bytes:
-    """A tensor as it lies in external memory: ``[ceil(C / rows)][H][W]`` words.
+def pack_tensor(config: AcceleratorConfig, values: np.ndarray, *,
+                channels: ChannelMap | None = None, plane_bytes: int = 0) -> bytes:
+    """A tensor as it lies in external memory: ``[channel blocks][H][W]`` words.
 
     Parameters
     ----------
     values : int8 [C, H, W]
+    channels : :class:`ChannelMap`
+        Where the channels go; side by side, if not given.
+    plane_bytes : :class:`int`
+        Bytes from channel block to channel block, if more than ``H * W`` words.
 
     Returns
     -------
     :class:`bytes`
-        Lane ``i`` of word ``[b][y][x]`` is channel ``b * rows + i``; lanes without a channel and
-        pad bytes are zero.
+        Without a map, lane ``i`` of word ``[b][y][x]`` is channel ``b * rows + i``; lanes without
+        a channel and pad bytes are zero.
     """
     if values.ndim != 3 or values.dtype != np.int8:
         raise ValueError(f"Tensor must be int8 [C, H, W], not {values.dtype} {values.shape}")
-    channels, height, width = values.shape
-    blocks = channel_blocks(config, channels)
-    lanes = np.zeros((blocks * config.word_lanes, height, width), np.int8)
-    lanes[:channels] = values
+    count, height, width = values.shape
+    lanes = (channels or ChannelMap((count,))).spread(config, values)
+    blocks = len(lanes) // config.word_lanes
+    plane = height * width * config.word_bytes
+    planes = np.zeros((blocks, max(plane, plane_bytes)), np.int8)
     words = np.zeros((blocks, height, width, config.word_bytes), np.int8)
     words[..., :config.word_lanes] = lanes.reshape(
         blocks, config.word_lanes, height, width).transpose(0, 2, 3, 1)
-    return words.tobytes()
+    planes[:, :plane] = words.reshape(blocks, plane)
+    return planes.tobytes()
 
 
-def unpack_tensor(config: AcceleratorConfig, raw: bytes, shape: Shape) -> np.ndarray:
-    """The int8 [C, H, W] tensor of the given ``shape`` from its bytes in external memory."""
-    channels, height, width = shape
-    if len(raw) != tensor_bytes(config, shape):
-        raise ValueError(f"Tensor of shape {shape} must take {tensor_bytes(config, shape)} bytes, "
+def unpack_tensor(config: AcceleratorConfig, raw: bytes, shape: Shape, *,
+                  channels: ChannelMap | None = None, plane_bytes: int = 0) -> np.ndarray:
+    """The int8 [C, H, W] tensor of the given ``shape`` from its bytes in external memory; the
+    other parameters are those of :func:`pack_tensor`."""
+    count, height, width = shape
+    channels = channels or ChannelMap((count,))
+    blocks, plane = channels.blocks(config), height * width * config.word_bytes
+    pitch = max(plane, plane_bytes)
+    if len(raw) != blocks * pitch:
+        raise ValueError(f"Tensor of shape {shape} must take {blocks * pitch} bytes, "
                          f"not {len(raw)}")
-    words = np.frombuffer(raw, np.int8).reshape(-1, height, width, config.word_bytes)
+    words = np.frombuffer(raw, np.int8).reshape(blocks, pitch)[:, :plane].reshape(
+        blocks, height, width, config.word_bytes)
     lanes = words[..., :config.word_lanes].transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(lanes.reshape(-1, height, width)[:channels])
+    return np.ascontiguousarray(lanes.reshape(-1, height, width)[channels.lanes(config)])
 
 
 # Weights --------------------------------------------------------------------------------------
@@ -181,12 +249,76 @@ def pack_parameters(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarr
     if bias.dtype != np.int32 or scale.dtype != np.float32 or bias.shape != scale.shape:
         raise ValueError(f"Bias and scale must be int32 and float32 of one shape, not {bias.dtype} "
                          f"{bias.shape} and {scale.dtype} {scale.shape}")
-    tiles = col_tiles(config, bias.shape[0])
-    words = np.zeros((tiles * config.cols, 2), np.int32)
-    words[:bias.shape[0], 0] = bias
-    words[:bias.shape[0], 1] = scale.view(np.int32)
+    return _parameter_entries(config, np.stack([bias, scale.view(np.int32)], -1))
+
+
+def pack_double_parameters(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
+                           shift: np.ndarray) -> np.ndarray:
+    """Parameter entries of a layer with double rounding.
+
+    Parameters
+    ----------
+    bias : int32 [N]
+        With everything folded in; of ``DOUBLE_BIAS_BITS``.
+    multiplier : int32 [N]
+        2**30 to 2**31 - 1, or 0.
+    shift : int32 [N]
+        -31..31.
+
+    Returns
+    -------
+    int8 [column tiles, requant_groups, parameter_entry_bytes]
+        Channels beyond N have zeros.
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit its field.
+    """
+    arrays = {"Bias": bias, "multiplier": multiplier, "shift": shift}
+    if any(array.dtype != np.int32 or array.shape != bias.shape for array in arrays.values()):
+        raise ValueError("Bias, multiplier and shift must be int32 of one shape, not " + ", ".join(
+            f"{array.dtype} {array.shape}" for array in arrays.values()))
+    # There is no mantissa for a multiplier of zero, but a shift that leaves nothing of any sum.
+    zero = multiplier == 0
+    fields = {"bias": bias.astype(np.int64), "shift": np.where(zero, -32, shift).astype(np.int64),
+              "mantissa": np.where(zero, 0, multiplier.astype(np.int64) - (1 << 30))}
+    raw = np.zeros(bias.shape, np.uint64)
+    for name, values in fields.items():
+        width, is_signed = _DOUBLE[name].width, name != "mantissa"
+        low, high = (-(1 << width - 1), 1 << width - 1) if is_signed else (0, 1 << width)
+        if ((values < low) | (values >= high)).any():
+            raise ValueError(f"Double rounding {name} must be between {low} and {high - 1}, not "
+                             f"{values.min()} to {values.max()}")
+        raw |= (values & (1 << width) - 1).astype(np.uint64) << np.uint64(_DOUBLE[name].offset)
+    words = raw.astype("<u8").view("<i4").reshape(-1, 2)
+    return _parameter_entries(config, words)
+
+
+def unpack_double_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bias, multiplier and shift, int32 [channels] each, of parameter entries as they lie on chip,
+    int8 [entries, parameter_entry_lanes]. A shift of -32 is that of a multiplier of zero."""
+    raw = np.ascontiguousarray(entries).view("<u8").reshape(-1)
+
+    def field(name: str) -> np.ndarray:
+        # To the top and down again, with the sign.
+        offset, width = _DOUBLE[name].offset, _DOUBLE[name].width
+        top = (raw << np.uint64(64 - offset - width)).view(np.int64)
+        return top >> np.int64(64 - width)
+
+    mantissa = field("mantissa") & (1 << _DOUBLE["mantissa"].width) - 1
+    bias, multiplier, shift = (values.astype(np.int32) for values in (
+        field("bias"), mantissa + (1 << 30), field("shift")))
+    return bias, multiplier, shift
+
+
+def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarray:
+    """Entries of the int32 [N, 2] words of each channel."""
+    tiles = col_tiles(config, len(words))
+    padded = np.zeros((tiles * config.cols, 2), "<i4")
+    padded[:len(words)] = words
     packed = np.zeros((tiles, config.requant_groups, config.parameter_entry_bytes), np.int8)
-    packed[..., :config.parameter_entry_lanes] = words.astype("<i4").view(np.int8).reshape(
+    packed[..., :config.parameter_entry_lanes] = padded.view(np.int8).reshape(
         tiles, config.requant_groups, config.parameter_entry_lanes)
     return packed
 

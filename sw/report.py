@@ -10,9 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
+from weft.inspection import Inspection
+from weft.ir import Where
 from weft.runner import Run
 
-__all__ = ["Progress", "config_table", "layer_table", "print_run", "terminal", "verdict"]
+__all__ = ["Progress", "config_table", "layer_table", "print_inspection", "print_run", "terminal",
+           "verdict"]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -123,3 +126,35 @@ def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
             f"{config.activation_bytes // 1024} KiB", f"{config.weight_bytes // 1024} KiB",
             str(config.axi_data_width))
     return table
+
+
+def print_inspection(inspection: Inspection, console: Console) -> None:
+    """Prints where every node runs, and why not on the accelerator."""
+    config = inspection.config
+    table = Table(title=f"{escape(inspection.plan.name)} on {config.name} ({config.rows} x "
+                        f"{config.cols} MACs per cycle)", title_justify="left")
+    for name in ("Node", "Operator", "Runs on"):
+        table.add_column(name)
+    for name in ("Cycles, about", "Output bytes", "Weight bytes"):
+        table.add_column(name, justify="right")
+    for node in inspection.nodes:
+        place, cost = node.placement, node.cost
+        figures = ("", "", "") if cost is None else tuple(
+            f"{value:,}" if value else "" for value in (cost.cycles, cost.output_bytes,
+                                                        cost.constant_bytes))
+        table.add_row(escape(place.name), place.op,
+                      "[yellow]host[/]" if place.where is Where.HOST
+                      else node.engine or "accelerator", *figures)
+    console.print(table)
+    for placement in inspection.fallbacks:
+        console.print(f"on the host: {escape(placement.reason or placement.name)}",
+                      highlight=False, soft_wrap=True)
+    for placement in (node.placement for node in inspection.nodes):
+        if placement.note:
+            console.print(f"note: {escape(placement.name)}: {escape(placement.note)}",
+                          highlight=False, soft_wrap=True)
+    parts = len(inspection.plan.graphs)
+    accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
+    console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
+                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, about "
+                  f"{inspection.cycles:,} cycles a frame", highlight=False)

@@ -128,7 +128,7 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
     """
     feeds = _convert(session, inputs)
     frames = session.check_inputs(feeds)
-    verifier = Verifier(session.graph, layers=layers is not None) if verify else None
+    verifier = Verifier(session.plan, layers=layers is not None) if verify else None
     outputs: list[list[np.ndarray]] = []
     cycles: list[int] = []
     differing = compared = 0

@@ -9,17 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from weft import compiler, layout
+from weft import compiler
 from weft.compiler import Program
 from weft.config import AcceleratorConfig, load_config
-from weft.device import Device, DeviceStopped, Driver, EventKind, RunResult
+from weft.device import Device, DeviceStopped, Driver
 from weft.errors import InputError
-from weft.golden import session_options
-from weft.hw.commands import Engine
-from weft.hw.registers import Counter
-from weft.ir import Graph, Tensor
+from weft.ir import Graph, HostPart, Plan
+from weft.segment import GraphResult, HostModel, LayerResult, LoadedGraph
 
 __all__ = ["InferenceSession", "FrameResult", "LayerResult", "NodeArg", "DeviceFactory"]
 
@@ -48,31 +45,6 @@ class NodeArg:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerResult:
-    """A layer of one frame.
-
-    Attributes
-    ----------
-    name, op, engine : :class:`str`
-        The ONNX node, its operator, and what computed it.
-    shape : (C, H, W)
-        Of its output.
-    macs : :class:`int`
-        Multiply-accumulates of the network.
-    cycles : :class:`int`
-        From the end of the layer before it to its own end; the first counts from the doorbell and
-        the last to the interrupt. 0 on a device without a clock.
-    """
-
-    name: str
-    op: str
-    engine: str
-    shape: tuple[int, int, int]
-    macs: int
-    cycles: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class FrameResult:
     """What one frame came to.
 
@@ -88,6 +60,8 @@ class FrameResult:
         Their cycles add up to ``cycles``.
     counters : :class:`dict`
         Performance counters by name, in lower case.
+    warm : :class:`bool`
+        The constants were on chip already, from the frame before.
     dram_read_bytes, dram_write_bytes : :class:`int`
         Traffic of the memory port: whole beats, commands included.
     """
@@ -99,6 +73,7 @@ class FrameResult:
     counters: dict[str, int]
     dram_read_bytes: int
     dram_write_bytes: int
+    warm: bool = False
 
 
 class InferenceSession(AbstractContextManager["InferenceSession"]):
@@ -106,7 +81,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
 
     Parameters
     ----------
-    model : path, :class:`onnx.ModelProto` or :class:`weft.ir.Graph`
+    model : path, :class:`onnx.ModelProto`, :class:`weft.ir.Graph` or :class:`weft.ir.Plan`
     config : :class:`str` or :class:`AcceleratorConfig`
         A configuration, or what :func:`weft.config.load_config` takes.
     device : :class:`str` or callable
@@ -127,8 +102,10 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     Attributes
     ----------
     config : :class:`AcceleratorConfig`
-    graph : :class:`weft.ir.Graph`
-    program : :class:`weft.compiler.Program`
+    plan : :class:`weft.ir.Plan`
+        What runs where.
+    programs : :class:`tuple` of :class:`weft.compiler.Program`
+        One for each accelerated graph of the plan, side by side in external memory.
     device : :class:`weft.device.Device`
 
     Raises
@@ -139,7 +116,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         If there is no such device, or it has no such option.
     """
 
-    def __init__(self, model: str | Path | onnx.ModelProto | Graph, *,
+    def __init__(self, model: str | Path | onnx.ModelProto | Graph | Plan, *,
                  config: str | AcceleratorConfig = "base",
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
                  trace: str | Path | None = None,
@@ -149,33 +126,44 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._factory, extra = _find_device(device, trace, progress)
         self._options = {**options, **extra}
         self._timeout_cycles = timeout_cycles
-        if isinstance(model, Graph):
-            self.graph = model
-        else:
-            from weft.frontend import load_graph
-            self.graph = load_graph(model)
-        self._inputs = _describe(self.graph.model.graph.input, self.graph.model)
-        self._outputs = _describe(self.graph.model.graph.output, self.graph.model)
-        self._shapes = _shapes(self.graph.model)
-        self._prefix = None if self.graph.prefix is None else _HostModel(self.graph.prefix)
-        self._suffix = None if self.graph.suffix is None else _HostModel(self.graph.suffix)
+        self.plan = _find_plan(model)
+        self._inputs = _describe(self.plan.model.graph.input, self.plan.model)
+        self._outputs = _describe(self.plan.model.graph.output, self.plan.model)
         self._open(keep_tensors)
 
     def _open(self, keep_tensors: bool) -> None:
         self._keep_tensors = keep_tensors
-        self.program: Program = compiler.compile(self.graph, self.config,
-                                                 keep_tensors=keep_tensors)
+        programs: list[Program] = []
+        for graph in self.plan.graphs:
+            base = programs[-1].memory_bytes if programs else 0
+            programs.append(compiler.compile(graph, self.config, keep_tensors=keep_tensors,
+                                             base=base))
+        self.programs = tuple(programs)
         try:
             self.device: Device = self._factory(
-                self.config, memory_bytes=self.program.memory_bytes, **self._options)
+                self.config, memory_bytes=programs[-1].memory_bytes, **self._options)
         except TypeError as error:
             if "unexpected keyword argument" in str(error):
                 name = str(error).rpartition(" ")[2]
                 raise InputError(f"Device has no option {name}") from None
             raise
         self._driver = Driver(self.device)
-        for address, data in self.program.image:
-            self.device.write_memory(address, data)
+        self._resident: LoadedGraph | None = None  # its constants are on chip
+        compiled = iter(programs)
+        self._segments = [
+            HostModel(segment.model) if isinstance(segment, HostPart)
+            else LoadedGraph(segment, next(compiled), self._driver)
+            for segment in self.plan.segments]
+
+    @property
+    def graph(self) -> Graph:
+        """The accelerated graph, of a model that has but one; else the first."""
+        return self.plan.graphs[0]
+
+    @property
+    def program(self) -> Program:
+        """The program of :attr:`graph`."""
+        return self.programs[0]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
@@ -251,22 +239,32 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         if tensors and not self._keep_tensors:
             self.close()
             self._open(keep_tensors=True)
-        self._write_inputs(feeds)
-        try:
-            result = self._driver.run(self.program.command_address, self.program.count,
-                                      commands=self.program.commands,
-                                      timeout_cycles=self._timeout_cycles)
-        except DeviceStopped:
-            self._driver.reset()  # the next frame may go better
-            raise
-        beat = self.config.axi_bytes
+        values = dict(feeds)
+        results: list[GraphResult] = []
+        for segment in self._segments:
+            if isinstance(segment, HostModel):
+                values.update(segment.run(values))
+                continue
+            warm, self._resident = self._resident is segment, None
+            try:
+                result = segment.run(values, warm=warm, tensors=tensors,
+                                     timeout_cycles=self._timeout_cycles)
+            except DeviceStopped:
+                self._driver.reset()  # the next frame may go better
+                raise
+            self._resident = segment
+            values.update(result.values)
+            results.append(result)
         return FrameResult(
-            outputs=self._read_outputs(feeds),
-            tensors=self._read_tensors() if tensors else {},
-            cycles=result.cycles, layers=self._layers(result),
-            counters={counter.name.lower(): value for counter, value in result.counters.items()},
-            dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
-            dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat)
+            outputs=[values[info.name] for info in self._outputs],
+            tensors={name: tensor for result in results for name, tensor in result.tensors.items()},
+            cycles=sum(result.cycles for result in results),
+            layers=[layer for result in results for layer in result.layers],
+            counters={name: sum(result.counters[name] for result in results)
+                      for name in results[0].counters},
+            dram_read_bytes=sum(result.dram_read_bytes for result in results),
+            dram_write_bytes=sum(result.dram_write_bytes for result in results),
+            warm=all(result.warm for result in results))
 
     # One frame --------------------------------------------------------------------------------
 
@@ -297,76 +295,19 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             raise InputError("Inputs must hold at least one frame, not 0")
         return frames
 
-    def _write_inputs(self, feeds: Mapping[str, np.ndarray]) -> None:
-        values = dict(feeds)
-        if self._prefix is not None:
-            values.update(self._prefix.run(values))
-        slots = {slot.tensor: slot for slot in self.program.inputs}
-        for edge in self.graph.inputs:
-            if edge.tensor in slots:
-                packed = layout.pack_tensor(self.config,
-                                            self.graph.enter(edge, values[edge.onnx_name]))
-                self.device.write_memory(slots[edge.tensor].address, packed)
 
-    def _read(self, slot: compiler.Slot) -> np.ndarray:
-        raw = self.device.read_memory(slot.address, slot.size)
-        return layout.unpack_tensor(self.config, raw, self.graph.tensors[slot.tensor].shape)
-
-    def _read_outputs(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        values = dict(feeds)
-        for edge, slot in zip(self.graph.outputs, self.program.outputs, strict=True):
-            values[edge.onnx_name] = self.graph.leave(edge, self._read(slot))
-        if self._suffix is not None:
-            values.update(self._suffix.run(values))
-        return [values[info.name] for info in self._outputs]
-
-    def _read_tensors(self) -> dict[str, np.ndarray]:
-        stored = {slot.tensor: slot for slot in (*self.program.outputs, *self.program.kept)}
-        tensors = {}
-        for layer in self.graph.layers:
-            tensor = self.graph.tensors[layer.output]
-            tensors[tensor.name] = self._to_onnx(tensor, self._read(stored[layer.output]))
-        return tensors
-
-    def _to_onnx(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-        flat = values.reshape(-1)
-        if tensor.order is not None:
-            ordered = np.empty_like(flat)
-            ordered[tensor.order] = flat
-            flat = ordered
-        if tensor.unsigned:
-            flat = flat.view(np.uint8) ^ np.uint8(128)
-        return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
-
-    def _layers(self, result: RunResult) -> list[LayerResult]:
-        """Every layer's share of the cycles, by the end of its last matrix command."""
-        ends = {event.index: event.cycle for event in result.events
-                if event.kind == EventKind.DONE and event.engine is Engine.MATRIX}
-        layers, before = [], 0
-        for number, info in enumerate(self.program.layers):
-            done = [ends[index] for index in info.commands if index in ends]
-            end = max(done, default=before)
-            if number == len(self.program.layers) - 1:
-                end = result.cycles
-            layers.append(LayerResult(name=info.name, op=info.op, engine=info.engine.name.lower(),
-                                      shape=info.shape, macs=info.macs, cycles=end - before))
-            before = end
-        return layers
-
-
-class _HostModel:
-    """A part of the model that onnxruntime runs."""
-
-    def __init__(self, model: onnx.ModelProto):
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
-        self._inputs = [info.name for info in self._session.get_inputs()]
-        self._outputs = [info.name for info in self._session.get_outputs()]
-
-    def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Its outputs by name, for ``values`` among which its inputs are."""
-        results = self._session.run(self._outputs, {name: values[name] for name in self._inputs})
-        return dict(zip(self._outputs, results, strict=True))
+def _find_plan(model: str | Path | onnx.ModelProto | Graph | Plan) -> Plan:
+    if isinstance(model, Plan):
+        return model
+    if isinstance(model, Graph):
+        ends = [None if part is None else HostPart(
+                    model=part, inputs=tuple(value.name for value in part.graph.input),
+                    outputs=tuple(value.name for value in part.graph.output))
+                for part in (model.prefix, model.suffix)]
+        segments = [part for part in (ends[0], model, ends[1]) if part is not None]
+        return Plan(name=model.name, model=model.model, segments=tuple(segments), placements=())
+    from weft.frontend import partition
+    return partition(model)
 
 
 def _find_device(device: str | DeviceFactory, trace: str | Path | None,
@@ -404,10 +345,3 @@ def _describe(values: Sequence[onnx.ValueInfoProto], model: onnx.ModelProto) -> 
         infos.append(NodeArg(name=value.name, shape=list(_dims(value)), type=f"tensor({kind})",
                              dtype=dtype))
     return infos
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """ONNX shapes of the tensors inside the model, as far as inference found them."""
-    return {value.name: _dims(value)
-            for value in (*model.graph.value_info, *model.graph.output, *model.graph.input)
-            if value.type.tensor_type.HasField("shape")}

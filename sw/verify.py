@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft.golden import GoldenSession, cpu_is_exact
-from weft.ir import Graph
+from weft.ir import Plan
 
 __all__ = ["Check", "Mismatch", "Verifier"]
 
@@ -58,11 +58,11 @@ class Check:
 
 
 class Verifier:
-    """Compares the outputs of a graph, and those of its layers, with onnxruntime's.
+    """Compares the outputs of a model, and those of its layers, with onnxruntime's.
 
     Parameters
     ----------
-    graph : :class:`weft.ir.Graph`
+    plan : :class:`weft.ir.Plan`
     layers : :class:`bool`
         Compare the output of every layer too.
 
@@ -73,10 +73,14 @@ class Verifier:
         a difference need not be the accelerator's.
     """
 
-    def __init__(self, graph: Graph, *, layers: bool = True):
-        self._layers = {layer.output: layer.name for layer in graph.layers} if layers else {}
-        self._outputs = tuple(value.name for value in graph.model.graph.output)
-        self._golden = GoldenSession(graph.model, tensors=self._layers)
+    def __init__(self, plan: Plan, *, layers: bool = True):
+        # Not every layer's output is a tensor of the model: a change of scale before a Concat has
+        # none of its own.
+        known = {name for node in plan.model.graph.node for name in node.output}
+        self._layers = {graph.tensors[layer.output].name: layer.name for graph in plan.graphs
+                        for layer in graph.layers if layer.output in known} if layers else {}
+        self._outputs = tuple(value.name for value in plan.model.graph.output)
+        self._golden = GoldenSession(plan.model, tensors=self._layers)
         exactness = cpu_is_exact()
         self.caveats = (() if exactness else (exactness.reason,)) + tuple(
             f"onnxruntime computes {layer} in float32" for layer in self._golden.float_layers)

@@ -1,9 +1,25 @@
 """Random graphs for tests: small networks that exercise every parameter of a layer."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 
-from weft.ir import Convolution, Edge, Graph, Tensor
+from weft.ir import (
+    Add,
+    Concat,
+    Convolution,
+    Depthwise,
+    Edge,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    Resize,
+    Tensor,
+)
 
 __all__ = ["GraphBuilder", "random_graph", "random_image", "out_size"]
 
@@ -31,20 +47,38 @@ class GraphBuilder:
         self._rng = rng
         self._unsigned = unsigned
         self._tensors: dict[str, Tensor] = {}
-        self._layers: list[Convolution] = []
+        self._layers: list[Layer] = []
         self._inputs: list[str] = []
         self.input = self.add_input("x", shape)
 
-    def add_input(self, name: str, shape: tuple[int, int, int]) -> str:
-        """Adds a further input."""
+    def add_input(self, name: str, shape: tuple[int, int, int], *,
+                  like: str | None = None) -> str:
+        """Adds a further input; ``like`` names a tensor with the same scale and zero point."""
         self._inputs.append(name)
-        return self._tensor(name, shape)
+        return self._tensor(name, shape, like)
 
-    def _tensor(self, name: str, shape: tuple[int, int, int]) -> str:
-        self._tensors[name] = Tensor(
+    def _tensor(self, name: str, shape: tuple[int, int, int], like: str | None = None) -> str:
+        tensor = Tensor(
             name=name, shape=shape, scale=float(np.float32(0.02 + 0.1 * self._rng.random())),
             zero_point=int(self._rng.integers(-128, 128)), unsigned=self._unsigned)
+        if like is not None:
+            other = self._tensors[like]
+            tensor = replace(tensor, scale=other.scale, zero_point=other.zero_point)
+        self._tensors[name] = tensor
         return name
+
+    def add(self, layer: Layer, shape: tuple[int, int, int], *, like: str | None = None) -> str:
+        """Adds any layer, and its output tensor of the given shape."""
+        self._layers.append(layer)
+        return self._tensor(layer.output, shape, like)
+
+    def concat(self, *sources: str) -> str:
+        """Adds a concatenation of tensors of one scale and zero point."""
+        index = len(self._layers)
+        shapes = [self.shape(source) for source in sources]
+        return self.add(Concat(name=f"layer{index}", op="Concat", output=f"t{index}",
+                               sources=sources),
+                        (sum(shape[0] for shape in shapes), *shapes[0][1:]), like=sources[0])
 
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Shape of a tensor."""
@@ -52,8 +86,10 @@ class GraphBuilder:
 
     def conv(self, source: str, channels: int, *, kernel: tuple[int, int] = (1, 1),
              strides: tuple[int, int] = (1, 1), pads: tuple[int, int, int, int] = (0, 0, 0, 0),
-             dilations: tuple[int, int] = (1, 1), clamp: tuple[int, int] = (-128, 127)) -> str:
-        """Adds a convolution and returns the name of its output tensor."""
+             dilations: tuple[int, int] = (1, 1), clamp: tuple[int, int] = (-128, 127),
+             like: str | None = None) -> str:
+        """Adds a convolution and returns the name of its output tensor; ``like`` names a tensor
+        with the same scale and zero point."""
         rng = self._rng
         inputs, height, width = self.shape(source)
         index = len(self._layers)
@@ -61,18 +97,130 @@ class GraphBuilder:
         output = self._tensor(f"t{index}", (
             channels,
             out_size(height, kernel[0], strides[0], dilations[0], pads[0], pads[2]),
-            out_size(width, kernel[1], strides[1], dilations[1], pads[1], pads[3])))
+            out_size(width, kernel[1], strides[1], dilations[1], pads[1], pads[3])), like)
         # Results spread over the int8 range: the deviation of the sum is about 74 * 74 * sqrt(K).
         spread = 40.0 / (74 * 74 * np.sqrt(weights[0].size))
         multiplier = (spread * (0.5 + rng.random(channels))).astype(np.float32)
         if channels > 2:
             multiplier[rng.integers(channels)] = 1e-7  # a dead channel
         reach = int(30 / spread)
+        scales = [self._tensors[name].scale for name in (source, output)]
         self._layers.append(Convolution(
             name=f"layer{index}", op="Conv", input=source, output=output, weights=weights,
             bias=rng.integers(-reach, reach, channels).astype(np.int32),
-            multiplier=multiplier, strides=strides, pads=pads, dilations=dilations, clamp=clamp))
+            multiplier=multiplier, strides=strides, pads=pads, dilations=dilations, clamp=clamp,
+            weight_scale=(multiplier * scales[1] / scales[0]).astype(np.float32)))
         return output
+
+    # Layers channel by channel ----------------------------------------------------------------
+
+    def _next(self, op: str) -> dict[str, str]:
+        index = len(self._layers)
+        return {"name": f"layer{index}", "op": op, "output": f"t{index}"}
+
+    def _windowed(self, source: str, kernel: tuple[int, int], strides: tuple[int, int],
+                  pads: tuple[int, int, int, int],
+                  dilations: tuple[int, int]) -> tuple[int, int, int]:
+        channels, *sizes = self.shape(source)
+        height, width = (out_size(sizes[axis], kernel[axis], strides[axis], dilations[axis],
+                                  pads[axis], pads[2 + axis]) for axis in (0, 1))
+        return channels, height, width
+
+    def depthwise(self, source: str, *, kernel: tuple[int, int] = (3, 3),
+                  strides: tuple[int, int] = (1, 1), pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+                  dilations: tuple[int, int] = (1, 1),
+                  clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds a depthwise convolution."""
+        rng, channels = self._rng, self.shape(source)[0]
+        weights = rng.integers(-128, 128, (channels, *kernel)).astype(np.int8)
+        spread = 40.0 / (74 * 74 * np.sqrt(weights[0].size))
+        reach = int(30 / spread)
+        return self.add(Depthwise(
+            **self._next("Conv"), input=source, weights=weights,
+            bias=rng.integers(-reach, reach, channels).astype(np.int32),
+            multiplier=(spread * (0.5 + rng.random(channels))).astype(np.float32),
+            strides=strides, pads=pads, dilations=dilations, clamp=clamp),
+            self._windowed(source, kernel, strides, pads, dilations))
+
+    def max_pool(self, source: str, *, kernel: tuple[int, int] = (2, 2),
+                 strides: tuple[int, int] = (1, 1), pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+                 dilations: tuple[int, int] = (1, 1), clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds a max pooling."""
+        return self.add(Pool(
+            **self._next("MaxPool"), input=source, kind=PoolKind.MAX, kernel=kernel,
+            strides=strides, pads=pads, dilations=dilations, clamp=clamp),
+            self._windowed(source, kernel, strides, pads, dilations), like=source)
+
+    def average_pool(self, source: str, *, kernel: tuple[int, int] = (2, 2),
+                     strides: tuple[int, int] = (1, 1),
+                     pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+                     count_pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+                     clamp: tuple[int, int] = (-128, 127), like: str | None = None) -> str:
+        """Adds an average pooling by the rule of QLinearAveragePool."""
+        return self.add(Pool(
+            **self._next("AveragePool"), input=source, kind=PoolKind.AVERAGE, kernel=kernel,
+            strides=strides, pads=pads, count_pads=count_pads, clamp=clamp),
+            self._windowed(source, kernel, strides, pads, (1, 1)), like=like)
+
+    def global_average(self, source: str) -> str:
+        """Adds an average of whole planes by the rule of QLinearGlobalAveragePool."""
+        channels, *kernel = self.shape(source)
+        multiplier = float(np.float32((0.5 + self._rng.random()) / (kernel[0] * kernel[1])))
+        return self.add(Pool(
+            **self._next("GlobalAveragePool"), input=source, kind=PoolKind.AVERAGE,
+            kernel=(kernel[0], kernel[1]), multiplier=multiplier), (channels, 1, 1))
+
+    def sum(self, a: str, b: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds the sum of two tensors."""
+        return self.add(Add(**self._next("Add"), a=a, b=b, clamp=clamp), self.shape(a))
+
+    def product(self, a: str, b: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds the product of two tensors, one of which may be [C, 1, 1]."""
+        shape = max(self.shape(a), self.shape(b), key=lambda shape: shape[1] * shape[2])
+        output = self.add(Multiply(**self._next("Mul"), a=a, b=b, clamp=clamp), shape)
+        scale = self._tensors[a].scale * self._tensors[b].scale * (40 + 80 * self._rng.random())
+        self._tensors[output] = replace(self._tensors[output], scale=float(np.float32(scale)))
+        return output
+
+    def lookup(self, source: str) -> str:
+        """Adds a look-up in a random table."""
+        table = self._rng.integers(-128, 128, 256).astype(np.int8)
+        return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
+                        self.shape(source))
+
+    def enlarge(self, source: str, factors: tuple[int, int]) -> str:
+        """Adds a nearest-neighbour enlargement."""
+        channels, height, width = self.shape(source)
+        return self.add(Resize(**self._next("Resize"), input=source, factors=factors),
+                        (channels, height * factors[0], width * factors[1]), like=source)
+
+    def random_window(self, source: str, *, max_kernel: int = 5,
+                      dilate: bool = True) -> dict[str, tuple[int, ...]]:
+        """A random kernel, strides, pads and dilations for a layer on the source tensor. Every
+        window meets the tensor."""
+        rng = self._rng
+        options: dict[str, list[int]] = {"kernel": [], "strides": [], "dilations": []}
+        before, after = [], []
+        for size in self.shape(source)[1:]:
+            k = int(rng.integers(1, max_kernel + 1))
+            d = int(rng.integers(1, 4)) if dilate and rng.random() < 0.3 else 1
+            b, a = (int(v) for v in rng.integers(0, k, 2))
+            if size + b + a <= d * (k - 1):
+                k, d, b, a = 1, 1, 0, 0
+            options["kernel"].append(k)
+            options["dilations"].append(d)
+            options["strides"].append(int(rng.integers(1, 4)) if rng.random() < 0.5 else 1)
+            before.append(b)
+            after.append(a)
+        if not dilate:
+            del options["dilations"]
+        return {name: tuple(values) for name, values in options.items()} | {
+            "pads": (*before, *after)}
+
+    def random_clamp(self) -> tuple[int, int]:
+        """A clamp, often that of int8."""
+        low = int(self._rng.integers(-128, 0)) if self._rng.random() < 0.3 else -128
+        return low, int(self._rng.integers(0, 128)) if self._rng.random() < 0.3 else 127
 
     def random_conv(self, source: str, *, channels: int | None = None, max_kernel: int = 7) -> str:
         """Adds a convolution of random parameters that fits the source tensor."""

@@ -1,6 +1,7 @@
 """Quantized ONNX models for tests: built directly with random integers, or by a quantizer."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from weft import reference
 from weft.golden import GoldenSession, to_int8
+from weft.ir import HostPart, Tensor
 
-__all__ = ["QdqBuilder", "assert_reference_is_golden", "conv_model", "float_cnn", "quantize_model",
-           "random_inputs"]
+__all__ = ["QdqBuilder", "assert_plan_is_golden", "assert_reference_is_golden", "conv_model",
+           "float_cnn", "quantize_model", "random_inputs", "run_plan", "run_quantized"]
 
 
 class QdqBuilder:
@@ -163,6 +165,37 @@ class QdqBuilder:
                                  ir_version=8)
 
 
+def run_quantized(nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray],
+                  sources: Sequence[Tensor], target: Tensor, *, opset: int = 17) -> np.ndarray:
+    """What onnxruntime makes of int8 [C, H, W] arrays between quantizers: int8, of ``target``.
+
+    ``nodes`` read ``<name>_d`` for each array, and the last of them makes ``y``. ``sources``, in
+    the order of ``arrays``, and ``target`` give the quantizations.
+    """
+    given, initial, before = {}, {}, []
+    for (name, values), tensor in zip(arrays.items(), sources, strict=True):
+        given[name] = (values.view(np.uint8) ^ np.uint8(128) if tensor.unsigned else values)[None]
+        before.append(helper.make_node("DequantizeLinear", [name, f"{name}_s", f"{name}_z"],
+                                       [f"{name}_d"]))
+        initial |= _quantization(name, tensor)
+    initial |= _quantization("y", target)
+    after = helper.make_node("QuantizeLinear", ["y", "y_s", "y_z"], ["y_q"])
+    graph = helper.make_graph(
+        [*before, *nodes, after], "rule",
+        [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype),
+                                       value.shape) for name, value in given.items()],
+        [helper.make_empty_tensor_value_info("y_q")],
+        [numpy_helper.from_array(value, name) for name, value in initial.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return to_int8(GoldenSession(model).run(given)["y_q"])[0]
+
+
+def _quantization(name: str, tensor: Tensor) -> dict[str, np.ndarray]:
+    zero = tensor.zero_point + 128 * tensor.unsigned
+    return {f"{name}_s": np.asarray(tensor.scale, np.float32),
+            f"{name}_z": np.asarray(zero, np.uint8 if tensor.unsigned else np.int8)}
+
+
 def conv_model(rng: np.random.Generator, *, channels: int = 3, size: tuple[int, int] = (6, 6),
                filters: int = 4, kernel: tuple[int, int] = (3, 3), bias: bool = True,
                unsigned: bool = False, per_channel: bool = True, unsigned_weights: bool = False,
@@ -235,6 +268,51 @@ def assert_reference_is_golden(graph, inputs: dict[str, np.ndarray], *,
             np.testing.assert_array_equal(value, golden[name], err_msg=name)
 
 
+def run_plan(plan, inputs: dict[str, np.ndarray]) -> tuple[dict, list[dict]]:
+    """Every ONNX tensor that passes between segments, and what each graph's tensors hold."""
+    values, inner = dict(inputs), []
+    for segment in plan.segments:
+        if isinstance(segment, HostPart):
+            values |= GoldenSession(segment.model).run(
+                {name: values[name] for name in segment.inputs})
+            continue
+        inner.append(reference.run(segment, {
+            edge.tensor: segment.enter(edge, values[edge.onnx_name]) for edge in segment.inputs}))
+        for edge in segment.outputs:
+            values[edge.onnx_name] = segment.leave(edge, inner[-1][edge.tensor])
+    return values, inner
+
+
+def assert_plan_is_golden(plan, inputs: dict[str, np.ndarray], *, exact: bool = True) -> int:
+    """Every quantized tensor of the accelerator, all that passes between segments, and the outputs
+    are byte for byte what onnxruntime makes of the whole model. Returns how many values were
+    compared."""
+    made = {name for node in plan.model.graph.node for name in node.output}
+    names = [name for graph in plan.graphs for name in graph.tensors if name in made]
+    session = GoldenSession(plan.model, tensors=names)
+    if exact:
+        assert session.float_layers == ()
+    golden = session.run(inputs)
+    whole = GoldenSession(plan.model).run(inputs)
+    values, inner = run_plan(plan, inputs)
+    count = 0
+    for graph, tensors in zip(plan.graphs, inner, strict=True):
+        for name, tensor in graph.tensors.items():
+            if name in golden:
+                expected = to_int8(golden[name]).reshape(-1)
+                expected = expected if tensor.order is None else expected[tensor.order]
+                np.testing.assert_array_equal(tensors[name].reshape(-1), expected, err_msg=name)
+                count += expected.size
+    for name, value in values.items():
+        if name in golden:
+            np.testing.assert_array_equal(value, golden[name], err_msg=name, strict=True)
+    for name, value in whole.items():
+        if name not in inputs:
+            np.testing.assert_array_equal(values[name], value, err_msg=name, strict=True)
+            count += value.size
+    return count
+
+
 def float_cnn(rng: np.random.Generator) -> onnx.ModelProto:
     """A small float network: strided convolutions with Relu and Clip, Flatten, two Gemm, Softmax.
 
@@ -280,14 +358,14 @@ class _Reader(CalibrationDataReader):
 
 def quantize_model(rng: np.random.Generator, model: onnx.ModelProto, folder: Path, *,
                    per_channel: bool = True, unsigned: bool = False,
-                   **options) -> onnx.ModelProto:
+                   quant_format: QuantFormat = QuantFormat.QDQ, **options) -> onnx.ModelProto:
     """What onnxruntime's static quantizer makes of a float model, calibrated with noise."""
     target = folder / "quantized.onnx"
     frames = [random_inputs(rng, model) for _ in range(8)]
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)     # where the quantizer gives its advice
     quantize_static(
-        model, str(target), _Reader(frames), quant_format=QuantFormat.QDQ, per_channel=per_channel,
+        model, str(target), _Reader(frames), quant_format=quant_format, per_channel=per_channel,
         activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
         weight_type=QuantType.QInt8, **options)
     logging.getLogger().setLevel(level)

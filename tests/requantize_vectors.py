@@ -2,11 +2,14 @@
 
 import numpy as np
 
-from weft.reference import requantize
+from weft.hw.commands import Rounding
+from weft.reference import requantize, requantize_double
 
 
 class Group:
     """What goes into a requantizer in one cycle, and the model of what comes out."""
+
+    rule = Rounding.FLOAT
 
     def __init__(self, acc, scale, *, bias=0, alpha=0, zero=0, clamp=(-128, 127)):
         self.acc = np.asarray(acc, np.int64)
@@ -18,8 +21,14 @@ class Group:
 
     def expected(self, accumulator_width):
         value = wrap(wrap(self.acc - self.alpha, accumulator_width) + self.bias, 32)
-        return requantize(value.astype(np.int32), self.scale, self.zero, self.clamp)
+        return self.rounded(value.astype(np.int32))
 
+    def rounded(self, value):
+        return requantize(value, self.scale, self.zero, self.clamp)
+
+    def parameters(self):
+        for bias, scale in zip(self.bias, self.scale.view(np.uint32), strict=True):
+            yield from ((bias, 32), (scale, 32))
 
     def bits(self, config, tag, *, valid=1):
         """The port ``i`` of a requantizer with a tag of 24 bits."""
@@ -27,9 +36,28 @@ class Group:
         fields = [(valid, 1), (tag, 24), *((value, width) for value in self.acc)]
         if config.fip:
             fields.append((self.alpha, width))
-        for bias, scale in zip(self.bias, self.scale.view(np.uint32), strict=True):
-            fields += [(bias, 32), (scale, 32)]
-        return pack([*fields, (self.zero, 8), (self.clamp[0], 8), (self.clamp[1], 8)])
+        fields += [*self.parameters(), (self.zero, 8), (self.clamp[0], 8), (self.clamp[1], 8)]
+        if config.double_rounding:
+            fields.append((self.rule.value, 1))
+        return pack(fields)
+
+
+class DoubleGroup(Group):
+    """The same with the parameters of double rounding."""
+
+    rule = Rounding.DOUBLE
+
+    def __init__(self, acc, multiplier, shift, **kwargs):
+        super().__init__(acc, 0, **kwargs)
+        self.multiplier = np.broadcast_to(np.asarray(multiplier, np.int64), self.acc.shape)
+        self.shift = np.broadcast_to(np.asarray(shift, np.int64), self.acc.shape)
+
+    def rounded(self, value):
+        return requantize_double(value, self.multiplier, self.shift, self.zero, self.clamp)
+
+    def parameters(self):
+        for bias, multiplier, shift in zip(self.bias, self.multiplier, self.shift, strict=True):
+            yield from ((bias, 28), (shift, 6), (multiplier - 2**30, 30))
 
 
 def wrap(value, width):
@@ -58,9 +86,41 @@ def grouped(acc, scale, *, lanes=LANES, **kwargs):
             for k in range(0, count, lanes)]
 
 
+def double_grouped(acc, multiplier, shift, *, lanes=LANES, **kwargs):
+    """Vectors of double rounding as groups of ``lanes``, the last filled up likewise."""
+    count = -(-len(acc) // lanes) * lanes
+    acc, multiplier, shift = (np.resize(values, count) for values in (acc, multiplier, shift))
+    return [DoubleGroup(acc[k:k + lanes], multiplier[k:k + lanes], shift[k:k + lanes], **kwargs)
+            for k in range(0, count, lanes)]
+
+
 def random_magnitudes(rng, count):
     """Integers of all magnitudes of int32, about as many of each."""
     return rng.integers(-2**31, 2**31, count) >> rng.integers(0, 31, count)
+
+
+def random_double(rng, count):
+    """Accumulators, multipliers and shifts whose results are all over the range of int8."""
+    acc = random_magnitudes(rng, count)
+    bits = np.frexp(acc.astype(np.float64))[1]
+    shift = np.clip(rng.integers(1, 11, count) - bits, -32, 31)
+    return acc, rng.integers(2**30, 2**31, count), shift
+
+
+def double_ties():
+    """Triples of accumulator, multiplier and shift about the ties of double rounding. With a
+    multiplier of 2**30 the first rounding sees half the accumulator: an odd one is a tie."""
+    for exponent in range(31):
+        step = 1 << exponent
+        for k in range(-130, 132, 5):
+            tie = k * step + step // 2       # of the second rounding, but for an exponent of 0
+            for value in range(2 * tie - 3, 2 * tie + 4):
+                if -2**31 <= value < 2**31:
+                    yield value, 2**30, -exponent
+    for shift in range(1, 8):                # of the first alone, behind a shift to the left
+        for odd in range(2**shift + 1, 2**(shift + 1), 2):
+            for acc in range(-9, 10):
+                yield acc, odd << 30 - shift, shift
 
 
 def product_ties():

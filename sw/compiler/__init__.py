@@ -1,39 +1,49 @@
 """The compiler: from a graph to a command stream.
 
-Passes, each in its own file: lower (symbolic commands), allocate (addresses), schedule (tokens),
-emit (bytes), check (proof that the bytes are sound, from nothing but the bytes).
+Passes, each in its own file: pack (windows of the first layer), maps (channels and
+concatenations), plan (what lives on chip, tiles), lower (symbolic commands), allocate (addresses),
+order (of commands), schedule (tokens), emit (bytes), check (proof that the bytes are sound, from
+nothing but the bytes).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.hw.commands import COMMAND_BYTES, Engine
-from weft.ir import Graph
+from weft.ir import Concat, Convolution, Depthwise, Graph, Layer
 
 from .allocate import allocate
 from .check import ProgramError, check
+from .convolution import verify
 from .emit import emit
+from .exact import Exactness, exactness
 from .lower import lower
-from .ops import Buffer, Region, Space
-from .program import CommandInfo, LayerInfo, Program, Section, Slot
+from .maps import map_channels
+from .ops import Buffer, Op, Region, Space
+from .order import order
+from .pack import pack
+from .plan import plan
+from .program import CommandInfo, LayerInfo, Program, Resident, Section, Slot
 from .schedule import schedule
 
-__all__ = ["compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo", "Section",
-           "Slot"]
+__all__ = ["compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo", "Exactness",
+           "Resident", "Section", "Slot"]
 
 _MAX_COMMANDS = (1 << 16) - 1  # the index of a command has 16 bits
 
 
 def compile(graph: Graph, config: AcceleratorConfig, *,
-            keep_tensors: bool = False) -> Program:
+            keep_tensors: bool = False, base: int = 0) -> Program:
     """Compiles ``graph`` for an accelerator of the given configuration.
 
     Parameters
     ----------
     keep_tensors : :class:`bool`
         Store the output of every layer to external memory, so that all can be read after a frame.
+    base : :class:`int`
+        First byte of external memory to use, a multiple of 4096.
 
     Raises
     ------
@@ -42,45 +52,105 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     ProgramError
         If the result fails its own check: a mistake of the compiler.
     """
-    lowered = lower(graph, config, keep_tensors=keep_tensors)
+    for layer in graph.layers:
+        if isinstance(layer, Convolution):
+            verify(graph, layer)
+    packed = pack(graph, config)
+    mapped = map_channels(packed.graph, config)
+    planned = plan(mapped, config, keep_tensors=keep_tensors)
+    lowered = lower(mapped, config, planned, keep_tensors=keep_tensors)
     ops = lowered.ops
     if not 1 <= len(ops) <= _MAX_COMMANDS:
         raise CompileError(f"Model {graph.name!r} takes {len(ops)} commands, a stream can have 1 "
                            f"to {_MAX_COMMANDS}")
-    stream = Buffer(name="commands", space=Space.EXTERNAL, size=len(ops) * COMMAND_BYTES,
-                    layer=graph.name)
-    allocation = allocate(lowered, config, commands=stream)
-    commands = emit(ops, schedule(ops, allocation, config), allocation)
+    again = tuple(op for op in ops if not _loads_constant(op))
+    streams = [_stream("commands", graph, ops), _stream("warm commands", graph, again)]
+    allocation = allocate(lowered, config, streams=streams, base=base)
+    warm = allocation.settled and 1 <= len(again) < len(ops)
+    if not warm:
+        del streams[1]
+        allocation = allocate(lowered, config, streams=streams, base=base)
+    ops = tuple(order(ops, allocation, config))
+    again = tuple(order(again, allocation, config)) if warm else ()
+    commands = [emit(part, schedule(part, allocation, config), allocation)
+                for part in (ops, again)[:len(streams)]]
     addresses = allocation.addresses
 
     def spans(regions: Iterable[Region]) -> tuple[tuple[str, int, int], ...]:
         return tuple((region.buffer.space.value, addresses[region.buffer] + region.start,
                       addresses[region.buffer] + region.stop) for region in regions)
 
+    def infos(part: Iterable[Op]) -> tuple[CommandInfo, ...]:
+        return tuple(CommandInfo(layer=op.layer, engine=op.engine, text=op.text,
+                                 reads=spans(op.reads), writes=spans(op.writes)) for op in part)
+
     def slot(tensor: str) -> Slot:
-        buffer = lowered.slots[tensor]
-        return Slot(tensor=tensor, address=addresses[buffer], size=buffer.size)
+        region = lowered.slots[tensor]
+        source = mapped.graph.tensors[tensor]
+        storage = planned.storages[mapped.homes[tensor].root]
+        return Slot(tensor=tensor, address=addresses[region.buffer] + region.start,
+                    size=region.stop - region.start, shape=source.shape,
+                    channels=mapped.channels[tensor], plane_bytes=storage.plane_bytes,
+                    packing=packed.packings.get(tensor))
 
     outputs = [edge.tensor for edge in graph.outputs]
     program = Program(
-        graph=graph, config=config, commands=commands, command_address=addresses[stream],
-        infos=tuple(CommandInfo(layer=op.layer, engine=op.engine, text=op.text,
-                                reads=spans(op.reads), writes=spans(op.writes)) for op in ops),
-        image=((addresses[stream], commands),
+        graph=graph, config=config,
+        commands=commands[0], command_address=addresses[streams[0]], infos=infos(ops),
+        warm_commands=commands[1] if warm else b"",
+        warm_address=addresses[streams[1]] if warm else 0, warm_infos=infos(again),
+        image=(*((addresses[stream], raw) for stream, raw in zip(streams, commands, strict=True)),
                *((addresses[buffer], buffer.data) for buffer in lowered.external
                  if buffer.data is not None)),
         inputs=tuple(slot(edge.tensor) for edge in graph.inputs if edge.tensor in lowered.slots),
         outputs=tuple(slot(tensor) for tensor in outputs),
         kept=tuple(slot(layer.output) for layer in graph.layers
-                   if layer.output in lowered.slots and layer.output not in outputs),
+                   if layer.output in lowered.slots and layer.output not in outputs)
+        if keep_tensors else (),
         layers=tuple(LayerInfo(
-            name=layer.name, op=layer.op, engine=Engine.MATRIX,
-            macs=layer.weights.size * prod(graph.tensors[layer.output].shape[1:]),
+            name=layer.name, op=layer.op, engine=_engine(layer), macs=_macs(graph, layer),
+            exactness=exactness(graph, layer),
             output=layer.output, shape=graph.tensors[layer.output].shape,
-            commands=tuple(number for number, op in enumerate(ops) if op.layer == index))
+            commands=tuple(number for number, op in enumerate(ops) if op.layer == index),
+            warm_commands=tuple(number for number, op in enumerate(again)
+                                if op.layer == index))
             for index, layer in enumerate(graph.layers)),
         sections=tuple(Section(name=buffer.name, address=addresses[buffer], size=buffer.size)
-                       for buffer in (stream, *lowered.external)),
+                       for buffer in (*streams, *lowered.external)),
+        residents=tuple(
+            Resident(name=buffer.name, address=addresses[buffer], words=buffer.size,
+                     first=first, last=last)
+            for buffer, (first, last) in _lifetimes(ops).items()),
         memory_bytes=allocation.memory_bytes, peak_words=allocation.peak_words)
     check(program)
     return program
+
+
+def _stream(name: str, graph: Graph, ops: Sequence[Op]) -> Buffer:
+    return Buffer(name=name, space=Space.EXTERNAL, size=len(ops) * COMMAND_BYTES, layer=graph.name)
+
+
+def _loads_constant(op: Op) -> bool:
+    return op.engine is Engine.LOAD and all(region.buffer.space.ring for region in op.writes)
+
+
+def _lifetimes(ops: Sequence[Op]) -> dict[Buffer, tuple[int, int]]:
+    """Indices of the first and the last command that use each buffer in activation memory."""
+    spans: dict[Buffer, tuple[int, int]] = {}
+    for index, op in enumerate(ops):
+        for region in (*op.reads, *op.writes):
+            if region.buffer.space is Space.ACTIVATION:
+                spans[region.buffer] = spans.get(region.buffer, (index, index))[0], index
+    return spans
+
+
+def _engine(layer: Layer) -> Engine | None:
+    if isinstance(layer, Concat):
+        return None
+    return Engine.MATRIX if isinstance(layer, Convolution) else Engine.VECTOR
+
+
+def _macs(graph: Graph, layer: Layer) -> int:
+    if not isinstance(layer, Convolution | Depthwise):
+        return 0
+    return int(layer.weights.size) * prod(graph.tensors[layer.output].shape[1:])

@@ -1,6 +1,6 @@
-"""Second pass: every buffer gets an address."""
+"""Every buffer gets an address."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from weft.config import AcceleratorConfig
@@ -29,46 +29,40 @@ class Allocation:
         External memory in use from address 0, whole pages.
     peak_words : :class:`int`
         Activation words in use at most.
+    settled : :class:`bool`
+        No constant overwrites another: all are still on chip at the end.
     """
 
     addresses: dict[Buffer, int]
     memory_bytes: int
     peak_words: int
-
-
-@dataclass(frozen=True)
-class _Life:
-    buffer: Buffer
-    first: int  # index of the op that writes it
-    last: int   # and of the one that uses it last
-
-    def meets(self, other: "_Life") -> bool:
-        return self.first <= other.last and other.first <= self.last
+    settled: bool
 
 
 def allocate(lowered: Lowered, config: AcceleratorConfig, *,
-             commands: Buffer) -> Allocation:
-    """Addresses for all buffers of ``lowered``, and for the ``commands`` section at address 0.
+             streams: Sequence[Buffer], base: int = 0) -> Allocation:
+    """Addresses for all buffers of ``lowered``, and for the command ``streams``, which come first
+    in external memory, from ``base`` on.
 
-    Tensors share the activation memory by their lifetimes in stream order: what a later command
-    overwrites too early by the clock, the schedule holds back. The weight and parameter memories
-    are filled round and round.
+    Activations stay where the plan put them: what a later command overwrites too early by the
+    clock, the schedule holds back. Constants fill their memories round and round.
 
     Raises
     ------
     CompileError
-        If the tensors that a layer needs at a time do not fit, or external memory is too small.
+        If external memory is too small, or a layer holds on to more constants than fit.
     """
+    addresses = dict(lowered.placed)
     lives = _lifetimes(lowered.ops)
-    addresses: dict[Buffer, int] = {}
-    tensors = [life for life in lives if life.buffer.space is Space.ACTIVATION]
-    addresses |= _share(tensors, config)
-    for space in (Space.WEIGHT, Space.PARAMETER):
-        addresses |= _ring([life.buffer for life in lives if life.buffer.space is space],
-                           space.depth(config))
+    settled = True
+    for space in Space:
+        if space.ring:
+            of_space = [life for life in lives if life.buffer.space is space]
+            settled &= (sum(life.buffer.size for life in of_space) <= space.depth(config))
+            addresses |= _ring(of_space, space, config)
 
-    end = 0
-    for buffer in (commands, *lowered.external):
+    end = base
+    for buffer in (*streams, *lowered.external):
         end += -end % SECTION_BYTES
         addresses[buffer] = end
         end += buffer.size
@@ -77,74 +71,61 @@ def allocate(lowered: Lowered, config: AcceleratorConfig, *,
         raise CompileError(f"Model needs {memory_bytes} bytes of external memory, "
                            f"{config.axi_addr_width} address bits reach "
                            f"{Space.EXTERNAL.depth(config)}")
-    peak = max((addresses[life.buffer] + life.buffer.size for life in tensors), default=0)
-    return Allocation(addresses=addresses, memory_bytes=memory_bytes, peak_words=peak)
+    peak = max((addresses[buffer] + buffer.size for buffer in lowered.placed), default=0)
+    return Allocation(addresses=addresses, memory_bytes=memory_bytes, peak_words=peak,
+                      settled=settled)
+
+
+@dataclass(frozen=True)
+class _Life:
+    buffer: Buffer
+    first: int  # index of the op that writes it
+    last: int   # and of the one that uses it last
 
 
 def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
-    """Of all on-chip buffers, in the order of their first use."""
+    """Of all constants on chip, in the order of their loads."""
     spans: dict[Buffer, tuple[int, int]] = {}
     for index, op in enumerate(ops):
         for region in (*op.reads, *op.writes):
-            if region.buffer.space is not Space.EXTERNAL:
+            if region.buffer.space.ring:
                 first, _ = spans.get(region.buffer, (index, index))
                 spans[region.buffer] = (first, index)
     return [_Life(buffer, first, last) for buffer, (first, last) in spans.items()]
 
 
-def _share(lives: list[_Life], config: AcceleratorConfig) -> dict[Buffer, int]:
-    depth = Space.ACTIVATION.depth(config)
-    lanes = Space.ACTIVATION.unit_lanes(config)
-    # No order is best for all graphs: the first leaves the most room between a tensor and what
-    # comes next, the second packs closer.
-    orders: tuple[Callable[[_Life], object], ...] = (
-        lambda life: life.first,
-        lambda life: (-life.buffer.size, life.first),
-        lambda life: (life.first - life.last, -life.buffer.size),
-    )
-    for order in orders:
-        placed = _first_fit(sorted(lives, key=order), depth)  # type: ignore[arg-type]
-        if placed is not None:
-            return placed
-
-    worst, needed = None, 0
-    for life in lives:
-        at_once = sum(other.buffer.size for other in lives if other.first <= life.first
-                      <= other.last)
-        if at_once > needed:
-            worst, needed = life.buffer, at_once
-    assert worst is not None
-    if needed > depth:
-        raise CompileError(f"Layer {worst.layer!r} needs {needed * lanes} bytes of activation "
-                           f"memory, {depth * lanes} are available")
-    raise CompileError(f"Layer {worst.layer!r} needs {needed * lanes} bytes of activation memory "
-                       f"in one piece, the {depth * lanes} available are too fragmented")
-
-
-def _first_fit(lives: Iterable[_Life], depth: int) -> dict[Buffer, int] | None:
-    """Each buffer at the lowest address that is free for its whole life; None if one has none."""
-    placed: list[tuple[_Life, int]] = []
-    for life in lives:
-        address = 0
-        for other, start in sorted(placed, key=lambda entry: entry[1]):
-            if not life.meets(other):
-                continue
-            if address + life.buffer.size <= start:
-                break
-            address = max(address, start + other.buffer.size)
-        if address + life.buffer.size > depth:
-            return None
-        placed.append((life, address))
-    return {life.buffer: address for life, address in placed}
-
-
-def _ring(buffers: Iterable[Buffer], depth: int) -> dict[Buffer, int]:
-    """One buffer after the other; one that would run over the end starts again at 0."""
+def _ring(lives: Iterable[_Life], space: Space, config: AcceleratorConfig) -> dict[Buffer, int]:
+    """One buffer after the other, over what is no longer in use; one that would run over the end
+    starts again at 0."""
+    depth = space.depth(config)
     placed: dict[Buffer, int] = {}
+    live: list[_Life] = []
     head = 0
-    for buffer in buffers:
-        if head + buffer.size > depth:
-            head = 0
-        placed[buffer] = head
-        head += buffer.size
+    for life in lives:
+        live = [other for other in live if other.last >= life.first]
+        address = _free(head, life.buffer.size, live, placed, depth)
+        if address is None:
+            lanes = space.unit_lanes(config)
+            needed = life.buffer.size + sum(other.buffer.size for other in live)
+            raise CompileError(f"Layer {life.buffer.layer!r} needs {needed * lanes} bytes of "
+                               f"{space.value.replace('_', ' ')} memory, {depth * lanes} are "
+                               f"available")
+        placed[life.buffer] = address
+        live.append(life)
+        head = address + life.buffer.size
     return placed
+
+
+def _free(head: int, size: int, live: Sequence[_Life], placed: dict[Buffer, int],
+          depth: int) -> int | None:
+    """The next address from ``head`` on, or else from 0, with room."""
+    taken = sorted((placed[life.buffer], placed[life.buffer] + life.buffer.size)
+                   for life in live)
+    for address in (head, 0):
+        for start, stop in taken:
+            if address + size <= start:
+                break
+            address = max(address, stop) if stop > address else address
+        if address + size <= depth:
+            return address
+    return None

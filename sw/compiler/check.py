@@ -6,16 +6,19 @@ it was given; nothing is read that was not written; and any two commands that me
 which one writes, are ordered by tokens.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import ENGINES, Engine, Memory, Opcode, decode
+from weft.hw.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode, VectorOp, decode
 from weft.hw.dispatch import SEMAPHORE_MAX
 
-from .program import Program
+from .program import CommandInfo, Program
 
 __all__ = ["ProgramError", "check", "accesses"]
 
@@ -54,24 +57,75 @@ class _Command:
 
 
 def check(program: Program) -> None:
-    """Checks all that is listed above.
+    """Checks all that is listed above, of both streams.
 
     Raises
     ------
     ProgramError
         Names the first command that is not sound.
     """
+    commands = _decode(program.commands)
+    constants = _check_stream(commands, program, program.infos, {})
+    if not program.warm_commands:
+        return
+    warm = _decode(program.warm_commands)
+    loads = {(command.index, access.space) for command in commands for access in
+             accesses(program.config, command.opcode, command.fields)
+             if access.write and access.space in _CONSTANTS}
+    _check_warm(commands, warm, {index for index, _ in loads}, program)
+    _check_stream(warm, program, program.warm_infos, constants)
+
+
+def _decode(stream: bytes) -> list[_Command]:
     commands = []
-    for index in range(program.count):
+    for index in range(len(stream) // COMMAND_BYTES):
         try:
-            opcode, fields = decode(program.command(index))
+            opcode, fields = decode(stream[index * COMMAND_BYTES:(index + 1) * COMMAND_BYTES])
         except ValueError as error:
             raise ProgramError(f"Command {index}: {error}") from None
         commands.append(_Command(index, opcode, fields))
+    return commands
+
+
+def _check_stream(commands: Sequence[_Command], program: Program,
+                  infos: Sequence[CommandInfo],
+                  before: "dict[str, _Segments]") -> "dict[str, _Segments]":
+    """Checks one stream; ``before`` and the result are the contents of the constant memories."""
     _check_progress(commands, program.config)
     _check_overflow(commands, program.config)
     known = _happens_before(commands)
-    _check_memory(commands, known, program)
+    memories = _check_memory(commands, known, program, infos, before)
+    return {space: memories[space] for space in _CONSTANTS}
+
+
+def _check_warm(cold: Sequence[_Command], warm: Sequence[_Command], loads: set[int],
+                program: Program) -> None:
+    """The warm stream does what the cold one does, but for loads of constants, each of which is
+    still there at the end."""
+    def work(command: _Command) -> tuple[Opcode, dict[str, int]]:
+        return command.opcode, {name: value for name, value in command.fields.items()
+                                if name not in ("wait", "post")}
+
+    for engine in Engine:
+        wanted = [command for command in cold
+                  if command.engine is engine and command.index not in loads]
+        found = [command for command in warm if command.engine is engine]
+        if len(wanted) != len(found):
+            raise ProgramError(f"Warm stream must have {len(wanted)} commands for {engine.name}, "
+                               f"not {len(found)}")
+        for command, other in zip(wanted, found, strict=True):
+            if work(command) != work(other):
+                raise ProgramError(f"Warm {other} must do what {command} does")
+    written: dict[str, _Segments] = {}
+    for command in cold:
+        for access in accesses(program.config, command.opcode, command.fields):
+            if access.write and access.space in _CONSTANTS:
+                segments = written.setdefault(access.space, _Segments())
+                if any(writer is not None
+                       for writer, _ in segments.over(access.start, access.stop)):
+                    raise ProgramError(f"{str(command).capitalize()} overwrites constants in the "
+                                       f"{access.space} memory that the warm stream needs")
+                segments.write(access.start, access.stop, command.index)
 
 
 # Semaphores -----------------------------------------------------------------------------------
@@ -170,15 +224,36 @@ def _happens_before(commands: Sequence[_Command]) -> list[list[int]]:
 
 # Memories -------------------------------------------------------------------------------------
 
+class _Memory(NamedTuple):
+    """An on-chip memory: units that it has, and their bytes in external memory."""
+    depth: Callable[[AcceleratorConfig], int]
+    unit_bytes: Callable[[AcceleratorConfig], int]
+
+
+_MEMORIES = {
+    Memory.ACTIVATION: _Memory(lambda c: c.activation_depth, lambda c: c.word_bytes),
+    Memory.WEIGHT: _Memory(lambda c: c.weight_depth, lambda c: c.weight_row_bytes),
+    Memory.PARAMETER: _Memory(lambda c: c.parameter_depth, lambda c: c.parameter_entry_bytes),
+    Memory.VECTOR_WEIGHT: _Memory(lambda c: c.vector_entries, lambda c: c.vector_entry_bytes),
+    Memory.VECTOR_PARAMETER: _Memory(lambda c: c.vector_parameter_depth,
+                                     lambda c: c.parameter_entry_bytes),
+    Memory.TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: 1),
+}
+_CONSTANTS = [memory.name.lower() for memory in _MEMORIES if memory is not Memory.ACTIVATION]
+_LOCAL = 1 << 24  # addresses on chip are modulo this
+
+
 def accesses(config: AcceleratorConfig, opcode: Opcode,
              fields: dict[str, int]) -> Iterator[Access]:
     """All that a command touches, from its fields; reads come first."""
     if opcode is Opcode.MATRIX:
         yield from _matrix_accesses(config, fields)
         return
+    if opcode is Opcode.VECTOR:
+        yield from _vector_accesses(config, fields)
+        return
     memory = Memory(fields["memory"]) if opcode is Opcode.LOAD else Memory.ACTIVATION
-    unit_bytes = {Memory.ACTIVATION: config.word_bytes, Memory.WEIGHT: config.weight_row_bytes,
-                  Memory.PARAMETER: config.parameter_entry_bytes}[memory]
+    unit_bytes = _MEMORIES[memory].unit_bytes(config)
     outside, inside = [], []
     for line in range(fields["lines"]):
         address = fields["address"] + line * fields["stride"]
@@ -190,6 +265,68 @@ def accesses(config: AcceleratorConfig, opcode: Opcode,
         yield Access(False, *span)
     for span in writes:
         yield Access(True, *span)
+
+
+def _runs(addresses: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Sorted addresses as ranges."""
+    if not addresses.size:
+        return
+    ends = np.flatnonzero(np.diff(addresses) != 1)
+    starts = np.concatenate([[0], ends + 1])
+    stops = np.concatenate([ends, [addresses.size - 1]])
+    for start, stop in zip(starts, stops, strict=True):
+        yield int(addresses[start]), int(addresses[stop]) + 1
+
+
+def _axis(fields: dict[str, int], axis: str, taps: int) -> np.ndarray:
+    """Offsets of all taps along one axis of a VECTOR that lie inside of its input."""
+    position = np.arange(fields[f"out_{axis}"])[:, None]
+    tap = np.arange(taps)[None]
+    at = (position * fields[f"stride_{axis}"] + tap * fields[f"dilation_{axis}"]
+          - fields[f"pad_{axis}"])
+    offset = position * fields[f"in_{axis}_step"] + tap * fields[f"kernel_{axis}_step"]
+    inside = (at >= 0) & (at < fields[f"in_{axis}"])
+    return np.unique(np.broadcast_to(offset, at.shape)[inside])
+
+
+def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
+    op, blocks = VectorOp(fields["op"]), np.arange(fields["blocks"])
+    pair = op in (VectorOp.ADD, VectorOp.MULTIPLY)
+
+    def words(base: int, *offsets: np.ndarray) -> Iterator[tuple[int, int]]:
+        total = np.array([base])
+        for offset in offsets:
+            total = np.unique(np.add.outer(total, offset) % _LOCAL)
+        return _runs(total)
+
+    planes = blocks * fields["in_block_step"]
+    outer, inner = (_axis(fields, "outer", 1 if pair else fields["kernel_outer"]),
+                    _axis(fields, "inner", 1 if pair else fields["kernel_inner"]))
+    reads = list(words(fields["in_base"], planes, outer, inner))
+    second = fields["in_base"] + fields["kernel_outer_step"]
+    if pair and fields["broadcast"]:
+        reads += words(second, blocks * fields["kernel_inner_step"])
+    elif pair:
+        reads += words(second, planes, outer, inner)
+    for start, stop in reads:
+        yield Access(False, "activation", start, stop)
+
+    used = 1 if fields["shared"] else fields["blocks"]
+    if op in (VectorOp.CONV, VectorOp.ADD):
+        groups = -(-(3 if pair else fields["kernel_inner"]) // config.vector_taps)
+        entries = used * fields["kernel_outer"] * groups
+        yield Access(False, "vector_weight", fields["weight_base"],
+                     fields["weight_base"] + entries)
+    if op in (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY):
+        yield Access(False, "vector_parameter", fields["parameter_base"],
+                     fields["parameter_base"] + used * config.vector_groups)
+    if op is VectorOp.LOOKUP:
+        yield Access(False, "table", 256 * fields["table"], 256 * fields["table"] + 256)
+
+    for start, stop in words(fields["out_base"], blocks * fields["out_block_step"],
+                             np.arange(fields["out_outer"]) * fields["out_outer_step"],
+                             np.arange(fields["out_inner"]) * fields["out_inner_step"]):
+        yield Access(True, "activation", start, stop)
 
 
 def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
@@ -231,6 +368,11 @@ class _Segments:
         first = self._split(start)
         return self._owners[first:self._split(stop)]
 
+    def written(self) -> list[tuple[int, int]]:
+        """Ranges that somebody wrote."""
+        return [(start, stop) for start, stop, (writer, _) in zip(
+            self._starts, self._starts[1:], self._owners) if writer is not None]
+
     def write(self, start: int, stop: int, writer: int) -> None:
         """Makes a range one segment of the given writer, without readers."""
         first, last = self._split(start), self._split(stop)
@@ -238,12 +380,41 @@ class _Segments:
         self._owners[first:last] = [(writer, {})]
 
 
-def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]],
-                  program: Program) -> None:
+def _merged(spans: Iterable[tuple[str, int, int]]) -> dict[str, tuple[list[int], list[int]]]:
+    """By space: starts and stops of the ranges that the spans make up together, in order."""
+    merged: dict[str, tuple[list[int], list[int]]] = {}
+    for space, start, stop in sorted(spans):
+        starts, stops = merged.setdefault(space, ([], []))
+        if stops and start <= stops[-1]:
+            stops[-1] = max(stops[-1], stop)
+        else:
+            starts.append(start)
+            stops.append(stop)
+    return merged
+
+
+def _covers(merged: dict[str, tuple[list[int], list[int]]], access: Access) -> bool:
+    starts, stops = merged.get(access.space, ([], []))
+    at = bisect_right(starts, access.start) - 1
+    return at >= 0 and access.stop <= stops[at]
+
+
+def _overlap(merged: dict[str, tuple[list[int], list[int]]], access: Access) -> bool:
+    starts, stops = merged.get(access.space, ([], []))
+    at = bisect_left(starts, access.stop) - 1
+    return at >= 0 and stops[at] > access.start
+
+
+def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]], program: Program,
+                  infos: Sequence[CommandInfo],
+                  before: dict[str, _Segments]) -> dict[str, _Segments]:
     config = program.config
-    depths = {"activation": config.activation_depth, "weight": config.weight_depth,
-              "parameter": config.parameter_depth, "external": program.memory_bytes}
+    depths = {memory.name.lower(): kind.depth(config) for memory, kind in _MEMORIES.items()}
+    depths["external"] = program.memory_bytes
     memories = {space: _Segments() for space in depths}
+    for space, segments in before.items():  # whoever wrote it, it was before the first command
+        for start, stop in segments.written():
+            memories[space].write(start, stop, -1)
     for address, raw in program.image:
         memories["external"].write(address, address + len(raw), -1)
     for slot in program.inputs:
@@ -259,19 +430,17 @@ def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]],
 
     for command in commands:
         touched = list(accesses(config, command.opcode, command.fields))
-        info = program.infos[command.index]
+        info = infos[command.index]
+        allowed = {False: _merged(info.reads), True: _merged(info.writes)}
+        own = _merged((access.space, access.start, access.stop) for access in touched
+                      if not access.write)
         for access in touched:
-            allowed = info.writes if access.write else info.reads
-            if access.stop > depths[access.space] or not any(
-                    space == access.space and start <= access.start and access.stop <= stop
-                    for space, start, stop in allowed):
+            if access.stop > depths[access.space] or not _covers(allowed[access.write], access):
                 raise ProgramError(
                     f"{str(command).capitalize()} {'writes' if access.write else 'reads'} "
                     f"{access.space} {access.start} to {access.stop}, outside its buffers")
-            for other in touched:
-                if access.write and not other.write and access.space == other.space \
-                        and access.start < other.stop and other.start < access.stop:
-                    raise ProgramError(f"{str(command).capitalize()} overwrites its own input")
+            if access.write and _overlap(own, access):
+                raise ProgramError(f"{str(command).capitalize()} overwrites its own input")
             for writer, readers in memories[access.space].over(access.start, access.stop):
                 if writer is None and not access.write:
                     raise ProgramError(f"{str(command).capitalize()} reads {access.space} "
@@ -287,6 +456,8 @@ def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]],
             if access.write:
                 memories[access.space].write(access.start, access.stop, command.index)
     for slot in (*program.outputs, *program.kept):
-        if any(writer is None for writer, _ in memories["external"].over(
-                slot.address, slot.address + slot.size)):
-            raise ProgramError(f"Output {slot.tensor!r} is not stored")
+        for start in range(slot.address, slot.address + slot.size, slot.plane_bytes):
+            stop = start + slot.shape[1] * slot.shape[2] * config.word_bytes
+            if any(writer is None for writer, _ in memories["external"].over(start, stop)):
+                raise ProgramError(f"Output {slot.tensor!r} is not stored")
+    return memories

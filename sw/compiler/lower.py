@@ -1,177 +1,292 @@
-"""First pass: layers become loads, matrix commands and stores on symbolic buffers."""
+"""Layers become loads, engine commands and stores on symbolic buffers.
 
-from math import gcd
+What all layers share is here; what a layer computes is in :mod:`.convolution` for the matrix
+engine and in :mod:`.vector` for the vector engine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-from weft import layout
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
-from weft.hw.commands import COMMANDS, Memory, Opcode
-from weft.ir import Convolution, Graph, Tensor
+from weft.hw.commands import COMMANDS, Opcode
+from weft.ir import (
+    Add,
+    Concat,
+    Convolution,
+    Depthwise,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    Resize,
+    Tensor,
+)
+from weft.layout import ChannelMap
 
-from .ops import Address, Buffer, Lowered, Op, Region, Space
+from .convolution import lower_convolution
+from .maps import Mapped
+from .ops import Address, Buffer, Fields, Lowered, Op, Region, Space
+from .plan import LayerPlan, Plan, Slab, Storage
+from .vector import lower_vector
 
-__all__ = ["lower", "tile_pixels", "column_chunks"]
-
-
-_MEMORIES = {Space.ACTIVATION: Memory.ACTIVATION, Space.WEIGHT: Memory.WEIGHT,
-             Space.PARAMETER: Memory.PARAMETER}
-
-
-def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
-    """Pixels of a full pixel tile: as few tiles as the accumulators allow, all about equal.
-
-    Equal tiles keep every step longer than the ``pe_rows`` cycles that its weights take to shift
-    in, and give the drain of a tile the time of a whole tile to hide behind.
-    """
-    tiles = -(-out_pixels // config.accumulator_pixels)
-    return -(-out_pixels // tiles)
+__all__ = ["Lowering", "View", "lower"]
 
 
-def column_chunks(config: AcceleratorConfig, layer: str, tiles: int,
-                  tile_rows: int) -> list[range]:
-    """Column tiles of a layer in groups that are loaded and computed together.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class View:
+    """Some rows and channel blocks of a tensor, where they are on chip: in the tensor itself, or
+    in a slab that holds a part of a tensor too large for the chip.
 
-    A group takes at most half of the weight and parameter memories where it can, so that the next
-    one is loaded while it is computed; and it starts at the first lane of an output word, because
-    a command's output does.
+    Word ``(block, y, x)``, with ``block`` and ``y`` counted from the view's first ones, is at
+    ``offset + block * plane + y * width + x`` of ``buffer``.
 
-    Parameters
+    Attributes
     ----------
-    layer : :class:`str`
-        Its name, for the error.
-    tiles : :class:`int`
-        Column tiles of the layer.
-    tile_rows : :class:`int`
-        Weight rows of one column tile.
-
-    Raises
-    ------
-    CompileError
-        If the smallest possible group does not fit.
+    tensor : :class:`Tensor`
+    buffer : :class:`Buffer`
+        In activation memory.
+    offset : :class:`int`
+        Words.
+    plane : :class:`int`
+        Words from channel block to channel block.
+    rows : :class:`range`
+        Rows of the tensor.
+    blocks : :class:`range`
+        Channel blocks of the tensor, out of its channel map.
+    padding : :class:`int`
+        Only of an input: rows of padding in front of ``rows`` for the output rows that it was
+        read for. With it as ``pad_top``, and ``len(rows)`` as the input's height, a command needs
+        to know nothing of tiles.
     """
-    step = config.rows // gcd(config.rows, config.cols)
-    smallest = min(step, tiles)
-    for what, each, lanes, depth in (
-            ("weight", tile_rows, config.weight_row_lanes, config.weight_depth),
-            ("parameter", config.requant_groups, config.parameter_entry_lanes,
-             config.parameter_depth)):
-        if smallest * each > depth:
-            raise CompileError(
-                f"Layer {layer!r} needs {smallest * each * lanes} bytes of {what} memory for "
-                f"{smallest * config.cols} output channels, {depth * lanes} are available")
-    limit = min(config.weight_depth // 2 // tile_rows,
-                config.parameter_depth // 2 // config.requant_groups)
-    limit = max(limit - limit % step, step)
-    count = -(-tiles // limit)
-    size = -(-tiles // count)
-    size += -size % step
-    return [range(first, min(first + size, tiles)) for first in range(0, tiles, size)]
+
+    tensor: Tensor
+    buffer: Buffer
+    offset: int
+    plane: int
+    rows: range
+    blocks: range
+    padding: int = 0
+
+    @property
+    def width(self) -> int:
+        """Words of a row."""
+        return self.tensor.shape[2]
+
+    def at(self, words: int = 0) -> Address:
+        """Address of a word, counted from the first one of the view; it may lie outside."""
+        return Address(self.buffer, self.offset + words)
+
+    def part(self, blocks: range) -> "View":
+        """The same rows of fewer channel blocks, given as those of the tensor."""
+        first = blocks.start - self.blocks.start
+        return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
+
+    def regions(self) -> tuple[Region, ...]:
+        """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
+        words = len(self.rows) * self.width
+        if words == self.plane:
+            return (Region(self.buffer, self.offset,
+                           self.offset + len(self.blocks) * self.plane),)
+        starts = [self.offset + block * self.plane for block in range(len(self.blocks))]
+        return tuple(Region(self.buffer, start, start + words) for start in starts)
 
 
-def lower(graph: Graph, config: AcceleratorConfig, *, keep_tensors: bool = False) -> Lowered:
-    """Symbolic commands for ``graph``.
+class Lowering:
+    """What a layer is lowered with. For every type of layer there is a function ``lower_xxx(
+    lowering, index, layer)`` that emits its commands; with everything on chip or not, it is ::
 
-    The loads of a layer come right before its matrix command: the queues in front of the engines
-    let them run ahead, and the fetch of a matrix command never waits behind the loads of a later
-    layer.
+        constants = lowering.constant(index, "weights", Space.VECTOR_WEIGHT, packed)
+        for rows in lowering.tiles(index):                  # of the output, top to bottom
+            source = lowering.read(index, layer.input, rows)    # loads what is not on chip
+            target = lowering.write(index, rows)
+            lowering.emit(index, Op(..., reads=(*source.regions(), Region.whole(constants)),
+                                    writes=target.regions()))
+            lowering.finish(index, target)                  # stores what must leave the chip
 
-    Parameters
+    In a command, ``source.padding`` takes the place of ``layer.pads[0]``, ``len(source.rows)``
+    that of the input's height, ``source.plane`` and ``source.width`` are its steps, and
+    ``source.at(-padding)`` is an ``in_base``. A layer can also go through channel blocks in
+    groups, with ``read(..., blocks=...)`` and ``write(..., blocks=...)``, or with
+    :meth:`View.part` of a view. In whatever order it goes through rows and blocks: each ``finish``
+    stores its view, and must come before the second next ``write``.
+
+    Constants lie in rings: what was loaded first is overwritten first. A constant stays until the
+    last command that reads it, and all that are in use at a time must fit.
+
+    Attributes
     ----------
-    keep_tensors : :class:`bool`
-        Store the output of every layer, not only the graph's outputs.
-
-    Raises
-    ------
-    CompileError
-        If a layer exceeds a field of a command, the accumulators, or the weight memory.
+    config : :class:`AcceleratorConfig`
+    graph : :class:`Graph`
+        As the passes before have left it: inputs packed, copies inserted.
     """
-    return _Lowering(graph, config, keep_tensors).run()
 
-
-class _Lowering:
-    def __init__(self, graph: Graph, config: AcceleratorConfig, keep_tensors: bool):
-        self._graph = graph
-        self._config = config
+    def __init__(self, mapped: Mapped, config: AcceleratorConfig, plan: Plan,
+                 keep_tensors: bool):
+        self.config = config
+        self.graph: Graph = mapped.graph
+        self._mapped = mapped
+        self._plan = plan
         self._ops: list[Op] = []
-        self._constants: list[Buffer] = []
-        self._slots: dict[str, Buffer] = {}
-        self._tensors: dict[str, Buffer] = {}  # on chip, once loaded or computed
-        self._inputs = {edge.tensor for edge in graph.inputs}
-        self._stored = {edge.tensor for edge in graph.outputs}
+        self._placed: dict[Buffer, int] = {}
+        self._storages: dict[str, Buffer] = {}  # resident ones, once they are used
+        self._slabs: dict[tuple[int, str], _SlabBuffers] = {}
+        self._sections: dict[str, Buffer] = {}
+        self._slots: dict[str, Region] = {}
+        self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
+        self._inputs = {edge.tensor for edge in self.graph.inputs}
+        self._present: set[str] = set()         # tensors that are computed
+        self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
+        self._stored = {edge.tensor for edge in self.graph.outputs}
         if keep_tensors:
-            self._stored |= {layer.output for layer in graph.layers}
+            self._stored |= mapped.kept
 
     def run(self) -> Lowered:
-        for index, layer in enumerate(self._graph.layers):
-            _verify(self._graph, layer)
-            self._convolution(index, layer)
-        for edge in self._graph.outputs:  # an input that is an output as well
-            if edge.tensor in self._inputs:
-                self._store(None, edge.tensor, self._source(edge.tensor, "output"))
-        return Lowered(ops=tuple(self._ops), slots=self._slots,
-                       external=(*self._constants, *self._slots.values()))
+        """Lowers all layers."""
+        for index, layer in enumerate(self.graph.layers):
+            _LOWER[type(layer)](self, index, layer)
+            self._present.add(layer.output)
+        for edge in self.graph.outputs:  # an input that is an output as well
+            if edge.tensor in self._inputs and self.storage(edge.tensor).external:
+                self._slot(edge.tensor, "output")
+            elif edge.tensor in self._inputs:
+                self._enter(edge.tensor, "output")
+                self._store(None, self._whole(edge.tensor))
+        return Lowered(ops=tuple(self._ops), slots=self._slots, placed=self._placed,
+                       external=(*self._sections.values(), *self._sources.values()))
 
-    # Tensors ----------------------------------------------------------------------------------
+    # What lowering functions ask --------------------------------------------------------------
 
-    def _on_chip(self, tensor: Tensor, layer: str) -> Buffer:
-        buffer = Buffer(name=tensor.name, space=Space.ACTIVATION, layer=layer,
-                        size=layout.tensor_words(self._config, tensor.shape))
-        self._tensors[tensor.name] = buffer
-        return buffer
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the graph."""
+        return self.graph.tensors[name]
 
-    def _source(self, name: str, layer: str) -> Buffer:
-        """On-chip buffer of a tensor, which is loaded at its first use if it is an input."""
-        if name not in self._tensors:
-            if name not in self._inputs:
-                raise ValueError(f"Tensor {name!r} is used before it is computed")
-            buffer = self._on_chip(self._graph.tensors[name], layer)
-            self._load(None, f"input {name}", self._slot(name, layer), buffer,
-                       self._config.word_bytes)
-        return self._tensors[name]
+    def channels(self, name: str) -> ChannelMap:
+        """Where the channels of a tensor lie; of an element-wise layer's operands the same."""
+        return self._mapped.channels[name]
 
-    def _slot(self, name: str, layer: str) -> Buffer:
-        if name not in self._slots:
-            size = layout.tensor_bytes(self._config, self._graph.tensors[name].shape)
-            self._slots[name] = Buffer(name=name, space=Space.EXTERNAL, size=size, layer=layer)
-        return self._slots[name]
+    def blocks(self, name: str) -> range:
+        """All channel blocks of a tensor."""
+        return range(self.channels(name).blocks(self.config))
 
-    # Commands ---------------------------------------------------------------------------------
+    def spread(self, name: str, values: np.ndarray) -> np.ndarray:
+        """[lanes, ...] from [channels, ...], as the channels of a tensor lie; zero elsewhere."""
+        return self.channels(name).spread(self.config, values)
 
-    def _load(self, index: int | None, text: str, source: Buffer, target: Buffer,
-              unit_bytes: int) -> None:
-        self._emit(target.layer, Op(
-            opcode=Opcode.LOAD, layer=index, text=text,
-            fields={"memory": _MEMORIES[target.space], "lines": 1,
-                    "address": Address(source), "stride": 0,
-                    "units": source.size // unit_bytes,
-                    "local_address": Address(target), "local_stride": 0},
+    def plan(self, index: int) -> LayerPlan:
+        """Everything that is planned for a layer."""
+        return self._plan.layers[index]
+
+    def tiles(self, index: int) -> tuple[range, ...]:
+        """Rows of a layer's output that are computed at a time; one range if all are on chip."""
+        return self._plan.layers[index].tiles
+
+    def storage(self, name: str) -> Storage:
+        """Where a tensor lives."""
+        return self._plan.storages[self._mapped.homes[name].root]
+
+    # What lowering functions do ---------------------------------------------------------------
+
+    def read(self, index: int, name: str, rows: range, *, blocks: range | None = None) -> View:
+        """The rows of an input that some rows of the output need.
+
+        Parameters
+        ----------
+        index : :class:`int`
+            Of the layer.
+        name : :class:`str`
+            Tensor.
+        rows : :class:`range`
+            Rows of the layer's output.
+        blocks : :class:`range`
+            Channel blocks of the input; all, if not given.
+        """
+        needed, padding = self._plan.layers[index].needs(
+            self.graph.layers[index], rows, self.tensor(name).shape[1])
+        blocks = blocks or self.blocks(name)
+        if not self.storage(name).external:
+            self._enter(name, self.graph.layers[index].name, needed.stop)
+            return replace(self._part(name, needed, blocks), padding=padding)
+        self._expect(name)
+        slab = self._slab(index, name)
+        over = needed.start % self._plan.align(name)
+        loaded = range(needed.start - over, needed.stop)
+        key = loaded, blocks
+        if key in slab.contents:
+            view = self._in_slab(name, slab.buffers[slab.contents.index(key)], loaded, blocks)
+        else:
+            view = self._in_slab(name, slab.take(key), loaded, blocks)
+            self._transfer(Opcode.LOAD, index, f"{name}{self._range(name, loaded, blocks)}", view)
+        return replace(view, rows=needed, offset=over * view.width, padding=padding)
+
+    def write(self, index: int, rows: range, *, blocks: range | None = None) -> View:
+        """Where some rows of a layer's output go; :meth:`finish` must follow.
+
+        Parameters
+        ----------
+        index : :class:`int`
+            Of the layer.
+        rows : :class:`range`
+            Rows of its output.
+        blocks : :class:`range`
+            Channel blocks of its output; all, if not given.
+        """
+        name = self.graph.layers[index].output
+        blocks = blocks or self.blocks(name)
+        if self.storage(name).external:
+            buffer = self._slab(index, name).take((rows, blocks))
+            return self._in_slab(name, buffer, rows, blocks)
+        return self._part(name, rows, blocks)
+
+    def finish(self, index: int, view: View) -> None:
+        """Stores the words of a :meth:`write` that must leave the chip, once they are written."""
+        name = view.tensor.name
+        if self.storage(name).external or name in self._stored:
+            self._store(index, view)
+
+    def constant(self, index: int, what: str, space: Space, packed: np.ndarray) -> Buffer:
+        """Loads constants to an on-chip memory.
+
+        Parameters
+        ----------
+        index : :class:`int`
+            Of the layer.
+        what : :class:`str`
+            For people, and to know it again: a constant that is loaded twice is in external
+            memory once.
+        space : :class:`Space`
+        packed : int8 [..., unit_bytes]
+            Units as they lie in external memory.
+        """
+        layer = self.graph.layers[index].name
+        name = f"{layer} {what}"
+        if name not in self._sections:
+            self._sections[name] = Buffer(name=name, space=Space.EXTERNAL, size=packed.size,
+                                          layer=layer, data=packed.tobytes())
+        source = self._sections[name]
+        target = Buffer(name=name, space=space, layer=layer,
+                        size=packed.size // space.unit_bytes(self.config))
+        self.emit(index, Op(
+            opcode=Opcode.LOAD, layer=index, text=name,
+            fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,
+                    "units": target.size, "local_address": Address(target), "local_stride": 0},
             reads=(Region.whole(source),), writes=(Region.whole(target),)))
-
-    def _constant(self, index: int, layer: str, what: str, space: Space,
-                  packed: np.ndarray) -> Buffer:
-        """Loads ``packed`` units, int8 [..., unit_bytes], to the on-chip ``space``."""
-        unit_bytes = packed.shape[-1]
-        source = Buffer(name=f"{layer} {what}", space=Space.EXTERNAL, size=packed.size,
-                        layer=layer, data=packed.tobytes())
-        target = Buffer(name=f"{layer} {what}", space=space, size=packed.size // unit_bytes,
-                        layer=layer)
-        self._constants.append(source)
-        self._load(index, f"{layer} {what}", source, target, unit_bytes)
         return target
 
-    def _store(self, index: int | None, name: str, source: Buffer) -> None:
-        target = self._slot(name, source.layer)
-        self._emit(source.layer, Op(
-            opcode=Opcode.STORE, layer=index, text=f"output {name}",
-            fields={"lines": 1, "address": Address(target), "stride": 0, "units": source.size,
-                    "local_address": Address(source), "local_stride": 0},
-            reads=(Region.whole(source),), writes=(Region.whole(target),)))
+    def emit(self, index: int | None, op: Op) -> None:
+        """Adds a command to the stream.
 
-    def _emit(self, layer: str, op: Op) -> None:
+        Raises
+        ------
+        CompileError
+            If a value does not fit its field; it names the layer.
+        """
+        layer = "output" if index is None else self.graph.layers[index].name
         fields = data.Layout.cast(COMMANDS[op.opcode])
         for name, value in op.fields.items():
             if not isinstance(value, int):  # known only to later passes
@@ -182,115 +297,187 @@ class _Lowering:
             if not low <= value <= high:
                 raise CompileError(f"Layer {layer!r}: {name} must be between {low} and {high}, "
                                    f"not {value}")
-        self._ops.append(op)
+        owner = None if op.layer is None else self._mapped.origins[op.layer]
+        self._ops.append(replace(op, layer=owner))
 
-    def _convolution(self, index: int, layer: Convolution) -> None:
-        config, graph = self._config, self._graph
-        source, target = graph.tensors[layer.input], graph.tensors[layer.output]
-        outputs, inputs, kernel_h, kernel_w = layer.weights.shape
-        _, in_h, in_w = source.shape
-        _, out_h, out_w = target.shape
-        in_plane, out_plane = in_h * in_w, out_h * out_w
-        bias = _fold(config, layer, source)
-        weights = layout.pack_weights(config, layer.weights)
-        parameters = layout.pack_parameters(config, bias, layout.hardware_scale(layer.multiplier))
-        tiles, tile_rows = weights.shape[:2]
-        last_channels = outputs - (tiles - 1) * config.cols
-        last_groups = -(-last_channels // config.requant_lanes)
+    def join(self, index: int, layer: Concat) -> None:
+        """A concatenation, whose sources are side by side already, but for graph inputs."""
+        external = self.storage(layer.output).external
+        for name in layer.sources:
+            self._expect(name)
+            if external:
+                self._slot(name, layer.name)
+            elif name in self._inputs:
+                self._enter(name, layer.name)
+        if external:
+            self._slot(layer.output, layer.name)
+        else:
+            self.finish(index, self._whole(layer.output))
 
-        chunks = column_chunks(config, layer.name, tiles, tile_rows)
-        in_buffer = self._source(layer.input, layer.name)
-        out_buffer = self._on_chip(target, layer.name)
-        for number, chunk in enumerate(chunks):
-            part = f" {number + 1}/{len(chunks)}" if len(chunks) > 1 else ""
-            tiles_of = slice(chunk.start, chunk.stop)
-            weight_buffer = self._constant(index, layer.name, f"weights{part}", Space.WEIGHT,
-                                           weights[tiles_of])
-            parameter_buffer = self._constant(index, layer.name, f"parameters{part}",
-                                              Space.PARAMETER, parameters[tiles_of])
-            first_block = chunk.start * config.cols // config.rows
-            last = chunk.stop == tiles
-            stop_block = (layout.channel_blocks(config, outputs) if last
-                          else chunk.stop * config.cols // config.rows)
-            groups = last_groups if last else config.requant_groups
-            self._emit(layer.name, Op(
-                opcode=Opcode.MATRIX, layer=index, text=f"{layer.name}{part}",
-                fields={
-                    "in_base": Address(in_buffer, -(layer.pads[0] * in_w + layer.pads[1])),
-                    "in_zero": source.zero_point,
-                    "in_plane": in_plane,
-                    "pad_top": layer.pads[0],
-                    "in_h": in_h,
-                    "in_w": in_w,
-                    "channel_blocks": layout.channel_blocks(config, inputs),
-                    "kernel_h": kernel_h,
-                    "kernel_w": kernel_w,
-                    "stride_h": layer.strides[0],
-                    "stride_w": layer.strides[1],
-                    "dilation_h": layer.dilations[0],
-                    "dilation_w": layer.dilations[1],
-                    "pixel_row_step": layer.strides[0] * in_w,
-                    "pad_left": layer.pads[1],
-                    "kernel_row_step": layer.dilations[0] * in_w,
-                    "out_w": out_w,
-                    "tile_pixels": tile_pixels(config, out_plane),
-                    "out_pixels": out_plane,
-                    "out_zero": target.zero_point,
-                    "out_base": Address(out_buffer, first_block * out_plane),
-                    "clamp_min": layer.clamp[0],
-                    "out_plane": out_plane,
-                    "clamp_max": layer.clamp[1],
-                    "col_tiles": len(chunk),
-                    "last_groups": groups,
-                    "weight_base": Address(weight_buffer),
-                    "parameter_base": Address(parameter_buffer),
-                },
-                reads=(Region.whole(in_buffer), Region.whole(weight_buffer),
-                       Region(parameter_buffer, 0,
-                              (len(chunk) - 1) * config.requant_groups + groups)),
-                writes=(Region(out_buffer, first_block * out_plane, stop_block * out_plane),)))
-        if layer.output in self._stored:
-            self._store(index, layer.output, out_buffer)
+    # Tensors ----------------------------------------------------------------------------------
+
+    def _resident(self, name: str) -> Buffer:
+        """Buffer of the storage that a tensor is in."""
+        storage = self.storage(name)
+        if storage.name not in self._storages:
+            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=storage.words,
+                            layer=storage.layer)
+            self._storages[storage.name] = buffer
+            self._placed[buffer] = storage.address
+        return self._storages[storage.name]
+
+    def _part(self, name: str, rows: range, blocks: range) -> View:
+        """Some rows and blocks of a tensor that is on chip."""
+        tensor = self.tensor(name)
+        plane = tensor.shape[1] * tensor.shape[2]
+        first = (self._mapped.homes[name].block + blocks.start) * plane
+        return View(tensor=tensor, buffer=self._resident(name), plane=plane, rows=rows,
+                    offset=first + rows.start * tensor.shape[2], blocks=blocks)
+
+    def _whole(self, name: str) -> View:
+        return self._part(name, range(self.tensor(name).shape[1]), self.blocks(name))
+
+    def _in_slab(self, name: str, buffer: Buffer, rows: range, blocks: range) -> View:
+        tensor = self.tensor(name)
+        return View(tensor=tensor, buffer=buffer, offset=0, rows=rows, blocks=blocks,
+                    plane=len(rows) * tensor.shape[2])
+
+    def _expect(self, name: str) -> None:
+        if name not in self._present and name not in self._inputs:
+            raise ValueError(f"Tensor {name!r} is used before it is computed")
+
+    def _enter(self, name: str, layer: str, stop: int | None = None) -> None:
+        """Loads a graph input to the chip at its first use, as far as row ``stop`` if given."""
+        self._expect(name)
+        if name not in self._inputs:
+            return
+        height = self.tensor(name).shape[1]
+        start, align = self._entered.get(name, 0), self._plan.align(name)
+        stop = height if stop is None else min(stop + -stop % align, height)
+        if start < stop:
+            self._entered[name] = stop
+            rows = range(start, stop)
+            self._transfer(Opcode.LOAD, None,
+                           f"input {name}{self._range(name, rows, self.blocks(name))}",
+                           self._part(name, rows, self.blocks(name)), layer)
+
+    def _slab(self, index: int, name: str) -> "_SlabBuffers":
+        if (index, name) not in self._slabs:
+            slab = self._plan.layers[index].slabs[name]
+            buffers = _SlabBuffers(name, slab, self.graph.layers[index].name)
+            self._slabs[index, name] = buffers
+            self._placed |= dict(zip(buffers.buffers, slab.addresses, strict=True))
+        return self._slabs[index, name]
+
+    def _range(self, name: str, rows: range, blocks: range) -> str:
+        """What part of a tensor it is, for people."""
+        text = ""
+        if blocks != self.blocks(name):
+            text += f" blocks {blocks.start}..{blocks.stop - 1}"
+        if len(rows) != self.tensor(name).shape[1]:
+            text += f" rows {rows.start}..{rows.stop - 1}"
+        return text
+
+    # External memory --------------------------------------------------------------------------
+
+    def _slot(self, name: str, layer: str) -> Region:
+        """Bytes of a tensor in external memory: in the storage it is a part of, if that lives
+        there as a whole."""
+        if name not in self._slots:
+            storage, home = self.storage(name), self._mapped.homes[name]
+            blocks = len(self.blocks(name))
+            if storage.external:
+                owner, first, count = storage.name, home.block, storage.blocks
+            else:
+                owner, first, count = name, 0, blocks
+            if owner not in self._sources:
+                self._sources[owner] = Buffer(name=owner, space=Space.EXTERNAL, layer=layer,
+                                              size=count * storage.plane_bytes)
+            start = first * storage.plane_bytes
+            self._slots[name] = Region(self._sources[owner], start,
+                                       start + blocks * storage.plane_bytes)
+        return self._slots[name]
+
+    def _transfer(self, opcode: Opcode, index: int | None, text: str, view: View,
+                  layer: str = "") -> None:
+        """A LOAD or STORE of a view."""
+        name = view.tensor.name
+        slot = self._slot(name, layer or view.buffer.layer)
+        plane_bytes = self.storage(name).plane_bytes
+        word_bytes = self.config.word_bytes
+        start = (slot.start + view.blocks.start * plane_bytes
+                 + view.rows.start * view.width * word_bytes)
+        words = len(view.rows) * view.width
+        lines, stride, local_stride = len(view.blocks), plane_bytes, view.plane
+        if lines == 1 or (words == view.plane and words * word_bytes == plane_bytes):
+            lines, words, stride, local_stride = 1, lines * words, 0, 0
+        outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
+                        for at in (start + line * stride for line in range(lines)))
+        fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
+                  "units": words, "local_address": view.at(), "local_stride": local_stride}
+        load = opcode is Opcode.LOAD
+        if load:
+            fields["memory"] = Space.ACTIVATION.memory
+        inside = view.regions()
+        self.emit(index, Op(opcode=opcode, layer=index, text=text, fields=fields,
+                            reads=outside if load else inside,
+                            writes=inside if load else outside))
+
+    def _store(self, index: int | None, view: View) -> None:
+        name = view.tensor.name
+        self._transfer(Opcode.STORE, index,
+                       f"output {name}{self._range(name, view.rows, view.blocks)}", view)
 
 
-def _verify(graph: Graph, layer: Convolution) -> None:
-    """A graph that breaks these rules is a mistake of the front end, not of the user."""
-    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
-    outputs, inputs, *kernel = layer.weights.shape
-    top, left, bottom, right = layer.pads
-    size = tuple((size + pad - dilation * (taps - 1) - 1) // stride + 1
-                 for size, pad, dilation, taps, stride in zip(
-                     source.shape[1:], (top + bottom, left + right), layer.dilations, kernel,
-                     layer.strides, strict=True))
-    if inputs != source.shape[0]:
-        raise ValueError(f"Layer {layer.name!r} must have {source.shape[0]} input channels, "
-                         f"not {inputs}")
-    if (outputs, *size) != target.shape:
-        raise ValueError(f"Layer {layer.name!r} must have an output of shape {(outputs, *size)}, "
-                         f"not {target.shape}")
-    if layer.bias.shape != (outputs,) or layer.multiplier.shape != (outputs,):
-        raise ValueError(f"Layer {layer.name!r} must have {outputs} biases and multipliers, "
-                         f"not {layer.bias.shape} and {layer.multiplier.shape}")
-    if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
-        raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
-    if not layer.clamp[0] <= layer.clamp[1]:
-        raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
+class _SlabBuffers:
+    """The buffers that the parts of a tensor go through, one after the other."""
+
+    def __init__(self, name: str, slab: Slab, layer: str):
+        self.buffers = [Buffer(name=f"{name} slab {number}", space=Space.ACTIVATION,
+                               size=slab.words, layer=layer)
+                        for number in range(len(slab.addresses))]
+        self.contents: list[tuple[range, range] | None] = [None] * len(self.buffers)
+        self._next = 0
+
+    def take(self, key: tuple[range, range]) -> Buffer:
+        """The buffer whose contents are the oldest, for other contents."""
+        at = self._next
+        self._next = (at + 1) % len(self.buffers)
+        self.contents[at] = key
+        return self.buffers[at]
 
 
-def _fold(config: AcceleratorConfig, layer: Convolution, source: Tensor) -> np.ndarray:
-    """The folded bias, once it is sure that no sum can overflow, whatever the input."""
-    flat = layer.weights.reshape(len(layer.weights), -1).astype(np.int64)
-    positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
-    high = 127 * positive - 128 * negative
-    low = 127 * negative - 128 * positive
-    beta = layout.fip_beta(config, layer.weights)
-    offset = layer.bias.astype(np.int64) - source.zero_point * flat.sum(axis=1)
-    for what, shift, width in (("accumulator", beta, config.accumulator_width),
-                               ("int32 sum with bias", offset, 32)):
-        limit = 1 << (width - 1)
-        for reach in (int((high + shift).max()), int((low + shift).min())):
-            if not -limit <= reach < limit:
-                raise CompileError(
-                    f"Layer {layer.name!r} may reach {reach} in its {what}, which holds "
-                    f"{-limit} to {limit - 1}")
-    return layout.fold_bias(config, layer.weights, layer.bias, source.zero_point)
+def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
+          keep_tensors: bool = False) -> Lowered:
+    """Symbolic commands for a graph.
+
+    The loads of a layer come right before the commands that need them: the queues in front of the
+    engines let them run ahead, and the fetch of a command never waits behind the loads of a later
+    layer.
+
+    Parameters
+    ----------
+    mapped : :class:`Mapped`
+        The graph, and where its channels go.
+    plan : :class:`Plan`
+        Where its tensors live.
+    keep_tensors : :class:`bool`
+        Store the output of every layer, not only the graph's outputs.
+
+    Raises
+    ------
+    CompileError
+        If a layer exceeds a field of a command, the accumulators, or the weight memory.
+    """
+    return Lowering(mapped, config, plan, keep_tensors).run()
+
+
+def _lower_concat(lowering: Lowering, index: int, layer: Concat) -> None:
+    lowering.join(index, layer)
+
+
+_LOWER: dict[type[Layer], Callable[[Lowering, int, Layer], None]] = {
+    Convolution: lower_convolution,  # type: ignore[dict-item]
+    Concat: _lower_concat,           # type: ignore[dict-item]
+    **dict.fromkeys((Depthwise, Pool, Add, Multiply, Lookup, Resize), lower_vector),
+}

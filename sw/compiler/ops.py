@@ -1,31 +1,78 @@
 """Commands while their addresses are still unknown: what the passes of the compiler work on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import ENGINES, Engine, Memory, Opcode
+from weft.hw.commands import ENGINES, Engine, Memory, Opcode, Rounding, VectorOp
 
-__all__ = ["Space", "Buffer", "Address", "Region", "Op", "Lowered"]
+__all__ = ["Space", "Buffer", "Address", "Quotient", "Difference", "Region", "Fields", "Op",
+           "Lowered"]
 
 
 class Space(Enum):
-    """Where a buffer lives. The first three are on chip and count units, the last counts bytes."""
-    ACTIVATION = "activation"
-    WEIGHT     = "weight"
-    PARAMETER  = "parameter"
-    EXTERNAL   = "external"
+    """Where a buffer lives. All but the last are on chip and count units; that counts bytes."""
+    ACTIVATION       = "activation"
+    WEIGHT           = "weight"
+    PARAMETER        = "parameter"
+    VECTOR_WEIGHT    = "vector_weight"
+    VECTOR_PARAMETER = "vector_parameter"
+    TABLE            = "table"
+    EXTERNAL         = "external"
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that a LOAD fills."""
+        return _KINDS[self].memory
+
+    @property
+    def ring(self) -> bool:
+        """Whether it holds constants, one behind the other, round and round."""
+        return self not in (Space.ACTIVATION, Space.EXTERNAL)
 
     def depth(self, config: AcceleratorConfig) -> int:
         """Units that there are of it."""
-        return {Space.ACTIVATION: config.activation_depth, Space.WEIGHT: config.weight_depth,
-                Space.PARAMETER: config.parameter_depth,
-                Space.EXTERNAL: 1 << config.axi_addr_width}[self]
+        if self is Space.EXTERNAL:
+            return 1 << config.axi_addr_width
+        return _KINDS[self].depth(config)
 
     def unit_lanes(self, config: AcceleratorConfig) -> int:
         """Bytes that one unit takes where it lives."""
-        return {Space.ACTIVATION: config.word_lanes, Space.WEIGHT: config.weight_row_lanes,
-                Space.PARAMETER: config.parameter_entry_lanes, Space.EXTERNAL: 1}[self]
+        return 1 if self is Space.EXTERNAL else _KINDS[self].lanes(config)
+
+    def unit_bytes(self, config: AcceleratorConfig) -> int:
+        """Bytes that one unit takes in external memory."""
+        return 1 if self is Space.EXTERNAL else _KINDS[self].size(config)
+
+
+class _Kind(NamedTuple):
+    memory: Memory
+    depth: Callable[[AcceleratorConfig], int]  # units
+    lanes: Callable[[AcceleratorConfig], int]  # bytes of a unit on chip
+    size: Callable[[AcceleratorConfig], int]   # bytes of a unit in external memory
+
+
+_KINDS: dict[Space, _Kind] = {
+    Space.ACTIVATION: _Kind(
+        Memory.ACTIVATION, lambda c: c.activation_depth, lambda c: c.word_lanes,
+        lambda c: c.word_bytes),
+    Space.WEIGHT: _Kind(
+        Memory.WEIGHT, lambda c: c.weight_depth, lambda c: c.weight_row_lanes,
+        lambda c: c.weight_row_bytes),
+    Space.PARAMETER: _Kind(
+        Memory.PARAMETER, lambda c: c.parameter_depth, lambda c: c.parameter_entry_lanes,
+        lambda c: c.parameter_entry_bytes),
+    Space.VECTOR_WEIGHT: _Kind(
+        Memory.VECTOR_WEIGHT, lambda c: c.vector_entries, lambda c: c.vector_entry_lanes,
+        lambda c: c.vector_entry_bytes),
+    Space.VECTOR_PARAMETER: _Kind(
+        Memory.VECTOR_PARAMETER, lambda c: c.vector_parameter_depth,
+        lambda c: c.parameter_entry_lanes, lambda c: c.parameter_entry_bytes),
+    Space.TABLE: _Kind(
+        Memory.TABLE, lambda c: c.vector_table_bytes, lambda c: 1, lambda c: 1),
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,6 +107,20 @@ class Address:
 
 
 @dataclass(frozen=True, eq=False)
+class Quotient:
+    """An address divided, for fields that count larger units: the number of a table."""
+    address: Address
+    divisor: int
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """How far ``after`` lies behind ``before``, modulo 2**24: from one operand to the other."""
+    after: Address
+    before: Address
+
+
+@dataclass(frozen=True, eq=False)
 class Region:
     """Units ``start`` up to, not including, ``stop`` of a buffer."""
     buffer: Buffer
@@ -70,6 +131,10 @@ class Region:
     def whole(cls, buffer: Buffer) -> "Region":
         """All of ``buffer``."""
         return cls(buffer, 0, buffer.size)
+
+
+Fields = dict[str, int | Memory | Rounding | VectorOp | Address | Quotient | Difference]
+"""All fields of a command by name."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,7 +157,7 @@ class Op:
     opcode: Opcode
     layer: int | None
     text: str
-    fields: dict[str, int | Memory | Address]
+    fields: Fields
     reads: tuple[Region, ...]
     writes: tuple[Region, ...]
 
@@ -113,9 +178,12 @@ class Lowered:
     external : :class:`tuple` of :class:`Buffer`
         Sections of external memory, in order.
     slots : :class:`dict`
-        External buffer of every tensor that is loaded or stored, by tensor name.
+        Bytes of external memory of every tensor that is loaded or stored, by tensor name.
+    placed : :class:`dict`
+        Addresses of the activation buffers: they were planned before there were commands.
     """
 
     ops: tuple[Op, ...]
     external: tuple[Buffer, ...]
-    slots: dict[str, Buffer]
+    slots: dict[str, Region]
+    placed: dict[Buffer, int]

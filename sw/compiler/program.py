@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from weft import layout
 from weft.config import AcceleratorConfig
 from weft.hw.commands import COMMAND_BYTES, Engine, disassemble
-from weft.ir import Graph
+from weft.ir import Graph, Layer
+from weft.layout import ChannelMap
 
-__all__ = ["Program", "CommandInfo", "LayerInfo", "Slot", "Section"]
+from .exact import Exactness
+from .pack import Packing
+
+__all__ = ["Program", "CommandInfo", "LayerInfo", "Slot", "Section", "Resident"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,27 +43,55 @@ class LayerInfo:
 
     Attributes
     ----------
+    engine : :class:`weft.hw.commands.Engine` or :py:`None`
+        What computes it; :py:`None` for a concatenation, which nothing computes.
     macs : :class:`int`
         Multiply-accumulates of the network, padded taps included, idle lanes not.
     commands : :class:`tuple` of :class:`int`
-        Indices of all its commands: loads of constants, matrix commands, store of its output.
+        Indices of all its commands: loads, commands of its engine, stores.
+    warm_commands : :class:`tuple` of :class:`int`
+        The same of the program's warm commands.
+    exactness : :class:`Exactness` or :py:`None`
+        For how many of all possible inputs the result is proven to be that of onnxruntime;
+        :py:`None` where it always is, by construction.
     """
 
     name: str
     op: str
-    engine: Engine
+    engine: Engine | None
     macs: int
     output: str
     shape: tuple[int, int, int]
     commands: tuple[int, ...]
+    exactness: Exactness | None = None
+    warm_commands: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where a tensor lies in external memory."""
+    """Where a tensor lies in external memory, and how: see :meth:`Program.pack`.
+
+    Attributes
+    ----------
+    tensor : :class:`str`
+    address, size : :class:`int`
+        Bytes.
+    shape : (C, H, W)
+        As it lies there; that of the graph's tensor, unless there is a ``packing``.
+    channels : :class:`ChannelMap`
+    plane_bytes : :class:`int`
+        From channel block to channel block.
+    packing : :class:`Packing` or :py:`None`
+        Of an input that is laid out anew.
+    """
+
     tensor: str
     address: int
     size: int
+    shape: tuple[int, int, int]
+    channels: ChannelMap
+    plane_bytes: int
+    packing: Packing | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +100,26 @@ class Section:
     name: str
     address: int
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """A buffer in activation memory, for the memory map.
+
+    Attributes
+    ----------
+    name : :class:`str`
+        A tensor, or a slab of one.
+    address, words : :class:`int`
+    first, last : :class:`int`
+        Commands between which it is in use.
+    """
+
+    name: str
+    address: int
+    words: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +132,12 @@ class Program:
         The command stream, at ``command_address`` of external memory (and part of ``image``).
     infos : :class:`tuple` of :class:`CommandInfo`
         One for each command.
+    warm_commands : :class:`bytes`
+        A second stream, at ``warm_address``, that leaves out the loads of constants. It gives the
+        same results once ``commands`` has run, and can be run any number of times. Empty if not
+        all constants fit on the chip together.
+    warm_infos : :class:`tuple` of :class:`CommandInfo`
+        One for each of its commands.
     image : :class:`tuple` of (address, bytes)
         All constants: to be written to external memory once.
     inputs, outputs, kept : :class:`tuple` of :class:`Slot`
@@ -94,12 +155,16 @@ class Program:
     commands: bytes = field(repr=False)
     command_address: int
     infos: tuple[CommandInfo, ...] = field(repr=False)
+    warm_commands: bytes = field(repr=False)
+    warm_address: int
+    warm_infos: tuple[CommandInfo, ...] = field(repr=False)
     image: tuple[tuple[int, bytes], ...] = field(repr=False)
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
     kept: tuple[Slot, ...]
     layers: tuple[LayerInfo, ...]
     sections: tuple[Section, ...] = field(repr=False)
+    residents: tuple[Resident, ...] = field(repr=False)
     memory_bytes: int
     peak_words: int
 
@@ -112,29 +177,67 @@ class Program:
         """The 64 bytes of one command."""
         return self.commands[index * COMMAND_BYTES:(index + 1) * COMMAND_BYTES]
 
+    def pack(self, slot: Slot, values: np.ndarray) -> bytes:
+        """Bytes of an input in external memory, from the int8 [C, H, W] tensor of the graph."""
+        if slot.packing is not None:
+            values = slot.packing.apply(values)
+        return layout.pack_tensor(self.config, values, channels=slot.channels,
+                                  plane_bytes=slot.plane_bytes)
+
+    def unpack(self, slot: Slot, raw: bytes) -> np.ndarray:
+        """The int8 [C, H, W] tensor of the graph from the bytes of an output or kept tensor."""
+        return layout.unpack_tensor(self.config, raw, slot.shape, channels=slot.channels,
+                                    plane_bytes=slot.plane_bytes)
+
     def dump(self) -> str:
         """The program as text: layers, memory map, commands."""
         lines = [f"program {self.graph.name} for {self.config.name}: {len(self.layers)} layers, "
                  f"{self.count} commands, {self.memory_bytes} bytes of external memory, "
                  f"{self.peak_words} of {self.config.activation_depth} activation words", "",
                  "layers"]
-        for number, (layer, info) in enumerate(zip(self.graph.layers, self.layers, strict=True)):
-            source = self.graph.tensors[layer.input]
-            kernel = "x".join(str(size) for size in layer.weights.shape[2:])
-            lines.append(
-                f"  {number:3} {info.name}: {info.op} {layer.input} {_shape(source.shape)} -> "
-                f"{info.output} {_shape(info.shape)} kernel {kernel} strides "
-                f"{layer.strides[0]},{layer.strides[1]} pads {','.join(map(str, layer.pads))} "
-                f"dilations {layer.dilations[0]},{layer.dilations[1]} clamp "
-                f"{layer.clamp[0]}..{layer.clamp[1]} macs {info.macs}")
+        lines += [f"  {number:3} {_describe(self.graph, layer)} macs {info.macs}"
+                  + (f", {info.exactness}" if info.exactness else "")
+                  for number, (layer, info) in enumerate(zip(self.graph.layers, self.layers,
+                                                             strict=True))]
+        packed = [slot for slot in self.inputs if slot.packing is not None]
+        if packed:
+            lines += ["", "packed inputs"]
+            lines += [f"  {slot.tensor} {_shape(self.graph.tensors[slot.tensor].shape)} as "
+                      f"{_shape(slot.shape)}" for slot in packed]
         lines += ["", "external memory"]
         lines += [f"  {section.address:#010x} {section.size:9} {section.name}"
                   for section in self.sections]
+        lines += ["", "activation memory (words), and the commands that use it"]
+        lines += [f"  {resident.address:6}..{resident.address + resident.words - 1:<6} "
+                  f"{resident.first:5}..{resident.last:<5} {resident.name}"
+                  for resident in self.residents]
         lines += ["", "commands"]
-        for index, command in enumerate(self.infos):
-            lines.append(f"  {index:4} {command.text}")
+        for index, info in enumerate(self.infos):
+            lines.append(f"  {index:4} {self._describe_command(info)}")
             lines.append(f"       {disassemble(self.command(index))}")
         return "\n".join(lines) + "\n"
+
+    def _describe_command(self, info: CommandInfo) -> str:
+        """What a command does, and for which layer, if that does not go without saying."""
+        name = "" if info.layer is None else self.layers[info.layer].name
+        return info.text if not name or info.text.startswith(name) else f"{info.text} for {name}"
+
+
+def _describe(graph: Graph, layer: Layer) -> str:
+    """A layer with the shapes around it, and its numbers."""
+    sources = " ".join(f"{name} {_shape(graph.tensors[name].shape)}" for name in layer.inputs)
+    text = (f"{layer.name}: {layer.op} {sources} -> {layer.output} "
+            f"{_shape(graph.tensors[layer.output].shape)}")
+    weights = getattr(layer, "weights", None)
+    kernel = getattr(layer, "kernel", None) if weights is None else weights.shape[-2:]
+    if kernel is not None:
+        text += f" kernel {_shape(kernel)}"
+    for name in ("strides", "pads", "dilations", "factors"):
+        values = getattr(layer, name, None)
+        if values is not None:
+            text += f" {name} {','.join(map(str, values))}"
+    clamp = getattr(layer, "clamp", None)
+    return text if clamp is None else f"{text} clamp {clamp[0]}..{clamp[1]}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

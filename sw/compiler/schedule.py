@@ -1,4 +1,4 @@
-"""Third pass: which command waits for which, as tokens between engines.
+"""Which command waits for which, as tokens between engines.
 
 A command must wait for every earlier one whose result it reads (RAW), whose input it overwrites
 (WAR), or whose output it overwrites (WAW). Engines take their commands in order and report them
@@ -6,10 +6,9 @@ done in order, so of all commands of one engine only the latest matters, and one
 stands for everything before it.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from weft.config import AcceleratorConfig
 from weft.hw.commands import Engine
@@ -18,7 +17,7 @@ from weft.hw.dispatch import IN_FLIGHT
 from .allocate import Allocation
 from .ops import Op, Region, Space
 
-__all__ = ["Tokens", "schedule", "hazards"]
+__all__ = ["Tokens", "schedule", "dependencies", "hazards"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,8 @@ class Tokens:
 def hazards(producer: Engine, consumer: Engine) -> tuple[tuple[str, str], ...]:
     """What must not overlap without a token: (access of the earlier, of the later command).
 
-    LOAD and STORE complete a command before the next one writes, and never read what they write.
+    LOAD, VECTOR and STORE complete a command before the next one writes; LOAD and STORE never read
+    what they write, and VECTOR starts when the command before it has written its last word.
     MATRIX starts on a command while it still drains the one before, but drains in order.
     """
     if producer is not consumer:
@@ -41,49 +41,76 @@ def hazards(producer: Engine, consumer: Engine) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-class _History:
-    """Accesses of one kind to one memory by one engine."""
+class _Memory:
+    """Who used each unit of a memory last: ranges in order, from one start to the next."""
 
-    def __init__(self, capacity: int):
-        self._spans = np.zeros((3, capacity), np.int64)  # start, stop, op
-        self._count = 0
+    def __init__(self) -> None:
+        self._starts = [0]
+        # The op that wrote a range, or -1, and the latest op of each engine that read it since.
+        self._users: list[tuple[int, tuple[int, ...]]] = [(-1, (-1,) * len(Engine))]
 
-    def add(self, start: int, stop: int, op: int) -> None:
-        self._spans[:, self._count] = start, stop, op
-        self._count += 1
+    def _cut(self, at: int) -> int:
+        index = bisect_left(self._starts, at)
+        if index == len(self._starts) or self._starts[index] != at:
+            self._starts.insert(index, at)
+            self._users.insert(index, self._users[index - 1])
+        return index
 
-    def latest(self, start: int, stop: int) -> int:
-        """The latest op with an access that meets this one, or -1."""
-        starts, stops, ops = self._spans[:, :self._count]
-        meeting = ops[(starts < stop) & (stops > start)]
-        return int(meeting[-1]) if meeting.size else -1
+    def users(self, start: int, stop: int) -> Sequence[tuple[int, tuple[int, ...]]]:
+        """Users of all ranges that meet this one."""
+        return self._users[bisect_right(self._starts, start) - 1:bisect_left(self._starts, stop)]
+
+    def read(self, start: int, stop: int, op: int, engine: int) -> None:
+        """A range is read."""
+        first, last = self._cut(start), self._cut(stop)
+        self._users[first:last] = [
+            (writer, (*readers[:engine], op, *readers[engine + 1:]))
+            for writer, readers in self._users[first:last]]
+
+    def write(self, start: int, stop: int, op: int) -> None:
+        """A range is written; that it was read before no longer matters."""
+        first, last = self._cut(start), self._cut(stop)
+        self._starts[first:last] = [start]
+        self._users[first:last] = [(op, (-1,) * len(Engine))]
 
 
-def _dependencies(ops: Sequence[Op], allocation: Allocation) -> Iterator[dict[Engine, int]]:
+_HAZARDS = {(producer, consumer): frozenset(hazards(producer, consumer))
+            for producer in Engine for consumer in Engine}
+
+
+def dependencies(ops: Sequence[Op], allocation: Allocation) -> Iterator[dict[Engine, int]]:
     """For each op, the latest op of each engine that must be done before it starts."""
-    histories: dict[tuple[Space, Engine, str], _History] = {}
+    memories = {space: _Memory() for space in Space}
+    engines = list(Engine)
 
-    def accesses(op: Op) -> Iterator[tuple[str, Region, int, int]]:
-        for kind, regions in (("read", op.reads), ("write", op.writes)):
-            for region in regions:
-                base = allocation.addresses[region.buffer]
-                yield kind, region, base + region.start, base + region.stop
+    def span(region: Region) -> tuple[_Memory, int, int]:
+        base = allocation.addresses[region.buffer]
+        return memories[region.buffer.space], base + region.start, base + region.stop
 
     for index, op in enumerate(ops):
         latest: dict[Engine, int] = {}
-        for kind, region, start, stop in accesses(op):
-            for producer in Engine:
-                for earlier, later in hazards(producer, op.engine):
-                    history = histories.get((region.buffer.space, producer, earlier))
-                    if later == kind and history is not None:
-                        found = history.latest(start, stop)
-                        latest[producer] = max(latest.get(producer, -1), found)
-        yield {engine: found for engine, found in latest.items() if found >= 0}
-        for kind, region, start, stop in accesses(op):
-            key = (region.buffer.space, op.engine, kind)
-            if key not in histories:
-                histories[key] = _History(sum(len(op.reads) + len(op.writes) for op in ops))
-            histories[key].add(start, stop, index)
+
+        def needs(op_before: int, pair: tuple[str, str], *, me: Engine = op.engine,
+                  latest: dict[Engine, int] = latest) -> None:
+            if op_before >= 0:
+                producer = ops[op_before].engine
+                if pair in _HAZARDS[producer, me]:
+                    latest[producer] = max(latest.get(producer, -1), op_before)
+
+        reads, writes = [span(region) for region in op.reads], [span(r) for r in op.writes]
+        for memory, start, stop in reads:
+            for writer, _ in memory.users(start, stop):
+                needs(writer, ("write", "read"))
+        for memory, start, stop in writes:
+            for writer, readers in memory.users(start, stop):
+                needs(writer, ("write", "write"))
+                for reader in readers:
+                    needs(reader, ("read", "write"))
+        yield latest
+        for memory, start, stop in reads:
+            memory.read(start, stop, index, engines.index(op.engine))
+        for memory, start, stop in writes:
+            memory.write(start, stop, index)
 
 
 def schedule(ops: Sequence[Op], allocation: Allocation,
@@ -98,12 +125,12 @@ def schedule(ops: Sequence[Op], allocation: Allocation,
     # What is known to be done, as the latest op of each engine: when an op starts, when it ends,
     # and the same of the latest op of each engine. An engine may start an op before the one in
     # front of it has ended.
-    ends = np.full((len(ops), engines), -1)
-    last_start = np.full((engines, engines), -1)
-    last_end = np.full((engines, engines), -1)
+    nothing = (-1,) * engines
+    ends = [nothing] * len(ops)
+    last_start, last_end = [nothing] * engines, [nothing] * engines
     by_engine: list[list[int]] = [[] for _ in Engine]
 
-    for index, (op, needed) in enumerate(zip(ops, _dependencies(ops, allocation), strict=True)):
+    for index, (op, needed) in enumerate(zip(ops, dependencies(ops, allocation), strict=True)):
         me = op.engine.value
         known = last_start[me]
         for engine, producer in sorted(needed.items(), key=lambda item: -item[1]):
@@ -117,10 +144,10 @@ def schedule(ops: Sequence[Op], allocation: Allocation,
                 producer = max(producer, by_engine[engine.value][certain])
             wait[index] |= 1 << engine.value
             post[producer] |= 1 << me
-            known = np.maximum(known, ends[producer])
+            known = tuple(map(max, known, ends[producer]))
         last_start[me] = known
-        last_end[me] = np.maximum(last_end[me], known)
-        last_end[me, me] = index
-        ends[index] = last_end[me]
+        end = list(map(max, last_end[me], known))
+        end[me] = index
+        last_end[me] = ends[index] = tuple(end)
         by_engine[me].append(index)
     return [Tokens(*masks) for masks in zip(wait, post, strict=True)]

@@ -12,10 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weft import layout, reference
+from weft import layout, reference, reference_vector
 from weft.config import AcceleratorConfig
 from weft.device.base import DeviceTimeout, Event
-from weft.hw.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode, decode
+from weft.hw.commands import (
+    COMMAND_BYTES,
+    ENGINES,
+    Engine,
+    Memory,
+    Opcode,
+    Rounding,
+    VectorOp,
+    decode,
+)
 from weft.hw.dispatch import SEMAPHORE_MAX
 from weft.hw.registers import (
     CONFIG_BASE,
@@ -36,6 +45,7 @@ __all__ = ["FunctionalDevice"]
 _LOCAL_BITS = 24  # of addresses in on-chip memories
 _TAPS_EXACT_IN_FLOAT32 = (1 << 24) // (128 * 128)
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
+_WINDOW_GROUPS = 32  # groups of taps whose words the vector engine can keep
 
 
 class _Fault(Exception):
@@ -84,6 +94,10 @@ class FunctionalDevice:
         self._activation = np.zeros((config.activation_depth, config.word_lanes), np.int8)
         self._weight = np.zeros((config.weight_depth, config.weight_row_lanes), np.int8)
         self._parameter = np.zeros((config.parameter_depth, config.parameter_entry_lanes), np.int8)
+        self._vector_weight = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
+        self._vector_parameter = np.zeros(
+            (config.vector_parameter_depth, config.parameter_entry_lanes), np.int8)
+        self._table = np.zeros((config.vector_table_bytes, 1), np.int8)
 
     # Device protocol --------------------------------------------------------------------------
 
@@ -270,6 +284,8 @@ class FunctionalDevice:
             return self._load(command)
         if command.opcode is Opcode.STORE:
             return self._store(command)
+        if command.opcode is Opcode.VECTOR:
+            return self._vector(command)
         return self._matrix(command)
 
     # Load and store ---------------------------------------------------------------------------
@@ -305,6 +321,9 @@ class FunctionalDevice:
             Memory.ACTIVATION.value: (self._activation, config.word_bytes),
             Memory.WEIGHT.value:     (self._weight, config.weight_row_bytes),
             Memory.PARAMETER.value:  (self._parameter, config.parameter_entry_bytes),
+            Memory.VECTOR_WEIGHT.value:    (self._vector_weight, config.vector_entry_bytes),
+            Memory.VECTOR_PARAMETER.value: (self._vector_parameter, config.parameter_entry_bytes),
+            Memory.TABLE.value:      (self._table, 1),
         }
         if command.fields["memory"] not in memories:
             raise command.fault(Error.ARGUMENT)
@@ -339,7 +358,8 @@ class FunctionalDevice:
                     "col_tiles", "last_groups")
         if not all(fields[name] for name in positive) \
                 or fields["tile_pixels"] > config.accumulator_pixels \
-                or fields["last_groups"] > config.requant_groups:
+                or fields["last_groups"] > config.requant_groups \
+                or (fields["rule"] == Rounding.DOUBLE.value and not config.double_rounding):
             raise command.fault(Error.ARGUMENT)
         sums = self._accumulate(command)
         return lambda: self._drain(command, sums)
@@ -399,14 +419,22 @@ class FunctionalDevice:
         first = fields["parameter_base"]
         if first + groups > config.parameter_depth:
             raise command.fault(Error.ADDRESS)
-        parameters = np.ascontiguousarray(self._parameter[first:first + groups]).view(
-            "<i4").reshape(-1, 2)
-        bias, scale = parameters[:, 0], np.ascontiguousarray(parameters[:, 1]).view("<f4")
-        scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(0), scale)
+        entries = self._parameter[first:first + groups]
+        clamp = fields["clamp_min"], fields["clamp_max"]
         channels = groups * config.requant_lanes
-        total = _wrap(sums[:channels] + bias[:, None].astype(np.int64), 32).astype(np.int32)
-        values = reference.requantize(total, scale, fields["out_zero"],
-                                      (fields["clamp_min"], fields["clamp_max"]))
+
+        def total(bias: np.ndarray) -> np.ndarray:
+            return _wrap(sums[:channels] + bias[:, None].astype(np.int64), 32).astype(np.int32)
+
+        if fields["rule"] == Rounding.DOUBLE.value:
+            bias, multiplier, shift = layout.unpack_double_parameters(entries)
+            values = reference.requantize_double(total(bias), multiplier, shift,
+                                                 fields["out_zero"], clamp)
+        else:
+            words = np.ascontiguousarray(entries).view("<i4").reshape(-1, 2)
+            scale = np.ascontiguousarray(words[:, 1]).view("<f4")
+            scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(0), scale)
+            values = reference.requantize(total(words[:, 0]), scale, fields["out_zero"], clamp)
         pixels = np.arange(fields["out_pixels"])
         for block, channel in enumerate(range(0, channels, config.word_lanes)):
             lanes = values[channel:channel + config.word_lanes]
@@ -415,6 +443,50 @@ class FunctionalDevice:
             if (address >= config.activation_depth).any():
                 raise command.fault(Error.ADDRESS)
             self._activation[address, :len(lanes)] = lanes.T
+
+    # Vector -----------------------------------------------------------------------------------
+
+    def _vector(self, command: _Command) -> Callable[[], None]:
+        self._check_vector(command)
+        try:
+            address, values = reference_vector.evaluate(
+                self._config, command.fields, self._activation, weights=self._vector_weight,
+                parameters=self._vector_parameter, tables=self._table[:, 0])
+        except IndexError:
+            raise command.fault(Error.ADDRESS) from None
+        if (address >= self._config.activation_depth).any():
+            raise command.fault(Error.ADDRESS)
+
+        def finish() -> None:
+            self._activation[address] = values
+        return finish
+
+    def _check_vector(self, command: _Command) -> None:
+        """All checks that the hardware makes, but for addresses of words."""
+        config, fields = self._config, command.fields
+        kernel = fields["kernel_outer"], fields["kernel_inner"]
+        positive = ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
+                    "kernel_inner")
+        if not all(fields[name] for name in positive) \
+                or fields["op"] not in {op.value for op in VectorOp}:
+            raise command.fault(Error.ARGUMENT)
+        op = VectorOp(fields["op"])
+        passes = -(-3 // config.vector_taps)
+        window = op in (VectorOp.CONV, VectorOp.MAX)
+        groups = -(-kernel[1] // config.vector_taps) if window else kernel[1]
+        shapes = {VectorOp.ADD: (2, passes), VectorOp.MULTIPLY: (2, 1), VectorOp.LOOKUP: (1, 1)}
+        if kernel != shapes.get(op, kernel) or (fields["slide"] and (
+                not window or not fields["stride_inner"] or fields["dilation_inner"] != 1
+                or kernel[0] * groups > _WINDOW_GROUPS)):
+            raise command.fault(Error.ARGUMENT)
+        blocks = 1 if fields["shared"] else fields["blocks"]
+        weights = fields["weight_base"] + blocks * kernel[0] * groups
+        parameters = fields["parameter_base"] + blocks * config.vector_groups
+        if (op in (VectorOp.CONV, VectorOp.ADD) and weights > config.vector_entries) \
+                or (op not in (VectorOp.MAX, VectorOp.LOOKUP)
+                    and parameters > config.vector_parameter_depth) \
+                or (op is VectorOp.LOOKUP and fields["table"] >= config.vector_tables):
+            raise command.fault(Error.ADDRESS)
 
 
 def _wrap(values: np.ndarray, width: int) -> np.ndarray:

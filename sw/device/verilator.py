@@ -7,8 +7,9 @@ from weft.config import AcceleratorConfig
 from weft.device.base import DeviceTimeout, Event, EventKind
 from weft.hw.commands import Engine
 from weft.hw.registers import Control, Register
-from weft.sim.build import Build, Progress, TraceFormat, build
+from weft.sim.build import Build, Progress, build
 from weft.sim.simulator import MemoryModel, RunStatus, Simulator
+from weft.sim.trace import TraceFormat
 
 __all__ = ["VerilatorDevice"]
 
@@ -31,8 +32,8 @@ class VerilatorDevice:
     latency, bandwidth, stall_probability, seed :
         Behaviour of the external memory, see :class:`weft.sim.simulator.MemoryModel`.
     trace : :class:`Path` or :class:`str`
-        File to record all signals to, until the device is closed: ``.vcd``, or ``.fst`` where the
-        headers of lz4 and zlib are installed.
+        File to record all signals to, until the device is closed: ``.fst``, or ``.vcd``, which is
+        many times larger.
     progress : callable
         Called with one line of text at each step of a build.
     simulator : :class:`Build`
@@ -40,8 +41,10 @@ class VerilatorDevice:
 
     Raises
     ------
+    InputError
+        If the trace file cannot be written.
     ToolError
-        If the simulator cannot be built.
+        If the simulator cannot be built, or pylibfst for a ``.fst`` file is not installed.
     """
 
     def __init__(self, config: AcceleratorConfig, *, memory_bytes: int, latency: int = 32,
@@ -50,9 +53,10 @@ class VerilatorDevice:
                  simulator: Build | None = None):
         memory = MemoryModel(bytes=memory_bytes, latency=latency, bandwidth=bandwidth,
                              stall_probability=stall_probability, seed=seed)
+        if trace is not None:
+            TraceFormat.of(trace)  # a wrong name shall not be found only after a build
         if simulator is None:
-            simulator = build(config, progress=progress,
-                              trace=None if trace is None else TraceFormat.of(trace))
+            simulator = build(config, progress=progress, trace=trace is not None)
         self._config = config
         self._doorbell = 0
         self._simulator = Simulator(simulator, memory)

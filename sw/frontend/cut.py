@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import onnx
 from onnx import helper
 
-from weft.frontend.source import Source, implicit_inputs
+from weft.frontend.nodes import implicit_inputs
+from weft.frontend.source import Source
 
 __all__ = ["ancestors", "cut"]
 

@@ -1,8 +1,7 @@
 """Reading an ONNX file: everything that can be wrong with it before its operators matter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -10,42 +9,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.inliner import inline_local_functions
 
 from weft.errors import ModelError
+from weft.frontend.nodes import attributes, implicit_inputs, label, type_name
+from weft.frontend.qoperator import Rewritten, is_integer_operator, rewrite
 
-__all__ = ["Source", "attributes", "implicit_inputs", "label", "type_name"]
+__all__ = ["Source"]
 
 
 _FLOAT_CURE = ("quantize it first with onnxruntime.quantization.quantize_static(..., "
                "quant_format=QuantFormat.QDQ)")
-
-
-def label(node: onnx.NodeProto) -> str:
-    """How messages name a node; by its output where it has no name."""
-    op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-    return f"{op} '{node.name or next(filter(None, node.output), '')}'"
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes by name, each as the Python value of its own type."""
-    values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value
-            for name, value in values.items()}
-
-
-def type_name(kind: int) -> str:
-    """An ONNX element type in lower case: ``int16``."""
-    name: str = TensorProto.DataType.Name(kind)
-    return name.lower()
-
-
-def implicit_inputs(node: onnx.NodeProto) -> Iterator[str]:
-    """Tensors that a node needs, those that its subgraphs take from outside included."""
-    yield from filter(None, node.input)
-    for item in node.attribute:
-        for graph in (item.g, *item.graphs):
-            own = {value.name for value in (*graph.input, *graph.initializer)}
-            own |= {name for inner in graph.node for name in inner.output}
-            needed = {name for inner in graph.node for name in implicit_inputs(inner)}
-            yield from sorted(needed - own)
 
 
 def _first_line(error: BaseException) -> str:
@@ -59,16 +30,29 @@ class Source:
     ----------
     name : :class:`str`
         File name, or the graph's name, for messages.
+    original : :class:`onnx.ModelProto`
+        As it is in the file.
     model : :class:`onnx.ModelProto`
+        What the front end works on: the same in QDQ format, with the shapes that nodes ask for
+        filled in. Tensors of the file keep their names.
+    added : :class:`set`
+        First outputs of nodes that are not in the file.
+    refusals : :class:`dict`
+        Nodes that could not be brought into QDQ format, by their first output.
     inputs : :class:`tuple` of :class:`onnx.ValueInfoProto`
         Inputs of the graph, without initializers that are listed there as well.
     outputs : :class:`tuple`
         Names.
     """
 
-    def __init__(self, model: onnx.ModelProto, name: str):
+    def __init__(self, model: onnx.ModelProto, name: str, original: onnx.ModelProto,
+                 rewritten: Rewritten):
         self.name = name
         self.model = model
+        self.original = original
+        self.added = rewritten.added
+        self.refusals = rewritten.refusals
+        self._operators = rewritten.operators
         graph = model.graph
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = tuple(value for value in graph.input
@@ -92,16 +76,32 @@ class Source:
         _check_external(source, name)
         _check_quantizers(source)
         _fix_batch(source, name)
+        integer = any(is_integer_operator(node) for node in source.graph.node)
+        rewritten = Rewritten()
+        original = source
         try:
             if source.functions:
-                source = inline_local_functions(source)
+                original = source = inline_local_functions(source)
+            if integer:
+                source = onnx.ModelProto()
+                source.CopyFrom(original)
+                rewritten = rewrite(source)
             # Outputs may lack a shape, which onnxruntime minds as little as we do; the checker
             # does, so it comes second.
             source = onnx.shape_inference.infer_shapes(source, strict_mode=True, data_prop=True)
             onnx.checker.check_model(source)
         except Exception as error:  # both raise classes of several modules
             raise ModelError(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
-        return cls(source, name)
+        if not integer:
+            original = source
+        else:
+            _copy_shapes(source, original)
+        if any(node.op_type == "Shape" for node in source.graph.node):
+            work = onnx.ModelProto()
+            work.CopyFrom(source)
+            _fill_in_shapes(work)
+            source = work
+        return cls(source, name, original, rewritten)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of an initializer, or :py:`None` if there is none of that name."""
@@ -122,6 +122,10 @@ class Source:
         kind = self._types.get(name)
         return 0 if kind is None else kind.elem_type
 
+    def operator(self, node: onnx.NodeProto) -> str:
+        """The operator of a node in the file."""
+        return self._operators.get(node.output[0], node.op_type)
+
     def value_info(self, name: str) -> onnx.ValueInfoProto:
         """A declaration of a tensor, with type and shape as far as they are known."""
         if name not in self._types:
@@ -129,6 +133,35 @@ class Source:
         value = onnx.ValueInfoProto(name=name)
         value.type.tensor_type.CopyFrom(self._types[name])
         return value
+
+    def extract(self, nodes: Sequence[onnx.NodeProto], inputs: Iterable[str],
+                outputs: Iterable[str], name: str) -> onnx.ModelProto:
+        """These nodes as a model of their own, with the constants that they need."""
+        made = {item for node in nodes for item in node.output}
+        needed = {item for node in nodes for item in implicit_inputs(node)}
+        entries, ends = list(inputs), list(outputs)
+        graph = self.model.graph
+        part = helper.make_graph(
+            nodes, name, [self.value_info(entry) for entry in entries],
+            [self.value_info(end) for end in ends],
+            [tensor for tensor in graph.initializer
+             if tensor.name in {*needed, *ends} and tensor.name not in made],
+            value_info=[value for value in graph.value_info
+                        if value.name in made and value.name not in ends])
+        return helper.make_model(part, opset_imports=self.model.opset_import,
+                                 ir_version=self.model.ir_version)
+
+    def probe(self, nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, np.ndarray], output: str,
+              constants: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+        """A small model of the same opsets, to find out what nodes do."""
+        graph = helper.make_graph(
+            nodes, "probe",
+            [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype),
+                                           value.shape) for name, value in inputs.items()],
+            [helper.make_empty_tensor_value_info(output)],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()])
+        return helper.make_model(graph, opset_imports=self.model.opset_import,
+                                 ir_version=self.model.ir_version)
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -167,16 +200,16 @@ def _check_format(model: onnx.ModelProto, name: str) -> None:
     if not model.ir_version or not model.graph.node:
         raise ModelError(f"{name} is not an ONNX file" if not model.ir_version
                          else f"{name} has no nodes")
-    for node in model.graph.node:
-        if node.op_type.startswith("QLinear") or node.op_type in ("QGemm", "ConvInteger",
-                                                                  "MatMulInteger",
-                                                                  "DynamicQuantizeLinear"):
-            raise ModelError(f"{label(node)} is of the QOperator or dynamic format; only the QDQ "
-                             f"format is supported: quantize the float model with quantize_static("
-                             f"..., quant_format=QuantFormat.QDQ)")
     functions = [node for function in model.functions for node in function.node]
-    if all(node.op_type != "QuantizeLinear" for node in (*model.graph.node, *functions)):
-        raise ModelError(f"{name} is a float model: {_FLOAT_CURE}")
+    nodes = (*model.graph.node, *functions)
+    if any(node.op_type == "QuantizeLinear" or is_integer_operator(node) for node in nodes):
+        return
+    for node in nodes:
+        if node.op_type in ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"):
+            raise ModelError(f"{name} is quantized dynamically ({label(node)}): its scales are not "
+                             f"known before it runs. Give the float model to quantize_static(..., "
+                             f"quant_format=QuantFormat.QDQ)")
+    raise ModelError(f"{name} is a float model: {_FLOAT_CURE}")
 
 
 def _check_quantizers(model: onnx.ModelProto) -> None:
@@ -231,3 +264,34 @@ def _fix_batch(model: onnx.ModelProto, name: str) -> None:
             if dim.HasField("dim_param") and dim.dim_param in batch:
                 dim.dim_value = 1
 
+
+def _copy_shapes(source: onnx.ModelProto, target: onnx.ModelProto) -> None:
+    """Gives ``target`` what is known of its tensors in ``source``."""
+    made = {name for node in target.graph.node for name in node.output}
+    made -= {value.name for value in target.graph.output}
+    del target.graph.value_info[:]
+    target.graph.value_info.extend(value for value in source.graph.value_info
+                                   if value.name in made)
+    known = {value.name: value for value in source.graph.output}
+    for value in target.graph.output:
+        value.CopyFrom(known[value.name])
+
+
+def _fill_in_shapes(model: onnx.ModelProto) -> None:
+    """Replaces Shape nodes by their results: what only asked for a shape needs no values then."""
+    graph = model.graph
+    shapes = {value.name: [dim.dim_value if dim.HasField("dim_value") else None
+                           for dim in value.type.tensor_type.shape.dim]
+              for value in (*graph.value_info, *graph.input, *graph.output)
+              if value.type.tensor_type.HasField("shape")}
+    outputs = {value.name for value in graph.output}
+    for node in list(graph.node):
+        if node.op_type != "Shape" or node.output[0] in outputs:
+            continue
+        given = attributes(node)
+        shape = shapes.get(node.input[0])
+        if shape is None or None in shape:
+            continue
+        part = shape[given.get("start", 0):given.get("end", len(shape))]
+        graph.initializer.append(numpy_helper.from_array(np.array(part, np.int64), node.output[0]))
+        graph.node.remove(node)

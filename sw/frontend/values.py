@@ -1,15 +1,22 @@
 """What the front end knows of an ONNX tensor while it walks the nodes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 import onnx
 
-from weft.errors import ModelError
+from weft.ir import Layer
 
-__all__ = ["Clip", "Constant", "Dequantized", "Geometry", "Host", "Opaque", "Pending", "Quantized",
-           "QuantizedConstant", "Value", "View"]
+__all__ = ["Clip", "Constant", "Dequantized", "Filter", "Host", "NO_PADS", "Padded", "Pads",
+           "Pending", "Quantized", "QuantizedConstant", "Value", "View", "stage_of"]
+
+
+Pads = tuple[int, int, int, int]
+"""Padding of a plane: top, left, bottom, right."""
+
+NO_PADS: Pads = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +126,9 @@ class QuantizedConstant:
 
 @dataclass(frozen=True)
 class Host:
-    """Computed by the host from the graph's inputs alone."""
+    """Computed by the host, in a ``stage`` (see :func:`stage_of`)."""
+
+    stage: int = 0
 
 
 @dataclass(eq=False)
@@ -136,13 +145,15 @@ class Quantized:
     zero_point : :class:`int`
         In the int8 domain.
     unsigned : :class:`bool`
+    stage : :class:`int`
+        Where its values are made.
     tensor : :class:`str` or :py:`None`
         Tensor on the accelerator that holds the values; :py:`None` for one that the host makes.
     layout : :class:`View`, [C, H, W]
         What that tensor sees of this one.
     placed : :class:`dict`
-        For one that the host makes: tensors on the accelerator, with their layouts, that the
-        layers which read it asked for.
+        Tensors on the accelerator, with their layouts, that the host fills with these values
+        because layers asked for them.
     sole : :class:`bool`
         Whether no other node reads the tensor on the accelerator.
     """
@@ -152,6 +163,7 @@ class Quantized:
     scale: float
     zero_point: int
     unsigned: bool
+    stage: int = 0
     tensor: str | None = None
     layout: View = field(default_factory=lambda: View(()))
     placed: dict[str, View] = field(default_factory=dict)
@@ -168,24 +180,65 @@ class Quantized:
 
 @dataclass(frozen=True, eq=False)
 class Dequantized:
-    """Real values of a quantized activation, seen through reshapes and transposes, and clipped.
+    """Real values of a quantized activation: seen through reshapes and transposes, then padded with
+    zeros, or changed one by one.
 
-    ``exclusive`` tells that no other node sees the quantized tensor.
+    Parameters
+    ----------
+    source : :class:`Quantized`
+    view : :class:`View`
+    pads : :data:`Pads`
+    clip : :class:`Clip`
+    nodes : :class:`tuple` of :class:`onnx.NodeProto`
+        What changes each value: a function of that value alone.
+    bounded : :class:`bool`
+        Whether those nodes do no more than ``clip`` says.
+    exclusive : :class:`bool`
+        Whether no other node sees the quantized tensor.
     """
 
     source: Quantized
     view: View
+    pads: Pads = NO_PADS
     clip: Clip = Clip()
+    nodes: tuple[onnx.NodeProto, ...] = ()
+    bounded: bool = True
     exclusive: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """Window of a convolution, as in :class:`weft.ir.Convolution`."""
+@dataclass(frozen=True, eq=False)
+class Padded:
+    """A quantized activation that is ``inner``, its padding not yet made: the layers that read it
+    pad it themselves."""
 
-    strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dilations: tuple[int, int] = (1, 1)
+    target: Quantized
+    inner: Dequantized
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """What a constant added to the result of a convolution needs to know of it.
+
+    Parameters
+    ----------
+    source : :class:`Quantized`
+        The input.
+    weight_scale : float32 [N]
+    bias : int32 [N]
+    has_bias : :class:`bool`
+    channel_axis : :class:`int` or :py:`None`
+        Axis of the output channels in the ONNX tensor while no view has moved it.
+    """
+
+    source: Quantized
+    weight_scale: np.ndarray
+    bias: np.ndarray
+    has_bias: bool
+    channel_axis: int | None
+
+
+Make = Callable[[str, Quantized, "Pending"], Layer]
+"""Makes a layer of a given name from its output quantization; may refuse with a ModelError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,49 +249,38 @@ class Pending:
     ----------
     node : :class:`onnx.NodeProto`
         The layer's node.
-    input : :class:`str`
-        Tensor on the accelerator.
-    source : :class:`Quantized`
-        The quantization of that tensor.
-    weights : int8 [N, C, kernel_h, kernel_w]
-    weight_scale : float32 [N]
-    bias : int32 [N]
-    has_bias : :class:`bool`
-    geometry : :class:`Geometry`
+    stage : :class:`int`
+        Where its inputs are made.
     shape : (N, out_h, out_w)
         Of the accelerator's output tensor.
     view : :class:`View`
         What the ONNX tensor sees of that output.
-    channel_axis : :class:`int` or :py:`None`
-        Axis of the output channels in the ONNX tensor while no view has moved it.
+    make : :data:`Make`
     clip : :class:`Clip`
+    filter : :class:`Filter` or :py:`None`
+        For a convolution.
     """
 
     node: onnx.NodeProto
-    input: str
-    source: Quantized
-    weights: np.ndarray
-    weight_scale: np.ndarray
-    bias: np.ndarray
-    has_bias: bool
-    geometry: Geometry
+    stage: int
     shape: tuple[int, int, int]
     view: View
-    channel_axis: int | None
+    make: Make
     clip: Clip = Clip()
+    filter: Filter | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Opaque:
-    """Depends on the accelerator's results through something it cannot do.
-
-    Harmless on the way to the graph's outputs, where the host computes it; ``reason`` is raised
-    when a layer needs it. ``layer`` tells that it is a layer itself, which is never left to the
-    host silently when it is quantized.
-    """
-
-    reason: ModelError
-    layer: bool = False
+Value = Constant | QuantizedConstant | Host | Quantized | Dequantized | Padded | Pending
 
 
-Value = (Constant | QuantizedConstant | Host | Quantized | Dequantized | Pending | Opaque)
+def stage_of(value: Value) -> int:
+    """The stage that makes a value: 0 is the host, before anything runs on the accelerator, 1 the
+    accelerator, 2 the host again, and so on."""
+    match value:
+        case Host() | Quantized() | Pending():
+            return value.stage
+        case Dequantized():
+            return value.source.stage
+        case Padded():
+            return value.inner.source.stage
+    return 0

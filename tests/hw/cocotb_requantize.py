@@ -7,7 +7,17 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
-from requantize_vectors import Group, grouped, product_ties, random_magnitudes, wrap
+from requantize_vectors import (
+    DoubleGroup,
+    Group,
+    double_grouped,
+    double_ties,
+    grouped,
+    product_ties,
+    random_double,
+    random_magnitudes,
+    wrap,
+)
 
 from weft.config import AcceleratorConfig
 
@@ -64,3 +74,21 @@ async def random_values_agree(dut):
 async def ties_agree(dut):
     acc, scale = map(np.array, zip(*product_ties(), strict=True))
     await check(dut, grouped(np.append(acc, -acc), np.append(scale, scale), lanes=LANES))
+
+
+@cocotb.test(skip=not CONFIG.double_rounding)
+async def both_rules_agree(dut):
+    rng = np.random.default_rng(2)
+    groups = []
+    for _ in range(12000):
+        acc, multiplier, shift = random_double(rng, LANES)
+        zero = int(rng.integers(-128, 128))
+        groups.append(DoubleGroup(acc, multiplier, shift, zero=zero) if rng.random() < 0.7
+                      else Group(acc, rng.uniform(0, 140, LANES) / (np.abs(acc) + 1), zero=zero))
+    await check(dut, groups)
+
+
+@cocotb.test(skip=not CONFIG.double_rounding)
+async def double_ties_agree(dut):
+    ties = list(map(np.array, zip(*double_ties(), strict=True)))
+    await check(dut, double_grouped(*ties, lanes=LANES))

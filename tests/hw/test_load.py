@@ -34,6 +34,11 @@ def geometry(config, memory):
         Memory.WEIGHT: (config.weight_row_lanes, config.weight_row_bytes, config.weight_depth),
         Memory.PARAMETER: (config.parameter_entry_lanes, config.parameter_entry_bytes,
                            config.parameter_depth),
+        Memory.VECTOR_WEIGHT: (config.vector_entry_lanes, config.vector_entry_bytes,
+                               config.vector_entries),
+        Memory.VECTOR_PARAMETER: (config.parameter_entry_lanes, config.parameter_entry_bytes,
+                                  config.vector_parameter_depth),
+        Memory.TABLE: (1, 1, config.vector_table_bytes),
     }[memory]
 
 
@@ -164,7 +169,10 @@ class Bench:
         sim.add_testbench(requests, background=True)
         sim.add_testbench(beats, background=True)
         for memory, port in ((Memory.ACTIVATION, dut.activation), (Memory.WEIGHT, dut.weight),
-                             (Memory.PARAMETER, dut.parameter)):
+                             (Memory.PARAMETER, dut.parameter),
+                             (Memory.VECTOR_WEIGHT, dut.vector_weight),
+                             (Memory.VECTOR_PARAMETER, dut.vector_parameter),
+                             (Memory.TABLE, dut.table)):
             sim.add_testbench(writes(memory, port), background=True)
             sim.add_testbench(stream_watch(port), background=True)
         sim.add_testbench(stream_watch(dut.requests), background=True)
@@ -195,7 +203,7 @@ def random_commands(config, rng, count):
     """Commands whose on-chip ranges do not overlap."""
     commands, free = [], dict.fromkeys(Memory, 0)
     for _ in range(count):
-        memory = Memory(rng.randrange(3))
+        memory = rng.choice(list(Memory))
         _, unit_bytes, depth = geometry(config, memory)
         lines, units, gap = rng.randint(1, 4), rng.randint(1, 9), rng.randrange(3)
         needed = lines * (units + gap)
@@ -245,7 +253,7 @@ def test_asks_for_the_next_command_while_data_of_this_one_streams():
 @pytest.mark.parametrize("changes, code", [
     ({"lines": 0}, Error.ARGUMENT),
     ({"units": 0}, Error.ARGUMENT),
-    ({"memory": 3}, Error.ARGUMENT),
+    ({"memory": 6}, Error.ARGUMENT),
     ({"lines": 0, "address": 0x1001}, Error.ARGUMENT),
     ({"address": 0x1004}, Error.ADDRESS),
     ({"stride": 0x204}, Error.ADDRESS),

@@ -7,7 +7,9 @@ from graphs import GraphBuilder
 from stream_bench import make_simulator, stream_source
 
 from weft import layout, reference
+from weft.compiler.double_rounding import requantization
 from weft.config import PRESETS, AcceleratorConfig
+from weft.double_rounding import with_double_rounding
 from weft.hw.activation_memory import ActivationMemory
 from weft.hw.commands import MatrixCommand, Opcode, encode
 from weft.hw.matrix import MatrixEngine
@@ -54,11 +56,12 @@ class MatrixBench:
             out_pixels=out_h * out_w, out_zero=target.zero_point, out_base=out_base,
             out_plane=out_h * out_w, clamp_min=layer.clamp[0], clamp_max=layer.clamp[1],
             col_tiles=tiles, last_groups=-(-last // config.requant_lanes),
-            weight_base=len(self.weights), parameter_base=len(self.parameters))
+            rule=layer.rounding, weight_base=len(self.weights),
+            parameter_base=len(self.parameters))
         rows = layout.pack_weights(config, layer.weights)
-        entries = layout.pack_parameters(
-            config, layout.fold_bias(config, layer.weights, layer.bias, source.zero_point),
-            layout.hardware_scale(layer.multiplier))
+        entries = requantization(
+            config, layer, layout.fold_bias(config, layer.weights, layer.bias, source.zero_point),
+            layout.ChannelMap((channels,)))
         self.weights += list(rows.reshape(-1, rows.shape[-1])[:, :config.weight_row_lanes])
         self.parameters += list(
             entries.reshape(-1, entries.shape[-1])[:, :config.parameter_entry_lanes])
@@ -134,14 +137,17 @@ def random_layer(rng, *, in_channels, max_size=6):
     return builder.graph(output)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.rows}x{c.cols}-{c.fip}")
+@pytest.mark.parametrize("config", [*CONFIGS, TINY.replace(double_rounding=True)],
+                         ids=lambda c: f"{c.rows}x{c.cols}-{c.fip}-{c.double_rounding}")
 def test_overlapping_commands_equal_the_reference(config):
     rng = np.random.default_rng(config.rows)
     bench = MatrixBench(config)
     expected = []
     base = 0
-    for _ in range(3):
+    for number in range(3):
         graph = random_layer(rng, in_channels=int(rng.integers(1, 14)))
+        if config.double_rounding and number % 2 == 0:
+            graph = with_double_rounding(graph)
         layer, = graph.layers
         source = graph.tensors[layer.input]
         x = rng.integers(-128, 128, source.shape, dtype=np.int8)

@@ -22,7 +22,7 @@ def check_frames(model, config, feeds):
     with InferenceSession(model, config=config, keep_tensors=True) as session, \
             InferenceSession(model, config=config, keep_tensors=True,
                              device="functional") as functional:
-        verifier = Verifier(session.graph)
+        verifier = Verifier(session.plan)
         for feed in feeds:
             frame, expected = (each.run_frame(feed, tensors=True) for each in (session, functional))
             assert frame.tensors.keys() == expected.tensors.keys() != set()

@@ -1,7 +1,11 @@
+import os
 import re
+import sys
 import threading
+import time
 
 import numpy as np
+import pylibfst
 import pytest
 from copier import (
     CONTROL,
@@ -21,8 +25,11 @@ from weft.config import PRESETS
 from weft.errors import InputError, ToolError
 from weft.hw.verilog import to_verilog
 from weft.sim import build as build_module
-from weft.sim.build import TOP, TraceFormat, build, build_verilog
+from weft.sim import cache as cache_module
+from weft.sim import simulator as simulator_module
+from weft.sim.build import TOP, build, build_verilog
 from weft.sim.simulator import MemoryModel, ProtocolError, RunStatus, Simulator, SimulatorEvent
+from weft.sim.trace import TraceFormat, fst_end_time
 
 CONFIG = PRESETS["small"]
 MEMORY_BYTES = 1 << 20
@@ -30,7 +37,7 @@ SOURCE_ADDRESS, TARGET_ADDRESS = 0x1_0000, 0x2_0000
 OKAY, SLVERR, DECERR = 0, 2, 3
 
 
-def build_copier(config=CONFIG, *, trace=None):
+def build_copier(config=CONFIG, *, trace=False):
     return build_verilog(to_verilog(Copier(config), name=TOP), config, trace=trace, optimize=1)
 
 
@@ -337,28 +344,155 @@ def test_two_simulators_of_one_build_are_apart(copier):
     assert first.copied == first.data and second.copied == second.data
 
 
-@pytest.mark.slow
-def test_trace_records_every_cycle(tmp_path):
-    bench = Bench(build_copier(trace=TraceFormat.VCD))
-    path = tmp_path / "copy.vcd"
+@pytest.fixture(scope="module")
+def recorder():
+    return build_copier(trace=True)
+
+
+def record(recorder, path):
+    """Records a copy; gives the cycles in which the file starts and ends."""
+    bench = Bench(recorder, beats=4)
     bench.simulator.trace_start(path)
     first = bench.simulator.cycle
     bench.run()
     last = bench.simulator.cycle
     bench.simulator.trace_stop()
+    bench.simulator.run(10)  # after the end
+    return bench, first, last
+
+
+@pytest.mark.slow
+def test_vcd_trace_records_every_cycle(recorder, tmp_path):
+    path = tmp_path / "copy.vcd"
+    _, first, last = record(recorder, path)
     lines = path.read_text().splitlines()
     assert any("m_axi_araddr" in line for line in lines)
     times = [int(line[1:]) for line in lines if line.startswith("#")]
     assert times == list(range(2 * first, 2 * last))
-    with pytest.raises(InputError,
-                       match=rf"^The trace file {tmp_path}/no/x.vcd cannot be written$"):
-        bench.simulator.trace_start(tmp_path / "no" / "x.vcd")
+
+
+@pytest.mark.slow
+def test_fst_trace_holds_the_clock_and_the_ports(recorder, tmp_path):
+    path = tmp_path / "copy.fst"
+    bench, first, last = record(recorder, path)
+    changes = read_fst(path)
+    assert changes["TOP.clk"] == [(time, str(time % 2)) for time in range(2 * first, 2 * last)]
+    # The sample of a cycle is what its first half ends with.
+    valid, ready, address = (
+        np.array([int(value_at(changes[f"TOP.m_axi_{name}"], 2 * cycle), 2)
+                  for cycle in range(first, last)])
+        for name in ("arvalid", "arready", "araddr [31:0]"))
+    half = len(bench.data) // 2
+    assert list(address[(valid & ready) == 1]) == [bench.source, bench.source + half]
+    strobes = changes["TOP.m_axi_wstrb [7:0]"]
+    assert {len(value) for _, value in strobes} == {8}
+
+
+@pytest.mark.slow
+def test_both_trace_formats_hold_the_same(recorder, tmp_path):
+    record(recorder, tmp_path / "copy.vcd")
+    record(recorder, tmp_path / "copy.fst")
+    names: dict[str, str] = {}
+    changes: dict[str, list[tuple[int, str]]] = {}
+    scopes, time = [], 0
+    for line in (tmp_path / "copy.vcd").read_text().splitlines():
+        match line.split():
+            case ["$scope", _, name, _]:
+                scopes.append(name)
+            case ["$upscope", _]:
+                scopes.pop()
+            case ["$var", _, _, code, *name, _]:
+                names[".".join([*scopes, " ".join(name)])] = code
+            case [word] if word[0] == "#":
+                time = int(word[1:])
+            case [word] if word[0] in "01":
+                changes.setdefault(word[1:], []).append((time, word[0]))
+            case [word, code] if word[0] == "b":
+                changes.setdefault(code, []).append((time, word[1:]))
+    assert len(names) > 100
+    assert read_fst(tmp_path / "copy.fst") == {
+        name: changes[code] for name, code in names.items()}
+
+
+def read_fst(path):
+    """All changes of each signal: (time, bits as text)."""
+    fst = pylibfst.lib.fstReaderOpen(str(path).encode())
+    try:
+        _, signals = pylibfst.get_scopes_signals2(fst)
+        changes: dict[int, list[tuple[int, str]]] = {}
+        pylibfst.lib.fstReaderSetFacProcessMaskAll(fst)
+        pylibfst.fstReaderIterBlocks(fst, lambda data, time, handle, value: changes.setdefault(
+            handle, []).append((time, pylibfst.string(value))))
+        return {name: changes[signal.handle] for name, signal in signals.by_name.items()}
+    finally:
+        pylibfst.lib.fstReaderClose(fst)
+
+
+def value_at(changes, time):
+    return [value for when, value in changes if when <= time][-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["vcd", "fst"])
+def test_trace_in_a_missing_folder_is_named(recorder, tmp_path, suffix):
+    with pytest.raises(InputError, match=(
+            rf"^The trace file {tmp_path}/no/x.{suffix} cannot be written: No such file or "
+            rf"directory$")):
+        Bench(recorder).simulator.trace_start(tmp_path / "no" / f"x.{suffix}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("act", [
+    lambda simulator: simulator.run(5000),
+    lambda simulator: simulator.run_until_irq(5000),
+    lambda simulator: simulator.close(),  # what is short is written only now
+])
+def test_full_disk_ends_a_traced_run(recorder, tmp_path, act):
+    path = tmp_path / "x.vcd"
+    path.symlink_to("/dev/full")
+    simulator = Bench(recorder).simulator
+    simulator.trace_start(path)
+    with pytest.raises(InputError, match=(
+            rf"^The trace file {path} cannot be written: No space left on device$")):
+        act(simulator)
+    simulator.close()
+
+
+@pytest.mark.slow
+def test_trace_that_is_not_whole_is_named(recorder, tmp_path, monkeypatch):
+    path = tmp_path / "x.fst"
+    bench = Bench(recorder)
+    bench.simulator.trace_start(path)
+    bench.simulator.run(10)
+    # libfst keeps quiet about what it could not write.
+    monkeypatch.setattr(simulator_module, "fst_end_time", lambda path: None)
+    with pytest.raises(InputError, match=(
+            rf"^The trace file {path} cannot be written: it is not whole; is there space left\?$")):
+        bench.simulator.close()
+    with pytest.raises(InputError, match=r"^The simulator is closed$"):
+        bench.simulator.run(1)
+
+
+@pytest.mark.slow
+def test_leftovers_of_libfst_are_gone_when_a_trace_ends(recorder, tmp_path):
+    bench = Bench(recorder)
+    bench.simulator.trace_start(tmp_path / "x.fst")
+    bench.start()
+    bench.simulator.run(10)
+    bench.simulator.close()
+    assert names(tmp_path) == ["x.fst"]
+
+
+def test_end_time_of_a_broken_fst_file_is_none(tmp_path):
+    path = tmp_path / "x.fst"
+    assert fst_end_time(path) is None
+    path.write_bytes(b"no trace")
+    assert fst_end_time(path) is None
 
 
 def test_trace_wrong_build(copier):
     with pytest.raises(InputError, match=(
-            r"^Recording to a .fst file needs a simulator that was built for it, with "
-            r"trace=TraceFormat.FST$")):
+            r"^Recording needs a simulator that was built for it, with trace=True$")):
         Bench(copier).simulator.trace_start("x.fst")
 
 
@@ -367,6 +501,15 @@ def test_trace_wrong_suffix(copier, name, suffix):
     with pytest.raises(InputError, match=(
             rf"^Trace file must end in .vcd or .fst, not {suffix!r}$")):
         Bench(copier).simulator.trace_start(name)
+
+
+def test_fst_trace_without_pylibfst_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pylibfst", None)
+    assert TraceFormat.of("x.vcd") is TraceFormat.VCD
+    with pytest.raises(ToolError, match=(
+            r"^pylibfst, which writes .fst files, is not installed in this Python environment: run "
+            r"pip install 'weft\[toolchain\]', or record to a .vcd file$")):
+        TraceFormat.of("x.fst")
 
 
 def test_memory_access_wrong_address(copier):
@@ -416,7 +559,7 @@ def fake_build(calls):
         calls.append(make_verilog())
         (work / "build.json").write_text('{"seconds": 1.5}')
         work.rename(place)
-        return build_module._lookup(place, None)
+        return build_module._lookup(place, False)
     return build_in
 
 
@@ -435,8 +578,8 @@ def test_every_option_and_every_source_has_its_own_simulator(cache, monkeypatch,
     monkeypatch.setattr(build_module, "_build_in", fake_build(calls))
     keys = [build_verilog(verilog, config, trace=trace, optimize=optimize).key
             for verilog, config, trace, optimize in (
-                ("a", CONFIG, None, 3), ("b", CONFIG, None, 3), ("a", CONFIG, TraceFormat.VCD, 3),
-                ("a", CONFIG, None, 2), ("a", PRESETS["tiny"], None, 3))]
+                ("a", CONFIG, False, 3), ("b", CONFIG, False, 3), ("a", CONFIG, True, 3),
+                ("a", CONFIG, False, 2), ("a", PRESETS["tiny"], False, 3))]
     assert len(set(keys)) == len(calls) == 5
 
 
@@ -494,3 +637,107 @@ def test_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 def test_build_optimize_wrong():
     with pytest.raises(ValueError, match=r"^Optimize must be between 0 and 3, not 4$"):
         build_verilog("a", CONFIG, optimize=4)
+
+
+def make_entry(folder, name, *, hours, size=1000, part=False):
+    entry = folder / (f"{name}.part" if part else name)
+    entry.mkdir(parents=True)
+    (entry / "simulator.so").write_bytes(b"")
+    os.truncate(entry / "simulator.so", size)
+    (folder / f"{name}.lock").touch()
+    for path in (entry, folder / f"{name}.lock"):
+        os.utime(path, (time.time() - 3600 * hours,) * 2)
+    return entry
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_prune_keeps_the_entries_used_last(tmp_path):
+    entries = [make_entry(tmp_path, f"entry{i:02}", hours=2 + i) for i in range(25)]
+    cache_module.mark_used(entries[24])
+    cache_module.prune(tmp_path)
+    kept = sorted([*range(19), 24])
+    assert names(tmp_path) == sorted(
+        f"entry{i:02}{suffix}" for i in kept for suffix in ("", ".lock"))
+
+
+def test_prune_keeps_to_the_size(tmp_path):
+    for i in range(4):
+        make_entry(tmp_path, f"entry{i}", hours=2 + i, size=900 << 20)  # sparse
+    cache_module.prune(tmp_path)
+    assert names(tmp_path) == ["entry0", "entry0.lock", "entry1", "entry1.lock"]
+
+
+def test_prune_spares_what_was_used_within_the_hour(tmp_path):
+    for i in range(25):
+        make_entry(tmp_path, f"entry{i:02}", hours=0.5)
+    cache_module.prune(tmp_path)
+    assert len(names(tmp_path)) == 50
+
+
+def test_prune_spares_what_is_locked(tmp_path):
+    for i in range(22):
+        make_entry(tmp_path, f"entry{i:02}", hours=2 + i, part=i == 21)
+    (tmp_path / "entry20.log").write_text("failed")
+    os.utime(tmp_path / "entry20.log", (0, 0))
+    with cache_module.locked(tmp_path / "entry21.lock"):
+        os.utime(tmp_path / "entry21.lock", (0, 0))
+        cache_module.prune(tmp_path)
+    assert names(tmp_path)[-2:] == ["entry21.lock", "entry21.part"]
+    assert not [name for name in names(tmp_path) if name.startswith("entry20")]
+
+
+def test_prune_removes_old_runtime_objects(tmp_path):
+    for i in range(25):
+        path = tmp_path / f"verilated-{i:02}.o"
+        path.touch()
+        os.utime(path, (time.time() - 3600 * (2 + i),) * 2)
+    cache_module.prune(tmp_path)
+    assert names(tmp_path) == [f"verilated-{i:02}.o" for i in range(20)]
+
+
+def test_lock_that_its_holder_removes_is_still_exclusive(tmp_path):
+    path = tmp_path / "x.lock"
+    inside, most = 0, 0
+    mutex = threading.Lock()
+
+    def hold():
+        nonlocal inside, most
+        for _ in range(20):
+            with cache_module.locked(path):
+                with mutex:
+                    inside += 1
+                    most = max(most, inside)
+                time.sleep(0.0005)
+                with mutex:
+                    inside -= 1
+                path.unlink()
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_finding_a_simulator_marks_it_as_used(cache, monkeypatch):
+    calls = []
+    monkeypatch.setattr(build_module, "_build_in", fake_build(calls))
+    key = build_verilog("a", CONFIG).key
+    os.utime(cache / key, (0, 0))
+    build_verilog("a", CONFIG)
+    assert calls == ["a"]
+    assert time.time() - (cache / key).stat().st_mtime < 60
+
+
+def test_build_prunes_the_cache(cache, monkeypatch):
+    monkeypatch.setattr(build_module, "_build_in", fake_build([]))
+    for i in range(25):
+        make_entry(cache, f"entry{i:02}", hours=2 + i)
+    key = build_verilog("a", CONFIG).key
+    assert names(cache) == sorted(
+        f"{name}{suffix}" for name in (key, *(f"entry{i:02}" for i in range(19)))
+        for suffix in ("", ".lock"))

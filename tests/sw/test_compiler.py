@@ -3,14 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth.lib import data
 from graphs import GraphBuilder, random_graph
 
 from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.allocate import SECTION_BYTES
-from weft.compiler.lower import column_chunks, tile_pixels
+from weft.compiler.check import accesses
+from weft.compiler.convolution import column_chunks, tile_pixels
 from weft.config import PRESETS, AcceleratorConfig
 from weft.errors import CompileError
-from weft.hw.commands import COMMAND_BYTES, Engine, Memory, decode, encode
+from weft.hw.commands import COMMAND_BYTES, COMMANDS, Engine, Opcode, VectorOp, decode, encode
 
 TINY = PRESETS["tiny"]
 ROOMY = TINY.replace(activation_bytes=1 << 20, weight_bytes=1 << 18)
@@ -36,12 +38,18 @@ def field(program: Program, index: int, name: str) -> int:
     return decode(program.command(index))[1][name]
 
 
+def encoded_again(raw: bytes, **changes: int) -> bytes:
+    """A command with some fields changed."""
+    opcode, fields = decode(raw)
+    for name, field in data.Layout.cast(COMMANDS[opcode]):
+        if name in fields and isinstance(field.shape, type):
+            fields[name] = field.shape(fields[name])
+    return encode(opcode, **{**fields, **changes})
+
+
 def changed(program: Program, index: int, **changes: int) -> Program:
     """The program with some fields of one command changed."""
-    opcode, fields = decode(program.command(index))
-    if "memory" in fields:
-        fields["memory"] = Memory(fields["memory"])
-    raw = encode(opcode, **{**fields, **changes})
+    raw = encoded_again(program.command(index), **changes)
     at = index * COMMAND_BYTES
     return replace(program, commands=program.commands[:at] + raw
                    + program.commands[at + COMMAND_BYTES:])
@@ -103,7 +111,7 @@ def build(shape, channels, **options):
 
 def test_column_tile_larger_than_weight_memory_is_an_error():
     fails(build((70, 8, 8), 4, kernel=(8, 8)), TINY,
-          "Layer 'layer0' needs 18432 bytes of weight memory for 4 output channels, 16384 are "
+          "Layer 'layer0' needs 17920 bytes of weight memory for 4 output channels, 16384 are "
           "available")
 
 
@@ -115,8 +123,8 @@ def test_parameters_larger_than_their_memory_are_an_error():
 
 
 def test_activations_larger_than_their_memory_are_an_error():
-    fails(build((8, 64, 64), 12), TINY,
-          "Layer 'layer0' needs 81920 bytes of activation memory, 65536 are available")
+    fails(build((70, 1, 600), 65), TINY.replace(activation_bytes=1 << 15),
+          "Layer 'layer0' needs 45600 bytes of activation memory, 32768 are available")
 
 
 @pytest.mark.parametrize("shape, options, message", [
@@ -127,7 +135,9 @@ def test_activations_larger_than_their_memory_are_an_error():
     ((1, 1, 65536), {}, "in_w must be between 0 and 65535, not 65536"),
 ])
 def test_value_beyond_a_field_is_an_error(shape, options, message):
-    fails(build(shape, 1, **options), ROOMY, f"Layer 'layer0': {message}")
+    builder = GraphBuilder(np.random.default_rng(0), shape)
+    graph = builder.graph(builder.conv("x", 1, **options), "x")  # an output, so it is not packed
+    fails(graph, ROOMY, f"Layer 'layer0': {message}")
 
 
 @pytest.mark.parametrize("fip", [False, True])
@@ -264,15 +274,25 @@ def test_dump_shows_layers_memory_and_commands():
     assert ("    0 layer0: Conv x 3x4x4 -> t0 2x2x2 kernel 3x3 strides 2,1 pads 1,0,0,0 "
             "dilations 1,1 clamp -128..127 macs 216") in lines
     assert "  0x00000000       320 commands" in lines
-    assert "     4 output t0" in lines
+    assert "     4 output t0 for layer0" in lines
     assert sum("wait=" in line for line in lines) == program.count
 
 
 # The check ------------------------------------------------------------------------------------
 
+def windows():
+    builder = GraphBuilder(np.random.default_rng(0), (6, 8, 8))
+    deep = builder.depthwise(builder.conv("x", 7), kernel=(3, 3), pads=(1, 1, 1, 1))
+    pooled = builder.max_pool(builder.lookup(deep), kernel=(2, 2), strides=(2, 2))
+    added = builder.sum(pooled, builder.conv(deep, 7, kernel=(2, 2), strides=(2, 2)))
+    return builder.graph(builder.conv(added, 5, like="x"))
+
+
 PROGRAMS = [lambda: compile(branchy(), TINY.replace(activation_bytes=4096 * 3, weight_bytes=2400)),
             lambda: compile(chain(8), TINY, keep_tensors=True),
-            lambda: compile(build((32, 4, 4), 70), TINY.replace(weight_bytes=512))]
+            lambda: compile(build((32, 4, 4), 70), TINY.replace(weight_bytes=512)),
+            lambda: compile(windows(), TINY),
+            lambda: compile(windows(), TINY.replace(activation_bytes=512))]
 
 
 @pytest.mark.parametrize("make", PROGRAMS)
@@ -303,6 +323,91 @@ def test_check_finds_every_missing_token(make):
         without = changed(without, producer, post=field(without, producer, "post") & ~to)
         with pytest.raises(ProgramError, match=r"does not wait for it$"):
             check(without)
+
+
+def test_check_of_a_vector_command_follows_its_definition():
+    rng = np.random.default_rng(1)
+    config = TINY.replace(vector_taps=2)
+    raw = compile(windows(), config)
+    base = next(fields for index in range(raw.count)
+                for opcode, fields in [decode(raw.command(index))] if opcode is Opcode.VECTOR)
+    for op in VectorOp:
+        for _ in range(20):
+            pair = op in (VectorOp.ADD, VectorOp.MULTIPLY)
+            window = op in (VectorOp.CONV, VectorOp.MAX)
+            fields = {**base, "op": op.value, "broadcast": int(pair and rng.random() < 0.4)}
+            for name in fields:
+                if name.endswith("_step"):
+                    fields[name] = int(rng.integers(0, 40))
+            for name, high in (("blocks", 3), ("out_outer", 4), ("out_inner", 4), ("in_outer", 5),
+                               ("in_inner", 5), ("stride_outer", 3), ("stride_inner", 3)):
+                fields[name] = int(rng.integers(1, high + 1))
+            fields["kernel_outer"] = int(rng.integers(1, 4)) if window else 1 + pair
+            fields["kernel_inner"] = int(rng.integers(1, 4)) if window else 2 if pair else 1
+            for axis in ("outer", "inner"):
+                fields[f"pad_{axis}"] = int(rng.integers(0, 3)) if window else 0
+                fields[f"dilation_{axis}"] = int(rng.integers(1, 3)) if window else 0
+                if not window:
+                    fields[f"in_{axis}"], fields[f"stride_{axis}"] = fields[f"out_{axis}"], 1
+            fields["in_base"], fields["out_base"] = 700, int(rng.integers(2000))
+            read, written = set(), set()
+            for block, y, x in np.ndindex(*(fields[name] for name in ("blocks", "out_outer",
+                                                                      "out_inner"))):
+                def at(kind, *, block=block, y=y, x=x, fields=fields):
+                    return (fields[f"{kind}_base"] + block * fields[f"{kind}_block_step"]
+                            + y * fields[f"{kind}_outer_step"]
+                            + x * fields[f"{kind}_inner_step"])
+                written.add(at("out"))
+                taps = (fields["kernel_outer"], fields["kernel_inner"]) if window else (1, 1)
+                for row, tap in np.ndindex(*taps):
+                    v = (y * fields["stride_outer"] + row * fields["dilation_outer"]
+                         - fields["pad_outer"])
+                    u = (x * fields["stride_inner"] + tap * fields["dilation_inner"]
+                         - fields["pad_inner"])
+                    if 0 <= v < fields["in_outer"] and 0 <= u < fields["in_inner"]:
+                        read.add(at("in") + row * fields["kernel_outer_step"]
+                                 + tap * fields["kernel_inner_step"])
+                if pair and fields["broadcast"]:
+                    read.add(fields["in_base"] + fields["kernel_outer_step"]
+                             + block * fields["kernel_inner_step"])
+                elif pair:
+                    read.add(at("in") + fields["kernel_outer_step"])
+            found = list(accesses(config, Opcode.VECTOR, fields))
+            for write, expected in ((False, read), (True, written)):
+                spans = [range(access.start, access.stop) for access in found
+                         if access.space == "activation" and access.write is write]
+                assert sorted({word for span in spans for word in span}) == sorted(expected)
+            constants = {access.space for access in found} - {"activation"}
+            assert constants == {
+                VectorOp.CONV: {"vector_weight", "vector_parameter"}, VectorOp.MAX: set(),
+                VectorOp.ADD: {"vector_weight", "vector_parameter"},
+                VectorOp.MULTIPLY: {"vector_parameter"}, VectorOp.LOOKUP: {"table"}}[op]
+
+
+def test_check_compares_the_warm_stream_with_the_cold_one():
+    program = compile(chain(2), TINY)
+    assert len(program.warm_infos) == program.count - 4
+    at = next(index for index, info in enumerate(program.warm_infos)
+              if info.engine is Engine.MATRIX)
+    raw = program.warm_commands[at * COMMAND_BYTES:(at + 1) * COMMAND_BYTES]
+    raw = encoded_again(raw, out_zero=decode(raw)[1]["out_zero"] ^ 1)
+    warm = (program.warm_commands[:at * COMMAND_BYTES] + raw
+            + program.warm_commands[(at + 1) * COMMAND_BYTES:])
+    with pytest.raises(ProgramError, match=r"^Warm command 1 \(MATRIX\) must do what command 3 "
+                                           r"\(MATRIX\) does$"):
+        check(replace(program, warm_commands=warm))
+    with pytest.raises(ProgramError, match=r"^Warm stream must have 1 commands for LOAD, not 0$"):
+        check(replace(program, warm_commands=program.warm_commands[COMMAND_BYTES:]))
+
+
+def test_check_finds_constants_that_the_warm_stream_misses():
+    program = compile(chain(2), TINY)
+    assert program.infos[4].text == "layer1 weights"
+    at = 4 * COMMAND_BYTES  # the second layer's weights over the first's
+    raw = encoded_again(program.command(4), local_address=0, wait=1 << Engine.MATRIX.value)
+    moved = program.commands[:at] + raw + program.commands[at + COMMAND_BYTES:]
+    with pytest.raises(ProgramError):
+        check(replace(program, commands=moved))
 
 
 def test_check_names_a_deadlock():

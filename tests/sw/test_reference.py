@@ -6,6 +6,7 @@ from weft import reference
 from weft.errors import InputError
 from weft.frontend import load_graph
 from weft.golden import cpu_is_exact
+from weft.reference import windows
 
 exact_cpu = pytest.mark.skipif(not cpu_is_exact(), reason=cpu_is_exact().reason or "exact")
 
@@ -47,7 +48,7 @@ def test_conv2d_gives_the_same_when_rows_are_split(monkeypatch):
     x = rng.integers(-128, 128, (5, 13, 11)).astype(np.int8)
     weights = rng.integers(-128, 128, (3, 5, 3, 3)).astype(np.int8)
     whole = reference.conv2d(x, weights, strides=(2, 1), pads=(1, 0, 2, 1), in_zero=3)
-    monkeypatch.setattr(reference, "_WINDOW_BYTES", 1)
+    monkeypatch.setattr(windows, "_WINDOW_BYTES", 1)
     split = reference.conv2d(x, weights, strides=(2, 1), pads=(1, 0, 2, 1), in_zero=3)
     np.testing.assert_array_equal(whole, split)
 

@@ -12,7 +12,7 @@ def frame():
     rng = np.random.default_rng(11)
     feeds = {"input": rng.uniform(0, 16, (1, 1, 8, 8)).astype(np.float32)}
     with InferenceSession(MODEL, device="functional", keep_tensors=True) as session:
-        yield session.graph, feeds, session.run_frame(feeds, tensors=True)
+        yield session.plan, feeds, session.run_frame(feeds, tensors=True)
 
 
 def copies(result):

@@ -1,0 +1,242 @@
+"""Convolutions on the matrix engine."""
+
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from weft import layout
+from weft.config import AcceleratorConfig
+from weft.errors import CompileError
+from weft.hw.commands import Opcode
+from weft.ir import Convolution, Graph, Tensor
+
+from .double_rounding import requantization
+from .ops import Address, Buffer, Op, Region, Space
+
+if TYPE_CHECKING:
+    from .lower import Lowering, View
+
+__all__ = ["lower_convolution", "tile_pixels", "column_step", "column_chunks"]
+
+
+def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
+    """Pixels of a full pixel tile: as few tiles as the accumulators allow, all about equal.
+
+    Equal tiles keep every step longer than the ``pe_rows`` cycles that its weights take to shift
+    in, and give the drain of a tile the time of a whole tile to hide behind.
+    """
+    tiles = -(-out_pixels // config.accumulator_pixels)
+    return -(-out_pixels // tiles)
+
+
+def column_step(config: AcceleratorConfig) -> int:
+    """Column tiles after which an output word begins again at the first column."""
+    return config.rows // gcd(config.rows, config.cols)
+
+
+def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: int, *,
+                  share: int = 2) -> list[range]:
+    """Column tiles of a layer in groups that are loaded and computed together.
+
+    A group takes at most half of the weight and parameter memories where it can, so that the next
+    one is loaded while it is computed; and it starts at the first lane of an output word, because
+    a command's output does.
+
+    Parameters
+    ----------
+    layer : :class:`str`
+        Its name, for the error.
+    tiles : :class:`int`
+        Column tiles of the layer.
+    tile_rows : :class:`int`
+        Weight rows of one column tile.
+    share : :class:`int`
+        A group takes this fraction of the memories; 0 makes groups as small as they can be.
+
+    Raises
+    ------
+    CompileError
+        If the smallest possible group does not fit.
+    """
+    step = column_step(config)
+    smallest = min(step, tiles)
+    for what, each, lanes, depth in (
+            ("weight", tile_rows, config.weight_row_lanes, config.weight_depth),
+            ("parameter", config.requant_groups, config.parameter_entry_lanes,
+             config.parameter_depth)):
+        if smallest * each > depth:
+            raise CompileError(
+                f"Layer {layer!r} needs {smallest * each * lanes} bytes of {what} memory for "
+                f"{smallest * config.cols} output channels, {depth * lanes} are available")
+    limit = share and min(config.weight_depth // share // tile_rows,
+                          config.parameter_depth // share // config.requant_groups)
+    limit = max(limit - limit % step, step)
+    count = -(-tiles // limit)
+    size = -(-tiles // count)
+    size += -size % step
+    return [range(first, min(first + size, tiles)) for first in range(0, tiles, size)]
+
+
+def lower_convolution(lowering: "Lowering", index: int, layer: Convolution) -> None:
+    """Commands of a convolution: for each tile of rows and each group of column tiles, in the
+    order of the plan, one MATRIX."""
+    _Convolution(lowering, index, layer).run()
+
+
+class _Convolution:
+    def __init__(self, lowering: "Lowering", index: int, layer: Convolution):
+        self._lowering = lowering
+        self._index = index
+        self._layer = layer
+        self._plan = lowering.plan(index)
+        config = lowering.config
+        source = lowering.tensor(layer.input)
+        weights, bias = layer.weights, layer.bias
+        inputs, outputs = lowering.channels(layer.input), lowering.channels(layer.output)
+        if not inputs.plain(config):
+            weights = inputs.spread(config, weights.transpose(1, 0, 2, 3)).transpose(1, 0, 2, 3)
+        _prove(config, layer, weights, source)
+        if not outputs.plain(config):
+            weights = outputs.spread(config, weights)
+            bias = outputs.spread(config, bias)
+        self._channels = len(weights)
+        self._weights = layout.pack_weights(config, weights)
+        self._parameters = requantization(
+            config, layer, layout.fold_bias(config, weights, bias, source.zero_point), outputs)
+
+    def run(self) -> None:
+        lowering, index, plan = self._lowering, self._index, self._plan
+        constants: tuple[Buffer, Buffer] | None = None
+        if plan.columns_outer:
+            for chunk in plan.chunks:
+                constants = None
+                for rows in plan.tiles:
+                    source = lowering.read(index, self._layer.input, rows)
+                    constants = constants or self._constants(chunk)
+                    target = lowering.write(index, rows, blocks=self._blocks(chunk))
+                    self._compute(chunk, constants, source, target)
+                    lowering.finish(index, target)
+            return
+        for rows in plan.tiles:
+            source = lowering.read(index, self._layer.input, rows)
+            target = lowering.write(index, rows)
+            for chunk in plan.chunks:
+                if constants is None or len(plan.chunks) > 1:
+                    constants = self._constants(chunk)
+                self._compute(chunk, constants, source, target.part(self._blocks(chunk)))
+            lowering.finish(index, target)
+
+    def _last(self, chunk: range) -> bool:
+        return chunk.stop == len(self._weights)
+
+    def _blocks(self, chunk: range) -> range:
+        """Output channel blocks that a group of column tiles makes."""
+        config = self._lowering.config
+        stop = (layout.channel_blocks(config, self._channels) if self._last(chunk)
+                else chunk.stop * config.cols // config.rows)
+        return range(chunk.start * config.cols // config.rows, stop)
+
+    def _part(self, chunk: range) -> str:
+        count = len(self._plan.chunks)
+        return f" {self._plan.chunks.index(chunk) + 1}/{count}" if count > 1 else ""
+
+    def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
+        part, tiles = self._part(chunk), slice(chunk.start, chunk.stop)
+        return (self._lowering.constant(self._index, f"weights{part}", Space.WEIGHT,
+                                        self._weights[tiles]),
+                self._lowering.constant(self._index, f"parameters{part}", Space.PARAMETER,
+                                        self._parameters[tiles]))
+
+    def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: "View",
+                 target: "View") -> None:
+        lowering, layer, config = self._lowering, self._layer, self._lowering.config
+        weights, parameters = constants
+        rows = target.rows
+        out_pixels = len(rows) * target.width
+        groups = config.requant_groups
+        if self._last(chunk):
+            last_channels = self._channels - (len(self._weights) - 1) * config.cols
+            groups = -(-last_channels // config.requant_lanes)
+        tile = ("" if len(self._plan.tiles) == 1
+                else f" rows {rows.start}..{rows.stop - 1}")
+        lowering.emit(self._index, Op(
+            opcode=Opcode.MATRIX, layer=self._index,
+            text=f"{layer.name}{self._part(chunk)}{tile}",
+            fields={
+                "in_base": source.at(-(source.padding * source.width + layer.pads[1])),
+                "in_zero": source.tensor.zero_point,
+                "in_plane": source.plane,
+                "pad_top": source.padding,
+                "in_h": len(source.rows),
+                "in_w": source.width,
+                "channel_blocks": len(source.blocks),
+                "kernel_h": layer.weights.shape[2],
+                "kernel_w": layer.weights.shape[3],
+                "stride_h": layer.strides[0],
+                "stride_w": layer.strides[1],
+                "dilation_h": layer.dilations[0],
+                "dilation_w": layer.dilations[1],
+                "pixel_row_step": layer.strides[0] * source.width,
+                "pad_left": layer.pads[1],
+                "kernel_row_step": layer.dilations[0] * source.width,
+                "out_w": target.width,
+                "tile_pixels": tile_pixels(config, out_pixels),
+                "out_pixels": out_pixels,
+                "out_zero": target.tensor.zero_point,
+                "out_base": target.at(),
+                "clamp_min": layer.clamp[0],
+                "out_plane": target.plane,
+                "clamp_max": layer.clamp[1],
+                "col_tiles": len(chunk),
+                "last_groups": groups,
+                "rule": layer.rounding,
+                "weight_base": Address(weights),
+                "parameter_base": Address(parameters),
+            },
+            reads=(*source.regions(), Region.whole(weights),
+                   Region(parameters, 0, (len(chunk) - 1) * config.requant_groups + groups)),
+            writes=target.regions()))
+
+
+def verify(graph: Graph, layer: Convolution) -> None:
+    """A graph that breaks these rules is a mistake of the front end, not of the user."""
+    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
+    outputs, inputs, *kernel = layer.weights.shape
+    top, left, bottom, right = layer.pads
+    size = tuple((size + pad - dilation * (taps - 1) - 1) // stride + 1
+                 for size, pad, dilation, taps, stride in zip(
+                     source.shape[1:], (top + bottom, left + right), layer.dilations, kernel,
+                     layer.strides, strict=True))
+    if inputs != source.shape[0]:
+        raise ValueError(f"Layer {layer.name!r} must have {source.shape[0]} input channels, "
+                         f"not {inputs}")
+    if (outputs, *size) != target.shape:
+        raise ValueError(f"Layer {layer.name!r} must have an output of shape {(outputs, *size)}, "
+                         f"not {target.shape}")
+    if layer.bias.shape != (outputs,) or layer.multiplier.shape != (outputs,):
+        raise ValueError(f"Layer {layer.name!r} must have {outputs} biases and multipliers, "
+                         f"not {layer.bias.shape} and {layer.multiplier.shape}")
+    if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
+        raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
+    if not layer.clamp[0] <= layer.clamp[1]:
+        raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
+
+
+def _prove(config: AcceleratorConfig, layer: Convolution, weights: np.ndarray,
+           source: Tensor) -> None:
+    """Makes sure that no sum can overflow, whatever the input."""
+    flat = weights.reshape(len(weights), -1).astype(np.int64)
+    positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
+    high = 127 * positive - 128 * negative
+    low = 127 * negative - 128 * positive
+    beta = layout.fip_beta(config, weights)
+    offset = layer.bias.astype(np.int64) - source.zero_point * flat.sum(axis=1)
+    for what, shift, width in (("accumulator", beta, config.accumulator_width),
+                               ("int32 sum with bias", offset, 32)):
+        limit = 1 << (width - 1)
+        for reach in (int((high + shift).max()), int((low + shift).min())):
+            if not -limit <= reach < limit:
+                raise CompileError(
+                    f"Layer {layer.name!r} may reach {reach} in its {what}, which holds "
+                    f"{-limit} to {limit - 1}")

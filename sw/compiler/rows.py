@@ -1,0 +1,56 @@
+"""Which rows of its inputs a layer needs for some rows of its output."""
+
+from dataclasses import dataclass
+
+from weft.ir import Convolution, Depthwise, Layer, Pool, Resize
+
+__all__ = ["Window", "window"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """How output rows depend on input rows: output row ``y`` reads the input rows ``y * stride -
+    before + tap * dilation``, for ``tap`` in ``range(kernel)``; with ``repeat``, row ``y //
+    repeat`` alone."""
+
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    repeat: int = 1
+
+    def needs(self, out: range, size: int) -> tuple[range, int]:
+        """Input rows for the output rows ``out``, and rows of padding in front of them.
+
+        Parameters
+        ----------
+        out : :class:`range`
+            Output rows, at least one.
+        size : :class:`int`
+            Input rows that there are.
+
+        Returns
+        -------
+        :class:`range`, :class:`int`
+            At least one row. The first output row reads its first tap ``padding`` rows before the
+            first of them, so that they and the padding can stand for the whole input.
+        """
+        if self.repeat > 1:
+            return range(out.start // self.repeat, (out.stop - 1) // self.repeat + 1), 0
+        start = out.start * self.stride - self.before
+        stop = (out.stop - 1) * self.stride - self.before + self.dilation * (self.kernel - 1) + 1
+        if start >= size:  # all behind the input, which is as good as all in front of it
+            return range(1), stop - start
+        rows = range(max(start, 0), min(max(stop, 1), size))
+        return rows, rows.start - start
+
+
+def window(layer: Layer) -> Window:
+    """The window of a layer, on each of its inputs."""
+    if isinstance(layer, Convolution | Depthwise | Pool):
+        kernel = layer.kernel[0] if isinstance(layer, Pool) else layer.weights.shape[-2]
+        return Window(kernel=kernel, stride=layer.strides[0], dilation=layer.dilations[0],
+                      before=layer.pads[0])
+    if isinstance(layer, Resize):
+        return Window(repeat=layer.factors[0])
+    return Window()

@@ -1,0 +1,110 @@
+"""The golden model: integer arithmetic in numpy that equals onnxruntime byte for byte.
+
+Every operator of the hardware is defined here first. Sums are exact; a sum becomes an int8 value
+in float32 arithmetic, in the order in which onnxruntime does it::
+
+    multiplier = fl32(fl32(sx * sw) / sy)
+    value      = RNE(clamp(fl32(fl32(sum) * multiplier), -128 - zy, 127 - zy)) + zy
+
+where ``fl32`` rounds to float32 and ``RNE`` to an integer, half to even. Averages, sums and
+products of two tensors have rules of their own: :func:`pool`, :func:`add`, :func:`multiply`.
+A convolution may ask for the rule of TFLite Micro: :func:`requantize_double`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from weft.errors import InputError
+from weft.ir import (
+    Add,
+    Concat,
+    Convolution,
+    Depthwise,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    Resize,
+)
+from weft.reference.double_rounding import (
+    double_multiplier,
+    rdbpot,
+    requantize_double,
+    srdhm,
+)
+from weft.reference.pairs import add, every_pair, multiply
+from weft.reference.rounding import dequantize, fma, multiplier, quantize, requantize
+from weft.reference.windows import (
+    average_counts,
+    conv2d,
+    convolution,
+    depthwise,
+    depthwise2d,
+    output_size,
+    pool,
+)
+
+__all__ = ["add", "average_counts", "compute", "conv2d", "convolution", "depthwise", "depthwise2d",
+           "dequantize", "double_multiplier", "every_pair", "fma", "multiplier", "multiply",
+           "output_size", "pool", "quantize", "rdbpot", "requantize", "requantize_double", "run",
+           "srdhm"]
+
+
+def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Output of one layer, int8 [C, H, W], from the values of the tensors it reads."""
+    tensors, target = graph.tensors, graph.tensors[layer.output]
+    match layer:
+        case Convolution(input=x):
+            return convolution(layer, values[x], tensors[x], target)
+        case Depthwise(input=x):
+            return depthwise(layer, values[x], tensors[x], target)
+        case Pool(input=x):
+            return pool(layer, values[x], tensors[x], target)
+        case Add(a=a, b=b):
+            return add(layer, values[a], values[b], tensors[a], tensors[b], target)
+        case Multiply(a=a, b=b):
+            return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
+        case Lookup(input=x):
+            return np.asarray(layer.table[values[x].astype(np.int16) + 128])
+        case Concat():
+            return np.concatenate([values[name] for name in layer.sources])
+        case Resize(input=x):
+            return values[x].repeat(layer.factors[0], 1).repeat(layer.factors[1], 2)
+    raise TypeError(f"No reference for a {type(layer).__name__}")
+
+
+def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Values of every tensor of a graph.
+
+    Parameters
+    ----------
+    graph : :class:`Graph`
+    inputs : int8 [C, H, W] by tensor name
+        One for each tensor of ``graph.inputs``, in the accelerator's order (see
+        :meth:`Graph.enter`).
+
+    Returns
+    -------
+    :class:`dict`
+        int8 [C, H, W] by tensor name, the inputs included.
+
+    Raises
+    ------
+    InputError
+        If an input is missing or of the wrong shape or type.
+    """
+    values: dict[str, np.ndarray] = {}
+    for edge in graph.inputs:
+        shape = graph.tensors[edge.tensor].shape
+        if edge.tensor not in inputs:
+            raise InputError(f"Input '{edge.tensor}' must be given")
+        value = inputs[edge.tensor]
+        if value.shape != shape or value.dtype != np.int8:
+            raise InputError(f"Input '{edge.tensor}' must be int8 {list(shape)}, "
+                             f"not {value.dtype} {list(value.shape)}")
+        values[edge.tensor] = value
+    for layer in graph.layers:
+        values[layer.output] = compute(graph, layer, values)
+    return values

@@ -1,0 +1,183 @@
+"""The segments of a plan, ready to run: a graph loaded on a device, or a part for onnxruntime."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from weft import compiler
+from weft.device import Driver, EventKind, RunResult
+from weft.golden import session_options
+from weft.hw.commands import COMMAND_BYTES, Engine
+from weft.hw.registers import Counter
+from weft.ir import Graph, Tensor
+
+__all__ = ["LayerResult", "GraphResult", "LoadedGraph", "HostModel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerResult:
+    """A layer of one frame.
+
+    Attributes
+    ----------
+    name, op, engine : :class:`str`
+        The ONNX node, its operator, and what computed it; no engine if nothing was to be done.
+    shape : (C, H, W)
+        Of its output.
+    macs : :class:`int`
+        Multiply-accumulates of the network.
+    cycles : :class:`int`
+        From the end of the layer before it to its own end; the first counts from the doorbell and
+        the last to the interrupt. 0 on a device without a clock.
+    """
+
+    name: str
+    op: str
+    engine: str
+    shape: tuple[int, int, int]
+    macs: int
+    cycles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphResult:
+    """What one frame of a graph came to; attributes as in :class:`weft.session.FrameResult`.
+
+    Attributes
+    ----------
+    values : :class:`dict`
+        The graph's outputs by ONNX name.
+    """
+
+    values: dict[str, np.ndarray]
+    tensors: dict[str, np.ndarray]
+    cycles: int
+    layers: list[LayerResult]
+    counters: dict[str, int]
+    dram_read_bytes: int
+    dram_write_bytes: int
+    warm: bool
+
+
+class LoadedGraph:
+    """A compiled graph in a device's memory.
+
+    Parameters
+    ----------
+    graph : :class:`weft.ir.Graph`
+    program : :class:`weft.compiler.Program`
+        Of that graph.
+    driver : :class:`weft.device.Driver`
+        Its device gets the program's constants and command streams at once.
+    """
+
+    def __init__(self, graph: Graph, program: compiler.Program, driver: Driver):
+        self.graph = graph
+        self.program = program
+        self._driver = driver
+        self._device = driver.device
+        self._shapes = _shapes(graph.model)
+        for address, data in program.image:
+            self._device.write_memory(address, data)
+
+    def run(self, values: Mapping[str, np.ndarray], *, warm: bool = False, tensors: bool = False,
+            timeout_cycles: int | None = None) -> GraphResult:
+        """Runs one frame.
+
+        Parameters
+        ----------
+        values : :class:`dict`
+            ONNX tensors by name, those that the graph reads among them.
+        warm : :class:`bool`
+            The frame before was of this graph too, so that its constants are still on chip.
+        tensors : :class:`bool`
+            Read the output of every layer too; the program must keep them.
+        """
+        program = self.program
+        self._write_inputs(values)
+        warm = warm and bool(program.warm_commands)
+        address, commands = ((program.warm_address, program.warm_commands) if warm else
+                             (program.command_address, program.commands))
+        result = self._driver.run(address, len(commands) // COMMAND_BYTES, commands=commands,
+                                  timeout_cycles=timeout_cycles)
+        beat = program.config.axi_bytes
+        return GraphResult(
+            values={edge.onnx_name: self.graph.leave(edge, self._read(slot))
+                    for edge, slot in zip(self.graph.outputs, program.outputs, strict=True)},
+            tensors=self._read_tensors() if tensors else {},
+            cycles=result.cycles, layers=self._layers(result, warm=warm), warm=warm,
+            counters={counter.name.lower(): value for counter, value in result.counters.items()},
+            dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
+            dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat)
+
+    def _write_inputs(self, values: Mapping[str, np.ndarray]) -> None:
+        slots = {slot.tensor: slot for slot in self.program.inputs}
+        for edge in self.graph.inputs:
+            if edge.tensor in slots:
+                slot = slots[edge.tensor]
+                packed = self.program.pack(slot, self.graph.enter(edge, values[edge.onnx_name]))
+                self._device.write_memory(slot.address, packed)
+
+    def _read(self, slot: compiler.Slot) -> np.ndarray:
+        raw = self._device.read_memory(slot.address, slot.size)
+        return self.program.unpack(slot, raw)
+
+    def _read_tensors(self) -> dict[str, np.ndarray]:
+        stored = {slot.tensor: slot for slot in (*self.program.outputs, *self.program.kept)}
+        return {self.graph.tensors[layer.output].name: self._to_onnx(
+                    self.graph.tensors[layer.output], self._read(stored[layer.output]))
+                for layer in self.graph.layers}
+
+    def _to_onnx(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
+        flat = values.reshape(-1)
+        if tensor.order is not None:
+            ordered = np.empty_like(flat)
+            ordered[tensor.order] = flat
+            flat = ordered
+        if tensor.unsigned:
+            flat = flat.view(np.uint8) ^ np.uint8(128)
+        return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
+
+    def _layers(self, result: RunResult, *, warm: bool) -> list[LayerResult]:
+        """Every layer's share of the cycles, by the end of the last command that computes it."""
+        ends = {event.index: event.cycle for event in result.events
+                if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
+        layers, before = [], 0
+        for number, info in enumerate(self.program.layers):
+            commands = info.warm_commands if warm else info.commands
+            done = [ends[index] for index in commands if index in ends]
+            end = max([before, *done])  # engines overlap: it may end before the one before it
+            if number == len(self.program.layers) - 1:
+                end = result.cycles
+            layers.append(LayerResult(
+                name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
+                shape=info.shape, macs=info.macs, cycles=end - before))
+            before = end
+        return layers
+
+
+class HostModel:
+    """A part of the model that onnxruntime runs."""
+
+    def __init__(self, model: onnx.ModelProto):
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+        self._inputs = [info.name for info in self._session.get_inputs()]
+        self._outputs = [info.name for info in self._session.get_outputs()]
+
+    def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Its outputs by name, for ``values`` among which its inputs are."""
+        results = self._session.run(self._outputs, {name: values[name] for name in self._inputs})
+        return dict(zip(self._outputs, results, strict=True))
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """ONNX shapes of the tensors inside the model, as far as inference found them; a symbolic
+    dimension is a batch of one frame."""
+    return {value.name: tuple(dim.dim_value if dim.HasField("dim_value") else 1
+                              for dim in value.type.tensor_type.shape.dim)
+            for value in (*model.graph.value_info, *model.graph.output, *model.graph.input)
+            if value.type.tensor_type.HasField("shape")}

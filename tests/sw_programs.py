@@ -1,0 +1,55 @@
+"""Compiled programs on the functional device, compared with the reference."""
+
+import numpy as np
+from graphs import random_image
+
+from weft import reference
+from weft.compiler import Program, compile
+from weft.config import AcceleratorConfig
+from weft.device import Driver
+from weft.device.functional import FunctionalDevice
+from weft.hw.commands import Engine, decode
+from weft.ir import Graph
+
+__all__ = ["run", "equal", "fields_of"]
+
+
+def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0,
+        warm: int = 0) -> dict[str, np.ndarray]:
+    """Values of all stored tensors after a frame, with ``warm`` other frames before it: the first
+    of all runs the cold stream, the others the warm one."""
+    device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
+    for address, raw in program.image:
+        device.write_memory(address, raw)
+    driver = Driver(device)
+    for frame in range(warm + 1):
+        for slot in program.inputs:
+            values = image[slot.tensor] if frame == warm else np.zeros_like(image[slot.tensor])
+            device.write_memory(slot.address, program.pack(slot, values))
+        if frame:
+            driver.run(program.warm_address, len(program.warm_infos))
+        else:
+            driver.run(program.command_address, program.count)
+    return {slot.tensor: program.unpack(slot, device.read_memory(slot.address, slot.size))
+            for slot in (*program.outputs, *program.kept)}
+
+
+def equal(graph: Graph, config: AcceleratorConfig, rng: np.random.Generator, *, seed: int = 0,
+          keep_tensors: bool = False, warm: int = 0) -> Program:
+    """Compiles a graph, and makes sure that a frame of it equals the reference."""
+    program = compile(graph, config, keep_tensors=keep_tensors)
+    image = random_image(rng, graph)
+    expected = reference.run(graph, image)
+    found = run(program, image, seed=seed, warm=warm)
+    assert set(found) >= {edge.tensor for edge in graph.outputs}
+    if keep_tensors:
+        assert set(found) >= {layer.output for layer in graph.layers}
+    for name, values in found.items():
+        assert np.array_equal(values, expected[name]), name
+    return program
+
+
+def fields_of(program: Program, engine: Engine) -> list[dict[str, int]]:
+    """Fields of all commands of an engine."""
+    return [decode(program.command(index))[1] for index, info in enumerate(program.infos)
+            if info.engine is engine]
