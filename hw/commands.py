@@ -310,7 +310,8 @@ def encode(opcode: Opcode, *, wait: int = 0, post: int = 0, **fields: Any) -> by
             continue
         shape = field.shape
         value = fields[name]
-        if isinstance(value, enum.Enum):
+        if isinstance(shape, type):  # an enum; a plain number will do
+            fields[name] = shape(value)
             continue
         low = -(1 << (shape.width - 1)) if shape.signed else 0
         high = (1 << (shape.width - shape.signed)) - 1

@@ -1,6 +1,8 @@
 """Random graphs for tests: small networks that exercise every parameter of a layer."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -21,7 +23,8 @@ from weft.ir import (
     Tensor,
 )
 
-__all__ = ["GraphBuilder", "random_graph", "random_image", "out_size"]
+__all__ = ["OPERATORS", "GraphBuilder", "operator_graph", "random_graph", "random_image",
+           "out_size"]
 
 
 def out_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
@@ -298,6 +301,62 @@ def random_graph(rng: np.random.Generator, layers: int = 1, *, max_size: int = 4
         pixels = (height + max_kernel) * (width + max_kernel)
         tensor = builder.random_conv(tensor, channels=channels(pixels), max_kernel=max_kernel)
     return builder.graph(tensor)
+
+
+def _window(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
+    window = builder.random_window(builder.input, dilate=add != "average_pool")
+    return getattr(builder, add)(builder.input, **window, clamp=builder.random_clamp())
+
+
+def _pair(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
+    other = builder.add_input("y", builder.shape(builder.input))
+    return getattr(builder, add)(builder.input, other, clamp=builder.random_clamp())
+
+
+def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    gate = builder.lookup(builder.global_average(builder.input))
+    return builder.product(builder.input, gate, clamp=builder.random_clamp())
+
+
+def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    large = builder.enlarge(builder.input, (int(rng.integers(1, 4)), int(rng.integers(1, 4))))
+    return builder.depthwise(large, **builder.random_window(large, max_kernel=3))
+
+
+def _joined(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    left = builder.conv(builder.input, int(rng.integers(1, 20)))
+    right = builder.conv(builder.input, int(rng.integers(1, 20)), like=left)
+    return builder.conv(builder.depthwise(builder.concat(left, right)), 7) \
+        if min(builder.shape(builder.input)[1:]) >= 3 else builder.conv(
+            builder.concat(left, right), 7)
+
+
+def _residual(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    trunk = builder.conv(builder.input, int(rng.integers(1, 40)))
+    branch = builder.depthwise(trunk, kernel=(3, 3), pads=(1, 1, 1, 1), clamp=(-128, 90))
+    branch = builder.conv(branch, builder.shape(trunk)[0])
+    return builder.sum(trunk, branch, clamp=builder.random_clamp())
+
+
+OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
+    "depthwise": partial(_window, add="depthwise"),
+    "max_pool": partial(_window, add="max_pool"),
+    "average_pool": partial(_window, add="average_pool"),
+    "sum": partial(_pair, add="sum"),
+    "product": partial(_pair, add="product"),
+    "gate": _gate,
+    "pyramid": _pyramid,
+    "concat": _joined,
+    "residual": _residual,
+}
+"""What :func:`operator_graph` makes."""
+
+
+def operator_graph(rng: np.random.Generator, operator: str, *, unsigned: bool = False) -> Graph:
+    """A small random graph around one operator of :data:`OPERATORS`."""
+    shape = (int(rng.integers(1, 41)), int(rng.integers(1, 13)), int(rng.integers(1, 13)))
+    builder = GraphBuilder(rng, shape, unsigned=unsigned)
+    return builder.graph(OPERATORS[operator](rng, builder))
 
 
 def random_image(rng: np.random.Generator, graph: Graph) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Real pre-trained networks through the RTL, byte for byte; needs the shared models."""
+"""Whole networks through the RTL, byte for byte."""
 
 from pathlib import Path
 
@@ -7,22 +7,27 @@ import onnx
 import onnx.utils
 import pytest
 from configs import CONFIGS
+from models import quantize_model, random_inputs
+from networks import NETWORKS
+from onnxruntime.quantization import QuantFormat
 
+from weft.config import PRESETS
 from weft.golden import cpu_is_exact
 from weft.session import InferenceSession
 from weft.verify import Verifier
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"
-pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+real_models = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
 
 
 def check_frames(model, config, feeds):
     """Every layer of every frame, on the RTL, equals the functional device, and onnxruntime where
-    its kernels are exact."""
+    its kernels are exact. Returns the sessions' last outputs."""
     with InferenceSession(model, config=config, keep_tensors=True) as session, \
             InferenceSession(model, config=config, keep_tensors=True,
                              device="functional") as functional:
         verifier = Verifier(session.plan)
+        outputs = []
         for feed in feeds:
             frame, expected = (each.run_frame(feed, tensors=True) for each in (session, functional))
             assert frame.tensors.keys() == expected.tensors.keys() != set()
@@ -31,8 +36,11 @@ def check_frames(model, config, feeds):
             if cpu_is_exact():
                 check = verifier.check(feed, frame.outputs, frame.tensors)
                 assert check.mismatches == ()
-                assert check.total >= sum(values.nbytes for values in frame.tensors.values())
+            outputs.append(frame.outputs[0])
+        return outputs
 
+
+# Pre-trained networks -------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def stem():
@@ -42,7 +50,53 @@ def stem():
     return onnx.utils.Extractor(model).extract_model(["input_1"], list(add.input))
 
 
+@real_models
 @pytest.mark.parametrize("name", CONFIGS)
 def test_first_layers_of_resnet8(name, stem):
     images = np.load(MODELS / "ic_resnet8_int8.npz")["input"]
     check_frames(stem, CONFIGS[name], [{"input_1": image[None]} for image in images[:2]])
+
+
+def small_memory(config):
+    """So little activation memory that the network has to be tiled."""
+    return config.replace(activation_bytes=config.rows * 512)
+
+
+@real_models
+@pytest.mark.parametrize("model", ["ic_resnet8_int8", "kws_dscnn_int8"])
+@pytest.mark.parametrize("name", [*PRESETS, "tiled"])
+def test_pretrained_network(model, name):
+    """All layers of two frames; and the results of all frames against the stored golden ones."""
+    config = small_memory(PRESETS["small"]) if name == "tiled" else PRESETS[name]
+    path = MODELS / f"{model}.onnx"
+    archive = np.load(MODELS / f"{model}.npz")
+    feeds = [{"input_1": frame[None]} for frame in archive["input"]]
+    check_frames(path, config, feeds[:2])
+    with InferenceSession(path, config=config) as session:
+        for feed, golden in zip(feeds, archive["output"], strict=True):
+            frame = session.run_frame(feed)
+            np.testing.assert_array_equal(frame.outputs[0][0], golden)
+
+
+# Topologies with random weights ---------------------------------------------------------------
+
+@pytest.mark.parametrize("quant_format", [
+    QuantFormat.QDQ, pytest.param(QuantFormat.QOperator, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "resnet50"])
+def test_network_with_random_weights(network, quant_format, tmp_path):
+    rng = np.random.default_rng([len(network), 5])
+    model = quantize_model(rng, NETWORKS[network](rng), tmp_path, quant_format=quant_format)
+    check_frames(model, PRESETS["base"], [random_inputs(rng, model) for _ in range(2)])
+
+
+@pytest.mark.slow
+def test_resnet50_on_the_functional_device(tmp_path):
+    rng = np.random.default_rng(50)
+    model = quantize_model(rng, NETWORKS["resnet50"](rng), tmp_path)
+    feed = random_inputs(rng, model)
+    with InferenceSession(model, config="base", device="functional",
+                          keep_tensors=True) as session:
+        frame = session.run_frame(feed, tensors=True)
+        if cpu_is_exact():
+            check = Verifier(session.plan).check(feed, frame.outputs, frame.tensors)
+            assert check.mismatches == ()

@@ -289,7 +289,7 @@ def test_average_pool(attributes, include, unsigned):
     x = image(b, 5)
     scale = float(b.initializers["x_conv_scale"])
     end(b, b.node("AveragePool", [x], "pool", count_include_pad=include, **attributes),
-        scale=scale / 2)
+        scale=scale * 0.73)
     layer = check(b)[-1]
     assert isinstance(layer, Pool) and layer.kind is PoolKind.AVERAGE and layer.multiplier is None
 
