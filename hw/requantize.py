@@ -42,7 +42,8 @@ class Requantizer(wiring.Component):
     config : :class:`AcceleratorConfig`
         Gives lanes and widths.
     tag_shape
-        Shape of what travels along with a group, say the address it is written to.
+        Shape of what travels along with a group, say the address it is written to. Without it there
+        is no ``tag``.
     double_rounding : :class:`bool`
         Whether the second rule is there.
 
@@ -65,17 +66,17 @@ class Requantizer(wiring.Component):
     # Two sums in front of the scaling; zero point and clamp behind it.
     latency = 2 + FloatScale.latency + 2
 
-    def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = 0,
+    def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = None,
                  double_rounding: bool = False):
         self._config = config
         self._double_rounding = double_rounding
-        self._tag_shape = tag_shape
+        self._tag = {} if tag_shape is None else {"tag": tag_shape}
         lanes = config.requant_lanes
         accumulator = signed(config.accumulator_width)
         super().__init__({
             "i": In(data.StructLayout({
                 "valid": 1,
-                "tag": tag_shape,
+                **self._tag,
                 "acc": data.ArrayLayout(accumulator, lanes),
                 **({"alpha": accumulator} if config.fip else {}),
                 "parameters": data.ArrayLayout(ChannelParameters, lanes),
@@ -86,7 +87,7 @@ class Requantizer(wiring.Component):
             })),
             "o": Out(data.StructLayout({
                 "valid": 1,
-                "tag": tag_shape,
+                **self._tag,
                 "data": data.ArrayLayout(signed(8), lanes),
             })),
         })
@@ -105,7 +106,7 @@ class Requantizer(wiring.Component):
 
         shared = Signal(data.StructLayout({
             "out_zero": signed(8), "clamp_min": signed(8), "clamp_max": signed(8),
-            "tag": self._tag_shape,
+            **self._tag,
             **({"rule": Rounding} if self._double_rounding else {}),
         }))
         m.d.comb += [shared[field].eq(self.i[field]) for field, _ in shared.shape()]
@@ -113,7 +114,8 @@ class Requantizer(wiring.Component):
         for stage in range(self.latency):
             line.append(Signal.like(shared, name=f"shared_{stage}", reset_less=True))
             m.d.sync += line[-1].eq(line[-2])
-        m.d.comb += self.o.tag.eq(line[-1].tag)
+        if self._tag:
+            m.d.comb += self.o.tag.eq(line[-1].tag)
         to_multiply, to_add, to_clamp = line[2 + FloatScale.factors_latency], line[-3], line[-2]
 
         for lane in range(config.requant_lanes):

@@ -58,12 +58,12 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def open_session(model: Path, config: AcceleratorConfig, device: str, progress: "Progress",
-                 trace: Path | None = None) -> "Iterator[InferenceSession]":
+                 trace: Path | None = None, batch: int = 1) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up."""
     from weft.session import InferenceSession
 
     progress.stage(f"Preparing {model.name} for {config.name} on the {device} device")
-    with InferenceSession(model, config=config, device=device, trace=trace,
+    with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
                           progress=progress.stage) as session:
         yield session
 
@@ -72,7 +72,8 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
     """A second session like ``session``, for the outputs of its layers."""
     from weft.session import InferenceSession
 
-    return InferenceSession(session.plan, config=session.config, device=device, keep_tensors=True)
+    return InferenceSession(session.plan, config=session.config, device=device, keep_tensors=True,
+                            batch=session.batch)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -94,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
-            open_session(options.model, config, options.device, progress, trace))
+            open_session(options.model, config, options.device, progress, trace, options.batch))
         if arrays is None:
             inputs = random_frames(session, options.random or 1, seed=options.seed)
         else:
@@ -241,6 +242,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="run N random frames instead (default: 1)")
     run.add_argument("--seed", type=int, default=0, metavar="N",
                      help="seed of the random frames (default: 0)")
+    run.add_argument("--batch", type=int, default=1, metavar="N",
+                     help="compute N frames together, which share loads of weights (default: 1)")
     run.add_argument("--verify", action="store_true",
                      help="compare every layer of every frame with onnxruntime")
     run.add_argument("--output", type=Path, metavar="Y.npz",

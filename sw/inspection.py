@@ -8,13 +8,12 @@ from weft.compiler.estimate import LayerEstimate, estimate
 from weft.config import AcceleratorConfig
 from weft.ir import Graph, Placement, Plan, Where
 
-__all__ = ["EDGE_OPS", "Inspection", "NodeReport", "inspect_plan"]
+__all__ = ["Inspection", "NodeReport", "inspect_plan"]
 
 
-EDGE_OPS = frozenset({"QuantizeLinear", "DequantizeLinear", "Softmax", "QLinearSoftmax"})
-"""What may run on the host at a graph's edges without counting as a fallback."""
-
-_FREE_OPS = frozenset({"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"})
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_EDGE_OPS = frozenset({"Softmax", "QLinearSoftmax", "Reshape", "Flatten", "Transpose", "Squeeze",
+                       "Unsqueeze", "Identity"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +52,15 @@ class Inspection:
 
     @property
     def fallbacks(self) -> tuple[Placement, ...]:
-        """Nodes on the host that are more than the quantizing and dequantizing, softmax and
+        """Nodes on the host that are more than quantizing and dequantizing, or softmax and
         rearranging at the graph's edges."""
         plan = self.plan
         accelerated = [index for index, segment in enumerate(plan.segments)
                        if isinstance(segment, Graph)]
         return tuple(
             node.placement for node in self.nodes if node.placement.where is Where.HOST
-            and not (node.placement.op in EDGE_OPS | _FREE_OPS
+            and node.placement.op not in _QUANTIZERS
+            and not (node.placement.op in _EDGE_OPS
                      and (node.placement.segment < accelerated[0]
                           or node.placement.segment > accelerated[-1])))
 

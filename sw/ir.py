@@ -315,6 +315,8 @@ class Graph:
         From the ``outputs`` edges, and graph inputs where a path goes round the accelerator, to
         the graph's outputs: runs on the host. A graph output that is an edge itself is not among
         its outputs.
+    frames : :class:`int`
+        Frames that it computes; see :func:`weft.compiler.batch`, which makes those of several.
     """
 
     name: str
@@ -325,6 +327,7 @@ class Graph:
     model: onnx.ModelProto
     prefix: onnx.ModelProto | None = field(default=None)
     suffix: onnx.ModelProto | None = field(default=None)
+    frames: int = 1
 
     def enter(self, edge: Edge, values: np.ndarray) -> np.ndarray:
         """The int8 [C, H, W] values on the accelerator of an input edge's ONNX tensor."""

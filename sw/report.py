@@ -59,7 +59,8 @@ def terminal() -> Console:
 
 
 def layer_table(run: Run) -> Table:
-    """Each layer of the last frame: operator, output shape, MACs, cycles, array utilization."""
+    """Each layer of the last frame or batch: operator, output shape, MACs, cycles, array
+    utilization."""
     table = Table(title=f"{escape(run.model)} on {run.config.name} ({run.config.rows} x "
                         f"{run.config.cols} MACs per cycle)", title_justify="left")
     table.add_column("Layer")
@@ -78,7 +79,8 @@ def layer_table(run: Run) -> Table:
         row(layer.name, layer.op, layer.engine, "x".join(map(str, layer.shape)), layer.macs,
             layer.cycles)
     table.add_section()
-    row("whole frame", "", "", "", run.macs, run.last.cycles)
+    row("whole frame" if run.batch == 1 else f"batch of {run.batch}", "", "", "",
+        run.batch * run.macs, run.last.cycles)
     return table
 
 
@@ -97,7 +99,8 @@ def print_run(run: Run, console: Console) -> None:
         each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         lines[0] += f", {each} cycles each, simulated at {run.cycles_per_second / 1000:,.0f} " \
                     f"kcycles/s"
-    lines.append(f"memory traffic of the last frame: {run.last.dram_read_bytes:,} bytes read, "
+    last = "frame" if run.batch == 1 else f"batch of {run.batch}"
+    lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes read, "
                  f"{run.last.dram_write_bytes:,} written")
     for line in lines:
         console.print(line, highlight=False)

@@ -1,7 +1,7 @@
 """Frames through a session: the loop behind ``weft run`` and the digits program."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from weft.config import AcceleratorConfig
 from weft.errors import InputError
-from weft.session import FrameResult, InferenceSession
+from weft.session import Figures, InferenceSession, split_frames
 from weft.verify import Mismatch, Verifier
 
 __all__ = ["Run", "random_frames", "run_frames"]
@@ -27,9 +27,11 @@ class Run:
     outputs : list of arrays
         The graph's outputs, all frames of each in one array.
     cycles : list of :class:`int`
-        Clock cycles of each frame, from doorbell to interrupt.
-    last : :class:`weft.session.FrameResult`
-        The last frame: per-layer figures and counters are taken from it.
+        Clock cycles of each frame, from doorbell to interrupt; of a batch, its share.
+    batch : :class:`int`
+        Frames of a batch.
+    last : :class:`weft.session.Figures`
+        Of the last frame, or the last batch as a whole.
     seconds : :class:`float`
         Wall time spent on the device.
     verified : :class:`bool`
@@ -47,8 +49,9 @@ class Run:
     config: AcceleratorConfig
     outputs: list[np.ndarray]
     cycles: list[int]
-    last: FrameResult
+    last: Figures
     seconds: float
+    batch: int = 1
     verified: bool = False
     differing: int = 0
     compared: int = 0
@@ -58,7 +61,7 @@ class Run:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one frame, as the network defines them."""
-        return sum(layer.macs for layer in self.last.layers)
+        return sum(layer.macs for layer in self.last.layers) // self.batch
 
     def utilization(self, macs: int, cycles: int) -> float:
         """``macs / (cycles * rows * cols)``: the share of the array's capacity that was used."""
@@ -82,13 +85,14 @@ class Run:
             "device": self.device,
             "config": self.config.to_dict(),
             "frames": len(self.cycles),
+            "batch": self.batch,
             "verified": self.verified,
             "mismatches": self.differing if self.verified else None,
             "compared_bytes": self.compared,
             "first_mismatch": first,
             "macs": self.macs,
             "cycles": self.cycles,
-            "utilization": self.utilization(self.macs, self.last.cycles),
+            "utilization": self.utilization(self.batch * self.macs, self.last.cycles),
             "layers": [{"name": layer.name, "op": layer.op, "engine": layer.engine,
                         "shape": list(layer.shape), "macs": layer.macs, "cycles": layer.cycles}
                        for layer in self.last.layers],
@@ -102,7 +106,7 @@ class Run:
 def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, model: str,
                device: str, verify: bool = False, layers: InferenceSession | None = None,
                progress: Callable[[str], None] | None = None) -> Run:
-    """Runs frames one after the other.
+    """Runs frames one after the other, or batch after batch.
 
     Parameters
     ----------
@@ -116,10 +120,10 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
         Compare the outputs of every frame with onnxruntime's.
     layers : :class:`weft.session.InferenceSession`
         Compare the output of every layer too, as this session computes it. It is of the same
-        graph and keeps tensors: storing them takes memory bandwidth, and on a session of their own
-        they do not change the cycles that are reported.
+        graph and batch, and keeps tensors: storing them takes memory bandwidth, and on a session
+        of their own they do not change the cycles that are reported.
     progress : callable
-        Told what is being done, in a few words, before each frame.
+        Told what is being done, in a few words, before each frame or batch.
 
     Raises
     ------
@@ -134,29 +138,41 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
     differing = compared = 0
     first: tuple[int, Mismatch] | None = None
     seconds = 0.0
-    for index in range(frames):
+    single = split_frames(feeds, frames)
+    for index in range(0, frames, session.batch):
         if progress is not None:
             speed = f", {sum(cycles) / seconds / 1000:,.0f} kcycles/s" if seconds else ""
             progress(f"frame {index + 1} of {frames}{speed}")
-        frame = {name: values[index:index + 1] if frames > 1 else values
-                 for name, values in feeds.items()}
+        group = single[index:index + session.batch]
         start = time.perf_counter()
-        result = session.run_frame(frame)
+        last, results, _ = _run(session, group)
         seconds += time.perf_counter() - start
-        cycles.append(result.cycles)
-        outputs.append(result.outputs)
+        cycles += [round(last.cycles / session.batch)] * len(group)
+        outputs += results
         if verifier is not None:
-            tensors = {} if layers is None else layers.run_frame(frame, tensors=True).tensors
-            check = verifier.check(frame, result.outputs, tensors)
-            differing += check.count
-            compared += check.total
-            if first is None and check.mismatches:
-                first = index, check.mismatches[0]
+            tensors = [{}] * len(group) if layers is None else _run(layers, group, tensors=True)[2]
+            for number, frame in enumerate(group):
+                check = verifier.check(frame, results[number], tensors[number])
+                differing += check.count
+                compared += check.total
+                if first is None and check.mismatches:
+                    first = index + number, check.mismatches[0]
     return Run(model=model, device=device, config=session.config,
                outputs=[np.concatenate(values) for values in zip(*outputs, strict=True)],
-               cycles=cycles, last=result, seconds=seconds, verified=verify,
+               cycles=cycles, last=last, seconds=seconds, batch=session.batch, verified=verify,
                differing=differing, compared=compared, first=first,
                caveats=verifier.caveats if verifier is not None else ())
+
+
+def _run(session: InferenceSession, group: Sequence[Mapping[str, np.ndarray]], *,
+         tensors: bool = False) \
+        -> tuple[Figures, list[list[np.ndarray]], list[dict[str, np.ndarray]]]:
+    """Figures, and outputs and tensors of each frame, of a group of at most a batch."""
+    if session.batch == 1:
+        frame = session.run_frame(group[0], tensors=tensors)
+        return frame, [frame.outputs], [frame.tensors]
+    batch = session.run_batch(group, tensors=tensors)
+    return batch, batch.outputs, batch.tensors
 
 
 def random_frames(session: InferenceSession, count: int, *, seed: int = 0) \

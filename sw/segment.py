@@ -1,6 +1,6 @@
 """The segments of a plan, ready to run: a graph loaded on a device, or a part for onnxruntime."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,14 @@ from weft.device import Driver, EventKind, RunResult
 from weft.golden import session_options
 from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.hw.registers import Counter
-from weft.ir import Graph, Tensor
+from weft.ir import Edge, Graph, Tensor
 
 __all__ = ["LayerResult", "GraphResult", "LoadedGraph", "HostModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerResult:
-    """A layer of one frame.
+    """A layer of one frame, or of all frames of a batch together.
 
     Attributes
     ----------
@@ -44,16 +44,16 @@ class LayerResult:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphResult:
-    """What one frame of a graph came to; attributes as in :class:`weft.session.FrameResult`.
+    """What the frames of a graph came to; attributes as in :class:`weft.session.BatchResult`.
 
     Attributes
     ----------
-    values : :class:`dict`
-        The graph's outputs by ONNX name.
+    values : list of :class:`dict`
+        For each frame, the graph's outputs by ONNX name.
     """
 
-    values: dict[str, np.ndarray]
-    tensors: dict[str, np.ndarray]
+    values: list[dict[str, np.ndarray]]
+    tensors: list[dict[str, np.ndarray]]
     cycles: int
     layers: list[LayerResult]
     counters: dict[str, int]
@@ -68,8 +68,9 @@ class LoadedGraph:
     Parameters
     ----------
     graph : :class:`weft.ir.Graph`
+        Of one frame.
     program : :class:`weft.compiler.Program`
-        Of that graph.
+        Of that graph, or of a batch of it.
     driver : :class:`weft.device.Driver`
         Its device gets the program's constants and command streams at once.
     """
@@ -83,21 +84,21 @@ class LoadedGraph:
         for address, data in program.image:
             self._device.write_memory(address, data)
 
-    def run(self, values: Mapping[str, np.ndarray], *, warm: bool = False, tensors: bool = False,
-            timeout_cycles: int | None = None) -> GraphResult:
-        """Runs one frame.
+    def run(self, frames: Sequence[Mapping[str, np.ndarray]], *, warm: bool = False,
+            tensors: bool = False, timeout_cycles: int | None = None) -> GraphResult:
+        """Runs all frames of the program at once.
 
         Parameters
         ----------
-        values : :class:`dict`
-            ONNX tensors by name, those that the graph reads among them.
+        frames : list of :class:`dict`
+            For each of them ONNX tensors by name, those that the graph reads among them.
         warm : :class:`bool`
-            The frame before was of this graph too, so that its constants are still on chip.
+            The run before was of this graph too, so that its constants are still on chip.
         tensors : :class:`bool`
             Read the output of every layer too; the program must keep them.
         """
         program = self.program
-        self._write_inputs(values)
+        self._write_inputs(frames)
         warm = warm and bool(program.warm_commands)
         address, commands = ((program.warm_address, program.warm_commands) if warm else
                              (program.command_address, program.commands))
@@ -105,31 +106,47 @@ class LoadedGraph:
                                   timeout_cycles=timeout_cycles)
         beat = program.config.axi_bytes
         return GraphResult(
-            values={edge.onnx_name: self.graph.leave(edge, self._read(slot))
-                    for edge, slot in zip(self.graph.outputs, program.outputs, strict=True)},
-            tensors=self._read_tensors() if tensors else {},
+            values=self._read_outputs(),
+            tensors=[self._read_tensors(frame) if tensors else {}
+                     for frame in range(program.graph.frames)],
             cycles=result.cycles, layers=self._layers(result, warm=warm), warm=warm,
             counters={counter.name.lower(): value for counter, value in result.counters.items()},
             dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
             dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat)
 
-    def _write_inputs(self, values: Mapping[str, np.ndarray]) -> None:
+    def _write_inputs(self, frames: Sequence[Mapping[str, np.ndarray]]) -> None:
+        graph = self.program.graph
         slots = {slot.tensor: slot for slot in self.program.inputs}
-        for edge in self.graph.inputs:
+
+        def write(edge: Edge, values: Mapping[str, np.ndarray]) -> None:
             if edge.tensor in slots:
                 slot = slots[edge.tensor]
-                packed = self.program.pack(slot, self.graph.enter(edge, values[edge.onnx_name]))
+                packed = self.program.pack(slot, graph.enter(edge, values[edge.onnx_name]))
                 self._device.write_memory(slot.address, packed)
+
+        count = len(self.graph.inputs)
+        for number, edge in enumerate(graph.inputs):  # frame by frame
+            write(edge, frames[number // count])
 
     def _read(self, slot: compiler.Slot) -> np.ndarray:
         raw = self._device.read_memory(slot.address, slot.size)
         return self.program.unpack(slot, raw)
 
-    def _read_tensors(self) -> dict[str, np.ndarray]:
+    def _read_outputs(self) -> list[dict[str, np.ndarray]]:
+        graph, count = self.program.graph, len(self.graph.outputs)
+        outputs: list[dict[str, np.ndarray]] = [{} for _ in range(graph.frames)]
+        pairs = zip(graph.outputs, self.program.outputs, strict=True)
+        for number, (edge, slot) in enumerate(pairs):  # frame by frame
+            outputs[number // count][edge.onnx_name] = graph.leave(edge, self._read(slot))
+        return outputs
+
+    def _read_tensors(self, frame: int) -> dict[str, np.ndarray]:
         stored = {slot.tensor: slot for slot in (*self.program.outputs, *self.program.kept)}
+        # Of every layer there is one copy for each frame, side by side.
+        copies = self.program.graph.layers[frame::self.program.graph.frames]
         return {self.graph.tensors[layer.output].name: self._to_onnx(
-                    self.graph.tensors[layer.output], self._read(stored[layer.output]))
-                for layer in self.graph.layers}
+                    self.graph.tensors[layer.output], self._read(stored[copy.output]))
+                for layer, copy in zip(self.graph.layers, copies, strict=True)}
 
     def _to_onnx(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
         flat = values.reshape(-1)
@@ -146,15 +163,18 @@ class LoadedGraph:
         ends = {event.index: event.cycle for event in result.events
                 if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
         layers, before = [], 0
-        for number, info in enumerate(self.program.layers):
-            commands = info.warm_commands if warm else info.commands
-            done = [ends[index] for index in commands if index in ends]
+        frames = self.program.graph.frames
+        for number in range(0, len(self.program.layers), frames):
+            copies = self.program.layers[number:number + frames]
+            info = copies[0]
+            done = [ends[index] for copy in copies
+                    for index in (copy.warm_commands if warm else copy.commands) if index in ends]
             end = max([before, *done])  # engines overlap: it may end before the one before it
-            if number == len(self.program.layers) - 1:
+            if number + frames == len(self.program.layers):
                 end = result.cycles
             layers.append(LayerResult(
                 name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
-                shape=info.shape, macs=info.macs, cycles=end - before))
+                shape=info.shape, macs=frames * info.macs, cycles=end - before))
             before = end
         return layers
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,13 +12,15 @@ import onnx
 
 from weft import compiler
 from weft.compiler import Program
+from weft.compiler.batch import check_batch
 from weft.config import AcceleratorConfig, load_config
 from weft.device import Device, DeviceStopped, Driver
 from weft.errors import InputError
 from weft.ir import Graph, HostPart, Plan
 from weft.segment import GraphResult, HostModel, LayerResult, LoadedGraph
 
-__all__ = ["InferenceSession", "FrameResult", "LayerResult", "NodeArg", "DeviceFactory"]
+__all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
+           "DeviceFactory", "split_frames"]
 
 
 DeviceFactory = Callable[..., Device]
@@ -45,7 +47,33 @@ class NodeArg:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameResult:
+class Figures:
+    """What a frame, or a batch of them, took.
+
+    Attributes
+    ----------
+    cycles : :class:`int`
+        From doorbell to interrupt.
+    layers : list of :class:`LayerResult`
+        Their cycles add up to ``cycles``.
+    counters : :class:`dict`
+        Performance counters by name, in lower case.
+    warm : :class:`bool`
+        The constants were on chip already, from the frame or batch before.
+    dram_read_bytes, dram_write_bytes : :class:`int`
+        Traffic of the memory port: whole beats, commands included.
+    """
+
+    cycles: int
+    layers: list[LayerResult]
+    counters: dict[str, int]
+    dram_read_bytes: int
+    dram_write_bytes: int
+    warm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult(Figures):
     """What one frame came to.
 
     Attributes
@@ -54,26 +82,24 @@ class FrameResult:
         The model's outputs, in order.
     tensors : :class:`dict`
         If asked for: the output of every layer, by ONNX name, in ONNX type and shape.
-    cycles : :class:`int`
-        From doorbell to interrupt.
-    layers : list of :class:`LayerResult`
-        Their cycles add up to ``cycles``.
-    counters : :class:`dict`
-        Performance counters by name, in lower case.
-    warm : :class:`bool`
-        The constants were on chip already, from the frame before.
-    dram_read_bytes, dram_write_bytes : :class:`int`
-        Traffic of the memory port: whole beats, commands included.
     """
 
     outputs: list[np.ndarray]
     tensors: dict[str, np.ndarray]
-    cycles: int
-    layers: list[LayerResult]
-    counters: dict[str, int]
-    dram_read_bytes: int
-    dram_write_bytes: int
-    warm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult(Figures):
+    """What the frames of a batch came to. All figures are for the whole batch.
+
+    Attributes
+    ----------
+    outputs, tensors : list
+        For each frame, what they are in :class:`FrameResult`.
+    """
+
+    outputs: list[list[np.ndarray]]
+    tensors: list[dict[str, np.ndarray]]
 
 
 class InferenceSession(AbstractContextManager["InferenceSession"]):
@@ -89,6 +115,10 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     keep_tensors : :class:`bool`
         Store the output of every layer to external memory, for :meth:`run_frame` to return. The
         stores run beside the computation, but take memory bandwidth.
+    batch : :class:`int`
+        Frames that are computed together, layer by layer: constants that are loaded once serve
+        them all. Saves memory traffic where not all constants of a model fit on the chip, but
+        a frame is not done before the whole batch is.
     trace : path
         Waveform to write; only on the verilator device.
     progress : callable
@@ -105,7 +135,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     plan : :class:`weft.ir.Plan`
         What runs where.
     programs : :class:`tuple` of :class:`weft.compiler.Program`
-        One for each accelerated graph of the plan, side by side in external memory.
+        One for each accelerated graph of the plan, side by side in external memory; each computes
+        all frames of a batch.
+    batch : :class:`int`
     device : :class:`weft.device.Device`
 
     Raises
@@ -113,15 +145,16 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     ModelError, CompileError
         If the model is not supported, or does not fit the configuration.
     InputError
-        If there is no such device, or it has no such option.
+        If there is no such device, or it has no such option; or for a batch of no frames.
     """
 
     def __init__(self, model: str | Path | onnx.ModelProto | Graph | Plan, *,
                  config: str | AcceleratorConfig = "base",
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
-                 trace: str | Path | None = None,
+                 batch: int = 1, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
                  timeout_cycles: int | None = None, **options: Any):
+        self.batch = check_batch(batch)
         self.config = config if isinstance(config, AcceleratorConfig) else load_config(config)
         self._factory, extra = _find_device(device, trace, progress)
         self._options = {**options, **extra}
@@ -136,8 +169,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         programs: list[Program] = []
         for graph in self.plan.graphs:
             base = programs[-1].memory_bytes if programs else 0
-            programs.append(compiler.compile(graph, self.config, keep_tensors=keep_tensors,
-                                             base=base))
+            programs.append(compiler.compile(compiler.batch(graph, self.batch), self.config,
+                                             keep_tensors=keep_tensors, base=base))
         self.programs = tuple(programs)
         try:
             self.device: Device = self._factory(
@@ -183,7 +216,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
 
     def run(self, output_names: Sequence[str] | None,
             input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Runs the model on one or more frames, one after the other.
+        """Runs the model on one or more frames, one batch after the other.
 
         Parameters
         ----------
@@ -191,7 +224,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             Outputs to return; all, if not given.
         input_feed : :class:`dict`
             Arrays by input name. Where the batch dimension of the model is 1, that of the arrays
-            can be any number of frames.
+            can be any number of frames. If the last batch is not full, its last frame takes the
+            places that are left.
 
         Returns
         -------
@@ -208,9 +242,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             if name not in names:
                 raise InputError(f"Output must be one of {', '.join(names)}, not {name}")
         frames = self.check_inputs(input_feed)
-        results = [self.run_frame({name: values[index:index + 1] if frames > 1 else values
-                                   for name, values in input_feed.items()}).outputs
-                   for index in range(frames)]
+        feeds = split_frames(input_feed, frames)
+        results = [outputs for first in range(0, frames, self.batch)
+                   for outputs in self.run_batch(feeds[first:first + self.batch]).outputs]
         joined = [np.concatenate(values) if frames > 1 else values[0]
                   for values in zip(*results, strict=True)]
         return [joined[names.index(name)] for name in output_names or names]
@@ -229,35 +263,74 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         Raises
         ------
         InputError
-            If a name, shape or type is wrong.
+            If a name, shape or type is wrong, or the session runs frames in batches.
         DeviceError
             If the device stops or does not come to an end.
         """
-        frames = self.check_inputs(feeds)
-        if frames != 1:
-            raise InputError(f"Inputs must hold one frame, not {frames}")
+        if self.batch != 1:
+            raise InputError(f"Session must have a batch of 1 to run single frames, "
+                             f"not {self.batch}")
+        result = self.run_batch([feeds], tensors=tensors)
+        figures = {each.name: getattr(result, each.name) for each in fields(Figures)}
+        return FrameResult(outputs=result.outputs[0], tensors=result.tensors[0], **figures)
+
+    def run_batch(self, feeds: Sequence[Mapping[str, np.ndarray]], *,
+                  tensors: bool = False) -> BatchResult:
+        """Runs the model on the frames of one batch, and tells how it went.
+
+        Parameters
+        ----------
+        feeds : list of :class:`dict`
+            For each frame, arrays by input name, of the model's own shapes. Where they are fewer
+            than :attr:`batch`, the last one takes the places that are left.
+        tensors : :class:`bool`
+            As in :meth:`run_frame`.
+
+        Returns
+        -------
+        :class:`BatchResult`
+            With as many outputs as there are ``feeds``.
+
+        Raises
+        ------
+        InputError
+            If a name, shape or type is wrong, or there are too many frames, or none.
+        DeviceError
+            If the device stops or does not come to an end.
+        """
+        if not 1 <= len(feeds) <= self.batch:
+            raise InputError(f"Batch must hold 1 to {self.batch} frames, not {len(feeds)}")
+        for frame in feeds:
+            count = self.check_inputs(frame)
+            if count != 1:
+                raise InputError(f"Inputs must hold one frame, not {count}")
         if tensors and not self._keep_tensors:
             self.close()
             self._open(keep_tensors=True)
-        values = dict(feeds)
+        frames = [dict(frame) for frame in feeds]
         results: list[GraphResult] = []
         for segment in self._segments:
             if isinstance(segment, HostModel):
-                values.update(segment.run(values))
+                for values in frames:
+                    values.update(segment.run(values))
                 continue
             warm, self._resident = self._resident is segment, None
             try:
-                result = segment.run(values, warm=warm, tensors=tensors,
+                full = [*frames, *frames[-1:] * (self.batch - len(frames))]
+                result = segment.run(full, warm=warm, tensors=tensors,
                                      timeout_cycles=self._timeout_cycles)
             except DeviceStopped:
-                self._driver.reset()  # the next frame may go better
+                self._driver.reset()  # the next frames may go better
                 raise
             self._resident = segment
-            values.update(result.values)
+            for values, found in zip(frames, result.values, strict=False):
+                values.update(found)
             results.append(result)
-        return FrameResult(
-            outputs=[values[info.name] for info in self._outputs],
-            tensors={name: tensor for result in results for name, tensor in result.tensors.items()},
+        return BatchResult(
+            outputs=[[values[info.name] for info in self._outputs] for values in frames],
+            tensors=[{name: tensor for result in results
+                      for name, tensor in result.tensors[index].items()}
+                     for index in range(len(frames))],
             cycles=sum(result.cycles for result in results),
             layers=[layer for result in results for layer in result.layers],
             counters={name: sum(result.counters[name] for result in results)
@@ -266,7 +339,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             dram_write_bytes=sum(result.dram_write_bytes for result in results),
             warm=all(result.warm for result in results))
 
-    # One frame --------------------------------------------------------------------------------
+    # Inputs -----------------------------------------------------------------------------------
 
     def check_inputs(self, feeds: Mapping[str, np.ndarray]) -> int:
         """Checks names, shapes and types of all inputs; returns the number of frames."""
@@ -294,6 +367,12 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         if frames < 1:
             raise InputError("Inputs must hold at least one frame, not 0")
         return frames
+
+
+def split_frames(feeds: Mapping[str, np.ndarray], frames: int) -> list[dict[str, np.ndarray]]:
+    """Feeds of one frame each, out of arrays with ``frames`` of them."""
+    return [{name: values[index:index + 1] if frames > 1 else values
+             for name, values in feeds.items()} for index in range(frames)]
 
 
 def _find_plan(model: str | Path | onnx.ModelProto | Graph | Plan) -> Plan:

@@ -3,7 +3,7 @@
 Passes, each in its own file: pack (windows of the first layer), maps (channels and
 concatenations), plan (what lives on chip, tiles), lower (symbolic commands), allocate (addresses),
 order (of commands), schedule (tokens), emit (bytes), check (proof that the bytes are sound, from
-nothing but the bytes).
+nothing but the bytes). Before them, batch can make one graph of several frames.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +15,7 @@ from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.ir import Concat, Convolution, Depthwise, Graph, Layer
 
 from .allocate import allocate
+from .batch import batch
 from .check import ProgramError, check
 from .convolution import verify
 from .emit import emit
@@ -28,8 +29,8 @@ from .plan import plan
 from .program import CommandInfo, LayerInfo, Program, Resident, Section, Slot
 from .schedule import schedule
 
-__all__ = ["compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo", "Exactness",
-           "Resident", "Section", "Slot"]
+__all__ = ["batch", "compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo",
+           "Exactness", "Resident", "Section", "Slot"]
 
 _MAX_COMMANDS = (1 << 16) - 1  # the index of a command has 16 bits
 

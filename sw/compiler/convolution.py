@@ -142,11 +142,11 @@ class _Convolution:
         return f" {self._plan.chunks.index(chunk) + 1}/{count}" if count > 1 else ""
 
     def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
-        part, tiles = self._part(chunk), slice(chunk.start, chunk.stop)
+        part = self._part(chunk)
         return (self._lowering.constant(self._index, f"weights{part}", Space.WEIGHT,
-                                        self._weights[tiles]),
+                                        self._weights, part=chunk),
                 self._lowering.constant(self._index, f"parameters{part}", Space.PARAMETER,
-                                        self._parameters[tiles]))
+                                        self._parameters, part=chunk))
 
     def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: "View",
                  target: "View") -> None:

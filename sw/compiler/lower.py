@@ -33,6 +33,7 @@ from .convolution import lower_convolution
 from .maps import Mapped
 from .ops import Address, Buffer, Fields, Lowered, Op, Region, Space
 from .plan import LayerPlan, Plan, Slab, Storage
+from .sharing import Sharing
 from .vector import lower_vector
 
 __all__ = ["Lowering", "View", "lower"]
@@ -136,7 +137,8 @@ class Lowering:
         self._placed: dict[Buffer, int] = {}
         self._storages: dict[str, Buffer] = {}  # resident ones, once they are used
         self._slabs: dict[tuple[int, str], _SlabBuffers] = {}
-        self._sections: dict[str, Buffer] = {}
+        self._sections: dict[tuple[str, bytes], Buffer] = {}
+        self._sharing = Sharing(config)
         self._slots: dict[str, Region] = {}
         self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
         self._inputs = {edge.tensor for edge in self.graph.inputs}
@@ -249,28 +251,36 @@ class Lowering:
         if self.storage(name).external or name in self._stored:
             self._store(index, view)
 
-    def constant(self, index: int, what: str, space: Space, packed: np.ndarray) -> Buffer:
-        """Loads constants to an on-chip memory.
+    def constant(self, index: int, what: str, space: Space, packed: np.ndarray, *,
+                 part: range | None = None) -> Buffer:
+        """Loads constants to an on-chip memory, if they are not there from another frame.
 
         Parameters
         ----------
         index : :class:`int`
             Of the layer.
         what : :class:`str`
-            For people, and to know it again: a constant that is loaded twice is in external
-            memory once.
+            For people. A constant that is loaded twice is in external memory once.
         space : :class:`Space`
         packed : int8 [..., unit_bytes]
-            Units as they lie in external memory.
+            Units as they lie in external memory: all that the layer has.
+        part : :class:`range`
+            Along the first axis: what is loaded; all, if not given.
         """
+        raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
+        found = self._sharing.find(index, space, raw)
+        if found is not None:
+            return found
         layer = self.graph.layers[index].name
         name = f"{layer} {what}"
-        if name not in self._sections:
-            self._sections[name] = Buffer(name=name, space=Space.EXTERNAL, size=packed.size,
-                                          layer=layer, data=packed.tobytes())
-        source = self._sections[name]
-        target = Buffer(name=name, space=space, layer=layer,
-                        size=packed.size // space.unit_bytes(self.config))
+        if (name, raw) not in self._sections:
+            self._sections[name, raw] = Buffer(name=name, space=Space.EXTERNAL, size=len(raw),
+                                               layer=layer, data=raw)
+        source = self._sections[name, raw]
+        unit_bytes = space.unit_bytes(self.config)
+        target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
+        if self.graph.frames > 1:
+            self._sharing.keep(space, raw, target, packed.size // unit_bytes)
         self.emit(index, Op(
             opcode=Opcode.LOAD, layer=index, text=name,
             fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,

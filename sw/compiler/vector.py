@@ -189,8 +189,8 @@ class _Work:
                 -> Buffer | None:
             if packed is None:
                 return None
-            own = packed if constants.shared else packed[chunk.start:chunk.stop]
-            return lowering.constant(index, what, space, own)
+            return lowering.constant(index, what, space, packed,
+                                     part=None if constants.shared else chunk)
 
         for number, chunk in enumerate(chunks):
             part, blocks = "", None
