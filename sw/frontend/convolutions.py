@@ -124,7 +124,8 @@ def _pending(builder: "Builder", node: onnx.NodeProto, data: Dequantized, tensor
             name=builder.name(node), op=builder.op(node), input=tensor, output=name,
             weights=weights, bias=pending.filter.bias, multiplier=multiplier, clamp=clamp,
             strides=geometry.strides, pads=geometry.pads, dilations=geometry.dilations,
-            groups=groups)
+            groups=groups,
+            weight_scale=np.broadcast_to(weight_scale, (count,)).astype(np.float32))
 
     return Pending(node=node, stage=stage, shape=shape, view=view, make=make,
                    filter=Filter(data.source, weight_scale, bias, has_bias, channel_axis))
