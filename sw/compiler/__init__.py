@@ -17,8 +17,8 @@ from weft.ir import Concat, Convolution, Depthwise, Graph, Layer
 from .allocate import allocate
 from .batch import batch
 from .check import ProgramError, check
-from .convolution import verify
 from .emit import emit
+from .estimate import engine_of
 from .exact import Exactness, exactness
 from .lower import lower
 from .maps import map_channels
@@ -28,6 +28,7 @@ from .pack import pack
 from .plan import plan
 from .program import CommandInfo, LayerInfo, Program, Resident, Section, Slot
 from .schedule import schedule
+from .verify import verify
 
 __all__ = ["batch", "compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo",
            "Exactness", "Resident", "Section", "Slot"]
@@ -53,11 +54,9 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     ProgramError
         If the result fails its own check: a mistake of the compiler.
     """
-    for layer in graph.layers:
-        if isinstance(layer, Convolution):
-            verify(graph, layer)
-    packed = pack(graph, config)
-    mapped = map_channels(packed.graph, config)
+    packed = pack(verify(graph), config)
+    mapped = map_channels(verify(packed.graph), config)
+    verify(mapped.graph)
     planned = plan(mapped, config, keep_tensors=keep_tensors)
     lowered = lower(mapped, config, planned, keep_tensors=keep_tensors)
     ops = lowered.ops
@@ -109,7 +108,8 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
                    if layer.output in lowered.slots and layer.output not in outputs)
         if keep_tensors else (),
         layers=tuple(LayerInfo(
-            name=layer.name, op=layer.op, engine=_engine(layer), macs=_macs(graph, layer),
+            name=layer.name, op=layer.op, engine=engine_of(layer),
+            macs=layer.macs(graph.tensors[layer.output]),
             exactness=exactness(graph, layer),
             output=layer.output, shape=graph.tensors[layer.output].shape,
             commands=tuple(number for number, op in enumerate(ops) if op.layer == index),
@@ -143,15 +143,3 @@ def _lifetimes(ops: Sequence[Op]) -> dict[Buffer, tuple[int, int]]:
             if region.buffer.space is Space.ACTIVATION:
                 spans[region.buffer] = spans.get(region.buffer, (index, index))[0], index
     return spans
-
-
-def _engine(layer: Layer) -> Engine | None:
-    if isinstance(layer, Concat):
-        return None
-    return Engine.MATRIX if isinstance(layer, Convolution) else Engine.VECTOR
-
-
-def _macs(graph: Graph, layer: Layer) -> int:
-    if not isinstance(layer, Convolution | Depthwise):
-        return 0
-    return int(layer.weights.size) * prod(graph.tensors[layer.output].shape[1:])

@@ -9,7 +9,7 @@ from weft import layout
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.hw.commands import Opcode
-from weft.ir import Convolution, Graph, Tensor
+from weft.ir import Convolution, Tensor
 
 from .double_rounding import requantization
 from .ops import Address, Buffer, Op, Region, Space
@@ -197,30 +197,6 @@ class _Convolution:
             reads=(*source.regions(), Region.whole(weights),
                    Region(parameters, 0, (len(chunk) - 1) * config.requant_groups + groups)),
             writes=target.regions()))
-
-
-def verify(graph: Graph, layer: Convolution) -> None:
-    """A graph that breaks these rules is a mistake of the front end, not of the user."""
-    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
-    outputs, inputs, *kernel = layer.weights.shape
-    top, left, bottom, right = layer.pads
-    size = tuple((size + pad - dilation * (taps - 1) - 1) // stride + 1
-                 for size, pad, dilation, taps, stride in zip(
-                     source.shape[1:], (top + bottom, left + right), layer.dilations, kernel,
-                     layer.strides, strict=True))
-    if inputs != source.shape[0]:
-        raise ValueError(f"Layer {layer.name!r} must have {source.shape[0]} input channels, "
-                         f"not {inputs}")
-    if (outputs, *size) != target.shape:
-        raise ValueError(f"Layer {layer.name!r} must have an output of shape {(outputs, *size)}, "
-                         f"not {target.shape}")
-    if layer.bias.shape != (outputs,) or layer.multiplier.shape != (outputs,):
-        raise ValueError(f"Layer {layer.name!r} must have {outputs} biases and multipliers, "
-                         f"not {layer.bias.shape} and {layer.multiplier.shape}")
-    if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
-        raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
-    if not layer.clamp[0] <= layer.clamp[1]:
-        raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
 
 
 def _prove(config: AcceleratorConfig, layer: Convolution, weights: np.ndarray,

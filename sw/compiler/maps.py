@@ -97,7 +97,6 @@ def _copy_shared_sources(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
     times: Counter[str] = Counter()
     for index, layer in enumerate(graph.layers):
         if isinstance(layer, Concat):
-            _verify(graph, layer)
             sources = []
             for name in layer.sources:
                 if times[name]:
@@ -167,14 +166,3 @@ def _resolve(graph: Graph,
             return {}, index
     return {name: groups.get(find(name), ChannelMap((tensor.shape[0],)))
             for name, tensor in graph.tensors.items()}, None
-
-
-def _verify(graph: Graph, layer: Concat) -> None:
-    target = graph.tensors[layer.output]
-    sources = [graph.tensors[name] for name in layer.sources]
-    count = sum(source.shape[0] for source in sources)
-    if count != target.shape[0] or any(source.shape[1:] != target.shape[1:]
-                                       for source in sources):
-        raise ValueError(f"Layer {layer.name!r} must have an output of the shapes of its inputs, "
-                         f"one behind the other, not {target.shape} of "
-                         f"{', '.join(str(source.shape) for source in sources)}")

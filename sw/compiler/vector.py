@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weft import layout, reference
+from weft import layout
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.hw.commands import Memory, Opcode, Rounding, VectorOp
@@ -497,7 +497,6 @@ def _enlarge(work: _Work, layer: Resize) -> None:
 def lower_vector(lowering: "Lowering", index: int, layer: Layer) -> None:
     """Commands of one layer: for each group of channel blocks whose constants fit, and each tile
     of rows, one VECTOR or a few."""
-    _verify(lowering.graph, layer)
     work = _Work(lowering, index, layer)
     match layer:
         case Depthwise():
@@ -537,45 +536,3 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case _:
             word = 1
     return blocks * height * width * word
-
-
-def _verify(graph: Graph, layer: Layer) -> None:
-    """A graph that breaks these rules is a mistake of the front end, not of the user."""
-    shapes = [graph.tensors[name].shape for name in layer.inputs]
-    channels, height, width = shapes[0]
-    expected = shapes[0]
-    match layer:
-        case Depthwise() | Pool():
-            kernel = _kernel(layer)
-            top, left, bottom, right = layer.pads
-            expected = (channels,
-                        reference.output_size(height, kernel[0], layer.strides[0], top, bottom,
-                                              layer.dilations[0]),
-                        reference.output_size(width, kernel[1], layer.strides[1], left, right,
-                                              layer.dilations[1]))
-        case Add() if shapes[1] != shapes[0]:
-            raise ValueError(f"Layer {layer.name!r} must add tensors of one shape, not {shapes[0]} "
-                             f"and {shapes[1]}")
-        case Multiply():
-            expected = max(shapes, key=lambda shape: shape[1] * shape[2])
-            if any(shape not in (expected, (expected[0], 1, 1)) for shape in shapes):
-                raise ValueError(f"Layer {layer.name!r} must multiply tensors of one shape, or "
-                                 f"one of them [C, 1, 1], not {shapes[0]} and {shapes[1]}")
-        case Lookup() if layer.table.shape != (256,):
-            raise ValueError(f"Layer {layer.name!r} must have a table of 256 values, not "
-                             f"{layer.table.shape}")
-        case Resize():
-            expected = (channels, height * layer.factors[0], width * layer.factors[1])
-    if graph.tensors[layer.output].shape != expected:
-        raise ValueError(f"Layer {layer.name!r} must have an output of shape {expected}, not "
-                         f"{graph.tensors[layer.output].shape}")
-    if isinstance(layer, Depthwise):
-        if not len(layer.weights) == len(layer.bias) == len(layer.multiplier) == channels:
-            raise ValueError(f"Layer {layer.name!r} must have {channels} filters, biases and "
-                             f"multipliers, not {len(layer.weights)}, {len(layer.bias)} and "
-                             f"{len(layer.multiplier)}")
-        if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
-            raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
-    clamp = getattr(layer, "clamp", (-128, 127))
-    if not clamp[0] <= clamp[1]:
-        raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {clamp}")

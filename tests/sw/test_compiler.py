@@ -10,6 +10,7 @@ from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.allocate import SECTION_BYTES
 from weft.compiler.check import accesses
 from weft.compiler.convolution import column_chunks, tile_pixels
+from weft.compiler.verify import verify
 from weft.config import PRESETS, AcceleratorConfig
 from weft.errors import CompileError
 from weft.hw.commands import COMMAND_BYTES, COMMANDS, Engine, Opcode, VectorOp, decode, encode
@@ -483,3 +484,18 @@ def test_check_bounds_the_tokens_of_a_semaphore():
     with pytest.raises(ProgramError, match=r"^Semaphore LOAD to STORE may hold 256 tokens after "
                                            r"command 255 \(LOAD\), it holds at most 255$"):
         check(many)
+
+
+def test_graph_is_verified_between_passes():
+    builder = GraphBuilder(np.random.default_rng(0), (3, 5, 5))
+    first = builder.conv(builder.input, 4)
+    graph = builder.graph(builder.lookup(first))
+    assert verify(graph) is graph
+    with pytest.raises(ValueError, match=r"^Layer 'layer1' must come after the one that makes "
+                                         r"'t0'$"):
+        verify(replace(graph, layers=graph.layers[::-1]))
+    with pytest.raises(ValueError, match=r"^Layer 'layer0' must make a tensor of its own, not "
+                                         r"'t0' again$"):
+        verify(replace(graph, layers=(graph.layers[0], *graph.layers)))
+    with pytest.raises(ValueError, match=r"^Output 't1' must be made by a layer, or be an input$"):
+        verify(replace(graph, layers=graph.layers[:1]))

@@ -1,0 +1,127 @@
+"""The rules that a graph must keep, checked between the passes that change it."""
+
+import numpy as np
+
+from weft import reference
+from weft.ir import (
+    Add,
+    Concat,
+    Convolution,
+    Depthwise,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    Resize,
+)
+
+__all__ = ["verify"]
+
+
+def verify(graph: Graph) -> Graph:
+    """``graph`` itself, if it keeps the rules. One that does not is a mistake of the front end or
+    of a pass, not of the user.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is read before it is made, made twice, or not of the shape that its layer
+        makes; or weights, parameters or bounds do not fit the layer.
+    """
+    made = {edge.tensor for edge in graph.inputs}
+    for layer in graph.layers:
+        for name in layer.inputs:
+            if name not in made:
+                raise ValueError(f"Layer {layer.name!r} must come after the one that makes "
+                                 f"{name!r}")
+        if layer.output in made:
+            raise ValueError(f"Layer {layer.name!r} must make a tensor of its own, not "
+                             f"{layer.output!r} again")
+        made.add(layer.output)
+        match layer:
+            case Convolution():
+                _convolution(graph, layer)
+            case Concat():
+                _concat(graph, layer)
+            case _:
+                _channelwise(graph, layer)
+    for edge in graph.outputs:
+        if edge.tensor not in made:
+            raise ValueError(f"Output {edge.onnx_name!r} must be made by a layer, or be an input")
+    return graph
+
+
+def _convolution(graph: Graph, layer: Convolution) -> None:
+    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
+    outputs, inputs, *kernel = layer.weights.shape
+    top, left, bottom, right = layer.pads
+    size = tuple((size + pad - dilation * (taps - 1) - 1) // stride + 1
+                 for size, pad, dilation, taps, stride in zip(
+                     source.shape[1:], (top + bottom, left + right), layer.dilations, kernel,
+                     layer.strides, strict=True))
+    if inputs != source.shape[0]:
+        raise ValueError(f"Layer {layer.name!r} must have {source.shape[0]} input channels, "
+                         f"not {inputs}")
+    if (outputs, *size) != target.shape:
+        raise ValueError(f"Layer {layer.name!r} must have an output of shape {(outputs, *size)}, "
+                         f"not {target.shape}")
+    if layer.bias.shape != (outputs,) or layer.multiplier.shape != (outputs,):
+        raise ValueError(f"Layer {layer.name!r} must have {outputs} biases and multipliers, "
+                         f"not {layer.bias.shape} and {layer.multiplier.shape}")
+    if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
+        raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
+    if not layer.clamp[0] <= layer.clamp[1]:
+        raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
+
+
+def _concat(graph: Graph, layer: Concat) -> None:
+    target = graph.tensors[layer.output]
+    sources = [graph.tensors[name] for name in layer.sources]
+    count = sum(source.shape[0] for source in sources)
+    if count != target.shape[0] or any(source.shape[1:] != target.shape[1:]
+                                       for source in sources):
+        raise ValueError(f"Layer {layer.name!r} must have an output of the shapes of its inputs, "
+                         f"one behind the other, not {target.shape} of "
+                         f"{', '.join(str(source.shape) for source in sources)}")
+
+
+def _channelwise(graph: Graph, layer: Layer) -> None:
+    shapes = [graph.tensors[name].shape for name in layer.inputs]
+    channels, height, width = shapes[0]
+    expected = shapes[0]
+    match layer:
+        case Depthwise() | Pool():
+            kernel = layer.kernel if isinstance(layer, Pool) else layer.weights.shape[1:]
+            top, left, bottom, right = layer.pads
+            expected = (channels,
+                        reference.output_size(height, kernel[0], layer.strides[0], top, bottom,
+                                              layer.dilations[0]),
+                        reference.output_size(width, kernel[1], layer.strides[1], left, right,
+                                              layer.dilations[1]))
+        case Add() if shapes[1] != shapes[0]:
+            raise ValueError(f"Layer {layer.name!r} must add tensors of one shape, not {shapes[0]} "
+                             f"and {shapes[1]}")
+        case Multiply():
+            expected = max(shapes, key=lambda shape: shape[1] * shape[2])
+            if any(shape not in (expected, (expected[0], 1, 1)) for shape in shapes):
+                raise ValueError(f"Layer {layer.name!r} must multiply tensors of one shape, or "
+                                 f"one of them [C, 1, 1], not {shapes[0]} and {shapes[1]}")
+        case Lookup() if layer.table.shape != (256,):
+            raise ValueError(f"Layer {layer.name!r} must have a table of 256 values, not "
+                             f"{layer.table.shape}")
+        case Resize():
+            expected = (channels, height * layer.factors[0], width * layer.factors[1])
+    if graph.tensors[layer.output].shape != expected:
+        raise ValueError(f"Layer {layer.name!r} must have an output of shape {expected}, not "
+                         f"{graph.tensors[layer.output].shape}")
+    if isinstance(layer, Depthwise):
+        if not len(layer.weights) == len(layer.bias) == len(layer.multiplier) == channels:
+            raise ValueError(f"Layer {layer.name!r} must have {channels} filters, biases and "
+                             f"multipliers, not {len(layer.weights)}, {len(layer.bias)} and "
+                             f"{len(layer.multiplier)}")
+        if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
+            raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
+    clamp = getattr(layer, "clamp", (-128, 127))
+    if not clamp[0] <= clamp[1]:
+        raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {clamp}")
