@@ -7,12 +7,11 @@ nothing but the bytes). Before them, batch can make one graph of several frames.
 """
 
 from collections.abc import Iterable, Sequence
-from math import prod
 
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.hw.commands import COMMAND_BYTES, Engine
-from weft.ir import Concat, Convolution, Depthwise, Graph, Layer
+from weft.ir import Graph
 
 from .allocate import allocate
 from .batch import batch
