@@ -19,7 +19,7 @@ setup: $(stamp)  ## create .venv with everything that the other targets need
 sim: $(stamp)  ## simulate the digits network: accuracy, cycles and utilization of each layer
 	@$(bin)/python -m weft.digits
 
-test: $(stamp)  ## run the tests that take seconds
+test: $(stamp)  ## run the tests, about ten minutes
 	$(bin)/python -m pytest -m "not slow"
 
 test-all: $(stamp)  ## run all tests
