@@ -6,7 +6,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.scale import MULTIPLIER_LATENCY, FloatScale, delayed, register
+from weft.hw.delay import delay, register
+from weft.hw.scale import MULTIPLIER_LATENCY, FloatScale
 
 __all__ = ["DoubleRoundingScale"]
 
@@ -73,7 +74,7 @@ class DoubleRoundingScale(wiring.Component):
             places = register(m, places[:bits[-1]], f"left_{bits[0]}")
         m.d.comb += [
             self.a.eq(value.as_signed()),
-            self.b.eq(Cat(delayed(m, self.mantissa, 3, "mantissa"), 1)),
+            self.b.eq(Cat(delay(m, self.mantissa, 3, name="mantissa", reset_less=True), 1)),
         ]
 
         # The high half, halves up.
@@ -82,8 +83,8 @@ class DoubleRoundingScale(wiring.Component):
         # To the right in two stages, with the highest of the bits dropped and whether any of the
         # others was set. 32 places leave the sign.
         value = Cat(0, high).as_signed()
-        places = delayed(m, Mux(self.shift < 0, -self.shift, 0)[:6], 4 + MULTIPLIER_LATENCY,
-                         "right")
+        places = delay(m, Mux(self.shift < 0, -self.shift, 0)[:6], 4 + MULTIPLIER_LATENCY,
+                       name="right", reset_less=True)
         value, sticky = self._shift_right(value, places, (5, 4, 3), Const(0, 1))
         value, sticky = register(m, value, "coarse"), register(m, sticky, "coarse_sticky")
         value, sticky = self._shift_right(value, register(m, places[:3], "fine_right"), (2, 1, 0),

@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 from weft.hw.commands import ChannelParameters, DoubleRoundingParameters, Rounding
+from weft.hw.delay import delay
 from weft.hw.double_rounding import DoubleRoundingScale
 from weft.hw.multiplier import Multiplier
-from weft.hw.scale import MULTIPLIER_LATENCY, FloatScale, delayed
+from weft.hw.scale import MULTIPLIER_LATENCY, FloatScale
 
 __all__ = ["Requantizer"]
 
@@ -135,7 +136,8 @@ class Requantizer(wiring.Component):
             m.submodules[f"scale_{lane}"] = scale = FloatScale()
             m.d.comb += [
                 scale.i.eq(value),
-                scale.scale.eq(delayed(m, parameters.scale, 2, f"scale_{lane}")),
+                scale.scale.eq(delay(m, parameters.scale, 2, name=f"scale_{lane}",
+                                     reset_less=True)),
             ]
             a, b, scaled = scale.a, scale.b, scale.o
             if self._double_rounding:
@@ -145,8 +147,10 @@ class Requantizer(wiring.Component):
                     m.d.sync += bias.eq(parameters.bias)
                 m.d.comb += [
                     double.i.eq(value),
-                    double.mantissa.eq(delayed(m, parameters.mantissa, 2, f"mantissa_{lane}")),
-                    double.shift.eq(delayed(m, parameters.shift, 2, f"shift_{lane}")),
+                    double.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
+                                             reset_less=True)),
+                    double.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
+                                          reset_less=True)),
                 ]
                 a = Mux(to_multiply.rule == Rounding.DOUBLE, double.a, a)
                 b = Mux(to_multiply.rule == Rounding.DOUBLE, double.b, b)

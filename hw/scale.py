@@ -6,7 +6,9 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["MULTIPLIER_LATENCY", "FloatScale", "delayed", "register"]
+from weft.hw.delay import delay, register
+
+__all__ = ["MULTIPLIER_LATENCY", "FloatScale"]
 
 
 MULTIPLIER_LATENCY = 3
@@ -69,7 +71,7 @@ class FloatScale(wiring.Component):
         m = Module()
 
         # Sign and magnitude. The sign waits for the last stage.
-        negative = delayed(m, self.i < 0, self.latency - 1, "negative")
+        negative = delay(m, self.i < 0, self.latency - 1, name="negative", reset_less=True)
         magnitude = register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
 
         # Normalization: shift the leading one to the top, in two stages. `shift` counts places.
@@ -81,7 +83,7 @@ class FloatScale(wiring.Component):
         # multiplier's own operand registers end this stage.
         mantissa = Signal(_MANTISSA + 1)
         m.d.comb += mantissa.eq(fine[8:] + _rounds_up(fine[8], fine[:8]))
-        scale = delayed(m, self.scale, 3, "scale")
+        scale = delay(m, self.scale, 3, name="scale", reset_less=True)
         fraction, exponent = scale[:23], scale[23:31]
 
         m.d.comb += [self.a.eq(mantissa), self.b.eq(Cat(fraction, 1))]
@@ -89,9 +91,9 @@ class FloatScale(wiring.Component):
         # The value is (product / 2**46) * 2**power, with 2**46 <= product <= 2**48 - 2**24. The
         # carried-out mantissa is 2**24, an ordinary factor: no exponent to correct. A scale of zero
         # reads as 2**-127, which makes any integer as good as zero.
-        power = delayed(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
-                        MULTIPLIER_LATENCY, "power")
-        nonzero = delayed(m, fine[31], MULTIPLIER_LATENCY, "nonzero")
+        power = delay(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
+                      MULTIPLIER_LATENCY, name="power", reset_less=True)
+        nonzero = delay(m, fine[31], MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
 
         # fl32 of the product: choose the 24 bits, then round.
         product = self.product[:48]
@@ -136,17 +138,3 @@ class FloatScale(wiring.Component):
 def _rounds_up(lowest: Value, below: Value) -> Value:
     """Whether to round up: ``lowest`` is the lowest bit kept, ``below`` the bits dropped."""
     return below[-1] & (lowest | below[:-1].any())
-
-
-def register(m: Module, value: Value, name: str) -> Signal:
-    """``value`` a cycle later; not reset."""
-    following = Signal(Value.cast(value).shape(), name=name, reset_less=True)
-    m.d.sync += following.eq(value)
-    return following
-
-
-def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """``value`` some ``cycles`` later; not reset."""
-    for number in range(cycles):
-        value = register(m, value, f"{name}_{number}")
-    return value

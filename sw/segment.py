@@ -14,7 +14,7 @@ from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.hw.registers import Counter
 from weft.ir import Edge, Graph, Tensor
 
-__all__ = ["LayerResult", "GraphResult", "LoadedGraph", "HostModel"]
+__all__ = ["LayerResult", "Figures", "GraphResult", "LoadedGraph", "HostModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +43,45 @@ class LayerResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphResult:
-    """What the frames of a graph came to; attributes as in :class:`weft.session.BatchResult`.
+class Figures:
+    """What a frame, or a batch of them, took.
 
     Attributes
     ----------
-    values : list of :class:`dict`
-        For each frame, the graph's outputs by ONNX name.
+    cycles : :class:`int`
+        From doorbell to interrupt.
+    layers : list of :class:`LayerResult`
+        Their cycles add up to ``cycles``.
+    counters : :class:`dict`
+        Performance counters by name, in lower case.
+    warm : :class:`bool`
+        The constants were on chip already, from the frame or batch before.
+    dram_read_bytes, dram_write_bytes : :class:`int`
+        Traffic of the memory port: whole beats, commands included.
     """
 
-    values: list[dict[str, np.ndarray]]
-    tensors: list[dict[str, np.ndarray]]
     cycles: int
     layers: list[LayerResult]
     counters: dict[str, int]
     dram_read_bytes: int
     dram_write_bytes: int
-    warm: bool
+    warm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphResult(Figures):
+    """What the frames of a graph came to.
+
+    Attributes
+    ----------
+    values : list of :class:`dict`
+        For each frame, the graph's outputs by ONNX name.
+    tensors : list of :class:`dict`
+        As in :class:`weft.session.BatchResult`.
+    """
+
+    values: list[dict[str, np.ndarray]]
+    tensors: list[dict[str, np.ndarray]]
 
 
 class LoadedGraph:

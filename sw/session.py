@@ -17,7 +17,7 @@ from weft.config import AcceleratorConfig, load_config
 from weft.device import Device, DeviceStopped, Driver
 from weft.errors import InputError
 from weft.ir import Graph, HostPart, Plan
-from weft.segment import GraphResult, HostModel, LayerResult, LoadedGraph
+from weft.segment import Figures, GraphResult, HostModel, LayerResult, LoadedGraph
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
            "DeviceFactory", "split_frames"]
@@ -44,32 +44,6 @@ class NodeArg:
     shape: list[int]
     type: str
     dtype: np.dtype[Any] = field(repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """What a frame, or a batch of them, took.
-
-    Attributes
-    ----------
-    cycles : :class:`int`
-        From doorbell to interrupt.
-    layers : list of :class:`LayerResult`
-        Their cycles add up to ``cycles``.
-    counters : :class:`dict`
-        Performance counters by name, in lower case.
-    warm : :class:`bool`
-        The constants were on chip already, from the frame or batch before.
-    dram_read_bytes, dram_write_bytes : :class:`int`
-        Traffic of the memory port: whole beats, commands included.
-    """
-
-    cycles: int
-    layers: list[LayerResult]
-    counters: dict[str, int]
-    dram_read_bytes: int
-    dram_write_bytes: int
-    warm: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
