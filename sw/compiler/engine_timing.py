@@ -8,7 +8,7 @@ accepts it, and tells when the engine can accept the next one and when the comma
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from weft.config import AcceleratorConfig
@@ -24,7 +24,7 @@ from weft.hw.weight_feeder import WeightFeeder
 
 __all__ = ["MEMORY", "FETCH_OUTSTANDING", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming",
            "ReadPort", "StoreTiming", "VectorTiming", "bursts", "command_cost", "queue_latency",
-           "step_cycles", "transfer_size", "vector_words"]
+           "stall_rate", "step_cycles", "transfer_size", "vector_words"]
 
 
 Fields = Mapping[str, Any]
@@ -88,6 +88,60 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: Fields,
     return Cost(busy=lines * max(beats, cycles), latency=lines * max(beats, cycles) + latency)
 
 
+# Banks ----------------------------------------------------------------------------------------
+
+_TRIALS = 32  # positions; about a row, after which the addresses jump
+
+
+@cache
+def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: int) -> float:
+    """Cycles that are lost, of all, where two go through the activation memory at a time.
+
+    Parameters
+    ----------
+    pattern : :class:`tuple` of :class:`int`
+        Addresses, modulo ``banks``, of one position of the one that has to wait. It accesses one
+        in each cycle in which the bank is free.
+    step : :class:`int`
+        From position to position.
+    other : :class:`int`
+        From word to word of the one that goes first, a word in every cycle.
+    """
+    lost = 0
+    for phase in range(banks):
+        place = phase
+        for position in range(_TRIALS):
+            for offset in pattern:
+                bank = (position * step + offset) % banks
+                for _ in range(banks):
+                    if place != bank:
+                        break
+                    place = (place + other) % banks
+                    lost += 1
+                place = (place + other) % banks
+    return lost / (lost + banks * _TRIALS * len(pattern))
+
+
+class Spans:
+    """When something goes on: spans of time in order, and how often within each."""
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[int, int, int, float]] = deque()
+
+    def add(self, begin: int, end: int, step: int, share: float) -> None:
+        """From ``begin`` to ``end`` there is, in a ``share`` of the cycles, an access to a word
+        ``step`` behind the one before."""
+        self._spans.append((begin, end, step, share))
+
+    def overlap(self, begin: int, end: int) -> Iterator[tuple[int, float]]:
+        """Step and number of the accesses between ``begin`` and ``end``."""
+        for first, last, step, share in reversed(self._spans):
+            if last <= begin:
+                break
+            if first < end:
+                yield step, (min(last, end) - max(first, begin)) * share
+
+
 # Matrix ---------------------------------------------------------------------------------------
 
 def step_cycles(config: AcceleratorConfig, pixels: int) -> int:
@@ -104,6 +158,8 @@ class MatrixTiming:
         Cycles in which a pixel entered the array, so far.
     streamed : :class:`int`
         When the last pixel has left the pixel streamer.
+    reads, writes : :class:`Spans`
+        Of the activation memory.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -125,6 +181,7 @@ class MatrixTiming:
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0
         self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
         self.busy = 0
+        self.reads, self.writes = Spans(), Spans()
 
     @property
     def streamed(self) -> int:
@@ -139,7 +196,7 @@ class MatrixTiming:
         shifted = max(fed + 1, self._accepted + self._cooldown)
         accepted = max(shifted + lead,
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
-        begin = None
+        begin, busy = None, self.busy
         steps = fields["kernel_h"] * fields["kernel_w"] * fields["channel_blocks"]
         tile, total = fields["tile_pixels"], fields["out_pixels"]
         columns = fields["col_tiles"]
@@ -160,7 +217,9 @@ class MatrixTiming:
                     shifted = max(fed + 1, accepted + self._cooldown)
                     accepted += cycles
                 drained = max(accepted + pixels + self._to_drain, self._released[1] + 1)
-                self._released.append(drained + pixels * groups)
+                end = drained + pixels * groups
+                self._released.append(end)
+                self.writes.add(drained + self._to_done, end + self._to_done, 1, 1.0)
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
@@ -169,6 +228,9 @@ class MatrixTiming:
                     shifted = max(fed + 1, accepted + self._cooldown)
                     accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
         assert begin is not None
+        cycles = self.streamed - begin
+        self.reads.add(begin, self.streamed, fields["stride_w"],
+                       min(1.0, (self.busy - busy) / cycles))
         return fed + 1, self._released[1] + self._to_done, (begin, self.streamed)
 
 
@@ -197,26 +259,54 @@ class VectorTiming:
         Cycles with a command, so far.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, reads: Spans | None = None):
         self._config = config
+        self._reads = Spans() if reads is None else reads
         self._plain = ActivationMemory.LATENCY + VectorAlu.MAX_LATENCY + 1 + _VECTOR_QUEUED
         self._scaled = (ActivationMemory.LATENCY + VectorAlu.SUM_LATENCY + config.vector_groups
                         + 1 + Requantizer.latency + _VECTOR_QUEUED)
+        self._start = self._words = self._latency = 0
+        self._pattern: tuple[int, ...] = ()
+        self._step = 0
         self.busy = 0
 
-    def run(self, start: int, fields: Fields) -> tuple[int, int, tuple[int, int]]:
-        """For the command that is accepted in cycle ``start``: when the next one can be accepted,
-        when it is done, and from when to when the engine works on it."""
+    def begin(self, start: int, fields: Fields) -> int:
+        """The engine accepts a command. Gives the cycle in which its last word is asked for, if
+        the matrix engine is never in its way."""
         config = self._config
         first, others = vector_words(config, fields)
         plain = VectorOp(fields["op"]) in (VectorOp.MAX, VectorOp.LOOKUP)
-        latency, pace = (self._plain, 1) if plain else (self._scaled, config.vector_groups)
+        self._latency, pace = (self._plain, 1) if plain else (self._scaled, config.vector_groups)
         rows, inner = fields["blocks"] * fields["out_outer"], fields["out_inner"]
         words = rows * (max(first, pace) + (inner - 1) * max(others, pace))
-        words -= max(0, pace - first)  # nothing was before the first position of all
-        done = start + _VECTOR_BEGIN + words - 1 + latency + 1
+        self._words = words - max(0, pace - first)  # nothing was before the first position of all
+        self._start = start + _VECTOR_BEGIN
+        self._step = fields["in_inner_step"] % config.activation_banks
+        self._pattern = tuple(
+            (row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
+            % config.activation_banks
+            for row in range(fields["kernel_outer"])
+            for tap in range(max(1, others // fields["kernel_outer"])))
+        return self._start + self._words - 1
+
+    def end(self, cycle: int) -> int:
+        """Like :meth:`begin`, with all that the matrix engine reads until ``cycle``."""
+        lost = sum(accesses * stall_rate(self._config.activation_banks, self._pattern, self._step,
+                                         step % self._config.activation_banks)
+                   for step, accesses in self._reads.overlap(self._start, cycle + 1))
+        return self._start + self._words - 1 + round(lost)
+
+    def finish(self, cycle: int) -> tuple[int, int, tuple[int, int]]:
+        """For the command whose last word is asked for in ``cycle``: when the next one can be
+        accepted, when it is done, and from when to when the engine works on it."""
+        done = cycle + self._latency + 1
+        start = self._start - _VECTOR_BEGIN
         self.busy += done - 1 - start
         return done, done, (start, done)
+
+    def run(self, start: int, fields: Fields) -> tuple[int, int, tuple[int, int]]:
+        """For a command that has the activation memory for itself: see :meth:`finish`."""
+        return self.finish(self.begin(start, fields))
 
 
 # Transfers ------------------------------------------------------------------------------------
@@ -305,6 +395,7 @@ class _Line:
     beats: int
     cycles: int     # to move it
     slots: int      # cycles to move a full beat
+    stalled: float  # cycles lost of those in which the drain writes
     first: bool     # of its command
     last: bool
 
@@ -325,9 +416,10 @@ class LoadTiming:
         Cycles in which a unit or a beat was moved, so far.
     """
 
-    def __init__(self, config: AcceleratorConfig, port: ReadPort):
+    def __init__(self, config: AcceleratorConfig, port: ReadPort, writes: Spans):
         self._config = config
         self._port = port
+        self._writes = writes
         self._buffer = config.axi_outstanding * config.axi_burst_beats
         self._queue = queue_latency(self._buffer)
         self.next: int | None = None
@@ -344,6 +436,7 @@ class LoadTiming:
         self._total = 0       # beats issued
         self._taken: deque[tuple[int, int, int, int]] = deque()
         self._moved = -1      # cycle of the last move
+        self._lost = 0.0      # cycles, not yet counted
         self._began = 0
 
     def begin(self, index: int, start: int, fields: Fields) -> None:
@@ -352,9 +445,12 @@ class LoadTiming:
         lines, beats, cycles = transfer_size(config, Opcode.LOAD, fields)
         slots = max(1, config.axi_bytes // _unit_bytes(config)[Memory(fields["memory"]).value])
         offered = start + 3 + (lines - 1).bit_length()
+        parts = max(1, config.word_bytes // config.axi_bytes)
+        stalled = stall_rate(config.activation_banks, (0,) * parts, 1, 1) \
+            if fields["memory"] == Memory.ACTIVATION.value else 0.0
         self.ready = None
         self._lines += [_Line(index, offered, fields["address"] + line * fields["stride"], beats,
-                              cycles, slots, line == 0, line == lines - 1)
+                              cycles, slots, stalled, line == 0, line == lines - 1)
                         for line in range(lines)]
         if self._line is None:
             self._ask()
@@ -417,6 +513,11 @@ class LoadTiming:
         self._moves -= cycles
         end = max(self._moved + 1, first + self._queue) + cycles - 1
         end = max(end, first + length - 1 + self._queue + (cycles - 1) % line.slots)
+        if line.stalled:
+            self._lost += line.stalled * sum(accesses for _, accesses in self._writes.overlap(
+                end - cycles + 1, end + 1))
+            end += int(self._lost)
+            self._lost -= int(self._lost)
         self._moved = end
         self.busy += cycles
         self._taken.append((self._total, length, end, line.slots))

@@ -166,9 +166,9 @@ class _Queue:
 
 
 class _Player:
-    # Events: a burst of commands is asked for, a command is pushed, a command starts. In the same
-    # cycle the fetch goes first, as it does at the memory port.
-    _ASK, _PUSH, _START = range(3)
+    # Events: a burst of commands is asked for, a command is pushed, a command starts, a VECTOR has
+    # asked for its last word. In the same cycle the fetch goes first, as it does at the port.
+    _ASK, _PUSH, _START, _LAST_WORD = range(4)
 
     def __init__(self, commands: bytes, config: AcceleratorConfig, address: int,
                  memory: MemoryTiming):
@@ -179,11 +179,10 @@ class _Player:
         self._engines = [ENGINES[opcode] for opcode, _, _, _ in self._decoded]
         self._tokens = self._match()
         self._port = ReadPort(memory)
-        self._load = LoadTiming(config, self._port)
+        self._matrix = MatrixTiming(config)
+        self._vector = VectorTiming(config, self._matrix.reads)
         self._store = StoreTiming(config, memory)
-        self._models: dict[Engine, MatrixTiming | VectorTiming | StoreTiming] = {
-            Engine.MATRIX: MatrixTiming(config), Engine.VECTOR: VectorTiming(config),
-            Engine.STORE: self._store}
+        self._load = LoadTiming(config, self._port, self._matrix.writes)
         self._ready: dict[Engine, int | None] = dict.fromkeys(Engine, 0)
         self._queues = {engine: _Queue() for engine in Engine}
         self._queued = queue_latency(config.queue_depth)
@@ -239,8 +238,10 @@ class _Player:
                 self._start(cycle, Engine(value))
             elif kind == self._PUSH:
                 self._push(cycle)
-            else:
+            elif kind == self._ASK:
                 self._ask(cycle, value)
+            else:
+                self._last_word(cycle, value)
         stuck = next((index for index, done in enumerate(self._done) if done == _NEVER), None)
         if stuck is not None:
             raise CompileError(f"Command {stuck} never starts: it waits for one that waits for it")
@@ -252,8 +253,8 @@ class _Player:
             commands=tuple(map(Played, self._engines, starts, self._done, self._spans,
                                *zip(*self._waits, strict=True))),
             cycles=max(self._done) + _INTERRUPT,
-            busy={Engine.LOAD: load.busy,
-                  **{engine: model.busy for engine, model in self._models.items()}},
+            busy={Engine.LOAD: load.busy, Engine.MATRIX: self._matrix.busy,
+                  Engine.VECTOR: self._vector.busy, Engine.STORE: self._store.busy},
             read_beats=self._port.beats, write_beats=self._store.beats)
 
     # Fetch ------------------------------------------------------------------------------------
@@ -357,19 +358,31 @@ class _Player:
             queue.full = False
             heappush(self._events, (cycle + 1, self._PUSH, 0))
         fields = self._decoded[index][3]
-        if engine is Engine.LOAD:
-            self._load.begin(index, cycle, fields)
-            self._ready[engine] = self._load.ready
-        else:
-            ready, done, self._spans[index] = self._models[engine].run(cycle, fields)
-            self._ready[engine] = ready
-            self._finish(index, done)
+        match engine:
+            case Engine.LOAD:
+                self._load.begin(index, cycle, fields)
+                self._ready[engine] = self._load.ready
+            case Engine.VECTOR:
+                heappush(self._events, (self._vector.begin(cycle, fields), self._LAST_WORD, index))
+                self._ready[engine] = None
+            case Engine.MATRIX:
+                self._finish(index, *self._matrix.run(cycle, fields))
+            case Engine.STORE:
+                self._finish(index, *self._store.run(cycle, fields))
         self._find_start(engine)
 
-    def _finish(self, index: int, done: int) -> None:
+    def _last_word(self, cycle: int, index: int) -> None:
+        # What the matrix engine read meanwhile is known by now.
+        end = self._vector.end(cycle)
+        if end > cycle:
+            heappush(self._events, (end, self._LAST_WORD, index))
+        else:
+            self._finish(index, *self._vector.finish(end))
+
+    def _finish(self, index: int, ready: int | None, done: int, span: tuple[int, int]) -> None:
         """It is known when a command will be done."""
-        self._done[index] = done
         engine = self._engines[index]
+        self._ready[engine], self._done[index], self._spans[index] = ready, done, span
         for consumer in (*_MASKS[self._decoded[index][2]], engine):
             self._find_start(consumer)
 
@@ -378,8 +391,7 @@ class _Player:
         finished = load.advance()
         if finished is not None:
             index, done, since = finished
-            self._spans[index] = since, done
-            self._finish(index, done)
-        if self._ready[Engine.LOAD] is None and load.ready is not None:
+            self._finish(index, load.ready, done, (since, done))
+        elif self._ready[Engine.LOAD] is None and load.ready is not None:
             self._ready[Engine.LOAD] = load.ready
             self._find_start(Engine.LOAD)
