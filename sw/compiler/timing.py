@@ -182,7 +182,7 @@ class _Player:
         self._matrix = MatrixTiming(config)
         self._vector = VectorTiming(config, self._matrix.reads)
         self._store = StoreTiming(config, memory)
-        self._load = LoadTiming(config, self._port, self._matrix.writes)
+        self._load = LoadTiming(config, self._port, self._matrix.writes, self._vector.writes)
         self._ready: dict[Engine, int | None] = dict.fromkeys(Engine, 0)
         self._queues = {engine: _Queue() for engine in Engine}
         self._queued = queue_latency(config.queue_depth)
@@ -230,8 +230,9 @@ class _Player:
         events, load = self._events, self._load
         self._plan()
         while events or load.next is not None:
-            if load.next is not None and (not events or load.next < events[0][0]):
-                self._ask_load()
+            until = events[0][0] if events else _NEVER
+            if load.next is not None and load.next < until:
+                self._ask_load(until)
                 continue
             cycle, kind, value = heappop(events)
             if kind == self._START:
@@ -386,12 +387,16 @@ class _Player:
         for consumer in (*_MASKS[self._decoded[index][2]], engine):
             self._find_start(consumer)
 
-    def _ask_load(self) -> None:
-        load = self._load
-        finished = load.advance()
+    def _ask_load(self, until: int) -> None:
+        """The load engine asks for bursts, before ``until`` or until something comes of it."""
+        load, finished = self._load, None
+        ready = self._ready[Engine.LOAD]
+        while finished is None and load.next is not None and load.next < until \
+                and load.ready == ready:
+            finished = load.advance()
         if finished is not None:
             index, done, since = finished
             self._finish(index, load.ready, done, (since, done))
-        elif self._ready[Engine.LOAD] is None and load.ready is not None:
+        elif load.ready != ready:
             self._ready[Engine.LOAD] = load.ready
             self._find_start(Engine.LOAD)
