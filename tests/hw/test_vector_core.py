@@ -122,13 +122,13 @@ def test_a_stream_loads_runs_and_stores_vector_commands():
         load(Memory.VECTOR_WEIGHT, WEIGHTS, len(weights)),
         load(Memory.VECTOR_PARAMETER, PARAMETERS, len(entries)),
         load(Memory.TABLE, TABLE, 256, post=VECTOR),
-        vector(VectorOp.CONV, wait=LOAD, in_base=(-width - 1) % (1 << 24), in_zero=3,
+        vector(VectorOp.CONV, wait=LOAD, post=VECTOR, in_base=(-width - 1) % (1 << 24), in_zero=3,
                in_outer=height, in_inner=width, in_outer_step=width, in_inner_step=1,
                pad_outer=1, pad_inner=1, kernel_outer=3, kernel_inner=3, kernel_outer_step=width,
                kernel_inner_step=1, out_outer=height, out_inner=width, out_base=100,
                out_outer_step=width, out_inner_step=1, slide=1, **planes),
-        # In place; and the next command of an engine needs no token.
-        vector(VectorOp.LOOKUP, post=STORE, in_base=100, in_outer=1, in_inner=size,
+        # In place.
+        vector(VectorOp.LOOKUP, wait=VECTOR, post=STORE, in_base=100, in_outer=1, in_inner=size,
                in_inner_step=1, out_outer=1, out_inner=size, out_base=100, out_inner_step=1,
                **planes),
         encode(Opcode.STORE, wait=VECTOR, lines=1, address=OUTPUT, stride=0, units=blocks * size,
