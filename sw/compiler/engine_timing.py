@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from math import ceil
 from typing import Any
 
 from weft.config import AcceleratorConfig
+from weft.errors import InputError
 from weft.hw.accumulators import AccumulatorColumn
 from weft.hw.activation_memory import ActivationMemory
 from weft.hw.commands import Memory, Opcode, VectorOp
@@ -39,9 +41,29 @@ class MemoryTiming:
     ----------
     latency : :class:`int`
         Cycles from an address to its first beat, and from the last beat written to the response.
+    bandwidth : :class:`float` or :py:`None`
+        Beats per cycle, at most 1; without it, 1. Each direction has that for itself.
+
+    Raises
+    ------
+    InputError
+        If one of them is not positive, or the bandwidth is above 1.
     """
 
     latency: int = 32
+    bandwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.latency, int) or self.latency < 1:
+            raise InputError(f"Memory latency must be an integer of at least 1, "
+                             f"not {self.latency!r}")
+        if self.bandwidth is not None and not 0 < self.bandwidth <= 1:
+            raise InputError(f"Memory bandwidth must be above 0 and at most 1 beat per cycle, "
+                             f"not {self.bandwidth!r}")
+
+    def cycles(self, beats: int) -> int:
+        """From the first of some beats to the last."""
+        return beats - 1 if self.bandwidth is None else ceil((beats - 1) / self.bandwidth)
 
 
 MEMORY = MemoryTiming()
@@ -383,19 +405,26 @@ class ReadPort:
     """
 
     def __init__(self, memory: MemoryTiming):
+        self._memory = memory
         self._latency = memory.latency
         self._address = -1  # cycle of the last address
         self._free = 0      # first cycle without a beat
         self.beats = 0
 
-    def read(self, cycle: int, beats: int) -> tuple[int, int]:
-        """An address that wants the bus from ``cycle`` on: when it gets it, and the cycle of its
-        first beat."""
-        self._address = address = max(cycle, self._address + 1)
-        first = max(address + self._latency, self._free)
-        self._free = first + beats
+    def read(self, cycle: int, beats: int) -> tuple[int, int, int]:
+        """An address that wants the bus from ``cycle`` on: when it gets it, and the cycles of its
+        first and its last beat."""
+        address = self._address + 1
+        if address < cycle:
+            address = cycle
+        self._address = address
+        first = address + self._latency
+        if first < self._free:
+            first = self._free
+        last = first + self._memory.cycles(beats)
+        self._free = last + 1
         self.beats += beats
-        return address, first
+        return address, first, last
 
 
 @dataclass(frozen=True)
@@ -529,19 +558,15 @@ class LoadTiming:
         assert self.next is not None and self._line is not None
         line, length = self._line, self._length
         self._issued = self.next
-        self._address, first = self._port.read(self.next + 1, length)
-        self._flying.append(first + length - 1)
+        self._address, first, last = self._port.read(self.next + 1, length)
+        self._flying.append(last)
         self._total += length
         slots = line.slots
         cycles = length * slots if self._left else self._moves
         self._moves -= cycles
-        # Beats are moved as they come; but those of a burst not before those of the last one.
-        end = first + self._queue
-        if end <= self._moved:
-            end = self._moved + 1
-        end += cycles - 1
-        if slots > 1:
-            end = max(end, first + length - 1 + self._queue + (cycles - 1) % slots)
+        # It is moved as it comes, behind what came before.
+        end = max(self._moved + cycles, first + self._queue + cycles - 1,
+                  last + self._queue + (cycles - 1) % slots)
         if line.stalled is not None:
             self._lost += self._stalls(line, end - cycles + 1, end + 1)
             lost = int(self._lost)
@@ -581,7 +606,7 @@ class StoreTiming:
 
     def __init__(self, config: AcceleratorConfig, memory: MemoryTiming):
         self._config = config
-        self._latency = memory.latency
+        self._memory = memory
         self._parts = max(1, config.word_bytes // config.axi_bytes)
         self._slots = max(1, config.axi_bytes // config.word_bytes)
         self._queue = queue_latency(2 * config.axi_burst_beats + 1)
@@ -628,9 +653,9 @@ class StoreTiming:
                 self._issued = cycle
                 self._address = cycle + 1
                 first = max(cycle + 1, self._sent + 1, filled - length + 1 + self._queue)
-                self._sent = first + length - 1
+                self._sent = first + self._memory.cycles(length)
                 self._steps.append(self._sent)
-                response = self._sent + 1 + self._latency
+                response = self._sent + 1 + self._memory.latency
                 self._flying.append(response)
                 self.beats += length
             address += fields["stride"]

@@ -173,6 +173,7 @@ class _Player:
     def __init__(self, commands: bytes, config: AcceleratorConfig, address: int,
                  memory: MemoryTiming):
         self._config = config
+        self._memory = memory
         self._count = len(commands) // COMMAND_BYTES
         self._decoded = [_decode(commands[at:at + COMMAND_BYTES])
                          for at in range(0, len(commands), COMMAND_BYTES)]
@@ -199,7 +200,7 @@ class _Player:
         self._buffered = queue_latency(self._buffer)
         self._asked = _DOORBELL
         self._issued = 0
-        self._arrivals: deque[tuple[int, int, int]] = deque()  # up to beat, first cycle, beats
+        self._arrivals: deque[tuple[int, int]] = deque()       # up to beat, cycle of the last
         self._taken = 0
         self._takes: deque[tuple[int, int]] = deque()          # up to beat, cycle of the last
         self._next = 0      # when the next beat can be taken
@@ -279,20 +280,20 @@ class _Player:
         self._burst = next(self._bursts, None)
 
     def _ask(self, cycle: int, length: int) -> None:
-        _, first = self._port.read(cycle + 1, length)
+        _, _, last = self._port.read(cycle + 1, length)
         upto = (self._arrivals[-1][0] if self._arrivals else self._taken) + length
-        self._arrivals.append((upto, first, length))
+        self._arrivals.append((upto, last))
         self._plan()
         self._take()
 
     def _take(self) -> None:
         """Takes beats until a command is complete, or there are none."""
         while self._arrivals and not self._pushing:
-            upto, first, length = self._arrivals[0]
+            upto, arrival = self._arrivals[0]
             complete = (self._fetched + 1) * self._beats
             end = min(upto, complete)
             last = max(self._next + end - self._taken - 1,
-                       first + length - 1 - (upto - end) + self._buffered)
+                       arrival - self._memory.cycles(upto - end + 1) + self._buffered)
             self._taken, self._next = end, last + 1
             self._takes.append((end, last))
             if end == upto:
