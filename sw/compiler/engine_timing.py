@@ -578,8 +578,9 @@ class LoadTiming:
         if self._left:
             self._prepare(self._split + 1)
             return None
+        began = self._began
         self._take_line()
-        return (line.index, end + 2, self._began) if line.last else None
+        return (line.index, end + 2, began) if line.last else None
 
     def _stalls(self, line: _Line, begin: int, end: int) -> float:
         """Cycles lost to those who write between ``begin`` and ``end``."""

@@ -38,12 +38,22 @@ __all__ = ["Cause", "MemoryTiming", "Played", "Timeline", "play"]
 
 class Cause(StrEnum):
     """Why an engine waited before a command."""
-    FETCH     = "fetch"      #: it had not been fetched
-    LOAD      = "load"       #: for a token of the load engine
-    MATRIX    = "matrix"     #: of the matrix engine
-    VECTOR    = "vector"     #: of the vector engine
-    STORE     = "store"      #: of the store engine
-    IN_FLIGHT = "in_flight"  #: as many commands as an engine may hold were not done
+    FETCH  = "fetch"   #: it had not been fetched
+    LOAD   = "load"    #: it needed a token of the load engine
+    MATRIX = "matrix"  #: of the matrix engine
+    VECTOR = "vector"  #: of the vector engine
+    STORE  = "store"   #: of the store engine
+    OWN    = "own"     #: its own engine had not finished one, or as many as it may hold
+
+    @property
+    def phrase(self) -> str:
+        """What was waited for, in words."""
+        match self:
+            case Cause.FETCH:
+                return "commands"
+            case Cause.OWN:
+                return "its own results"
+        return f"the {self} engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,7 @@ class Timeline:
     read_beats: int
     write_beats: int
 
-    def stalls(self, engine: Engine) -> dict[Cause, int]:
+    def waits(self, engine: Engine) -> dict[Cause, int]:
         """Cycles that an engine waited for commands, by what it waited for."""
         found = dict.fromkeys(Cause, 0)
         for played in self.commands:
@@ -339,11 +349,12 @@ class _Player:
         if number >= IN_FLIGHT:
             done = self._done[queue.commands[number - IN_FLIGHT]] + 1
             if done > last:
-                last, cause = done, Cause.IN_FLIGHT
+                last, cause = done, Cause.OWN
         for producer, command in self._tokens[index]:
             done = self._done[command] + 1
             if done > last:
-                last, cause = done, _CAUSES[producer]
+                last = done
+                cause = Cause.OWN if producer is engine else _CAUSES[producer]
         if last >= _NEVER:
             return
         start = max(last + 1, ready)
