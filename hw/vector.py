@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .activation_memory import ActivationMemory
-from .commands import VectorCommand, VectorOp
+from .commands import Engine, VectorCommand, VectorOp
+from .cycle_accounting import activity_layout
 from .delay import delay
 from .fault import Fault
 from .registers import Error
@@ -47,6 +48,8 @@ class VectorEngine(wiring.Component):
         operation, or asks for more than there is. ``ADDRESS``: outside of a memory.
     busy : :py:`Out(1)`
         A command is executing.
+    activity : :py:`Out(activity_layout(Engine.VECTOR))`
+        What the engine does in this cycle.
     request : :py:`Out(stream.Signature(24))`
         Activation words to read; may be refused.
     word : :py:`In(data.ArrayLayout(8, rows))`
@@ -65,6 +68,7 @@ class VectorEngine(wiring.Component):
             "done":            Out(1),
             "fault":           Out(Fault),
             "busy":            Out(1),
+            "activity":        Out(activity_layout(Engine.VECTOR)),
             "request":         Out(stream.Signature(24)),
             "word":            In(data.ArrayLayout(8, config.word_lanes)),
             "write":           Out(stream.Signature(unit_write_layout(config.word_lanes))),
@@ -151,6 +155,9 @@ class VectorEngine(wiring.Component):
             issue.credit.eq(output.credit),
             sequencer.finished.eq(output.finished),
             self.busy.eq(sequencer.busy),
+            self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
+            self.activity.activation.eq(self.request.valid | self.write.valid),
+            self.activity.drain.eq(self.busy),
         ]
         # A command with a fault is never done, even if the fault is in its last word.
         finished = delay(m, output.finished, 1, name="finished")
