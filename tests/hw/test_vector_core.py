@@ -148,6 +148,6 @@ def test_a_stream_loads_runs_and_stores_vector_commands():
     raw = bytes(memory[OUTPUT:OUTPUT + layout.tensor_bytes(CONFIG, shape)])
     np.testing.assert_array_equal(layout.unpack_tensor(CONFIG, raw, shape),
                                   reference_vector.lookup(convolved, table))
-    # 3 words per position and 6 more at the start of a row; then 1.
-    least = blocks * (3 * size + 6 * height) + blocks * size
+    # 3 words per position and 3 more at the start of a row; then 1.
+    least = blocks * (3 * size + 3 * height) + blocks * size
     assert least <= seen["vector_busy"] < sum(seen.values()) < least + 100
