@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from math import ceil
 from typing import Any
 
 from weft.config import AcceleratorConfig
+from weft.errors import InputError
 from weft.hw.accumulators import AccumulatorColumn
 from weft.hw.activation_memory import ActivationMemory
 from weft.hw.commands import Memory, Opcode, VectorOp
@@ -39,9 +41,29 @@ class MemoryTiming:
     ----------
     latency : :class:`int`
         Cycles from an address to its first beat, and from the last beat written to the response.
+    bandwidth : :class:`float` or :py:`None`
+        Beats per cycle, at most 1; without it, 1. Each direction has that for itself.
+
+    Raises
+    ------
+    InputError
+        If one of them is not positive, or the bandwidth is above 1.
     """
 
     latency: int = 32
+    bandwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.latency, int) or self.latency < 1:
+            raise InputError(f"Memory latency must be an integer of at least 1, "
+                             f"not {self.latency!r}")
+        if self.bandwidth is not None and not 0 < self.bandwidth <= 1:
+            raise InputError(f"Memory bandwidth must be above 0 and at most 1 beat per cycle, "
+                             f"not {self.bandwidth!r}")
+
+    def cycles(self, beats: int) -> int:
+        """From the first of some beats to the last."""
+        return beats - 1 if self.bandwidth is None else ceil((beats - 1) / self.bandwidth)
 
 
 MEMORY = MemoryTiming()
@@ -123,15 +145,22 @@ def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: int) -> f
 
 
 class Spans:
-    """When something goes on: spans of time in order, and how often within each."""
+    """When one goes through the activation memory: spans of time in order, and how often within
+    each."""
 
     def __init__(self) -> None:
+        self.last = -1  # end of all
         self._spans: deque[tuple[int, int, int, float]] = deque()
 
     def add(self, begin: int, end: int, step: int, share: float) -> None:
         """From ``begin`` to ``end`` there is, in a ``share`` of the cycles, an access to a word
         ``step`` behind the one before."""
         self._spans.append((begin, end, step, share))
+        self.last = max(self.last, end)
+
+    def count(self, begin: int, end: int) -> float:
+        """Accesses between ``begin`` and ``end``."""
+        return sum(accesses for _, accesses in self.overlap(begin, end))
 
     def overlap(self, begin: int, end: int) -> Iterator[tuple[int, float]]:
         """Step and number of the accesses between ``begin`` and ``end``."""
@@ -257,6 +286,8 @@ class VectorTiming:
     ----------
     busy : :class:`int`
         Cycles with a command, so far.
+    writes : :class:`Spans`
+        Of the activation memory.
     """
 
     def __init__(self, config: AcceleratorConfig, reads: Spans | None = None):
@@ -268,6 +299,7 @@ class VectorTiming:
         self._start = self._words = self._latency = 0
         self._pattern: tuple[int, ...] = ()
         self._step = 0
+        self.writes = Spans()
         self.busy = 0
 
     def begin(self, start: int, fields: Fields) -> int:
@@ -287,6 +319,8 @@ class VectorTiming:
             % config.activation_banks
             for row in range(fields["kernel_outer"])
             for tap in range(max(1, others // fields["kernel_outer"])))
+        self.writes.add(self._start + self._latency, self._start + self._words + self._latency,
+                        fields["out_inner_step"], rows * inner / self._words)
         return self._start + self._words - 1
 
     def end(self, cycle: int) -> int:
@@ -371,19 +405,26 @@ class ReadPort:
     """
 
     def __init__(self, memory: MemoryTiming):
+        self._memory = memory
         self._latency = memory.latency
         self._address = -1  # cycle of the last address
         self._free = 0      # first cycle without a beat
         self.beats = 0
 
-    def read(self, cycle: int, beats: int) -> tuple[int, int]:
-        """An address that wants the bus from ``cycle`` on: when it gets it, and the cycle of its
-        first beat."""
-        self._address = address = max(cycle, self._address + 1)
-        first = max(address + self._latency, self._free)
-        self._free = first + beats
+    def read(self, cycle: int, beats: int) -> tuple[int, int, int]:
+        """An address that wants the bus from ``cycle`` on: when it gets it, and the cycles of its
+        first and its last beat."""
+        address = self._address + 1
+        if address < cycle:
+            address = cycle
+        self._address = address
+        first = address + self._latency
+        if first < self._free:
+            first = self._free
+        last = first + self._memory.cycles(beats)
+        self._free = last + 1
         self.beats += beats
-        return address, first
+        return address, first, last
 
 
 @dataclass(frozen=True)
@@ -395,7 +436,8 @@ class _Line:
     beats: int
     cycles: int     # to move it
     slots: int      # cycles to move a full beat
-    stalled: float  # cycles lost of those in which the drain writes
+    # Cycles lost of those in which the drain writes, and the vector engine.
+    stalled: tuple[float, float] | None
     first: bool     # of its command
     last: bool
 
@@ -416,10 +458,11 @@ class LoadTiming:
         Cycles in which a unit or a beat was moved, so far.
     """
 
-    def __init__(self, config: AcceleratorConfig, port: ReadPort, writes: Spans):
+    def __init__(self, config: AcceleratorConfig, port: ReadPort, matrix: Spans, vector: Spans):
         self._config = config
         self._port = port
-        self._writes = writes
+        self._matrix, self._vector = matrix, vector  # who writes to activation memory before it
+        self._outstanding = config.axi_outstanding
         self._buffer = config.axi_outstanding * config.axi_burst_beats
         self._queue = queue_latency(self._buffer)
         self.next: int | None = None
@@ -446,8 +489,9 @@ class LoadTiming:
         slots = max(1, config.axi_bytes // _unit_bytes(config)[Memory(fields["memory"]).value])
         offered = start + 3 + (lines - 1).bit_length()
         parts = max(1, config.word_bytes // config.axi_bytes)
-        stalled = stall_rate(config.activation_banks, (0,) * parts, 1, 1) \
-            if fields["memory"] == Memory.ACTIVATION.value else 0.0
+        stalled = (stall_rate(config.activation_banks, (0,) * parts, 1, 1),
+                   1 / config.activation_banks) \
+            if fields["memory"] == Memory.ACTIVATION.value else None
         self.ready = None
         self._lines += [_Line(index, offered, fields["address"] + line * fields["stride"], beats,
                               cycles, slots, stalled, line == 0, line == lines - 1)
@@ -484,18 +528,26 @@ class LoadTiming:
         """Finds out when the next burst is issued."""
         self._length = length = next(self._bursts)
         self._left -= length
-        self._split = max(split, self._issued)
-        cycle = max(self._split + 1, self._address)
-        if len(self._flying) == self._flying.maxlen:
-            cycle = max(cycle, self._flying[0] + 1)
-        # There must be room for it in the buffer.
+        issued = self._issued
+        if split < issued:
+            split = issued
+        self._split = split
+        cycle = split + 1
+        if cycle < self._address:
+            cycle = self._address
+        # As many may be in flight as there are; and there must be room for it in the buffer.
+        flying = self._flying
+        if len(flying) == self._outstanding and cycle <= flying[0]:
+            cycle = flying[0] + 1
         need = self._total + length - self._buffer
         taken = self._taken
         while taken and taken[0][0] < need:
             taken.popleft()
-        if need > 0 and taken and need > taken[0][0] - taken[0][1]:
-            total, _, end, slots = taken[0]
-            cycle = max(cycle, end - (total - need) * slots + 1)
+        if taken:
+            total, beats, end, slots = taken[0]
+            room = end - (total - need) * slots + 1
+            if need > total - beats and cycle < room:
+                cycle = room
         self.next = cycle
         if not self._left:
             self._ask()
@@ -506,26 +558,39 @@ class LoadTiming:
         assert self.next is not None and self._line is not None
         line, length = self._line, self._length
         self._issued = self.next
-        self._address, first = self._port.read(self.next + 1, length)
-        self._flying.append(first + length - 1)
+        self._address, first, last = self._port.read(self.next + 1, length)
+        self._flying.append(last)
         self._total += length
-        cycles = length * line.slots if self._left else self._moves
+        slots = line.slots
+        cycles = length * slots if self._left else self._moves
         self._moves -= cycles
-        end = max(self._moved + 1, first + self._queue) + cycles - 1
-        end = max(end, first + length - 1 + self._queue + (cycles - 1) % line.slots)
-        if line.stalled:
-            self._lost += line.stalled * sum(accesses for _, accesses in self._writes.overlap(
-                end - cycles + 1, end + 1))
-            end += int(self._lost)
-            self._lost -= int(self._lost)
+        # It is moved as it comes, behind what came before.
+        end = max(self._moved + cycles, first + self._queue + cycles - 1,
+                  last + self._queue + (cycles - 1) % slots)
+        if line.stalled is not None:
+            self._lost += self._stalls(line, end - cycles + 1, end + 1)
+            lost = int(self._lost)
+            self._lost -= lost
+            end += lost
         self._moved = end
         self.busy += cycles
-        self._taken.append((self._total, length, end, line.slots))
+        self._taken.append((self._total, length, end, slots))
         if self._left:
             self._prepare(self._split + 1)
             return None
         self._take_line()
         return (line.index, end + 2, self._began) if line.last else None
+
+    def _stalls(self, line: _Line, begin: int, end: int) -> float:
+        """Cycles lost to those who write between ``begin`` and ``end``."""
+        assert line.stalled is not None
+        by_matrix, by_vector = line.stalled
+        lost = 0.0
+        if by_matrix and self._matrix.last > begin:
+            lost += by_matrix * self._matrix.count(begin, end)
+        if self._vector.last > begin:
+            lost += by_vector * self._vector.count(begin, end)
+        return lost
 
 
 class StoreTiming:
@@ -541,7 +606,7 @@ class StoreTiming:
 
     def __init__(self, config: AcceleratorConfig, memory: MemoryTiming):
         self._config = config
-        self._latency = memory.latency
+        self._memory = memory
         self._parts = max(1, config.word_bytes // config.axi_bytes)
         self._slots = max(1, config.axi_bytes // config.word_bytes)
         self._queue = queue_latency(2 * config.axi_burst_beats + 1)
@@ -588,9 +653,9 @@ class StoreTiming:
                 self._issued = cycle
                 self._address = cycle + 1
                 first = max(cycle + 1, self._sent + 1, filled - length + 1 + self._queue)
-                self._sent = first + length - 1
+                self._sent = first + self._memory.cycles(length)
                 self._steps.append(self._sent)
-                response = self._sent + 1 + self._latency
+                response = self._sent + 1 + self._memory.latency
                 self._flying.append(response)
                 self.beats += length
             address += fields["stride"]

@@ -173,6 +173,7 @@ class _Player:
     def __init__(self, commands: bytes, config: AcceleratorConfig, address: int,
                  memory: MemoryTiming):
         self._config = config
+        self._memory = memory
         self._count = len(commands) // COMMAND_BYTES
         self._decoded = [_decode(commands[at:at + COMMAND_BYTES])
                          for at in range(0, len(commands), COMMAND_BYTES)]
@@ -182,7 +183,7 @@ class _Player:
         self._matrix = MatrixTiming(config)
         self._vector = VectorTiming(config, self._matrix.reads)
         self._store = StoreTiming(config, memory)
-        self._load = LoadTiming(config, self._port, self._matrix.writes)
+        self._load = LoadTiming(config, self._port, self._matrix.writes, self._vector.writes)
         self._ready: dict[Engine, int | None] = dict.fromkeys(Engine, 0)
         self._queues = {engine: _Queue() for engine in Engine}
         self._queued = queue_latency(config.queue_depth)
@@ -199,7 +200,7 @@ class _Player:
         self._buffered = queue_latency(self._buffer)
         self._asked = _DOORBELL
         self._issued = 0
-        self._arrivals: deque[tuple[int, int, int]] = deque()  # up to beat, first cycle, beats
+        self._arrivals: deque[tuple[int, int]] = deque()       # up to beat, cycle of the last
         self._taken = 0
         self._takes: deque[tuple[int, int]] = deque()          # up to beat, cycle of the last
         self._next = 0      # when the next beat can be taken
@@ -230,8 +231,9 @@ class _Player:
         events, load = self._events, self._load
         self._plan()
         while events or load.next is not None:
-            if load.next is not None and (not events or load.next < events[0][0]):
-                self._ask_load()
+            until = events[0][0] if events else _NEVER
+            if load.next is not None and load.next < until:
+                self._ask_load(until)
                 continue
             cycle, kind, value = heappop(events)
             if kind == self._START:
@@ -278,20 +280,20 @@ class _Player:
         self._burst = next(self._bursts, None)
 
     def _ask(self, cycle: int, length: int) -> None:
-        _, first = self._port.read(cycle + 1, length)
+        _, _, last = self._port.read(cycle + 1, length)
         upto = (self._arrivals[-1][0] if self._arrivals else self._taken) + length
-        self._arrivals.append((upto, first, length))
+        self._arrivals.append((upto, last))
         self._plan()
         self._take()
 
     def _take(self) -> None:
         """Takes beats until a command is complete, or there are none."""
         while self._arrivals and not self._pushing:
-            upto, first, length = self._arrivals[0]
+            upto, arrival = self._arrivals[0]
             complete = (self._fetched + 1) * self._beats
             end = min(upto, complete)
             last = max(self._next + end - self._taken - 1,
-                       first + length - 1 - (upto - end) + self._buffered)
+                       arrival - self._memory.cycles(upto - end + 1) + self._buffered)
             self._taken, self._next = end, last + 1
             self._takes.append((end, last))
             if end == upto:
@@ -386,12 +388,16 @@ class _Player:
         for consumer in (*_MASKS[self._decoded[index][2]], engine):
             self._find_start(consumer)
 
-    def _ask_load(self) -> None:
-        load = self._load
-        finished = load.advance()
+    def _ask_load(self, until: int) -> None:
+        """The load engine asks for bursts, before ``until`` or until something comes of it."""
+        load, finished = self._load, None
+        ready = self._ready[Engine.LOAD]
+        while finished is None and load.next is not None and load.next < until \
+                and load.ready == ready:
+            finished = load.advance()
         if finished is not None:
             index, done, since = finished
             self._finish(index, load.ready, done, (since, done))
-        elif self._ready[Engine.LOAD] is None and load.ready is not None:
+        elif load.ready != ready:
             self._ready[Engine.LOAD] = load.ready
             self._find_start(Engine.LOAD)
