@@ -92,11 +92,12 @@ class Figures:
     layers : list of :class:`LayerResult`
         Their cycles add up to ``cycles``.
     counters : :class:`dict`
-        Performance counters by name, in lower case.
+        Performance counters by name, in lower case. All but ``cycles`` are 0 if the configuration
+        has no counters.
     warm : :class:`bool`
         The constants were on chip already, from the frame or batch before.
     dram_read_bytes, dram_write_bytes : :class:`int`
-        Traffic of the memory port: whole beats, commands included.
+        Traffic of the memory port: whole beats, commands included. 0 without counters.
     executions : tuple of :class:`Execution`
         One for each accelerated graph, in the order in which they ran.
     """
