@@ -30,7 +30,7 @@ from weft.hw.weight_feeder import WeightFeeder
 __all__ = ["MEMORY", "FETCH_OUTSTANDING", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming",
            "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts", "command_cost",
            "queue_latency", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
-           "vector_latency", "vector_words", "window_words"]
+           "vector_latency", "vector_overhead", "vector_words", "window_words"]
 
 
 Fields = Mapping[str, Any]
@@ -108,8 +108,7 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: Fields,
             scaled = _scaled(fields)
             cycles = sweep_cycles(config, fields["blocks"] * fields["out_outer"],
                                   fields["out_inner"], vector_words(config, fields), scaled=scaled)
-            return Cost(busy=cycles, latency=_VECTOR_DECODE + _VECTOR_FIRST + cycles - 1
-                        + vector_latency(config, scaled=scaled))
+            return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
     lines, beats, moves = transfer_size(config, opcode, fields)
     cycles = lines * max(beats, moves)
     # The first line waits for the memory, the others follow without a gap.
@@ -350,6 +349,11 @@ def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
 def _scaled(fields: Fields) -> bool:
     """Whether the results of a VECTOR are requantized."""
     return VectorOp(fields["op"]) not in (VectorOp.MAX, VectorOp.LOOKUP)
+
+
+def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
+    """Cycles of a VECTOR from its start until it is done, beside those in which it reads."""
+    return _VECTOR_DECODE + _VECTOR_FIRST - 1 + vector_latency(config, scaled=scaled)
 
 
 def vector_words(config: AcceleratorConfig, fields: Fields) -> tuple[int, int]:
