@@ -257,7 +257,7 @@ class MatrixTiming:
                 # The half that it wants has been drained.
                 accepted = max(accepted, self._released[0] + 1)
                 if begin is None:
-                    begin = accepted
+                    begin = accepted + 1  # the cycle of its first pixel
                 cycles = step_cycles(config, pixels)
                 if steps > 1:
                     accepted += (steps - 2) * cycles
