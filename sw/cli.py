@@ -19,7 +19,7 @@ from weft.output import check_writable, replacing
 
 if TYPE_CHECKING:
     from weft.report import Progress
-    from weft.session import InferenceSession
+    from weft.session import Figures, InferenceSession
 
 # What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
 # that `weft --help` and a misspelt option answer at once.
@@ -88,12 +88,18 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
 def _run(options: argparse.Namespace) -> int:
     from weft.report import Progress, print_run, terminal
     from weft.runner import random_frames, run_frames
+    from weft.timeline import trace_events
 
     if options.trace is not None and options.device != "verilator":
         raise InputError("A waveform (--trace) needs --device verilator: the functional model has "
                          "no signals")
+    if options.timeline is not None and options.device != "verilator":
+        raise InputError("A timeline (--timeline) needs --device verilator: the functional model "
+                         "has no clock")
+    if options.timeline_frames is not None and options.timeline is None:
+        raise InputError("Option --timeline-frames needs --timeline")
     config = load_config(options.config)
-    for path in (options.output, options.json, options.trace):
+    for path in (options.output, options.json, options.trace, options.timeline):
         if path is not None:
             check_writable(path)
     arrays = None if options.inputs is None else _read_arrays(options.inputs)
@@ -113,8 +119,10 @@ def _run(options: argparse.Namespace) -> int:
         layers = stack.enter_context(open_layers_session(session, options.device)) \
             if options.verify else None
         progress.stage("Running")
+        frames: list[Figures] = []
         run = run_frames(session, inputs, model=options.model.name, device=options.device,
-                         verify=options.verify, layers=layers, progress=progress.step)
+                         verify=options.verify, layers=layers, progress=progress.step,
+                         observe=frames.append if options.timeline_frames == "all" else None)
         names = [info.name for info in session.get_outputs()]
 
     if options.output is not None:
@@ -124,6 +132,9 @@ def _run(options: argparse.Namespace) -> int:
             np.savez(file, **results)
     if options.json is not None:
         _write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+    if options.timeline is not None:
+        timeline = trace_events(frames or [run.last], model=options.model.name)
+        _write_text(options.timeline, json.dumps(timeline) + "\n")
     print_run(run, terminal())
     return EXIT_MISMATCH if run.differing else 0
 
@@ -291,6 +302,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     run.add_argument("--trace", type=Path, metavar="FILE.fst",
                      help="write a waveform of all signals: .fst, or .vcd, which is far larger")
+    run.add_argument("--timeline", type=Path, metavar="FILE.json",
+                     help="write what every engine did when, for ui.perfetto.dev or "
+                          "chrome://tracing")
+    run.add_argument("--timeline-frames", choices=("last", "all"),
+                     help="frames in the timeline (default: last)")
     run.set_defaults(program=_run)
 
     check = commands.add_parser(

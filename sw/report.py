@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
+from weft.hw.commands import Engine
+from weft.hw.registers import cycle_counters
 from weft.inspection import Inspection
 from weft.ir import Where
 from weft.runner import Run
 
-__all__ = ["Progress", "config_table", "layer_table", "print_inspection", "print_run", "terminal",
-           "verdict"]
+__all__ = ["Progress", "config_table", "engine_table", "layer_table", "print_inspection",
+           "print_run", "terminal", "verdict"]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -84,6 +86,24 @@ def layer_table(run: Run) -> Table:
     return table
 
 
+def engine_table(run: Run) -> Table:
+    """Where the cycles of the last frame or batch went: the share of each engine's cycles in
+    which it was busy, or stalled for each of the causes that it knows."""
+    counters = {engine: cycle_counters(engine) for engine in Engine}
+    # What every engine knows comes first and last.
+    names = list(dict.fromkeys(name for engine in Engine for name in counters[engine]))
+    common = [name for name in names if all(name in known for known in counters.values())]
+    table = Table(title="Where the cycles went", title_justify="left")
+    table.add_column("Engine is")
+    for engine in Engine:
+        table.add_column(engine.name.lower(), justify="right")
+    for name in (common[0], *(name for name in names if name not in common), *common[1:]):
+        table.add_row(name, *(
+            f"{run.last.counters[known[name].name.lower()] / run.last.cycles:.1%}"
+            if name in known else "" for known in counters.values()))
+    return table
+
+
 def verdict(run: Run) -> str:
     """One line on the comparison with onnxruntime."""
     return f"{run.differing} of {run.compared} output bytes differ from onnxruntime"
@@ -92,6 +112,8 @@ def verdict(run: Run) -> str:
 def print_run(run: Run, console: Console) -> None:
     """Prints the figures of a run, and where it first differs from onnxruntime."""
     console.print(layer_table(run))
+    if run.last.cycles and run.config.counters:
+        console.print(engine_table(run))
     lines = [f"{len(run.cycles):,} frame{'s' if len(run.cycles) > 1 else ''} "
              f"in {run.seconds:.1f} s"]
     if sum(run.cycles):  # there is a clock
@@ -100,8 +122,9 @@ def print_run(run: Run, console: Console) -> None:
         lines[0] += f", {each} cycles each, simulated at {run.cycles_per_second / 1000:,.0f} " \
                     f"kcycles/s"
     last = "frame" if run.batch == 1 else f"batch of {run.batch}"
-    lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes read, "
-                 f"{run.last.dram_write_bytes:,} written")
+    if run.config.counters:
+        lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes "
+                     f"read, {run.last.dram_write_bytes:,} written")
     for line in lines:
         console.print(line, highlight=False)
     if not run.verified:

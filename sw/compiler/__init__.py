@@ -83,6 +83,11 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
         return tuple(CommandInfo(layer=op.layer, engine=op.engine, text=op.text,
                                  reads=spans(op.reads), writes=spans(op.writes)) for op in part)
 
+    def residents(part: Iterable[Op]) -> tuple[Resident, ...]:
+        return tuple(Resident(name=buffer.name, address=addresses[buffer], words=buffer.size,
+                              first=first, last=last)
+                     for buffer, (first, last) in _lifetimes(part).items())
+
     def slot(tensor: str) -> Slot:
         region = lowered.slots[tensor]
         source = mapped.graph.tensors[tensor]
@@ -117,10 +122,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
             for index, layer in enumerate(graph.layers)),
         sections=tuple(Section(name=buffer.name, address=addresses[buffer], size=buffer.size)
                        for buffer in (*streams, *lowered.external)),
-        residents=tuple(
-            Resident(name=buffer.name, address=addresses[buffer], words=buffer.size,
-                     first=first, last=last)
-            for buffer, (first, last) in _lifetimes(ops).items()),
+        residents=residents(ops), warm_residents=residents(again),
         memory_bytes=allocation.memory_bytes, peak_words=allocation.peak_words)
     check(program)
     return program
@@ -134,7 +136,7 @@ def _loads_constant(op: Op) -> bool:
     return op.engine is Engine.LOAD and all(region.buffer.space.ring for region in op.writes)
 
 
-def _lifetimes(ops: Sequence[Op]) -> dict[Buffer, tuple[int, int]]:
+def _lifetimes(ops: Iterable[Op]) -> dict[Buffer, tuple[int, int]]:
     """Indices of the first and the last command that use each buffer in activation memory."""
     spans: dict[Buffer, tuple[int, int]] = {}
     for index, op in enumerate(ops):

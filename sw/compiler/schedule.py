@@ -30,14 +30,15 @@ class Tokens:
 def hazards(producer: Engine, consumer: Engine) -> tuple[tuple[str, str], ...]:
     """What must not overlap without a token: (access of the earlier, of the later command).
 
-    LOAD, VECTOR and STORE complete a command before the next one writes; LOAD and STORE never read
-    what they write, and VECTOR starts when the command before it has written its last word.
-    MATRIX starts on a command while it still drains the one before, but drains in order.
+    Engines take up their commands in order and each reads, and each writes, in order. MATRIX and
+    VECTOR start on a command while the one before it is still under way, so a command that reads
+    what the one before it writes needs a token; what it writes comes after all that was read
+    before. LOAD and STORE never read what they write.
     """
     if producer is not consumer:
         return ("write", "read"), ("read", "write"), ("write", "write")
-    if producer is Engine.MATRIX:
-        return ("write", "read"), ("read", "write")
+    if producer in (Engine.MATRIX, Engine.VECTOR):
+        return (("write", "read"),)
     return ()
 
 

@@ -111,7 +111,8 @@ def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
     """The walk of the fewest cycles.
 
     A position takes a cycle for every word it reads. A sliding window reads all words at the first
-    inner position, and then only those of each group of taps that are new.
+    inner position, less those in front of the first group that are padding, and then only those of
+    each group of taps that are new.
 
     Parameters
     ----------
@@ -129,8 +130,9 @@ def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
             yield Walk(transposed=transposed, cycles=outer.out * inner.out * every)
             if inner.dilation == 1 and outer.kernel * len(sizes) <= _WINDOW_GROUPS:
                 new = outer.kernel * sum(min(inner.stride, size) for size in sizes)
-                yield Walk(transposed=transposed, slide=True,
-                           cycles=outer.out * (every + (inner.out - 1) * max(new, least)))
+                first = outer.kernel * (inner.kernel - min(inner.pad, sizes[0] - 1))
+                yield Walk(transposed=transposed, slide=True, cycles=outer.out * (
+                    max(first, least) + (inner.out - 1) * max(new, least)))
 
     return min(walks(), key=lambda walk: walk.cycles)
 
