@@ -1,8 +1,7 @@
 """From a board and a configuration to a bitstream, and what it came to."""
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from weft.boards.timing import CriticalPath, read_timing
 from weft.boards.tools import find_tool, run_tool
 from weft.errors import InputError
 
-__all__ = ["Build", "Route", "build"]
+__all__ = ["Build", "Route", "build", "generate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +99,24 @@ class Build:
         }
 
 
+def generate(board: Board, folder: Path) -> float:
+    """Writes the design of ``board`` to ``folder``: ``top.il``, and its pins.
+
+    Returns
+    -------
+    :class:`float`
+        Its clock in MHz, which may be slightly off what the board asks for.
+    """
+    from weft.boards.registry import make_platform
+    from weft.boards.top import Top
+
+    top = Top(board)
+    plan = make_platform(board).prepare(top, "top")
+    for name in ("top.il", f"top{flow(board.family).constraints}"):
+        (folder / name).write_text(plan.files[name], encoding="utf-8")
+    return top.clock_mhz
+
+
 def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool = False,
           progress: Callable[[str], None] = lambda text: None) -> Build:
     """Builds the bitstream of ``board`` in ``folder``, with all intermediate files and logs.
@@ -126,9 +143,6 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     InputError
         If there are no seeds, or the folder cannot be written.
     """
-    from weft.boards.registry import make_platform
-    from weft.boards.top import Top
-
     if seeds < 1:
         raise InputError(f"Seeds must be at least 1, not {seeds}")
     tools = flow(board.family)
@@ -143,29 +157,24 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     seconds: dict[str, float] = {}
 
     @contextmanager
-    def step(name: str, text: str):
+    def step(name: str, text: str) -> Iterator[None]:
         progress(text)
         start = time.monotonic()
         yield
         seconds[name] = round(time.monotonic() - start, 1)
 
     with step("generate", f"Generating {board.config.name} for {board.title}"):
-        platform = make_platform(board)
-        top = Top(board)
-        plan = platform.prepare(top, "top")
-        for name in ("top.il", f"top{tools.constraints}"):
-            (folder / name).write_text(plan.files[name], encoding="utf-8")
+        clock_mhz = generate(board, folder)
     with step("synthesis", "Synthesis"):
         run_tool([yosys, "-q", "-p", f"read_rtlil top.il; {tools.synthesis} -json top.json"],
                  folder=folder, log=folder / "synthesis.log")
 
     def place(seed: int) -> Route:
         start = time.monotonic()
-        run_tool([place_tool, *tools.place(platform, seed=seed, text=f"seed{seed}.txt",
-                                           report=f"seed{seed}.json")],
+        run_tool([place_tool, *tools.device[board.device], *tools.place(seed)],
                  folder=folder, log=folder / f"seed{seed}.log")
-        clock_mhz = read_timing(folder / f"seed{seed}.json").clock_mhz
-        return Route(seed=seed, clock_mhz=clock_mhz, seconds=round(time.monotonic() - start, 1))
+        return Route(seed=seed, clock_mhz=read_timing(folder / f"seed{seed}.json").clock_mhz,
+                     seconds=round(time.monotonic() - start, 1))
 
     numbers = range(1, seeds + 1)
     with step("place and route", "Place and route" + (f", {seeds} seeds" if seeds > 1 else "")):
@@ -174,12 +183,12 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
 
-    met = routes[0].clock_mhz >= top.clock_mhz
+    met = routes[0].clock_mhz >= clock_mhz
     if met or allow_timing_fail:
         with step("pack", "Packing the bitstream"):
             run_tool([pack_tool, *tools.pack_options, f"seed{best}.txt", image.name],
                      folder=folder, log=folder / "pack.log")
-    return Build(board=board, asked_mhz=top.clock_mhz, routes=routes,
-                 path=timing.path, used=timing.used(tools),
-                 available=capacity(board), components=count_components(folder / "top.json"), seconds=seconds,
+    return Build(board=board, asked_mhz=clock_mhz, routes=routes,
+                 path=timing.path, used=timing.used(tools), available=capacity(board),
+                 components=count_components(folder / "top.json"), seconds=seconds,
                  bitstream=image if met or allow_timing_fail else None)

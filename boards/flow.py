@@ -1,8 +1,7 @@
 """What differs between FPGA families in the way from RTLIL to a bitstream."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from weft.boards.board import Board, Family
 
@@ -18,9 +17,9 @@ class Capacity:
     luts, ffs : :class:`int`
         4-input look-up tables, flip-flops.
     multipliers : :class:`int`
-        18 x 18 bits (ECP5) or 16 x 16 bits (iCE40).
+        18 x 18 bits.
     block_rams : :class:`int`
-        Of 2 KiB (ECP5) or 512 bytes (iCE40).
+        Of 2 KiB.
     """
 
     luts: int
@@ -32,7 +31,6 @@ class Capacity:
 _CAPACITIES = {
     "LFE5U-85F": Capacity(luts=83_640, ffs=83_640, multipliers=156, block_rams=208),
     "LFE5U-25F": Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
-    "iCE40UP5K": Capacity(luts=5_280, ffs=5_280, multipliers=8, block_rams=30),
 }
 
 
@@ -50,6 +48,12 @@ class Flow:
     synthesis : :class:`str`
         Yosys command.
     place_tool, pack_tool : :class:`str`
+    device : dict
+        Options of the place tool that choose a device, its package and its speed grade.
+    place_options : sequence of :class:`str`
+        Further options; the last takes the file with pins.
+    text_option : :class:`str`
+        The option that takes the file to write.
     pack_options : sequence of :class:`str`
     constraints : :class:`str`
         Suffix of the file with pins.
@@ -62,6 +66,9 @@ class Flow:
     synthesis: str
     place_tool: str
     pack_tool: str
+    device: Mapping[str, Sequence[str]]
+    place_options: Sequence[str]
+    text_option: str
     pack_options: Sequence[str]
     constraints: str
     image: str
@@ -70,31 +77,23 @@ class Flow:
     multipliers: str
     block_rams: str
 
-    def place(self, platform: Any, *, seed: int, text: str, report: str) -> list[str]:
-        """Options of the place and route tool, for ``top.json`` in the current folder."""
-        if self.place_tool == "nextpnr-ecp5":
-            device = [platform._nextpnr_device_options[platform.device],
-                      "--package", platform._nextpnr_package_options[platform.package].upper(),
-                      "--speed", platform.speed, "--lpf", "top.lpf", "--textcfg", text,
-                      # Several times as fast as the default on arrays, and with a better clock.
-                      "--router", "router2"]
-        else:
-            device = [platform._nextpnr_device_options[platform.device],
-                      "--package", platform.package.lower(), "--pcf", "top.pcf", "--asc", text]
-        return [*device, "--json", "top.json", "--report", report, "--seed", str(seed),
-                "--timing-allow-fail"]
+    def place(self, seed: int) -> list[str]:
+        """Options of the place and route tool beside those of the device, for ``top.json`` in the
+        current folder; ``seedN.txt`` is the placed and routed design, ``seedN.json`` the report."""
+        return [*self.place_options, f"top{self.constraints}", "--json", "top.json",
+                self.text_option, f"seed{seed}.txt", "--report", f"seed{seed}.json",
+                "--seed", str(seed), "--timing-allow-fail"]
 
 
 _FLOWS = {
     Family.ECP5: Flow(
         synthesis="synth_ecp5 -top top", place_tool="nextpnr-ecp5", pack_tool="ecppack",
+        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
+                "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
+        # router2 is several times as fast as the default on arrays, and reaches a better clock.
+        place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
         pack_options=("--compress",), constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
         ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
-    Family.ICE40: Flow(
-        synthesis="synth_ice40 -device u -dsp -top top", place_tool="nextpnr-ice40",
-        pack_tool="icepack", pack_options=(), constraints=".pcf", image=".bin",
-        luts="ICESTORM_LC", ffs="ICESTORM_LC", multipliers="ICESTORM_DSP",
-        block_rams="ICESTORM_RAM"),
 }
 
 

@@ -14,8 +14,7 @@ __all__ = ["count_components"]
 _COSTS = {
     "LUT4": ("luts", 1), "CCU2C": ("luts", 2), "TRELLIS_DPR16X4": ("luts", 4),
     "TRELLIS_FF": ("ffs", 1), "MULT18X18D": ("multipliers", 1), "DP16KD": ("block_rams", 1),
-    "PDPW16KD": ("block_rams", 1), "SB_LUT4": ("luts", 1), "SB_MAC16": ("multipliers", 1),
-    "SB_RAM40_4K": ("block_rams", 1),
+    "PDPW16KD": ("block_rams", 1),
 }
 
 
@@ -32,8 +31,7 @@ def count_components(netlist: Path) -> dict[str, Capacity]:
     top = next(module for module in modules if "top" in module["attributes"])
     counts: dict[str, Counter[str]] = {}
     for name, cell in top["cells"].items():
-        kind = cell["type"]
-        what, number = _COSTS.get(kind, ("ffs", 1) if kind.startswith("SB_DFF") else ("", 0))
+        what, number = _COSTS.get(cell["type"], ("", 0))
         if what:
             component, _signal = place_in_source(name)
             counts.setdefault(component, Counter())[what] += number

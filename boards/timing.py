@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ __all__ = ["CriticalPath", "PathStep", "Timing", "place_in_source", "read_timing
 
 # Yosys names a cell after a wire it drives, and appends the kind of cell and its pins:
 # `core.load.count_TRELLIS_FF_Q_3_DI_LUT4_Z` belongs to `core.load.count`.
-_CELL = re.compile(r"_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|P?DP\w?16KD|MULT18X18D"
-                   r"|SB_(LUT4|DFF|CARRY|RAM40|MAC16|SPRAM))")
+_CELL = re.compile(r"_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|P?DP\w?16KD|MULT18X18D)")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -23,12 +22,14 @@ def place_in_source(name: str) -> tuple[str, str]:
     netlist belongs to."""
     if name.startswith("$"):
         return "", name
-    component, _, signal = name.rpartition(".")
-    # A suffix may hold the name of a cell, never a dot; amaranth tells namesakes apart by `$N`.
-    return component, re.sub(r"\$\d+$", "", _CELL.split(signal, maxsplit=1)[0])
+    # A memory is cut into blocks: `core.matrix.weights.0.1`, with pins `_DO`, `_DOB`.
+    name = re.sub(r"(\.\d+)+(_D[A-Z]*.*)?$", "", _CELL.split(name, maxsplit=1)[0])
+    # Amaranth tells namesakes apart by `$N`.
+    component, _, signal = re.sub(r"\$\d+", "", name).rpartition(".")
+    return component, signal
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PathStep:
     """One signal on a path.
 
@@ -121,21 +122,29 @@ def _path(segments: list[dict[str, Any]]) -> CriticalPath:
     def register(cell: str) -> str:
         return ".".join(filter(None, place_in_source(cell)))
 
-    steps = []
+    steps: list[PathStep] = []
     logic = 0.0
     for segment in segments:
         if segment["type"] != "routing":
             logic += segment["delay"]
             continue
-        component, signal = place_in_source(segment["net"])
-        steps.append(PathStep(component=component, signal=signal,
-                              source=_source(segment.get("sources", [])),
-                              logic_ns=round(logic, 3), routing_ns=round(segment["delay"], 3)))
+        step = PathStep(*place_in_source(segment["net"]), _source(segment.get("sources", [])),
+                        logic, segment["delay"])
         logic = 0.0
+        # The parts of a carry chain or a wide multiplexer are one step.
+        if steps and step.signal.startswith("$"):
+            step = replace(step, component=steps[-1].component, signal=steps[-1].signal)
+        if steps and (step.component, step.signal) == (steps[-1].component, steps[-1].signal):
+            step = replace(step, source=steps[-1].source or step.source,
+                           logic_ns=steps[-1].logic_ns + step.logic_ns,
+                           routing_ns=steps[-1].routing_ns + step.routing_ns)
+            steps.pop()
+        steps.append(step)
     start, end = (register(segments[k]["to"]["cell"]) for k in (0, -1))
-    steps.append(PathStep(component="", signal="setup", source=None, logic_ns=round(logic, 3),
-                          routing_ns=0.0))
-    return CriticalPath(start=start, end=end, steps=tuple(steps))
+    steps.append(PathStep("", "setup", None, logic, 0.0))
+    return CriticalPath(start=start, end=end, steps=tuple(
+        replace(step, logic_ns=round(step.logic_ns, 3), routing_ns=round(step.routing_ns, 3))
+        for step in steps))
 
 
 def _source(sources: list[str]) -> str | None:

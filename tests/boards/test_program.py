@@ -5,7 +5,7 @@ import pytest
 from weft.cli import main
 
 
-@pytest.fixture()
+@pytest.fixture
 def bitstream(tmp_path):
     path = tmp_path / "a.bit"
     path.write_text("bits")
