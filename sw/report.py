@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,8 +15,11 @@ from weft.inspection import Inspection
 from weft.ir import Where
 from weft.runner import Run
 
-__all__ = ["Progress", "config_table", "layer_table", "print_inspection", "print_run", "terminal",
-           "verdict"]
+if TYPE_CHECKING:  # what it imports is slow to import
+    from weft.bench.measure import Measurement
+
+__all__ = ["Progress", "bench_table", "config_table", "layer_table", "print_inspection",
+           "print_run", "terminal", "verdict"]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -114,6 +118,21 @@ def print_run(run: Run, console: Console) -> None:
                       highlight=False, soft_wrap=True)
     console.print(verdict(run), style="bold green" if not run.differing else "bold red",
                   highlight=False)
+
+
+def bench_table(measurements: Iterable["Measurement"]) -> Table:
+    """Frames of the benchmark suite."""
+    table = Table()
+    table.add_column("Network")
+    table.add_column("Config")
+    for name in ("Cold cycles", "Warm cycles", "Utilization", "MACs/mult./cycle", "kcycles/s"):
+        table.add_column(name, justify="right")
+    for each in measurements:
+        warm = "" if each.cycles_warm is None else f"{each.cycles_warm:,}"
+        table.add_row(each.network, each.config, f"{each.cycles_cold:,}", warm,
+                      f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+                      f"{each.sim_cycles_per_second / 1000:,.0f}")
+    return table
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
