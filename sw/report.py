@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +18,11 @@ from weft.inspection import Inspection
 from weft.ir import Where
 from weft.runner import Run
 
-__all__ = ["Progress", "config_table", "engine_table", "estimate_table", "layer_table",
-           "print_estimate", "print_inspection", "print_run", "terminal", "verdict"]
+if TYPE_CHECKING:  # what it imports is slow to import
+    from weft.bench.measure import Measurement
+
+__all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_table",
+           "layer_table", "print_estimate", "print_inspection", "print_run", "terminal", "verdict"]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -188,6 +192,21 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
                   f"{frame.dram_write_bytes:,} written", highlight=False)
     console.print("The commands were played in virtual time, not simulated: a frame takes these "
                   "cycles, or within 1 % of them.", highlight=False, soft_wrap=True)
+
+
+def bench_table(measurements: Iterable["Measurement"]) -> Table:
+    """Frames of the benchmark suite."""
+    table = Table()
+    table.add_column("Network")
+    table.add_column("Config")
+    for name in ("Cold cycles", "Warm cycles", "Utilization", "MACs/mult./cycle", "kcycles/s"):
+        table.add_column(name, justify="right")
+    for each in measurements:
+        warm = "" if each.cycles_warm is None else f"{each.cycles_warm:,}"
+        table.add_row(each.network, each.config, f"{each.cycles_cold:,}", warm,
+                      f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+                      f"{each.sim_cycles_per_second / 1000:,.0f}")
+    return table
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
