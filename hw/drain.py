@@ -81,18 +81,21 @@ class Drain(wiring.Component):
         block   = Signal(24, reset_less=True)  # first word of the channel block
         entry   = Signal(24, reset_less=True)
         offset  = Signal(24, reset_less=True)  # of the pixel tile in its plane
+        first   = Signal(24, reset_less=True)  # word of the tile's first pixel in this block
         address = Signal(24, reset_less=True)  # of the word to write
+        left    = Signal(16, reset_less=True)  # pixels, this one included
         # Where the column tile starts, for its further pixel tiles.
         tile_slot  = Signal.like(slot)
         tile_block = Signal.like(block)
         tile_entry = Signal.like(entry)
 
-        last_pixel = pixel + 1 == job.pixels
+        last_pixel = left == 1
         groups     = Mux(job.last_columns, job.last_groups, config.requant_groups)
         last_group = group + 1 == groups
         finishing  = Signal()
         next_slot  = Mux(slot == slots - 1, 0, slot + 1)
         next_block = Mux(slot == slots - 1, block + job.out_plane, block)[:24]
+        next_first = Mux(slot == slots - 1, first + job.out_plane, first)[:24]
         m.d.comb += [
             finishing.eq(active & last_pixel & last_group),
             self.jobs.ready.eq(~active),
@@ -105,7 +108,7 @@ class Drain(wiring.Component):
         ]
 
         with m.If(active):
-            m.d.sync += [pixel.eq(pixel + 1), address.eq(address + 1)]
+            m.d.sync += [pixel.eq(pixel + 1), left.eq(left - 1), address.eq(address + 1)]
             with m.If(last_pixel):
                 m.d.sync += [
                     pixel.eq(0),
@@ -113,7 +116,9 @@ class Drain(wiring.Component):
                     entry.eq(entry + 1),
                     slot.eq(next_slot),
                     block.eq(next_block),
-                    address.eq(next_block + offset),
+                    first.eq(next_first),
+                    address.eq(next_first),
+                    left.eq(job.pixels),
                 ]
             with m.If(finishing):
                 m.d.sync += [active.eq(0), offset.eq(offset + job.pixels)]
@@ -127,27 +132,31 @@ class Drain(wiring.Component):
 
         with m.If(self.jobs.valid & self.jobs.ready):
             new   = self.jobs.p
+            base  = Signal(24)
             start = Signal(24)
+            m.d.comb += [
+                base.eq(Mux(new.first_columns, new.out_base, tile_block)),
+                start.eq(Mux(new.first_pixels, 0, offset)),
+            ]
             m.d.sync += [
                 active.eq(1),
                 job.eq(new),
                 pixel.eq(0),
+                left.eq(new.pixels),
                 group.eq(0),
                 slot.eq(tile_slot),
-                block.eq(tile_block),
+                block.eq(base),
                 entry.eq(tile_entry),
-                address.eq(tile_block + start),
+                offset.eq(start),
+                first.eq(base + start),
+                address.eq(base + start),
             ]
-            m.d.comb += start.eq(Mux(new.first_pixels, 0, offset))
-            m.d.sync += offset.eq(start)
             with m.If(new.first_columns):
                 m.d.sync += [
                     slot.eq(0),
-                    block.eq(new.out_base),
                     entry.eq(new.parameter_base),
-                    address.eq(new.out_base + start),
                     tile_slot.eq(0),
-                    tile_block.eq(new.out_base),
+                    tile_block.eq(base),
                     tile_entry.eq(new.parameter_base),
                 ]
 
