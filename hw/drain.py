@@ -26,6 +26,13 @@ class Drain(wiring.Component):
     one group of one pixel per cycle. A word of ``rows`` channels is so written in parts, each with
     its lane mask, which lets ``rows`` and ``cols`` be chosen independently.
 
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+    release_to_write : :class:`int`
+        Fewest cycles from ``release`` to the first new sum in the half: it is released as many
+        cycles before its last sum is read, but not before the last group of channels.
+
     Members
     -------
     jobs : :py:`In(stream.Signature(DrainJob))`
@@ -48,8 +55,9 @@ class Drain(wiring.Component):
         Held until reset.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, release_to_write: int):
         self._config = config
+        self._lead   = release_to_write
         super().__init__({
             "jobs":              In(stream.Signature(DrainJob)),
             "half":              Out(1),
@@ -84,6 +92,7 @@ class Drain(wiring.Component):
         first   = Signal(24, reset_less=True)  # word of the tile's first pixel in this block
         address = Signal(24, reset_less=True)  # of the word to write
         left    = Signal(16, reset_less=True)  # pixels, this one included
+        release = Signal(16, reset_less=True)  # value of `left`, in the last group
         # Where the column tile starts, for its further pixel tiles.
         tile_slot  = Signal.like(slot)
         tile_block = Signal.like(block)
@@ -104,7 +113,7 @@ class Drain(wiring.Component):
             self.enable.eq(active),
             self.parameter_address.eq(entry),
             self.parameter_enable.eq(active),
-            self.release.eq(finishing),
+            self.release.eq(active & last_group & (left == release)),
         ]
 
         with m.If(active):
@@ -143,6 +152,7 @@ class Drain(wiring.Component):
                 job.eq(new),
                 pixel.eq(0),
                 left.eq(new.pixels),
+                release.eq(Mux(new.pixels < self._lead, new.pixels, self._lead)),
                 group.eq(0),
                 slot.eq(tile_slot),
                 block.eq(base),
