@@ -4,20 +4,25 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
+from weft.estimate import Estimate
 from weft.hw.commands import Engine
 from weft.hw.registers import cycle_counters
 from weft.inspection import Inspection
 from weft.ir import Where
 from weft.runner import Run
 
-__all__ = ["Progress", "config_table", "engine_table", "layer_table", "print_inspection",
-           "print_run", "terminal", "verdict"]
+if TYPE_CHECKING:  # what it imports is slow to import
+    from weft.bench.measure import Measurement
+
+__all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_table",
+           "layer_table", "print_estimate", "print_inspection", "print_run", "terminal", "verdict"]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -137,6 +142,71 @@ def print_run(run: Run, console: Console) -> None:
                       highlight=False, soft_wrap=True)
     console.print(verdict(run), style="bold green" if not run.differing else "bold red",
                   highlight=False)
+
+
+def estimate_table(estimate: Estimate) -> Table:
+    """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it."""
+    config = estimate.config
+    table = Table(title=f"{escape(estimate.model)} on {config.name} ({config.rows} x "
+                        f"{config.cols} MACs per cycle)", title_justify="left")
+    for name in ("Layer", "Operator", "Engine"):
+        table.add_column(name)
+    for name in ("Output", "MACs", "Cycles", "Utilization"):
+        table.add_column(name, justify="right")
+    table.add_column("Bound by")
+
+    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
+            bound: str) -> None:
+        share = f"{estimate.utilization(macs, cycles):.1%}" if macs and cycles else ""
+        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
+                      f"{cycles:,}" if cycles else "", share, bound)
+
+    for layer in estimate.further.layers:
+        result = layer.result
+        row(result.name, result.op, result.engine, "x".join(map(str, result.shape)), result.macs,
+            result.cycles, layer.bound)
+    table.add_section()
+    macs = estimate.batch * estimate.macs
+    noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
+    if estimate.warm:
+        row(f"first {noun}", "", "", "", macs, estimate.first.cycles, "")
+    row(f"each further {noun}" if estimate.warm else f"each {noun}", "", "", "", macs,
+        estimate.further.cycles, "")
+    return table
+
+
+def print_estimate(estimate: Estimate, console: Console) -> None:
+    """Prints what a network is estimated to take."""
+    console.print(estimate_table(estimate))
+    frame = estimate.further
+    for engine, use in frame.engines.items():
+        if not use.busy:
+            continue
+        waits = ", ".join(f"{cause.phrase} {cycles / frame.cycles:.1%}" for cause, cycles in sorted(
+            use.waits.items(), key=lambda item: -item[1]) if cycles >= frame.cycles / 1000)
+        console.print(f"{engine.name.lower()} engine: at work {use.busy / frame.cycles:.1%} of the "
+                      f"time{', waits for ' if waits else ''}{waits}", highlight=False,
+                      soft_wrap=True)
+    noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
+    console.print(f"memory traffic of a {noun}: {frame.dram_read_bytes:,} bytes read, "
+                  f"{frame.dram_write_bytes:,} written", highlight=False)
+    console.print("The commands were played in virtual time, not simulated: a frame takes these "
+                  "cycles, or within 1 % of them.", highlight=False, soft_wrap=True)
+
+
+def bench_table(measurements: Iterable["Measurement"]) -> Table:
+    """Frames of the benchmark suite."""
+    table = Table()
+    table.add_column("Network")
+    table.add_column("Config")
+    for name in ("Cold cycles", "Warm cycles", "Utilization", "MACs/mult./cycle", "kcycles/s"):
+        table.add_column(name, justify="right")
+    for each in measurements:
+        warm = "" if each.cycles_warm is None else f"{each.cycles_warm:,}"
+        table.add_row(each.network, each.config, f"{each.cycles_cold:,}", warm,
+                      f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+                      f"{each.sim_cycles_per_second / 1000:,.0f}")
+    return table
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:

@@ -12,6 +12,8 @@ from functools import cache, lru_cache
 from math import ceil
 from typing import Any
 
+from amaranth.utils import ceil_log2
+
 from weft.config import AcceleratorConfig
 from weft.errors import InputError
 from weft.hw.accumulators import AccumulatorColumn
@@ -21,12 +23,13 @@ from weft.hw.pe import ProcessingElement
 from weft.hw.pixel_streamer import PixelStreamer
 from weft.hw.requantize import Requantizer
 from weft.hw.systolic_array import SystolicArray
-from weft.hw.vector_alu import VectorAlu
+from weft.hw.vector_alu import _MULTIPLIER as VECTOR_PRODUCT
+from weft.hw.vector_window import VectorWindow
 from weft.hw.weight_feeder import WeightFeeder
 
 __all__ = ["MEMORY", "FETCH_OUTSTANDING", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming",
            "ReadPort", "StoreTiming", "VectorTiming", "bursts", "command_cost", "queue_latency",
-           "stall_rate", "step_cycles", "transfer_size", "vector_words"]
+           "stall_rate", "step_cycles", "sweep_cycles", "transfer_size", "window_words"]
 
 
 Fields = Mapping[str, Any]
@@ -101,8 +104,10 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: Fields,
             _, done, _ = matrix.run(0, fields)
             return Cost(busy=matrix.streamed, latency=done)
         case Opcode.VECTOR:
-            ready, done, _ = VectorTiming(config).run(0, fields)
-            return Cost(busy=ready, latency=done)
+            vector = VectorTiming(config)
+            vector.accept(0, 0, fields)
+            _, done, _ = vector.finish()
+            return Cost(busy=vector.busy, latency=done)
     lines, beats, cycles = transfer_size(config, opcode, fields)
     # The first line of each transfer waits for the memory, the others follow without a gap.
     latency = _FRONT + memory.latency + (
@@ -265,82 +270,168 @@ class MatrixTiming:
 
 # Vector ---------------------------------------------------------------------------------------
 
-_VECTOR_BEGIN = 4   # from the start to the first word asked for
-_VECTOR_QUEUED = 1  # in the queue of results
+# Of the vector engine's stages: from the start of a command to its offer by the decoder, from there
+# to its first word, and from the last word to the write of its result beside what those in between
+# tell of themselves.
+_VECTOR_DECODE = 3
+_VECTOR_FIRST = 5
+_VECTOR_OUTPUT = 3
 
 
-def vector_words(config: AcceleratorConfig, fields: Fields) -> tuple[int, int]:
-    """Words that a VECTOR reads for the first position of a row, and for each of the others."""
-    rows, taps = fields["kernel_outer"], fields["kernel_inner"]
-    if not fields["slide"]:
+def window_words(config: AcceleratorConfig, kernel: tuple[int, int], *, stride: int, pad: int,
+                 slide: bool) -> tuple[int, int]:
+    """Words that a VECTOR reads for the first position of a row, and for each of the others.
+
+    Parameters
+    ----------
+    kernel : (:class:`int`, :class:`int`)
+        Kernel rows, or operands, and taps of a row.
+    stride, pad : :class:`int`
+        Along the row.
+    slide : :class:`bool`
+        The window keeps its words from position to position.
+    """
+    rows, taps = kernel
+    if not slide:
         return rows * taps, rows * taps
     full, rest = divmod(taps, config.vector_taps)
-    fresh = fields["stride_inner"]
-    return rows * taps, rows * (full * min(config.vector_taps, fresh) + min(rest, fresh))
+    skipped = min(pad, min(taps, config.vector_taps) - 1)
+    return (rows * (taps - skipped),
+            rows * (full * min(config.vector_taps, stride) + min(rest, stride)))
+
+
+def sweep_cycles(config: AcceleratorConfig, rows: int, positions: int, words: tuple[int, int], *,
+                 scaled: bool) -> int:
+    """Cycles in which a VECTOR reads: a word in each, but no results faster than they are
+    requantized.
+
+    Parameters
+    ----------
+    rows, positions : :class:`int`
+        Of all blocks together, and in a row.
+    words : (:class:`int`, :class:`int`)
+        From :func:`window_words`.
+    scaled : :class:`bool`
+        Results are requantized.
+    """
+    least = config.vector_groups if scaled else 1
+    first, others = words
+    return rows * (max(first, least) + (positions - 1) * max(others, least))
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A command of the vector engine."""
+    index: int
+    start: int
+    cycles: int    # to read, if nobody is in the way
+    scaled: bool
+    pattern: tuple[int, ...]  # of banks, of the words of a position
+    step: int                 # from position to position
+    last_group: int           # words
+    first: int                # of the first position
+    writes: float             # for each cycle
 
 
 class VectorTiming:
-    """One command after the other, a word per cycle, and then the latency of the last result.
+    """Commands read one behind the other, while the results of the one before are on their way.
+
+    :meth:`accept` gives it a command. :attr:`next` is when the one that reads asks for its last
+    word, if the matrix engine will not be in its way; then, :meth:`end` tells if it was, and
+    :meth:`finish` that it was not.
 
     Attributes
     ----------
+    next : :class:`int` or :py:`None`
+    ready : :class:`int` or :py:`None`
+        When the next command can be accepted; :py:`None` while that is not known.
     busy : :class:`int`
-        Cycles with a command, so far.
-    writes : :class:`Spans`
-        Of the activation memory.
+        Cycles in which words were read, or waited for, so far.
+    writes, lookups : :class:`Spans`
+        Of the activation memory, and of the tables.
     """
 
     def __init__(self, config: AcceleratorConfig, reads: Spans | None = None):
         self._config = config
         self._reads = Spans() if reads is None else reads
-        self._plain = ActivationMemory.LATENCY + VectorAlu.MAX_LATENCY + 1 + _VECTOR_QUEUED
-        self._scaled = (ActivationMemory.LATENCY + VectorAlu.SUM_LATENCY + config.vector_groups
-                        + 1 + Requantizer.latency + _VECTOR_QUEUED)
-        self._start = self._words = self._latency = 0
-        self._pattern: tuple[int, ...] = ()
-        self._step = 0
-        self.writes = Spans()
+        levels = max(1, ceil_log2(config.vector_taps))
+        # From the last word of a position until its result is there, and has been written.
+        window = ActivationMemory.LATENCY + VectorWindow.LATENCY
+        self._plain = window + levels + 2
+        self._scaled = (window + VECTOR_PRODUCT + levels + 1
+                        + config.vector_groups + Requantizer.latency + 1)
+        self._accepted: deque[_Sweep] = deque()
+        self._begin = 0       # first word of the one that reads
+        self._last = -1000    # last word of the one before
+        self._scaled_last = -1000
+        self.next: int | None = None
+        self.ready: int | None = 0
+        self.writes, self.lookups = Spans(), Spans()
         self.busy = 0
 
-    def begin(self, start: int, fields: Fields) -> int:
-        """The engine accepts a command. Gives the cycle in which its last word is asked for, if
-        the matrix engine is never in its way."""
+    def accept(self, index: int, start: int, fields: Fields) -> None:
+        """The engine accepts a command."""
         config = self._config
-        first, others = vector_words(config, fields)
-        plain = VectorOp(fields["op"]) in (VectorOp.MAX, VectorOp.LOOKUP)
-        self._latency, pace = (self._plain, 1) if plain else (self._scaled, config.vector_groups)
+        op = VectorOp(fields["op"])
+        kernel = fields["kernel_outer"], fields["kernel_inner"]
+        words = window_words(config, kernel, stride=fields["stride_inner"],
+                             pad=fields["pad_inner"], slide=bool(fields["slide"]))
+        scaled = op not in (VectorOp.MAX, VectorOp.LOOKUP)
         rows, inner = fields["blocks"] * fields["out_outer"], fields["out_inner"]
-        words = rows * (max(first, pace) + (inner - 1) * max(others, pace))
-        self._words = words - max(0, pace - first)  # nothing was before the first position of all
-        self._start = start + _VECTOR_BEGIN
-        self._step = fields["in_inner_step"] % config.activation_banks
-        self._pattern = tuple(
-            (row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
-            % config.activation_banks
-            for row in range(fields["kernel_outer"])
-            for tap in range(max(1, others // fields["kernel_outer"])))
-        self.writes.add(self._start + self._latency, self._start + self._words + self._latency,
-                        fields["out_inner_step"], rows * inner / self._words)
-        return self._start + self._words - 1
+        cycles = sweep_cycles(config, rows, inner, words, scaled=scaled)
+        banks = config.activation_banks
+        in_row = max(1, words[1] // kernel[0])
+        windowed = op in (VectorOp.CONV, VectorOp.MAX)
+        self._accepted.append(_Sweep(
+            index, start, cycles, scaled,
+            pattern=tuple((row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
+                          % banks for row in range(kernel[0]) for tap in range(in_row)),
+            step=fields["in_inner_step"] % banks,
+            last_group=(kernel[1] - 1) % config.vector_taps + 1 if windowed else 1,
+            first=words[0], writes=rows * inner / cycles))
+        self.ready = None
+        if self.next is None:
+            self._read()
+
+    def _read(self) -> None:
+        """The oldest command reads."""
+        if not self._accepted:
+            self.next = None
+            return
+        sweep = self._accepted[0]
+        # The loops take a command when they have made the last group of the one before.
+        taken = max(sweep.start + _VECTOR_DECODE, self._last - _VECTOR_FIRST + 1)
+        if len(self._accepted) == 1:
+            self.ready = taken + 1
+        self._begin = max(taken + _VECTOR_FIRST, self._last + 1)
+        if not sweep.scaled:  # its first result must not overtake one that is requantized
+            self._begin = max(self._begin, self._scaled_last + self._scaled + 2 - sweep.first)
+        latency = self._scaled if sweep.scaled else self._plain
+        self.writes.add(self._begin + latency, self._begin + sweep.cycles + latency, 1,
+                        sweep.writes)
+        self.next = self._begin + sweep.cycles - 1
 
     def end(self, cycle: int) -> int:
-        """Like :meth:`begin`, with all that the matrix engine reads until ``cycle``."""
-        lost = sum(accesses * stall_rate(self._config.activation_banks, self._pattern, self._step,
-                                         step % self._config.activation_banks)
-                   for step, accesses in self._reads.overlap(self._start, cycle + 1))
-        return self._start + self._words - 1 + round(lost)
+        """:attr:`next`, with all that the matrix engine reads until ``cycle``."""
+        sweep, banks = self._accepted[0], self._config.activation_banks
+        lost = sum(accesses * stall_rate(banks, sweep.pattern, sweep.step, step % banks)
+                   for step, accesses in self._reads.overlap(self._begin, cycle + 1))
+        self.next = self._begin + sweep.cycles - 1 + round(lost)
+        return self.next
 
-    def finish(self, cycle: int) -> tuple[int, int, tuple[int, int]]:
-        """For the command whose last word is asked for in ``cycle``: when the next one can be
-        accepted, when it is done, and from when to when the engine works on it."""
-        done = cycle + self._latency + 1
-        start = self._start - _VECTOR_BEGIN
-        self.busy += done - 1 - start
-        return done, done, (start, done)
-
-    def run(self, start: int, fields: Fields) -> tuple[int, int, tuple[int, int]]:
-        """For a command that has the activation memory for itself: see :meth:`finish`."""
-        return self.finish(self.begin(start, fields))
+    def finish(self) -> tuple[int, int, tuple[int, int]]:
+        """The command that reads asks for its last word: its index, when it is done, and from when
+        to when the engine reads for it."""
+        assert self.next is not None
+        sweep, last = self._accepted.popleft(), self.next
+        if sweep.scaled:
+            self._scaled_last = last
+        self._last = last
+        self.busy += last + 1 - self._begin
+        done = last + (self._scaled if sweep.scaled else self._plain) + _VECTOR_OUTPUT
+        span = self._begin, last + 1
+        self._read()
+        return sweep.index, done, span
 
 
 # Transfers ------------------------------------------------------------------------------------
@@ -578,8 +669,9 @@ class LoadTiming:
         if self._left:
             self._prepare(self._split + 1)
             return None
+        began = self._began
         self._take_line()
-        return (line.index, end + 2, self._began) if line.last else None
+        return (line.index, end + 2, began) if line.last else None
 
     def _stalls(self, line: _Line, begin: int, end: int) -> float:
         """Cycles lost to those who write between ``begin`` and ``end``."""

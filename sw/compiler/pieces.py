@@ -11,7 +11,7 @@ from typing import Any
 
 from weft import layout
 from weft.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Layer
+from weft.ir import Concat, Convolution
 
 from .convolution import column_chunks
 from .maps import Mapped

@@ -38,12 +38,22 @@ __all__ = ["Cause", "MemoryTiming", "Played", "Timeline", "play"]
 
 class Cause(StrEnum):
     """Why an engine waited before a command."""
-    FETCH     = "fetch"      #: it had not been fetched
-    LOAD      = "load"       #: for a token of the load engine
-    MATRIX    = "matrix"     #: of the matrix engine
-    VECTOR    = "vector"     #: of the vector engine
-    STORE     = "store"      #: of the store engine
-    IN_FLIGHT = "in_flight"  #: as many commands as an engine may hold were not done
+    FETCH  = "fetch"   #: it had not been fetched
+    LOAD   = "load"    #: it needed a token of the load engine
+    MATRIX = "matrix"  #: of the matrix engine
+    VECTOR = "vector"  #: of the vector engine
+    STORE  = "store"   #: of the store engine
+    OWN    = "own"     #: its own engine had not finished one, or as many as it may hold
+
+    @property
+    def phrase(self) -> str:
+        """What was waited for, in words."""
+        match self:
+            case Cause.FETCH:
+                return "commands"
+            case Cause.OWN:
+                return "its own results"
+        return f"the {self} engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,7 @@ class Timeline:
     read_beats: int
     write_beats: int
 
-    def stalls(self, engine: Engine) -> dict[Cause, int]:
+    def waits(self, engine: Engine) -> dict[Cause, int]:
         """Cycles that an engine waited for commands, by what it waited for."""
         found = dict.fromkeys(Cause, 0)
         for played in self.commands:
@@ -243,7 +253,7 @@ class _Player:
             elif kind == self._ASK:
                 self._ask(cycle, value)
             else:
-                self._last_word(cycle, value)
+                self._last_word(cycle)
         stuck = next((index for index, done in enumerate(self._done) if done == _NEVER), None)
         if stuck is not None:
             raise CompileError(f"Command {stuck} never starts: it waits for one that waits for it")
@@ -339,11 +349,12 @@ class _Player:
         if number >= IN_FLIGHT:
             done = self._done[queue.commands[number - IN_FLIGHT]] + 1
             if done > last:
-                last, cause = done, Cause.IN_FLIGHT
+                last, cause = done, Cause.OWN
         for producer, command in self._tokens[index]:
             done = self._done[command] + 1
             if done > last:
-                last, cause = done, _CAUSES[producer]
+                last = done
+                cause = Cause.OWN if producer is engine else _CAUSES[producer]
         if last >= _NEVER:
             return
         start = max(last + 1, ready)
@@ -365,21 +376,29 @@ class _Player:
                 self._load.begin(index, cycle, fields)
                 self._ready[engine] = self._load.ready
             case Engine.VECTOR:
-                heappush(self._events, (self._vector.begin(cycle, fields), self._LAST_WORD, index))
-                self._ready[engine] = None
+                idle = self._vector.next is None
+                self._vector.accept(index, cycle, fields)
+                self._ready[engine] = self._vector.ready
+                if idle:
+                    self._await_word()
             case Engine.MATRIX:
-                self._finish(index, *self._matrix.run(cycle, fields))
+                ready, done, span = self._matrix.run(cycle, fields)
+                self._finish(index, ready, done, span)
             case Engine.STORE:
-                self._finish(index, *self._store.run(cycle, fields))
+                ready, done, span = self._store.run(cycle, fields)
+                self._finish(index, ready, done, span)
         self._find_start(engine)
 
-    def _last_word(self, cycle: int, index: int) -> None:
+    def _await_word(self) -> None:
+        if self._vector.next is not None:
+            heappush(self._events, (self._vector.next, self._LAST_WORD, 0))
+
+    def _last_word(self, cycle: int) -> None:
         # What the matrix engine read meanwhile is known by now.
-        end = self._vector.end(cycle)
-        if end > cycle:
-            heappush(self._events, (end, self._LAST_WORD, index))
-        else:
-            self._finish(index, *self._vector.finish(end))
+        if self._vector.end(cycle) <= cycle:
+            index, done, span = self._vector.finish()
+            self._finish(index, self._vector.ready, done, span)
+        self._await_word()
 
     def _finish(self, index: int, ready: int | None, done: int, span: tuple[int, int]) -> None:
         """It is known when a command will be done."""

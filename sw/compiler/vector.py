@@ -17,6 +17,7 @@ from weft.errors import CompileError
 from weft.hw.commands import Memory, Opcode, Rounding, VectorOp
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
+from .engine_timing import sweep_cycles, window_words
 from .exact import (
     Quantization,
     ScaleConstants,
@@ -119,20 +120,17 @@ def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
     scaled : :class:`bool`
         Results are requantized, which takes ``vector_groups`` cycles each.
     """
-    least = config.vector_groups if scaled else 1
-
     def walks() -> Iterator[Walk]:
         for transposed in (False, True):
             outer, inner = Walk(transposed=transposed).order(vertical, horizontal)
-            sizes = [min(config.vector_taps, inner.kernel - tap)
-                     for tap in range(0, inner.kernel, config.vector_taps)]
-            every = max(outer.kernel * inner.kernel, least)
-            yield Walk(transposed=transposed, cycles=outer.out * inner.out * every)
-            if inner.dilation == 1 and outer.kernel * len(sizes) <= _WINDOW_GROUPS:
-                new = outer.kernel * sum(min(inner.stride, size) for size in sizes)
-                first = outer.kernel * (inner.kernel - min(inner.pad, sizes[0] - 1))
-                yield Walk(transposed=transposed, slide=True, cycles=outer.out * (
-                    max(first, least) + (inner.out - 1) * max(new, least)))
+            groups = -(-inner.kernel // config.vector_taps)
+            for slide in (False, True):
+                if slide and (inner.dilation != 1 or outer.kernel * groups > _WINDOW_GROUPS):
+                    continue
+                words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
+                                     pad=inner.pad, slide=slide)
+                yield Walk(transposed=transposed, slide=slide, cycles=sweep_cycles(
+                    config, outer.out, inner.out, words, scaled=scaled))
 
     return min(walks(), key=lambda walk: walk.cycles)
 
