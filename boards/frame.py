@@ -46,7 +46,7 @@ class FrameReceiver(wiring.Component):
             self.o_flag.eq(self.i_valid & (self.i_data == FLAG)),
             self.o_valid.eq(self.i_valid & ~self.o_flag & ~is_escape),
             self.o_data.eq(self.i_data ^ Mux(escaped, ESCAPE_XOR, 0)),
-            self.o_intact.eq(crc.intact & ~broken & ~escaped),
+            self.o_intact.eq(crc.intact & ~broken & ~(self.o_flag & escaped)),
             crc.clear.eq(self.o_flag),
             crc.valid.eq(self.o_valid),
             crc.data.eq(self.o_data),

@@ -31,7 +31,8 @@ class LayerResult:
         Multiply-accumulates of the network.
     cycles : :class:`int`
         From the end of the layer before it to its own end; the first counts from the doorbell and
-        the last to the interrupt. 0 on a device without a clock.
+        the last to the interrupt. 0 on a device without a clock, or one that does not record
+        when commands end.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Figures:
     cycles : :class:`int`
         From doorbell to interrupt.
     layers : list of :class:`LayerResult`
-        Their cycles add up to ``cycles``.
+        Their cycles add up to ``cycles``, where the device can tell them apart.
     counters : :class:`dict`
         Performance counters by name, in lower case.
     warm : :class:`bool`
@@ -181,7 +182,8 @@ class LoadedGraph:
         return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
 
     def _layers(self, result: RunResult, *, warm: bool) -> list[LayerResult]:
-        """Every layer's share of the cycles, by the end of the last command that computes it."""
+        """Every layer's share of the cycles, by the end of the last command that computes it;
+        none where the device cannot tell."""
         ends = {event.index: event.cycle for event in result.events
                 if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
         layers, before = [], 0
@@ -193,7 +195,7 @@ class LoadedGraph:
                     for index in (copy.warm_commands if warm else copy.commands) if index in ends]
             end = max([before, *done])  # engines overlap: it may end before the one before it
             if number + frames == len(self.program.layers):
-                end = result.cycles
+                end = result.cycles if result.events else 0
             layers.append(LayerResult(
                 name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
                 shape=info.shape, macs=frames * info.macs, cycles=end - before))

@@ -214,7 +214,7 @@ def test_random_wrong(refuse):
 
 def test_trace_on_functional_device_wrong(refuse, tmp_path):
     assert refuse("--trace", tmp_path / "x.fst") == (
-        "A waveform (--trace) needs --device verilator: the functional model has no signals")
+        "A waveform (--trace) needs --device verilator, not functional")
 
 
 @pytest.mark.parametrize("option", ["--output", "--json"])
