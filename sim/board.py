@@ -144,7 +144,8 @@ class BoardSimulator:
     def receive(self, count: int) -> bytes:
         """Up to ``count`` bytes that have arrived."""
         buffer = ctypes.create_string_buffer(max(1, count))
-        return buffer.raw[:self._library.board_receive(self._open(), buffer, count)]
+        received = self._library.board_receive(self._open(), buffer, count)
+        return buffer.raw[:received]
 
     def disturb(self, *, to_board: bool, number: int, flip: int = 0, lose: bool = False) -> None:
         """Change bits of a byte on the line, or lose it: the one with ``number``, where 0 is the

@@ -250,7 +250,7 @@ def test_interrupt_ends_quietly(functional, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["run", "x.onnx", "--device", "fpga"],
+@pytest.mark.parametrize("arguments", [[], ["run"], ["run", "x.onnx", "--device"],
                                        ["run", "x.onnx", "--random", "1", "--inputs", "x.npz"],
                                        ["verilog"], ["config"]])
 def test_usage_wrong(capsys, arguments):
