@@ -1,0 +1,118 @@
+"""What the page shows, as plain data for its template."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from weft.hw.commands import Engine
+from weft.ir import Plan, Where
+from weft.page.roofline import Dot, roofline
+from weft.page.traffic import Traffic, traffic
+from weft.report import verdict
+from weft.runner import Run
+from weft.segment import Execution, LayerResult
+from weft.timeline import layer_cycles, live_spans, slices
+
+__all__ = ["contents"]
+
+
+def contents(run: Run, plan: Plan) -> dict[str, Any]:
+    """The variables of the template."""
+    executions = run.last.executions
+    moved = [traffic(execution) for execution in executions]
+    layers = _layers(run, executions, moved)
+    config = run.config
+    return {
+        "model": run.model,
+        "config": config,
+        "config_fields": config.to_dict(),
+        "run": run,
+        "last": run.last,
+        "kind": "warm" if run.last.warm else "cold",
+        "utilization": run.utilization(run.batch * run.macs, run.last.cycles),
+        "rate": run.batch * run.macs / run.last.cycles,
+        "per_multiplier": run.batch * run.macs / run.last.cycles / config.multipliers,
+        "dram_bytes": run.last.dram_read_bytes + run.last.dram_write_bytes,
+        "verdict": verdict(run) if run.verified else None,
+        "layers": layers,
+        "input_bytes": sum(each.inputs for each in moved),
+        "command_bytes": sum(each.commands for each in moved),
+        "roofline": roofline([Dot(name=layer["name"], engine=layer["engine"], macs=layer["macs"],
+                                  cycles=layer["engine_cycles"], dram_bytes=layer["bytes"])
+                              for layer in layers if layer["macs"] and layer["engine_cycles"]],
+                             config),
+        "engines": _causes(run),
+        "host": [placement for placement in plan.placements if placement.where is Where.HOST],
+        "timeline": _timeline(executions),
+    }
+
+
+def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic]) \
+        -> list[dict[str, Any]]:
+    """The rows of the table. A batch has a copy of each layer for each frame, side by side."""
+    rows = []
+    results = iter(run.last.layers)
+    for execution, part in zip(executions, moved, strict=True):
+        infos, engine_cycles = execution.program.layers, layer_cycles(execution)
+        for first in range(0, len(infos), run.batch):
+            copies = slice(first, first + run.batch)
+            rows.append(_layer(next(results), run, str(infos[first].exactness or ""),
+                               sum(engine_cycles[copies]), sum(part.layers[copies])))
+    return rows
+
+
+def _layer(layer: LayerResult, run: Run, exactness: str, engine_cycles: int,
+           moved: int) -> dict[str, Any]:
+    return {
+        "name": layer.name, "op": layer.op, "engine": layer.engine or "none",
+        "shape": " x ".join(map(str, layer.shape)), "macs": layer.macs, "cycles": layer.cycles,
+        "share": layer.cycles / run.last.cycles, "engine_cycles": engine_cycles,
+        "utilization": run.utilization(layer.macs, layer.cycles), "bytes": moved,
+        "exactness": exactness,
+    }
+
+
+def _causes(run: Run) -> list[dict[str, Any]]:
+    """Counters grouped by the engine whose name they begin with, in their own order."""
+    engines = []
+    for engine in Engine:
+        prefix = f"{engine.name.lower()}_"
+        found = {name.removeprefix(prefix).replace("_", " "): count
+                 for name, count in run.last.counters.items() if name.startswith(prefix)}
+        if not found:
+            continue
+        rest = run.last.cycles - sum(found.values())
+        if rest > 0:
+            found["idle" if list(found) == ["busy"] else "other"] = rest
+        whole = max(run.last.cycles, sum(found.values()))
+        engines.append({"name": engine.name.lower(), "causes": [
+            {"name": name, "cycles": count, "share": count / whole}
+            for name, count in found.items()]})
+    return engines
+
+
+def _timeline(executions: Sequence[Execution]) -> dict[str, Any]:
+    """What the script draws; all executions one after the other."""
+    config = executions[0].program.config
+    names: dict[str, int] = {}
+    bars, boxes, parts, now = [], [], [], 0
+
+    def number(name: str) -> int:
+        return names.setdefault(name, len(names))
+
+    for execution in executions:
+        parts.append(now)
+        layers = execution.program.layers
+        bars += [[each.engine.value, each.lane, now + each.start, now + each.end,
+                  number(each.layer or "input"), each.command,
+                  execution.infos[each.command].text] for each in slices(execution)]
+        for resident, start, end in live_spans(execution):
+            layer = execution.infos[resident.first].layer
+            boxes.append([resident.address, resident.words, now + start, now + end,
+                          number("input" if layer is None else layers[layer].name),
+                          resident.name])
+        now += execution.cycles
+    return {
+        "cycles": now, "parts": parts, "engines": [engine.name.lower() for engine in Engine],
+        "words": config.activation_depth, "wordBytes": config.word_lanes,
+        "layers": list(names), "bars": bars, "boxes": boxes,
+    }
