@@ -1,6 +1,7 @@
 """What the page shows, as plain data for its template."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from weft.hw.commands import Engine
@@ -9,17 +10,21 @@ from weft.page.roofline import Dot, roofline
 from weft.page.traffic import Traffic, traffic
 from weft.report import verdict
 from weft.runner import Run
-from weft.segment import Execution, LayerResult
+from weft.segment import Execution
 from weft.timeline import layer_cycles, live_spans, slices
 
 __all__ = ["contents"]
 
 
+_NAME = 30  # characters of a layer's name that there is room for
+
 def contents(run: Run, plan: Plan) -> dict[str, Any]:
     """The variables of the template."""
     executions = run.last.executions
+    # What a layer needs from memory, whether it is there already or not.
+    needed = [traffic(replace(execution, warm=False)) for execution in executions]
     moved = [traffic(execution) for execution in executions]
-    layers = _layers(run, executions, moved)
+    layers = _layers(run, executions, moved, needed)
     config = run.config
     return {
         "model": run.model,
@@ -37,7 +42,7 @@ def contents(run: Run, plan: Plan) -> dict[str, Any]:
         "input_bytes": sum(each.inputs for each in moved),
         "command_bytes": sum(each.commands for each in moved),
         "roofline": roofline([Dot(name=layer["name"], engine=layer["engine"], macs=layer["macs"],
-                                  cycles=layer["engine_cycles"], dram_bytes=layer["bytes"])
+                                  cycles=layer["engine_cycles"], dram_bytes=layer["needed"])
                               for layer in layers if layer["macs"] and layer["engine_cycles"]],
                              config),
         "engines": _causes(run),
@@ -46,29 +51,33 @@ def contents(run: Run, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic]) \
-        -> list[dict[str, Any]]:
+def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic],
+            needed: Sequence[Traffic]) -> list[dict[str, Any]]:
     """The rows of the table. A batch has a copy of each layer for each frame, side by side."""
     rows = []
     results = iter(run.last.layers)
-    for execution, part in zip(executions, moved, strict=True):
+    longest = max(layer.cycles for layer in run.last.layers)
+    for execution, now, cold in zip(executions, moved, needed, strict=True):
         infos, engine_cycles = execution.program.layers, layer_cycles(execution)
         for first in range(0, len(infos), run.batch):
             copies = slice(first, first + run.batch)
-            rows.append(_layer(next(results), run, str(infos[first].exactness or ""),
-                               sum(engine_cycles[copies]), sum(part.layers[copies])))
+            layer = next(results)
+            rows.append({
+                "name": layer.name, "short": _short(layer.name), "op": layer.op,
+                "engine": layer.engine or "none", "shape": " x ".join(map(str, layer.shape)),
+                "macs": layer.macs, "cycles": layer.cycles,
+                "share": layer.cycles / run.last.cycles, "bar": layer.cycles / longest,
+                "engine_cycles": sum(engine_cycles[copies]),
+                "utilization": run.utilization(layer.macs, layer.cycles),
+                "bytes": sum(now.layers[copies]), "needed": sum(cold.layers[copies]),
+                "exactness": str(infos[first].exactness or ""),
+            })
     return rows
 
 
-def _layer(layer: LayerResult, run: Run, exactness: str, engine_cycles: int,
-           moved: int) -> dict[str, Any]:
-    return {
-        "name": layer.name, "op": layer.op, "engine": layer.engine or "none",
-        "shape": " x ".join(map(str, layer.shape)), "macs": layer.macs, "cycles": layer.cycles,
-        "share": layer.cycles / run.last.cycles, "engine_cycles": engine_cycles,
-        "utilization": run.utilization(layer.macs, layer.cycles), "bytes": moved,
-        "exactness": exactness,
-    }
+def _short(name: str) -> str:
+    """The end of a long name, which says more than its beginning."""
+    return name if len(name) <= _NAME else f"…{name[1 - _NAME:]}"
 
 
 def _causes(run: Run) -> list[dict[str, Any]]:
@@ -114,5 +123,5 @@ def _timeline(executions: Sequence[Execution]) -> dict[str, Any]:
     return {
         "cycles": now, "parts": parts, "engines": [engine.name.lower() for engine in Engine],
         "words": config.activation_depth, "wordBytes": config.word_lanes,
-        "layers": list(names), "bars": bars, "boxes": boxes,
+        "layers": list(names), "labels": list(map(_short, names)), "bars": bars, "boxes": boxes,
     }

@@ -11,7 +11,7 @@
   const [ENGINE, LANE, START, END, LAYER, COMMAND, TEXT] = [0, 1, 2, 3, 4, 5, 6];
   const [ADDRESS, WORDS, , , , NAME] = [0, 1, 2, 3, 4, 5];
 
-  const LEFT = 64, RIGHT = 8, AXIS = 22, LANE_HEIGHT = 20, GAP = 9, MEMORY = 230;
+  const LEFT = 64, RIGHT = 8, AXIS = 22, LANE_HEIGHT = 20, GAP = 9, MEMORY = 210;
   const lanes = data.engines.map((_, engine) => 1 + data.bars.reduce(
     (most, bar) => bar[ENGINE] === engine ? Math.max(most, bar[LANE]) : most, -1));
   const tops = [];
@@ -23,12 +23,16 @@
   const memoryTop = height + 4;
   height = memoryTop + MEMORY + 4;
 
+  // The memory is drawn as far as it is used.
+  const used = data.boxes.reduce((most, box) => Math.max(most, box[ADDRESS] + box[WORDS]), 1);
+  const kibibytes = (words) => (words * data.wordBytes / 1024).toFixed(1).replace(".0", "");
+
   let from = 0, to = data.cycles, width = 0, chosen = -1, frame = 0;
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const x = (cycle) => LEFT + (cycle - from) / (to - from) * (width - LEFT - RIGHT);
   const cycleAt = (px) => from + (px - LEFT) / (width - LEFT - RIGHT) * (to - from);
-  const y = (word) => memoryTop + word / data.words * MEMORY;
+  const y = (word) => memoryTop + word / used * MEMORY;
   const number = (value) => Math.round(value).toLocaleString("en-US");
 
   function fill(layer, saturation, lightness) {
@@ -92,13 +96,15 @@
       if (bar[END] < from || bar[START] > to) continue;
       const top = tops[bar[ENGINE]] + bar[LANE] * LANE_HEIGHT + 1;
       rectangle(x(bar[START]), top, x(bar[END]) - .4, top + LANE_HEIGHT - 2,
-                data.layers[bar[LAYER]], fill(bar[LAYER], saturation, lightness), "#fff");
+                data.labels[bar[LAYER]], fill(bar[LAYER], saturation, lightness), "#fff");
     }
 
     context.fillStyle = faint;
     context.fillText("activation", 2, memoryTop + 8);
     context.fillText("memory", 2, memoryTop + 22);
-    context.fillText(`${number(data.words * data.wordBytes / 1024)} KiB`, 2, memoryTop + 38);
+    context.fillText(kibibytes(used), 2, memoryTop + 40);
+    context.fillText(`of ${kibibytes(data.words)}`, 2, memoryTop + 54);
+    context.fillText("KiB", 2, memoryTop + 68);
     context.fillStyle = soft;
     context.globalAlpha = .6;
     context.fillRect(LEFT, memoryTop, width - LEFT - RIGHT, MEMORY);
@@ -142,7 +148,7 @@
     };
     if (px < LEFT) return null;
     if (py >= memoryTop) {
-      const word = (py - memoryTop) / MEMORY * data.words;
+      const word = (py - memoryTop) / MEMORY * used;
       for (const box of data.boxes) {
         if (box[ADDRESS] <= word && word < box[ADDRESS] + box[WORDS] && meets(box)) keep(box, "box");
       }
