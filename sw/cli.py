@@ -1,7 +1,7 @@
-"""The command line: ``weft run``, ``report``, ``check``, ``compile``, ``verilog``, ``bench``,
-``config``."""
+"""The command line ``weft``: a function for each sub-command, and the parser."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import zipfile
@@ -64,6 +64,13 @@ def _add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None
                              "(default: 1)")
     parser.add_argument("--verify", action="store_true",
                         help="compare every layer of every frame with onnxruntime")
+
+
+def _add_board_option(parser: argparse.ArgumentParser) -> None:
+    from weft.boards.registry import BOARDS
+
+    parser.add_argument("--board", required=True, metavar="NAME",
+                        help=f"board: {', '.join(BOARDS)}")
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +188,26 @@ def _check(options: argparse.Namespace) -> int:
     return EXIT_MISMATCH if options.strict and inspection.fallbacks else 0
 
 
+def _estimate(options: argparse.Namespace) -> int:
+    from weft.compiler.timing import MemoryTiming
+    from weft.estimate import estimate_plan
+    from weft.frontend import partition
+    from weft.report import Progress, print_estimate, terminal
+
+    config = load_config(options.config)
+    memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
+    with Progress() as progress:
+        if not options.json:
+            progress.stage(f"Compiling {options.model.name} for {config.name}")
+        estimate = estimate_plan(partition(options.model), config, model=options.model.name,
+                                 batch=options.batch, memory=memory)
+    if options.json:
+        print(json.dumps(estimate.to_dict(), indent=2))
+    else:
+        print_estimate(estimate, terminal())
+    return 0
+
+
 def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
     from weft.frontend import partition
@@ -271,6 +298,37 @@ def _verilog(options: argparse.Namespace) -> int:
                                          "config": config.to_dict()}, indent=2) + "\n")
     print(f"{verilog}: module {top}, {config.rows} x {config.cols} MACs per cycle")
     print(f"{description}: its configuration")
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from weft.boards.build import build
+    from weft.boards.registry import find_board
+    from weft.boards.report import print_build
+    from weft.report import Progress, terminal
+
+    board = find_board(options.board)
+    if options.config is not None:
+        board = dataclasses.replace(board, config=load_config(options.config))
+    if options.freq is not None:
+        board = dataclasses.replace(board, clock_mhz=options.freq)
+    if options.json is not None:
+        check_writable(options.json)
+    folder: Path = options.output or Path("build") / board.name
+    with Progress() as progress:
+        result = build(board, folder, seeds=options.seeds, progress=progress.stage,
+                       allow_timing_fail=options.allow_timing_fail)
+    if options.json is not None:
+        _write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")
+    print_build(result, terminal())
+    return 0 if result.bitstream is not None else EXIT_MISMATCH
+
+
+def _program(options: argparse.Namespace) -> int:
+    from weft.boards.program import program
+    from weft.boards.registry import find_board
+
+    print(program(find_board(options.board), options.bitstream, flash=options.flash))
     return 0
 
 
@@ -387,6 +445,20 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(program=_check)
 
+    estimate = commands.add_parser(
+        "estimate", help="tell how long a model takes, without building or running anything",
+        description="Compiles a model, plays its commands in virtual time and reports the cycles "
+                    "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
+                    "those of the simulated accelerator within 1 %% on most models.")
+    estimate.add_argument("model", type=Path, metavar="MODEL.onnx")
+    _add_config_option(estimate)
+    estimate.add_argument("--batch", type=int, default=1, metavar="N",
+                          help="compute N frames together (default: 1)")
+    estimate.add_argument("--latency", type=int, metavar="CYCLES",
+                          help="latency of the external memory (default: as in weft run)")
+    estimate.add_argument("--json", action="store_true", help="print JSON")
+    estimate.set_defaults(program=_estimate)
+
     compiler = commands.add_parser(
         "compile", help="compile a model and show what it became",
         description="Compiles a model, without building or running anything.")
@@ -404,6 +476,36 @@ def _parser() -> argparse.ArgumentParser:
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                          help="folder to write to, created if need be")
     verilog.set_defaults(program=_verilog)
+
+    build = commands.add_parser(
+        "build", help="build the bitstream of a board",
+        description="Builds the bitstream of a board with yosys and nextpnr, and reports clock, "
+                    "critical path and resources. Exit code: 0, 1 if the clock was missed, 2 after "
+                    "an error.")
+    _add_board_option(build)
+    build.add_argument("--config", metavar="NAME|FILE.toml",
+                       help="configuration instead of the board's own")
+    build.add_argument("--freq", type=float, metavar="MHZ",
+                       help="clock instead of the board's own")
+    build.add_argument("--seeds", type=int, default=1, metavar="N",
+                       help="try N placements, two at a time, and keep the fastest (default: 1)")
+    build.add_argument("-o", "--output", type=Path, metavar="DIR",
+                       help="folder for bitstream, intermediate files and logs "
+                            "(default: build/BOARD)")
+    build.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    build.add_argument("--allow-timing-fail", action="store_true",
+                       help="write the bitstream even if the clock was missed")
+    build.set_defaults(program=_build)
+
+    program = commands.add_parser(
+        "program", help="load a bitstream into a board",
+        description="Loads a bitstream into a board with openFPGALoader; where that is not "
+                    "installed, prints the command.")
+    _add_board_option(program)
+    program.add_argument("bitstream", type=Path, metavar="FILE")
+    program.add_argument("--flash", action="store_true",
+                         help="into the board's flash memory, to stay after power-off")
+    program.set_defaults(program=_program)
 
     bench = commands.add_parser(
         "bench", help="measure the cycles of a suite of networks",

@@ -92,11 +92,12 @@ class Figures:
     layers : list of :class:`LayerResult`
         Their cycles add up to ``cycles``.
     counters : :class:`dict`
-        Performance counters by name, in lower case.
+        Performance counters by name, in lower case. All but ``cycles`` are 0 if the configuration
+        has no counters.
     warm : :class:`bool`
         The constants were on chip already, from the frame or batch before.
     dram_read_bytes, dram_write_bytes : :class:`int`
-        Traffic of the memory port: whole beats, commands included.
+        Traffic of the memory port: whole beats, commands included. 0 without counters.
     executions : tuple of :class:`Execution`
         One for each accelerated graph, in the order in which they ran.
     """
@@ -174,7 +175,8 @@ class LoadedGraph:
             values=self._read_outputs(),
             tensors=[self._read_tensors(frame) if tensors else {}
                      for frame in range(program.graph.frames)],
-            cycles=result.cycles, layers=self._layers(result, warm=warm), warm=warm,
+            cycles=result.cycles, warm=warm,
+            layers=layer_results(program, _ends(result), result.cycles, warm=warm),
             counters=counters,
             dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
             dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat,
@@ -225,25 +227,41 @@ class LoadedGraph:
             flat = flat.view(np.uint8) ^ np.uint8(128)
         return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
 
-    def _layers(self, result: RunResult, *, warm: bool) -> list[LayerResult]:
-        """Every layer's share of the cycles, by the end of the last command that computes it."""
-        ends = {event.index: event.cycle for event in result.events
-                if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
-        layers, before = [], 0
-        frames = self.program.graph.frames
-        for number in range(0, len(self.program.layers), frames):
-            copies = self.program.layers[number:number + frames]
-            info = copies[0]
-            done = [ends[index] for copy in copies
-                    for index in (copy.warm_commands if warm else copy.commands) if index in ends]
-            end = max([before, *done])  # engines overlap: it may end before the one before it
-            if number + frames == len(self.program.layers):
-                end = result.cycles
-            layers.append(LayerResult(
-                name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
-                shape=info.shape, macs=frames * info.macs, cycles=end - before))
-            before = end
-        return layers
+
+def _ends(result: RunResult) -> dict[int, int]:
+    """When each command that computes something was done."""
+    return {event.index: event.cycle for event in result.events
+            if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
+
+
+def layer_results(program: compiler.Program, ends: Mapping[int, int], cycles: int, *,
+                  warm: bool) -> list[LayerResult]:
+    """Every layer's share of a frame's cycles, by the end of the last command that computes it.
+
+    Parameters
+    ----------
+    ends : :class:`dict`
+        By index in the stream, the cycle in which a MATRIX or VECTOR is done.
+    cycles : :class:`int`
+        Of the frame, or batch.
+    warm : :class:`bool`
+        The stream is that of the warm commands.
+    """
+    layers, before = [], 0
+    frames = program.graph.frames
+    for number in range(0, len(program.layers), frames):
+        copies = program.layers[number:number + frames]
+        info = copies[0]
+        done = [ends[index] for copy in copies
+                for index in (copy.warm_commands if warm else copy.commands) if index in ends]
+        end = max([before, *done])  # engines overlap: it may end before the one before it
+        if number + frames == len(program.layers):
+            end = cycles
+        layers.append(LayerResult(
+            name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
+            shape=info.shape, macs=frames * info.macs, cycles=end - before))
+        before = end
+    return layers
 
 
 class HostModel:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from weft.hw.commands import Engine
+from weft.hw.registers import cycle_counters
 from weft.ir import Plan, Where
 from weft.page.roofline import Dot, roofline
 from weft.page.traffic import Traffic, traffic
@@ -81,21 +82,16 @@ def _short(name: str) -> str:
 
 
 def _causes(run: Run) -> list[dict[str, Any]]:
-    """Counters grouped by the engine whose name they begin with, in their own order."""
+    """What each engine did with the cycles; none of a configuration that does not count it."""
     engines = []
     for engine in Engine:
-        prefix = f"{engine.name.lower()}_"
-        found = {name.removeprefix(prefix).replace("_", " "): count
-                 for name, count in run.last.counters.items() if name.startswith(prefix)}
-        if not found:
-            continue
-        rest = run.last.cycles - sum(found.values())
-        if rest > 0:
-            found["idle" if list(found) == ["busy"] else "other"] = rest
-        whole = max(run.last.cycles, sum(found.values()))
-        engines.append({"name": engine.name.lower(), "causes": [
-            {"name": name, "cycles": count, "share": count / whole}
-            for name, count in found.items()]})
+        found = {name: run.last.counters[counter.name.lower()]
+                 for name, counter in cycle_counters(engine).items()}
+        whole = sum(found.values())
+        if whole:
+            engines.append({"name": engine.name.lower(), "causes": [
+                {"name": name, "cycles": count, "share": count / whole}
+                for name, count in found.items() if count]})
     return engines
 
 
