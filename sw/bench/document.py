@@ -108,12 +108,13 @@ def _frames(results: Sequence[Measurement]) -> str:
     return _table(
         {"network": "<", "MACs": ">", "config": "<", "cold cycles": ">", "estimate": ">",
          "warm cycles": ">", "estimate ": ">", "utilization": ">",
-         "MACs per multiplier and cycle": ">", "cold bytes": ">", "warm bytes": ">", "simulated kcycles/s": ">"},
+         "MACs per multiplier and cycle": ">", "cold bytes": ">", "warm bytes": ">",
+         "simulated kcycles/s": ">"},
         ((NETWORKS[each.network].title, _number(each.macs), each.config,
           _number(each.cycles_cold), _error(each.estimate_cold, each.cycles_cold),
           _number(each.cycles_warm), _error(each.estimate_warm, each.cycles_warm),
-          f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}", _number(each.dram_bytes_cold),
-          _number(each.dram_bytes_warm), f"{each.sim_cycles_per_second / 1000:,.0f}")
+          f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+          _number(each.dram_bytes_cold), _number(each.dram_bytes_warm), f"{each.sim_cycles_per_second / 1000:,.0f}")
          for each in results))
 
 
