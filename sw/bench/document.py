@@ -114,7 +114,8 @@ def _frames(results: Sequence[Measurement]) -> str:
           _number(each.cycles_cold), _error(each.estimate_cold, each.cycles_cold),
           _number(each.cycles_warm), _error(each.estimate_warm, each.cycles_warm),
           f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
-          _number(each.dram_bytes_cold), _number(each.dram_bytes_warm), f"{each.sim_cycles_per_second / 1000:,.0f}")
+          _number(each.dram_bytes_cold), _number(each.dram_bytes_warm),
+          f"{each.sim_cycles_per_second / 1000:,.0f}")
          for each in results))
 
 

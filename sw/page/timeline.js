@@ -35,9 +35,11 @@
   const y = (word) => memoryTop + word / used * MEMORY;
   const number = (value) => Math.round(value).toLocaleString("en-US");
 
+  const shown = (layer) => chosen < 0 || chosen === layer;
+
   function fill(layer, saturation, lightness) {
     const hue = layer * 137.508 % 360;
-    return `hsl(${hue} ${saturation} ${lightness} / ${chosen < 0 || chosen === layer ? 1 : .15})`;
+    return `hsl(${hue} ${saturation} ${lightness} / ${shown(layer) ? 1 : .15})`;
   }
 
   function rectangle(left, top, right, bottom, label, style, ink) {
@@ -64,7 +66,8 @@
       context.fillStyle = line;
       context.fillRect(Math.round(x(cycle)), AXIS - 4, 1, height - AXIS);
       context.fillStyle = faint;
-      context.fillText(number(cycle), Math.min(Math.max(x(cycle), LEFT + 10), width - 28), 9);
+      const text = number(cycle), half = context.measureText(text).width / 2 + 2;
+      context.fillText(text, Math.min(Math.max(x(cycle), half), width - half), 9);
     }
     context.textAlign = "left";
   }
@@ -96,7 +99,7 @@
       if (bar[END] < from || bar[START] > to) continue;
       const top = tops[bar[ENGINE]] + bar[LANE] * LANE_HEIGHT + 1;
       rectangle(x(bar[START]), top, x(bar[END]) - .4, top + LANE_HEIGHT - 2,
-                data.labels[bar[LAYER]], fill(bar[LAYER], saturation, lightness), "#fff");
+                data.labels[bar[LAYER]], fill(bar[LAYER], saturation, lightness), shown(bar[LAYER]) ? "#fff" : faint);
     }
 
     context.fillStyle = faint;
@@ -113,7 +116,7 @@
       if (box[END] < from || box[START] > to) continue;
       const [top, bottom] = [y(box[ADDRESS]), y(box[ADDRESS] + box[WORDS])];
       rectangle(x(box[START]), top, x(box[END]) - .4, Math.max(bottom - .6, top + .8), box[NAME],
-                fill(box[LAYER], saturation, lightness), "#fff");
+                fill(box[LAYER], saturation, lightness), shown(box[LAYER]) ? "#fff" : faint);
     }
     for (const part of data.parts.slice(1)) {
       context.fillStyle = faint;
@@ -195,6 +198,14 @@
     redraw();
   }
 
+  // Moves what is shown to where the chosen layer is, if nothing of it can be seen.
+  function reveal() {
+    const bars = data.bars.filter((bar) => bar[LAYER] === chosen);
+    if (!bars.length || bars.some((bar) => bar[END] >= from && bar[START] <= to)) return;
+    const middle = bars[Math.floor(bars.length / 2)][START];
+    show(middle - (to - from) / 2, middle + (to - from) / 2);
+  }
+
   canvas.addEventListener("wheel", (event) => {
     // Fully zoomed out, the wheel scrolls the page on.
     if (event.deltaY > 0 && to - from >= data.cycles) return;
@@ -245,7 +256,10 @@
     button.addEventListener("click", () => factor ? zoom(factor) : show(0, data.cycles));
   }
   for (const each of document.querySelectorAll("[data-layer]")) {
-    each.addEventListener("click", () => choose(data.layers.indexOf(each.dataset.layer)));
+    each.addEventListener("click", () => {
+      choose(data.layers.indexOf(each.dataset.layer));
+      reveal();
+    });
   }
   new ResizeObserver(redraw).observe(canvas.parentElement);
   for (const query of ["print", "(prefers-color-scheme: dark)"]) {
