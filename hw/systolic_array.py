@@ -106,7 +106,7 @@ class SystolicArray(wiring.Component):
         pes = [[ProcessingElement(
             fip=config.fip, activation_width=config.activation_width,
             weight_width=config.weight_width, psum_width=config.psum_width,
-            weighted=c < config.cols,
+            weighted=c < config.cols, position=(r, c),
         ) for c in range(config.array_columns)] for r in range(config.pe_rows)]
 
         # Flags at the left and the upper edge of the grid.
@@ -137,6 +137,6 @@ class SystolicArray(wiring.Component):
 
     def _next(self, m: Module, flag: Value, name: str) -> Signal:
         """``flag`` one cycle later."""
-        register = Signal(name=name)
+        register = Signal(name=name, attrs={"keep": 1})  # as those in the PEs
         m.d.sync += register.eq(flag)
         return register
