@@ -1,6 +1,7 @@
-"""The command line: ``weft run``, ``check``, ``compile``, ``verilog``, ``config``."""
+"""The command line ``weft``: a function for each sub-command, and the parser."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import zipfile
@@ -17,7 +18,7 @@ from weft.output import check_writable, replacing
 
 if TYPE_CHECKING:
     from weft.report import Progress
-    from weft.session import InferenceSession
+    from weft.session import Figures, InferenceSession
 
 # What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
 # that `weft --help` and a misspelt option answer at once.
@@ -46,6 +47,13 @@ def guarded(program: Callable[[], int]) -> int:
 def _add_config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="base", metavar="NAME|FILE.toml",
                         help=f"configuration: {', '.join(PRESETS)}, or a file (default: base)")
+
+
+def _add_board_option(parser: argparse.ArgumentParser) -> None:
+    from weft.boards.registry import BOARDS
+
+    parser.add_argument("--board", required=True, metavar="NAME",
+                        help=f"board: {', '.join(BOARDS)}")
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -79,12 +87,18 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
 def _run(options: argparse.Namespace) -> int:
     from weft.report import Progress, print_run, terminal
     from weft.runner import random_frames, run_frames
+    from weft.timeline import trace_events
 
     if options.trace is not None and options.device != "verilator":
         raise InputError("A waveform (--trace) needs --device verilator: the functional model has "
                          "no signals")
+    if options.timeline is not None and options.device != "verilator":
+        raise InputError("A timeline (--timeline) needs --device verilator: the functional model "
+                         "has no clock")
+    if options.timeline_frames is not None and options.timeline is None:
+        raise InputError("Option --timeline-frames needs --timeline")
     config = load_config(options.config)
-    for path in (options.output, options.json, options.trace):
+    for path in (options.output, options.json, options.trace, options.timeline):
         if path is not None:
             check_writable(path)
     arrays = None if options.inputs is None else _read_arrays(options.inputs)
@@ -104,8 +118,10 @@ def _run(options: argparse.Namespace) -> int:
         layers = stack.enter_context(open_layers_session(session, options.device)) \
             if options.verify else None
         progress.stage("Running")
+        frames: list[Figures] = []
         run = run_frames(session, inputs, model=options.model.name, device=options.device,
-                         verify=options.verify, layers=layers, progress=progress.step)
+                         verify=options.verify, layers=layers, progress=progress.step,
+                         observe=frames.append if options.timeline_frames == "all" else None)
         names = [info.name for info in session.get_outputs()]
 
     if options.output is not None:
@@ -115,6 +131,9 @@ def _run(options: argparse.Namespace) -> int:
             np.savez(file, **results)
     if options.json is not None:
         _write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+    if options.timeline is not None:
+        timeline = trace_events(frames or [run.last], model=options.model.name)
+        _write_text(options.timeline, json.dumps(timeline) + "\n")
     print_run(run, terminal())
     return EXIT_MISMATCH if run.differing else 0
 
@@ -131,6 +150,26 @@ def _check(options: argparse.Namespace) -> int:
     else:
         print_inspection(inspection, terminal())
     return EXIT_MISMATCH if options.strict and inspection.fallbacks else 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from weft.compiler.timing import MemoryTiming
+    from weft.estimate import estimate_plan
+    from weft.frontend import partition
+    from weft.report import Progress, print_estimate, terminal
+
+    config = load_config(options.config)
+    memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
+    with Progress() as progress:
+        if not options.json:
+            progress.stage(f"Compiling {options.model.name} for {config.name}")
+        estimate = estimate_plan(partition(options.model), config, model=options.model.name,
+                                 batch=options.batch, memory=memory)
+    if options.json:
+        print(json.dumps(estimate.to_dict(), indent=2))
+    else:
+        print_estimate(estimate, terminal())
+    return 0
 
 
 def _compile(options: argparse.Namespace) -> int:
@@ -208,6 +247,87 @@ def _verilog(options: argparse.Namespace) -> int:
     return 0
 
 
+def _build(options: argparse.Namespace) -> int:
+    from weft.boards.build import build
+    from weft.boards.registry import find_board
+    from weft.boards.report import print_build
+    from weft.report import Progress, terminal
+
+    board = find_board(options.board)
+    if options.config is not None:
+        board = dataclasses.replace(board, config=load_config(options.config))
+    if options.freq is not None:
+        board = dataclasses.replace(board, clock_mhz=options.freq)
+    if options.json is not None:
+        check_writable(options.json)
+    folder: Path = options.output or Path("build") / board.name
+    with Progress() as progress:
+        result = build(board, folder, seeds=options.seeds, progress=progress.stage,
+                       allow_timing_fail=options.allow_timing_fail)
+    if options.json is not None:
+        _write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")
+    print_build(result, terminal())
+    return 0 if result.bitstream is not None else EXIT_MISMATCH
+
+
+def _program(options: argparse.Namespace) -> int:
+    from weft.boards.program import program
+    from weft.boards.registry import find_board
+
+    print(program(find_board(options.board), options.bitstream, flash=options.flash))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from weft.bench import baseline, scale_sim
+    from weft.bench.document import benchmark_page
+    from weft.bench.run import measure_all
+    from weft.bench.suite import select
+    from weft.report import Progress, bench_table, terminal
+
+    record: Path = options.baseline
+    comparisons_file = record.with_name(scale_sim.SCALE_SIM.name)
+    for path in (options.json, options.markdown, record if options.record else None):
+        if path is not None:
+            check_writable(path)
+    recorded = baseline.load(record) if options.check or (options.record and record.exists()) \
+        else []
+    cases = select(networks=options.network, configs=options.config, models=options.models,
+                   slow=options.all)
+    with Progress() as progress:
+        measured = measure_all(cases, models=options.models, jobs=options.jobs,
+                               progress=progress.stage)
+        comparisons = [] if options.scalesim is None else [
+            each for measurement in measured if measurement.config == "base"
+            for each in scale_sim.compare_layers(measurement, python=options.scalesim,
+                                                 progress=progress.stage)]
+    terminal().print(bench_table(measured))
+    if options.json is not None:
+        baseline.save(measured, options.json)
+    if options.markdown is not None:
+        _write_text(options.markdown, benchmark_page(measured, comparisons))
+
+    changes = baseline.compare(recorded, measured)
+    grown = [change for change in changes if change.share > baseline.TOLERANCE]
+    for change in changes:
+        if change not in grown or options.record:
+            print(change)
+    if options.record:
+        fresh = {(each.network, each.config) for each in measured}
+        kept = [each for each in recorded if (each.network, each.config) not in fresh]
+        baseline.save([*kept, *measured], record)
+        print(f"{record}: {len(measured)} recorded, {len(kept)} left as they were")
+        if comparisons:
+            networks = {each.network for each in comparisons}
+            scale_sim.save([*(each for each in scale_sim.load(comparisons_file)
+                              if each.network not in networks), *comparisons], comparisons_file)
+        return 0
+    for change in grown:
+        print(f"weft: error: {change}; at most {baseline.TOLERANCE:+.0%} is allowed: mend it, or "
+              f"accept it with weft bench --record", file=sys.stderr)
+    return EXIT_MISMATCH if grown else 0
+
+
 def _config_list(options: argparse.Namespace) -> int:
     from weft.report import config_table, terminal
 
@@ -251,6 +371,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     run.add_argument("--trace", type=Path, metavar="FILE.fst",
                      help="write a waveform of all signals: .fst, or .vcd, which is far larger")
+    run.add_argument("--timeline", type=Path, metavar="FILE.json",
+                     help="write what every engine did when, for ui.perfetto.dev or "
+                          "chrome://tracing")
+    run.add_argument("--timeline-frames", choices=("last", "all"),
+                     help="frames in the timeline (default: last)")
     run.set_defaults(program=_run)
 
     check = commands.add_parser(
@@ -264,6 +389,20 @@ def _parser() -> argparse.ArgumentParser:
                             "softmax at the graph's edges")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(program=_check)
+
+    estimate = commands.add_parser(
+        "estimate", help="tell how long a model takes, without building or running anything",
+        description="Compiles a model, plays its commands in virtual time and reports the cycles "
+                    "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
+                    "those of the simulated accelerator within 1 %% on most models.")
+    estimate.add_argument("model", type=Path, metavar="MODEL.onnx")
+    _add_config_option(estimate)
+    estimate.add_argument("--batch", type=int, default=1, metavar="N",
+                          help="compute N frames together (default: 1)")
+    estimate.add_argument("--latency", type=int, metavar="CYCLES",
+                          help="latency of the external memory (default: as in weft run)")
+    estimate.add_argument("--json", action="store_true", help="print JSON")
+    estimate.set_defaults(program=_estimate)
 
     compiler = commands.add_parser(
         "compile", help="compile a model and show what it became",
@@ -282,6 +421,64 @@ def _parser() -> argparse.ArgumentParser:
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                          help="folder to write to, created if need be")
     verilog.set_defaults(program=_verilog)
+
+    build = commands.add_parser(
+        "build", help="build the bitstream of a board",
+        description="Builds the bitstream of a board with yosys and nextpnr, and reports clock, "
+                    "critical path and resources. Exit code: 0, 1 if the clock was missed, 2 after "
+                    "an error.")
+    _add_board_option(build)
+    build.add_argument("--config", metavar="NAME|FILE.toml",
+                       help="configuration instead of the board's own")
+    build.add_argument("--freq", type=float, metavar="MHZ",
+                       help="clock instead of the board's own")
+    build.add_argument("--seeds", type=int, default=1, metavar="N",
+                       help="try N placements, two at a time, and keep the fastest (default: 1)")
+    build.add_argument("-o", "--output", type=Path, metavar="DIR",
+                       help="folder for bitstream, intermediate files and logs "
+                            "(default: build/BOARD)")
+    build.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    build.add_argument("--allow-timing-fail", action="store_true",
+                       help="write the bitstream even if the clock was missed")
+    build.set_defaults(program=_build)
+
+    program = commands.add_parser(
+        "program", help="load a bitstream into a board",
+        description="Loads a bitstream into a board with openFPGALoader; where that is not "
+                    "installed, prints the command.")
+    _add_board_option(program)
+    program.add_argument("bitstream", type=Path, metavar="FILE")
+    program.add_argument("--flash", action="store_true",
+                         help="into the board's flash memory, to stay after power-off")
+    program.set_defaults(program=_program)
+
+    bench = commands.add_parser(
+        "bench", help="measure the cycles of a suite of networks",
+        description="Measures a suite of networks on several configurations, and compares the "
+                    "cycles with recorded ones.")
+    bench.add_argument("--network", action="append", metavar="NAME",
+                       help="measure only this network; can be given several times")
+    bench.add_argument("--config", action="append", metavar="NAME",
+                       help="measure only on this configuration of the suite; can be given "
+                            "several times")
+    bench.add_argument("--all", action="store_true", help="measure what takes many minutes, too")
+    bench.add_argument("--models", type=Path, metavar="DIR",
+                       help="folder with the networks that are not part of Weft")
+    bench.add_argument("--jobs", type=int, default=2, metavar="N",
+                       help="cases measured at a time (default: 2)")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the measurements as JSON")
+    bench.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page")
+    purpose = bench.add_mutually_exclusive_group()
+    purpose.add_argument("--check", action="store_true",
+                         help="fail if a frame takes over 1 %% more cycles than recorded")
+    purpose.add_argument("--record", action="store_true", help="record the measurements")
+    bench.add_argument("--baseline", type=Path, default=Path("benchmarks/baseline.json"),
+                       metavar="FILE", help="recorded measurements (default: "
+                                            "benchmarks/baseline.json)")
+    bench.add_argument("--scalesim", nargs="?", const=sys.executable, metavar="PYTHON",
+                       help="run the layers of config base on SCALE-Sim too, with a Python that "
+                            "has it (default: this one)")
+    bench.set_defaults(program=_bench)
 
     config = commands.add_parser("config", help="list or show configurations")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)

@@ -111,7 +111,7 @@ class MatrixBench:
         async def finish(ctx):
             done = 0
             async for _clk, _rst, pulse, fault, accepting in ctx.tick().sample(
-                    dut.done, dut.fault, dut.accepting):
+                    dut.done, dut.fault, dut.activity.busy):
                 self.cycles += 1
                 self.accepted += accepting
                 done += pulse

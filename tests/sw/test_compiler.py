@@ -326,6 +326,25 @@ def test_check_finds_every_missing_token(make):
             check(without)
 
 
+@pytest.mark.parametrize("layer", ["conv", "lookup"])
+def test_a_command_waits_for_its_own_engine_only_if_it_reads_what_that_writes(layer):
+    builder = GraphBuilder(np.random.default_rng(0), (4, 5, 5))
+    if layer == "conv":
+        graph = builder.graph(*(builder.conv(builder.conv("x", 4), 4) for _ in range(2)))
+    else:
+        graph = builder.graph(*(builder.lookup(builder.lookup("x")) for _ in range(2)))
+    program = compile(graph, TINY, keep_tensors=True)
+    engine = Engine.MATRIX if layer == "conv" else Engine.VECTOR
+    commands = [index for index, info in enumerate(program.infos) if info.engine is engine]
+    by_layer = {info.layer: index for index, info in enumerate(program.infos)
+                if info.engine is engine}
+    made = {graph.layers[number].output: index for number, index in by_layer.items()}
+    pairs = [(made[graph.layers[number].input], index) for number, index in by_layer.items()
+             if graph.layers[number].input in made]
+    assert len(commands) == 4 and len(pairs) == 2
+    assert [pair for pair in tokens(program) if set(pair) <= set(commands)] == pairs
+
+
 def test_check_of_a_vector_command_follows_its_definition():
     rng = np.random.default_rng(1)
     config = TINY.replace(vector_taps=2)

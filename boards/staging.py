@@ -1,0 +1,184 @@
+"""On-chip memory in place of external memory: an AXI4 port, and one for single bytes."""
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from weft.hw.axi import BURST_INCR, ID_WIDTH, MemorySignature, Response
+
+__all__ = ["ByteSignature", "StagingMemory"]
+
+
+class ByteSignature(wiring.Signature):
+    """Access to single bytes, seen from who asks.
+
+    Members
+    -------
+    write : :py:`Out(1)`
+        Write ``write_data`` at ``write_address``, in this very cycle.
+    read : :py:`Out(1)`
+        Read at ``read_address``; to be held until ``read_ready``.
+    read_ready : :py:`In(1)`
+        Taken; ``read_data`` is there in the next cycle, and only then.
+    """
+
+    def __init__(self, *, addr_width: int):
+        super().__init__({
+            "write":         Out(1),
+            "write_address": Out(addr_width),
+            "write_data":    Out(8),
+            "read":          Out(1),
+            "read_address":  Out(addr_width),
+            "read_ready":    In(1),
+            "read_data":     In(8),
+        })
+
+
+class StagingMemory(wiring.Component):
+    """Memory on the chip, with the AXI4 port of external memory.
+
+    Reads and writes each move a beat per cycle, from one burst to the next too, and at the same
+    time. The first beat comes two cycles after its address, the response to a write a cycle after
+    its last beat. A byte access takes precedence, and one cycle of its direction. Beats outside
+    the memory, and bursts other than incrementing ones of full width, are answered with DECERR and
+    SLVERR; they read as anything and write nothing.
+
+    Parameters
+    ----------
+    size : :class:`int`
+        Bytes, a power of 2.
+    data_width : :class:`int`
+        Bits of a beat.
+    addr_width : :class:`int`
+        Bits of an address on the AXI4 port. ``size`` may not be larger than they reach.
+    single_port : :class:`bool`
+        Never read and write in the same cycle, and let both use the same address: a description
+        for memories that can do but one thing at a time. Writes take precedence.
+
+    Members
+    -------
+    axi : :py:`In(MemorySignature(...))`
+    bytes : :py:`In(ByteSignature(...))`
+    """
+
+    def __init__(self, *, size: int, data_width: int, addr_width: int, single_port: bool = False):
+        if size < 4096 or size & (size - 1):
+            raise ValueError(f"Size must be a power of 2 of at least 4096, not {size!r}")
+        if size > 1 << addr_width:
+            raise ValueError(f"Size must be at most {1 << addr_width} ({addr_width} address "
+                             f"bits), not {size!r}")
+        self._size = size
+        self._data_width = data_width
+        self._single_port = single_port
+        super().__init__({
+            "axi":   In(MemorySignature(data_width=data_width, addr_width=addr_width)),
+            "bytes": In(ByteSignature(addr_width=exact_log2(size))),
+        })
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+
+        m.submodules.storage = storage = memory.Memory(
+            shape=unsigned(self._data_width), depth=self._size // (self._data_width // 8), init=[])
+        write_port = storage.write_port(granularity=8)
+        read_port = storage.read_port()
+
+        write_address = Signal.like(write_port.addr)
+        read_address  = Signal.like(read_port.addr)
+        reading = Signal()
+        writing = Signal()  # keeps reads away
+        m.d.comb += read_port.en.eq(reading)
+        if self._single_port:
+            m.d.comb += writing.eq(write_port.en.any())
+            m.d.comb += write_port.addr.eq(Mux(writing, write_address, read_address))
+            m.d.comb += read_port.addr.eq(write_port.addr)
+        else:
+            m.d.comb += write_port.addr.eq(write_address)
+            m.d.comb += read_port.addr.eq(read_address)
+
+        self._write_side(m, write_port, write_address)
+        self._read_side(m, read_port, read_address, reading, writing)
+        return m
+
+    def _response(self, address: Value, size: Value, burst: Value) -> Value:
+        """To a burst: those of the accelerator never cross 4 KiB, so it is in or out as a whole."""
+        proper = (size == exact_log2(self._data_width // 8)) & (burst == BURST_INCR)
+        return Mux(~proper, Response.SLVERR,
+                   Mux(address >= self._size, Response.DECERR, Response.OKAY))
+
+    def _write_side(self, m: Module, port: memory.WritePort, address: Signal) -> None:
+        axi, single = self.axi, self.bytes
+        lane_bits = exact_log2(self._data_width // 8)
+
+        active   = Signal()
+        word     = Signal.like(address)
+        response = Signal(Response)
+        identity = Signal(ID_WIDTH)
+        beat     = Signal()
+        m.d.comb += [
+            axi.wready.eq(active & ~single.write & (~axi.bvalid | axi.bready)),
+            beat.eq(axi.wvalid & axi.wready),
+            axi.awready.eq(~active | (beat & axi.wlast)),
+            address.eq(Mux(single.write, single.write_address[lane_bits:], word)),
+            port.data.eq(Mux(single.write, single.write_data.replicate(1 << lane_bits),
+                             axi.wdata)),
+            port.en.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
+                           Mux(beat & (response == Response.OKAY), axi.wstrb, 0))),
+        ]
+        with m.If(axi.bready):
+            m.d.sync += axi.bvalid.eq(0)
+        with m.If(beat):
+            m.d.sync += word.eq(word + 1)
+            with m.If(axi.wlast):
+                m.d.sync += active.eq(0)
+                m.d.sync += axi.bvalid.eq(1)
+                m.d.sync += axi.bresp.eq(response)
+                m.d.sync += axi.bid.eq(identity)
+        with m.If(axi.awvalid & axi.awready):
+            m.d.sync += active.eq(1)
+            m.d.sync += word.eq(axi.awaddr[lane_bits:])
+            m.d.sync += response.eq(self._response(axi.awaddr, axi.awsize, axi.awburst))
+            m.d.sync += identity.eq(axi.awid)
+
+    def _read_side(self, m: Module, port: memory.ReadPort, address: Signal, reading: Signal,
+                   writing: Signal) -> None:
+        axi, single = self.axi, self.bytes
+        lane_bits = exact_log2(self._data_width // 8)
+
+        active   = Signal()
+        word     = Signal.like(address)
+        left     = Signal(8)
+        response = Signal(Response)
+        identity = Signal(ID_WIDTH)
+        free     = Signal()  # what the memory gives next has a place
+        beat     = Signal()
+        lane     = Signal(lane_bits)
+        m.d.comb += [
+            free.eq((~axi.rvalid | axi.rready) & ~writing),
+            beat.eq(active & free & ~single.read),
+            single.read_ready.eq(free),
+            reading.eq(beat | (single.read & free)),
+            address.eq(Mux(single.read, single.read_address[lane_bits:], word)),
+            axi.arready.eq(~active | (beat & (left == 0))),
+            axi.rdata.eq(port.data),
+            single.read_data.eq(port.data.word_select(lane, 8)),
+        ]
+        m.d.sync += lane.eq(single.read_address[:lane_bits])
+        with m.If(axi.rready):
+            m.d.sync += axi.rvalid.eq(0)
+        with m.If(beat):
+            m.d.sync += axi.rvalid.eq(1)
+            m.d.sync += axi.rid.eq(identity)
+            m.d.sync += axi.rresp.eq(response)
+            m.d.sync += axi.rlast.eq(left == 0)
+            m.d.sync += word.eq(word + 1)
+            m.d.sync += left.eq(left - 1)
+            with m.If(left == 0):
+                m.d.sync += active.eq(0)
+        with m.If(axi.arvalid & axi.arready):
+            m.d.sync += active.eq(1)
+            m.d.sync += word.eq(axi.araddr[lane_bits:])
+            m.d.sync += left.eq(axi.arlen)
+            m.d.sync += identity.eq(axi.arid)
+            m.d.sync += response.eq(self._response(axi.araddr, axi.arsize, axi.arburst))
