@@ -75,9 +75,8 @@ class Floorplan:
         band = sites.columns // config.array_columns
         if band * len(sites.rows) < config.pe_rows:
             raise ValueError(
-                f"Array must be at most {sites.columns} columns wide, with bands of rows in "
-                f"{len(sites.rows)} rows of multipliers, not {config.pe_rows} rows of "
-                f"{config.array_columns} columns")
+                f"Array must fit into {len(sites.rows)} x {sites.columns} multipliers with no row "
+                f"of PEs in two rows of them, not be {config.pe_rows} x {config.array_columns} PEs")
         # Few bands, of equal height, in the middle of the device.
         bands = -(-config.pe_rows // band)
         self._band = -(-config.pe_rows // bands)

@@ -11,7 +11,7 @@ from weft.hw.multiplier import Multiplier
 __all__ = ["ProcessingElement"]
 
 
-_MULTIPLIER_LATENCY = 2
+_MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
 
 
 class ProcessingElement(wiring.Component):
