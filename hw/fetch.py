@@ -114,7 +114,9 @@ class CommandFetch(wiring.Component):
             self.commands.p.raw.eq(raw),
             self.commands.p.engine.eq(engine),
             last.eq(beat == command_beats - 1),
-            room.eq(~self.commands.valid | self.commands.ready),
+            # Not also when the command is taken just now: a cycle is lost for each, and whoever
+            # takes it is off the path to the memory.
+            room.eq(~self.commands.valid),
         ]
 
         m.d.sync += self.fault.code.eq(Error.NONE)

@@ -11,7 +11,7 @@ from weft.hw.multiplier import Multiplier
 __all__ = ["ProcessingElement"]
 
 
-_MULTIPLIER_LATENCY = 2
+_MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
 
 
 class ProcessingElement(wiring.Component):
@@ -42,6 +42,8 @@ class ProcessingElement(wiring.Component):
     weighted : :class:`bool`
         Whether there are weights. Without, they count as zero and there are neither weight
         registers nor weight ports: with ``fip`` that leaves ``a0 * a1``, the correction term.
+    position : :class:`tuple` of two :class:`int`, or ``None``
+        Row and column in the array, for a platform that places the multiplier.
 
     Members
     -------
@@ -71,7 +73,8 @@ class ProcessingElement(wiring.Component):
     psum_delay = 1 + _MULTIPLIER_LATENCY
 
     def __init__(self, *, fip: bool, activation_width: int = 8, weight_width: int = 8,
-                 psum_width: int, weighted: bool = True):
+                 psum_width: int, weighted: bool = True,
+                 position: tuple[int, int] | None = None):
         for noun, width in (("Activation", activation_width), ("Weight", weight_width)):
             if not isinstance(width, int) or width < 2:
                 raise ValueError(f"{noun} width must be an integer of at least 2, not {width!r}")
@@ -84,6 +87,7 @@ class ProcessingElement(wiring.Component):
                              f"product), not {psum_width!r}")
         self._fip = fip
         self._weighted = weighted
+        self._position = position
         self._lanes = 2 if fip else 1
         self._operand_widths = [activation_width + fip, weight_width + fip]
 
@@ -109,8 +113,9 @@ class ProcessingElement(wiring.Component):
             active = self._elaborate_weights(m)
 
         a_width, b_width = self._operand_widths
-        m.submodules.multiplier = multiplier = Multiplier(a_width=a_width, b_width=b_width,
-                                                          latency=_MULTIPLIER_LATENCY)
+        m.submodules.multiplier = multiplier = Multiplier(
+            a_width=a_width, b_width=b_width, latency=_MULTIPLIER_LATENCY, role="array",
+            position=self._position)
         if self._fip:
             m.d.comb += [multiplier.a.eq(pixel[0] + active[1]),
                          multiplier.b.eq(pixel[1] + active[0])]

@@ -117,11 +117,10 @@ class PixelStreamer(wiring.Component):
         # Two halves; and the same accumulator not again before it has been written.
         open_tiles = Signal(range(3))
         age        = Signal(range(AccumulatorColumn.REUSE + 1), init=AccumulatorColumn.REUSE)
-        last       = Signal()
+        last       = Signal(reset_less=True)  # left == 1, without the comparison
         accept     = Signal()
         opens      = Signal()
         m.d.comb += [
-            last.eq(left == 1),
             self.full.eq(self.steps.valid & self.steps.p.first_tap & (open_tiles == 2)),
             self.steps.ready.eq((~active | last) & (age >= AccumulatorColumn.REUSE - 1)
                                 & ~self.full),
@@ -134,7 +133,8 @@ class PixelStreamer(wiring.Component):
         with m.If(age != AccumulatorColumn.REUSE):
             m.d.sync += age.eq(age + 1)
         with m.If(active):
-            m.d.sync += [here.eq(after), pixel.eq(pixel + 1), left.eq(left - 1)]
+            m.d.sync += [here.eq(after), pixel.eq(pixel + 1), left.eq(left - 1),
+                         last.eq(left == 2)]
             with m.If(last):
                 m.d.sync += active.eq(0)
                 with m.If(step.last_tap):
@@ -145,6 +145,7 @@ class PixelStreamer(wiring.Component):
                 step.eq(self.steps.payload),
                 pixel.eq(0),
                 left.eq(self.steps.p.pixels),
+                last.eq(self.steps.p.pixels == 1),
                 age.eq(0),
                 here.eq(Mux(active & step.last_tap, after, origin)),
             ]

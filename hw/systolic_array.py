@@ -107,19 +107,20 @@ class SystolicArray(wiring.Component):
         pes = [[ProcessingElement(
             fip=config.fip, activation_width=config.activation_width,
             weight_width=config.weight_width, psum_width=config.psum_width,
-            weighted=c < config.cols,
+            weighted=c < config.cols, position=(r, c),
         ) for c in range(config.array_columns)] for r in range(config.pe_rows)]
 
         # The flags of a row of PEs, one bit for each, are a register: quick to simulate. They need
         # no reset: what is left of a stream stays ahead of the weights and pixels that come after.
+        # Those of a diagonal are equal; a tool that made one of them would broadcast it.
         switch, loads = self.i.switch, self._spread(m, self.weights.load, "loads_0")
         for r in range(config.pe_rows):
             switches = self._spread(m, switch, f"switches_{r}")
             if r > 0:
-                loads = register(m, loads, f"loads_{r}")
+                loads = register(m, loads, f"loads_{r}", keep=True)
             for c in range(config.cols):
                 m.d.comb += [pes[r][c].i_switch.eq(switches[c]), pes[r][c].i_load.eq(loads[c])]
-            switch = register(m, switch, f"switch_{r + 1}")
+            switch = register(m, switch, f"switch_{r + 1}", keep=True)
 
         for r in range(config.pe_rows):
             for c in range(config.array_columns):
@@ -137,7 +138,7 @@ class SystolicArray(wiring.Component):
 
     def _spread(self, m: Module, flag: Value, name: str) -> Value:
         """``flag`` at the columns of a row: bit ``c`` is that of ``c`` cycles ago."""
-        later = Signal(self._config.cols - 1, name=name, reset_less=True)
+        later = Signal(self._config.cols - 1, name=name, reset_less=True, attrs={"keep": 1})
         spread = Cat(flag, later)
         m.d.sync += later.eq(spread)
         return spread
