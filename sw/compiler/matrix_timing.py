@@ -52,6 +52,9 @@ class MatrixTiming:
         # weights was read; and its pixels.
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0
         self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
+        self._drained = -1000  # the last sum of the last tile has been read
+        # A half is released so many cycles before that, less one.
+        self._early = PixelStreamer.ACCEPT_TO_SWITCH + array + 1
         self.busy = 0
         self.reads, self.writes = Spans(), Spans()
 
@@ -64,7 +67,7 @@ class MatrixTiming:
         when it is done, and from when to when pixels stream."""
         config, rows = self._config, self._rows
         lead = max(0, rows - 1 - self._lead)
-        fed = max(start + 1, self._accepted, self._shifted + rows - 1)
+        fed = max(start + 2, self._accepted, self._shifted + rows - 1)
         shifted = max(fed + 1, self._accepted + self._cooldown)
         accepted = max(shifted + lead,
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
@@ -88,9 +91,9 @@ class MatrixTiming:
                     fed = max(accepted, shifted + rows - 1)
                     shifted = max(fed + 1, accepted + self._cooldown)
                     accepted += cycles
-                drained = max(accepted + pixels + self._to_drain, self._released[1] + 1)
-                end = drained + pixels * groups
-                self._released.append(end)
+                drained = max(accepted + pixels + self._to_drain, self._drained + 1)
+                end = self._drained = drained + pixels * groups
+                self._released.append(end + 1 - min(pixels, self._early))
                 self.writes.add(drained + self._to_done, end + self._to_done, Stream(1, 1))
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
