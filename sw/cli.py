@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
 # that `weft --help` and a misspelt option answer at once.
 
-__all__ = ["add_session_options", "guarded", "main", "open_session"]
+__all__ = ["add_session_options", "guarded", "main", "open_session", "session_target"]
 
 
 EXIT_MISMATCH = 1
@@ -44,9 +44,11 @@ def guarded(program: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _add_config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", default="base", metavar="NAME|FILE.toml",
-                        help=f"configuration: {', '.join(PRESETS)}, or a file (default: base)")
+def _add_config_option(parser: argparse.ArgumentParser, default: str | None = "base",
+                       default_text: str = "base") -> None:
+    parser.add_argument("--config", default=default, metavar="NAME|FILE.toml",
+                        help=f"configuration: {', '.join(PRESETS)}, or a file "
+                             f"(default: {default_text})")
 
 
 def _add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None:
@@ -63,7 +65,8 @@ def _add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None
                         help="compute N frames together, which share loads of weights "
                              "(default: 1)")
     parser.add_argument("--verify", action="store_true",
-                        help="compare every layer of every frame with onnxruntime")
+                        help="compare every layer of every frame with onnxruntime; on a board, the "
+                             "outputs")
 
 
 def _add_board_option(parser: argparse.ArgumentParser) -> None:
@@ -74,20 +77,50 @@ def _add_board_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say on what to run."""
-    _add_config_option(parser)
-    parser.add_argument("--device", default="verilator", choices=("functional", "verilator"),
-                        help="cycle-accurate simulation of the Verilog (default), or a functional "
-                             "model that is quick to start and knows no cycles")
+    """The options that say on what to run; see :func:`session_target`."""
+    _add_config_option(parser, None, "the board's, else base")
+    parser.add_argument("--device", default="verilator", metavar="DEVICE",
+                        help="verilator: cycle-accurate simulation of the Verilog (default); "
+                             "functional: a model that is quick to start and knows no cycles; "
+                             "serial:PORT: a board at a serial port; board-sim:BOARD: a board "
+                             "under simulation")
+    parser.add_argument("--board", metavar="NAME",
+                        help="the board at the serial port, for its configuration and baud rate")
+
+
+def session_target(options: argparse.Namespace) -> tuple[AcceleratorConfig | None, str]:
+    """The configuration that was asked for, if any, and the device.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such configuration or board.
+    InputError
+        If a board is named for a device that is none at a serial port.
+    """
+    config = None if options.config is None else load_config(options.config)
+    device: str = options.device
+    if options.board is not None:
+        from weft.boards.registry import find_board
+
+        if not device.startswith("serial:"):
+            raise InputError(f"A board (--board) needs --device serial:PORT, not {device}")
+        board = find_board(options.board)
+        config = config or board.config
+        if "?" not in device:
+            device = f"{device}?baud={board.baud}"
+    return config, device
 
 
 @contextmanager
-def open_session(model: Path, config: AcceleratorConfig, device: str, progress: "Progress",
-                 trace: Path | None = None, batch: int = 1) -> "Iterator[InferenceSession]":
+def open_session(model: Path, config: AcceleratorConfig | None, device: str,
+                 progress: "Progress", trace: Path | None = None,
+                 batch: int = 1) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up."""
     from weft.session import InferenceSession
 
-    progress.stage(f"Preparing {model.name} for {config.name} on the {device} device")
+    name = "" if config is None else f" for {config.name}"
+    progress.stage(f"Preparing {model.name}{name} on the device {device}")
     with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
                           progress=progress.stage) as session:
         yield session
@@ -102,19 +135,18 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
 
 
 def _run(options: argparse.Namespace) -> int:
+    from weft.device.choice import runs_layers
     from weft.report import Progress, print_run, terminal
     from weft.runner import run_frames
     from weft.timeline import trace_events
 
     if options.trace is not None and options.device != "verilator":
-        raise InputError("A waveform (--trace) needs --device verilator: the functional model has "
-                         "no signals")
+        raise InputError(f"A waveform (--trace) needs --device verilator, not {options.device}")
     if options.timeline is not None and options.device != "verilator":
-        raise InputError("A timeline (--timeline) needs --device verilator: the functional model "
-                         "has no clock")
+        raise InputError(f"A timeline (--timeline) needs --device verilator, not {options.device}")
     if options.timeline_frames is not None and options.timeline is None:
         raise InputError("Option --timeline-frames needs --timeline")
-    config = load_config(options.config)
+    config, device = session_target(options)
     for path in (options.output, options.json, options.trace, options.timeline):
         if path is not None:
             check_writable(path)
@@ -124,13 +156,13 @@ def _run(options: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
-            open_session(options.model, config, options.device, progress, trace, options.batch))
+            open_session(options.model, config, device, progress, trace, options.batch))
         inputs = _frames(session, arrays, options, default=1)
-        layers = stack.enter_context(open_layers_session(session, options.device)) \
-            if options.verify else None
+        layers = stack.enter_context(open_layers_session(session, device)) \
+            if options.verify and runs_layers(device) else None
         progress.stage("Running")
         frames: list[Figures] = []
-        run = run_frames(session, inputs, model=options.model.name, device=options.device,
+        run = run_frames(session, inputs, model=options.model.name, device=device,
                          verify=options.verify, layers=layers, progress=progress.step,
                          observe=frames.append if options.timeline_frames == "all" else None)
         names = [info.name for info in session.get_outputs()]
@@ -402,8 +434,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser(
-        "run", help="run a network on the simulated accelerator",
-        description="Runs frames through a network on the simulated accelerator and reports the "
+        "run", help="run a network on the accelerator",
+        description="Runs frames through a network on the accelerator and reports the "
                     "cycles of each layer. Exit code: 0, 1 if --verify found a difference, 2 after "
                     "an error, 130 after Ctrl-C.")
     run.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
