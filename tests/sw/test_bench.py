@@ -87,8 +87,8 @@ def test_record_that_is_none(text, problem, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError) as error:
         baseline.load(path)
-    assert str(error.value) == (f"Baseline {path} is not one of weft bench: {problem}; record one "
-                                f"with weft bench --record")
+    assert str(error.value) == (f"Baseline {path} is not one of this weft bench ({problem}): "
+                                f"remove it, and record one with weft bench --record")
 
 
 # Suite --------------------------------------------------------------------------------------------
