@@ -81,26 +81,27 @@ class PixelStreamer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        position = data.StructLayout({
+        layout = data.StructLayout({
             "y":           18,  # of the pixel in the input, before the tap is added
             "x":           18,
             "row_address": 24,  # of the first pixel of this row
             "address":     24,
-            "column":      16,  # in the output row
+            "row_left":    16,  # pixels of the output row, this one included
         })
         active  = Signal()
         step    = Signal(Step, reset_less=True)
-        here    = Signal(position, reset_less=True)
-        origin  = Signal(position, reset_less=True)  # where the pixel tile starts
-        after   = Signal(position)
+        here    = Signal(layout, reset_less=True)
+        origin  = Signal(layout, reset_less=True)  # where the pixel tile starts
+        after   = Signal(layout)
+        start   = Signal(layout)                   # of the plane
         half    = Signal()
         pixel   = Signal(range(self._config.accumulator_pixels), reset_less=True)
         left    = Signal(16, reset_less=True)
 
-        m.d.comb += after.eq(here)
-        with m.If(here.column + 1 == step.out_w):
+        m.d.comb += [after.eq(here), start.row_left.eq(self.steps.p.out_w)]
+        with m.If(here.row_left == 1):
             m.d.comb += [
-                after.column.eq(0),
+                after.row_left.eq(step.out_w),
                 after.y.eq(here.y + step.stride_h),
                 after.x.eq(0),
                 after.row_address.eq(here.row_address + step.pixel_row_step),
@@ -108,7 +109,7 @@ class PixelStreamer(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                after.column.eq(here.column + 1),
+                after.row_left.eq(here.row_left - 1),
                 after.x.eq(here.x + step.stride_w),
                 after.address.eq(here.address + step.stride_w),
             ]
@@ -149,7 +150,7 @@ class PixelStreamer(wiring.Component):
                 here.eq(Mux(active & step.last_tap, after, origin)),
             ]
             with m.If(self.steps.p.first_pixels):
-                m.d.sync += [here.eq(0), origin.eq(0)]
+                m.d.sync += [position.eq(start) for position in (here, origin)]
 
         m.d.comb += [
             self.job_valid.eq(active & last & step.last_tap),
