@@ -197,7 +197,7 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]]) -> dict[str, int]:
         case "$shl" | "$shr" | "$shift" if not cell.constant("B"):
             return {"select": cell.number("Y_WIDTH")}
         case "$mul" if not cell.constant("A") and not cell.constant("B"):
-            return {"multipliers": ceil(a / 18) * ceil(b / 18)}
+            return {"arithmetic": a * b}
         case "MULT18X18D" | r"\MULT18X18D":
             return {"multipliers": 1}
         case "DP16KD" | r"\DP16KD" | "PDPW16KD" | r"\PDPW16KD":
