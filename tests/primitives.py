@@ -1,15 +1,16 @@
 """Compares what a platform puts in the place of a component with the component's own description.
 
 Both get the same random inputs, made by shift registers in the design itself, and an assertion
-says that their outputs are equal. Yosys turns that, and models of the vendor's cells, into a C++ program.
+says that their outputs are equal. Yosys turns that, and models of the vendor's cells, into a C++
+program.
 """
 
 import importlib.util
 from pathlib import Path
 
 from amaranth import *
-from amaranth.hdl import Assert
 from amaranth.back import rtlil
+from amaranth.hdl import Assert
 from amaranth.lib import wiring
 
 from weft.boards.tools import find_tool, run_tool

@@ -40,7 +40,7 @@ def test_pes_get_blocks_of_their_own_and_neighbours_lie_near(device, shape):
             assert y == left_y and 0 < x - left_x <= sites.columns // shape.array_columns
         if row:
             above_y, above_x = place[row - 1, column]
-            assert (y, x) == (above_y, above_x + 1) or y == above_y + 1 and x <= above_x
+            assert (y, x) == (above_y, above_x + 1) or (y == above_y + 1 and x <= above_x)
 
 
 @pytest.mark.parametrize(("device", "shape", "message"), [
