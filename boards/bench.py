@@ -75,7 +75,7 @@ class Harness(wiring.Component):
         m = Module()
         m.submodules.component = self._component
         last: Value = self.i
-        outputs: list[Value] = []
+        sinks: list[Signal] = []
         for path, member, port in self._component.signature.flatten(self._component):
             port, name = Value.cast(port), "_".join(map(str, path))
             if member.flow == In:
@@ -89,13 +89,14 @@ class Harness(wiring.Component):
             else:
                 sink = Signal(len(port), name=f"sink_{name}", reset_less=True)
                 m.d.sync += sink.eq(port)
-                outputs.extend(sink)
+                sinks.append(sink)
+        outputs: Value = Cat(sinks)
         while len(outputs) > 1:
             level = Signal(-(-len(outputs) // 4), reset_less=True)
-            m.d.sync += level.eq(Cat(Cat(outputs[4 * k:4 * k + 4]).xor()
+            m.d.sync += level.eq(Cat(outputs[4 * k:4 * k + 4].xor()
                                      for k in range(len(level))))
-            outputs = [*level]
-        m.d.comb += self.o.eq(outputs[0])
+            outputs = level
+        m.d.comb += self.o.eq(outputs)
         return m
 
 
