@@ -112,7 +112,8 @@ class Bridge(wiring.Component):
                         m.d.sync += target.eq(self.i_data)
         with m.If(store):
             m.d.sync += count.eq(count - 1)
-            m.d.sync += address.eq(address + 1)
+            with m.If(~is_register):
+                m.d.sync += address.eq(address + 1)
             m.d.sync += value.eq(Cat(value[8:], self.i_data))
 
         # Execution and answer.

@@ -15,7 +15,7 @@ from weft.boards.timing import CriticalPath, read_timing
 from weft.boards.tools import find_tool, run_tool
 from weft.errors import InputError
 
-__all__ = ["Build", "Route", "build", "generate"]
+__all__ = ["Build", "Route", "build", "design"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,22 +99,23 @@ class Build:
         }
 
 
-def generate(board: Board, folder: Path) -> float:
-    """Writes the design of ``board`` to ``folder``: ``top.il``, and its pins.
+def design(board: Board) -> tuple[float, dict[str, str]]:
+    """The design of ``board`` for the tools.
 
     Returns
     -------
     :class:`float`
         Its clock in MHz, which may be slightly off what the board asks for.
+    dict
+        Files by name: ``top.il``, and the constraints.
     """
     from weft.boards.registry import make_platform
     from weft.boards.top import Top
 
     top = Top(board)
-    plan = make_platform(board).prepare(top, "top")
-    for name in ("top.il", f"top{flow(board.family).constraints}"):
-        (folder / name).write_text(plan.files[name], encoding="utf-8")
-    return top.clock_mhz
+    files = make_platform(board).prepare(top, "top").files
+    return top.clock_mhz, {name: files[name]
+                           for name in ("top.il", f"top{flow(board.family).constraints}")}
 
 
 def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool = False,
@@ -164,7 +165,9 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         seconds[name] = round(time.monotonic() - start, 1)
 
     with step("generate", f"Generating {board.config.name} for {board.title}"):
-        clock_mhz = generate(board, folder)
+        clock_mhz, files = design(board)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
         run_tool([yosys, "-q", "-p", f"read_rtlil top.il; {tools.synthesis} -json top.json"],
                  folder=folder, log=folder / "synthesis.log")

@@ -46,7 +46,7 @@ class FrameReceiver(wiring.Component):
             self.o_flag.eq(self.i_valid & (self.i_data == FLAG)),
             self.o_valid.eq(self.i_valid & ~self.o_flag & ~is_escape),
             self.o_data.eq(self.i_data ^ Mux(escaped, ESCAPE_XOR, 0)),
-            self.o_intact.eq(crc.intact & ~broken & ~escaped),
+            self.o_intact.eq(crc.intact & ~broken & ~(self.o_flag & escaped)),
             crc.clear.eq(self.o_flag),
             crc.valid.eq(self.o_valid),
             crc.data.eq(self.o_data),
@@ -71,7 +71,7 @@ class FrameTransmitter(wiring.Component):
     i_last : :py:`In(1)`
         With the byte on ``i``: it is the last.
     o : :py:`Out(stream.Signature(8))`
-        To a UART, which must take at least 9 cycles for a byte.
+        To a UART; 9 cycles for a byte at least.
     """
     i:      In(stream.Signature(8))
     i_last: In(1)
@@ -101,7 +101,7 @@ class FrameTransmitter(wiring.Component):
                 with m.If(self.o.valid & self.o.ready):
                     m.next = "FRAME"
             with m.State("FRAME"):
-                m.d.comb += self.o.valid.eq(trailer | self.i.valid)
+                m.d.comb += self.o.valid.eq((trailer | self.i.valid) & ~crc.busy)
                 m.d.comb += self.o.payload.eq(
                     Mux(escaped, byte ^ ESCAPE_XOR, Mux(special, ESCAPE, byte)))
                 with m.If(self.o.valid & self.o.ready):

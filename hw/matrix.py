@@ -84,7 +84,8 @@ class MatrixEngine(wiring.Component):
         m.submodules.streamer     = streamer     = PixelStreamer(config)
         m.submodules.array        = array        = SystolicArray(config)
         m.submodules.accumulators = accumulators = Accumulators(config)
-        m.submodules.drain        = drain        = Drain(config)
+        m.submodules.drain        = drain        = Drain(
+            config, release_to_write=PixelStreamer.ACCEPT_TO_SWITCH + array.latency + 1)
         m.submodules.feeder       = feeder       = WeightFeeder(
             config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
             shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)

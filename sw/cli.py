@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
 # that `weft --help` and a misspelt option answer at once.
 
-__all__ = ["add_session_options", "guarded", "main", "open_session"]
+__all__ = ["add_session_options", "guarded", "main", "open_session", "session_target"]
 
 
 EXIT_MISMATCH = 1
@@ -44,9 +44,29 @@ def guarded(program: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
 
 
-def _add_config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", default="base", metavar="NAME|FILE.toml",
-                        help=f"configuration: {', '.join(PRESETS)}, or a file (default: base)")
+def _add_config_option(parser: argparse.ArgumentParser, default: str | None = "base",
+                       default_text: str = "base") -> None:
+    parser.add_argument("--config", default=default, metavar="NAME|FILE.toml",
+                        help=f"configuration: {', '.join(PRESETS)}, or a file "
+                             f"(default: {default_text})")
+
+
+def _add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """The options that say what goes through a network."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--inputs", type=Path, metavar="X.npz",
+                        help="frames: array 'input' [frames, ...], or one array for each input "
+                             "under its name")
+    source.add_argument("--random", type=int, metavar="N",
+                        help=f"run N random frames instead (default: {default})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="seed of the random frames (default: 0)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N",
+                        help="compute N frames together, which share loads of weights "
+                             "(default: 1)")
+    parser.add_argument("--verify", action="store_true",
+                        help="compare every layer of every frame with onnxruntime; on a board, the "
+                             "outputs")
 
 
 def _add_board_option(parser: argparse.ArgumentParser) -> None:
@@ -57,20 +77,50 @@ def _add_board_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
-    """The options that say on what to run."""
-    _add_config_option(parser)
-    parser.add_argument("--device", default="verilator", choices=("functional", "verilator"),
-                        help="cycle-accurate simulation of the Verilog (default), or a functional "
-                             "model that is quick to start and knows no cycles")
+    """The options that say on what to run; see :func:`session_target`."""
+    _add_config_option(parser, None, "the board's, else base")
+    parser.add_argument("--device", default="verilator", metavar="DEVICE",
+                        help="verilator: cycle-accurate simulation of the Verilog (default); "
+                             "functional: a model that is quick to start and knows no cycles; "
+                             "serial:PORT: a board at a serial port; board-sim:BOARD: a board "
+                             "under simulation")
+    parser.add_argument("--board", metavar="NAME",
+                        help="the board at the serial port, for its configuration and baud rate")
+
+
+def session_target(options: argparse.Namespace) -> tuple[AcceleratorConfig | None, str]:
+    """The configuration that was asked for, if any, and the device.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such configuration or board.
+    InputError
+        If a board is named for a device that is none at a serial port.
+    """
+    config = None if options.config is None else load_config(options.config)
+    device: str = options.device
+    if options.board is not None:
+        from weft.boards.registry import find_board
+
+        if not device.startswith("serial:"):
+            raise InputError(f"A board (--board) needs --device serial:PORT, not {device}")
+        board = find_board(options.board)
+        config = config or board.config
+        if "?" not in device:
+            device = f"{device}?baud={board.baud}"
+    return config, device
 
 
 @contextmanager
-def open_session(model: Path, config: AcceleratorConfig, device: str, progress: "Progress",
-                 trace: Path | None = None, batch: int = 1) -> "Iterator[InferenceSession]":
+def open_session(model: Path, config: AcceleratorConfig | None, device: str,
+                 progress: "Progress", trace: Path | None = None,
+                 batch: int = 1) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up."""
     from weft.session import InferenceSession
 
-    progress.stage(f"Preparing {model.name} for {config.name} on the {device} device")
+    name = "" if config is None else f" for {config.name}"
+    progress.stage(f"Preparing {model.name}{name} on the device {device}")
     with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
                           progress=progress.stage) as session:
         yield session
@@ -85,41 +135,34 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
 
 
 def _run(options: argparse.Namespace) -> int:
+    from weft.device.choice import runs_layers
     from weft.report import Progress, print_run, terminal
-    from weft.runner import random_frames, run_frames
+    from weft.runner import run_frames
     from weft.timeline import trace_events
 
     if options.trace is not None and options.device != "verilator":
-        raise InputError("A waveform (--trace) needs --device verilator: the functional model has "
-                         "no signals")
+        raise InputError(f"A waveform (--trace) needs --device verilator, not {options.device}")
     if options.timeline is not None and options.device != "verilator":
-        raise InputError("A timeline (--timeline) needs --device verilator: the functional model "
-                         "has no clock")
+        raise InputError(f"A timeline (--timeline) needs --device verilator, not {options.device}")
     if options.timeline_frames is not None and options.timeline is None:
         raise InputError("Option --timeline-frames needs --timeline")
-    config = load_config(options.config)
+    config, device = session_target(options)
     for path in (options.output, options.json, options.trace, options.timeline):
         if path is not None:
             check_writable(path)
-    arrays = None if options.inputs is None else _read_arrays(options.inputs)
-    if options.random is not None and options.random < 1:
-        raise InputError(f"Number of random frames must be at least 1, not {options.random}")
+    arrays = _source(options)
 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
-            open_session(options.model, config, options.device, progress, trace, options.batch))
-        if arrays is None:
-            inputs = random_frames(session, options.random or 1, seed=options.seed)
-        else:
-            inputs = _choose_inputs(arrays, [info.name for info in session.get_inputs()],
-                                    options.inputs)
-        layers = stack.enter_context(open_layers_session(session, options.device)) \
-            if options.verify else None
+            open_session(options.model, config, device, progress, trace, options.batch))
+        inputs = _frames(session, arrays, options, default=1)
+        layers = stack.enter_context(open_layers_session(session, device)) \
+            if options.verify and runs_layers(device) else None
         progress.stage("Running")
         frames: list[Figures] = []
-        run = run_frames(session, inputs, model=options.model.name, device=options.device,
+        run = run_frames(session, inputs, model=options.model.name, device=device,
                          verify=options.verify, layers=layers, progress=progress.step,
                          observe=frames.append if options.timeline_frames == "all" else None)
         names = [info.name for info in session.get_outputs()]
@@ -135,6 +178,31 @@ def _run(options: argparse.Namespace) -> int:
         timeline = trace_events(frames or [run.last], model=options.model.name)
         _write_text(options.timeline, json.dumps(timeline) + "\n")
     print_run(run, terminal())
+    return EXIT_MISMATCH if run.differing else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from weft.page import report_page
+    from weft.report import Progress
+    from weft.runner import run_frames
+
+    config = load_config(options.config)
+    check_writable(options.output)
+    arrays = _source(options)
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        session = stack.enter_context(
+            open_session(options.model, config, "verilator", progress, batch=options.batch))
+        # Of a single frame one would not see what it takes once all weights are on chip.
+        inputs = _frames(session, arrays, options, default=2 * options.batch)
+        layers = stack.enter_context(open_layers_session(session, "verilator")) \
+            if options.verify else None
+        progress.stage("Running")
+        run = run_frames(session, inputs, model=options.model.name, device="verilator",
+                         verify=options.verify, layers=layers, progress=progress.step)
+        page = report_page(run, session.plan)
+    _write_text(options.output, page)
+    print(f"{options.output}: {run.last.cycles:,} cycles")
     return EXIT_MISMATCH if run.differing else 0
 
 
@@ -187,6 +255,24 @@ def _compile(options: argparse.Namespace) -> int:
             print(f"{graph.name} for {config.name}: {len(program.layers)} layers, "
                   f"{program.count} commands, {program.memory_bytes:,} bytes of external memory")
     return 0
+
+
+def _source(options: argparse.Namespace) -> dict[str, np.ndarray] | None:
+    """The arrays of ``--inputs``, if it was given."""
+    if options.random is not None and options.random < 1:
+        raise InputError(f"Number of random frames must be at least 1, not {options.random}")
+    return None if options.inputs is None else _read_arrays(options.inputs)
+
+
+def _frames(session: "InferenceSession", arrays: dict[str, np.ndarray] | None,
+            options: argparse.Namespace, *, default: int) -> dict[str, np.ndarray]:
+    """The frames to run: those of ``--inputs``, or random ones."""
+    from weft.runner import random_frames
+
+    if arrays is None:
+        return random_frames(session, options.random or default, seed=options.seed)
+    names = [info.name for info in session.get_inputs()]
+    return _choose_inputs(arrays, names, options.inputs)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -348,24 +434,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser(
-        "run", help="run a network on the simulated accelerator",
-        description="Runs frames through a network on the simulated accelerator and reports the "
+        "run", help="run a network on the accelerator",
+        description="Runs frames through a network on the accelerator and reports the "
                     "cycles of each layer. Exit code: 0, 1 if --verify found a difference, 2 after "
                     "an error, 130 after Ctrl-C.")
     run.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
     add_session_options(run)
-    source = run.add_mutually_exclusive_group()
-    source.add_argument("--inputs", type=Path, metavar="X.npz",
-                        help="frames: array 'input' [frames, ...], or one array for each input "
-                             "under its name")
-    source.add_argument("--random", type=int, metavar="N",
-                        help="run N random frames instead (default: 1)")
-    run.add_argument("--seed", type=int, default=0, metavar="N",
-                     help="seed of the random frames (default: 0)")
-    run.add_argument("--batch", type=int, default=1, metavar="N",
-                     help="compute N frames together, which share loads of weights (default: 1)")
-    run.add_argument("--verify", action="store_true",
-                     help="compare every layer of every frame with onnxruntime")
+    _add_frame_options(run, default="1")
     run.add_argument("--output", type=Path, metavar="Y.npz",
                      help="write the results: array 'output' [frames, ...], or one for each output")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
@@ -377,6 +452,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--timeline-frames", choices=("last", "all"),
                      help="frames in the timeline (default: last)")
     run.set_defaults(program=_run)
+
+    report = commands.add_parser(
+        "report", help="run a network and show on a page where each cycle goes",
+        description="Runs frames through a network on the simulated accelerator and writes one "
+                    "HTML page: figures, timeline, memory map, roofline, causes of stalls. Exit "
+                    "code as for run.")
+    report.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
+    _add_config_option(report)
+    _add_frame_options(report, default="2, so that the last one finds weights on chip")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html",
+                        help="page to write")
+    report.set_defaults(program=_report)
 
     check = commands.add_parser(
         "check", help="tell what runs where, before anything is built",

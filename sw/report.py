@@ -231,7 +231,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                         f"{config.cols} MACs per cycle)", title_justify="left")
     for name in ("Node", "Operator", "Runs on"):
         table.add_column(name)
-    for name in ("Cycles, about", "Output bytes", "Weight bytes"):
+    for name in ("Cycles", "Output bytes", "Weight bytes"):
         table.add_column(name, justify="right")
     for node in inspection.nodes:
         place, cost = node.placement, node.cost
@@ -252,5 +252,6 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
-                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, about "
-                  f"{inspection.cycles:,} cycles a frame", highlight=False)
+                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, "
+                  f"{inspection.cycles:,} cycles of the engines one after the other; weft estimate "
+                  f"tells what a frame takes", highlight=False, soft_wrap=True)

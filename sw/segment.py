@@ -31,7 +31,8 @@ class LayerResult:
         Multiply-accumulates of the network.
     cycles : :class:`int`
         From the end of the layer before it to its own end; the first counts from the doorbell and
-        the last to the interrupt. 0 on a device without a clock.
+        the last to the interrupt. 0 on a device without a clock, or one that does not record
+        when commands end.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Figures:
     cycles : :class:`int`
         From doorbell to interrupt.
     layers : list of :class:`LayerResult`
-        Their cycles add up to ``cycles``.
+        Their cycles add up to ``cycles``, where the device can tell them apart.
     counters : :class:`dict`
         Performance counters by name, in lower case. All but ``cycles`` are 0 if the configuration
         has no counters.
@@ -176,7 +177,9 @@ class LoadedGraph:
             tensors=[self._read_tensors(frame) if tensors else {}
                      for frame in range(program.graph.frames)],
             cycles=result.cycles, warm=warm,
-            layers=layer_results(program, _ends(result), result.cycles, warm=warm),
+            # A device that does not tell when commands end, as at a serial port, tells no layers.
+            layers=layer_results(program, _ends(result), result.cycles if result.events else 0,
+                                 warm=warm),
             counters=counters,
             dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
             dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat,

@@ -15,16 +15,13 @@ from weft.compiler import Program
 from weft.compiler.batch import check_batch
 from weft.config import AcceleratorConfig, load_config
 from weft.device import Device, DeviceStopped, Driver
+from weft.device.choice import DeviceFactory, choose_device
 from weft.errors import InputError
 from weft.ir import Graph, HostPart, Plan
 from weft.segment import Figures, GraphResult, HostModel, LayerResult, LoadedGraph
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
            "DeviceFactory", "split_frames"]
-
-
-DeviceFactory = Callable[..., Device]
-"""Called with a configuration, ``memory_bytes`` by keyword and the session's device options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +80,11 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     ----------
     model : path, :class:`onnx.ModelProto`, :class:`weft.ir.Graph` or :class:`weft.ir.Plan`
     config : :class:`str` or :class:`AcceleratorConfig`
-        A configuration, or what :func:`weft.config.load_config` takes.
+        A configuration, or what :func:`weft.config.load_config` takes. By default that of the
+        board, where the device names one, else ``"base"``.
     device : :class:`str` or callable
-        ``"verilator"``, ``"functional"``, or a factory of devices.
+        ``"verilator"``, ``"functional"``, ``"serial:PORT"`` or ``"board-sim:BOARD"`` (see
+        :mod:`weft.device.choice`), or a factory of devices.
     keep_tensors : :class:`bool`
         Store the output of every layer to external memory, for :meth:`run_frame` to return. The
         stores run beside the computation, but take memory bandwidth.
@@ -123,15 +122,18 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     """
 
     def __init__(self, model: str | Path | onnx.ModelProto | Graph | Plan, *,
-                 config: str | AcceleratorConfig = "base",
+                 config: str | AcceleratorConfig | None = None,
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
                  batch: int = 1, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
                  timeout_cycles: int | None = None, **options: Any):
         self.batch = check_batch(batch)
+        choice = choose_device(device, trace=trace, progress=progress)
+        if config is None:
+            config = choice.config or "base"
         self.config = config if isinstance(config, AcceleratorConfig) else load_config(config)
-        self._factory, extra = _find_device(device, trace, progress)
-        self._options = {**options, **extra}
+        self._factory = choice.factory
+        self._options = {**options, **choice.options}
         self._timeout_cycles = timeout_cycles
         self.plan = _find_plan(model)
         self._inputs = _describe(self.plan.model.graph.input, self.plan.model)
@@ -362,24 +364,6 @@ def _find_plan(model: str | Path | onnx.ModelProto | Graph | Plan) -> Plan:
         return Plan(name=model.name, model=model.model, segments=tuple(segments), placements=())
     from weft.frontend import partition
     return partition(model)
-
-
-def _find_device(device: str | DeviceFactory, trace: str | Path | None,
-                 progress: Callable[[str], None] | None) -> tuple[DeviceFactory, dict[str, Any]]:
-    """The factory of a device, and the options that go to it from the session's arguments."""
-    if device == "verilator":
-        from weft.device.verilator import VerilatorDevice
-        return VerilatorDevice, {"trace": trace, "progress": progress}
-    if device == "functional":
-        from weft.device.functional import FunctionalDevice
-        if trace is not None:
-            raise InputError("A waveform needs the verilator device: the functional one has no "
-                             "signals")
-        return FunctionalDevice, {}
-    if isinstance(device, str) or not callable(device):
-        raise InputError(f"Device must be 'verilator', 'functional' or a callable, "
-                         f"not {device!r}")
-    return device, {} if trace is None else {"trace": trace}
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:

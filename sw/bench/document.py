@@ -31,7 +31,8 @@ external memory; a **warm** one finds them on chip, from the frame before. Where
 fit, every frame is a cold one. Utilization is `MACs / (cycles * rows * cols)`, depthwise
 convolutions (which the vector engine computes) included; MACs per multiplier and cycle count the
 multipliers of the array. Both are those of the warm frame, if there is one. Traffic is everything
-that is read and written, commands included."""
+that is read and written, commands included. Next to measured cycles stands by how much what
+`weft estimate` tells without a simulator is off."""
 
 _CONFIGURATIONS = """\
 ## Configurations
@@ -86,6 +87,10 @@ def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
+def _error(estimate: int | None, cycles: int | None) -> str:
+    return f"{estimate / cycles - 1:+.2%}" if estimate and cycles else ""
+
+
 def _configurations(results: Sequence[Measurement]) -> str:
     used = {each.config for each in results}
     return _table(
@@ -101,13 +106,16 @@ def _configurations(results: Sequence[Measurement]) -> str:
 
 def _frames(results: Sequence[Measurement]) -> str:
     return _table(
-        {"network": "<", "MACs": ">", "config": "<", "cold cycles": ">", "warm cycles": ">",
-         "utilization": ">", "MACs per multiplier and cycle": ">", "cold bytes": ">",
-         "warm bytes": ">", "simulated kcycles/s": ">"},
+        {"network": "<", "MACs": ">", "config": "<", "cold cycles": ">", "estimate": ">",
+         "warm cycles": ">", "estimate ": ">", "utilization": ">",
+         "MACs per multiplier and cycle": ">", "cold bytes": ">", "warm bytes": ">",
+         "simulated kcycles/s": ">"},
         ((NETWORKS[each.network].title, _number(each.macs), each.config,
-          _number(each.cycles_cold), _number(each.cycles_warm), f"{each.utilization:.1%}",
-          f"{each.macs_per_multiplier:.2f}", _number(each.dram_bytes_cold),
-          _number(each.dram_bytes_warm), f"{each.sim_cycles_per_second / 1000:,.0f}")
+          _number(each.cycles_cold), _error(each.estimate_cold, each.cycles_cold),
+          _number(each.cycles_warm), _error(each.estimate_warm, each.cycles_warm),
+          f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+          _number(each.dram_bytes_cold), _number(each.dram_bytes_warm),
+          f"{each.sim_cycles_per_second / 1000:,.0f}")
          for each in results))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from weft.bench.suite import CONFIGS, NETWORKS, Case
 from weft.config import AcceleratorConfig
+from weft.estimate import estimate_plan
 from weft.ir import Convolution, Depthwise, Graph
 from weft.runner import random_frames, run_frames
 from weft.segment import Figures
@@ -54,6 +55,8 @@ class Measurement:
     cycles_cold, cycles_warm : :class:`int` or :py:`None`
         Of a frame that loads all constants, and of one that finds them on chip; no warm one if
         they do not all fit.
+    estimate_cold, estimate_warm : :class:`int` or :py:`None`
+        What :mod:`weft.estimate` tells of them without a simulator.
     dram_bytes_cold, dram_bytes_warm : :class:`int` or :py:`None`
         Read and written by these frames, commands included.
     multipliers : :class:`int`
@@ -73,6 +76,8 @@ class Measurement:
     macs: int
     cycles_cold: int
     cycles_warm: int | None
+    estimate_cold: int
+    estimate_warm: int | None
     dram_bytes_cold: int
     dram_bytes_warm: int | None
     multipliers: int
@@ -120,10 +125,13 @@ def measure(case: Case, models: Path | None = None,
         run = run_frames(session, random_frames(session, count), model=case.network,
                          device="verilator", observe=frames.append)
         layers = _layers(frames[-1], session.plan.graphs)
+        estimate = estimate_plan(session.plan, config)
     cold, warm = frames[0], frames[1] if count == 2 else None
     return Measurement(
         network=case.network, config=case.config, macs=run.macs, cycles_cold=cold.cycles,
-        cycles_warm=None if warm is None else warm.cycles, dram_bytes_cold=_traffic(cold),
+        cycles_warm=None if warm is None else warm.cycles, estimate_cold=estimate.first.cycles,
+        estimate_warm=estimate.further.cycles if estimate.warm else None,
+        dram_bytes_cold=_traffic(cold),
         dram_bytes_warm=None if warm is None else _traffic(warm), multipliers=config.multipliers,
         utilization=round(run.utilization(run.macs, frames[-1].cycles), 4),
         macs_per_multiplier=round(_per_multiplier(run.macs, frames[-1].cycles, config), 4),

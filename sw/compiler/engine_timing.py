@@ -28,8 +28,9 @@ from weft.hw.vector_window import VectorWindow
 from weft.hw.weight_feeder import WeightFeeder
 
 __all__ = ["MEMORY", "FETCH_OUTSTANDING", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming",
-           "ReadPort", "StoreTiming", "VectorTiming", "bursts", "command_cost", "queue_latency",
-           "stall_rate", "step_cycles", "sweep_cycles", "transfer_size", "window_words"]
+           "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts", "command_cost",
+           "queue_latency", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
+           "vector_latency", "vector_overhead", "vector_words", "window_words"]
 
 
 Fields = Mapping[str, Any]
@@ -96,23 +97,23 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: Fields,
     Parameters
     ----------
     fields : :class:`dict`
-        Of the command; addresses are not needed.
+        Of the command; no addresses, nor differences of them, are looked at.
     """
     match opcode:
         case Opcode.MATRIX:
             matrix = MatrixTiming(config)
-            _, done, _ = matrix.run(0, fields)
-            return Cost(busy=matrix.streamed, latency=done)
+            _, done, (begin, end) = matrix.run(0, fields)
+            return Cost(busy=end - begin, latency=done)
         case Opcode.VECTOR:
-            vector = VectorTiming(config)
-            vector.accept(0, 0, fields)
-            _, done, _ = vector.finish()
-            return Cost(busy=vector.busy, latency=done)
-    lines, beats, cycles = transfer_size(config, opcode, fields)
-    # The first line of each transfer waits for the memory, the others follow without a gap.
-    latency = _FRONT + memory.latency + (
-        _LOAD_LATENCY if opcode is Opcode.LOAD else _STORE_LATENCY)
-    return Cost(busy=lines * max(beats, cycles), latency=lines * max(beats, cycles) + latency)
+            scaled = _scaled(fields)
+            cycles = sweep_cycles(config, fields["blocks"] * fields["out_outer"],
+                                  fields["out_inner"], vector_words(config, fields), scaled=scaled)
+            return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
+    lines, beats, moves = transfer_size(config, opcode, fields)
+    cycles = lines * max(beats, moves)
+    # The first line waits for the memory, the others follow without a gap.
+    return Cost(busy=cycles, latency=cycles + memory.latency + (
+        _LOAD_LATENCY if opcode is Opcode.LOAD else _STORE_LATENCY))
 
 
 # Banks ----------------------------------------------------------------------------------------
@@ -120,9 +121,25 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: Fields,
 _TRIALS = 32  # positions; about a row, after which the addresses jump
 
 
+@dataclass(frozen=True)
+class Stream:
+    """Words of the activation memory that one engine reads, or writes, before another may.
+
+    Attributes
+    ----------
+    step : :class:`int`
+        From word to word, modulo the number of banks.
+    every : :class:`int`
+        Cycles from word to word.
+    """
+
+    step: int
+    every: int
+
+
 @cache
-def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: int) -> float:
-    """Cycles that are lost, of all, where two go through the activation memory at a time.
+def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: Stream) -> float:
+    """Cycles, of all, that are lost to a stream that goes first.
 
     Parameters
     ----------
@@ -131,49 +148,48 @@ def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: int) -> f
         in each cycle in which the bank is free.
     step : :class:`int`
         From position to position.
-    other : :class:`int`
-        From word to word of the one that goes first, a word in every cycle.
     """
     lost = 0
-    for phase in range(banks):
-        place = phase
+    for phase in range(banks * other.every):
+        time = phase
         for position in range(_TRIALS):
             for offset in pattern:
                 bank = (position * step + offset) % banks
-                for _ in range(banks):
-                    if place != bank:
+                for _ in range(banks * other.every):
+                    number, rest = divmod(time, other.every)
+                    if rest or number * other.step % banks != bank:
                         break
-                    place = (place + other) % banks
+                    time += 1
                     lost += 1
-                place = (place + other) % banks
-    return lost / (lost + banks * _TRIALS * len(pattern))
+                time += 1
+    return lost / (lost + banks * other.every * _TRIALS * len(pattern))
 
 
 class Spans:
-    """When one goes through the activation memory: spans of time in order, and how often within
-    each."""
+    """When there are which streams: spans of time in order, and in which share of each."""
 
     def __init__(self) -> None:
         self.last = -1  # end of all
-        self._spans: deque[tuple[int, int, int, float]] = deque()
+        self._spans: deque[tuple[int, int, Stream, float]] = deque()
 
-    def add(self, begin: int, end: int, step: int, share: float) -> None:
-        """From ``begin`` to ``end`` there is, in a ``share`` of the cycles, an access to a word
-        ``step`` behind the one before."""
-        self._spans.append((begin, end, step, share))
+    def add(self, begin: int, end: int, stream: Stream, share: float = 1.0) -> None:
+        """From ``begin`` to ``end`` there is a stream in a ``share`` of the cycles."""
+        self._spans.append((begin, end, stream, share))
         self.last = max(self.last, end)
 
-    def count(self, begin: int, end: int) -> float:
-        """Accesses between ``begin`` and ``end``."""
-        return sum(accesses for _, accesses in self.overlap(begin, end))
-
-    def overlap(self, begin: int, end: int) -> Iterator[tuple[int, float]]:
-        """Step and number of the accesses between ``begin`` and ``end``."""
-        for first, last, step, share in reversed(self._spans):
+    def lost(self, begin: int, end: int, banks: int, pattern: tuple[int, ...],
+             step: int) -> float:
+        """Cycles between ``begin`` and ``end`` that are lost to them: see :func:`stall_rate`."""
+        if self.last <= begin:
+            return 0.0
+        lost = 0.0
+        for first, last, stream, share in reversed(self._spans):
             if last <= begin:
                 break
             if first < end:
-                yield step, (min(last, end) - max(first, begin)) * share
+                cycles = (min(last, end) - max(first, begin)) * share
+                lost += cycles * stall_rate(banks, pattern, step, stream)
+        return lost
 
 
 # Matrix ---------------------------------------------------------------------------------------
@@ -241,7 +257,7 @@ class MatrixTiming:
                 # The half that it wants has been drained.
                 accepted = max(accepted, self._released[0] + 1)
                 if begin is None:
-                    begin = accepted
+                    begin = accepted + 1  # the cycle of its first pixel
                 cycles = step_cycles(config, pixels)
                 if steps > 1:
                     accepted += (steps - 2) * cycles
@@ -253,7 +269,7 @@ class MatrixTiming:
                 drained = max(accepted + pixels + self._to_drain, self._released[1] + 1)
                 end = drained + pixels * groups
                 self._released.append(end)
-                self.writes.add(drained + self._to_done, end + self._to_done, 1, 1.0)
+                self.writes.add(drained + self._to_done, end + self._to_done, Stream(1, 1))
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
@@ -263,7 +279,8 @@ class MatrixTiming:
                     accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
         assert begin is not None
         cycles = self.streamed - begin
-        self.reads.add(begin, self.streamed, fields["stride_w"],
+        self.reads.add(begin, self.streamed,
+                       Stream(fields["stride_w"] % config.activation_banks, 1),
                        min(1.0, (self.busy - busy) / cycles))
         return fed + 1, self._released[1] + self._to_done, (begin, self.streamed)
 
@@ -319,6 +336,33 @@ def sweep_cycles(config: AcceleratorConfig, rows: int, positions: int, words: tu
     return rows * (max(first, least) + (positions - 1) * max(others, least))
 
 
+def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
+    """Cycles from the last word that a VECTOR asks for until it is done."""
+    levels = max(1, ceil_log2(config.vector_taps))
+    window = ActivationMemory.LATENCY + VectorWindow.LATENCY
+    if not scaled:
+        return window + levels + 2 + _VECTOR_OUTPUT
+    return (window + VECTOR_PRODUCT + levels + 1 + config.vector_groups + Requantizer.latency + 1
+            + _VECTOR_OUTPUT)
+
+
+def _scaled(fields: Fields) -> bool:
+    """Whether the results of a VECTOR are requantized."""
+    return VectorOp(fields["op"]) not in (VectorOp.MAX, VectorOp.LOOKUP)
+
+
+def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
+    """Cycles of a VECTOR from its start until it is done, beside those in which it reads."""
+    return _VECTOR_DECODE + _VECTOR_FIRST - 1 + vector_latency(config, scaled=scaled)
+
+
+def vector_words(config: AcceleratorConfig, fields: Fields) -> tuple[int, int]:
+    """Words that a VECTOR reads for the first position of a row, and for each of the others."""
+    return window_words(config, (fields["kernel_outer"], fields["kernel_inner"]),
+                        stride=fields["stride_inner"], pad=fields["pad_inner"],
+                        slide=bool(fields["slide"]))
+
+
 @dataclass(frozen=True)
 class _Sweep:
     """A command of the vector engine."""
@@ -328,9 +372,8 @@ class _Sweep:
     scaled: bool
     pattern: tuple[int, ...]  # of banks, of the words of a position
     step: int                 # from position to position
-    last_group: int           # words
     first: int                # of the first position
-    writes: float             # for each cycle
+    writes: Stream
 
 
 class VectorTiming:
@@ -354,12 +397,9 @@ class VectorTiming:
     def __init__(self, config: AcceleratorConfig, reads: Spans | None = None):
         self._config = config
         self._reads = Spans() if reads is None else reads
-        levels = max(1, ceil_log2(config.vector_taps))
-        # From the last word of a position until its result is there, and has been written.
-        window = ActivationMemory.LATENCY + VectorWindow.LATENCY
-        self._plain = window + levels + 2
-        self._scaled = (window + VECTOR_PRODUCT + levels + 1
-                        + config.vector_groups + Requantizer.latency + 1)
+        # From the last word of a position to the write of its result, by whether it is scaled.
+        self._latency = {scaled: vector_latency(config, scaled=scaled) - 1
+                         for scaled in (False, True)}
         self._accepted: deque[_Sweep] = deque()
         self._begin = 0       # first word of the one that reads
         self._last = -1000    # last word of the one before
@@ -372,23 +412,19 @@ class VectorTiming:
     def accept(self, index: int, start: int, fields: Fields) -> None:
         """The engine accepts a command."""
         config = self._config
-        op = VectorOp(fields["op"])
         kernel = fields["kernel_outer"], fields["kernel_inner"]
-        words = window_words(config, kernel, stride=fields["stride_inner"],
-                             pad=fields["pad_inner"], slide=bool(fields["slide"]))
-        scaled = op not in (VectorOp.MAX, VectorOp.LOOKUP)
+        words, scaled = vector_words(config, fields), _scaled(fields)
         rows, inner = fields["blocks"] * fields["out_outer"], fields["out_inner"]
         cycles = sweep_cycles(config, rows, inner, words, scaled=scaled)
         banks = config.activation_banks
         in_row = max(1, words[1] // kernel[0])
-        windowed = op in (VectorOp.CONV, VectorOp.MAX)
         self._accepted.append(_Sweep(
             index, start, cycles, scaled,
             pattern=tuple((row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
                           % banks for row in range(kernel[0]) for tap in range(in_row)),
             step=fields["in_inner_step"] % banks,
-            last_group=(kernel[1] - 1) % config.vector_taps + 1 if windowed else 1,
-            first=words[0], writes=rows * inner / cycles))
+            first=words[0], writes=Stream(fields["out_inner_step"] % banks,
+                                          round(cycles / (rows * inner)))))
         self.ready = None
         if self.next is None:
             self._read()
@@ -405,17 +441,16 @@ class VectorTiming:
             self.ready = taken + 1
         self._begin = max(taken + _VECTOR_FIRST, self._last + 1)
         if not sweep.scaled:  # its first result must not overtake one that is requantized
-            self._begin = max(self._begin, self._scaled_last + self._scaled + 2 - sweep.first)
-        latency = self._scaled if sweep.scaled else self._plain
-        self.writes.add(self._begin + latency, self._begin + sweep.cycles + latency, 1,
-                        sweep.writes)
+            requantized = self._scaled_last + self._latency[True] - _VECTOR_OUTPUT + 1
+            self._begin = max(self._begin, requantized + 2 - sweep.first)
+        latency = self._latency[sweep.scaled]
+        self.writes.add(self._begin + latency, self._begin + sweep.cycles + latency, sweep.writes)
         self.next = self._begin + sweep.cycles - 1
 
     def end(self, cycle: int) -> int:
         """:attr:`next`, with all that the matrix engine reads until ``cycle``."""
         sweep, banks = self._accepted[0], self._config.activation_banks
-        lost = sum(accesses * stall_rate(banks, sweep.pattern, sweep.step, step % banks)
-                   for step, accesses in self._reads.overlap(self._begin, cycle + 1))
+        lost = self._reads.lost(self._begin, cycle + 1, banks, sweep.pattern, sweep.step)
         self.next = self._begin + sweep.cycles - 1 + round(lost)
         return self.next
 
@@ -428,7 +463,7 @@ class VectorTiming:
             self._scaled_last = last
         self._last = last
         self.busy += last + 1 - self._begin
-        done = last + (self._scaled if sweep.scaled else self._plain) + _VECTOR_OUTPUT
+        done = last + self._latency[sweep.scaled] + 1
         span = self._begin, last + 1
         self._read()
         return sweep.index, done, span
@@ -527,8 +562,7 @@ class _Line:
     beats: int
     cycles: int     # to move it
     slots: int      # cycles to move a full beat
-    # Cycles lost of those in which the drain writes, and the vector engine.
-    stalled: tuple[float, float] | None
+    pattern: tuple[int, ...]  # of the parts of a word; empty if nobody is in the way
     first: bool     # of its command
     last: bool
 
@@ -549,10 +583,11 @@ class LoadTiming:
         Cycles in which a unit or a beat was moved, so far.
     """
 
-    def __init__(self, config: AcceleratorConfig, port: ReadPort, matrix: Spans, vector: Spans):
+    def __init__(self, config: AcceleratorConfig, port: ReadPort, *before: Spans):
         self._config = config
         self._port = port
-        self._matrix, self._vector = matrix, vector  # who writes to activation memory before it
+        self._before = before  # who writes to the activation memory before it
+        self._banks = config.activation_banks
         self._outstanding = config.axi_outstanding
         self._buffer = config.axi_outstanding * config.axi_burst_beats
         self._queue = queue_latency(self._buffer)
@@ -580,12 +615,10 @@ class LoadTiming:
         slots = max(1, config.axi_bytes // _unit_bytes(config)[Memory(fields["memory"]).value])
         offered = start + 3 + (lines - 1).bit_length()
         parts = max(1, config.word_bytes // config.axi_bytes)
-        stalled = (stall_rate(config.activation_banks, (0,) * parts, 1, 1),
-                   1 / config.activation_banks) \
-            if fields["memory"] == Memory.ACTIVATION.value else None
+        pattern = (0,) * parts if fields["memory"] == Memory.ACTIVATION.value else ()
         self.ready = None
         self._lines += [_Line(index, offered, fields["address"] + line * fields["stride"], beats,
-                              cycles, slots, stalled, line == 0, line == lines - 1)
+                              cycles, slots, pattern, line == 0, line == lines - 1)
                         for line in range(lines)]
         if self._line is None:
             self._ask()
@@ -658,11 +691,11 @@ class LoadTiming:
         # It is moved as it comes, behind what came before.
         end = max(self._moved + cycles, first + self._queue + cycles - 1,
                   last + self._queue + (cycles - 1) % slots)
-        if line.stalled is not None:
-            self._lost += self._stalls(line, end - cycles + 1, end + 1)
-            lost = int(self._lost)
-            self._lost -= lost
-            end += lost
+        if line.pattern:
+            for before in self._before:
+                self._lost += before.lost(end - cycles + 1, end + 1, self._banks, line.pattern, 1)
+            end += int(self._lost)
+            self._lost -= int(self._lost)
         self._moved = end
         self.busy += cycles
         self._taken.append((self._total, length, end, slots))
@@ -672,17 +705,6 @@ class LoadTiming:
         began = self._began
         self._take_line()
         return (line.index, end + 2, began) if line.last else None
-
-    def _stalls(self, line: _Line, begin: int, end: int) -> float:
-        """Cycles lost to those who write between ``begin`` and ``end``."""
-        assert line.stalled is not None
-        by_matrix, by_vector = line.stalled
-        lost = 0.0
-        if by_matrix and self._matrix.last > begin:
-            lost += by_matrix * self._matrix.count(begin, end)
-        if self._vector.last > begin:
-            lost += by_vector * self._vector.count(begin, end)
-        return lost
 
 
 class StoreTiming:

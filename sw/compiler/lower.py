@@ -290,8 +290,7 @@ class Lowering:
         part : :class:`range`
             Along the first axis: what is loaded; all, if not given.
         """
-        raw = self.once((index, what, space, part), lambda: (
-            packed if part is None else packed[part.start:part.stop]).tobytes())
+        raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
         found = self._sharing.find(index, space, raw)
         if found is not None:
             return found

@@ -12,17 +12,16 @@ from weft.config import AcceleratorConfig
 from weft.hw.commands import Engine, VectorOp
 
 from .allocate import Allocation
+from .engine_timing import MatrixTiming, command_cost, vector_words
 from .ops import Op, Space
 from .schedule import conflicts
 
 __all__ = ["Timeline"]
 
-_BEGIN = 60     # cycles from the doorbell to the first command
-_TOKEN = 3      # from the end of a command to the start of one that waits for it
-_MATRIX = 56    # from the last pixel to the last result, if the drain has nothing else to do
-_VECTOR = 38    # from the last word read to the last one written
-_TRANSFER = 42  # from a request to memory to its first beat, and the like
-_SLACK = 2      # how much longer than expected loads may take without being late
+_BEGIN = 60   # cycles from the doorbell to the first command
+_TOKEN = 2    # from the end of a command to the start of one that waits for it
+_VECTOR = 35  # of a VECTOR beside its words, most of them beside those of the next one
+_SLACK = 2    # how much longer than expected loads may take without being late
 
 
 class Timeline:
@@ -44,8 +43,7 @@ class Timeline:
         self._config = config
         self._before = [tuple(before) for before in conflicts(ops, allocation)]
         self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
-        self._costs = [(0.0, 0.0) if op.engine is Engine.MATRIX else _cycles(op, config)
-                       for op in ops]
+        self._costs = [(0, 0) if op.engine is Engine.MATRIX else _cost(op, config) for op in ops]
         self._play(range(len(ops)), loading=False)
         keys = self._wanted()
         self._play(sorted(range(len(ops)), key=lambda index: (keys[index], index)), loading=True)
@@ -75,19 +73,19 @@ class Timeline:
         starts, ends = self._starts, self._ends
         free = dict.fromkeys(Engine, float(_BEGIN))  # when an engine can begin
         done = dict.fromkeys(Engine, 0.0)            # when its last command is done
-        drain = _Drain(self._config)
+        matrix = MatrixTiming(self._config)
         for index in sequence:
             op = self._ops[index]
             engine = op.engine
             start = max([free[engine], *(ends[before] + _TOKEN for before in self._before[index])])
             if engine is Engine.MATRIX:
-                free[engine], end = drain.matrix(op, start)
+                free[engine], end, _ = matrix.run(int(start), op.fields)
             elif engine is Engine.LOAD and not loading:
                 end = start
             else:
-                busy, rest = self._costs[index]
+                busy, latency = self._costs[index]
                 free[engine] = start + busy
-                end = start + busy + rest
+                end = start + latency
             starts[index] = start
             ends[index] = done[engine] = max(done[engine], end)
 
@@ -110,51 +108,14 @@ class Timeline:
         return wanted
 
 
-class _Drain:
-    """Both ends of the matrix engine, which work on two pixel tiles at a time."""
-
-    def __init__(self, config: AcceleratorConfig):
-        self._config = config
-        self._free = [0.0, 0.0]  # when the drain is done with each half of the accumulators
-        self._half = 0
-
-    def matrix(self, op: Op, start: float) -> tuple[float, float]:
-        """When a command that starts has taken its last pixel, and when it is done."""
-        config, fields = self._config, op.fields
-        columns, pixels, most, groups = (
-            int(fields[name]) for name in ("col_tiles", "out_pixels", "tile_pixels",
-                                           "last_groups"))  # type: ignore[arg-type]
-        steps = 1
-        for name in ("kernel_h", "kernel_w", "channel_blocks"):
-            steps *= int(fields[name])  # type: ignore[arg-type]
-        now = start
-        for column in range(columns):
-            own = config.requant_groups if column < columns - 1 else groups
-            left = pixels
-            while left > 0:
-                size = min(left, most)
-                left -= size
-                now = max(now, self._free[self._half]) + steps * max(size, config.pe_rows)
-                drained = max(now + _MATRIX, self._free[1 - self._half]) + own * size
-                self._free[self._half] = drained
-                self._half = 1 - self._half
-        return now, drained
-
-
-def _cycles(op: Op, config: AcceleratorConfig) -> tuple[float, float]:
-    """Cycles until the engine can begin with the next command, and until this one is done then."""
-    fields = {name: value for name, value in op.fields.items() if isinstance(value, int)}
-    if op.engine is Engine.VECTOR:
-        outer, inner = fields["out_outer"], fields["out_inner"]
-        first = more = fields["kernel_outer"] * fields["kernel_inner"]
-        if fields["slide"]:
-            groups = [min(config.vector_taps, fields["kernel_inner"] - tap)
-                      for tap in range(0, fields["kernel_inner"], config.vector_taps)]
-            more = fields["kernel_outer"] * sum(min(fields["stride_inner"], size)
-                                                for size in groups)
-        if op.fields["op"] not in (VectorOp.MAX, VectorOp.LOOKUP):
-            first, more = max(first, config.vector_groups), max(more, config.vector_groups)
-        return fields["blocks"] * outer * (first + (inner - 1) * more) + _VECTOR, 0
-    inside = op.writes if op.engine is Engine.LOAD else op.reads
-    moved = fields["units"] * inside[0].buffer.space.unit_bytes(config)
-    return fields["lines"] * -(-moved // config.axi_bytes), _TRANSFER
+def _cost(op: Op, config: AcceleratorConfig) -> tuple[int, int]:
+    """Cycles until the engine can begin with the next command, and until this one is done."""
+    if op.engine is not Engine.VECTOR:
+        cost = command_cost(config, op.opcode, op.fields)
+        return cost.busy, cost.latency
+    least = 1 if op.fields["op"] in (VectorOp.MAX, VectorOp.LOOKUP) else config.vector_groups
+    first, others = (max(words, least) for words in vector_words(config, op.fields))
+    blocks, outer, inner = (op.fields[name] for name in ("blocks", "out_outer", "out_inner"))
+    assert isinstance(blocks, int) and isinstance(outer, int) and isinstance(inner, int)
+    words = blocks * outer * (first + (inner - 1) * others)
+    return words, words + _VECTOR

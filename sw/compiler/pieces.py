@@ -7,6 +7,7 @@ through, and then, layer by layer, ways next to the best of them, as long as the
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from weft import layout
 from weft.config import AcceleratorConfig
@@ -14,35 +15,47 @@ from weft.ir import Concat, Convolution
 
 from .convolution import column_chunks
 from .maps import Mapped
-from .plan import LayerPlan, Plan
+from .plan import Plan
 from .vector import layer_cycles
 
 __all__ = ["cut"]
 
 _COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # pieces of a layer that are tried
-_GRAINS = (400, 150, 250, 700, float("inf"))  # cycles of a piece, at least, for all alike
-_COMMAND_COST = 16  # cycles that a command must be worth: fetched through the port of the loads
+_WHOLE = float("inf")
+# Cycles of a piece, at least, of convolutions and of other layers, for all of them alike.
+_GRAINS = ((400, 150), (250, 100), (400, 400), (700, 250), (150, 60), (_WHOLE, _WHOLE))
+_Change = dict[str, Any]
+_COMMAND_COST = 8  # cycles that a command must be worth: fetched through the port of the loads
 _EFFORT = 6000  # commands that are played in all, at most
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Ways:
-    """Layers that are cut alike: the copies of one for all frames of a batch, or the layers at the
-    end of a graph that can be computed channel block by channel block.
+    """Layers that are cut alike: in rows the copies of one for all frames of a batch, in channels
+    a convolution and what follows it channel block by channel block.
 
     Attributes
     ----------
-    plans : :class:`list` of :class:`dict`
-        Plans by layer, from the fewest to the most pieces.
+    changes : :class:`list` of :class:`dict`
+        By layer, what changes in its plan: from the fewest to the most pieces.
     grains : :class:`list` of :class:`float`
         Cycles of a piece, for each of them.
+    vector : :class:`bool`
+        None of them is a convolution.
+    start : :class:`int` or :py:`None`
+        The way to start from, if not that of a grain.
     """
 
-    plans: list[dict[int, LayerPlan]]
+    changes: list[dict[int, _Change]]
     grains: list[float]
+    vector: bool
+    start: int | None = None
 
-    def of_grain(self, grain: float) -> int:
-        """The way with the smallest pieces that are no smaller than ``grain``."""
+    def of_grain(self, grains: tuple[float, float]) -> int:
+        """The way with the smallest pieces that are no smaller than that of ``grains``."""
+        if self.start is not None:
+            return self.start
+        grain = grains[self.vector]
         return max((way for way, cycles in enumerate(self.grains) if cycles >= grain), default=0)
 
 
@@ -61,8 +74,8 @@ def cut(mapped: Mapped, config: AcceleratorConfig, plan: Plan,
     def apply(ways: Sequence[int]) -> Plan:
         layers = list(plan.layers)
         for choice, way in zip(choices, ways, strict=True):
-            for index, layer in choice.plans[way].items():
-                layers[index] = layer
+            for index, change in choice.changes[way].items():
+                layers[index] = replace(layers[index], **change)
         return replace(plan, layers=tuple(layers))
 
     effort = 0
@@ -95,7 +108,7 @@ def cut(mapped: Mapped, config: AcceleratorConfig, plan: Plan,
         for at, choice in enumerate(choices):
             for step in (1, -1):
                 way = best[at] + step
-                while 0 <= way < len(choice.plans) and effort < _EFFORT \
+                while 0 <= way < len(choice.changes) and effort < _EFFORT \
                         and improves((*best[:at], way, *best[at + 1:])):
                     changed = True
                     way += step
@@ -116,27 +129,28 @@ class _Cutter:
         for index, layer in enumerate(graph.layers):
             if not isinstance(layer, Concat) and not self._plan.layers[index].slabs:
                 groups.setdefault(self._mapped.origins[index] // frames, []).append(index)
-        tail = self._tail() if frames == 1 else set()
-        last: list[int] = []
         for group in groups.values():
-            if tail.issuperset(group):
-                last += group
-                continue
-            ways = [self._rows(index) for index in group]
-            yield self._together(group, ways)
-        if last:
-            rows = [self._rows(index)[:1] for index in last]
-            yield self._together(last, [
-                [*whole, *self._columns(index)] for whole, index in zip(rows, last, strict=True)])
+            yield self._together(group, [self._rows(index) for index in group])
+        if frames == 1:
+            for chain in self._chains():
+                flat = min(self._pixels(index) for index in chain) < 4 * self._config.pe_rows
+                ways = [self._columns(index) for index in chain]
+                # Rows are the better pieces where there are enough of them.
+                yield self._together(chain, ways, start=None if flat else 0)
 
-    def _together(self, group: Sequence[int],
-                  ways: Sequence[Sequence[LayerPlan]]) -> _Ways:
-        most = max(map(len, ways))
-        plans = [{index: own[min(way, len(own) - 1)]
-                  for index, own in zip(group, ways, strict=True)} for way in range(most)]
-        return _Ways(plans=plans, grains=[
-            max(self._cycles(index) / (len(plan.tiles) * max(1, len(plan.chunks)))
-                for index, plan in way.items()) for way in plans])
+    def _pixels(self, index: int) -> int:
+        _, height, width = self._graph.tensors[self._graph.layers[index].output].shape
+        return height * width
+
+    def _together(self, group: Sequence[int], ways: Sequence[Sequence[_Change]], *,
+                  start: int | None = None) -> _Ways:
+        changes = [{index: own[min(way, len(own) - 1)]
+                    for index, own in zip(group, ways, strict=True)}
+                   for way in range(max(map(len, ways)))]
+        vector = not any(isinstance(self._graph.layers[index], Convolution) for index in group)
+        return _Ways(changes=changes, start=start, vector=vector, grains=[
+            max(self._cycles(index) / max(1, len(change.get("tiles", change.get("chunks", ()))))
+                for index, change in way.items()) for way in changes])
 
     def _cycles(self, index: int) -> float:
         config, layer = self._config, self._graph.layers[index]
@@ -156,8 +170,8 @@ class _Cutter:
 
     # Pieces of rows ---------------------------------------------------------------------------
 
-    def _rows(self, index: int) -> list[LayerPlan]:
-        layer, plan = self._graph.layers[index], self._plan.layers[index]
+    def _rows(self, index: int) -> list[_Change]:
+        layer = self._graph.layers[index]
         _, height, width = self._graph.tensors[layer.output].shape
         align = self._plan.align(layer.output)
         heights: list[int] = []
@@ -168,36 +182,29 @@ class _Cutter:
             short = isinstance(layer, Convolution) and rows * width < self._config.pe_rows
             if rows not in heights and (not short or not heights):
                 heights.append(rows)
-        return [replace(plan, tiles=tuple(range(row, min(row + rows, height))
-                                          for row in range(0, height, rows)))
-                for rows in heights]
+        return [{"tiles": tuple(range(row, min(row + rows, height))
+                                for row in range(0, height, rows))} for rows in heights]
 
     # Pieces of channels -----------------------------------------------------------------------
 
-    def _tail(self) -> set[int]:
-        """Layers whose output only vector layers read that yield one row, such as a global pool,
-        or that may themselves be computed block by block."""
-        readers: dict[str, list[int]] = {}
+    def _chains(self) -> Iterator[list[int]]:
+        """Layers that can go through channel blocks in step: vector layers, and what they read."""
+        makers = {layer.output: index for index, layer in enumerate(self._graph.layers)}
+        chains: dict[int, list[int]] = {}  # by layer; layers of a chain share one
         for index, layer in enumerate(self._graph.layers):
-            for name in layer.inputs:
-                readers.setdefault(name, []).append(index)
-        tail: set[int] = set()
-        for index in reversed(range(len(self._graph.layers))):
-            layer = self._graph.layers[index]
             if isinstance(layer, Concat) or self._plan.layers[index].slabs:
                 continue
-            after = readers.get(layer.output, [])
-            follows = bool(after) and all(
-                other in tail and not isinstance(self._graph.layers[other], Convolution)
-                for other in after)
-            flat = (self._graph.tensors[layer.output].shape[1] == 1
-                    and not isinstance(layer, Convolution)
-                    and self._graph.tensors[layer.inputs[0]].shape[1] > 1)
-            if flat or follows:
-                tail.add(index)
-        return tail
+            chains[index] = chain = [index]
+            for name in () if isinstance(layer, Convolution) else layer.inputs:
+                before = chains.get(makers.get(name, -1))
+                if before is not None and before is not chain:
+                    chain[:0] = before
+                    chains.update(dict.fromkeys(before, chain))
+        for first, chain in chains.items():
+            if first == chain[0] and len(chain) > 1:
+                yield chain
 
-    def _columns(self, index: int) -> Iterator[LayerPlan]:
+    def _columns(self, index: int) -> list[_Change]:
         layer, plan = self._graph.layers[index], self._plan.layers[index]
         config = self._config
         blocks = self._mapped.channels[layer.output].blocks(config)
@@ -217,5 +224,5 @@ class _Cutter:
                     size = -(-blocks // count)
                     found.append(tuple(range(first, min(first + size, blocks))
                                        for first in range(0, blocks, size)))
-        for chunks in dict.fromkeys(found[1:]):
-            yield replace(plan, chunks=chunks, columns_outer=isinstance(layer, Convolution))
+        return [{"chunks": chunks, "columns_outer": len(chunks) > 1}
+                for chunks in dict.fromkeys(found)]

@@ -549,9 +549,10 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case Depthwise() | Pool():
             return blocks * _walk(config, graph, layer).cycles
         case Add():
-            word = max(2 * -(-3 // config.vector_taps), config.vector_groups)
+            operands, scaled = (2, -(-3 // config.vector_taps)), True
         case Multiply():
-            word = max(2, config.vector_groups)
+            operands, scaled = (2, 1), True
         case _:
-            word = 1
-    return blocks * height * width * word
+            operands, scaled = (1, 1), False
+    words = window_words(config, operands, stride=1, pad=0, slide=False)
+    return sweep_cycles(config, blocks * height, width, words, scaled=scaled)

@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 
-from weft.cli import EXIT_MISMATCH, add_session_options, guarded, open_session
-from weft.config import load_config
+from weft.cli import EXIT_MISMATCH, add_session_options, guarded, open_session, session_target
 from weft.digits import MODEL, load
 from weft.errors import InputError
 from weft.report import Progress, print_run, terminal
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    config = load_config(options.config)
+    config, device = session_target(options)
     images, labels = load()
     if options.frames is not None:
         if not 1 <= options.frames <= len(images):
@@ -40,10 +39,10 @@ def _simulate(options: argparse.Namespace) -> int:
                              f"not {options.frames}")
         images, labels = images[:options.frames], labels[:options.frames]
     with Progress() as progress, \
-            open_session(MODEL, config, options.device, progress) as session:
+            open_session(MODEL, config, device, progress) as session:
         progress.stage(f"Running {len(images)} images of handwritten digits")
         name = session.get_inputs()[0].name
-        run = run_frames(session, {name: images}, model=MODEL.name, device=options.device,
+        run = run_frames(session, {name: images}, model=MODEL.name, device=device,
                          verify=True, progress=progress.step)
     console = terminal()
     print_run(run, console)

@@ -25,11 +25,15 @@ FAST = [("digits", "base"), ("digits", "small"), ("digits", "wide"), ("digits", 
 GIVEN = [("ic_resnet8_int8", "base"), ("kws_dscnn_int8", "base")]
 
 
+ONLY_COLD = {"cycles_warm": None, "estimate_warm": None, "dram_bytes_warm": None}
+
+
 def made_up(**changes):
     layer = LayerMeasurement(name="a|b", op="Conv", engine="matrix", shape=[4, 2, 2], macs=320,
                              cycles=70, engine_cycles=60, gemm=[1, 4, 4, 20])
     return replace(Measurement(
         network="digits", config="tiny", macs=320, cycles_cold=1000, cycles_warm=500,
+        estimate_cold=999, estimate_warm=501,
         dram_bytes_cold=96, dram_bytes_warm=48, multipliers=10, utilization=0.04,
         macs_per_multiplier=0.064, sim_cycles_per_second=1e5, layers=[layer]), **changes)
 
@@ -65,12 +69,12 @@ def test_a_change_names_network_config_and_cycles():
 
 
 def test_constants_that_no_longer_stay_on_chip_are_growth():
-    change, = baseline.compare([made_up()], [made_up(cycles_warm=None, dram_bytes_warm=None)])
+    change, = baseline.compare([made_up()], [made_up(**ONLY_COLD)])
     assert (change.frame, change.old, change.new) == ("warm", 500, 1000)
 
 
 def test_record_is_read_as_it_was_written(tmp_path):
-    results = [made_up(), made_up(network="conv1x1", cycles_warm=None, dram_bytes_warm=None)]
+    results = [made_up(), made_up(network="conv1x1", **ONLY_COLD)]
     baseline.save(results, tmp_path / "b.json")
     assert baseline.load(tmp_path / "b.json") == results
 
@@ -154,8 +158,8 @@ def test_page_has_every_result_and_escapes_names():
     layer = scale_sim.Comparison(network="digits", config="tiny", layer="a|b", op="Conv", macs=320,
                                  cycles=140, version="3.0.0")
     page = benchmark_page([made_up(layers=made_up().layers * 2)], [layer, layer])
-    assert ("| digits, 8x8 | 320 | tiny | 1,000 | 500 | 4.0% | 0.06 | 96 | 48 | 100 |\n"
-            in page)
+    assert ("| digits, 8x8 | 320 | tiny | 1,000 | -0.10% | 500 | +0.20% | 4.0% | 0.06 | 96 | 48 "
+            "| 100 |\n") in page
     assert "| tiny | 4 x 4 | 10 | 2 | 4 | 12 | 64 KiB | 16 KiB | 32 bit |\n" in page
     assert "| a\\|b | Conv | 320 | 70 | 140 | 0.50 |\n" in page
 

@@ -273,9 +273,12 @@ def test_unknown_output_is_refused():
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"device": "fpga"}, "Device must be 'verilator', 'functional' or a callable, not 'fpga'"),
-    ({"trace": "x.fst"}, "A waveform needs the verilator device: the functional one has no "
-                         "signals"),
+    ({"device": "fpga"}, "Device must be 'verilator', 'functional', 'serial:PORT', "
+                         "'board-sim:BOARD' or a callable, not 'fpga'"),
+    ({"trace": "x.fst"}, "A waveform needs the verilator device, not functional"),
+    ({"device": "serial:"}, "Device must be serial:NAME or serial:NAME?baud=N, not 'serial:'"),
+    ({"device": "serial:/dev/x?baud=fast"}, "Device must be serial:NAME or serial:NAME?baud=N, "
+                                            "not 'serial:/dev/x?baud=fast'"),
     ({"latency": 3}, "Device has no option 'latency'"),
     ({"config": "huge"}, "Config must be one of tiny, small, wide, base or a .toml file, "
                          "not 'huge'"),

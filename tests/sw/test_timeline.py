@@ -136,7 +136,7 @@ def test_run_writes_a_timeline(options, frames, tmp_path):
 
 @pytest.mark.parametrize("options, message", [
     (["--device", "functional", "--timeline", "{folder}/t.json"],
-     "A timeline (--timeline) needs --device verilator: the functional model has no clock"),
+     "A timeline (--timeline) needs --device verilator, not functional"),
     (["--timeline-frames", "all"], "Option --timeline-frames needs --timeline"),
     (["--timeline", "{folder}/none/t.json"],
      "Output {folder}/none/t.json cannot be written: there is no folder {folder}/none")])
