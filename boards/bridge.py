@@ -3,7 +3,6 @@
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from weft.hw.axi import LiteSignature
 

@@ -1,6 +1,7 @@
 """A board at the end of a serial cable."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import serial
 
@@ -32,11 +33,9 @@ def open_port(path: str, baud: int) -> Port:
         reason = getattr(error, "strerror", None) or error
         raise DeviceError(f"Serial port {path} cannot be opened at {baud} baud: {reason}") \
             from None
-    try:
-        # A USB adapter otherwise holds an answer back for up to 16 ms.
+    # A USB adapter otherwise holds an answer back for up to 16 ms; not every one can do without.
+    with suppress(OSError, ValueError, AttributeError, NotImplementedError):
         port.set_low_latency_mode(True)
-    except (OSError, ValueError, AttributeError, NotImplementedError):
-        pass  # not every adapter can
     return port
 
 
