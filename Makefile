@@ -4,12 +4,14 @@
 PYTHON ?= python3
 CONFIG ?= base
 OUT    ?= build/verilog
+BOARD  ?= ulx3s-85f
+SEEDS  ?= 1
 
 bin   := .venv/bin
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all verilog lint clean
+.PHONY: help setup sim test test-all verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,6 +29,9 @@ test-all: $(stamp)  ## run all tests
 
 verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
 	@$(bin)/weft verilog --config $(CONFIG) -o $(OUT)
+
+bitstream: $(stamp)  ## build the bitstream of BOARD=ulx3s-85f, the best of SEEDS=1, in build/BOARD
+	@$(bin)/weft build --board $(BOARD) --seeds $(SEEDS)
 
 lint: $(stamp)  ## check style (ruff), types (mypy) and outdated Amaranth
 	$(bin)/ruff check .
@@ -65,6 +70,6 @@ $(stamp): pyproject.toml
 	rm -rf .venv && $(PYTHON) -m venv .venv || \
 	    fail "$(PYTHON) could not create .venv; the lines above say why"; \
 	echo "Installing the Python packages that Weft uses (a minute or two)"; \
-	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,digits,dev]' || \
+	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,fpga,digits,dev]' || \
 	    fail "pip could not install the packages; the lines above say why"; \
 	touch $@

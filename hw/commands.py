@@ -214,8 +214,9 @@ class VectorCommand(data.Struct):
     MULTIPLY take ``b`` from a plane of one word: ``in_base + kernel_outer_step + block *
     kernel_inner_step``.
 
-    All sizes are at least 1. A command starts when the one before it has written its last word. An
-    element-wise operation may write over its operands, word by word.
+    All sizes are at least 1. A command starts when the one before it has read its last word: one
+    that reads what that writes must wait for its token. An element-wise operation may write over
+    its operands, word by word.
     """
     header:            Header
     in_base:           unsigned(24)

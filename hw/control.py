@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 from weft.hw.axi import LiteSignature
+from weft.hw.cycle_accounting import COUNTED
 from weft.hw.fault import Fault
 from weft.hw.lite_target import LiteTarget
 from weft.hw.registers import (
@@ -21,7 +22,7 @@ from weft.hw.registers import (
     config_words,
 )
 
-__all__ = ["COUNTED", "QUIET_CYCLES", "WATCHDOG_CYCLES", "ControlPort"]
+__all__ = ["QUIET_CYCLES", "WATCHDOG_CYCLES", "ControlPort"]
 
 
 WATCHDOG_CYCLES = 1 << 20
@@ -29,10 +30,6 @@ WATCHDOG_CYCLES = 1 << 20
 
 QUIET_CYCLES = 4
 """Cycles for which ``quiet`` must hold before a reset: requests on their way have shown by then."""
-
-COUNTED = tuple(counter for counter in Counter if counter is not Counter.CYCLES)
-"""Counters that are told from outside when to count."""
-
 
 class ControlPort(wiring.Component):
     """Registers of :mod:`weft.hw.registers`, and the state of the device as a whole.
@@ -87,7 +84,8 @@ class ControlPort(wiring.Component):
     oldest : :py:`In(16)`
         Index of the command to blame when nothing moves.
     count_up : :py:`In(StructLayout)`
-        One bit for each of :data:`COUNTED`, of its name in lower case: count this cycle.
+        One bit for each of :data:`~weft.hw.cycle_accounting.COUNTED`, of its name in lower case:
+        count this cycle. Ignored if the configuration has no counters.
     """
 
     def __init__(self, config: AcceleratorConfig, *, faults: int = 6):
@@ -245,12 +243,16 @@ class ControlPort(wiring.Component):
                 m.d.comb += fault.index.eq(self.oldest)
 
     def _count(self, m: Module, *, busy, clear) -> dict[Counter, Signal]:
-        """The performance counters."""
+        """The performance counters. What they count is registered once, so that they are no load
+        on the signals that move data; a read of theirs could not be answered before that."""
+        counting = Signal()
+        counted  = Signal.like(self.count_up)
+        m.d.sync += [counting.eq(busy), counted.eq(self.count_up)]
         values = {}
-        for counter in Counter:
+        for counter in Counter if self._config.counters else [Counter.CYCLES]:
             values[counter] = value = Signal(32, name=f"counter_{counter.name.lower()}")
-            step = 1 if counter is Counter.CYCLES else self.count_up[counter.name.lower()]
-            m.d.sync += value.eq(value + (busy & step))
+            step = 1 if counter is Counter.CYCLES else counted[counter.name.lower()]
+            m.d.sync += value.eq(value + (counting & step))
             with m.If(clear):
                 m.d.sync += value.eq(0)
         return values

@@ -9,7 +9,7 @@ from weft.config import AcceleratorConfig
 from .activation_memory import ActivationMemory
 from .axi import MemorySignature
 from .commands import Engine
-from .control import COUNTED
+from .cycle_accounting import COUNTED, CycleAccounting
 from .dispatch import Dispatcher
 from .dma_read import ReadEngine
 from .dma_write import WriteEngine
@@ -155,8 +155,6 @@ class Core(wiring.Component):
         for number, source in enumerate((fetch, dispatcher, load, matrix, vector, store)):
             m.d.comb += self.faults[number].eq(source.fault)
         axi = self.m_axi
-        waits = dispatcher.waiting[Engine.MATRIX.value]
-        stalled = ~(matrix.accepting | matrix.lacks_weights | matrix.lacks_accumulator)
         m.d.comb += [
             self.completed.eq(dispatcher.completed),
             self.idle.eq(~fetch.busy & dispatcher.idle),
@@ -169,21 +167,24 @@ class Core(wiring.Component):
             self.progress.eq(
                 (axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)
                 | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
-                | (axi.bvalid & axi.bready) | matrix.accepting | matrix.draining
+                | (axi.bvalid & axi.bready) | matrix.activity.busy | matrix.draining
                 | (vector.request.valid & vector.request.ready)
                 | (vector.write.valid & vector.write.ready)
                 | dispatcher.event_start.any() | dispatcher.event_done.any()),
-            self.count_up.matrix_busy.eq(matrix.accepting),
-            self.count_up.matrix_weights.eq(matrix.lacks_weights),
-            self.count_up.matrix_accumulator.eq(matrix.lacks_accumulator),
-            self.count_up.matrix_drain.eq(stalled & matrix.busy),
-            self.count_up.matrix_semaphore.eq(stalled & ~matrix.busy & waits),
-            self.count_up.matrix_idle.eq(stalled & ~matrix.busy & ~waits),
-            self.count_up.load_busy.eq(load.busy),
-            self.count_up.vector_busy.eq(vector.busy),
-            self.count_up.store_busy.eq(store.busy),
-            self.count_up.read_beats.eq(axi.rvalid & axi.rready),
-            self.count_up.write_beats.eq(axi.wvalid & axi.wready),
+        ]
+
+        m.submodules.accounting = accounting = CycleAccounting()
+        m.d.comb += [
+            accounting.load.eq(load.activity),
+            accounting.matrix.eq(matrix.activity),
+            accounting.vector.eq(vector.activity),
+            accounting.store.eq(store.activity),
+            accounting.pending.eq(dispatcher.pending),
+            accounting.fetching.eq(
+                fetch.busy & ~(fetch.commands.valid & ~fetch.commands.ready)),
+            accounting.read_beat.eq(axi.rvalid & axi.rready),
+            accounting.write_beat.eq(axi.wvalid & axi.wready),
+            self.count_up.eq(accounting.count_up),
         ]
 
         return m

@@ -15,8 +15,10 @@ def delay(m: Module, value: Value, cycles: int, *, name: str, reset_less: bool =
     return value
 
 
-def register(m: Module, value: Value, name: str) -> Signal:
-    """``value`` a cycle later; not reset."""
-    following = Signal(Value.cast(value).shape(), name=name, reset_less=True)
+def register(m: Module, value: Value, name: str, *, keep: bool = False) -> Signal:
+    """``value`` a cycle later; not reset. With ``keep`` synthesis does not make one register of
+    this and others that are equal."""
+    following = Signal(Value.cast(value).shape(), name=name, reset_less=True,
+                       attrs={"keep": 1} if keep else {})
     m.d.sync += following.eq(value)
     return following

@@ -26,6 +26,13 @@ class Drain(wiring.Component):
     one group of one pixel per cycle. A word of ``rows`` channels is so written in parts, each with
     its lane mask, which lets ``rows`` and ``cols`` be chosen independently.
 
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+    release_to_write : :class:`int`
+        Fewest cycles from ``release`` to the first new sum in the half: it is released as many
+        cycles before its last sum is read, but not before the last group of channels.
+
     Members
     -------
     jobs : :py:`In(stream.Signature(DrainJob))`
@@ -48,8 +55,9 @@ class Drain(wiring.Component):
         Held until reset.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, release_to_write: int):
         self._config = config
+        self._lead   = release_to_write
         super().__init__({
             "jobs":              In(stream.Signature(DrainJob)),
             "half":              Out(1),
@@ -81,18 +89,22 @@ class Drain(wiring.Component):
         block   = Signal(24, reset_less=True)  # first word of the channel block
         entry   = Signal(24, reset_less=True)
         offset  = Signal(24, reset_less=True)  # of the pixel tile in its plane
+        first   = Signal(24, reset_less=True)  # word of the tile's first pixel in this block
         address = Signal(24, reset_less=True)  # of the word to write
+        left    = Signal(16, reset_less=True)  # pixels, this one included
+        release = Signal(16, reset_less=True)  # value of `left`, in the last group
         # Where the column tile starts, for its further pixel tiles.
         tile_slot  = Signal.like(slot)
         tile_block = Signal.like(block)
         tile_entry = Signal.like(entry)
 
-        last_pixel = pixel + 1 == job.pixels
+        last_pixel = left == 1
         groups     = Mux(job.last_columns, job.last_groups, config.requant_groups)
         last_group = group + 1 == groups
         finishing  = Signal()
         next_slot  = Mux(slot == slots - 1, 0, slot + 1)
         next_block = Mux(slot == slots - 1, block + job.out_plane, block)[:24]
+        next_first = Mux(slot == slots - 1, first + job.out_plane, first)[:24]
         m.d.comb += [
             finishing.eq(active & last_pixel & last_group),
             self.jobs.ready.eq(~active),
@@ -101,11 +113,11 @@ class Drain(wiring.Component):
             self.enable.eq(active),
             self.parameter_address.eq(entry),
             self.parameter_enable.eq(active),
-            self.release.eq(finishing),
+            self.release.eq(active & last_group & (left == release)),
         ]
 
         with m.If(active):
-            m.d.sync += [pixel.eq(pixel + 1), address.eq(address + 1)]
+            m.d.sync += [pixel.eq(pixel + 1), left.eq(left - 1), address.eq(address + 1)]
             with m.If(last_pixel):
                 m.d.sync += [
                     pixel.eq(0),
@@ -113,7 +125,9 @@ class Drain(wiring.Component):
                     entry.eq(entry + 1),
                     slot.eq(next_slot),
                     block.eq(next_block),
-                    address.eq(next_block + offset),
+                    first.eq(next_first),
+                    address.eq(next_first),
+                    left.eq(job.pixels),
                 ]
             with m.If(finishing):
                 m.d.sync += [active.eq(0), offset.eq(offset + job.pixels)]
@@ -127,27 +141,32 @@ class Drain(wiring.Component):
 
         with m.If(self.jobs.valid & self.jobs.ready):
             new   = self.jobs.p
+            base  = Signal(24)
             start = Signal(24)
+            m.d.comb += [
+                base.eq(Mux(new.first_columns, new.out_base, tile_block)),
+                start.eq(Mux(new.first_pixels, 0, offset)),
+            ]
             m.d.sync += [
                 active.eq(1),
                 job.eq(new),
                 pixel.eq(0),
+                left.eq(new.pixels),
+                release.eq(Mux(new.pixels < self._lead, new.pixels, self._lead)),
                 group.eq(0),
                 slot.eq(tile_slot),
-                block.eq(tile_block),
+                block.eq(base),
                 entry.eq(tile_entry),
-                address.eq(tile_block + start),
+                offset.eq(start),
+                first.eq(base + start),
+                address.eq(base + start),
             ]
-            m.d.comb += start.eq(Mux(new.first_pixels, 0, offset))
-            m.d.sync += offset.eq(start)
             with m.If(new.first_columns):
                 m.d.sync += [
                     slot.eq(0),
-                    block.eq(new.out_base),
                     entry.eq(new.parameter_base),
-                    address.eq(new.out_base + start),
                     tile_slot.eq(0),
-                    tile_block.eq(new.out_base),
+                    tile_block.eq(base),
                     tile_entry.eq(new.parameter_base),
                 ]
 

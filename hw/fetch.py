@@ -93,10 +93,10 @@ class CommandFetch(wiring.Component):
         aligned = Signal()
         inside  = Signal()
         counted = Signal()
-        m.d.comb += [
+        m.d.comb += inside.eq(end <= 1 << addr_width)
+        m.d.sync += [
             end.eq(self.address + (self.count[:16] << exact_log2(COMMAND_BYTES))),
             aligned.eq(self.address[:exact_log2(self._config.axi_bytes)] == 0),
-            inside.eq(end <= 1 << addr_width),
             counted.eq((self.count[:16] != 0) & (self.count[16:] == 0)),
         ]
 
@@ -114,7 +114,9 @@ class CommandFetch(wiring.Component):
             self.commands.p.raw.eq(raw),
             self.commands.p.engine.eq(engine),
             last.eq(beat == command_beats - 1),
-            room.eq(~self.commands.valid | self.commands.ready),
+            # Not also when the command is taken just now: a cycle is lost for each, and whoever
+            # takes it is off the path to the memory.
+            room.eq(~self.commands.valid),
         ]
 
         m.d.sync += self.fault.code.eq(Error.NONE)
@@ -133,13 +135,17 @@ class CommandFetch(wiring.Component):
                         index.eq(0),
                         beat.eq(0),
                     ]
-                    with m.If(~counted):
-                        self._stop(m, Error.ARGUMENT, 0)
-                    with m.Elif(~aligned | ~inside):
-                        self._stop(m, Error.ADDRESS, 0)
-                    with m.Else():
-                        m.d.sync += self.requests.valid.eq(1)
-                        m.next = "fetch"
+                    m.next = "check"
+
+            with m.State("check"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(~counted):
+                    self._stop(m, Error.ARGUMENT, 0)
+                with m.Elif(~aligned | ~inside):
+                    self._stop(m, Error.ADDRESS, 0)
+                with m.Else():
+                    m.d.sync += self.requests.valid.eq(1)
+                    m.next = "fetch"
 
             with m.State("fetch"):
                 m.d.comb += self.busy.eq(1)

@@ -9,7 +9,8 @@ from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
-from weft.hw.commands import LoadCommand, Memory
+from weft.hw.commands import Engine, LoadCommand, Memory
+from weft.hw.cycle_accounting import activity_layout
 from weft.hw.fault import Fault
 from weft.hw.queue import Queue
 from weft.hw.registers import Error
@@ -43,6 +44,8 @@ class LoadEngine(wiring.Component):
         response. In the first two cases the command has done nothing.
     busy : :py:`Out(1)`
         A command is executing.
+    activity : :py:`Out(activity_layout(Engine.LOAD))`
+        What the engine does in this cycle.
     requests : :py:`Out(stream.Signature(request_layout(config.axi_addr_width)))`
         Lines, to a read engine.
     beats : :py:`In(stream.Signature(config.axi_data_width))`
@@ -64,6 +67,7 @@ class LoadEngine(wiring.Component):
             "done":        Out(1),
             "fault":       Out(Fault),
             "busy":        Out(1),
+            "activity":    Out(activity_layout(Engine.LOAD)),
             "requests":    Out(stream.Signature(request_layout(config.axi_addr_width))),
             "beats":       In(stream.Signature(config.axi_data_width)),
             "beats_error": In(1),
@@ -217,6 +221,12 @@ class LoadEngine(wiring.Component):
             m.d.sync += self.fault.code.eq(Error.READ)
             m.d.sync += self.fault.index.eq(transfer.index)
 
-        m.d.comb += self.busy.eq(front.busy | transfers.o.valid | active | write_valid)
+        m.d.comb += [
+            self.busy.eq(front.busy | transfers.o.valid | active | write_valid),
+            self.activity.busy.eq(step),
+            self.activity.activation.eq(write_valid & ~write_ready),
+            self.activity.memory.eq(active),
+            self.activity.setup.eq(self.busy),
+        ]
 
         return m

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .accumulators import Accumulators
-from .commands import MatrixCommand
+from .commands import Engine, MatrixCommand
+from .cycle_accounting import activity_layout
 from .delay import delay
 from .drain import Drain
 from .fault import Fault
@@ -50,9 +51,8 @@ class MatrixEngine(wiring.Component):
         Activation words to write; must always be ready.
     weight_write, parameter_write : :py:`In(stream.Signature(unit_write_layout(...)))`
         From the load engine.
-    accepting, lacks_weights, lacks_accumulator : :py:`Out(1)`
-        What the array does this cycle: it takes a pixel, or waits for a named reason. At most
-        one of them is set.
+    activity : :py:`Out(activity_layout(Engine.MATRIX))`
+        What the engine does in this cycle.
     draining : :py:`Out(1)`
         The drain reads an accumulator this cycle.
     """
@@ -72,9 +72,7 @@ class MatrixEngine(wiring.Component):
                 unit_write_layout(config.weight_row_lanes))),
             "parameter_write":   In(stream.Signature(
                 unit_write_layout(config.parameter_entry_lanes))),
-            "accepting":         Out(1),
-            "lacks_weights":     Out(1),
-            "lacks_accumulator": Out(1),
+            "activity":          Out(activity_layout(Engine.MATRIX)),
             "draining":          Out(1),
         })
 
@@ -86,7 +84,8 @@ class MatrixEngine(wiring.Component):
         m.submodules.streamer     = streamer     = PixelStreamer(config)
         m.submodules.array        = array        = SystolicArray(config)
         m.submodules.accumulators = accumulators = Accumulators(config)
-        m.submodules.drain        = drain        = Drain(config)
+        m.submodules.drain        = drain        = Drain(
+            config, release_to_write=PixelStreamer.ACCEPT_TO_SWITCH + array.latency + 1)
         m.submodules.feeder       = feeder       = WeightFeeder(
             config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
             shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
@@ -145,12 +144,11 @@ class MatrixEngine(wiring.Component):
         m.d.sync += executing.eq(executing + accepted - self.done)
         m.d.comb += [
             self.busy.eq(executing != 0),
-            self.accepting.eq(streamer.accepting),
             self.draining.eq(drain.enable),
-            self.lacks_accumulator.eq(~streamer.accepting & streamer.full),
-            self.lacks_weights.eq(~streamer.accepting & ~streamer.full
-                                  & (sequencer.steps.valid | feeder.loaded.valid
-                                     | feeder.waiting)),
+            self.activity.busy.eq(streamer.accepting),
+            self.activity.accumulator.eq(streamer.full),
+            self.activity.weights.eq(sequencer.steps.valid | feeder.loaded.valid | feeder.waiting),
+            self.activity.drain.eq(self.busy),
         ]
         for source in (drain.fault, streamer.fault, feeder.fault, sequencer.fault):
             with m.If(source.code != Error.NONE):

@@ -14,7 +14,8 @@ class Multiplier(wiring.Component):
 
     One product per cycle, ``latency`` cycles after its operands. A platform with multiplier blocks
     of its own may define ``get_multiplier(multiplier)``, which returns what to elaborate instead;
-    it must keep ports and latency.
+    it must keep ports and latency. It is told what the multiplier is for, by which it may choose
+    where to place it and whether it is worth a block.
 
     Parameters
     ----------
@@ -23,6 +24,10 @@ class Multiplier(wiring.Component):
     latency : :class:`int`
         Cycles from operands to product, at least 2. Those above 2 are registers behind the
         product, for an implementation of several blocks to use between them.
+    role : :class:`str`
+        What it is used for, such as ``"array"``. Without effect on the function.
+    position : :class:`tuple` of two :class:`int`, or ``None``
+        Row and column in a regular grid of multipliers of that role, if it stands in one.
 
     Members
     -------
@@ -34,11 +39,14 @@ class Multiplier(wiring.Component):
         Product of the factors of ``latency`` cycles ago.
     """
 
-    def __init__(self, *, a_width: int, b_width: int, latency: int = 2):
+    def __init__(self, *, a_width: int, b_width: int, latency: int = 2,
+                 role: str = "other", position: tuple[int, int] | None = None):
         for noun, value in (("A width", a_width), ("B width", b_width), ("Latency", latency)):
             if not isinstance(value, int) or value < 2:
                 raise ValueError(f"{noun} must be an integer of at least 2, not {value!r}")
         self._latency = latency
+        self._role = role
+        self._position = position
         super().__init__({
             "a": In(signed(a_width)),
             "b": In(signed(b_width)),
@@ -48,6 +56,14 @@ class Multiplier(wiring.Component):
     @property
     def latency(self) -> int:
         return self._latency
+
+    @property
+    def role(self) -> str:
+        return self._role
+
+    @property
+    def position(self) -> tuple[int, int] | None:
+        return self._position
 
     def elaborate(self, platform: Any) -> Any:
         if hasattr(platform, "get_multiplier"):

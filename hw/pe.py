@@ -11,7 +11,7 @@ from weft.hw.multiplier import Multiplier
 __all__ = ["ProcessingElement"]
 
 
-_MULTIPLIER_LATENCY = 2
+_MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
 
 
 class ProcessingElement(wiring.Component):
@@ -25,9 +25,10 @@ class ProcessingElement(wiring.Component):
     a pixel that carries ``switch`` makes the shadow weights active, for itself and for all that
     follow it. Shadow weights may start to shift in the very cycle that pixel comes in.
 
-    Everything leaves for the neighbours through registers, one cycle after it came in: pixels
-    for the next column, weights for the next row. The next row shifts one cycle later, so it is
-    shown what the shadow weights were one cycle ago. One pixel per cycle; the product of a pixel
+    Data leaves for the neighbours through registers, one cycle after it came in: pixels for the
+    next column, weights for the next row. The flags that go along with it are for whoever places
+    the PEs to delay. The next row shifts one cycle later, so it is shown what the shadow weights
+    were one cycle ago. One pixel per cycle; the product of a pixel
     is added to the ``i_psum`` of :attr:`psum_delay` cycles later.
 
     Parameters
@@ -41,16 +42,19 @@ class ProcessingElement(wiring.Component):
     weighted : :class:`bool`
         Whether there are weights. Without, they count as zero and there are neither weight
         registers nor weight ports: with ``fip`` that leaves ``a0 * a1``, the correction term.
+    position : :class:`tuple` of two :class:`int`, or ``None``
+        Row and column in the array, for a platform that places the multiplier.
 
     Members
     -------
-    i_pixel, o_pixel : :py:`StructLayout({"data": ArrayLayout(signed(activation_width), n), \
-"switch": 1})`
-        Activations of a pixel, ``n = 2`` with ``fip`` and 1 without. ``switch`` is absent without
-        weights.
-    i_weights, o_weights : :py:`StructLayout({"data": ArrayLayout(signed(weight_width), n), \
-"load": 1})`
-        Weights to shift in, when ``load`` is 1. Absent without weights.
+    i_pixel, o_pixel : :py:`ArrayLayout(signed(activation_width), n)`
+        Activations of a pixel, ``n = 2`` with ``fip`` and 1 without.
+    i_switch : :py:`In(1)`
+        The pixel carries ``switch``. Absent without weights.
+    i_weights, o_weights : :py:`ArrayLayout(signed(weight_width), n)`
+        Weights to shift in. Absent without weights.
+    i_load : :py:`In(1)`
+        Shift ``i_weights`` in. Absent without weights.
     i_psum, o_psum : :py:`signed(psum_width)`
         Partial sum from the row above, and to the row below one cycle later.
 
@@ -69,7 +73,8 @@ class ProcessingElement(wiring.Component):
     psum_delay = 1 + _MULTIPLIER_LATENCY
 
     def __init__(self, *, fip: bool, activation_width: int = 8, weight_width: int = 8,
-                 psum_width: int, weighted: bool = True):
+                 psum_width: int, weighted: bool = True,
+                 position: tuple[int, int] | None = None):
         for noun, width in (("Activation", activation_width), ("Weight", weight_width)):
             if not isinstance(width, int) or width < 2:
                 raise ValueError(f"{noun} width must be an integer of at least 2, not {width!r}")
@@ -82,37 +87,35 @@ class ProcessingElement(wiring.Component):
                              f"product), not {psum_width!r}")
         self._fip = fip
         self._weighted = weighted
+        self._position = position
         self._lanes = 2 if fip else 1
         self._operand_widths = [activation_width + fip, weight_width + fip]
 
-        pixel: dict[str, Any] = {"data": data.ArrayLayout(signed(activation_width), self._lanes)}
-        ports: dict[str, Any] = {"i_psum": In(signed(psum_width)),
+        pixel = data.ArrayLayout(signed(activation_width), self._lanes)
+        ports: dict[str, Any] = {"i_pixel": In(pixel), "o_pixel": Out(pixel),
+                                 "i_psum": In(signed(psum_width)),
                                  "o_psum": Out(signed(psum_width))}
         if weighted:
-            pixel["switch"] = 1
-            weights = data.StructLayout({
-                "data": data.ArrayLayout(signed(weight_width), self._lanes),
-                "load": 1,
-            })
-            ports |= {"i_weights": In(weights), "o_weights": Out(weights)}
-        ports |= {"i_pixel": In(data.StructLayout(pixel)),
-                  "o_pixel": Out(data.StructLayout(pixel))}
+            weights = data.ArrayLayout(signed(weight_width), self._lanes)
+            ports |= {"i_switch": In(1), "i_load": In(1),
+                      "i_weights": In(weights), "o_weights": Out(weights)}
         super().__init__(ports)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        pixel = Signal.like(self.i_pixel.data, reset_less=True)
-        m.d.sync += pixel.eq(self.i_pixel.data)
-        m.d.comb += self.o_pixel.data.eq(pixel)
+        pixel = Signal.like(self.i_pixel, reset_less=True)
+        m.d.sync += pixel.eq(self.i_pixel)
+        m.d.comb += self.o_pixel.eq(pixel)
 
         active: Any = [Const(0)] * self._lanes
         if self._weighted:
             active = self._elaborate_weights(m)
 
         a_width, b_width = self._operand_widths
-        m.submodules.multiplier = multiplier = Multiplier(a_width=a_width, b_width=b_width,
-                                                          latency=_MULTIPLIER_LATENCY)
+        m.submodules.multiplier = multiplier = Multiplier(
+            a_width=a_width, b_width=b_width, latency=_MULTIPLIER_LATENCY, role="array",
+            position=self._position)
         if self._fip:
             m.d.comb += [multiplier.a.eq(pixel[0] + active[1]),
                          multiplier.b.eq(pixel[1] + active[0])]
@@ -125,24 +128,15 @@ class ProcessingElement(wiring.Component):
         return m
 
     def _elaborate_weights(self, m: Module) -> Any:
-        """Shadow and active weights and their control; returns the active ones."""
-        # The two flags are control, so they reset: nothing shifts or switches unasked.
-        switch = Signal()
-        load = Signal()
-        m.d.sync += [switch.eq(self.i_pixel.switch), load.eq(self.i_weights.load)]
-
-        shadow = Signal.like(self.i_weights.data, reset_less=True)
-        before = Signal.like(self.i_weights.data, reset_less=True)
-        active = Signal.like(self.i_weights.data, reset_less=True)
-        with m.If(self.i_weights.load):
-            m.d.sync += shadow.eq(self.i_weights.data)
+        """Shadow and active weights; returns the active ones."""
+        shadow = Signal.like(self.i_weights, reset_less=True)
+        before = Signal.like(self.i_weights, reset_less=True)
+        active = Signal.like(self.i_weights, reset_less=True)
+        with m.If(self.i_load):
+            m.d.sync += shadow.eq(self.i_weights)
         m.d.sync += before.eq(shadow)
-        with m.If(self.i_pixel.switch):
+        with m.If(self.i_switch):
             m.d.sync += active.eq(shadow)
 
-        m.d.comb += [
-            self.o_pixel.switch.eq(switch),
-            self.o_weights.data.eq(before),
-            self.o_weights.load.eq(load),
-        ]
+        m.d.comb += self.o_weights.eq(before)
         return active

@@ -81,26 +81,27 @@ class PixelStreamer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        position = data.StructLayout({
+        layout = data.StructLayout({
             "y":           18,  # of the pixel in the input, before the tap is added
             "x":           18,
             "row_address": 24,  # of the first pixel of this row
             "address":     24,
-            "column":      16,  # in the output row
+            "row_left":    16,  # pixels of the output row, this one included
         })
         active  = Signal()
         step    = Signal(Step, reset_less=True)
-        here    = Signal(position, reset_less=True)
-        origin  = Signal(position, reset_less=True)  # where the pixel tile starts
-        after   = Signal(position)
+        here    = Signal(layout, reset_less=True)
+        origin  = Signal(layout, reset_less=True)  # where the pixel tile starts
+        after   = Signal(layout)
+        start   = Signal(layout)                   # of the plane
         half    = Signal()
         pixel   = Signal(range(self._config.accumulator_pixels), reset_less=True)
         left    = Signal(16, reset_less=True)
 
-        m.d.comb += after.eq(here)
-        with m.If(here.column + 1 == step.out_w):
+        m.d.comb += [after.eq(here), start.row_left.eq(self.steps.p.out_w)]
+        with m.If(here.row_left == 1):
             m.d.comb += [
-                after.column.eq(0),
+                after.row_left.eq(step.out_w),
                 after.y.eq(here.y + step.stride_h),
                 after.x.eq(0),
                 after.row_address.eq(here.row_address + step.pixel_row_step),
@@ -108,7 +109,7 @@ class PixelStreamer(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                after.column.eq(here.column + 1),
+                after.row_left.eq(here.row_left - 1),
                 after.x.eq(here.x + step.stride_w),
                 after.address.eq(here.address + step.stride_w),
             ]
@@ -116,11 +117,10 @@ class PixelStreamer(wiring.Component):
         # Two halves; and the same accumulator not again before it has been written.
         open_tiles = Signal(range(3))
         age        = Signal(range(AccumulatorColumn.REUSE + 1), init=AccumulatorColumn.REUSE)
-        last       = Signal()
+        last       = Signal(reset_less=True)  # left == 1, without the comparison
         accept     = Signal()
         opens      = Signal()
         m.d.comb += [
-            last.eq(left == 1),
             self.full.eq(self.steps.valid & self.steps.p.first_tap & (open_tiles == 2)),
             self.steps.ready.eq((~active | last) & (age >= AccumulatorColumn.REUSE - 1)
                                 & ~self.full),
@@ -133,7 +133,8 @@ class PixelStreamer(wiring.Component):
         with m.If(age != AccumulatorColumn.REUSE):
             m.d.sync += age.eq(age + 1)
         with m.If(active):
-            m.d.sync += [here.eq(after), pixel.eq(pixel + 1), left.eq(left - 1)]
+            m.d.sync += [here.eq(after), pixel.eq(pixel + 1), left.eq(left - 1),
+                         last.eq(left == 2)]
             with m.If(last):
                 m.d.sync += active.eq(0)
                 with m.If(step.last_tap):
@@ -144,11 +145,12 @@ class PixelStreamer(wiring.Component):
                 step.eq(self.steps.payload),
                 pixel.eq(0),
                 left.eq(self.steps.p.pixels),
+                last.eq(self.steps.p.pixels == 1),
                 age.eq(0),
                 here.eq(Mux(active & step.last_tap, after, origin)),
             ]
             with m.If(self.steps.p.first_pixels):
-                m.d.sync += [here.eq(0), origin.eq(0)]
+                m.d.sync += [position.eq(start) for position in (here, origin)]
 
         m.d.comb += [
             self.job_valid.eq(active & last & step.last_tap),

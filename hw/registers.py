@@ -7,9 +7,10 @@ writes. The port's address is 12 bits wide.
 from enum import IntEnum, IntFlag
 
 from weft.config import AcceleratorConfig
+from weft.hw.commands import Engine
 
 __all__ = ["DEVICE_ID", "VERSION", "Register", "Control", "Status", "Error", "Counter",
-           "COUNTER_BASE", "CONFIG_BASE", "config_words"]
+           "COUNTER_BASE", "CONFIG_BASE", "config_words", "cycle_counters"]
 
 
 DEVICE_ID = 0x54464557  # "WEFT" in memory order
@@ -62,20 +63,50 @@ class Error(IntEnum):
 class Counter(IntEnum):
     """Performance counters: cleared by the doorbell, frozen at the interrupt.
 
-    A MATRIX_* cycle is counted under exactly one of the six MATRIX names, so they sum to CYCLES.
+    Every cycle is counted under exactly one name of each engine, the first one that holds, so the
+    names of an engine sum to CYCLES. A configuration without ``counters`` has CYCLES only, and the
+    others read as zero.
     """
     CYCLES             = 0   # from doorbell to interrupt
-    MATRIX_BUSY        = 1   # the array accepted a pixel
-    MATRIX_WEIGHTS     = 2   # the next weight tile was not in the shadow registers yet
-    MATRIX_ACCUMULATOR = 3   # both accumulator halves were in use
-    MATRIX_SEMAPHORE   = 4   # the next command waited for a token
-    MATRIX_DRAIN       = 5   # everything accepted, results still draining
-    MATRIX_IDLE        = 6   # no command
-    LOAD_BUSY          = 7   # a LOAD was executing
-    VECTOR_BUSY        = 8   # a vector command was executing
-    STORE_BUSY         = 9   # a STORE was executing
-    READ_BEATS         = 10  # beats read from memory
-    WRITE_BEATS        = 11  # beats written to memory
+    READ_BEATS         = 1   # beats read from memory
+    WRITE_BEATS        = 2   # beats written to memory
+
+    LOAD_BUSY          = 3   # a unit or a beat moved
+    LOAD_ACTIVATION    = 4   # a write was refused, the memory's port was in use
+    LOAD_MEMORY        = 5   # waited for data from memory
+    LOAD_SETUP         = 6   # a command was checked, or its end reported
+    LOAD_SEMAPHORE     = 7   # the next command waited for a token, or had just got it
+    LOAD_FETCH         = 8   # no command, while the next one was being fetched
+    LOAD_IDLE          = 9   # no command: none left, or behind one whose queue was full
+
+    MATRIX_BUSY        = 10  # the array accepted a pixel
+    MATRIX_ACCUMULATOR = 11  # both accumulator halves were in use
+    MATRIX_WEIGHTS     = 12  # the next weight tile was not in the shadow registers yet
+    MATRIX_DRAIN       = 13  # everything accepted, results still draining
+    MATRIX_SEMAPHORE   = 14  # as of LOAD
+    MATRIX_FETCH       = 15  # as of LOAD
+    MATRIX_IDLE        = 16  # as of LOAD
+
+    VECTOR_BUSY        = 17  # a tap was issued, or a result written
+    VECTOR_ACTIVATION  = 18  # a read or a write was refused by the activation memory
+    VECTOR_DRAIN       = 19  # began, or waited for results that were under way
+    VECTOR_SEMAPHORE   = 20  # as of LOAD
+    VECTOR_FETCH       = 21  # as of LOAD
+    VECTOR_IDLE        = 22  # as of LOAD
+
+    STORE_BUSY         = 23  # a word was read, or a beat handed over for writing
+    STORE_ACTIVATION   = 24  # a read was refused by the activation memory
+    STORE_MEMORY       = 25  # waited for the bus, or for the response to what was written
+    STORE_SETUP        = 26  # a command was checked
+    STORE_SEMAPHORE    = 27  # as of LOAD
+    STORE_FETCH        = 28  # as of LOAD
+    STORE_IDLE         = 29  # as of LOAD
+
+
+def cycle_counters(engine: Engine) -> dict[str, Counter]:
+    """The counters that share out the cycles of an engine, in order, by what the engine did."""
+    return {counter.name.removeprefix(f"{engine.name}_").lower(): counter for counter in Counter
+            if counter.name.startswith(f"{engine.name}_")}
 
 
 COUNTER_BASE = 0x100
@@ -88,7 +119,7 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
                   "activation_depth", "activation_banks", "weight_depth", "accumulator_pixels",
                   "parameter_depth", "requant_lanes", "axi_data_width", "axi_addr_width",
                   "axi_burst_beats", "axi_outstanding", "queue_depth", "vector_taps",
-                  "vector_entries", "vector_tables", "double_rounding")
+                  "vector_entries", "vector_tables", "double_rounding", "counters")
 
 
 def config_words(config: AcceleratorConfig) -> dict[str, int]:

@@ -157,7 +157,7 @@ class Requantizer(wiring.Component):
                 scaled = Mux(to_add.rule == Rounding.DOUBLE, double.o, scaled)
 
             m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
-                a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY)
+                a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY, role="requantize")
             m.d.comb += [
                 multiplier.a.eq(a),
                 multiplier.b.eq(b),

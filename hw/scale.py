@@ -11,7 +11,7 @@ from weft.hw.delay import delay, register
 __all__ = ["MULTIPLIER_LATENCY", "FloatScale"]
 
 
-MULTIPLIER_LATENCY = 3
+MULTIPLIER_LATENCY = 5
 """Cycles from the factors of a scale to their product."""
 
 _MANTISSA = 24  # bits of a float32's mantissa, the leading one included

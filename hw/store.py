@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
-from weft.hw.commands import StoreCommand
+from weft.hw.commands import Engine, StoreCommand
+from weft.hw.cycle_accounting import activity_layout
 from weft.hw.dma_write import beat_layout
 from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH, Fault
 from weft.hw.queue import Queue
@@ -120,6 +121,8 @@ class StoreEngine(wiring.Component):
         the first two cases the command has done nothing.
     busy : :py:`Out(1)`
         A command is executing.
+    activity : :py:`Out(activity_layout(Engine.STORE))`
+        What the engine does in this cycle.
     read_request : :py:`Out(stream.Signature(24))`
         Addresses of words in the activation memory.
     read_data : :py:`In(data.ArrayLayout(8, config.word_lanes))`
@@ -141,6 +144,7 @@ class StoreEngine(wiring.Component):
             "done":         Out(1),
             "fault":        Out(Fault),
             "busy":         Out(1),
+            "activity":     Out(activity_layout(Engine.STORE)),
             "read_request": Out(stream.Signature(24)),
             "read_data":    In(data.ArrayLayout(8, config.word_lanes)),
             "read_valid":   In(1),
@@ -252,6 +256,13 @@ class StoreEngine(wiring.Component):
                 m.d.sync += self.fault.code.eq(Error.WRITE)
                 m.d.sync += self.fault.index.eq(oldest.p.index)
 
-        m.d.comb += self.busy.eq(front.busy | oldest.valid)
+        m.d.comb += [
+            self.busy.eq(front.busy | oldest.valid),
+            self.activity.busy.eq((self.read_request.valid & self.read_request.ready)
+                                  | (self.beats.valid & self.beats.ready)),
+            self.activity.activation.eq(self.read_request.valid),
+            self.activity.memory.eq(oldest.valid),
+            self.activity.setup.eq(front.busy),
+        ]
 
         return m

@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
+from weft.hw.delay import register
 from weft.hw.pe import ProcessingElement
 from weft.hw.skew import Skew
 
@@ -106,37 +107,38 @@ class SystolicArray(wiring.Component):
         pes = [[ProcessingElement(
             fip=config.fip, activation_width=config.activation_width,
             weight_width=config.weight_width, psum_width=config.psum_width,
-            weighted=c < config.cols,
+            weighted=c < config.cols, position=(r, c),
         ) for c in range(config.array_columns)] for r in range(config.pe_rows)]
 
-        # Flags at the left and the upper edge of the grid.
-        switch, load = self.i.switch, self.weights.load
+        # The flags of a row of PEs, one bit for each, are a register: quick to simulate. They need
+        # no reset: what is left of a stream stays ahead of the weights and pixels that come after.
+        # Those of a diagonal are equal; a tool that made one of them would broadcast it.
+        switch, loads = self.i.switch, self._spread(m, self.weights.load, "loads_0")
         for r in range(config.pe_rows):
-            m.d.comb += [Value.cast(pes[r][0].i_pixel.data).eq(skew_rows.o[r]),
-                         pes[r][0].i_pixel.switch.eq(switch)]
-            switch = self._next(m, switch, f"switch_{r + 1}")
-        for c in range(config.cols):
-            m.d.comb += [Value.cast(pes[0][c].i_weights.data).eq(skew_columns.o[c]),
-                         pes[0][c].i_weights.load.eq(load)]
-            load = self._next(m, load, f"load_{c + 1}")
+            switches = self._spread(m, switch, f"switches_{r}")
+            if r > 0:
+                loads = register(m, loads, f"loads_{r}", keep=True)
+            for c in range(config.cols):
+                m.d.comb += [pes[r][c].i_switch.eq(switches[c]), pes[r][c].i_load.eq(loads[c])]
+            switch = register(m, switch, f"switch_{r + 1}", keep=True)
 
         for r in range(config.pe_rows):
             for c in range(config.array_columns):
                 pe = m.submodules[f"pe_{r}_{c}"] = pes[r][c]
-                if c > 0:
-                    m.d.comb += pe.i_pixel.data.eq(pes[r][c - 1].o_pixel.data)
-                    if c < config.cols:
-                        m.d.comb += pe.i_pixel.switch.eq(pes[r][c - 1].o_pixel.switch)
+                m.d.comb += Value.cast(pe.i_pixel).eq(
+                    Value.cast(pes[r][c - 1].o_pixel) if c > 0 else skew_rows.o[r])
                 if r > 0:
                     m.d.comb += pe.i_psum.eq(pes[r - 1][c].o_psum)
-                    if c < config.cols:
-                        m.d.comb += pe.i_weights.eq(pes[r - 1][c].o_weights)
+                if c < config.cols:
+                    m.d.comb += Value.cast(pe.i_weights).eq(
+                        Value.cast(pes[r - 1][c].o_weights) if r > 0 else skew_columns.o[c])
 
         m.d.comb += [self.o[c].eq(pes[-1][c].o_psum) for c in range(config.array_columns)]
         return m
 
-    def _next(self, m: Module, flag: Value, name: str) -> Signal:
-        """``flag`` one cycle later."""
-        register = Signal(name=name)
-        m.d.sync += register.eq(flag)
-        return register
+    def _spread(self, m: Module, flag: Value, name: str) -> Value:
+        """``flag`` at the columns of a row: bit ``c`` is that of ``c`` cycles ago."""
+        later = Signal(self._config.cols - 1, name=name, reset_less=True, attrs={"keep": 1})
+        spread = Cat(flag, later)
+        m.d.sync += later.eq(spread)
+        return spread

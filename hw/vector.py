@@ -7,31 +7,42 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .activation_memory import ActivationMemory
-from .commands import VectorCommand, VectorOp
+from .commands import Engine, VectorCommand, VectorOp
+from .cycle_accounting import activity_layout
 from .delay import delay
 from .fault import Fault
+from .queue import Queue
 from .registers import Error
 from .scratch_memory import ScratchMemory, unit_write_layout
 from .vector_alu import VectorAlu
+from .vector_decode import VectorDecoder
 from .vector_drain import VectorDrain
 from .vector_issue import VectorIssue
-from .vector_output import VectorOutput
+from .vector_output import OutputJob, VectorOutput
 from .vector_sequencer import VectorSequencer
 from .vector_table import VectorTable
 from .vector_window import VectorWindow
+from .vector_words import VectorWords
 
 __all__ = ["VectorEngine"]
 
 
 _WORDS = 16  # results under way: enough to hide the latency of the requantizer
+_JOBS  = 4   # commands of which words are still to be written
 
 
 class VectorEngine(wiring.Component):
-    """Executes VECTOR commands, one at a time.
+    """Executes VECTOR commands.
 
     One word is read per cycle, and the words of a window that are still there from the position
-    before are not read again. What a command costs beside its words is about 10 cycles to begin,
-    and the latency of the last word, up to 30 cycles.
+    before are not read again. Commands follow each other without a gap: while the results of one
+    are on their way, the next one reads. So a command that reads what the one before it writes
+    must wait for its token.
+
+    From the cycle in which a command is accepted to ``done`` it takes, beside a cycle for each
+    word that it reads, ``ceil(log2(vector_taps)) + 31 + vector_groups`` cycles; 15 instead of the
+    ``31 + vector_groups`` if its results are not requantized. If the command before it still
+    reads, the first one of its words follows the last one of that in the next cycle.
 
     Parameters
     ----------
@@ -43,10 +54,13 @@ class VectorEngine(wiring.Component):
     done : :py:`Out(1)`
         A command has written its last word; once for each, in order.
     fault : :py:`Out(Fault)`
-        Held until reset. ``ARGUMENT``: a field is zero that must not be, contradicts the
-        operation, or asks for more than there is. ``ADDRESS``: outside of a memory.
+        Held until reset; all commands before are done. ``ARGUMENT``: a field is zero that must
+        not be, contradicts the operation, or asks for more than there is. ``ADDRESS``: outside of
+        a memory.
     busy : :py:`Out(1)`
         A command is executing.
+    activity : :py:`Out(activity_layout(Engine.VECTOR))`
+        What the engine does in this cycle.
     request : :py:`Out(stream.Signature(24))`
         Activation words to read; may be refused.
     word : :py:`In(data.ArrayLayout(8, rows))`
@@ -65,6 +79,7 @@ class VectorEngine(wiring.Component):
             "done":            Out(1),
             "fault":           Out(Fault),
             "busy":            Out(1),
+            "activity":        Out(activity_layout(Engine.VECTOR)),
             "request":         Out(stream.Signature(24)),
             "word":            In(data.ArrayLayout(8, config.word_lanes)),
             "write":           Out(stream.Signature(unit_write_layout(config.word_lanes))),
@@ -78,85 +93,109 @@ class VectorEngine(wiring.Component):
         m = Module()
 
         config = self._config
+        m.submodules.decoder    = decoder    = VectorDecoder(config)
         m.submodules.sequencer  = sequencer  = VectorSequencer(config)
+        m.submodules.words      = words      = VectorWords(config)
         m.submodules.issue      = issue      = VectorIssue(config, credits=_WORDS)
         m.submodules.window     = window     = VectorWindow(config)
         m.submodules.alu        = alu        = VectorAlu(config)
         m.submodules.table      = table      = VectorTable(config)
         m.submodules.drain      = drain      = VectorDrain(config)
+        m.submodules.jobs       = jobs       = Queue(shape=OutputJob, depth=_JOBS)
         m.submodules.output     = output     = VectorOutput(config, depth=_WORDS)
         m.submodules.weights    = weights    = ScratchMemory(
             depth=config.vector_entries, lanes=config.vector_entry_lanes)
         m.submodules.parameters = parameters = ScratchMemory(
             depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes)
 
-        connect(m, flipped(self.commands), sequencer.commands)
-        connect(m, sequencer.taps, issue.taps)
+        connect(m, flipped(self.commands), decoder.commands)
+        connect(m, sequencer.groups, words.groups)
+        connect(m, words.o, issue.taps)
         connect(m, issue.request, flipped(self.request))
+        connect(m, jobs.o, output.jobs)
         connect(m, output.write, flipped(self.write))
         connect(m, flipped(self.weight_write), weights.write)
         connect(m, flipped(self.parameter_write), parameters.write)
         connect(m, flipped(self.table_write), table.write)
-        command = sequencer.command
-        for part in (issue, window, alu, drain, output):
-            m.d.comb += part.command.eq(command)
-        for part in (issue, drain, output):
-            m.d.comb += part.index.eq(sequencer.index)
-        for part in (drain, output):
-            m.d.comb += part.start.eq(sequencer.start)
 
-        # A tap arrives with its word. Its weights are read a cycle ahead.
-        ahead = delay(m, issue.tap_valid, ActivationMemory.LATENCY - 1, name="valid")
-        valid = delay(m, ahead, 1, name="valid_last")
-        tap_ahead = delay(m, issue.tap, ActivationMemory.LATENCY - 1, name="tap")
-        tap       = delay(m, tap_ahead, 1, name="tap_last")
+        # The loops of reading and those of writing begin a command together.
+        decoded = decoder.o
         m.d.comb += [
-            weights.read_address.eq(tap_ahead.weight),
-            weights.read_enable.eq(ahead),
+            decoded.ready.eq(sequencer.commands.ready & jobs.i.ready),
+            sequencer.commands.valid.eq(decoded.valid & jobs.i.ready),
+            sequencer.commands.payload.eq(decoded.payload),
+            jobs.i.valid.eq(decoded.valid & sequencer.commands.ready),
+            jobs.i.p.index.eq(decoded.p.index),
+        ]
+        for name in ("blocks", "out_outer", "out_inner", "out_base", "out_block_step",
+                     "out_outer_step", "out_inner_step"):
+            m.d.comb += jobs.i.p[name].eq(decoded.p.command[name])
+
+        # A tap arrives with its word, and goes through the window with it.
+        valid  = delay(m, issue.tap_valid, ActivationMemory.LATENCY, name="valid")
+        tap    = delay(m, issue.tap, ActivationMemory.LATENCY, name="tap", reset_less=True)
+        passes = delay(m, valid, VectorWindow.LATENCY, name="group_valid")
+        group  = delay(m, tap, VectorWindow.LATENCY, name="group", reset_less=True)
+        plain  = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
+        m.d.comb += [
             window.valid.eq(valid),
             window.tap.eq(tap),
             window.word.eq(self.word),
-            alu.valid.eq(valid),
-            alu.tap.eq(tap),
+            weights.read_address.eq(tap.weight),
+            weights.read_enable.eq(valid),
+            alu.valid.eq(passes),
+            alu.tap.eq(group),
             alu.window.eq(window.o),
             Value.cast(alu.weights).eq(Value.cast(weights.read_data)),
-            table.table.eq(command.table),
+            table.table.eq(group.operation.table),
             table.word.eq(window.o[config.vector_taps - 1]),
-            table.enable.eq(valid & (command.op == VectorOp.LOOKUP)),
+            table.enable.eq(passes & (group.operation.op == VectorOp.LOOKUP)),
             drain.sums.eq(alu.sums),
+            drain.sums_result.eq(alu.sums_result),
             drain.sums_valid.eq(alu.sums_valid),
-            drain.sums_block_end.eq(alu.sums_block_end),
             parameters.read_address.eq(drain.parameter_address),
             parameters.read_enable.eq(drain.parameter_enable),
             Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
         ]
 
         # Maxima and table entries need no requantization.
-        looking_up = command.op == VectorOp.LOOKUP
-        plain      = (command.op == VectorOp.MAX) | looking_up
-        plain_end  = delay(m, valid & tap.end & plain, VectorAlu.MAX_LATENCY + 1, name="plain_end")
-        entries    = delay(m, table.o, VectorAlu.MAX_LATENCY - 1, name="entries")
-        clamped    = Signal(data.ArrayLayout(signed(8), config.word_lanes), reset_less=True)
+        late      = delay(m, group, alu.max_latency, name="late", reset_less=True)
+        plain_end = delay(m, passes & group.end & plain, alu.max_latency + 1, name="plain_end")
+        entries   = delay(m, table.o, alu.max_latency - VectorTable.LATENCY, name="entries",
+                          reset_less=True)
+        clamped   = Signal(data.ArrayLayout(signed(8), config.word_lanes), reset_less=True)
         for lane in range(config.word_lanes):
-            value = Mux(looking_up, entries[lane], alu.maxima[lane])
-            with m.If(value < command.clamp_min):
-                m.d.sync += clamped[lane].eq(command.clamp_min)
-            with m.Elif(value > command.clamp_max):
-                m.d.sync += clamped[lane].eq(command.clamp_max)
+            value = Mux(late.operation.op == VectorOp.LOOKUP, entries[lane], alu.maxima[lane])
+            with m.If(value < late.result.clamp_min):
+                m.d.sync += clamped[lane].eq(late.result.clamp_min)
+            with m.Elif(value > late.result.clamp_max):
+                m.d.sync += clamped[lane].eq(late.result.clamp_max)
             with m.Else():
                 m.d.sync += clamped[lane].eq(value)
         m.d.comb += [
-            output.i.eq(Mux(plain, Value.cast(clamped), Value.cast(drain.o))),
+            output.i.eq(Mux(plain_end, Value.cast(clamped), Value.cast(drain.o))),
             output.i_valid.eq(plain_end | drain.o_valid),
+            issue.scaled.eq(drain.o_valid),
             issue.credit.eq(output.credit),
-            sequencer.finished.eq(output.finished),
-            self.busy.eq(sequencer.busy),
+            self.done.eq(output.done),
+            self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
+            self.activity.activation.eq(self.request.valid | self.write.valid),
+            self.activity.drain.eq(self.busy),
         ]
-        # A command with a fault is never done, even if the fault is in its last word.
-        finished = delay(m, output.finished, 1, name="finished")
-        m.d.comb += self.done.eq(finished & (self.fault.code == Error.NONE))
 
-        for source in (output, drain, issue, sequencer):
+        executing = Signal(8)  # accepted, and not done
+        reading   = Signal(8)  # all words requested, and not done
+        m.d.sync += [
+            executing.eq(executing + (self.commands.valid & self.commands.ready) - self.done),
+            reading.eq(reading + words.passed - self.done),
+        ]
+        m.d.comb += [
+            self.busy.eq(executing != 0),
+            decoder.earlier.eq(executing != 1),
+            words.earlier.eq(reading != 0),
+        ]
+
+        for source in (output, words, decoder):
             with m.If(source.fault.code != Error.NONE):
                 m.d.comb += self.fault.eq(source.fault)
 

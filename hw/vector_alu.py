@@ -3,15 +3,19 @@
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
-from .commands import VectorCommand, VectorOp
-from .delay import delay
+from .commands import VectorOp
+from .delay import delay, register
 from .multiplier import Multiplier
-from .vector_tap import tap_layout
+from .vector_tap import result_layout, tap_layout
 
 __all__ = ["VectorAlu"]
+
+
+_MULTIPLIER = 2  # cycles of a product
 
 
 class VectorAlu(wiring.Component):
@@ -19,11 +23,11 @@ class VectorAlu(wiring.Component):
 
     A group of taps per cycle. What the multipliers take depends on the operation: words of the
     window and weights; bytes of a long multiplier, which multiply the same word; or two words. In
-    the second case product ``t`` counts ``2**(8 * t)`` times.
+    the second case product ``t`` counts ``2**(8 * t)`` times. Products are added, and words
+    compared, in trees of two with registers between.
 
     Members
     -------
-    command : :py:`In(VectorCommand)`
     valid : :py:`In(1)`
     tap : :py:`In(tap_layout(config))`
     window : :py:`In(data.ArrayLayout(data.ArrayLayout(signed(8), rows), vector_taps))`
@@ -31,73 +35,80 @@ class VectorAlu(wiring.Component):
     weights : :py:`In(data.ArrayLayout(data.ArrayLayout(8, rows), vector_taps))`
         The weight entry of the tap's group.
     sums : :py:`Out(data.ArrayLayout(signed(32), rows))`
-        The sums of a position, :attr:`SUM_LATENCY` cycles after its last word.
+        The sums of a position, :attr:`sum_latency` cycles after its last word.
+    sums_result : :py:`Out(result_layout())`
+        What becomes of them.
     sums_valid : :py:`Out(1)`
         For this cycle only.
-    sums_block_end : :py:`Out(1)`
-        The position was the last one of its channel block.
     maxima : :py:`Out(data.ArrayLayout(signed(8), rows))`
-        The maxima of a position, :attr:`MAX_LATENCY` cycles after its last word.
+        The maxima of a position, :attr:`max_latency` cycles after its last word.
 
     Attributes
     ----------
-    SUM_LATENCY, MAX_LATENCY : :class:`int`
+    sum_latency, max_latency : :class:`int`
     """
-
-    SUM_LATENCY = 4
-    MAX_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         lanes = config.word_lanes
         super().__init__({
-            "command":        In(VectorCommand),
-            "valid":          In(1),
-            "tap":            In(tap_layout(config)),
-            "window":         In(data.ArrayLayout(data.ArrayLayout(signed(8), lanes),
-                                                  config.vector_taps)),
-            "weights":        In(data.ArrayLayout(data.ArrayLayout(8, lanes),
-                                                  config.vector_taps)),
-            "sums":           Out(data.ArrayLayout(signed(32), lanes)),
-            "sums_valid":     Out(1),
-            "sums_block_end": Out(1),
-            "maxima":         Out(data.ArrayLayout(signed(8), lanes)),
+            "valid":       In(1),
+            "tap":         In(tap_layout(config)),
+            "window":      In(data.ArrayLayout(data.ArrayLayout(signed(8), lanes),
+                                               config.vector_taps)),
+            "weights":     In(data.ArrayLayout(data.ArrayLayout(8, lanes), config.vector_taps)),
+            "sums":        Out(data.ArrayLayout(signed(32), lanes)),
+            "sums_result": Out(result_layout()),
+            "sums_valid":  Out(1),
+            "maxima":      Out(data.ArrayLayout(signed(8), lanes)),
         })
+
+    @property
+    def _levels(self) -> int:
+        return max(1, ceil_log2(self._config.vector_taps))
+
+    @property
+    def sum_latency(self) -> int:
+        return _MULTIPLIER + self._levels + 1
+
+    @property
+    def max_latency(self) -> int:
+        return self._levels + 1
 
     def elaborate(self, platform):
         m = Module()
 
-        taps    = self._config.vector_taps
-        lanes   = self._config.word_lanes
-        command = self.command
-        op      = Signal(VectorOp)
-        is_add  = Signal()
-        is_mul  = Signal()
-        scaled  = Signal()
+        taps      = self._config.vector_taps
+        lanes     = self._config.word_lanes
+        operation = self.tap.operation
+        is_add    = Signal()
+        is_mul    = Signal()
         m.d.comb += [
-            op.eq(command.op),
-            is_add.eq(op == VectorOp.ADD),
-            is_mul.eq(op == VectorOp.MULTIPLY),
-            scaled.eq(is_add | is_mul | (op == VectorOp.CONV)),
+            is_add.eq(operation.op == VectorOp.ADD),
+            is_mul.eq(operation.op == VectorOp.MULTIPLY),
         ]
 
+        # What goes along with a group: to the adders, and to the accumulator.
         control = Signal(data.StructLayout({
-            "add": 1, "begin": 1, "negative": 1, "pass_": 2, "end": 1, "block_end": 1}))
+            "is_add": 1, "pass_": 2, "add": 1, "begin": 1, "negative": 1, "end": 1,
+            "result": result_layout()}))
         m.d.comb += [
+            control.is_add.eq(is_add),
+            control.pass_.eq(self.tap.pass_),
             control.add.eq(self.valid & self.tap.last),
             control.begin.eq(self.tap.begin),
-            control.negative.eq(is_add & command.subtract & self.tap.second),
-            control.pass_.eq(self.tap.pass_),
-            control.end.eq(self.valid & self.tap.end & scaled),
-            control.block_end.eq(self.tap.block_end),
+            control.negative.eq(is_add & operation.subtract & self.tap.second),
+            control.end.eq(self.valid & self.tap.end & (
+                is_add | is_mul | (operation.op == VectorOp.CONV))),
+            control.result.eq(self.tap.result),
         ]
-        control_1 = delay(m, control, 1, name="control")
-        control_2 = delay(m, control_1, 1, name="control_1")
-        control_3 = delay(m, control_2, 1, name="control_2")
-        control_4 = delay(m, control_3, 1, name="control_3")
+        line = [control]
+        for number in range(self.sum_latency):
+            line.append(delay(m, line[-1], 1, name=f"control_{number}"))
+        products, add, best_of = line[_MULTIPLIER], line[-2], line[self._levels]
         m.d.comb += [
-            self.sums_valid.eq(control_4.end),
-            self.sums_block_end.eq(control_4.block_end),
+            self.sums_valid.eq(line[-1].end),
+            self.sums_result.eq(line[-1].result),
         ]
 
         for lane in range(lanes):
@@ -106,10 +117,10 @@ class VectorAlu(wiring.Component):
             with m.If(self.valid):
                 m.d.sync += before.eq(newest)
 
-            total = C(0)
+            terms = []
             for tap in range(taps):
                 m.submodules[f"multiplier_{lane}_{tap}"] = multiplier = Multiplier(
-                    a_width=9, b_width=9)
+                    a_width=9, b_width=9, latency=_MULTIPLIER)
                 weight = self.weights[tap][lane]
                 m.d.comb += [
                     multiplier.a.eq(self.window[tap][lane]),
@@ -118,44 +129,50 @@ class VectorAlu(wiring.Component):
                 with m.If(is_add):
                     m.d.comb += multiplier.a.eq(newest)
                 with m.If(is_mul):
-                    m.d.comb += multiplier.b.eq(newest - command.second_zero if tap == 0 else 0)
+                    m.d.comb += multiplier.b.eq(newest - operation.second_zero if tap == 0 else 0)
                     if tap == 0:
-                        m.d.comb += multiplier.a.eq(before - command.in_zero)
+                        m.d.comb += multiplier.a.eq(before - operation.in_zero)
                 product = multiplier.o
                 if 0 < tap < 3:
-                    product = Mux(is_add, product << (8 * tap), product)
-                total = total + product
+                    product = Mux(products.is_add, product << (8 * tap), product)
+                terms.append(product)
 
             # The multiplier's bytes need further passes if there are fewer than 3 taps.
             summed = Signal(signed(32), name=f"summed_{lane}", reset_less=True)
+            for level in range(self._levels - 1):
+                terms = [register(m, _wrapped(sum(terms[n:n + 2])), f"term_{lane}_{level}_{n}")
+                         for n in range(0, len(terms), 2)]
+            total = sum(terms)
+            adding = line[_MULTIPLIER + self._levels - 1]
             m.d.sync += summed.eq(total)
             for number in range(1, -(-3 // taps)):
-                with m.If(is_add & (control_2.pass_ == number)):
+                with m.If(adding.is_add & (adding.pass_ == number)):
                     m.d.sync += summed.eq(total << (8 * taps * number))
 
             acc = Signal(signed(32), name=f"acc_{lane}", reset_less=True)
-            with m.If(control_3.add):
-                m.d.sync += acc.eq(Mux(control_3.begin, 0, acc)
-                                   + Mux(control_3.negative, ~summed, summed)
-                                   + control_3.negative)
+            with m.If(add.add):
+                m.d.sync += acc.eq(Mux(add.begin, 0, acc) + Mux(add.negative, ~summed, summed)
+                                   + add.negative)
             m.d.comb += self.sums[lane].eq(acc)
 
-            best = Signal(signed(8), name=f"best_{lane}", reset_less=True)
+            words = [Mux(self.tap.places[tap], self.window[tap][lane], -128)[:8].as_signed()
+                     for tap in range(taps)]
+            for level in range(self._levels):
+                words = [register(m, _maximum(*words[n:n + 2]), f"best_{lane}_{level}_{n}")
+                         for n in range(0, len(words), 2)]
+            best, = words
             high = Signal(signed(8), name=f"high_{lane}", reset_less=True)
-            m.d.sync += best.eq(_maximum([
-                Mux(self.tap.places[tap], self.window[tap][lane], -128)[:8].as_signed()
-                for tap in range(taps)]))
-            with m.If(control_1.add):
-                m.d.sync += high.eq(Mux(control_1.begin | (best > high), best, high))
+            with m.If(best_of.add):
+                m.d.sync += high.eq(Mux(best_of.begin | (best > high), best, high))
             m.d.comb += self.maxima[lane].eq(high)
 
         return m
 
 
-def _maximum(values):
-    """The greatest of some values, as a tree."""
-    if len(values) == 1:
-        return values[0]
-    half = len(values) // 2
-    a, b = _maximum(values[:half]), _maximum(values[half:])
-    return Mux(a > b, a, b)
+def _wrapped(value):
+    """A sum as an int32."""
+    return value[:32].as_signed() if len(value) > 32 else value
+
+
+def _maximum(a, b=None):
+    return a if b is None else Mux(a > b, a, b)

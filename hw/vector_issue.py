@@ -6,9 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
-from .commands import VectorCommand, VectorOp
-from .fault import Fault
-from .registers import Error
+from .commands import VectorOp
 from .vector_tap import placed_layout, tap_layout
 
 __all__ = ["VectorIssue"]
@@ -18,8 +16,9 @@ class VectorIssue(wiring.Component):
     """Requests the words of taps, and sends each tap after its word.
 
     All that follows has a fixed latency and no backpressure. So the last tap of a position waits
-    here for two things: room for the position's result in the output queue, and
-    ``vector_groups`` cycles since the position before, if results are requantized.
+    here: for room for the position's result in the output queue; if results are requantized, until
+    ``vector_groups`` cycles after the position before; and if they are not, until there are none
+    under way that are, because those take longer and must not be overtaken.
 
     Parameters
     ----------
@@ -29,19 +28,16 @@ class VectorIssue(wiring.Component):
 
     Members
     -------
-    command : :py:`In(VectorCommand)`
-    index : :py:`In(16)`
     taps : :py:`In(stream.Signature(placed_layout(config)))`
     request : :py:`Out(stream.Signature(24))`
         Words to read.
     tap : :py:`Out(tap_layout(config))`
     tap_valid : :py:`Out(1)`
         ``tap`` goes out. If it is inside, this is the cycle in which its request was accepted.
+    scaled : :py:`In(1)`
+        A result has been requantized.
     credit : :py:`In(1)`
         A result has left the output queue.
-    fault : :py:`Out(Fault)`
-        Held until reset. ``ADDRESS``: outside the activation or the weight memory.
-        ``ARGUMENT``: a window of too many groups to slide.
     """
 
     def __init__(self, config: AcceleratorConfig, *, credits: int):
@@ -50,14 +46,12 @@ class VectorIssue(wiring.Component):
         self._config  = config
         self._credits = credits
         super().__init__({
-            "command":   In(VectorCommand),
-            "index":     In(16),
             "taps":      In(stream.Signature(placed_layout(config))),
             "request":   Out(stream.Signature(24)),
             "tap":       Out(tap_layout(config)),
             "tap_valid": Out(1),
+            "scaled":    In(1),
             "credit":    In(1),
-            "fault":     Out(Fault),
         })
 
     def elaborate(self, platform):
@@ -66,49 +60,39 @@ class VectorIssue(wiring.Component):
         config = self._config
         placed = self.taps.p
 
-        inside  = Signal()
-        legal   = Signal()
         sending = Signal()
-        reads   = Signal(reset_less=True)
-        to_send = Signal.like(self.tap, reset_less=True)
+        scales  = Signal(reset_less=True)
         sent    = Signal()
-        m.d.comb += [
-            inside.eq((placed.y >= 0) & (placed.x >= 0) & (placed.y < self.command.in_outer)
-                      & (placed.x < self.command.in_inner)),
-            legal.eq(placed.address < config.activation_depth),
-            self.taps.ready.eq(~sending | sent),
-        ]
+        m.d.comb += self.taps.ready.eq(~sending | sent)
+        op = placed.tap.operation.op
         with m.If(self.taps.ready):
             m.d.sync += [
                 sending.eq(self.taps.valid),
-                reads.eq(inside & legal),
                 self.request.payload.eq(placed.address),
-                to_send.eq(placed.tap),
-                to_send.inside.eq(inside),
+                self.tap.eq(placed.tap),
+                scales.eq((op != VectorOp.MAX) & (op != VectorOp.LOOKUP)),
             ]
-        with m.If(self.taps.valid & (self.fault.code == Error.NONE)):
-            with m.If(placed.no_slot):
-                m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(self.index)]
-            with m.Elif(placed.no_weight | (inside & ~legal)):
-                m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(self.index)]
 
         credits = Signal(range(self._credits + 1), init=self._credits)
+        scaling = Signal(range(self._credits + 1))
         pace    = Signal(range(config.vector_groups))
-        scaled  = Signal(reset_less=True)
         permit  = Signal()
-        m.d.sync += scaled.eq((self.command.op != VectorOp.MAX)
-                              & (self.command.op != VectorOp.LOOKUP))
+        ends    = Signal()
         m.d.comb += [
-            permit.eq(~to_send.end | ((credits != 0) & (pace == 0))),
-            self.request.valid.eq(sending & reads & permit),
-            sent.eq(sending & permit & (~reads | self.request.ready)),
-            self.tap.eq(to_send),
+            permit.eq(~self.tap.end | ((credits != 0)
+                                       & Mux(scales, pace == 0, scaling == 0))),
+            self.request.valid.eq(sending & self.tap.inside & permit),
+            sent.eq(sending & permit & (~self.tap.inside | self.request.ready)),
             self.tap_valid.eq(sent),
+            ends.eq(sent & self.tap.end),
         ]
-        m.d.sync += credits.eq(credits - (sent & to_send.end) + self.credit)
+        m.d.sync += [
+            credits.eq(credits - ends + self.credit),
+            scaling.eq(scaling + (ends & scales) - self.scaled),
+        ]
         with m.If(pace != 0):
             m.d.sync += pace.eq(pace - 1)
-        with m.If(sent & to_send.end & scaled):
+        with m.If(ends & scales):
             m.d.sync += pace.eq(config.vector_groups - 1)
 
         return m

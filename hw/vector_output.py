@@ -6,20 +6,32 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
-from .commands import VectorCommand
 from .fault import Fault
 from .queue import Queue
 from .registers import Error
 from .scratch_memory import unit_write_layout
 
-__all__ = ["VectorOutput"]
+__all__ = ["OutputJob", "VectorOutput"]
+
+
+class OutputJob(data.Struct):
+    """Where the words of a command go: fields of the command."""
+    index:          unsigned(16)
+    blocks:         unsigned(16)
+    out_outer:      unsigned(16)
+    out_inner:      unsigned(16)
+    out_base:       unsigned(24)
+    out_block_step: unsigned(24)
+    out_outer_step: unsigned(24)
+    out_inner_step: unsigned(24)
 
 
 class VectorOutput(wiring.Component):
-    """Queues the words of a command and writes them where its output positions are.
+    """Gives the words of each command their addresses, and queues and writes them.
 
-    The queue has no backpressure: whoever makes the words takes a credit for each, of ``depth``,
-    and gets it back with ``credit``.
+    A word may come every cycle, also from command to command. The queue has no backpressure:
+    whoever makes the words takes a credit for each, of ``depth``, and gets it back with
+    ``credit``.
 
     Parameters
     ----------
@@ -29,10 +41,8 @@ class VectorOutput(wiring.Component):
 
     Members
     -------
-    command : :py:`In(VectorCommand)`
-    index : :py:`In(16)`
-    start : :py:`In(1)`
-        A command begins.
+    jobs : :py:`In(stream.Signature(OutputJob))`
+        To be valid two cycles before the first word at the latest.
     i : :py:`In(data.ArrayLayout(signed(8), rows))`
         The next word, in the one cycle in which ``i_valid`` is set.
     i_valid : :py:`In(1)`
@@ -40,8 +50,8 @@ class VectorOutput(wiring.Component):
         To the activation memory.
     credit : :py:`Out(1)`
         A word has left.
-    finished : :py:`Out(1)`
-        The last word of the command leaves.
+    done : :py:`Out(1)`
+        The last word of a command has left in the cycle before.
     fault : :py:`Out(Fault)`
         Held until reset. ``ADDRESS``: outside the activation memory; nothing further is
         written.
@@ -51,23 +61,24 @@ class VectorOutput(wiring.Component):
         self._config = config
         self._depth  = depth
         super().__init__({
-            "command":  In(VectorCommand),
-            "index":    In(16),
-            "start":    In(1),
-            "i":        In(data.ArrayLayout(signed(8), config.word_lanes)),
-            "i_valid":  In(1),
-            "write":    Out(stream.Signature(unit_write_layout(config.word_lanes))),
-            "credit":   Out(1),
-            "finished": Out(1),
-            "fault":    Out(Fault),
+            "jobs":    In(stream.Signature(OutputJob)),
+            "i":       In(data.ArrayLayout(signed(8), config.word_lanes)),
+            "i_valid": In(1),
+            "write":   Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "credit":  Out(1),
+            "done":    Out(1),
+            "fault":   Out(Fault),
         })
 
     def elaborate(self, platform):
         m = Module()
 
-        command = self.command
-        m.submodules.words = words = Queue(shape=8 * self._config.word_lanes, depth=self._depth)
+        lanes = self._config.word_lanes
+        m.submodules.words = words = Queue(depth=self._depth, shape=data.StructLayout({
+            "address": 24, "data": data.ArrayLayout(8, lanes), "last": 1}))
 
+        active        = Signal()
+        job           = Signal(OutputJob, reset_less=True)
         blocks_left   = Signal(16, reset_less=True)
         outer_left    = Signal(16, reset_less=True)
         inner_left    = Signal(16, reset_less=True)
@@ -76,54 +87,72 @@ class VectorOutput(wiring.Component):
         address       = Signal(24, reset_less=True)
         last_inner    = inner_left == 1
         last_outer    = outer_left == 1
-        next_block    = (block_address + command.out_block_step)[:24]
-        next_outer    = Mux(last_outer, next_block, outer_address + command.out_outer_step)[:24]
+        last          = last_inner & last_outer & (blocks_left == 1)
+        next_block    = (block_address + job.out_block_step)[:24]
+        next_outer    = Mux(last_outer, next_block, outer_address + job.out_outer_step)[:24]
 
-        legal = Signal()
-        leave = Signal()
-        m.d.comb += [
-            words.i.valid.eq(self.i_valid),
-            words.i.payload.eq(Value.cast(self.i)),
-            legal.eq(address < self._config.activation_depth),
-            self.write.valid.eq(words.o.valid & legal),
-            self.write.p.address.eq(address),
-            Value.cast(self.write.p.data).eq(words.o.payload),
-            self.write.p.mask.eq(~0),
-            leave.eq(self.write.valid & self.write.ready),
-            words.o.ready.eq(leave),
-            self.credit.eq(leave),
-            self.finished.eq(leave & last_inner & last_outer & (blocks_left == 1)),
-        ]
-
-        with m.If(leave):
+        with m.If(self.i_valid):
             m.d.sync += [
                 inner_left.eq(inner_left - 1),
-                address.eq(address + command.out_inner_step),
+                address.eq(address + job.out_inner_step),
             ]
             with m.If(last_inner):
                 m.d.sync += [
-                    inner_left.eq(command.out_inner),
+                    inner_left.eq(job.out_inner),
                     address.eq(next_outer),
                     outer_address.eq(next_outer),
                     outer_left.eq(outer_left - 1),
                 ]
                 with m.If(last_outer):
                     m.d.sync += [
-                        outer_left.eq(command.out_outer),
+                        outer_left.eq(job.out_outer),
                         block_address.eq(next_block),
                         blocks_left.eq(blocks_left - 1),
                     ]
-        with m.If(words.o.valid & ~legal & (self.fault.code == Error.NONE)):
-            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(self.index)]
-
-        with m.If(self.start):
+        m.d.comb += self.jobs.ready.eq(~active | (self.i_valid & last))
+        with m.If(self.jobs.ready):
+            new = self.jobs.p
             m.d.sync += [
-                blocks_left.eq(command.blocks),
-                outer_left.eq(command.out_outer),
-                inner_left.eq(command.out_inner),
-                block_address.eq(command.out_base),
-                outer_address.eq(command.out_base),
-                address.eq(command.out_base),
+                active.eq(self.jobs.valid),
+                job.eq(new),
+                blocks_left.eq(new.blocks),
+                outer_left.eq(new.out_outer),
+                inner_left.eq(new.out_inner),
+                block_address.eq(new.out_base),
+                outer_address.eq(new.out_base),
+                address.eq(new.out_base),
             ]
+
+        # The word and its address, a cycle later.
+        placed = Signal(words.i.p.shape(), reset_less=True)
+        index  = Signal(16, reset_less=True)
+        legal  = Signal(reset_less=True)
+        valid  = Signal()
+        m.d.sync += [
+            valid.eq(self.i_valid),
+            index.eq(job.index),
+            placed.address.eq(address),
+            legal.eq(address < self._config.activation_depth),
+            Value.cast(placed.data).eq(Value.cast(self.i)),
+            placed.last.eq(last),
+        ]
+        m.d.comb += [
+            words.i.valid.eq(valid & legal & (self.fault.code == Error.NONE)),
+            words.i.payload.eq(placed),
+        ]
+        with m.If(valid & ~legal & (self.fault.code == Error.NONE)):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(index)]
+
+        leave = Signal()
+        m.d.comb += [
+            self.write.valid.eq(words.o.valid),
+            self.write.p.address.eq(words.o.p.address),
+            self.write.p.data.eq(words.o.p.data),
+            self.write.p.mask.eq(~0),
+            words.o.ready.eq(self.write.ready),
+            leave.eq(self.write.valid & self.write.ready),
+            self.credit.eq(leave),
+        ]
+        m.d.sync += self.done.eq(leave & words.o.p.last)
 
         return m

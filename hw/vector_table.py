@@ -26,8 +26,14 @@ class VectorTable(wiring.Component):
     enable : :py:`In(1)`
         Look ``word`` up in this cycle.
     o : :py:`Out(data.ArrayLayout(signed(8), rows))`
-        The entries, a cycle after ``enable``.
+        The entries, :attr:`LATENCY` cycles after ``enable``.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
     """
+
+    LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

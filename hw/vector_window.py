@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
-from .commands import VectorCommand, VectorOp
+from .commands import VectorOp
 from .vector_tap import WINDOW_SLOTS, tap_layout
 
 __all__ = ["VectorWindow"]
@@ -21,19 +21,23 @@ class VectorWindow(wiring.Component):
 
     Members
     -------
-    command : :py:`In(VectorCommand)`
     valid : :py:`In(1)`
     tap : :py:`In(tap_layout(config))`
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word of ``tap``, if it has one.
     o : :py:`Out(data.ArrayLayout(data.ArrayLayout(signed(8), rows), vector_taps))`
-        The group's words, this one included, in the same cycle.
+        The group's words, this one included, :attr:`LATENCY` cycles later.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
     """
+
+    LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "command": In(VectorCommand),
             "valid":   In(1),
             "tap":     In(tap_layout(config)),
             "word":    In(data.ArrayLayout(8, config.word_lanes)),
@@ -45,36 +49,40 @@ class VectorWindow(wiring.Component):
         m = Module()
 
         lanes     = self._config.word_lanes
+        taps      = self._config.vector_taps
         word_bits = 8 * lanes
-        kept_bits = word_bits * (self._config.vector_taps - 1)
+        kept_bits = word_bits * (taps - 1)
 
         padding = Signal(8)
         newest  = Signal(word_bits)
-        m.d.comb += padding.eq(self.command.in_zero)
-        with m.If(self.command.op == VectorOp.MAX):
+        m.d.comb += padding.eq(self.tap.operation.in_zero)
+        with m.If(self.tap.operation.op == VectorOp.MAX):
             m.d.comb += padding.eq(-128)
         m.d.comb += newest.eq(Mux(self.tap.inside, Value.cast(self.word),
                                   padding.replicate(lanes)))
 
         if not kept_bits:
-            m.d.comb += Value.cast(self.o).eq(newest)
+            m.d.sync += Value.cast(self.o).eq(newest)
             return m
 
         m.submodules.groups = groups = memory.Memory(
             shape=unsigned(kept_bits), depth=WINDOW_SLOTS, init=[])
         write  = groups.write_port()
         read   = groups.read_port(domain="comb")
-        recent = Signal(kept_bits, reset_less=True)  # words of the group at hand
+        recent = Signal(kept_bits)  # words of the group at hand
         whole  = Signal(kept_bits + word_bits)
         m.d.comb += [
             read.addr.eq(self.tap.slot),
-            whole.eq(Cat(Mux(self.tap.first, read.data, recent), newest)),
+            recent.eq(Value.cast(self.o)[word_bits:]),
+            whole.eq(Cat(recent, newest)),
             write.addr.eq(self.tap.slot),
             write.data.eq(whole[word_bits:]),
             write.en.eq(self.valid & self.tap.last),
-            Value.cast(self.o).eq(whole),
         ]
+        with m.If(self.tap.first):
+            m.d.comb += recent.eq(Mux(self.tap.fill, padding.replicate(lanes * (taps - 1)),
+                                      read.data))
         with m.If(self.valid):
-            m.d.sync += recent.eq(whole[word_bits:])
+            m.d.sync += Value.cast(self.o).eq(whole)
 
         return m

@@ -101,7 +101,7 @@ class WeightFeeder(wiring.Component):
                 row.eq(self.steps.p.weight_row),
                 rows_left.eq(rows),
             ]
-            with m.If(self.steps.p.weight_row + rows > self._config.weight_depth):
+            with m.If(self.steps.p.weight_row > self._config.weight_depth - rows):
                 m.d.sync += [
                     held.eq(0),
                     rows_left.eq(0),

@@ -1,6 +1,7 @@
-"""The command line: ``weft run``, ``check``, ``compile``, ``verilog``, ``config``."""
+"""The command line ``weft``: a function for each sub-command, and the parser."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import zipfile
@@ -17,7 +18,7 @@ from weft.output import check_writable, replacing
 
 if TYPE_CHECKING:
     from weft.report import Progress
-    from weft.session import InferenceSession
+    from weft.session import Figures, InferenceSession
 
 # What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
 # that `weft --help` and a misspelt option answer at once.
@@ -48,6 +49,31 @@ def _add_config_option(parser: argparse.ArgumentParser, default: str | None = "b
     parser.add_argument("--config", default=default, metavar="NAME|FILE.toml",
                         help=f"configuration: {', '.join(PRESETS)}, or a file "
                              f"(default: {default_text})")
+
+
+def _add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """The options that say what goes through a network."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--inputs", type=Path, metavar="X.npz",
+                        help="frames: array 'input' [frames, ...], or one array for each input "
+                             "under its name")
+    source.add_argument("--random", type=int, metavar="N",
+                        help=f"run N random frames instead (default: {default})")
+    parser.add_argument("--seed", type=int, default=0, metavar="N",
+                        help="seed of the random frames (default: 0)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N",
+                        help="compute N frames together, which share loads of weights "
+                             "(default: 1)")
+    parser.add_argument("--verify", action="store_true",
+                        help="compare every layer of every frame with onnxruntime; on a board, the "
+                             "outputs")
+
+
+def _add_board_option(parser: argparse.ArgumentParser) -> None:
+    from weft.boards.registry import BOARDS
+
+    parser.add_argument("--board", required=True, metavar="NAME",
+                        help=f"board: {', '.join(BOARDS)}")
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -111,33 +137,34 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
 def _run(options: argparse.Namespace) -> int:
     from weft.device.choice import runs_layers
     from weft.report import Progress, print_run, terminal
-    from weft.runner import random_frames, run_frames
+    from weft.runner import run_frames
+    from weft.timeline import trace_events
 
     if options.trace is not None and options.device != "verilator":
         raise InputError(f"A waveform (--trace) needs --device verilator, not {options.device}")
+    if options.timeline is not None and options.device != "verilator":
+        raise InputError(f"A timeline (--timeline) needs --device verilator, not {options.device}")
+    if options.timeline_frames is not None and options.timeline is None:
+        raise InputError("Option --timeline-frames needs --timeline")
     config, device = session_target(options)
-    for path in (options.output, options.json, options.trace):
+    for path in (options.output, options.json, options.trace, options.timeline):
         if path is not None:
             check_writable(path)
-    arrays = None if options.inputs is None else _read_arrays(options.inputs)
-    if options.random is not None and options.random < 1:
-        raise InputError(f"Number of random frames must be at least 1, not {options.random}")
+    arrays = _source(options)
 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
             open_session(options.model, config, device, progress, trace, options.batch))
-        if arrays is None:
-            inputs = random_frames(session, options.random or 1, seed=options.seed)
-        else:
-            inputs = _choose_inputs(arrays, [info.name for info in session.get_inputs()],
-                                    options.inputs)
+        inputs = _frames(session, arrays, options, default=1)
         layers = stack.enter_context(open_layers_session(session, device)) \
             if options.verify and runs_layers(device) else None
         progress.stage("Running")
+        frames: list[Figures] = []
         run = run_frames(session, inputs, model=options.model.name, device=device,
-                         verify=options.verify, layers=layers, progress=progress.step)
+                         verify=options.verify, layers=layers, progress=progress.step,
+                         observe=frames.append if options.timeline_frames == "all" else None)
         names = [info.name for info in session.get_outputs()]
 
     if options.output is not None:
@@ -147,7 +174,35 @@ def _run(options: argparse.Namespace) -> int:
             np.savez(file, **results)
     if options.json is not None:
         _write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+    if options.timeline is not None:
+        timeline = trace_events(frames or [run.last], model=options.model.name)
+        _write_text(options.timeline, json.dumps(timeline) + "\n")
     print_run(run, terminal())
+    return EXIT_MISMATCH if run.differing else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from weft.page import report_page
+    from weft.report import Progress
+    from weft.runner import run_frames
+
+    config = load_config(options.config)
+    check_writable(options.output)
+    arrays = _source(options)
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        session = stack.enter_context(
+            open_session(options.model, config, "verilator", progress, batch=options.batch))
+        # Of a single frame one would not see what it takes once all weights are on chip.
+        inputs = _frames(session, arrays, options, default=2 * options.batch)
+        layers = stack.enter_context(open_layers_session(session, "verilator")) \
+            if options.verify else None
+        progress.stage("Running")
+        run = run_frames(session, inputs, model=options.model.name, device="verilator",
+                         verify=options.verify, layers=layers, progress=progress.step)
+        page = report_page(run, session.plan)
+    _write_text(options.output, page)
+    print(f"{options.output}: {run.last.cycles:,} cycles")
     return EXIT_MISMATCH if run.differing else 0
 
 
@@ -165,6 +220,26 @@ def _check(options: argparse.Namespace) -> int:
     return EXIT_MISMATCH if options.strict and inspection.fallbacks else 0
 
 
+def _estimate(options: argparse.Namespace) -> int:
+    from weft.compiler.timing import MemoryTiming
+    from weft.estimate import estimate_plan
+    from weft.frontend import partition
+    from weft.report import Progress, print_estimate, terminal
+
+    config = load_config(options.config)
+    memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
+    with Progress() as progress:
+        if not options.json:
+            progress.stage(f"Compiling {options.model.name} for {config.name}")
+        estimate = estimate_plan(partition(options.model), config, model=options.model.name,
+                                 batch=options.batch, memory=memory)
+    if options.json:
+        print(json.dumps(estimate.to_dict(), indent=2))
+    else:
+        print_estimate(estimate, terminal())
+    return 0
+
+
 def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
     from weft.frontend import partition
@@ -180,6 +255,24 @@ def _compile(options: argparse.Namespace) -> int:
             print(f"{graph.name} for {config.name}: {len(program.layers)} layers, "
                   f"{program.count} commands, {program.memory_bytes:,} bytes of external memory")
     return 0
+
+
+def _source(options: argparse.Namespace) -> dict[str, np.ndarray] | None:
+    """The arrays of ``--inputs``, if it was given."""
+    if options.random is not None and options.random < 1:
+        raise InputError(f"Number of random frames must be at least 1, not {options.random}")
+    return None if options.inputs is None else _read_arrays(options.inputs)
+
+
+def _frames(session: "InferenceSession", arrays: dict[str, np.ndarray] | None,
+            options: argparse.Namespace, *, default: int) -> dict[str, np.ndarray]:
+    """The frames to run: those of ``--inputs``, or random ones."""
+    from weft.runner import random_frames
+
+    if arrays is None:
+        return random_frames(session, options.random or default, seed=options.seed)
+    names = [info.name for info in session.get_inputs()]
+    return _choose_inputs(arrays, names, options.inputs)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -240,6 +333,87 @@ def _verilog(options: argparse.Namespace) -> int:
     return 0
 
 
+def _build(options: argparse.Namespace) -> int:
+    from weft.boards.build import build
+    from weft.boards.registry import find_board
+    from weft.boards.report import print_build
+    from weft.report import Progress, terminal
+
+    board = find_board(options.board)
+    if options.config is not None:
+        board = dataclasses.replace(board, config=load_config(options.config))
+    if options.freq is not None:
+        board = dataclasses.replace(board, clock_mhz=options.freq)
+    if options.json is not None:
+        check_writable(options.json)
+    folder: Path = options.output or Path("build") / board.name
+    with Progress() as progress:
+        result = build(board, folder, seeds=options.seeds, progress=progress.stage,
+                       allow_timing_fail=options.allow_timing_fail)
+    if options.json is not None:
+        _write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")
+    print_build(result, terminal())
+    return 0 if result.bitstream is not None else EXIT_MISMATCH
+
+
+def _program(options: argparse.Namespace) -> int:
+    from weft.boards.program import program
+    from weft.boards.registry import find_board
+
+    print(program(find_board(options.board), options.bitstream, flash=options.flash))
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from weft.bench import baseline, scale_sim
+    from weft.bench.document import benchmark_page
+    from weft.bench.run import measure_all
+    from weft.bench.suite import select
+    from weft.report import Progress, bench_table, terminal
+
+    record: Path = options.baseline
+    comparisons_file = record.with_name(scale_sim.SCALE_SIM.name)
+    for path in (options.json, options.markdown, record if options.record else None):
+        if path is not None:
+            check_writable(path)
+    recorded = baseline.load(record) if options.check or (options.record and record.exists()) \
+        else []
+    cases = select(networks=options.network, configs=options.config, models=options.models,
+                   slow=options.all)
+    with Progress() as progress:
+        measured = measure_all(cases, models=options.models, jobs=options.jobs,
+                               progress=progress.stage)
+        comparisons = [] if options.scalesim is None else [
+            each for measurement in measured if measurement.config == "base"
+            for each in scale_sim.compare_layers(measurement, python=options.scalesim,
+                                                 progress=progress.stage)]
+    terminal().print(bench_table(measured))
+    if options.json is not None:
+        baseline.save(measured, options.json)
+    if options.markdown is not None:
+        _write_text(options.markdown, benchmark_page(measured, comparisons))
+
+    changes = baseline.compare(recorded, measured)
+    grown = [change for change in changes if change.share > baseline.TOLERANCE]
+    for change in changes:
+        if change not in grown or options.record:
+            print(change)
+    if options.record:
+        fresh = {(each.network, each.config) for each in measured}
+        kept = [each for each in recorded if (each.network, each.config) not in fresh]
+        baseline.save([*kept, *measured], record)
+        print(f"{record}: {len(measured)} recorded, {len(kept)} left as they were")
+        if comparisons:
+            networks = {each.network for each in comparisons}
+            scale_sim.save([*(each for each in scale_sim.load(comparisons_file)
+                              if each.network not in networks), *comparisons], comparisons_file)
+        return 0
+    for change in grown:
+        print(f"weft: error: {change}; at most {baseline.TOLERANCE:+.0%} is allowed: mend it, or "
+              f"accept it with weft bench --record", file=sys.stderr)
+    return EXIT_MISMATCH if grown else 0
+
+
 def _config_list(options: argparse.Namespace) -> int:
     from weft.report import config_table, terminal
 
@@ -266,25 +440,30 @@ def _parser() -> argparse.ArgumentParser:
                     "an error, 130 after Ctrl-C.")
     run.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
     add_session_options(run)
-    source = run.add_mutually_exclusive_group()
-    source.add_argument("--inputs", type=Path, metavar="X.npz",
-                        help="frames: array 'input' [frames, ...], or one array for each input "
-                             "under its name")
-    source.add_argument("--random", type=int, metavar="N",
-                        help="run N random frames instead (default: 1)")
-    run.add_argument("--seed", type=int, default=0, metavar="N",
-                     help="seed of the random frames (default: 0)")
-    run.add_argument("--batch", type=int, default=1, metavar="N",
-                     help="compute N frames together, which share loads of weights (default: 1)")
-    run.add_argument("--verify", action="store_true",
-                     help="compare every layer of every frame with onnxruntime; on a board, the "
-                          "outputs")
+    _add_frame_options(run, default="1")
     run.add_argument("--output", type=Path, metavar="Y.npz",
                      help="write the results: array 'output' [frames, ...], or one for each output")
     run.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     run.add_argument("--trace", type=Path, metavar="FILE.fst",
                      help="write a waveform of all signals: .fst, or .vcd, which is far larger")
+    run.add_argument("--timeline", type=Path, metavar="FILE.json",
+                     help="write what every engine did when, for ui.perfetto.dev or "
+                          "chrome://tracing")
+    run.add_argument("--timeline-frames", choices=("last", "all"),
+                     help="frames in the timeline (default: last)")
     run.set_defaults(program=_run)
+
+    report = commands.add_parser(
+        "report", help="run a network and show on a page where each cycle goes",
+        description="Runs frames through a network on the simulated accelerator and writes one "
+                    "HTML page: figures, timeline, memory map, roofline, causes of stalls. Exit "
+                    "code as for run.")
+    report.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
+    _add_config_option(report)
+    _add_frame_options(report, default="2, so that the last one finds weights on chip")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html",
+                        help="page to write")
+    report.set_defaults(program=_report)
 
     check = commands.add_parser(
         "check", help="tell what runs where, before anything is built",
@@ -297,6 +476,20 @@ def _parser() -> argparse.ArgumentParser:
                             "softmax at the graph's edges")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(program=_check)
+
+    estimate = commands.add_parser(
+        "estimate", help="tell how long a model takes, without building or running anything",
+        description="Compiles a model, plays its commands in virtual time and reports the cycles "
+                    "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
+                    "those of the simulated accelerator within 1 %% on most models.")
+    estimate.add_argument("model", type=Path, metavar="MODEL.onnx")
+    _add_config_option(estimate)
+    estimate.add_argument("--batch", type=int, default=1, metavar="N",
+                          help="compute N frames together (default: 1)")
+    estimate.add_argument("--latency", type=int, metavar="CYCLES",
+                          help="latency of the external memory (default: as in weft run)")
+    estimate.add_argument("--json", action="store_true", help="print JSON")
+    estimate.set_defaults(program=_estimate)
 
     compiler = commands.add_parser(
         "compile", help="compile a model and show what it became",
@@ -315,6 +508,64 @@ def _parser() -> argparse.ArgumentParser:
     verilog.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
                          help="folder to write to, created if need be")
     verilog.set_defaults(program=_verilog)
+
+    build = commands.add_parser(
+        "build", help="build the bitstream of a board",
+        description="Builds the bitstream of a board with yosys and nextpnr, and reports clock, "
+                    "critical path and resources. Exit code: 0, 1 if the clock was missed, 2 after "
+                    "an error.")
+    _add_board_option(build)
+    build.add_argument("--config", metavar="NAME|FILE.toml",
+                       help="configuration instead of the board's own")
+    build.add_argument("--freq", type=float, metavar="MHZ",
+                       help="clock instead of the board's own")
+    build.add_argument("--seeds", type=int, default=1, metavar="N",
+                       help="try N placements, two at a time, and keep the fastest (default: 1)")
+    build.add_argument("-o", "--output", type=Path, metavar="DIR",
+                       help="folder for bitstream, intermediate files and logs "
+                            "(default: build/BOARD)")
+    build.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    build.add_argument("--allow-timing-fail", action="store_true",
+                       help="write the bitstream even if the clock was missed")
+    build.set_defaults(program=_build)
+
+    program = commands.add_parser(
+        "program", help="load a bitstream into a board",
+        description="Loads a bitstream into a board with openFPGALoader; where that is not "
+                    "installed, prints the command.")
+    _add_board_option(program)
+    program.add_argument("bitstream", type=Path, metavar="FILE")
+    program.add_argument("--flash", action="store_true",
+                         help="into the board's flash memory, to stay after power-off")
+    program.set_defaults(program=_program)
+
+    bench = commands.add_parser(
+        "bench", help="measure the cycles of a suite of networks",
+        description="Measures a suite of networks on several configurations, and compares the "
+                    "cycles with recorded ones.")
+    bench.add_argument("--network", action="append", metavar="NAME",
+                       help="measure only this network; can be given several times")
+    bench.add_argument("--config", action="append", metavar="NAME",
+                       help="measure only on this configuration of the suite; can be given "
+                            "several times")
+    bench.add_argument("--all", action="store_true", help="measure what takes many minutes, too")
+    bench.add_argument("--models", type=Path, metavar="DIR",
+                       help="folder with the networks that are not part of Weft")
+    bench.add_argument("--jobs", type=int, default=2, metavar="N",
+                       help="cases measured at a time (default: 2)")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the measurements as JSON")
+    bench.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page")
+    purpose = bench.add_mutually_exclusive_group()
+    purpose.add_argument("--check", action="store_true",
+                         help="fail if a frame takes over 1 %% more cycles than recorded")
+    purpose.add_argument("--record", action="store_true", help="record the measurements")
+    bench.add_argument("--baseline", type=Path, default=Path("benchmarks/baseline.json"),
+                       metavar="FILE", help="recorded measurements (default: "
+                                            "benchmarks/baseline.json)")
+    bench.add_argument("--scalesim", nargs="?", const=sys.executable, metavar="PYTHON",
+                       help="run the layers of config base on SCALE-Sim too, with a Python that "
+                            "has it (default: this one)")
+    bench.set_defaults(program=_bench)
 
     config = commands.add_parser("config", help="list or show configurations")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)

@@ -71,7 +71,8 @@ class Inspection:
 
     @property
     def cycles(self) -> int:
-        """Estimated cycles of a frame, layer after layer; less where engines overlap."""
+        """Cycles of all layers, each alone on its engine. A frame takes less where engines
+        overlap, and more where they wait for memory: see :mod:`weft.estimate`."""
         return sum(node.cost.cycles for node in self.nodes if node.cost is not None)
 
     def to_dict(self, model: Path) -> dict[str, Any]:

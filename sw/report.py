@@ -4,18 +4,25 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
+from weft.estimate import Estimate
+from weft.hw.commands import Engine
+from weft.hw.registers import cycle_counters
 from weft.inspection import Inspection
 from weft.ir import Where
 from weft.runner import Run
 
-__all__ = ["Progress", "config_table", "layer_table", "print_inspection", "print_run", "terminal",
-           "verdict"]
+if TYPE_CHECKING:  # what it imports is slow to import
+    from weft.bench.measure import Measurement
+
+__all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_table",
+           "layer_table", "print_estimate", "print_inspection", "print_run", "terminal", "verdict"]
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -84,6 +91,24 @@ def layer_table(run: Run) -> Table:
     return table
 
 
+def engine_table(run: Run) -> Table:
+    """Where the cycles of the last frame or batch went: the share of each engine's cycles in
+    which it was busy, or stalled for each of the causes that it knows."""
+    counters = {engine: cycle_counters(engine) for engine in Engine}
+    # What every engine knows comes first and last.
+    names = list(dict.fromkeys(name for engine in Engine for name in counters[engine]))
+    common = [name for name in names if all(name in known for known in counters.values())]
+    table = Table(title="Where the cycles went", title_justify="left")
+    table.add_column("Engine is")
+    for engine in Engine:
+        table.add_column(engine.name.lower(), justify="right")
+    for name in (common[0], *(name for name in names if name not in common), *common[1:]):
+        table.add_row(name, *(
+            f"{run.last.counters[known[name].name.lower()] / run.last.cycles:.1%}"
+            if name in known else "" for known in counters.values()))
+    return table
+
+
 def verdict(run: Run) -> str:
     """One line on the comparison with onnxruntime."""
     return f"{run.differing} of {run.compared} output bytes differ from onnxruntime"
@@ -92,6 +117,8 @@ def verdict(run: Run) -> str:
 def print_run(run: Run, console: Console) -> None:
     """Prints the figures of a run, and where it first differs from onnxruntime."""
     console.print(layer_table(run))
+    if run.last.cycles and run.config.counters:
+        console.print(engine_table(run))
     lines = [f"{len(run.cycles):,} frame{'s' if len(run.cycles) > 1 else ''} "
              f"in {run.seconds:.1f} s"]
     if sum(run.cycles):  # there is a clock
@@ -100,8 +127,9 @@ def print_run(run: Run, console: Console) -> None:
         lines[0] += f", {each} cycles each, simulated at {run.cycles_per_second / 1000:,.0f} " \
                     f"kcycles/s"
     last = "frame" if run.batch == 1 else f"batch of {run.batch}"
-    lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes read, "
-                 f"{run.last.dram_write_bytes:,} written")
+    if run.config.counters:
+        lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes "
+                     f"read, {run.last.dram_write_bytes:,} written")
     for line in lines:
         console.print(line, highlight=False)
     if not run.verified:
@@ -114,6 +142,71 @@ def print_run(run: Run, console: Console) -> None:
                       highlight=False, soft_wrap=True)
     console.print(verdict(run), style="bold green" if not run.differing else "bold red",
                   highlight=False)
+
+
+def estimate_table(estimate: Estimate) -> Table:
+    """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it."""
+    config = estimate.config
+    table = Table(title=f"{escape(estimate.model)} on {config.name} ({config.rows} x "
+                        f"{config.cols} MACs per cycle)", title_justify="left")
+    for name in ("Layer", "Operator", "Engine"):
+        table.add_column(name)
+    for name in ("Output", "MACs", "Cycles", "Utilization"):
+        table.add_column(name, justify="right")
+    table.add_column("Bound by")
+
+    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
+            bound: str) -> None:
+        share = f"{estimate.utilization(macs, cycles):.1%}" if macs and cycles else ""
+        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
+                      f"{cycles:,}" if cycles else "", share, bound)
+
+    for layer in estimate.further.layers:
+        result = layer.result
+        row(result.name, result.op, result.engine, "x".join(map(str, result.shape)), result.macs,
+            result.cycles, layer.bound)
+    table.add_section()
+    macs = estimate.batch * estimate.macs
+    noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
+    if estimate.warm:
+        row(f"first {noun}", "", "", "", macs, estimate.first.cycles, "")
+    row(f"each further {noun}" if estimate.warm else f"each {noun}", "", "", "", macs,
+        estimate.further.cycles, "")
+    return table
+
+
+def print_estimate(estimate: Estimate, console: Console) -> None:
+    """Prints what a network is estimated to take."""
+    console.print(estimate_table(estimate))
+    frame = estimate.further
+    for engine, use in frame.engines.items():
+        if not use.busy:
+            continue
+        waits = ", ".join(f"{cause.phrase} {cycles / frame.cycles:.1%}" for cause, cycles in sorted(
+            use.waits.items(), key=lambda item: -item[1]) if cycles >= frame.cycles / 1000)
+        console.print(f"{engine.name.lower()} engine: at work {use.busy / frame.cycles:.1%} of the "
+                      f"time{', waits for ' if waits else ''}{waits}", highlight=False,
+                      soft_wrap=True)
+    noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
+    console.print(f"memory traffic of a {noun}: {frame.dram_read_bytes:,} bytes read, "
+                  f"{frame.dram_write_bytes:,} written", highlight=False)
+    console.print("The commands were played in virtual time, not simulated: a frame takes these "
+                  "cycles, or within 1 % of them.", highlight=False, soft_wrap=True)
+
+
+def bench_table(measurements: Iterable["Measurement"]) -> Table:
+    """Frames of the benchmark suite."""
+    table = Table()
+    table.add_column("Network")
+    table.add_column("Config")
+    for name in ("Cold cycles", "Warm cycles", "Utilization", "MACs/mult./cycle", "kcycles/s"):
+        table.add_column(name, justify="right")
+    for each in measurements:
+        warm = "" if each.cycles_warm is None else f"{each.cycles_warm:,}"
+        table.add_row(each.network, each.config, f"{each.cycles_cold:,}", warm,
+                      f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+                      f"{each.sim_cycles_per_second / 1000:,.0f}")
+    return table
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
@@ -138,7 +231,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                         f"{config.cols} MACs per cycle)", title_justify="left")
     for name in ("Node", "Operator", "Runs on"):
         table.add_column(name)
-    for name in ("Cycles, about", "Output bytes", "Weight bytes"):
+    for name in ("Cycles", "Output bytes", "Weight bytes"):
         table.add_column(name, justify="right")
     for node in inspection.nodes:
         place, cost = node.placement, node.cost
@@ -159,5 +252,6 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
-                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, about "
-                  f"{inspection.cycles:,} cycles a frame", highlight=False)
+                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, "
+                  f"{inspection.cycles:,} cycles of the engines one after the other; weft estimate "
+                  f"tells what a frame takes", highlight=False, soft_wrap=True)

@@ -105,7 +105,8 @@ class Run:
 
 def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, model: str,
                device: str, verify: bool = False, layers: InferenceSession | None = None,
-               progress: Callable[[str], None] | None = None) -> Run:
+               progress: Callable[[str], None] | None = None,
+               observe: Callable[[Figures], None] | None = None) -> Run:
     """Runs frames one after the other, or batch after batch.
 
     Parameters
@@ -124,6 +125,8 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
         of their own they do not change the cycles that are reported.
     progress : callable
         Told what is being done, in a few words, before each frame or batch.
+    observe : callable
+        Given the figures of each frame or batch; of all but the last one nothing else is kept.
 
     Raises
     ------
@@ -147,6 +150,8 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
         start = time.perf_counter()
         last, results, _ = _run(session, group)
         seconds += time.perf_counter() - start
+        if observe is not None:
+            observe(last)
         cycles += [round(last.cycles / session.batch)] * len(group)
         outputs += results
         if verifier is not None:

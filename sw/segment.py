@@ -1,20 +1,20 @@
 """The segments of a plan, ready to run: a graph loaded on a device, or a part for onnxruntime."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 import onnxruntime
 
 from weft import compiler
-from weft.device import Driver, EventKind, RunResult
+from weft.device import Driver, Event, EventKind, RunResult
 from weft.golden import session_options
 from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.hw.registers import Counter
 from weft.ir import Edge, Graph, Tensor
 
-__all__ = ["LayerResult", "Figures", "GraphResult", "LoadedGraph", "HostModel"]
+__all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph", "HostModel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,45 @@ class LayerResult:
     cycles: int
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Execution:
+    """One run of a program on the device.
+
+    Attributes
+    ----------
+    program : :class:`weft.compiler.Program`
+    warm : :class:`bool`
+        It was the program's warm stream that ran.
+    cycles : :class:`int`
+        From doorbell to interrupt.
+    counters : :class:`dict`
+        Performance counters by name, in lower case.
+    events : sequence of :class:`weft.device.Event`
+        Starts and ends of commands; empty where the device cannot tell.
+    """
+
+    program: compiler.Program
+    warm: bool
+    cycles: int
+    counters: dict[str, int]
+    events: Sequence[Event]
+
+    @property
+    def infos(self) -> tuple[compiler.CommandInfo, ...]:
+        """What each command of the stream is for."""
+        return self.program.warm_infos if self.warm else self.program.infos
+
+    @property
+    def commands(self) -> bytes:
+        """The stream."""
+        return self.program.warm_commands if self.warm else self.program.commands
+
+    @property
+    def residents(self) -> tuple[compiler.Resident, ...]:
+        """Buffers in activation memory, with the commands of the stream that use them."""
+        return self.program.warm_residents if self.warm else self.program.residents
+
+
 @dataclass(frozen=True, kw_only=True)
 class Figures:
     """What a frame, or a batch of them, took.
@@ -54,11 +93,14 @@ class Figures:
     layers : list of :class:`LayerResult`
         Their cycles add up to ``cycles``, where the device can tell them apart.
     counters : :class:`dict`
-        Performance counters by name, in lower case.
+        Performance counters by name, in lower case. All but ``cycles`` are 0 if the configuration
+        has no counters.
     warm : :class:`bool`
         The constants were on chip already, from the frame or batch before.
     dram_read_bytes, dram_write_bytes : :class:`int`
-        Traffic of the memory port: whole beats, commands included.
+        Traffic of the memory port: whole beats, commands included. 0 without counters.
+    executions : tuple of :class:`Execution`
+        One for each accelerated graph, in the order in which they ran.
     """
 
     cycles: int
@@ -67,6 +109,7 @@ class Figures:
     dram_read_bytes: int
     dram_write_bytes: int
     warm: bool = False
+    executions: tuple[Execution, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +171,20 @@ class LoadedGraph:
         result = self._driver.run(address, len(commands) // COMMAND_BYTES, commands=commands,
                                   timeout_cycles=timeout_cycles)
         beat = program.config.axi_bytes
+        counters = {counter.name.lower(): value for counter, value in result.counters.items()}
         return GraphResult(
             values=self._read_outputs(),
             tensors=[self._read_tensors(frame) if tensors else {}
                      for frame in range(program.graph.frames)],
-            cycles=result.cycles, layers=self._layers(result, warm=warm), warm=warm,
-            counters={counter.name.lower(): value for counter, value in result.counters.items()},
+            cycles=result.cycles, warm=warm,
+            # A device that does not tell when commands end, as at a serial port, tells no layers.
+            layers=layer_results(program, _ends(result), result.cycles if result.events else 0,
+                                 warm=warm),
+            counters=counters,
             dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
-            dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat)
+            dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat,
+            executions=(Execution(program=program, warm=warm, cycles=result.cycles,
+                                  counters=counters, events=result.events),))
 
     def _write_inputs(self, frames: Sequence[Mapping[str, np.ndarray]]) -> None:
         graph = self.program.graph
@@ -181,26 +230,41 @@ class LoadedGraph:
             flat = flat.view(np.uint8) ^ np.uint8(128)
         return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
 
-    def _layers(self, result: RunResult, *, warm: bool) -> list[LayerResult]:
-        """Every layer's share of the cycles, by the end of the last command that computes it;
-        none where the device cannot tell."""
-        ends = {event.index: event.cycle for event in result.events
-                if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
-        layers, before = [], 0
-        frames = self.program.graph.frames
-        for number in range(0, len(self.program.layers), frames):
-            copies = self.program.layers[number:number + frames]
-            info = copies[0]
-            done = [ends[index] for copy in copies
-                    for index in (copy.warm_commands if warm else copy.commands) if index in ends]
-            end = max([before, *done])  # engines overlap: it may end before the one before it
-            if number + frames == len(self.program.layers):
-                end = result.cycles if result.events else 0
-            layers.append(LayerResult(
-                name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
-                shape=info.shape, macs=frames * info.macs, cycles=end - before))
-            before = end
-        return layers
+
+def _ends(result: RunResult) -> dict[int, int]:
+    """When each command that computes something was done."""
+    return {event.index: event.cycle for event in result.events
+            if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
+
+
+def layer_results(program: compiler.Program, ends: Mapping[int, int], cycles: int, *,
+                  warm: bool) -> list[LayerResult]:
+    """Every layer's share of a frame's cycles, by the end of the last command that computes it.
+
+    Parameters
+    ----------
+    ends : :class:`dict`
+        By index in the stream, the cycle in which a MATRIX or VECTOR is done.
+    cycles : :class:`int`
+        Of the frame, or batch.
+    warm : :class:`bool`
+        The stream is that of the warm commands.
+    """
+    layers, before = [], 0
+    frames = program.graph.frames
+    for number in range(0, len(program.layers), frames):
+        copies = program.layers[number:number + frames]
+        info = copies[0]
+        done = [ends[index] for copy in copies
+                for index in (copy.warm_commands if warm else copy.commands) if index in ends]
+        end = max([before, *done])  # engines overlap: it may end before the one before it
+        if number + frames == len(program.layers):
+            end = cycles
+        layers.append(LayerResult(
+            name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
+            shape=info.shape, macs=frames * info.macs, cycles=end - before))
+        before = end
+    return layers
 
 
 class HostModel:

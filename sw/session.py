@@ -313,7 +313,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                       for name in results[0].counters},
             dram_read_bytes=sum(result.dram_read_bytes for result in results),
             dram_write_bytes=sum(result.dram_write_bytes for result in results),
-            warm=all(result.warm for result in results))
+            warm=all(result.warm for result in results),
+            executions=tuple(each for result in results for each in result.executions))
 
     # Inputs -----------------------------------------------------------------------------------
 

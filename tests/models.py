@@ -1,15 +1,13 @@
 """Quantized ONNX models for tests: built directly with random integers, or by a quantizer."""
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from weft import reference
+from weft.bench.quantize import quantize_model
 from weft.golden import GoldenSession, to_int8
 from weft.ir import HostPart, Tensor
 
@@ -346,27 +344,3 @@ def float_cnn(rng: np.random.Generator) -> onnx.ModelProto:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in initial.items()])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-class _Reader(CalibrationDataReader):
-    def __init__(self, frames: list[dict[str, np.ndarray]]):
-        self._frames = iter(frames)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._frames, None)
-
-
-def quantize_model(rng: np.random.Generator, model: onnx.ModelProto, folder: Path, *,
-                   per_channel: bool = True, unsigned: bool = False,
-                   quant_format: QuantFormat = QuantFormat.QDQ, **options) -> onnx.ModelProto:
-    """What onnxruntime's static quantizer makes of a float model, calibrated with noise."""
-    target = folder / "quantized.onnx"
-    frames = [random_inputs(rng, model) for _ in range(8)]
-    level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)     # where the quantizer gives its advice
-    quantize_static(
-        model, str(target), _Reader(frames), quant_format=quant_format, per_channel=per_channel,
-        activation_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
-        weight_type=QuantType.QInt8, **options)
-    logging.getLogger().setLevel(level)
-    return onnx.load(target)

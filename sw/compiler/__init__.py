@@ -6,7 +6,8 @@ order (of commands), schedule (tokens), emit (bytes), check (proof that the byte
 nothing but the bytes). Before them, batch can make one graph of several frames.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
@@ -22,9 +23,10 @@ from .exact import Exactness, exactness
 from .lower import lower
 from .maps import map_channels
 from .ops import Buffer, Op, Region, Space
-from .order import order
+from .order import Timeline
 from .pack import pack
-from .plan import plan
+from .pieces import cut
+from .plan import Plan, plan
 from .program import CommandInfo, LayerInfo, Program, Resident, Section, Slot
 from .schedule import schedule
 from .verify import verify
@@ -56,8 +58,18 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     packed = pack(verify(graph), config)
     mapped = map_channels(verify(packed.graph), config)
     verify(mapped.graph)
-    planned = plan(mapped, config, keep_tensors=keep_tensors)
-    lowered = lower(mapped, config, planned, keep_tensors=keep_tensors)
+    known: dict[Hashable, Any] = {}
+
+    def play_plan(candidate: Plan) -> tuple[float, int]:
+        lowered = lower(mapped, config, candidate, keep_tensors=keep_tensors, known=known)
+        allocation = allocate(lowered, config, streams=())
+        ops = lowered.ops
+        if allocation.settled:
+            ops = tuple(op for op in ops if not _loads_constant(op)) or ops
+        return Timeline(ops, allocation, config).cycles, len(ops)
+
+    planned = cut(mapped, config, plan(mapped, config, keep_tensors=keep_tensors), play_plan)
+    lowered = lower(mapped, config, planned, keep_tensors=keep_tensors, known=known)
     ops = lowered.ops
     if not 1 <= len(ops) <= _MAX_COMMANDS:
         raise CompileError(f"Model {graph.name!r} takes {len(ops)} commands, a stream can have 1 "
@@ -69,8 +81,8 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     if not warm:
         del streams[1]
         allocation = allocate(lowered, config, streams=streams, base=base)
-    ops = tuple(order(ops, allocation, config))
-    again = tuple(order(again, allocation, config)) if warm else ()
+    ops = tuple(Timeline(ops, allocation, config).order())
+    again = tuple(Timeline(again, allocation, config).order()) if warm else ()
     commands = [emit(part, schedule(part, allocation, config), allocation)
                 for part in (ops, again)[:len(streams)]]
     addresses = allocation.addresses
@@ -82,6 +94,11 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     def infos(part: Iterable[Op]) -> tuple[CommandInfo, ...]:
         return tuple(CommandInfo(layer=op.layer, engine=op.engine, text=op.text,
                                  reads=spans(op.reads), writes=spans(op.writes)) for op in part)
+
+    def residents(part: Iterable[Op]) -> tuple[Resident, ...]:
+        return tuple(Resident(name=buffer.name, address=addresses[buffer], words=buffer.size,
+                              first=first, last=last)
+                     for buffer, (first, last) in _lifetimes(part).items())
 
     def slot(tensor: str) -> Slot:
         region = lowered.slots[tensor]
@@ -117,10 +134,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
             for index, layer in enumerate(graph.layers)),
         sections=tuple(Section(name=buffer.name, address=addresses[buffer], size=buffer.size)
                        for buffer in (*streams, *lowered.external)),
-        residents=tuple(
-            Resident(name=buffer.name, address=addresses[buffer], words=buffer.size,
-                     first=first, last=last)
-            for buffer, (first, last) in _lifetimes(ops).items()),
+        residents=residents(ops), warm_residents=residents(again),
         memory_bytes=allocation.memory_bytes, peak_words=allocation.peak_words)
     check(program)
     return program
@@ -134,7 +148,7 @@ def _loads_constant(op: Op) -> bool:
     return op.engine is Engine.LOAD and all(region.buffer.space.ring for region in op.writes)
 
 
-def _lifetimes(ops: Sequence[Op]) -> dict[Buffer, tuple[int, int]]:
+def _lifetimes(ops: Iterable[Op]) -> dict[Buffer, tuple[int, int]]:
     """Indices of the first and the last command that use each buffer in activation memory."""
     spans: dict[Buffer, tuple[int, int]] = {}
     for index, op in enumerate(ops):

@@ -422,8 +422,8 @@ def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]], 
 
     def ordered(earlier: int, later: _Command, hazard: str) -> None:
         engine = commands[earlier].engine
-        if engine is later.engine and (engine is not Engine.MATRIX or hazard == "writes after"):
-            return  # done in order
+        if engine is later.engine and (engine in (Engine.LOAD, Engine.STORE) or hazard != "reads"):
+            return  # in order
         if known[later.index][engine.value] < earlier:
             raise ProgramError(f"{str(later).capitalize()} {hazard} {commands[earlier]} in the "
                                f"{access.space} memory, and does not wait for it")

@@ -36,7 +36,7 @@ def column_step(config: AcceleratorConfig) -> int:
 
 
 def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: int, *,
-                  share: int = 2) -> list[range]:
+                  share: int = 2, least: int = 1) -> list[range]:
     """Column tiles of a layer in groups that are loaded and computed together.
 
     A group takes at most half of the weight and parameter memories where it can, so that the next
@@ -53,6 +53,8 @@ def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: 
         Weight rows of one column tile.
     share : :class:`int`
         A group takes this fraction of the memories; 0 makes groups as small as they can be.
+    least : :class:`int`
+        Groups that are wanted, at least.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: 
     limit = share and min(config.weight_depth // share // tile_rows,
                           config.parameter_depth // share // config.requant_groups)
     limit = max(limit - limit % step, step)
-    count = -(-tiles // limit)
+    count = max(-(-tiles // limit), least)
     size = -(-tiles // count)
     size += -size % step
     return [range(first, min(first + size, tiles)) for first in range(0, tiles, size)]
@@ -90,7 +92,12 @@ class _Convolution:
         self._index = index
         self._layer = layer
         self._plan = lowering.plan(index)
-        config = lowering.config
+        self._channels, self._weights, self._parameters = lowering.once(
+            (index,), lambda: self._pack(lowering))
+
+    def _pack(self, lowering: "Lowering") -> tuple[int, np.ndarray, np.ndarray]:
+        """Output channels, weights and parameters as they lie in external memory."""
+        config, layer = lowering.config, self._layer
         source = lowering.tensor(layer.input)
         weights, bias = layer.weights, layer.bias
         inputs, outputs = lowering.channels(layer.input), lowering.channels(layer.output)
@@ -100,9 +107,7 @@ class _Convolution:
         if not outputs.plain(config):
             weights = outputs.spread(config, weights)
             bias = outputs.spread(config, bias)
-        self._channels = len(weights)
-        self._weights = layout.pack_weights(config, weights)
-        self._parameters = requantization(
+        return len(weights), layout.pack_weights(config, weights), requantization(
             config, layer, layout.fold_bias(config, weights, bias, source.zero_point), outputs)
 
     def run(self) -> None:

@@ -1,20 +1,23 @@
-"""What a layer will cost, without compiling it."""
+"""What a layer will cost on its engine, without compiling it.
+
+What a frame takes is more than that, or less: layers wait for memory and for one another, and
+engines overlap. :mod:`weft.estimate` has those figures, from the same model of the engines.
+"""
 
 from dataclasses import dataclass
 
 from weft import layout
 from weft.config import AcceleratorConfig
-from weft.hw.commands import Engine
-from weft.ir import Concat, Convolution, Graph, Layer
+from weft.hw.commands import Engine, Opcode
+from weft.ir import Concat, Convolution, Graph, Layer, Lookup, Pool, PoolKind, Resize
 
+from .convolution import tile_pixels
+from .engine_timing import command_cost, vector_overhead
 from .maps import Mapped, map_channels
 from .pack import pack
 from .vector import layer_cycles
 
 __all__ = ["LayerEstimate", "engine_of", "estimate"]
-
-
-_PIPELINE = 50  # cycles from the last pixel to the last result, and for a command to begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,8 @@ class LayerEstimate:
     engine : :class:`weft.hw.commands.Engine` or :py:`None`
         :py:`None` if nothing is to be done.
     cycles : :class:`int`
-        On its engine, if nothing keeps it waiting.
+        On its engine as one command, if nothing keeps it waiting: see
+        :mod:`weft.compiler.engine_timing`.
     macs : :class:`int`
         Multiply-accumulates of the network.
     output_bytes : :class:`int`
@@ -75,12 +79,20 @@ def _layer(mapped: Mapped, layer: Layer, config: AcceleratorConfig,
     """Cycles, and bytes of constants."""
     if isinstance(layer, Concat):
         return 0, 0
-    if not isinstance(layer, Convolution):
-        return layer_cycles(config, mapped.graph, layer, blocks) + _PIPELINE, 0
     _, height, width = mapped.graph.tensors[layer.output].shape
-    taps = layer.weights.shape[2] * layer.weights.shape[3]
-    columns = layout.col_tiles(config, layer.weights.shape[0])
-    steps = columns * taps * mapped.channels[layer.input].blocks(config)
-    cycles = steps * max(height * width, config.pe_rows) + _PIPELINE
-    weights = steps * config.weight_tile_rows * config.weight_row_lanes
-    return cycles, weights + columns * config.cols * 8
+    if not isinstance(layer, Convolution):
+        plain = isinstance(layer, (Lookup, Resize)) or (
+            isinstance(layer, Pool) and layer.kind is PoolKind.MAX)
+        return (layer_cycles(config, mapped.graph, layer, blocks)
+                + vector_overhead(config, scaled=not plain)), 0
+    outputs, _, kernel_h, kernel_w = layer.weights.shape
+    columns = layout.col_tiles(config, outputs)
+    inputs = mapped.channels[layer.input].blocks(config)
+    cost = command_cost(config, Opcode.MATRIX, {
+        "kernel_h": kernel_h, "kernel_w": kernel_w, "channel_blocks": inputs,
+        "stride_w": layer.strides[1], "tile_pixels": tile_pixels(config, height * width),
+        "out_pixels": height * width, "col_tiles": columns,
+        "last_groups": -(-(outputs - (columns - 1) * config.cols) // config.requant_lanes)})
+    weights = (columns * kernel_h * kernel_w * inputs
+               * config.weight_tile_rows * config.weight_row_lanes)
+    return cost.latency, weights + columns * config.cols * 8

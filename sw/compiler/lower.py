@@ -4,8 +4,9 @@ What all layers share is here; what a layer computes is in :mod:`.convolution` f
 engine and in :mod:`.vector` for the vector engine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from amaranth.hdl import Shape
@@ -37,6 +38,8 @@ from .sharing import Sharing
 from .vector import lower_vector
 
 __all__ = ["Lowering", "View", "lower"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,6 +101,19 @@ class View:
         return tuple(Region(self.buffer, start, start + words) for start in starts)
 
 
+def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each field of a command."""
+    ranges = {}
+    for name, field in data.Layout.cast(COMMANDS[opcode]):
+        shape = Shape.cast(field.shape)
+        ranges[name] = (-(1 << (shape.width - 1)) if shape.signed else 0,
+                        (1 << (shape.width - shape.signed)) - 1)
+    return ranges
+
+
+_RANGES = {opcode: _ranges(opcode) for opcode in COMMANDS}
+
+
 class Lowering:
     """What a layer is lowered with. For every type of layer there is a function ``lower_xxx(
     lowering, index, layer)`` that emits its commands; with everything on chip or not, it is ::
@@ -128,11 +144,12 @@ class Lowering:
     """
 
     def __init__(self, mapped: Mapped, config: AcceleratorConfig, plan: Plan,
-                 keep_tensors: bool):
+                 keep_tensors: bool, known: dict[Hashable, Any]):
         self.config = config
         self.graph: Graph = mapped.graph
         self._mapped = mapped
         self._plan = plan
+        self._known = known
         self._ops: list[Op] = []
         self._placed: dict[Buffer, int] = {}
         self._storages: dict[str, Buffer] = {}  # resident ones, once they are used
@@ -187,6 +204,12 @@ class Lowering:
     def tiles(self, index: int) -> tuple[range, ...]:
         """Rows of a layer's output that are computed at a time; one range if all are on chip."""
         return self._plan.layers[index].tiles
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What ``make`` gives; it is called once for all lowerings of the graph."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]  # type: ignore[no-any-return]
 
     def storage(self, name: str) -> Storage:
         """Where a tensor lives."""
@@ -297,13 +320,11 @@ class Lowering:
             If a value does not fit its field; it names the layer.
         """
         layer = "output" if index is None else self.graph.layers[index].name
-        fields = data.Layout.cast(COMMANDS[op.opcode])
+        ranges = _RANGES[op.opcode]
         for name, value in op.fields.items():
             if not isinstance(value, int):  # known only to later passes
                 continue
-            shape = Shape.cast(fields[name].shape)
-            low = -(1 << (shape.width - 1)) if shape.signed else 0
-            high = (1 << (shape.width - shape.signed)) - 1
+            low, high = ranges[name]
             if not low <= value <= high:
                 raise CompileError(f"Layer {layer!r}: {name} must be between {low} and {high}, "
                                    f"not {value}")
@@ -458,7 +479,7 @@ class _SlabBuffers:
 
 
 def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
-          keep_tensors: bool = False) -> Lowered:
+          keep_tensors: bool = False, known: dict[Hashable, Any] | None = None) -> Lowered:
     """Symbolic commands for a graph.
 
     The loads of a layer come right before the commands that need them: the queues in front of the
@@ -473,13 +494,16 @@ def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
         Where its tensors live.
     keep_tensors : :class:`bool`
         Store the output of every layer, not only the graph's outputs.
+    known : :class:`dict`
+        What does not depend on the plan: filled, and used again when the same graph is lowered
+        with another one.
 
     Raises
     ------
     CompileError
         If a layer exceeds a field of a command, the accumulators, or the weight memory.
     """
-    return Lowering(mapped, config, plan, keep_tensors).run()
+    return Lowering(mapped, config, plan, keep_tensors, {} if known is None else known).run()
 
 
 def _lower_concat(lowering: Lowering, index: int, layer: Concat) -> None:

@@ -1,12 +1,14 @@
 """The first layer: windows are packed into words before they reach the accelerator.
 
 An image has one or three channels, and a word has room for sixteen. Where a convolution is all
-that reads an input, the host can lay the taps of a kernel row, or those of the whole kernel, side
-by side as channels, and the array is as busy as in any other layer.
+that reads an input, the host can lay more of it side by side as channels, and the array is as busy
+as in any other layer: along either axis all taps of the kernel, or as many pixels as the stride.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -54,11 +56,56 @@ class Packed:
     packings: dict[str, Packing]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Axis:
+    """One axis of a convolution whose input is laid out anew.
+
+    Attributes
+    ----------
+    gather : int64 [parts, positions]
+        Old coordinate of each part of a new position; -1 for padding.
+    taps : int64 [parts, kernel]
+        Old tap that each part of a new position is for, by new tap; -1 for none.
+    stride, dilation : :class:`int`
+    pads : (:class:`int`, :class:`int`)
+        Before and after.
+    """
+
+    gather: np.ndarray
+    taps: np.ndarray
+    stride: int = 1
+    dilation: int = 1
+    pads: tuple[int, int] = (0, 0)
+
+
+def _axes(size: int, out: int, kernel: int, stride: int, dilation: int,
+          pads: tuple[int, int]) -> Iterator[_Axis]:
+    """All ways to lay out an axis: as it is, all taps side by side, pixels side by side."""
+    every = np.arange(kernel)
+    yield _Axis(gather=np.arange(size)[None], taps=every[None], stride=stride, dilation=dilation,
+                pads=pads)
+    if kernel > 1:
+        yield _Axis(gather=_coordinates(out, kernel, stride, dilation, pads[0], size),
+                    taps=every[:, None])
+    if 1 < stride < kernel and dilation == 1:
+        count = -(-kernel // stride)
+        taps = np.arange(count * stride)
+        yield _Axis(gather=_coordinates(out + count - 1, stride, stride, 1, pads[0], size),
+                    taps=np.where(taps < kernel, taps, -1).reshape(count, stride).T)
+
+
+def _coordinates(out: int, parts: int, stride: int, dilation: int, before: int,
+                 size: int) -> np.ndarray:
+    """int64 [parts, out]: coordinate of every part, -1 where it is outside."""
+    at = (np.arange(out) * stride - before)[None] + (np.arange(parts) * dilation)[:, None]
+    return np.where((at >= 0) & (at < size), at, -1)
+
+
 def pack(graph: Graph, config: AcceleratorConfig) -> Packed:
     """Packs the windows of the inputs for which that is cheaper.
 
-    The estimate is for a frame that begins with nothing: cycles to load the input, and those of
-    the array for the layer.
+    The estimate is for a frame as a whole: its layers follow the first one, which takes as long as
+    its input needs to be loaded or the array for the layer, and all loads are behind each other.
     """
     uses = Counter(name for layer in graph.layers for name in layer.inputs)
     uses.update(edge.tensor for edge in graph.outputs)
@@ -66,10 +113,11 @@ def pack(graph: Graph, config: AcceleratorConfig) -> Packed:
     tensors = dict(graph.tensors)
     layers: list[Layer] = []
     packings: dict[str, Packing] = {}
+    array, constants = _totals(graph, config)
     for layer in graph.layers:
         if isinstance(layer, Convolution) and layer.input in inputs and uses[layer.input] == 1:
             source = tensors[layer.input]
-            layer, packing = _pack_layer(graph, layer, config)
+            layer, packing = _pack_layer(graph, layer, config, array, constants)
             if packing is not None:
                 channels, height, width = packing.gather.shape
                 tensors[source.name] = replace(source, shape=(channels, height, width))
@@ -78,49 +126,67 @@ def pack(graph: Graph, config: AcceleratorConfig) -> Packed:
     return Packed(graph=replace(graph, tensors=tensors, layers=tuple(layers)), packings=packings)
 
 
-def _pack_layer(graph: Graph, layer: Convolution,
-                config: AcceleratorConfig) -> tuple[Layer, Packing | None]:
+def _totals(graph: Graph, config: AcceleratorConfig) -> tuple[float, float]:
+    """Cycles of the array for all layers, and those for the loads of their weights, if these do
+    not stay on chip from frame to frame."""
+    array = tiles = 0
+    for layer in graph.layers:
+        if isinstance(layer, Convolution):
+            outputs, channels, kernel_h, kernel_w = layer.weights.shape
+            _, height, width = graph.tensors[layer.output].shape
+            steps = (layout.col_tiles(config, outputs) * layout.channel_blocks(config, channels)
+                     * kernel_h * kernel_w)
+            array += steps * max(height * width, config.pe_rows)
+            tiles += steps
+    rows = tiles * config.weight_tile_rows // graph.frames
+    if rows <= config.weight_depth:
+        rows = 0
+    return array, rows * config.weight_row_bytes / config.axi_bytes
+
+
+def _pack_layer(graph: Graph, layer: Convolution, config: AcceleratorConfig, array: float,
+                constants: float) -> tuple[Layer, Packing | None]:
     outputs, channels, kernel_h, kernel_w = layer.weights.shape
     _, height, width = graph.tensors[layer.input].shape
     _, out_h, out_w = graph.tensors[layer.output].shape
     columns = layout.col_tiles(config, outputs)
+    top, left, bottom, right = layer.pads
 
-    def cost(inputs: int, pixels: int, taps: int) -> float:
-        blocks = layout.channel_blocks(config, inputs)
-        return (pixels * blocks * config.word_bytes / config.axi_bytes
-                + out_h * out_w * taps * blocks * columns)
+    def cycles(axes: tuple[_Axis, _Axis]) -> tuple[float, float]:
+        """Of the load, and of the array."""
+        y, x = axes
+        blocks = layout.channel_blocks(config, channels * len(y.taps) * len(x.taps))
+        load = (y.gather.shape[1] * x.gather.shape[1] * blocks
+                * config.word_bytes / config.axi_bytes)
+        busy = out_h * out_w * y.taps.shape[1] * x.taps.shape[1] * blocks * columns
+        return load, float(busy)
 
-    plain = cost(channels, height * width, kernel_h * kernel_w)
-    by_row = cost(channels * kernel_w, height * out_w, kernel_h)
-    whole = cost(channels * kernel_h * kernel_w, out_h * out_w, 1)
-    if plain <= min(by_row, whole):
+    def cost(axes: tuple[_Axis, _Axis]) -> tuple[float, float]:
+        load, busy = cycles(axes)
+        frame, loads = max(load, busy) + others, load + constants
+        return max(frame, loads), min(frame, loads)
+
+    ways = list(product(
+        _axes(height, out_h, kernel_h, layer.strides[0], layer.dilations[0], (top, bottom)),
+        _axes(width, out_w, kernel_w, layer.strides[1], layer.dilations[1], (left, right))))
+    others = array - cycles(ways[0])[1]
+    y, x = min(ways, key=cost)
+    if (y, x) == ways[0]:
         return layer, None
-    rows = by_row <= whole  # only the taps of a kernel row
 
-    x = _taps(out_w, kernel_w, layer.strides[1], layer.dilations[1], layer.pads[1], width)
-    y = (np.arange(height)[None] if rows else
-         _taps(out_h, kernel_h, layer.strides[0], layer.dilations[0], layer.pads[0], height))
-    # Kernel row, kernel column, channel, y, x
-    place = y[:, None, None, :, None] * width + x[None, :, None, None, :]
+    # Part of the row, part of the column, channel, y, x
+    rows, across = y.gather[:, None, None, :, None], x.gather[None, :, None, None, :]
+    place = rows * width + across
     place = place + np.arange(channels)[None, None, :, None, None] * (height * width)
-    outside = (y < 0)[:, None, None, :, None] | (x < 0)[None, :, None, None, :]
-    gather = np.where(outside, -1, place)
-    gather = gather.reshape(-1, *gather.shape[3:])
-    zero_point = graph.tensors[layer.input].zero_point
-    weights = layer.weights.transpose(0, 2, 3, 1)  # channels last
-    if rows:
-        weights = weights.reshape(outputs, kernel_h, -1, 1).transpose(0, 2, 1, 3)
-        layer = replace(layer, strides=(layer.strides[0], 1), dilations=(layer.dilations[0], 1),
-                        pads=(layer.pads[0], 0, layer.pads[2], 0),
-                        weights=np.ascontiguousarray(weights))
-    else:
-        layer = replace(layer, strides=(1, 1), dilations=(1, 1), pads=(0, 0, 0, 0),
-                        weights=np.ascontiguousarray(weights.reshape(outputs, -1, 1, 1)))
-    return layer, Packing(gather=gather, zero_point=zero_point)
-
-
-def _taps(out: int, kernel: int, stride: int, dilation: int, before: int,
-          size: int) -> np.ndarray:
-    """int64 [kernel, out]: coordinate of every tap, -1 where it is outside."""
-    at = (np.arange(out) * stride - before)[None] + (np.arange(kernel) * dilation)[:, None]
-    return np.where((at >= 0) & (at < size), at, -1)
+    gather = np.where((rows < 0) | (across < 0), -1, place)
+    # Output, channel, part of the row, its tap, part of the column, its tap; a tap that there is
+    # not is behind the others.
+    padded = np.pad(layer.weights, ((0, 0), (0, 0), (0, 1), (0, 1)))
+    weights = padded[:, :, y.taps[:, :, None, None], x.taps[None, None]]
+    weights = weights.transpose(0, 2, 4, 1, 3, 5).reshape(outputs, -1, y.taps.shape[1],
+                                                          x.taps.shape[1])
+    layer = replace(layer, strides=(y.stride, x.stride), dilations=(y.dilation, x.dilation),
+                    pads=(y.pads[0], x.pads[0], y.pads[1], x.pads[1]),
+                    weights=np.ascontiguousarray(weights))
+    return layer, Packing(gather=gather.reshape(-1, *gather.shape[3:]),
+                          zero_point=graph.tensors[layer.input].zero_point)

@@ -160,8 +160,6 @@ class _Choice:
 
 _COMMAND_CYCLES = 32  # what a tile costs beside its work: fetch, tokens, latencies
 _HEIGHTS = 8        # heights of tiles that are compared, from the largest that fits
-_PIECES = 8         # tiles of a layer that has everything on chip, at most
-_PIECE_PIXELS = 64  # and pixels of one of them, at least
 _SHORTAGE = 1e15, 1e9  # cycles for a layer that does not fit, and for each word that it lacks
 
 
@@ -363,9 +361,8 @@ class _Planner:
         split = {height + -height % align
                  for height in (-(-out_h // count) for count in range(1, out_h + 1))}
         heights = sorted({min(height, out_h) for height in split}, reverse=True)
-        if not outside:
-            # With many groups the last tile of the last one is all that the next layer waits for.
-            heights = [self._piece(layer, heights) if len(chunks) < 2 else out_h]
+        if not outside:  # to be cut where that helps, once all else is known
+            heights = [out_h]
         least = total(slabs(heights[-1], False))
         best = None
         for double in (True, False):
@@ -379,13 +376,6 @@ class _Planner:
                         tiles=tiles, chunks=chunks, columns_outer=columns_outer),
                         slabs(height, double))
         return best, least
-
-    def _piece(self, layer: Layer, heights: Sequence[int]) -> int:
-        """Rows of a tile where all is on chip: a layer begins as soon as the first tiles of the
-        one before it are done, and does not wait for the others."""
-        _, out_h, out_w = self._graph.tensors[layer.output].shape
-        return next((height for height in reversed(heights) if height * out_w >= _PIECE_PIXELS
-                     and height * _PIECES >= out_h), out_h)
 
     def _in_rows(self, layer: Layer, name: str, height: int, out_h: int) -> int:
         """Rows of an input that ``height`` rows of the output need at most."""

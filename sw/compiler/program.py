@@ -140,6 +140,8 @@ class Program:
         One for each of its commands.
     image : :class:`tuple` of (address, bytes)
         All constants: to be written to external memory once.
+    residents, warm_residents : :class:`tuple` of :class:`Resident`
+        Buffers in activation memory, with the commands of either stream that use them.
     inputs, outputs, kept : :class:`tuple` of :class:`Slot`
         Tensors to write before a frame, and to read after it. ``inputs`` and ``outputs`` follow
         the graph's edges; an input that nothing uses has no slot. ``kept`` are the further layer
@@ -165,6 +167,7 @@ class Program:
     layers: tuple[LayerInfo, ...]
     sections: tuple[Section, ...] = field(repr=False)
     residents: tuple[Resident, ...] = field(repr=False)
+    warm_residents: tuple[Resident, ...] = field(repr=False)
     memory_bytes: int
     peak_words: int
 

@@ -17,7 +17,7 @@ from weft.hw.dispatch import IN_FLIGHT
 from .allocate import Allocation
 from .ops import Op, Region, Space
 
-__all__ = ["Tokens", "schedule", "dependencies", "hazards"]
+__all__ = ["Tokens", "schedule", "conflicts", "hazards"]
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,15 @@ class Tokens:
 def hazards(producer: Engine, consumer: Engine) -> tuple[tuple[str, str], ...]:
     """What must not overlap without a token: (access of the earlier, of the later command).
 
-    LOAD, VECTOR and STORE complete a command before the next one writes; LOAD and STORE never read
-    what they write, and VECTOR starts when the command before it has written its last word.
-    MATRIX starts on a command while it still drains the one before, but drains in order.
+    Engines take up their commands in order and each reads, and each writes, in order. MATRIX and
+    VECTOR start on a command while the one before it is still under way, so a command that reads
+    what the one before it writes needs a token; what it writes comes after all that was read
+    before. LOAD and STORE never read what they write.
     """
     if producer is not consumer:
         return ("write", "read"), ("read", "write"), ("write", "write")
-    if producer is Engine.MATRIX:
-        return ("write", "read"), ("read", "write")
+    if producer in (Engine.MATRIX, Engine.VECTOR):
+        return (("write", "read"),)
     return ()
 
 
@@ -78,8 +79,9 @@ _HAZARDS = {(producer, consumer): frozenset(hazards(producer, consumer))
             for producer in Engine for consumer in Engine}
 
 
-def dependencies(ops: Sequence[Op], allocation: Allocation) -> Iterator[dict[Engine, int]]:
-    """For each op, the latest op of each engine that must be done before it starts."""
+def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[set[int]]:
+    """For each op, those before it that must be done before it starts: all that wrote what it
+    touches, and of those that read what it writes the latest of each engine."""
     memories = {space: _Memory() for space in Space}
     engines = list(Engine)
 
@@ -88,25 +90,16 @@ def dependencies(ops: Sequence[Op], allocation: Allocation) -> Iterator[dict[Eng
         return memories[region.buffer.space], base + region.start, base + region.stop
 
     for index, op in enumerate(ops):
-        latest: dict[Engine, int] = {}
-
-        def needs(op_before: int, pair: tuple[str, str], *, me: Engine = op.engine,
-                  latest: dict[Engine, int] = latest) -> None:
-            if op_before >= 0:
-                producer = ops[op_before].engine
-                if pair in _HAZARDS[producer, me]:
-                    latest[producer] = max(latest.get(producer, -1), op_before)
-
+        me = op.engine
         reads, writes = [span(region) for region in op.reads], [span(r) for r in op.writes]
-        for memory, start, stop in reads:
-            for writer, _ in memory.users(start, stop):
-                needs(writer, ("write", "read"))
+        found = {(writer, ("write", "read")) for memory, start, stop in reads
+                 for writer, _ in memory.users(start, stop)}
         for memory, start, stop in writes:
             for writer, readers in memory.users(start, stop):
-                needs(writer, ("write", "write"))
-                for reader in readers:
-                    needs(reader, ("read", "write"))
-        yield latest
+                found.add((writer, ("write", "write")))
+                found.update((reader, ("read", "write")) for reader in readers)
+        yield {before for before, pair in found
+               if before >= 0 and pair in _HAZARDS[ops[before].engine, me]}
         for memory, start, stop in reads:
             memory.read(start, stop, index, engines.index(op.engine))
         for memory, start, stop in writes:
@@ -130,9 +123,12 @@ def schedule(ops: Sequence[Op], allocation: Allocation,
     last_start, last_end = [nothing] * engines, [nothing] * engines
     by_engine: list[list[int]] = [[] for _ in Engine]
 
-    for index, (op, needed) in enumerate(zip(ops, dependencies(ops, allocation), strict=True)):
+    for index, (op, before) in enumerate(zip(ops, conflicts(ops, allocation), strict=True)):
         me = op.engine.value
         known = last_start[me]
+        needed: dict[Engine, int] = {}
+        for producer in sorted(before):  # the latest of each engine
+            needed[ops[producer].engine] = producer
         for engine, producer in sorted(needed.items(), key=lambda item: -item[1]):
             if known[engine.value] >= producer:
                 continue

@@ -17,6 +17,7 @@ from weft.errors import CompileError
 from weft.hw.commands import Memory, Opcode, Rounding, VectorOp
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
+from .engine_timing import sweep_cycles, window_words
 from .exact import (
     Quantization,
     ScaleConstants,
@@ -111,26 +112,25 @@ def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
     """The walk of the fewest cycles.
 
     A position takes a cycle for every word it reads. A sliding window reads all words at the first
-    inner position, and then only those of each group of taps that are new.
+    inner position, less those in front of the first group that are padding, and then only those of
+    each group of taps that are new.
 
     Parameters
     ----------
     scaled : :class:`bool`
         Results are requantized, which takes ``vector_groups`` cycles each.
     """
-    least = config.vector_groups if scaled else 1
-
     def walks() -> Iterator[Walk]:
         for transposed in (False, True):
             outer, inner = Walk(transposed=transposed).order(vertical, horizontal)
-            sizes = [min(config.vector_taps, inner.kernel - tap)
-                     for tap in range(0, inner.kernel, config.vector_taps)]
-            every = max(outer.kernel * inner.kernel, least)
-            yield Walk(transposed=transposed, cycles=outer.out * inner.out * every)
-            if inner.dilation == 1 and outer.kernel * len(sizes) <= _WINDOW_GROUPS:
-                new = outer.kernel * sum(min(inner.stride, size) for size in sizes)
-                yield Walk(transposed=transposed, slide=True,
-                           cycles=outer.out * (every + (inner.out - 1) * max(new, least)))
+            groups = -(-inner.kernel // config.vector_taps)
+            for slide in (False, True):
+                if slide and (inner.dilation != 1 or outer.kernel * groups > _WINDOW_GROUPS):
+                    continue
+                words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
+                                     pad=inner.pad, slide=slide)
+                yield Walk(transposed=transposed, slide=slide, cycles=sweep_cycles(
+                    config, outer.out, inner.out, words, scaled=scaled))
 
     return min(walks(), key=lambda walk: walk.cycles)
 
@@ -196,9 +196,11 @@ class _Work:
             part, blocks = "", None
             if len(chunks) > 1:
                 part, blocks = f" {number + 1}/{len(chunks)}", chunk
-            weights = load(f"weights{part}", Space.VECTOR_WEIGHT, constants.weights, chunk)
-            parameters = load(f"parameters{part}", Space.VECTOR_PARAMETER, constants.parameters,
-                              chunk)
+            if not constants.shared or number == 0:
+                own = "" if constants.shared else part
+                weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
+                parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
+                                  constants.parameters, chunk)
             for rows in lowering.tiles(index):
                 sources = tuple(lowering.read(index, name, rows, blocks=blocks)
                                 for name in self.layer.inputs)
@@ -228,9 +230,18 @@ class _Work:
                                    f"{depth * lanes} are available")
             if not constants.shared:
                 limit = min(limit, max(1, depth // 2 // each))
-        count = -(-blocks // limit)
-        size = -(-blocks // count)
-        return [range(first, min(first + size, blocks)) for first in range(0, blocks, size)]
+        groups = self.lowering.plan(self.index).chunks or (range(blocks),)
+        chunks = []
+        for group in groups:
+            count = -(-len(group) // limit)
+            size = -(-len(group) // count)
+            chunks += [range(first, min(first + size, group.stop))
+                       for first in range(group.start, group.stop, size)]
+        return chunks
+
+    def walk(self, layer: Depthwise | Pool) -> Walk:
+        """How all tiles of a window go."""
+        return _walk(self.config, self.lowering.graph, layer, self.lowering.tiles(self.index)[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -318,24 +329,32 @@ def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile | None = None) -> t
                  stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads[1]))
 
 
-def _walk(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool) -> Walk:
-    """The walk of all tiles; they share it because weights are packed for it."""
+def _walk(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool,
+          rows: range | None = None) -> Walk:
+    """The best walk for a tile of ``rows``, or for the whole plane. All tiles share the walk of
+    the first, because weights are packed for it."""
     maximum = isinstance(layer, Pool) and layer.kind is PoolKind.MAX
-    return best_walk(config, *_axes(graph, layer), scaled=not maximum)
+    vertical, horizontal = _axes(graph, layer)
+    if rows is not None:
+        vertical = replace(vertical, out=len(rows))
+    return best_walk(config, vertical, horizontal, scaled=not maximum)
 
 
 def _depthwise(work: _Work, layer: Depthwise) -> None:
     lowering, config = work.lowering, work.config
-    walk = _walk(config, lowering.graph, layer)
+    walk = work.walk(layer)
     source = lowering.tensor(layer.input)
-    bias = _fold(layer, source.zero_point)
-    weights = layer.weights.transpose(0, 2, 1) if walk.transposed else layer.weights
-    constants = _Constants(
-        weights=pack_kernel(config, lowering.spread(layer.output, weights)),
-        parameters=pack_scales(config, lowering.spread(layer.output, bias), lowering.spread(
-            layer.output, layout.hardware_scale(layer.multiplier))),
-        shared=False)
-    for tile in work.tiles(constants):
+
+    def pack() -> _Constants:
+        bias = _fold(layer, source.zero_point)
+        weights = layer.weights.transpose(0, 2, 1) if walk.transposed else layer.weights
+        return _Constants(
+            weights=pack_kernel(config, lowering.spread(layer.output, weights)),
+            parameters=pack_scales(config, lowering.spread(layer.output, bias), lowering.spread(
+                layer.output, layout.hardware_scale(layer.multiplier))),
+            shared=False)
+
+    for tile in work.tiles(lowering.once((work.index, walk.transposed), pack)):
         work.emit(tile, VectorOp.CONV, *_axes(lowering.graph, layer, tile), walk,
                   {"in_zero": source.zero_point, "out_zero": work.target.zero_point,
                    **_clamp(layer.clamp)})
@@ -357,7 +376,7 @@ def _fold(layer: Depthwise, zero: int) -> np.ndarray:
 
 def _maximum(work: _Work, layer: Pool) -> None:
     graph = work.lowering.graph
-    walk = _walk(work.config, graph, layer)
+    walk = work.walk(layer)
     for tile in work.tiles(_Constants()):
         work.emit(tile, VectorOp.MAX, *_axes(graph, layer, tile), walk, _clamp(layer.clamp))
 
@@ -367,7 +386,7 @@ def _average(work: _Work, layer: Pool) -> None:
     so does the scale: the output is computed in rectangles inside which they do not."""
     config, graph = work.config, work.lowering.graph
     source = work.lowering.tensor(layer.input)
-    walk = _walk(config, graph, layer)
+    walk = work.walk(layer)
     inside, divisors = average_windows(graph, layer)
     kinds = sorted(set(zip(inside.ravel().tolist(), divisors.ravel().tolist(), strict=True)))
     if any(not count or not divisor for count, divisor in kinds):
@@ -530,9 +549,10 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case Depthwise() | Pool():
             return blocks * _walk(config, graph, layer).cycles
         case Add():
-            word = max(2 * -(-3 // config.vector_taps), config.vector_groups)
+            operands, scaled = (2, -(-3 // config.vector_taps)), True
         case Multiply():
-            word = max(2, config.vector_groups)
+            operands, scaled = (2, 1), True
         case _:
-            word = 1
-    return blocks * height * width * word
+            operands, scaled = (1, 1), False
+    words = window_words(config, operands, stride=1, pad=0, slide=False)
+    return sweep_cycles(config, blocks * height, width, words, scaled=scaled)

@@ -33,7 +33,7 @@ class RunResult:
     cycles : :class:`int`
         Clock cycles from doorbell to interrupt.
     counters : :class:`dict`
-        Value of every performance counter.
+        Value of every performance counter; 0 for one that the configuration does without.
     events : sequence of :class:`Event`
         Starts and ends of commands; empty where the device cannot tell.
     """

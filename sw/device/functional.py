@@ -153,6 +153,8 @@ class FunctionalDevice:
         if CONFIG_BASE <= register < CONFIG_BASE + 4 * len(words):
             return words[(register - CONFIG_BASE) // 4]
         if COUNTER_BASE <= register < COUNTER_BASE + 4 * len(Counter):
+            if not self._config.counters:
+                return 0
             return self._counters[Counter((register - COUNTER_BASE) // 4)] & 0xffff_ffff
         if register in (Register.CONTROL, Register.IRQ_CLEAR):
             return 0

@@ -10,7 +10,8 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge, with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from weft.config import PRESETS
-from weft.hw.control import COUNTED, QUIET_CYCLES, WATCHDOG_CYCLES
+from weft.hw.control import QUIET_CYCLES, WATCHDOG_CYCLES
+from weft.hw.cycle_accounting import COUNTED
 from weft.hw.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

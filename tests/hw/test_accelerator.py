@@ -16,8 +16,8 @@ from weft.config import PRESETS
 from weft.device import DeviceStopped, Driver
 from weft.device.verilator import VerilatorDevice
 from weft.errors import CompileError
-from weft.hw.commands import COMMAND_BYTES, Opcode, decode, encode
-from weft.hw.registers import Error
+from weft.hw.commands import COMMAND_BYTES, Engine, Opcode, decode, encode
+from weft.hw.registers import Error, cycle_counters
 from weft.session import InferenceSession
 
 CASES = 8
@@ -59,9 +59,9 @@ def test_random_layers_equal_the_reference(name):
                         np.testing.assert_array_equal(values, expected[tensor],
                                                       err_msg=f"case {case}, {graph.layers}")
                     assert sum(layer.cycles for layer in frame.layers) == frame.cycles
-                    counters = frame.counters
-                    assert sum(value for counter, value in counters.items()
-                               if counter.startswith("matrix_")) == counters["cycles"]
+                    for engine in Engine:
+                        assert sum(frame.counters[counter.name.lower()] for counter in
+                                   cycle_counters(engine).values()) == frame.cycles
 
 
 def expected_values(graph, config, images):

@@ -111,7 +111,7 @@ class MatrixBench:
         async def finish(ctx):
             done = 0
             async for _clk, _rst, pulse, fault, accepting in ctx.tick().sample(
-                    dut.done, dut.fault, dut.accepting):
+                    dut.done, dut.fault, dut.activity.busy):
                 self.cycles += 1
                 self.accepted += accepting
                 done += pulse
@@ -174,6 +174,30 @@ def test_weight_switches_cost_no_cycle():
     assert bench.accepted == 2 * 18 * 16
     loading = len(bench.weights) + len(bench.parameters)
     assert bench.cycles - loading - bench.accepted < 120
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_half_is_written_again_right_after_its_last_sum_is_drained(groups):
+    # One step for each tile, so that it is the drain that takes longest.
+    rng = np.random.default_rng(2)
+    bench = MatrixBench(TINY)
+    expected = []
+    for number in range(3):
+        builder = GraphBuilder(rng, (4, 8, 8))
+        graph = builder.graph(builder.conv(builder.input, groups * TINY.requant_lanes))
+        x = rng.integers(-128, 128, (4, 8, 8), dtype=np.int8)
+        bench.place(number * 64, x)
+        bench.add(graph, number * 64, 1000 + 64 * number, 16)
+        layer, = graph.layers
+        expected.append(reference.run(graph, {layer.input: x})[layer.output])
+    assert bench.run() == []
+    for number, values in enumerate(expected):
+        np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
+    tiles = 3 * 4
+    assert bench.accepted == tiles * 16
+    loading = len(bench.weights) + len(bench.parameters)
+    # With one group the pipeline between array and drain is what a half waits for.
+    assert bench.cycles - loading < tiles * (24 if groups == 1 else 33) + 80
 
 
 @pytest.mark.parametrize("field, value, index", [

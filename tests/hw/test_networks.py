@@ -8,9 +8,9 @@ import onnx.utils
 import pytest
 from configs import CONFIGS
 from models import quantize_model, random_inputs
-from networks import NETWORKS
 from onnxruntime.quantization import QuantFormat
 
+from weft.bench.networks import NETWORKS
 from weft.config import PRESETS
 from weft.golden import cpu_is_exact
 from weft.session import InferenceSession

@@ -55,32 +55,31 @@ def test_products_of_the_active_weights_are_added(fip, activation_width, weight_
     cycles = []
     for _ in range(400):
         cycles.append({
-            "i_pixel.data": [operand(rng, activation_width) for _ in range(lanes)],
-            "i_pixel.switch": rng.random() < 0.3,
-            "i_weights.data": [operand(rng, weight_width) for _ in range(lanes)],
-            "i_weights.load": rng.random() < 0.3,
+            "i_pixel": [operand(rng, activation_width) for _ in range(lanes)],
+            "i_switch": rng.random() < 0.3,
+            "i_weights": [operand(rng, weight_width) for _ in range(lanes)],
+            "i_load": rng.random() < 0.3,
             "i_psum": operand(rng, psum_width - 1),
         })
-    cycles[0] |= {"i_pixel.switch": False, "i_weights.load": True}
-    cycles[1] |= {"i_pixel.switch": True}
+    cycles[0] |= {"i_switch": False, "i_load": True}
+    cycles[1] |= {"i_switch": True}
     outputs = run(dut, cycles)
 
     shadow = active = [0] * lanes
     products, before = [], []
     for values in cycles:
-        if values["i_pixel.switch"]:
+        if values["i_switch"]:
             active = shadow
         before.append(shadow)
-        if values["i_weights.load"]:
-            shadow = values["i_weights.data"]
-        products.append(product(values["i_pixel.data"], active))
+        if values["i_load"]:
+            shadow = values["i_weights"]
+        products.append(product(values["i_pixel"], active))
     for t in range(2, len(cycles) - dut.psum_delay - 1):
         psum, _, _ = outputs[t + dut.psum_delay + 1]
         assert psum == products[t] + cycles[t + dut.psum_delay]["i_psum"]
         _, pixel, weights = outputs[t + 1]
-        assert (list(pixel.data), pixel.switch) == \
-            (cycles[t]["i_pixel.data"], cycles[t]["i_pixel.switch"])
-        assert (list(weights.data), weights.load) == (before[t], cycles[t]["i_weights.load"])
+        assert list(pixel) == cycles[t]["i_pixel"]
+        assert list(weights) == before[t]
 
 
 @pytest.mark.parametrize("width", [4, 8, 9])
@@ -89,13 +88,13 @@ def test_without_weights_a_pair_is_multiplied(width):
     dut = ProcessingElement(fip=True, activation_width=width, weight_width=width,
                             psum_width=2 * width + 2, weighted=False)
     assert not hasattr(dut, "i_weights")
-    cycles = [{"i_pixel.data": [operand(rng, width), operand(rng, width)], "i_psum": t}
+    cycles = [{"i_pixel": [operand(rng, width), operand(rng, width)], "i_psum": t}
               for t in range(100)]
     outputs = run(dut, cycles)
     for t in range(len(cycles) - dut.psum_delay - 1):
-        a, b = cycles[t]["i_pixel.data"]
+        a, b = cycles[t]["i_pixel"]
         assert outputs[t + dut.psum_delay + 1][0] == a * b + t + dut.psum_delay
-        assert list(outputs[t + 1][1].data) == [a, b]
+        assert list(outputs[t + 1][1]) == [a, b]
 
 
 @pytest.mark.parametrize(("changes", "message"), [

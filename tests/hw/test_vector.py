@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 from amaranth.lib import data
+from amaranth.utils import ceil_log2
 from stream_bench import make_simulator, stream_put, stream_source, stream_watch
 
 from weft import layout, reference_vector
@@ -468,7 +469,98 @@ def test_a_command_works_on_part_of_a_larger_tensor():
     bench.check()
 
 
+# Overlapping commands -------------------------------------------------------------------------
+
+def add_any(bench, op):
+    """A small random command of the given operation, that works on data of its own."""
+    rng, config = bench.rng, bench.config
+    if op in (VectorOp.CONV, VectorOp.MAX):
+        x = random_tensor(rng, int(rng.integers(1, 6)), 4)
+        kernel, geometry = random_window(rng, x, 3)
+        if op is VectorOp.CONV:
+            weights = rng.integers(-128, 128, (len(x), *kernel), dtype=np.int8)
+            add_conv(bench, x, weights, geometry=geometry, in_zero=int(rng.integers(-128, 128)))
+        else:
+            clamp = random_clamp(rng)
+            expected = reference_vector.max_pool(x, kernel, clamp=clamp, **geometry)
+            bench.window(op, x, kernel, expected.shape, clamp_min=clamp[0], clamp_max=clamp[1],
+                         in_zero=int(rng.integers(-128, 128)), **geometry)
+        return
+    pair = op is not VectorOp.LOOKUP
+    tensors = [random_tensor(rng, int(rng.integers(1, 6)), 3)]
+    if pair:
+        tensors.append(rng.integers(-128, 128, tensors[0].shape, dtype=np.int8))
+    fields = {name: int(rng.integers(-128, 128)) for name in ("in_zero", "second_zero",
+                                                               "out_zero")}
+    fields["clamp_min"], fields["clamp_max"] = random_clamp(rng)
+    fields["table"] = int(rng.integers(2))
+    if pair:
+        spread = 1 << (29 if op is VectorOp.ADD else 14)
+        fields["parameter_base"] = bench.load_parameters(
+            *random_parameters(rng, len(tensors[0]), spread))
+    if op is VectorOp.ADD:
+        factors = [rng.integers(0, 1 << 22, len(tensors[0])) for _ in range(2)]
+        fields["weight_base"] = bench.load_weights(
+            reference_vector.pack_multipliers(config, *factors))
+        fields |= {"kernel_inner": -(-3 // config.vector_taps), "subtract": int(rng.integers(2))}
+    bench.element_wise(op, tensors[0].shape, bases=[bench.place(x) for x in tensors], **fields)
+
+
+def all_pairs(values):
+    """A sequence in which each of the values comes right after each, itself included."""
+    sequence, left = [values[0]], {(a, b) for a in values for b in values}
+    while left:
+        at = sequence[-1]
+        following = next((b for b in reversed(values) if (at, b) in left), values[0])
+        left.discard((at, following))
+        sequence.append(following)
+    return sequence
+
+
+@pytest.mark.parametrize("stall", [0, 0.4])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_nothing_leaks_from_a_command_into_the_next(name, stall):
+    bench = Bench(CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024), seed=13,
+                  stall=stall)
+    for op in all_pairs(list(VectorOp)):
+        add_any(bench, op)
+    bench.check()
+
+
 # Throughput -----------------------------------------------------------------------------------
+
+def cycles_of(op, count, *, config=TINY, width=9):
+    """Cycles of a bench with ``count`` equal commands of two channel blocks."""
+    bench = Bench(config)
+    shape = (2 * config.rows, 4, width)
+    for _ in range(count):
+        if op in (VectorOp.CONV, VectorOp.MAX):
+            bench.window(op, bench.rng.integers(-128, 128, shape, dtype=np.int8), (3, 3), shape,
+                         strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1))
+        else:
+            pair = op is not VectorOp.LOOKUP
+            bench.element_wise(op, shape, bases=[
+                bench.place(bench.rng.integers(-128, 128, shape, dtype=np.int8))
+                for _ in range(1 + pair)])
+    bench.check()
+    return bench.cycles
+
+
+@pytest.mark.parametrize("name, op, per_word, per_row", [
+    ("tiny", VectorOp.CONV, 3, 3), ("tiny", VectorOp.MULTIPLY, 2, 0),
+    ("tiny", VectorOp.LOOKUP, 1, 0),
+    ("odd-2", VectorOp.CONV, 6, 0),  # groups of 2 and 1; at the start of a row 3 are padding
+])
+def test_a_command_takes_its_words_and_the_next_one_follows_without_a_gap(
+        name, op, per_word, per_row):
+    config = CONFIGS[name]
+    words  = 2 * 4 * (9 * per_word + per_row)
+    alone  = cycles_of(op, 1, config=config)
+    levels = ceil_log2(config.vector_taps)
+    assert alone - words == (15 + levels if op is VectorOp.LOOKUP
+                             else 31 + levels + config.vector_groups)
+    assert cycles_of(op, 3, config=config) == alone + 2 * words
+
 
 @pytest.mark.parametrize("kernel, per_word", [(3, 3), (5, 10)])
 def test_a_sliding_window_reads_one_word_per_group(kernel, per_word):
@@ -478,7 +570,8 @@ def test_a_sliding_window_reads_one_word_per_group(kernel, per_word):
     add_conv(bench, x, weights, in_zero=1, geometry={
         "strides": (1, 1), "pads": (kernel // 2,) * 4, "dilations": (1, 1)})
     bench.check()
-    first_of_rows = 6 * (kernel ** 2 - per_word)  # all taps are new there
+    # All taps are new at the start of a row, except padding in front of the first group.
+    first_of_rows = 6 * (kernel ** 2 - kernel * (kernel // 2) - per_word)
     assert bench.cycles < per_word * 6 * 16 + first_of_rows + 40
 
 
@@ -524,6 +617,28 @@ def test_an_impossible_look_up_is_a_fault(changes, code):
     if code is Error.ARGUMENT:
         before[100:109] = bench.tables[:256][before[:9].view(np.uint8)]
         np.testing.assert_array_equal(bench.words, before)
+
+
+@pytest.mark.parametrize("changes, code", [
+    ({"blocks": 0}, Error.ARGUMENT), ({"table": 2}, Error.ADDRESS),
+    ({"in_base": 2048 - 8}, Error.ADDRESS), ({"out_base": 2048 - 8}, Error.ADDRESS),
+])
+@pytest.mark.parametrize("stall", [0, 0.5])
+def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, stall):
+    bench = Bench(TINY, seed=14, stall=stall)
+    x = bench.rng.integers(-128, 128, (4, 4, 5), dtype=np.int8)
+    weights = bench.rng.integers(-128, 128, (4, 3, 3), dtype=np.int8)
+    geometry = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
+    for _ in range(2):
+        add_conv(bench, x, weights, geometry=geometry, in_zero=1)
+    lookup_command(bench, **{"out_base": 1000} | changes)
+    lookup_command(bench, out_base=1100)
+    before = bench.words.copy()
+    assert bench.run() == [(code, 102)]
+    assert bench.done == 2
+    for base, values in bench.expected:
+        np.testing.assert_array_equal(bench.tensor(base, values.shape), values)
+    np.testing.assert_array_equal(bench.words[1100:1109], before[1100:1109])
 
 
 @pytest.mark.parametrize("op, changes, code", [

@@ -99,6 +99,33 @@ def test_run_writes_its_figures_as_json(functional, tmp_path):
     assert figures["sim_cycles_per_second"] == 0
 
 
+def test_run_shows_where_the_cycles_went(run, tmp_path):
+    code, out, _err = run("run", MODEL, "--config", "tiny", "--json", tmp_path / "figures.json")
+    assert code == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in
+            (line.split("│") for line in out.split("Where the cycles went")[1].splitlines())
+            if len(cells) > 2}
+    assert list(rows) == ["busy", "activation", "memory", "setup", "accumulator", "weights",
+                          "drain", "semaphore", "fetch", "idle"]
+    share = figures["counters"]["matrix_busy"] / figures["cycles"][0]
+    assert rows["busy"][1] == f"{share:.1%}"
+    assert rows["memory"][1:3] == ["", ""]  # not what the matrix or vector engine waits for
+    for column in range(4):
+        cells = [row[column] for row in rows.values() if row[column]]
+        assert sum(float(cell.rstrip("%")) for cell in cells) == pytest.approx(100, abs=0.5)
+
+
+def test_run_without_counters_shows_cycles_only(functional, tmp_path):
+    config = tmp_path / "bare.toml"
+    config.write_text('preset = "tiny"\ncounters = false\n')
+    code, out, _err = functional("--config", config, "--json", tmp_path / "figures.json")
+    assert code == 0
+    assert "memory traffic" not in out and "Where the cycles went" not in out
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["counters"].values()) == {0} and figures["dram_read_bytes"] == 0
+
+
 def test_run_without_verify_claims_nothing(functional, tmp_path):
     code, out, _err = functional("--json", tmp_path / "figures.json")
     assert code == 0

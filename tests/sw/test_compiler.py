@@ -237,11 +237,11 @@ def test_weights_are_loaded_while_the_layer_before_is_computed():
 
 def test_split_layer_is_double_buffered():
     config = TINY.replace(weight_bytes=1024)
-    program = compile(build((32, 4, 4), 32), config)
+    program = compile(build((32, 1, 16), 32), config)
     matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
     assert len(matrix) == 2
     config = TINY.replace(weight_bytes=512)
-    program = compile(build((32, 4, 4), 32), config)
+    program = compile(build((32, 1, 16), 32), config)
     pairs = tokens(program)
     matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
     loads = [index for index, info in enumerate(program.infos) if "weights" in info.text]
@@ -326,6 +326,25 @@ def test_check_finds_every_missing_token(make):
             check(without)
 
 
+@pytest.mark.parametrize("layer", ["conv", "lookup"])
+def test_a_command_waits_for_its_own_engine_only_if_it_reads_what_that_writes(layer):
+    builder = GraphBuilder(np.random.default_rng(0), (4, 5, 5))
+    if layer == "conv":
+        graph = builder.graph(*(builder.conv(builder.conv("x", 4), 4) for _ in range(2)))
+    else:
+        graph = builder.graph(*(builder.lookup(builder.lookup("x")) for _ in range(2)))
+    program = compile(graph, TINY, keep_tensors=True)
+    engine = Engine.MATRIX if layer == "conv" else Engine.VECTOR
+    commands = [index for index, info in enumerate(program.infos) if info.engine is engine]
+    by_layer = {info.layer: index for index, info in enumerate(program.infos)
+                if info.engine is engine}
+    made = {graph.layers[number].output: index for number, index in by_layer.items()}
+    pairs = [(made[graph.layers[number].input], index) for number, index in by_layer.items()
+             if graph.layers[number].input in made]
+    assert len(commands) == 4 and len(pairs) == 2
+    assert [pair for pair in tokens(program) if set(pair) <= set(commands)] == pairs
+
+
 def test_check_of_a_vector_command_follows_its_definition():
     rng = np.random.default_rng(1)
     config = TINY.replace(vector_taps=2)
@@ -388,14 +407,14 @@ def test_check_of_a_vector_command_follows_its_definition():
 def test_check_compares_the_warm_stream_with_the_cold_one():
     program = compile(chain(2), TINY)
     assert len(program.warm_infos) == program.count - 4
-    at = next(index for index, info in enumerate(program.warm_infos)
-              if info.engine is Engine.MATRIX)
+    at, cold = (next(index for index, info in enumerate(infos) if info.engine is Engine.MATRIX)
+                for infos in (program.warm_infos, program.infos))
     raw = program.warm_commands[at * COMMAND_BYTES:(at + 1) * COMMAND_BYTES]
     raw = encoded_again(raw, out_zero=decode(raw)[1]["out_zero"] ^ 1)
     warm = (program.warm_commands[:at * COMMAND_BYTES] + raw
             + program.warm_commands[(at + 1) * COMMAND_BYTES:])
-    with pytest.raises(ProgramError, match=r"^Warm command 1 \(MATRIX\) must do what command 3 "
-                                           r"\(MATRIX\) does$"):
+    with pytest.raises(ProgramError, match=rf"^Warm command {at} \(MATRIX\) must do what command "
+                                           rf"{cold} \(MATRIX\) does$"):
         check(replace(program, warm_commands=warm))
     with pytest.raises(ProgramError, match=r"^Warm stream must have 1 commands for LOAD, not 0$"):
         check(replace(program, warm_commands=program.warm_commands[COMMAND_BYTES:]))
@@ -403,9 +422,9 @@ def test_check_compares_the_warm_stream_with_the_cold_one():
 
 def test_check_finds_constants_that_the_warm_stream_misses():
     program = compile(chain(2), TINY)
-    assert program.infos[4].text == "layer1 weights"
-    at = 4 * COMMAND_BYTES  # the second layer's weights over the first's
-    raw = encoded_again(program.command(4), local_address=0, wait=1 << Engine.MATRIX.value)
+    number = [info.text for info in program.infos].index("layer1 weights")
+    at = number * COMMAND_BYTES  # the second layer's weights over the first's
+    raw = encoded_again(program.command(number), local_address=0, wait=1 << Engine.MATRIX.value)
     moved = program.commands[:at] + raw + program.commands[at + COMMAND_BYTES:]
     with pytest.raises(ProgramError):
         check(replace(program, commands=moved))
@@ -428,9 +447,14 @@ def test_check_names_a_semaphore_that_is_left_over():
 
 def test_check_refuses_a_token_that_comes_later_in_the_stream():
     program = compile(chain(2), TINY)
-    # The token of the first matrix command now comes from the load behind it: no deadlock, since
-    # that load waits for nothing, but the weights need not be there.
-    moved = changed(changed(program, 2, post=0), 4, post=1 << Engine.MATRIX.value)
+    # The first matrix command comes before the loads for the second, and its token from the last
+    # of them: no deadlock, since that waits for nothing, but the weights need not be there.
+    order = [0, 1, 2, 5, 3, 4, 6, 7]
+    assert [program.infos[index].text for index in order[2:6]] == [
+        "layer0 parameters", "layer0", "layer1 weights", "layer1 parameters"]
+    moved = replace(program, infos=tuple(program.infos[index] for index in order),
+                    commands=b"".join(map(program.command, order)))
+    moved = changed(moved, 2, post=0)
     with pytest.raises(ProgramError, match=r"^Command 3 \(matrix\) waits for a token that LOAD "
                                            r"only gives later in the stream$"):
         check(moved)

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from models import assert_plan_is_golden, quantize_model, random_inputs
-from networks import NETWORKS
 from onnxruntime.quantization import QuantFormat
 
+from weft.bench.networks import NETWORKS
 from weft.frontend import load_graph, partition
 from weft.golden import cpu_is_exact
 from weft.ir import Graph, HostPart, Where

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from models import quantize_model
-from networks import NETWORKS
 
+from weft.bench.networks import NETWORKS
 from weft.cli import main
 from weft.config import PRESETS
 from weft.frontend import partition

@@ -215,11 +215,12 @@ def test_window_slides_along_columns_where_that_is_cheaper():
 
 
 def test_cycles_of_a_walk():
-    def axis(kernel: int, stride: int = 1, out: int = 10) -> Axis:
-        return Axis(size=32, pitch=1, out=out, out_pitch=1, kernel=kernel, stride=stride)
+    def axis(kernel: int, stride: int = 1, out: int = 10, pad: int = 0) -> Axis:
+        return Axis(size=32, pitch=1, out=out, out_pitch=1, kernel=kernel, stride=stride, pad=pad)
 
     three = PRESETS["base"]
     assert best_walk(three, axis(3), axis(3), scaled=True).cycles == 10 * (9 + 9 * 3)
+    assert best_walk(three, axis(3), axis(3, pad=1), scaled=True).cycles == 10 * (6 + 9 * 3)
     assert best_walk(three, axis(3, 2), axis(3, 2), scaled=True).cycles == 10 * (9 + 9 * 6)
     assert best_walk(three, axis(1), axis(1), scaled=True).cycles == 100 * three.vector_groups
     assert best_walk(three, axis(1), axis(1), scaled=False).cycles == 100

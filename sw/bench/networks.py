@@ -1,10 +1,18 @@
-"""Float networks of well-known shapes with random weights, to be quantized for tests."""
+"""Float networks of well-known shapes with random weights, to be quantized for benchmarks and
+tests."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["NETWORKS", "FloatBuilder"]
+__all__ = ["NETWORKS", "Builder", "FloatBuilder", "conv1x1", "conv3x3", "resnet18"]
+
+
+Builder = Callable[[np.random.Generator], onnx.ModelProto]
+"""Makes a float network; the generator chooses the weights."""
 
 
 class FloatBuilder:
@@ -22,14 +30,14 @@ class FloatBuilder:
         self.input = "x"
 
     def node(self, op: str, inputs: list[str], shape: tuple[int, ...] | None = None,
-             **attributes) -> str:
+             **attributes: Any) -> str:
         """Adds a node; its output has the shape of its first input, if none is given."""
         name = f"{op.lower()}{len(self._nodes)}"
         self._nodes.append(helper.make_node(op, inputs, [f"{name}_y"], name=name, **attributes))
         self._shapes[f"{name}_y"] = shape or self._shapes[inputs[0]]
         return f"{name}_y"
 
-    def constant(self, value: np.ndarray) -> str:
+    def constant(self, value: np.ndarray | np.float32) -> str:
         """Adds an initializer."""
         name = f"c{len(self._initial)}"
         self._initial[name] = np.asarray(value)
@@ -56,7 +64,8 @@ class FloatBuilder:
                                       self.constant(np.float32(6))])
         return y if act is None else self.node(act, [y])
 
-    def pool(self, x: str, op: str, kernel: int, stride: int, pad: int = 0, **attributes) -> str:
+    def pool(self, x: str, op: str, kernel: int, stride: int, pad: int = 0,
+             **attributes: Any) -> str:
         """Adds a MaxPool or AveragePool."""
         _, channels, height, width = self._shapes[x]
         size = tuple((length + 2 * pad - kernel) // stride + 1 for length in (height, width))
@@ -178,6 +187,20 @@ def unet(rng: np.random.Generator) -> onnx.ModelProto:
     return b.build(b.node("Sigmoid", [b.conv(x, 2, act=None)]))
 
 
+def resnet18(rng: np.random.Generator) -> onnx.ModelProto:
+    """ResNet-18 for 224x224 images."""
+    b = FloatBuilder(rng, (1, 3, 224, 224))
+    x = b.pool(b.conv(b.input, 64, 7, stride=2), "MaxPool", 3, 2, 1)
+    for stage in range(4):
+        for block in range(2):
+            width, stride = 64 << stage, 2 if block == 0 and stage else 1
+            y = b.conv(b.conv(x, width, 3, stride=stride), width, 3, act=None)
+            if stride == 2:
+                x = b.conv(x, width, stride=stride, act=None)
+            x = b.add(x, y, "Relu")
+    return b.build(b.classify(x, 1000))
+
+
 def resnet50(rng: np.random.Generator) -> onnx.ModelProto:
     """ResNet-50 for 224x224 images."""
     b = FloatBuilder(rng, (1, 3, 224, 224))
@@ -192,7 +215,19 @@ def resnet50(rng: np.random.Generator) -> onnx.ModelProto:
     return b.build(b.classify(x, 1000))
 
 
-NETWORKS = {builder.__name__: builder for builder in (
+def conv3x3(rng: np.random.Generator) -> onnx.ModelProto:
+    """One 3x3 convolution, 64 to 64 channels, 32x32 pixels."""
+    b = FloatBuilder(rng, (1, 64, 32, 32))
+    return b.build(b.conv(b.input, 64, 3))
+
+
+def conv1x1(rng: np.random.Generator) -> onnx.ModelProto:
+    """One 1x1 convolution, 128 to 128 channels, 28x28 pixels."""
+    b = FloatBuilder(rng, (1, 128, 28, 28))
+    return b.build(b.conv(b.input, 128))
+
+
+NETWORKS: dict[str, Builder] = {builder.__name__: builder for builder in (
     mobilenet_v1, mobilenet_v2_block, squeezenet_fire, autoencoder, resnet18_stages, unet,
     resnet50)}
-"""Builders by name; each takes a random generator."""
+"""By name, those whose every layer the tests compare with onnxruntime's."""

@@ -1,0 +1,92 @@
+"""Where the multipliers of the array go on an ECP5."""
+
+from dataclasses import dataclass
+
+from weft.config import AcceleratorConfig
+
+__all__ = ["ECP5_SITES", "Floorplan", "MultiplierSites"]
+
+
+@dataclass(frozen=True)
+class MultiplierSites:
+    """The rows of multiplier blocks of a device, all alike.
+
+    Parameters
+    ----------
+    rows : :class:`tuple` of :class:`int`
+        Y of each row, from the top of the device down.
+    groups : :class:`tuple` of :class:`int`
+        X of each group of four blocks, from left to right.
+    """
+
+    rows: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    _OFFSETS = (0, 1, 4, 5)  # of the blocks of a group; the offset is in a block's name, too
+
+    @property
+    def columns(self) -> int:
+        """Blocks in a row."""
+        return len(self.groups) * len(self._OFFSETS)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the device."""
+        return len(self.rows) * self.columns
+
+    def bel(self, row: int, column: int) -> str:
+        """What nextpnr calls the block in ``row``, the ``column``-th from the left."""
+        group, place = divmod(column, len(self._OFFSETS))
+        offset = self._OFFSETS[place]
+        return f"X{self.groups[group] + offset}/Y{self.rows[row]}/MULT18_{offset}"
+
+
+# Project Trellis lists the tiles of a device; a group starts where a tile MIB_DSP0 lies.
+ECP5_SITES = {
+    "25F": MultiplierSites((13,), (4, 13, 22, 33, 42, 51, 60)),
+    "45F": MultiplierSites((22, 46), (4, 13, 22, 31, 42, 51, 60, 69, 78)),
+    "85F": MultiplierSites((10, 34, 58), (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)),
+}
+"""Multiplier blocks by size of the device. The 12F is a 25F."""
+
+
+class Floorplan:
+    """Puts the array's multipliers where their neighbours are near.
+
+    Without it a placer spreads a regular array at random over the rows of multiplier blocks, and
+    the wires between neighbours become as long as the device is wide. Rows of PEs are dealt to the
+    rows of blocks in bands, top down, and the PEs of a column and band stand side by side. So
+    partial sums and weights cross from one row of blocks to the next only between two bands, and
+    pixels hop over as many blocks as a band has rows.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+    sites : :class:`MultiplierSites`
+
+    Raises
+    ------
+    ValueError
+        If the array does not fit, even though there may be blocks enough: a row of PEs must fit
+        into a row of blocks.
+    """
+
+    def __init__(self, config: AcceleratorConfig, sites: MultiplierSites):
+        band = sites.columns // config.array_columns
+        if band * len(sites.rows) < config.pe_rows:
+            raise ValueError(
+                f"Array must fit into {len(sites.rows)} x {sites.columns} multipliers with no row "
+                f"of PEs in two rows of them, not be {config.pe_rows} x {config.array_columns} PEs")
+        # Few bands, of equal height, in the middle of the device.
+        bands = -(-config.pe_rows // band)
+        self._band = -(-config.pe_rows // bands)
+        self._first_row = (len(sites.rows) - bands) // 2
+        self._first_column = (sites.columns - self._band * config.array_columns) // 2
+        self._sites = sites
+
+    def bel(self, position: tuple[int, int]) -> str:
+        """The block for the PE at ``position``, row and column in the array."""
+        row, column = position
+        band, place = divmod(row, self._band)
+        return self._sites.bel(self._first_row + band,
+                               self._first_column + column * self._band + place)

@@ -1,0 +1,102 @@
+"""What differs between FPGA families in the way from RTLIL to a bitstream."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from weft.boards.board import Board, Family
+
+__all__ = ["Capacity", "Flow", "capacity", "flow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What an FPGA has, or what a design takes of it.
+
+    Parameters
+    ----------
+    luts, ffs : :class:`int`
+        4-input look-up tables, flip-flops.
+    multipliers : :class:`int`
+        18 x 18 bits.
+    block_rams : :class:`int`
+        Of 2 KiB.
+    """
+
+    luts: int
+    ffs: int
+    multipliers: int
+    block_rams: int
+
+
+_CAPACITIES = {
+    "LFE5U-85F": Capacity(luts=83_640, ffs=83_640, multipliers=156, block_rams=208),
+    "LFE5U-25F": Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
+}
+
+
+def capacity(board: Board) -> Capacity:
+    """What the FPGA of ``board`` has."""
+    return _CAPACITIES[board.device]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """Tools of a family and their options.
+
+    Parameters
+    ----------
+    synthesis : :class:`str`
+        Yosys command.
+    place_tool, pack_tool : :class:`str`
+    device : dict
+        Options of the place tool that choose a device, its package and its speed grade.
+    place_options : sequence of :class:`str`
+        Further options; the last takes the file with pins.
+    text_option : :class:`str`
+        The option that takes the file to write.
+    pack_options : sequence of :class:`str`
+    constraints : :class:`str`
+        Suffix of the file with pins.
+    image : :class:`str`
+        Suffix of the file that is loaded into the FPGA.
+    luts, ffs, multipliers, block_rams : :class:`str`
+        What nextpnr calls these.
+    """
+
+    synthesis: str
+    place_tool: str
+    pack_tool: str
+    device: Mapping[str, Sequence[str]]
+    place_options: Sequence[str]
+    text_option: str
+    pack_options: Sequence[str]
+    constraints: str
+    image: str
+    luts: str
+    ffs: str
+    multipliers: str
+    block_rams: str
+
+    def place(self, seed: int) -> list[str]:
+        """Options of the place and route tool beside those of the device, for ``top.json`` in the
+        current folder; ``seedN.txt`` is the placed and routed design, ``seedN.json`` the report."""
+        return [*self.place_options, f"top{self.constraints}", "--json", "top.json",
+                self.text_option, f"seed{seed}.txt", "--report", f"seed{seed}.json",
+                "--seed", str(seed), "--timing-allow-fail"]
+
+
+_FLOWS = {
+    Family.ECP5: Flow(
+        synthesis="synth_ecp5 -top top", place_tool="nextpnr-ecp5", pack_tool="ecppack",
+        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
+                "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
+        # router2 is several times as fast as the default on arrays, and reaches a better clock.
+        place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
+        pack_options=("--compress",), constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
+        ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
+}
+
+
+def flow(family: Family) -> Flow:
+    """Tools of ``family``."""
+    return _FLOWS[family]

@@ -1,0 +1,40 @@
+"""Counts what each component of a synthesized design takes."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from weft.boards.flow import Capacity
+from weft.boards.timing import place_in_source
+
+__all__ = ["count_components"]
+
+
+# Kind of cell -> what it takes of what. A TRELLIS_DPR16X4 is a distributed memory.
+_COSTS = {
+    "LUT4": ("luts", 1), "CCU2C": ("luts", 2), "TRELLIS_DPR16X4": ("luts", 4),
+    "TRELLIS_FF": ("ffs", 1), "MULT18X18D": ("multipliers", 1), "DP16KD": ("block_rams", 1),
+    "PDPW16KD": ("block_rams", 1),
+}
+
+
+def count_components(netlist: Path) -> dict[str, Capacity]:
+    """What each component takes by itself, without the components in it, by its place in the
+    hierarchy. Yosys names cells after wires, so that at borders a few may be counted next door.
+
+    Parameters
+    ----------
+    netlist : :class:`~pathlib.Path`
+        Yosys' JSON output of a flattened design.
+    """
+    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"].values()
+    top = next(module for module in modules if "top" in module["attributes"])
+    counts: dict[str, Counter[str]] = {}
+    for name, cell in top["cells"].items():
+        what, number = _COSTS.get(cell["type"], ("", 0))
+        if what:
+            component, _signal = place_in_source(name)
+            counts.setdefault(component, Counter())[what] += number
+    return {component: Capacity(luts=count["luts"], ffs=count["ffs"],
+                                multipliers=count["multipliers"], block_rams=count["block_rams"])
+            for component, count in sorted(counts.items())}

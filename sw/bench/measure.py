@@ -1,0 +1,168 @@
+"""Measures one case: two frames on the simulated accelerator."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from weft.bench.suite import CONFIGS, NETWORKS, Case
+from weft.config import AcceleratorConfig
+from weft.estimate import estimate_plan
+from weft.ir import Convolution, Depthwise, Graph
+from weft.runner import random_frames, run_frames
+from weft.segment import Figures
+from weft.session import InferenceSession
+from weft.timeline import layer_cycles
+
+__all__ = ["LayerMeasurement", "Measurement", "measure"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMeasurement:
+    """A layer of the last frame.
+
+    Attributes
+    ----------
+    cycles : :class:`int`
+        From the end of the layer before it to its own end.
+    engine_cycles : :class:`int`
+        In which its engine had a command of it.
+    gemm : list of :class:`int`
+        As matrix products: how many, and rows, columns and depth of each. Output pixels, output
+        channels and taps of a convolution; a depthwise one has a product for each channel. Empty
+        for other layers.
+    """
+
+    name: str
+    op: str
+    engine: str
+    shape: list[int]
+    macs: int
+    cycles: int
+    engine_cycles: int
+    gemm: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What came out of a case.
+
+    Attributes
+    ----------
+    network, config : :class:`str`
+    macs : :class:`int`
+        Of a frame.
+    cycles_cold, cycles_warm : :class:`int` or :py:`None`
+        Of a frame that loads all constants, and of one that finds them on chip; no warm one if
+        they do not all fit.
+    estimate_cold, estimate_warm : :class:`int` or :py:`None`
+        What :mod:`weft.estimate` tells of them without a simulator.
+    dram_bytes_cold, dram_bytes_warm : :class:`int` or :py:`None`
+        Read and written by these frames, commands included.
+    multipliers : :class:`int`
+        Of the array, the alpha column included.
+    utilization : :class:`float`
+        Of the array, in the warm frame if there is one.
+    macs_per_multiplier : :class:`float`
+        And per cycle, in that frame.
+    sim_cycles_per_second : :class:`float`
+        How fast the simulation was; it depends on the machine.
+    layers : list of :class:`LayerMeasurement`
+        Of that frame.
+    """
+
+    network: str
+    config: str
+    macs: int
+    cycles_cold: int
+    cycles_warm: int | None
+    estimate_cold: int
+    estimate_warm: int | None
+    dram_bytes_cold: int
+    dram_bytes_warm: int | None
+    multipliers: int
+    utilization: float
+    macs_per_multiplier: float
+    sim_cycles_per_second: float
+    layers: list[LayerMeasurement]
+
+    @property
+    def kernel_cycles(self) -> int | None:
+        """Of a network that is a single layer: its own cycles, with all data on chip."""
+        if not NETWORKS[self.network].kernel:
+            return None
+        return sum(layer.engine_cycles for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        layers = [LayerMeasurement(**layer) for layer in values["layers"]]
+        return cls(**{**values, "layers": layers})
+
+
+def measure(case: Case, models: Path | None = None,
+            progress: Callable[[str], None] | None = None) -> Measurement:
+    """Runs a frame on a device that was just loaded, and another one behind it.
+
+    Parameters
+    ----------
+    case : :class:`weft.bench.suite.Case`
+    models : path
+        See :func:`weft.bench.suite.select`.
+    progress : callable
+        Told what is being prepared, in a few words.
+    """
+    config = CONFIGS[case.config]
+    frames: list[Figures] = []
+    with InferenceSession(NETWORKS[case.network].load(models), config=config,
+                          progress=progress) as session:
+        stays = len(session.programs) == 1 and bool(session.program.warm_commands)
+        count = 2 if stays else 1
+        run = run_frames(session, random_frames(session, count), model=case.network,
+                         device="verilator", observe=frames.append)
+        layers = _layers(frames[-1], session.plan.graphs)
+        estimate = estimate_plan(session.plan, config)
+    cold, warm = frames[0], frames[1] if count == 2 else None
+    return Measurement(
+        network=case.network, config=case.config, macs=run.macs, cycles_cold=cold.cycles,
+        cycles_warm=None if warm is None else warm.cycles, estimate_cold=estimate.first.cycles,
+        estimate_warm=estimate.further.cycles if estimate.warm else None,
+        dram_bytes_cold=_traffic(cold),
+        dram_bytes_warm=None if warm is None else _traffic(warm), multipliers=config.multipliers,
+        utilization=round(run.utilization(run.macs, frames[-1].cycles), 4),
+        macs_per_multiplier=round(_per_multiplier(run.macs, frames[-1].cycles, config), 4),
+        sim_cycles_per_second=round(run.cycles_per_second, -3), layers=layers)
+
+
+def _per_multiplier(macs: int, cycles: int, config: AcceleratorConfig) -> float:
+    return macs / (cycles * config.multipliers)
+
+
+def _traffic(figures: Figures) -> int:
+    return figures.dram_read_bytes + figures.dram_write_bytes
+
+
+def _layers(figures: Figures, graphs: tuple[Graph, ...]) -> list[LayerMeasurement]:
+    products = [_gemm(graph, index) for graph in graphs for index in range(len(graph.layers))]
+    engine_cycles = [cycles for execution in figures.executions
+                     for cycles in layer_cycles(execution)]
+    return [LayerMeasurement(name=layer.name, op=layer.op, engine=layer.engine,
+                             shape=list(layer.shape), macs=layer.macs, cycles=layer.cycles,
+                             engine_cycles=cycles, gemm=product)
+            for layer, cycles, product in zip(figures.layers, engine_cycles, products,
+                                              strict=True)]
+
+
+def _gemm(graph: Graph, index: int) -> list[int]:
+    layer = graph.layers[index]
+    if not isinstance(layer, Convolution | Depthwise):
+        return []
+    channels, height, width = graph.tensors[layer.output].shape
+    taps = layer.weights[0].size
+    if isinstance(layer, Depthwise):
+        return [channels, height * width, 1, taps]
+    return [1, height * width, channels, taps]

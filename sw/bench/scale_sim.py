@@ -1,0 +1,178 @@
+"""Cycles of the same layers on SCALE-Sim, a simulator of plain systolic arrays.
+
+SCALE-Sim (PyPI: ``scalesim``) models an array of multipliers that take one pair of operands each
+per cycle, with ideal control and enough memory bandwidth: a yardstick for ours. It is run as a
+program of its own, because it wants an older numpy.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from weft.bench.measure import Measurement
+from weft.bench.suite import CONFIGS
+from weft.config import AcceleratorConfig
+from weft.errors import InputError, ToolError
+from weft.output import replacing
+
+__all__ = ["SCALE_SIM", "Comparison", "compare_layers", "load", "save"]
+
+
+SCALE_SIM = Path("benchmarks/scalesim.json")
+"""Recorded comparisons, in the project's folder."""
+
+_VERSION = "3.0.0"
+
+_CONFIG = """\
+[general]
+run_name = run
+[architecture_presets]
+ArrayHeight = {rows}
+ArrayWidth = {cols}
+ifmapsramszkB = {activations}
+filtersramszkB = {weights}
+ofmapsramszkB = {activations}
+IfmapOffset = 0
+FilterOffset = 10000000
+OfmapOffset = 20000000
+Dataflow = ws
+Bandwidth = 10
+ReadRequestBuffer = 32
+WriteRequestBuffer = 32
+[layout]
+IfmapCustomLayout = False
+FilterCustomLayout = False
+IfmapSRAMBankBandwidth = 10
+IfmapSRAMBankNum = 10
+IfmapSRAMBankPort = 2
+FilterSRAMBankBandwidth = 10
+FilterSRAMBankNum = 10
+FilterSRAMBankPort = 2
+[sparsity]
+SparsitySupport = False
+SparseRep = ellpack_block
+OptimizedMapping = False
+BlockSize = 8
+RandomNumberGeneratorSeed = 40
+[run_presets]
+InterfaceBandwidth = CALC
+UseRamulatorTrace = False
+"""
+
+# Its own command line writes traces of gigabytes, whatever it is told.
+_PROGRAM = """\
+from importlib.metadata import version
+from scalesim.scale_sim import scalesim
+print(version("scalesim"))
+scalesim(save_disk_space=True, verbose=False, config="c.cfg", topology="t.csv", layout="l.csv",
+         input_type_gemm=True).run_scale(top_path=".")
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A layer on both.
+
+    Attributes
+    ----------
+    network, config, layer, op : :class:`str`
+    macs : :class:`int`
+    cycles : :class:`int` or :py:`None`
+        SCALE-Sim's, without the loading of the first weights; times the number of products. What
+        Weft takes stands in the baseline.
+    version : :class:`str`
+        Of SCALE-Sim.
+    """
+
+    network: str
+    config: str
+    layer: str
+    op: str
+    macs: int
+    cycles: int
+    version: str
+
+
+def compare_layers(measurement: Measurement, *, python: str = sys.executable,
+                   progress: Callable[[str], None] | None = None) -> list[Comparison]:
+    """Runs those layers of a network that are matrix products on SCALE-Sim, weight-stationary.
+
+    Parameters
+    ----------
+    measurement : :class:`weft.bench.measure.Measurement`
+        Says which layers; its configuration gives the size of the array.
+    python : :class:`str`
+        A Python with SCALE-Sim.
+
+    Raises
+    ------
+    ToolError
+        If that has no SCALE-Sim that works, or it fails.
+    """
+    layers = [layer for layer in measurement.layers if layer.gemm]
+    shapes = list(dict.fromkeys(tuple(layer.gemm[1:]) for layer in layers))
+    if progress is not None:
+        progress(f"SCALE-Sim: {measurement.network} on {measurement.config}, "
+                 f"{len(shapes)} different layers")
+    version, cycles = _run(shapes, CONFIGS[measurement.config], python)
+    found = dict(zip(shapes, cycles, strict=True))
+    return [Comparison(network=measurement.network, config=measurement.config, layer=layer.name,
+                       op=layer.op, macs=layer.macs,
+                       cycles=layer.gemm[0] * found[tuple(layer.gemm[1:])], version=version)
+            for layer in layers]
+
+
+def _run(shapes: Iterable[tuple[int, ...]], config: AcceleratorConfig,
+         python: str) -> tuple[str, list[int]]:
+    """Version, and cycles of products of (rows, columns, depth)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "c.cfg").write_text(_CONFIG.format(
+            rows=config.rows, cols=config.cols, activations=config.activation_bytes // 1024,
+            weights=config.weight_bytes // 1024), encoding="utf-8")
+        rows = [f"layer{index}, {m}, {n}, {k},\n" for index, (m, n, k) in enumerate(shapes)]
+        (folder / "t.csv").write_text("Layer, M, N, K,\n" + "".join(rows), encoding="utf-8")
+        (folder / "l.csv").write_text("Layer,\n" + "".join(
+            f"layer{index},\n" for index in range(len(rows))), encoding="utf-8")
+        try:
+            result = subprocess.run([python, "-c", _PROGRAM], cwd=folder, text=True,
+                                    stdin=subprocess.DEVNULL, capture_output=True)
+        except OSError as error:
+            raise ToolError(f"SCALE-Sim cannot be started with {python}: {error.strerror}") \
+                from None
+        report = folder / "run" / "COMPUTE_REPORT.csv"
+        if result.returncode or not report.is_file():
+            last = (result.stderr.strip().splitlines() or ["no report was written"])[-1]
+            raise ToolError(f"SCALE-Sim failed with {python} ({last}): give --scalesim a Python "
+                            f"for which pip install scalesim=={_VERSION} 'numpy<2.4' was run")
+        with report.open(encoding="utf-8") as file:
+            table = list(csv.DictReader(file, skipinitialspace=True))
+        return result.stdout.split()[0], [int(float(line["Total Cycles"])) for line in table]
+
+
+def save(comparisons: Iterable[Comparison], path: Path = SCALE_SIM) -> None:
+    """Writes comparisons, to be read with :func:`load`."""
+    lines = ",\n".join(f" {json.dumps(asdict(each))}" for each in comparisons)
+    with replacing(path) as temporary:
+        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def load(path: Path = SCALE_SIM) -> list[Comparison]:
+    """The recorded comparisons; none if there is no such file.
+
+    Raises
+    ------
+    InputError
+        If the file is none of ours.
+    """
+    try:
+        return [Comparison(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"File {path} is not one of weft bench --scalesim: {error}") from None

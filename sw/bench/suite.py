@@ -1,0 +1,162 @@
+"""What is measured: networks on configurations."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from weft.bench.networks import NETWORKS as TESTED
+from weft.bench.networks import Builder, conv1x1, conv3x3, resnet18
+from weft.bench.quantize import quantize_model
+from weft.config import PRESETS, AcceleratorConfig
+from weft.digits import MODEL as DIGITS
+from weft.errors import InputError
+
+__all__ = ["CONFIGS", "NETWORKS", "Case", "Network", "select"]
+
+
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network of the suite.
+
+    Attributes
+    ----------
+    name : :class:`str`
+    title : :class:`str`
+        For the reader of the results.
+    load : callable
+        Gives the model or its file; called with the folder of models that are not part of the
+        project, or :py:`None`.
+    file : :class:`str`
+        In that folder, of a network that comes from there.
+    kernel : :class:`bool`
+        A single layer, whose own cycles on its engine are of interest.
+    """
+
+    name: str
+    title: str
+    load: Callable[[Path | None], onnx.ModelProto | Path]
+    file: str = ""
+    kernel: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network on a configuration; both by name, and cheap to send to another process.
+
+    Attributes
+    ----------
+    slow : :class:`bool`
+        It takes minutes, for the simulation or for building the simulator.
+    """
+
+    network: str
+    config: str
+    slow: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.network} on {self.config}"
+
+
+def _random(name: str, builder: Builder, title: str, *, kernel: bool = False) -> Network:
+    """A network with random weights."""
+    def load(_models: Path | None) -> onnx.ModelProto:
+        rng = np.random.default_rng(_SEED)
+        with tempfile.TemporaryDirectory() as folder:
+            return quantize_model(rng, builder(rng), Path(folder))
+
+    return Network(name=name, title=title, load=load, kernel=kernel)
+
+
+def _given(name: str, title: str) -> Network:
+    """A network from the folder of models."""
+    def load(models: Path | None) -> Path:
+        if models is None:
+            raise InputError(f"Network {name} needs a folder with {name}.onnx: name it with "
+                             f"--models")
+        return models / f"{name}.onnx"
+
+    return Network(name=name, title=title, load=load, file=f"{name}.onnx")
+
+
+NETWORKS: dict[str, Network] = {network.name: network for network in (
+    Network(name="digits", title="digits, 8x8", load=lambda _models: DIGITS),
+    _given("ic_resnet8_int8", "ResNet-8, 32x32 (MLPerf Tiny)"),
+    _given("kws_dscnn_int8", "DS-CNN, 49x10 (MLPerf Tiny)"),
+    _random("mobilenet_v1", TESTED["mobilenet_v1"], "MobileNetV1-0.25, 96x96"),
+    _random("resnet18", resnet18, "ResNet-18, 224x224"),
+    _random("conv3x3", conv3x3, "3x3 convolution, 64 to 64 channels, 32x32", kernel=True),
+    _random("conv1x1", conv1x1, "1x1 convolution, 128 to 128 channels, 28x28", kernel=True),
+)}
+"""By name."""
+
+_BASE = PRESETS["base"]
+
+CONFIGS: dict[str, AcceleratorConfig] = {config.name: config for config in (
+    _BASE, *(PRESETS[name] for name in ("small", "wide", "tiny")),
+    _BASE.replace(name="base_8x8", rows=8, cols=8, requant_lanes=4),
+    _BASE.replace(name="base_32x32", rows=32, cols=32, requant_lanes=16),
+    _BASE.replace(name="base_axi128", axi_data_width=128),
+)}
+"""By name: presets, and what becomes of ``base`` if one thing changes."""
+
+_SLOW_CONFIGS = ("base_32x32", "base_axi128")
+_SLOW_NETWORKS = ("resnet18",)
+# What takes so long is only measured where it tells something.
+_PAIRS = {"resnet18": ("base_axi128",), "base_axi128": ("resnet18",)}
+
+
+def _cases() -> list[Case]:
+    return [Case(network=network, config=config,
+                 slow=config in _SLOW_CONFIGS or network in _SLOW_NETWORKS)
+            for network in NETWORKS for config in CONFIGS
+            if config in _PAIRS.get(network, CONFIGS) and network in _PAIRS.get(config, NETWORKS)]
+
+
+def select(*, networks: list[str] | None = None, configs: list[str] | None = None,
+           models: Path | None = None, slow: bool = False) -> list[Case]:
+    """The cases to measure.
+
+    Parameters
+    ----------
+    networks, configs : list of :class:`str`
+        Only these; all, if not given. A slow one that is named is measured.
+    models : path
+        Folder of models that are not part of the project. Without it, networks that come from
+        there are left out, unless they are named.
+    slow : :class:`bool`
+        Slow ones too.
+
+    Raises
+    ------
+    InputError
+        If there is no such network, configuration or file, or nothing is left.
+    """
+    for noun, names, known in (("Network", networks, NETWORKS), ("Config", configs, CONFIGS)):
+        for name in names or ():
+            if name not in known:
+                raise InputError(f"{noun} must be one of {', '.join(known)}, not {name!r}")
+    if models is not None and not models.is_dir():
+        raise InputError(f"Models {models} must be a folder")
+
+    def wanted(case: Case) -> bool:
+        file = NETWORKS[case.network].file
+        if networks is None and file and (models is None or not (models / file).is_file()):
+            return False
+        if not (case.network in (networks or NETWORKS) and case.config in (configs or CONFIGS)):
+            return False
+        named = (case.network in (networks or ()) and case.network in _SLOW_NETWORKS) \
+            or (case.config in (configs or ()) and case.config in _SLOW_CONFIGS)
+        return slow or named or not case.slow
+
+    cases = [case for case in _cases() if wanted(case)]
+    if not cases:
+        raise InputError(f"Network {', '.join(networks or ())} is not measured on config "
+                         f"{', '.join(configs or ())}")
+    return cases

@@ -1,0 +1,54 @@
+import itertools
+import re
+
+import pytest
+
+from weft.boards.floorplan import ECP5_SITES, Floorplan
+from weft.config import AcceleratorConfig, load_config
+
+
+def config(rows, cols, **changes):
+    return AcceleratorConfig(rows=rows, cols=cols, requant_lanes=2, activation_bytes=65536,
+                             weight_bytes=65536, **changes)
+
+
+@pytest.mark.parametrize(("device", "blocks"), [("25F", 28), ("45F", 72), ("85F", 156)])
+def test_devices_have_the_blocks_of_their_data_sheet(device, blocks):
+    sites = ECP5_SITES[device]
+    assert sites.blocks == blocks
+    assert sites.bel(0, 0) == f"X4/Y{sites.rows[0]}/MULT18_0"
+    assert sites.bel(len(sites.rows) - 1, 3) == f"X9/Y{sites.rows[-1]}/MULT18_5"
+
+
+@pytest.mark.parametrize(("device", "shape"), [
+    ("85F", load_config("base")), ("85F", load_config("small")), ("85F", load_config("wide")),
+    ("85F", config(6, 10)), ("85F", config(6, 50)), ("85F", config(4, 4, fip=False)),
+    ("45F", config(14, 8)), ("25F", config(4, 12)), ("25F", config(8, 6)),
+])
+def test_pes_get_blocks_of_their_own_and_neighbours_lie_near(device, shape):
+    sites = ECP5_SITES[device]
+    number = {sites.bel(row, column): (row, column)
+              for row, column in itertools.product(range(len(sites.rows)), range(sites.columns))}
+    plan = Floorplan(shape, sites)
+    place = {pe: number[plan.bel(pe)] for pe in itertools.product(
+        range(shape.pe_rows), range(shape.array_columns))}
+
+    assert len(set(place.values())) == shape.multipliers
+    for (row, column), (y, x) in place.items():
+        if column:
+            left_y, left_x = place[row, column - 1]
+            assert y == left_y and 0 < x - left_x <= sites.columns // shape.array_columns
+        if row:
+            above_y, above_x = place[row - 1, column]
+            assert (y, x) == (above_y, above_x + 1) or (y == above_y + 1 and x <= above_x)
+
+
+@pytest.mark.parametrize(("device", "shape", "message"), [
+    ("25F", config(16, 16), "Array must fit into 1 x 28 multipliers with no row of PEs in two rows "
+                            "of them, not be 8 x 17 PEs"),
+    ("85F", config(2, 64), "Array must fit into 3 x 52 multipliers with no row of PEs in two rows "
+                           "of them, not be 1 x 65 PEs"),
+])
+def test_an_array_that_does_not_fit_is_refused(device, shape, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Floorplan(shape, ECP5_SITES[device])

@@ -1,0 +1,108 @@
+import itertools
+
+import pytest
+from amaranth.hdl import Fragment
+from primitives import simulate
+
+from weft.boards.floorplan import ECP5_SITES, Floorplan
+from weft.boards.primitives.ecp5 import ECP5Multipliers
+from weft.config import load_config
+from weft.errors import ToolError
+from weft.hw.multiplier import Multiplier
+from weft.hw.systolic_array import SystolicArray
+
+
+class Platform(ECP5Multipliers):
+    def __init__(self, blocks, array=0, floorplan=None):
+        self.multiplier_blocks = blocks
+        self.array_multipliers = array
+        self.floorplan = floorplan
+
+
+SHAPES = [
+    {"a_width": 9, "b_width": 9},
+    {"a_width": 9, "b_width": 9, "latency": 3},
+    {"a_width": 9, "b_width": 9, "latency": 5},
+    {"a_width": 2, "b_width": 18},
+    {"a_width": 18, "b_width": 18, "latency": 4},
+    {"a_width": 26, "b_width": 25, "latency": 4},
+    {"a_width": 26, "b_width": 25, "latency": 5},
+    {"a_width": 33, "b_width": 33, "latency": 6},
+    {"a_width": 12, "b_width": 30, "latency": 5},
+]
+
+
+def test_blocks_multiply_as_the_portable_multiplier_does(tmp_path):
+    platform = Platform(blocks=100)
+    pairs = [(Multiplier(**shape), Multiplier(**shape)) for shape in SHAPES]
+
+    simulate(pairs, platform, tmp_path, "ecp5.v")
+
+    counts = platform.multiplier_report["other"]
+    assert counts == {"blocks": 5 + 4 * 4, "in blocks": len(SHAPES)}
+
+
+def test_lut_multipliers_multiply_as_the_portable_multiplier_does(tmp_path):
+    platform = Platform(blocks=0)
+    shapes = [*SHAPES, {"a_width": 2, "b_width": 2}, {"a_width": 3, "b_width": 7, "latency": 9}]
+    pairs = [(Multiplier(**shape), Multiplier(**shape)) for shape in shapes]
+
+    simulate(pairs, platform, tmp_path)
+
+    assert platform.multiplier_report["other"] == {"in LUTs": len(shapes)}
+
+
+def test_a_multiplier_of_another_latency_is_noticed(tmp_path):
+    pair = Multiplier(a_width=9, b_width=9), Multiplier(a_width=9, b_width=9, latency=3)
+
+    with pytest.raises(ToolError, match="outputs differ, or a cell is misused"):
+        simulate([pair], Platform(blocks=1), tmp_path, "ecp5.v", cycles=40)
+
+
+def test_blocks_go_to_the_array_first_then_to_others_until_none_are_left():
+    platform = Platform(blocks=8, array=3)
+    for _ in range(3):
+        platform.get_multiplier(Multiplier(a_width=26, b_width=25, latency=5, role="requantize"))
+    for _ in range(2):
+        platform.get_multiplier(Multiplier(a_width=9, b_width=9, role="vector"))
+    for column in range(3):
+        platform.get_multiplier(Multiplier(a_width=9, b_width=9, role="array",
+                                           position=(0, column)))
+
+    assert platform.multiplier_report == {
+        "requantize": {"blocks": 4, "in blocks": 1, "in LUTs": 2},
+        "vector": {"blocks": 1, "in blocks": 1, "in LUTs": 1},
+        "array": {"blocks": 3, "in blocks": 3},
+    }
+
+
+def test_a_product_of_several_blocks_needs_the_latency_for_its_sums():
+    platform = Platform(blocks=8)
+
+    platform.get_multiplier(Multiplier(a_width=26, b_width=25, latency=3))
+    platform.get_multiplier(Multiplier(a_width=36, b_width=25, latency=9))
+
+    assert platform.multiplier_report["other"] == {"in LUTs": 2}
+
+
+def instances(fragment):
+    """All instances in ``fragment``."""
+    if isinstance(fragment, Fragment) and hasattr(fragment, "type"):
+        yield fragment
+    for subfragment, *_ in fragment.subfragments:
+        yield from instances(subfragment)
+
+
+@pytest.mark.parametrize(("preset", "device"), [("base", "85F"), ("tiny", "25F")])
+def test_each_block_of_the_array_is_placed_at_a_site_of_its_own(preset, device):
+    config = load_config(preset)
+    platform = Platform(blocks=156, array=config.multipliers,
+                        floorplan=Floorplan(config, ECP5_SITES[device]))
+
+    design = Fragment.get(SystolicArray(config), platform)
+
+    bels = [instance.attrs["BEL"] for instance in instances(design)]
+    assert len(bels) == len(set(bels)) == config.multipliers
+    sites = ECP5_SITES[device]
+    assert set(bels) <= {sites.bel(row, column) for row, column in itertools.product(
+        range(len(sites.rows)), range(sites.columns))}

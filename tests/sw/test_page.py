@@ -1,0 +1,222 @@
+"""The page of ``weft report``, out of real runs on the smallest accelerator."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from models import QdqBuilder
+
+from weft import cli
+from weft.config import PRESETS
+from weft.hw.commands import Engine
+from weft.hw.registers import cycle_counters
+from weft.page import report_page
+from weft.page.roofline import Dot, roofline
+from weft.page.traffic import traffic
+from weft.runner import random_frames, run_frames
+from weft.session import InferenceSession
+
+TINY = PRESETS["tiny"]
+NASTY = "<b>&\"'</script>"
+
+
+def small_model():
+    """Three layers, the first of a nasty name; the host in the middle, so that there are two
+    accelerated parts."""
+    b = QdqBuilder(np.random.default_rng(8))
+    x = b.quantize(b.conv(b.input("x", (1, 4, 6, 6)), 4, 8, (3, 3), name=NASTY))
+    x = b.quantize(b.node("MaxPool", [x], "pool", kernel_shape=[2, 2], strides=[2, 2]))
+    x = b.quantize(b.node("Softmax", [x], "hosted", axis=1))
+    b.output(b.quantize(b.conv(x, 8, 4, (1, 1), name="last")))
+    return b.build()
+
+
+def real_run(*, frames=2, batch=1):
+    with InferenceSession(small_model(), config=TINY, batch=batch) as session:
+        run = run_frames(session, random_frames(session, frames), model="a<i>.onnx",
+                         device="verilator", verify=True)
+        return run, session.plan
+
+
+@pytest.fixture(scope="module")
+def result():
+    return real_run()
+
+
+@pytest.fixture(scope="module")
+def page(result):
+    return report_page(*result)
+
+
+class Document(HTMLParser):
+    """Refuses what is not well-formed; keeps elements and the text of the page."""
+
+    VOID = ("meta", "link", "br", "img", "input", "hr")
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.elements, self.texts, self.data = [], [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), f"{tag} has an attribute twice"
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"]:
+            self.data = self.data or data
+        elif self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, tag, **attributes):
+        return [found for name, found in self.elements if name == tag
+                and all(key in found for key in attributes)]
+
+
+def test_page_is_well_formed_and_has_every_layer(page):
+    document = Document(page)
+    assert document.elements[0][0] == "html"
+    rows = [found["data-layer"] for found in document.all("tr") if "data-layer" in found]
+    assert rows == [NASTY, "pool", "last"]
+    marks = [found["data-layer"] for found in document.all("circle")]
+    assert marks == [NASTY, "last"]  # a pooling has no MACs
+    ids = [found["id"] for _, found in document.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+
+
+def test_page_needs_nothing_else(page):
+    document = Document(page)
+    for _, attributes in document.elements:
+        assert not {"src", "href", "srcset", "data", "action"} & set(attributes)
+    assert not re.search(r"https?:|//[a-z]+\.|@import|url\(|\bimport\b|fetch\(|XMLHttp", page)
+
+
+def test_names_are_escaped(page):
+    assert NASTY not in page and "<b>&amp;" not in page and "<i>" not in page
+    assert "a<i>.onnx on tiny" in Document(page).text
+    assert page.count("<script") == page.count("</script>") == 2
+
+
+def test_page_has_the_figures_of_the_run(result, page):
+    run, _ = result
+    text = Document(page).text
+    for value in (run.last.cycles, run.macs, run.last.dram_read_bytes, run.compared):
+        assert f"{value:,}" in text or str(value) in text
+    assert f"0 of {run.compared} output bytes differ from onnxruntime" in text
+    assert f"{run.utilization(run.macs, run.last.cycles):.1%}" in text
+    for engine in Engine:
+        for name, counter in cycle_counters(engine).items():
+            count = run.last.counters[counter.name.lower()]
+            assert not count or f"{name} {count:,}" in text
+    assert "hosted Softmax" in text
+    for field in TINY.to_dict():
+        assert field in text
+
+
+def test_timeline_has_every_command_within_the_frame(result, page):
+    run, _ = result
+    data = json.loads(Document(page).data)
+    assert data["cycles"] == run.last.cycles
+    assert data["parts"] == [0, run.last.executions[0].cycles]
+    assert len(data["bars"]) == sum(len(execution.infos) for execution in run.last.executions)
+    assert len(data["boxes"]) == sum(len(each.residents) for each in run.last.executions) >= 5
+    for _first, _second, start, end, layer, *_rest in [*data["bars"], *data["boxes"]]:
+        assert 0 <= start <= end <= data["cycles"] and 0 <= layer < len(data["layers"])
+    assert data["layers"] == ["input", NASTY, "pool", "last"]
+    assert all(0 <= address < address + words <= TINY.activation_depth
+               for address, words, *_rest in data["boxes"])
+
+
+def test_page_of_a_batch():
+    run, plan = real_run(frames=4, batch=2)
+    document = Document(report_page(run, plan))
+    assert [found["data-layer"] for found in document.all("tr") if "data-layer" in found] \
+        == [NASTY, "pool", "last"]
+    assert "4 frames in batches of 2" in document.text
+
+
+def test_page_without_counters(result):
+    run, plan = result
+    silent = {name: value if name in ("cycles", "read_beats", "write_beats") else 0
+              for name, value in run.last.counters.items()}
+    page = report_page(replace(run, last=replace(run.last, counters=silent)), plan)
+    assert "This configuration has no counters of what its engines do." in Document(page).text
+
+
+# What it is made of -------------------------------------------------------------------------------
+
+def test_traffic_is_what_the_counters_say(result):
+    run, _ = result
+    total = [traffic(execution) for execution in run.last.executions]
+    assert sum(each.total for each in total) \
+        == run.last.dram_read_bytes + run.last.dram_write_bytes
+    assert all(count > 0 for each in total for count in (each.layers[0], each.inputs,
+                                                         each.commands))
+
+
+def test_roofline_ceilings_meet_at_the_ridge():
+    ridge = TINY.rows * TINY.cols / TINY.axi_bytes
+    dots = [Dot(name="ridge", engine="matrix", macs=16_000, cycles=1000,
+                dram_bytes=round(16_000 / ridge)),
+            Dot(name="half", engine="matrix", macs=8_000, cycles=1000,
+                dram_bytes=round(16_000 / ridge)),
+            Dot(name="none", engine="vector", macs=10, cycles=1000, dram_bytes=0)]
+    plot = roofline(dots, TINY)
+    at_ridge, half, none = plot["dots"]
+    array, vector = plot["ceilings"]
+    assert (at_ridge["x"], at_ridge["y"]) == (plot["slope"]["x2"], plot["slope"]["y2"])
+    assert at_ridge["y"] == array["y"] < vector["y"] < none["y"] < plot["bottom"]
+    assert (array["rate"], vector["rate"]) == (16, 12)
+    slope = plot["slope"]
+    part = (half["x"] - slope["x1"]) / (slope["x2"] - slope["x1"])
+    on_slope = slope["y1"] + part * (slope["y2"] - slope["y1"])
+    assert half["y"] < on_slope + 0.2 or half["y"] > on_slope  # below the roof, in the picture
+    assert none["x"] == plot["right"] and none["intensity"] is None
+    assert all(plot["left"] <= x <= plot["right"] for x, _ in plot["x_ticks"])
+
+
+# weft report --------------------------------------------------------------------------------------
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(small_model().SerializeToString())
+    return path
+
+
+def test_report_writes_a_page(model, capsys):
+    target = model.with_name("r.html")
+    assert cli.main(["report", str(model), "--config", "tiny", "--verify", "-o", str(target)]) == 0
+    assert re.fullmatch(rf"{re.escape(str(target))}: [\d,]+ cycles\n", capsys.readouterr().out)
+    assert "2 frames" in Document(target.read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize("options, message", [
+    (["-o", "{folder}/none/r.html"],
+     "Output {folder}/none/r.html cannot be written: there is no folder {folder}/none"),
+    (["-o", "{folder}/r.html", "--random", "0"],
+     "Number of random frames must be at least 1, not 0"),
+    (["-o", "{folder}/r.html", "--inputs", "{folder}/x.npz"],
+     "Inputs {folder}/x.npz cannot be read: No such file or directory")])
+def test_report_refuses(options, message, model, tmp_path, capsys):
+    options = [option.format(folder=tmp_path) for option in options]
+    assert cli.main(["report", str(model), "--config", "tiny", *options]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (
+        "", f"weft: error: {message.format(folder=tmp_path)}\n")
+    assert list(tmp_path.iterdir()) == [model]
