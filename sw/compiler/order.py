@@ -78,6 +78,7 @@ class Timeline:
             op = self._ops[index]
             engine = op.engine
             start = max([free[engine], *(ends[before] + _TOKEN for before in self._before[index])])
+            end: float
             if engine is Engine.MATRIX:
                 free[engine], end, _ = matrix.run(int(start), op.fields)
             elif engine is Engine.LOAD and not loading:

@@ -149,7 +149,7 @@ class _Cutter:
                    for way in range(max(map(len, ways)))]
         vector = not any(isinstance(self._graph.layers[index], Convolution) for index in group)
         return _Ways(changes=changes, start=start, vector=vector, grains=[
-            max(self._cycles(index) / max(1, len(change.get("tiles", change.get("chunks", ()))))
+            max(self._cycles(index) / max(1, len(change.get("tiles") or change["chunks"]))
                 for index, change in way.items()) for way in changes])
 
     def _cycles(self, index: int) -> float:

@@ -1,8 +1,7 @@
 """Packed inputs and concatenations: run on the functional device, and compared."""
 
-from dataclasses import replace
-
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
