@@ -3,7 +3,8 @@
 Passes, each in its own file: pack (windows of the first layer), maps (channels and
 concatenations), plan (what lives on chip, tiles), pieces (of layers on chip), lower (symbolic
 commands), allocate (addresses), order (of commands), schedule (tokens), emit (bytes), check (proof
-that the bytes are sound, from nothing but the bytes). Before them, batch can make one graph of several frames.
+that the bytes are sound, from nothing but the bytes). Before them, batch can make one graph of
+several frames.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
