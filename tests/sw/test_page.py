@@ -7,16 +7,21 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from configs import ODD
 from models import QdqBuilder
 
-from weft import cli
+from weft import cli, compiler
+from weft.compiler.timing import play
 from weft.config import PRESETS
+from weft.frontend import partition
 from weft.hw.commands import Engine
 from weft.hw.registers import cycle_counters
 from weft.page import report_page
+from weft.page.contents import contents
 from weft.page.roofline import Dot, roofline
 from weft.page.traffic import traffic
 from weft.runner import random_frames, run_frames
+from weft.segment import Execution
 from weft.session import InferenceSession
 
 TINY = PRESETS["tiny"]
@@ -53,6 +58,13 @@ def page(result):
 
 def layers_of(plan):
     return [layer.name for graph in plan.graphs for layer in graph.layers]
+
+
+def assert_bytes_add_up(run, plan):
+    shown = contents(run, plan)
+    assert sum(layer["bytes"] for layer in shown["layers"]) + shown["input_bytes"] \
+        + shown["command_bytes"] == shown["dram_bytes"] > 0
+    assert sum(layer["cycles"] for layer in shown["layers"]) == run.last.cycles
 
 
 class Document(HTMLParser):
@@ -117,7 +129,8 @@ def test_names_are_escaped(page):
 
 
 def test_page_has_the_figures_of_the_run(result, page):
-    run, _ = result
+    run, plan = result
+    assert_bytes_add_up(run, plan)
     text = Document(page).text
     for value in (run.last.cycles, run.macs, run.last.dram_read_bytes, run.compared):
         assert f"{value:,}" in text or str(value) in text
@@ -152,6 +165,7 @@ def test_page_of_a_batch():
     assert [found["data-layer"] for found in document.all("tr") if "data-layer" in found] \
         == layers_of(plan)
     assert "4 frames in batches of 2" in document.text
+    assert_bytes_add_up(run, plan)
 
 
 def test_page_without_counters(result):
@@ -171,6 +185,17 @@ def test_traffic_is_what_the_counters_say(result):
         == run.last.dram_read_bytes + run.last.dram_write_bytes
     assert all(count > 0 for each in total for count in (each.layers[0], each.inputs,
                                                          each.commands))
+
+
+def test_traffic_counts_whole_beats():
+    """Of a wide memory port, which parameters of a few channels do not fill."""
+    config = ODD.replace(axi_data_width=512)
+    for graph in partition(small_model()).graphs:
+        program = compiler.compile(graph, config)
+        played = play(program.commands, config, address=program.command_address)
+        execution = Execution(program=program, warm=False, cycles=0, counters={}, events=())
+        assert traffic(execution).total \
+            == config.axi_bytes * (played.read_beats + played.write_beats)
 
 
 def test_roofline_ceilings_meet_at_the_ridge():
