@@ -87,7 +87,8 @@ class Flow:
 
 _FLOWS = {
     Family.ECP5: Flow(
-        synthesis="synth_ecp5 -top top", place_tool="nextpnr-ecp5", pack_tool="ecppack",
+        # The design says itself which multipliers go into blocks.
+        synthesis="synth_ecp5 -nodsp -top top", place_tool="nextpnr-ecp5", pack_tool="ecppack",
         device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.

@@ -1,7 +1,8 @@
 """Compares what a platform puts in the place of a component with the component's own description.
 
 Both get the same random inputs, made by shift registers in the design itself, and an assertion
-says that their outputs are equal. Yosys turns that, and models of the vendor's cells, into a C++ program.
+says that their outputs are equal. Yosys turns that, and models of the vendor's cells, into a C++
+program.
 """
 
 import importlib.util

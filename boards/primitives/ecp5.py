@@ -5,8 +5,9 @@ from typing import Any
 
 from amaranth import *
 
-from weft.boards.floorplan import Floorplan
+from weft.boards.floorplan import Floorplan, MultiplierSites
 from weft.boards.primitives.adder_tree import adder_tree_multiplier
+from weft.config import AcceleratorConfig
 from weft.hw.delay import delay, register
 from weft.hw.multiplier import Multiplier
 
@@ -23,8 +24,9 @@ class ECP5Multipliers:
 
     Blocks are set aside for the array. What is left goes to the other multipliers in the order in
     which they are elaborated; who comes too late, or has a latency too short for the number of
-    blocks that it takes, is built of LUTs and carry chains. Synthesis must not be left to choose
-    blocks by itself: ``synth_ecp5 -nodsp``.
+    blocks that it takes, is built of LUTs and carry chains. Synthesis must not choose blocks by
+    itself, so it is ``synth_ecp5 -nodsp``, and :data:`~weft.boards.floorplan.KEEP_FLAGS` comes
+    before it.
 
     A block has registers for its factors and for its product, which makes two cycles of latency.
     A third goes in front of the block: an adder then does not share a cycle with the long way into
@@ -50,6 +52,18 @@ class ECP5Multipliers:
     @property
     def multiplier_report(self) -> dict[str, Counter[str]]:
         return self.__dict__.setdefault("_multiplier_report", {})
+
+    def assign_multipliers(self, config: AcceleratorConfig, sites: MultiplierSites) -> None:
+        """Sets the attributes for an accelerator of ``config`` on a device with ``sites``.
+
+        Raises
+        ------
+        ValueError
+            If the array does not fit.
+        """
+        self.multiplier_blocks = sites.blocks
+        self.array_multipliers = config.multipliers
+        self.floorplan = Floorplan(config, sites)
 
     def get_multiplier(self, multiplier: Multiplier) -> Module:
         """What to elaborate in place of ``multiplier``."""

@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import Fragment
 from primitives import simulate
 
-from weft.boards.floorplan import ECP5_SITES, Floorplan
+from weft.boards.floorplan import ECP5_SITES
 from weft.boards.primitives.ecp5 import ECP5Multipliers
 from weft.config import load_config
 from weft.errors import ToolError
@@ -13,10 +13,9 @@ from weft.hw.systolic_array import SystolicArray
 
 
 class Platform(ECP5Multipliers):
-    def __init__(self, blocks, array=0, floorplan=None):
+    def __init__(self, blocks, array=0):
         self.multiplier_blocks = blocks
         self.array_multipliers = array
-        self.floorplan = floorplan
 
 
 SHAPES = [
@@ -96,13 +95,13 @@ def instances(fragment):
 @pytest.mark.parametrize(("preset", "device"), [("base", "85F"), ("tiny", "25F")])
 def test_each_block_of_the_array_is_placed_at_a_site_of_its_own(preset, device):
     config = load_config(preset)
-    platform = Platform(blocks=156, array=config.multipliers,
-                        floorplan=Floorplan(config, ECP5_SITES[device]))
+    sites = ECP5_SITES[device]
+    platform = ECP5Multipliers()
+    platform.assign_multipliers(config, sites)
 
     design = Fragment.get(SystolicArray(config), platform)
 
     bels = [instance.attrs["BEL"] for instance in instances(design)]
     assert len(bels) == len(set(bels)) == config.multipliers
-    sites = ECP5_SITES[device]
     assert set(bels) <= {sites.bel(row, column) for row, column in itertools.product(
         range(len(sites.rows)), range(sites.columns))}
