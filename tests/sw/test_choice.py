@@ -5,7 +5,7 @@ import pytest
 from weft import cli
 from weft.boards.registry import BOARDS
 from weft.device.board_sim import BoardSimDevice
-from weft.device.choice import choose_device, records_signals, runs_layers
+from weft.device.choice import choose_device, is_simulated, records_signals, runs_layers
 from weft.device.serial import SerialDevice
 from weft.errors import WeftError
 
@@ -33,6 +33,7 @@ def test_simulated_boards_bring_their_configuration(option, baud):
     (f"board-sim:{BOARD.name}", False, False), (object, True, True)])
 def test_what_devices_can_do(device, signals, layers):
     assert (records_signals(device), runs_layers(device)) == (signals, layers)
+    assert is_simulated(str(device)) == (device != "serial:x")
 
 
 @pytest.mark.parametrize("device, message", [
