@@ -17,7 +17,8 @@ from weft.config import AcceleratorConfig
 from weft.device.base import Device
 from weft.errors import InputError
 
-__all__ = ["DeviceChoice", "DeviceFactory", "choose_device", "is_simulated", "records_signals", "runs_layers"]
+__all__ = ["DeviceChoice", "DeviceFactory", "choose_device", "is_simulated", "records_signals",
+           "runs_layers"]
 
 
 DeviceFactory = Callable[..., Device]
