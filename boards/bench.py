@@ -45,7 +45,7 @@ COMPONENTS: dict[str, Callable[[AcceleratorConfig], wiring.Component]] = {
     "accumulators": Accumulators,
     "activation_memory": lambda config: ActivationMemory(config, readers=3, writers=3),
     "requantizer": Requantizer,
-    "drain": Drain,
+    "drain": lambda config: Drain(config, release_to_write=32),
     "streamer": PixelStreamer,
     "sequencer": StepSequencer,
     "matrix": MatrixEngine,
