@@ -67,8 +67,8 @@ def terminal() -> Console:
 
 
 def layer_table(run: Run) -> Table:
-    """Each layer of the last frame or batch: operator, output shape, MACs, cycles, array
-    utilization."""
+    """Each layer of the last frame or batch: operator, output shape, MACs, cycles, utilization of
+    its engine."""
     table = Table(title=f"{escape(run.model)} on {run.config.name} ({run.config.rows} x "
                         f"{run.config.cols} MACs per cycle)", title_justify="left")
     table.add_column("Layer")
@@ -78,17 +78,18 @@ def layer_table(run: Run) -> Table:
     for name in ("MACs", "Cycles", "Utilization"):
         table.add_column(name, justify="right")
 
-    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int) -> None:
-        share = f"{run.utilization(macs, cycles):.1%}" if macs and cycles else ""
+    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
+            utilization: float) -> None:
         table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
-                      f"{cycles:,}" if cycles else "", share)
+                      f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "")
 
     for layer in run.last.layers:
         row(layer.name, layer.op, layer.engine, "x".join(map(str, layer.shape)), layer.macs,
-            layer.cycles)
+            layer.cycles, layer.utilization(run.config))
     table.add_section()
-    row("whole frame" if run.batch == 1 else f"batch of {run.batch}", "", "", "",
-        run.batch * run.macs, run.last.cycles)
+    macs = run.batch * run.macs
+    row("whole frame" if run.batch == 1 else f"batch of {run.batch}", "", "", "", macs,
+        run.last.cycles, run.utilization(macs, run.last.cycles))
     return table
 
 
@@ -158,22 +159,23 @@ def estimate_table(estimate: Estimate) -> Table:
     table.add_column("Bound by")
 
     def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
-            bound: str) -> None:
-        share = f"{estimate.utilization(macs, cycles):.1%}" if macs and cycles else ""
+            utilization: float, bound: str) -> None:
         table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
-                      f"{cycles:,}" if cycles else "", share, bound)
+                      f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "",
+                      bound)
 
     for layer in estimate.further.layers:
         result = layer.result
         row(result.name, result.op, result.engine, "x".join(map(str, result.shape)), result.macs,
-            result.cycles, layer.bound)
+            result.cycles, result.utilization(config), layer.bound)
     table.add_section()
     macs = estimate.batch * estimate.macs
     noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
     if estimate.warm:
-        row(f"first {noun}", "", "", "", macs, estimate.first.cycles, "")
+        row(f"first {noun}", "", "", "", macs, estimate.first.cycles,
+            estimate.utilization(macs, estimate.first.cycles), "")
     row(f"each further {noun}" if estimate.warm else f"each {noun}", "", "", "", macs,
-        estimate.further.cycles, "")
+        estimate.further.cycles, estimate.utilization(macs, estimate.further.cycles), "")
     return table
 
 
