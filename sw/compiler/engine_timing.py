@@ -473,7 +473,7 @@ class VectorTiming:
 
 _FRONT = 5           # from the start to the first line asked for
 _LOAD_LATENCY = 9
-_STORE_LATENCY = 20
+_STORE_LATENCY = 18 + ActivationMemory.LATENCY
 
 
 @lru_cache
