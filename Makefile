@@ -8,13 +8,14 @@ BOARD  ?= ulx3s-85f
 SEEDS  ?= 1
 
 bin   := .venv/bin
+side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all verilog bitstream lint clean
+.PHONY: help setup sim test test-all bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(stamp)  ## create .venv with everything that the other targets need
 
@@ -22,10 +23,20 @@ sim: $(stamp)  ## simulate the digits network: accuracy, cycles and utilization 
 	@$(bin)/python -m weft.digits
 
 test: $(stamp)  ## run the tests, about ten minutes
-	$(bin)/python -m pytest -m "not slow"
+	$(bin)/python -m pytest $(side_by_side) -m "not slow"
 
 test-all: $(stamp)  ## run all tests
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest $(side_by_side)
+
+bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
+	@$(bin)/weft bench --check $(models)
+
+bench-record: $(stamp)  ## measure the suite, record the cycles and write docs/benchmarks.md
+	@$(bin)/weft bench --record $(models)
+	@$(bin)/python -m weft.bench.document > docs/benchmarks.md
+
+# Networks that are not part of Weft, where they are at hand.
+models = $(addprefix --models ,$(wildcard ../shared/models))
 
 verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
 	@$(bin)/weft verilog --config $(CONFIG) -o $(OUT)

@@ -1,27 +1,56 @@
-"""Shows a build on the terminal."""
+"""Shows builds and estimates on the terminal."""
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from weft.boards.board import Board
 from weft.boards.build import Build
+from weft.boards.flow import Capacity
+from weft.boards.resources import Resources
 
-__all__ = ["print_build"]
+__all__ = ["print_build", "print_resources"]
 
 
-def print_build(build: Build, console: Console) -> None:
-    """Prints what was used, which clock was reached and what limits it, and the time per step."""
-    board, config = build.board, build.board.config
+_FIELDS = {"luts": "LUTs", "ffs": "Flip-flops", "multipliers": "Multipliers",
+           "block_rams": "Block RAMs"}
+
+
+def _capacity_table(board: Board, used: Capacity, available: Capacity) -> Table:
+    config = board.config
     table = Table(title=f"{escape(config.name)} ({config.rows} x {config.cols} MACs per cycle) on "
                         f"{board.title}", title_justify="left")
     table.add_column("Resource")
     for name in ("Used", "Available", "Share"):
         table.add_column(name, justify="right")
-    for label, field in (("LUTs", "luts"), ("Flip-flops", "ffs"), ("Multipliers", "multipliers"),
-                         ("Block RAMs", "block_rams")):
-        used, available = getattr(build.used, field), getattr(build.available, field)
-        table.add_row(label, f"{used:,}", f"{available:,}", f"{used / available:.0%}")
+    for field, label in _FIELDS.items():
+        number, limit = getattr(used, field), getattr(available, field)
+        table.add_row(label, f"{number:,}", f"{limit:,}", f"{number / limit:.0%}")
+    return table
+
+
+def print_resources(estimate: Resources, console: Console) -> None:
+    """Prints what each component of a configuration is expected to take."""
+    table = Table(title="Estimate, each component with all that is in it", title_justify="left")
+    table.add_column("Component")
+    for label in _FIELDS.values():
+        table.add_column(label, justify="right")
+    for name, used in estimate.components.items():
+        if used == Capacity(luts=0, ffs=0, multipliers=0, block_rams=0):
+            continue
+        *above, last = name.split(".")
+        numbers = (getattr(used, field) for field in _FIELDS)
+        table.add_row("  " * len(above) + last, *(f"{n:,}" if n else "" for n in numbers))
     console.print(table)
+    console.print(_capacity_table(estimate.board, estimate.total, estimate.available))
+    console.print("it fits" if estimate.fits else "it does not fit",
+                  style="bold green" if estimate.fits else "bold red", highlight=False)
+
+
+def print_build(build: Build, console: Console) -> None:
+    """Prints what was used, which clock was reached and what limits it, and the time per step."""
+    board = build.board
+    console.print(_capacity_table(board, build.used, build.available))
 
     path = build.path
     table = Table(title=f"Critical path: {path.logic_ns:.2f} ns logic, {path.routing_ns:.2f} ns "

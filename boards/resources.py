@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil
+from typing import Any
 
 from weft.boards.board import Board
 from weft.boards.flow import Capacity, capacity
@@ -15,15 +16,15 @@ __all__ = ["Resources", "features", "resources"]
 
 
 LUTS_PER_BIT = {
-    "arithmetic": 0.5,
-    "select": 0.5,
-    "logic": 0.5,
-    "memory": 0.8,
+    "arithmetic": 1.85,
+    "select": 0.1,
+    "logic": 0.2,
+    "memory": 0.95,
 }
 """Look-up tables for a bit of what the design is made of; see :func:`features`. Fitted to designs
 that were synthesized, so they cover what Yosys merges and removes."""
 
-FFS_PER_BIT = 1.0
+FFS_PER_BIT = 0.98
 """Flip-flops for a bit of a register."""
 
 
@@ -51,6 +52,18 @@ class Resources:
         """Whether the device has that much."""
         return all(getattr(self.total, name) <= getattr(self.available, name)
                    for name in ("luts", "ffs", "multipliers", "block_rams"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, JSON-ready."""
+        return {
+            "board": self.board.name,
+            "device": self.board.device,
+            "config": self.board.config.to_dict(),
+            "fits": self.fits,
+            "used": asdict(self.total),
+            "available": asdict(self.available),
+            "components": {name: asdict(used) for name, used in self.components.items()},
+        }
 
 
 def resources(config: AcceleratorConfig, board: Board) -> Resources:
@@ -184,7 +197,7 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]]) -> dict[str, int]:
         case "$shl" | "$shr" | "$shift" if not cell.constant("B"):
             return {"select": cell.number("Y_WIDTH")}
         case "$mul" if not cell.constant("A") and not cell.constant("B"):
-            return {"multipliers": ceil(a / 18) * ceil(b / 18)}
+            return {"arithmetic": a * b}
         case "MULT18X18D" | r"\MULT18X18D":
             return {"multipliers": 1}
         case "DP16KD" | r"\DP16KD" | "PDPW16KD" | r"\PDPW16KD":

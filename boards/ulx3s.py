@@ -28,8 +28,26 @@ ULX3S_25F = Board(
 
 
 def make_platform(board: Board) -> Any:
-    """Amaranth's platform of the board: pins, package and speed grade."""
+    """Amaranth's platform of the board: pins, package and speed grade, and multiplier blocks for
+    its configuration."""
+    from amaranth.build import Attrs, Pins, Resource
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
-    platforms = {"LFE5U-85F": ULX3S_85F_Platform, "LFE5U-25F": ULX3S_25F_Platform}
-    return platforms[board.device]()
+    from weft.boards.floorplan import ECP5_SITES, Floorplan
+    from weft.boards.primitives.ecp5 import ECP5Multipliers
+
+    base: Any
+    base, size = {"LFE5U-85F": (ULX3S_85F_Platform, "85F"),
+                  "LFE5U-25F": (ULX3S_25F_Platform, "25F")}[board.device]
+
+    class Platform(ECP5Multipliers, base):
+        multiplier_blocks = ECP5_SITES[size].blocks
+        array_multipliers = board.config.multipliers
+        floorplan = Floorplan(board.config, ECP5_SITES[size])
+        # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
+        high_pins = ("esp32_idle",)
+
+    platform = Platform()
+    platform.add_resources([Resource("esp32_idle", 0, Pins("L2", dir="o"),
+                                     Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))])
+    return platform

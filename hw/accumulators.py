@@ -77,15 +77,16 @@ class AccumulatorColumn(wiring.Component):
         m = Module()
 
         reads = []
-        # Read, register, add and write: control and partial sum follow two cycles behind.
-        read_i   = Signal.like(self.i)
+        # Read, register, add and write: control and partial sum follow two cycles behind. No
+        # resets: what is left of a stream is through before anything of the next one comes.
+        read_i   = Signal.like(self.i, reset_less=True)
         read_sum = Signal.like(self.psum, reset_less=True)
-        add_i    = Signal.like(self.i)
+        add_i    = Signal.like(self.i, reset_less=True)
         add_sum  = Signal.like(self.psum, reset_less=True)
         old      = Signal(signed(self._width))
         new      = Signal(signed(self._width))
+        m.d.comb += self.o.eq(read_i)
         m.d.sync += [
-            self.o.eq(self.i),
             read_i.eq(self.i),
             read_sum.eq(self.psum),
             add_i.eq(read_i),

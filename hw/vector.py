@@ -9,7 +9,7 @@ from weft.config import AcceleratorConfig
 from .activation_memory import ActivationMemory
 from .commands import Engine, VectorCommand, VectorOp
 from .cycle_accounting import activity_layout
-from .delay import delay
+from .delay import delay, register
 from .fault import Fault
 from .queue import Queue
 from .registers import Error
@@ -132,8 +132,11 @@ class VectorEngine(wiring.Component):
             m.d.comb += jobs.i.p[name].eq(decoded.p.command[name])
 
         # A tap arrives with its word, and goes through the window with it.
-        valid  = delay(m, issue.tap_valid, ActivationMemory.LATENCY, name="valid")
-        tap    = delay(m, issue.tap, ActivationMemory.LATENCY, name="tap", reset_less=True)
+        # Its weights are read a cycle ahead, so that there is a register behind their memory.
+        ahead  = delay(m, issue.tap_valid, ActivationMemory.LATENCY - 1, name="ahead")
+        coming = delay(m, issue.tap, ActivationMemory.LATENCY - 1, name="coming", reset_less=True)
+        valid  = delay(m, ahead, 1, name="valid")
+        tap    = delay(m, coming, 1, name="tap", reset_less=True)
         passes = delay(m, valid, VectorWindow.LATENCY, name="group_valid")
         group  = delay(m, tap, VectorWindow.LATENCY, name="group", reset_less=True)
         plain  = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
@@ -141,12 +144,12 @@ class VectorEngine(wiring.Component):
             window.valid.eq(valid),
             window.tap.eq(tap),
             window.word.eq(self.word),
-            weights.read_address.eq(tap.weight),
-            weights.read_enable.eq(valid),
+            weights.read_address.eq(coming.weight),
+            weights.read_enable.eq(ahead),
             alu.valid.eq(passes),
             alu.tap.eq(group),
             alu.window.eq(window.o),
-            Value.cast(alu.weights).eq(Value.cast(weights.read_data)),
+            Value.cast(alu.weights).eq(register(m, Value.cast(weights.read_data), "weight_row")),
             table.table.eq(group.operation.table),
             table.word.eq(window.o[config.vector_taps - 1]),
             table.enable.eq(passes & (group.operation.op == VectorOp.LOOKUP)),

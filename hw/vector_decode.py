@@ -125,13 +125,13 @@ class VectorDecoder(wiring.Component):
                 out.groups.eq(Array(C(-(-k // taps), 8) for k in range(256))[command.kernel_inner]),
                 out.last_size.eq(Array(C((k - 1) % taps + 1, 4)
                                        for k in range(256))[command.kernel_inner]),
-                out.group_step.eq(command.kernel_inner_step * taps),
-                out.group_x_step.eq(command.dilation_inner * taps),
+                out.group_step.eq(_multiple(command.kernel_inner_step, taps)),
+                out.group_x_step.eq(_multiple(command.dilation_inner, taps)),
             ]
             for k in range(1, taps):
                 m.d.sync += [
-                    address_multiples[k].eq(command.kernel_inner_step * k),
-                    x_multiples[k].eq(command.dilation_inner * k),
+                    address_multiples[k].eq(_multiple(command.kernel_inner_step, k)),
+                    x_multiples[k].eq(_multiple(command.dilation_inner, k)),
                 ]
             with m.If(~window):
                 m.d.sync += [
@@ -171,3 +171,8 @@ class VectorDecoder(wiring.Component):
             m.d.sync += [self.fault.code.eq(code), self.fault.index.eq(out.index)]
 
         return m
+
+
+def _multiple(value, factor):
+    """``value * factor`` as a sum, which takes no multiplier block."""
+    return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

@@ -30,6 +30,7 @@ public:
         top_->rst = 1;
         run(kResetCycles);
         top_->rst = 0;
+        run(1);  // the device's own reset comes a cycle later
     }
 
     void run(uint64_t cycles) {

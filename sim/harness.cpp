@@ -56,6 +56,9 @@ public:
             edge();
         }
         top_->rst = 0;
+        // The device's own reset comes a cycle later.
+        settle();
+        edge();
         lite_error_[0] = 0;
     }
 

@@ -22,8 +22,10 @@ class SimulationTop(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.device = ClockDomain()
+        m.domains.late = ClockDomain(reset_less=True)  # or the reset would clear itself
         m.d.comb += ClockSignal("device").eq(ClockSignal())
-        m.d.sync += ResetSignal("device").eq(ResetSignal())
+        m.d.comb += ClockSignal("late").eq(ClockSignal())
+        m.d.late += ResetSignal("device").eq(ResetSignal())
         m.submodules.inner = DomainRenamer("device")(self._inner)
         connect(m, flipped(self), self._inner)
         return m

@@ -226,6 +226,10 @@ def _estimate(options: argparse.Namespace) -> int:
     from weft.frontend import partition
     from weft.report import Progress, print_estimate, terminal
 
+    if (options.model is None) == (options.resources is None):
+        raise InputError("Estimate needs either a model or --resources BOARD")
+    if options.resources is not None:
+        return _estimate_resources(options)
     config = load_config(options.config)
     memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
     with Progress() as progress:
@@ -237,6 +241,25 @@ def _estimate(options: argparse.Namespace) -> int:
         print(json.dumps(estimate.to_dict(), indent=2))
     else:
         print_estimate(estimate, terminal())
+    return 0
+
+
+def _estimate_resources(options: argparse.Namespace) -> int:
+    from weft.boards.registry import find_board
+    from weft.boards.report import print_resources
+    from weft.boards.resources import resources
+    from weft.report import Progress, terminal
+
+    board = find_board(options.resources)
+    config = load_config(options.config)
+    with Progress() as progress:
+        if not options.json:
+            progress.stage(f"Generating {config.name} for {board.title}")
+        result = resources(config, board)
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        print_resources(result, terminal())
     return 0
 
 
@@ -482,8 +505,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Compiles a model, plays its commands in virtual time and reports the cycles "
                     "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
                     "those of the simulated accelerator within 1 %% on most models.")
-    estimate.add_argument("model", type=Path, metavar="MODEL.onnx")
+    estimate.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?",
+                          help="the network; not with --resources")
     _add_config_option(estimate)
+    estimate.add_argument("--resources", metavar="BOARD",
+                          help="instead, tell what the configuration takes of the FPGA of a board")
     estimate.add_argument("--batch", type=int, default=1, metavar="N",
                           help="compute N frames together (default: 1)")
     estimate.add_argument("--latency", type=int, metavar="CYCLES",

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
+from weft.device.choice import is_simulated
 from weft.estimate import Estimate
 from weft.hw.commands import Engine
 from weft.hw.registers import cycle_counters
@@ -124,8 +125,9 @@ def print_run(run: Run, console: Console) -> None:
     if sum(run.cycles):  # there is a clock
         low, high = min(run.cycles), max(run.cycles)
         each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        lines[0] += f", {each} cycles each, simulated at {run.cycles_per_second / 1000:,.0f} " \
-                    f"kcycles/s"
+        lines[0] += f", {each} cycles each"
+        if is_simulated(run.device):
+            lines[0] += f", simulated at {run.cycles_per_second / 1000:,.0f} kcycles/s"
     last = "frame" if run.batch == 1 else f"batch of {run.batch}"
     if run.config.counters:
         lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes "

@@ -69,8 +69,8 @@ def load(path: Path = BASELINE) -> list[Measurement]:
                          f"project's folder, name another file with --baseline, or record one "
                          f"with weft bench --record") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Baseline {path} is not one of weft bench: {error}; record one with "
-                         f"weft bench --record") from None
+        raise InputError(f"Baseline {path} is not one of this weft bench ({error}): remove it, "
+                         f"and record one with weft bench --record") from None
 
 
 def save(measurements: Iterable[Measurement], path: Path) -> None:

@@ -29,10 +29,10 @@ _FRAMES = """\
 From doorbell to interrupt: input, all layers, output. A **cold** frame loads all weights from
 external memory; a **warm** one finds them on chip, from the frame before. Where they do not all
 fit, every frame is a cold one. Utilization is `MACs / (cycles * rows * cols)`, depthwise
-convolutions (which the vector engine computes) included; MACs per multiplier and cycle count the
-multipliers of the array. Both are those of the warm frame, if there is one. Traffic is everything
-that is read and written, commands included. Next to measured cycles stands by how much what
-`weft estimate` tells without a simulator is off."""
+convolutions included: those run on the vector engine, so it can be above 100 %. MACs per multiplier
+and cycle count the multipliers of the array. Both are those of the warm frame, if there is one.
+Traffic is everything that is read and written, commands included. Next to measured cycles stands by
+how much what `weft estimate` tells without a simulator is off."""
 
 _CONFIGURATIONS = """\
 ## Configurations

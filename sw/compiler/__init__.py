@@ -1,9 +1,10 @@
 """The compiler: from a graph to a command stream.
 
 Passes, each in its own file: pack (windows of the first layer), maps (channels and
-concatenations), plan (what lives on chip, tiles), lower (symbolic commands), allocate (addresses),
-order (of commands), schedule (tokens), emit (bytes), check (proof that the bytes are sound, from
-nothing but the bytes). Before them, batch can make one graph of several frames.
+concatenations), plan (what lives on chip, tiles), pieces (of layers on chip), lower (symbolic
+commands), allocate (addresses), order (of commands), schedule (tokens), emit (bytes), check (proof
+that the bytes are sound, from nothing but the bytes). Before them, batch can make one graph of
+several frames.
 """
 
 from collections.abc import Hashable, Iterable, Sequence

@@ -209,7 +209,8 @@ class Lowering:
         """What ``make`` gives; it is called once for all lowerings of the graph."""
         if key not in self._known:
             self._known[key] = make()
-        return self._known[key]  # type: ignore[no-any-return]
+        known: _T = self._known[key]
+        return known
 
     def storage(self, name: str) -> Storage:
         """Where a tensor lives."""

@@ -1,15 +1,15 @@
 """Commands while their addresses are still unknown: what the passes of the compiler work on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from weft.config import AcceleratorConfig
 from weft.hw.commands import ENGINES, Engine, Memory, Opcode, Rounding, VectorOp
 
-__all__ = ["Space", "Buffer", "Address", "Quotient", "Difference", "Region", "Fields", "Op",
-           "Lowered"]
+__all__ = ["Space", "Buffer", "Address", "Quotient", "Difference", "Region", "Fields",
+           "FieldValues", "Op", "Lowered"]
 
 
 class Space(Enum):
@@ -135,6 +135,9 @@ class Region:
 
 Fields = dict[str, int | Memory | Rounding | VectorOp | Address | Quotient | Difference]
 """All fields of a command by name."""
+
+FieldValues = Mapping[str, Any]
+"""Fields of a command by name, as numbers; those that are not needed may be missing or symbolic."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -12,7 +12,7 @@ from weft.config import AcceleratorConfig
 from weft.hw.commands import Engine, VectorOp
 
 from .allocate import Allocation
-from .engine_timing import MatrixTiming, command_cost, vector_words
+from .engine_timing import MatrixTiming, command_cost, sweep_cycles, window_words
 from .ops import Op, Space
 from .schedule import conflicts
 
@@ -78,6 +78,7 @@ class Timeline:
             op = self._ops[index]
             engine = op.engine
             start = max([free[engine], *(ends[before] + _TOKEN for before in self._before[index])])
+            end: float
             if engine is Engine.MATRIX:
                 free[engine], end, _ = matrix.run(int(start), op.fields)
             elif engine is Engine.LOAD and not loading:
@@ -113,9 +114,16 @@ def _cost(op: Op, config: AcceleratorConfig) -> tuple[int, int]:
     if op.engine is not Engine.VECTOR:
         cost = command_cost(config, op.opcode, op.fields)
         return cost.busy, cost.latency
-    least = 1 if op.fields["op"] in (VectorOp.MAX, VectorOp.LOOKUP) else config.vector_groups
-    first, others = (max(words, least) for words in vector_words(config, op.fields))
-    blocks, outer, inner = (op.fields[name] for name in ("blocks", "out_outer", "out_inner"))
-    assert isinstance(blocks, int) and isinstance(outer, int) and isinstance(inner, int)
-    words = blocks * outer * (first + (inner - 1) * others)
-    return words, words + _VECTOR
+    blocks, outer, inner, rows, taps, stride, pad, slide = (
+        _int(op.fields[name]) for name in (
+            "blocks", "out_outer", "out_inner", "kernel_outer", "kernel_inner", "stride_inner",
+            "pad_inner", "slide"))
+    words = window_words(config, (rows, taps), stride=stride, pad=pad, slide=bool(slide))
+    cycles = sweep_cycles(config, blocks * outer, inner, words,
+                          scaled=op.fields["op"] not in (VectorOp.MAX, VectorOp.LOOKUP))
+    return cycles, cycles + _VECTOR
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int)
+    return value

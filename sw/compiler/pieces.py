@@ -96,12 +96,12 @@ def cut(mapped: Mapped, config: AcceleratorConfig, plan: Plan,
         best, least = ways, cycles
         return True
 
-    best = tuple(choice.of_grain(_GRAINS[0]) for choice in choices)
-    if not choices or sum(len(layer.tiles) for layer in plan.layers) * len(_GRAINS) > _EFFORT:
-        return apply(best)
-    for grain in _GRAINS:
-        if effort < _EFFORT:
-            improves(tuple(choice.of_grain(grain) for choice in choices))
+    commands = sum(len(layer.tiles) * max(1, len(layer.chunks)) for layer in plan.layers)
+    if not choices:
+        return plan
+    small = commands * len(_GRAINS) <= _EFFORT
+    for grains in _GRAINS if small else (_GRAINS[0], _GRAINS[-1]):
+        improves(tuple(choice.of_grain(grains) for choice in choices))
     changed = True
     while changed:
         changed = False
@@ -149,7 +149,7 @@ class _Cutter:
                    for way in range(max(map(len, ways)))]
         vector = not any(isinstance(self._graph.layers[index], Convolution) for index in group)
         return _Ways(changes=changes, start=start, vector=vector, grains=[
-            max(self._cycles(index) / max(1, len(change.get("tiles", change.get("chunks", ()))))
+            max(self._cycles(index) / max(1, len(change.get("tiles") or change["chunks"]))
                 for index, change in way.items()) for way in changes])
 
     def _cycles(self, index: int) -> float:

@@ -20,18 +20,10 @@ from weft.errors import CompileError
 from weft.hw.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Opcode
 from weft.hw.dispatch import IN_FLIGHT
 
-from .engine_timing import (
-    FETCH_OUTSTANDING,
-    MEMORY,
-    LoadTiming,
-    MatrixTiming,
-    MemoryTiming,
-    ReadPort,
-    StoreTiming,
-    VectorTiming,
-    bursts,
-    queue_latency,
-)
+from .matrix_timing import MatrixTiming
+from .memory_timing import MEMORY, MemoryTiming, ReadPort, bursts, queue_latency
+from .transfer_timing import LoadTiming, StoreTiming
+from .vector_timing import VectorTiming
 
 __all__ = ["Cause", "MemoryTiming", "Played", "Timeline", "play"]
 
@@ -155,8 +147,10 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
 
 # Cycles from the doorbell until the first burst of commands can be issued, and from the last
 # command's end to the interrupt.
-_DOORBELL = 4
+_DOORBELL = 5
 _INTERRUPT = 0
+
+_FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core
 
 _NEVER = 1 << 62
 _MASKS = [tuple(engine for engine in Engine if mask >> engine.value & 1)
@@ -206,7 +200,7 @@ class _Player:
         self._beats = COMMAND_BYTES // config.axi_bytes
         self._bursts = bursts(config, address, self._count * self._beats)
         self._burst = next(self._bursts, None)
-        self._buffer = FETCH_OUTSTANDING * config.axi_burst_beats
+        self._buffer = _FETCH_OUTSTANDING * config.axi_burst_beats
         self._buffered = queue_latency(self._buffer)
         self._asked = _DOORBELL
         self._issued = 0

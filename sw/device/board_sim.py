@@ -2,7 +2,6 @@
 
 from weft.boards.board import Board
 from weft.config import AcceleratorConfig
-from weft.device.link import response_timeout
 from weft.device.serial import SerialDevice
 from weft.sim.board import BoardSimulator, build_board
 from weft.sim.build import Build, Progress
@@ -10,8 +9,8 @@ from weft.sim.build import Build, Progress
 __all__ = ["BoardSimDevice", "SimulatedPort"]
 
 
-# The simulated host is never slow, but its time is dear: no quarter of a second here.
-_HOST_SECONDS = 0.25
+# A simulated host is never slow, and the time of a simulated device is dear.
+_PATIENCE_CYCLES = 500
 
 
 class SimulatedPort:
@@ -68,8 +67,8 @@ class BoardSimDevice(SerialDevice):
                  build: Build | None = None):
         built = build_board(board, progress=progress) if build is None else build
         self._simulator = BoardSimulator(board, built, mismatch=mismatch, latency=latency)
-        timeout = response_timeout(board.baud) - _HOST_SECONDS + 2 * latency
-        super().__init__(config, memory_bytes=memory_bytes, baud=board.baud, timeout=timeout,
+        patience = _PATIENCE_CYCLES / (board.clock_mhz * 1e6) + 2 * latency
+        super().__init__(config, memory_bytes=memory_bytes, baud=board.baud, patience=patience,
                          port=SimulatedPort(self._simulator, name=board.name))
 
     @property

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from weft.boards.protocol import (
-    CRC_BYTES,
     FLAG,
-    HEADER_BYTES,
     LAST_TAG,
     Answer,
     Opcode,
@@ -17,7 +15,11 @@ from weft.boards.protocol import (
 )
 from weft.device.base import DeviceError, DeviceTimeout
 
-__all__ = ["Link", "Port", "Request", "response_timeout"]
+__all__ = ["PATIENCE", "Link", "Port", "Request"]
+
+
+PATIENCE = 0.25
+"""Seconds that a loaded host, its USB adapter and the device may take for nothing at all."""
 
 
 PAYLOAD_BYTES = 1024
@@ -32,6 +34,7 @@ _WINDOW = 32
 _READ_WINDOW = 2
 
 _BYTE_BITS = 10
+_SHORT_BYTES = 16
 _RETRIES = 4
 _GARBAGE_BYTES = 1 << 17  # without an answer among them
 
@@ -76,13 +79,6 @@ class _Sent:
     request: Request
 
 
-def response_timeout(baud: int) -> float:
-    """Seconds of silence after which something was lost: the longest frame with all its bytes
-    escaped, and a quarter of a second for the host."""
-    frame = 2 * (HEADER_BYTES + 2 * CRC_BYTES + max(PAYLOAD_BYTES, DATA_BYTES))
-    return 0.25 + frame * _BYTE_BITS / baud
-
-
 class Link:
     """Sends requests and collects answers; repeats what was lost.
 
@@ -96,8 +92,11 @@ class Link:
         Open.
     name : :class:`str`
         Of the port, for messages.
-    timeout : :class:`float`
-        Seconds of silence after which what is not answered is sent again; the port gets it.
+    baud : :class:`int`
+        Of the line.
+    patience : :class:`float`
+        Seconds of silence, beyond what the line takes for the longest request on its way, after
+        which all that is not answered is sent again.
 
     Attributes
     ----------
@@ -107,15 +106,16 @@ class Link:
         Requests that were sent again so far.
     """
 
-    def __init__(self, port: Port, *, name: str, timeout: float):
+    def __init__(self, port: Port, *, name: str, baud: int, patience: float = PATIENCE):
         self._port = port
         self._name = name
+        self._patience = patience
+        self._byte_seconds = _BYTE_BITS / baud
         self._tag = 0
         self._received = bytearray()
         self._garbage = 0  # bytes since the last answer
         self.flags = Answer(0)
         self.repeated = 0
-        port.timeout = timeout
 
     def ask(self, request: Request) -> bytes:
         """The data of the answer to one request."""
@@ -154,6 +154,7 @@ class Link:
             if not sent:
                 return answers
             progress = False
+            self._expect(max(len(each.frame) + each.request.length for each in sent))
             for response in self._responses():
                 position = next((number for number, each in enumerate(sent)
                                  if each.tag == response.tag
@@ -178,10 +179,15 @@ class Link:
 
     def drain(self) -> None:
         """Throws away what still comes of an earlier conversation, until the line is quiet."""
+        self._expect(0)
         for _ in range(_GARBAGE_BYTES):
             if not self._read():
                 return
         raise DeviceError(f"Port {self._name} never falls silent: check baud rate and cable")
+
+    def _expect(self, count: int) -> None:
+        """The next bytes may take as long as ``count`` of them, escaped, and a short answer."""
+        self._port.timeout = self._patience + 2 * (count + _SHORT_BYTES) * self._byte_seconds
 
     def _send(self, index: int, request: Request) -> _Sent:
         self._tag = self._tag % LAST_TAG + 1

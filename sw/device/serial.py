@@ -1,13 +1,14 @@
 """A board at the end of a serial cable."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import serial
 
 from weft.boards.protocol import PROTOCOL_VERSION, Answer, Identity, Opcode
 from weft.config import AcceleratorConfig
 from weft.device.base import DeviceError, DeviceTimeout, Event
-from weft.device.link import Link, Port, Request, response_timeout
+from weft.device.link import PATIENCE, Link, Port, Request
 from weft.hw.registers import COUNTER_BASE, Counter
 
 __all__ = ["DEFAULT_BAUD", "SerialDevice", "open_port"]
@@ -32,11 +33,9 @@ def open_port(path: str, baud: int) -> Port:
         reason = getattr(error, "strerror", None) or error
         raise DeviceError(f"Serial port {path} cannot be opened at {baud} baud: {reason}") \
             from None
-    try:
-        # A USB adapter otherwise holds an answer back for up to 16 ms.
+    # A USB adapter otherwise holds an answer back for up to 16 ms; not every one can do without.
+    with suppress(OSError, ValueError, AttributeError, NotImplementedError):
         port.set_low_latency_mode(True)
-    except (OSError, ValueError, AttributeError, NotImplementedError):
-        pass  # not every adapter can
     return port
 
 
@@ -55,9 +54,8 @@ class SerialDevice:
         Path of a serial port, or an object like ``serial.Serial``.
     baud : :class:`int`
         Bits per second, as the board was built for.
-    timeout : :class:`float`
-        Seconds of silence after which something is taken as lost; by default long enough for a
-        loaded host.
+    patience : :class:`float`
+        Seconds of silence, beyond what the line takes, after which something is taken as lost.
 
     Raises
     ------
@@ -67,13 +65,12 @@ class SerialDevice:
     """
 
     def __init__(self, config: AcceleratorConfig, *, memory_bytes: int, port: str | Port,
-                 baud: int = DEFAULT_BAUD, timeout: float | None = None):
+                 baud: int = DEFAULT_BAUD, patience: float = PATIENCE):
         self._config = config
         name = port if isinstance(port, str) else getattr(port, "name", "port")
         self._port = open_port(port, baud) if isinstance(port, str) else port
         try:
-            self._link = Link(self._port, name=name,
-                              timeout=response_timeout(baud) if timeout is None else timeout)
+            self._link = Link(self._port, name=name, baud=baud, patience=patience)
             self._identity = self._identify(name, memory_bytes)
         except BaseException:
             self._port.close()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from weft.config import AcceleratorConfig
 from weft.hw.commands import Engine
 from weft.hw.registers import cycle_counters
 from weft.ir import Plan, Where
@@ -11,7 +12,7 @@ from weft.page.roofline import Dot, roofline
 from weft.page.traffic import Traffic, traffic
 from weft.report import verdict
 from weft.runner import Run
-from weft.segment import Execution
+from weft.segment import Execution, LayerResult
 from weft.timeline import layer_cycles, live_spans, slices
 
 __all__ = ["contents"]
@@ -62,18 +63,24 @@ def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic],
         infos, engine_cycles = execution.program.layers, layer_cycles(execution)
         for first in range(0, len(infos), run.batch):
             copies = slice(first, first + run.batch)
-            layer = next(results)
+            layer, busy = next(results), sum(engine_cycles[copies])
             rows.append({
                 "name": layer.name, "short": _short(layer.name), "op": layer.op,
                 "engine": layer.engine or "none", "shape": " x ".join(map(str, layer.shape)),
                 "macs": layer.macs, "cycles": layer.cycles,
                 "share": layer.cycles / run.last.cycles, "bar": layer.cycles / longest,
-                "engine_cycles": sum(engine_cycles[copies]),
-                "utilization": run.utilization(layer.macs, layer.cycles),
+                "engine_cycles": busy,
+                "utilization": _utilization(layer, busy, run.config),
                 "bytes": sum(now.layers[copies]), "needed": sum(cold.layers[copies]),
                 "exactness": str(infos[first].exactness or ""),
             })
     return rows
+
+
+def _utilization(layer: LayerResult, cycles: int, config: AcceleratorConfig) -> float:
+    """Of the multipliers of the layer's own engine, in the cycles that it spent on the layer."""
+    capacity = config.rows * (config.cols if layer.engine == "matrix" else config.vector_taps)
+    return layer.macs / (cycles * capacity) if cycles else 0.0
 
 
 def _short(name: str) -> str:

@@ -142,7 +142,7 @@ def test_command_line_reports_and_fails_if_the_clock_was_missed(tools, tmp_path,
 
 def test_a_failing_tool_gives_its_error_and_the_log(tools, tmp_path):
     tools("nextpnr-ecp5", "import sys; print('Info: placing'); print('ERROR: No room.'); "
-                          "sys.exit(255)")
+                          "print('1 error'); sys.exit(255)")
     with pytest.raises(ToolError) as error:
         build(BOARD, tmp_path)
     assert str(error.value) == f"nextpnr-ecp5 failed: No room. (log: {tmp_path / 'seed1.log'})"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_no_frame_takes_more_cycles_than_recorded(network, config):
     grown = [str(change) for change in baseline.compare(recorded.values(), [measured])
              if change.share > baseline.TOLERANCE]
     assert grown == [], "mend it, or accept it with weft bench --record"
+    assert all(prod(layer.gemm) == layer.macs for layer in measured.layers if layer.macs)
 
 
 def test_page_is_that_of_the_record():
@@ -87,8 +89,8 @@ def test_record_that_is_none(text, problem, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError) as error:
         baseline.load(path)
-    assert str(error.value) == (f"Baseline {path} is not one of weft bench: {problem}; record one "
-                                f"with weft bench --record")
+    assert str(error.value) == (f"Baseline {path} is not one of this weft bench ({problem}): "
+                                f"remove it, and record one with weft bench --record")
 
 
 # Suite --------------------------------------------------------------------------------------------

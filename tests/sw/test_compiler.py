@@ -271,7 +271,7 @@ def test_dump_shows_layers_memory_and_commands():
     program = compile(graph, TINY)
     lines = program.dump().splitlines()
     assert lines[0] == ("program random for tiny: 1 layers, 5 commands, 4096 bytes of external "
-                        "memory, 20 of 16384 activation words")
+                        "memory, 32 of 16384 activation words")
     assert ("    0 layer0: Conv x 3x4x4 -> t0 2x2x2 kernel 3x3 strides 2,1 pads 1,0,0,0 "
             "dilations 1,1 clamp -128..127 macs 216") in lines
     assert "  0x00000000       320 commands" in lines
@@ -328,7 +328,7 @@ def test_check_finds_every_missing_token(make):
 
 @pytest.mark.parametrize("layer", ["conv", "lookup"])
 def test_a_command_waits_for_its_own_engine_only_if_it_reads_what_that_writes(layer):
-    builder = GraphBuilder(np.random.default_rng(0), (4, 5, 5))
+    builder = GraphBuilder(np.random.default_rng(0), (4, 1, 25))
     if layer == "conv":
         graph = builder.graph(*(builder.conv(builder.conv("x", 4), 4) for _ in range(2)))
     else:
@@ -454,7 +454,7 @@ def test_check_refuses_a_token_that_comes_later_in_the_stream():
         "layer0 parameters", "layer0", "layer1 weights", "layer1 parameters"]
     moved = replace(program, infos=tuple(program.infos[index] for index in order),
                     commands=b"".join(map(program.command, order)))
-    moved = changed(moved, 2, post=0)
+    moved = changed(changed(moved, 2, post=0), 4, post=1 << Engine.MATRIX.value)
     with pytest.raises(ProgramError, match=r"^Command 3 \(matrix\) waits for a token that LOAD "
                                            r"only gives later in the stream$"):
         check(moved)

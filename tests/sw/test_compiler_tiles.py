@@ -172,12 +172,41 @@ def test_layers_on_chip_are_tiled_so_that_the_next_one_can_begin():
     first = builder.conv("x", 8, kernel=(3, 3), pads=(1, 1, 1, 1))
     graph = builder.graph(builder.conv(first, 8, kernel=(3, 3), pads=(1, 1, 1, 1)))
     program = equal(graph, TINY, np.random.default_rng(1))
-    rows = [info.text for info in program.infos if info.engine is Engine.MATRIX]
-    assert rows == [f"layer{layer} rows {row}..{row + 3}" for layer in (0, 1)
-                    for row in (0, 4, 8, 12)]
-    loads = [info.text for info in program.infos if info.text.startswith("input x")]
-    assert loads == ["input x rows 0..4", "input x rows 5..8", "input x rows 9..12",
-                     "input x rows 13..15"]
+    def rows(start: str, engine: Engine) -> list[range]:
+        """Rows of the commands of an engine whose text begins like that."""
+        spans = [info.text.rpartition(" ")[2].split("..") for info in program.infos
+                 if info.engine is engine and info.text.startswith(start)]
+        return [range(int(first), int(last) + 1) for first, last in spans]
+
+    for start, engine in (("input x", Engine.LOAD), ("layer0", Engine.MATRIX),
+                          ("layer1", Engine.MATRIX)):
+        pieces = rows(start, engine)
+        assert len(pieces) >= 4 and [row for piece in pieces for row in piece] == list(range(16))
+    # Each piece waits only for the pieces that it needs.
+    infos = [info for info in program.infos if info.engine is Engine.MATRIX]
+    begun = next(index for index, info in enumerate(infos) if info.layer == 1)
+    written = {word for info in infos[:begun] for _, start, stop in info.writes
+               for word in range(start, stop)}
+    (_, start, stop), *_ = infos[begun].reads
+    assert set(range(start, stop)) < written
+
+
+def test_pieces_of_layers_of_different_engines_run_side_by_side():
+    builder = GraphBuilder(np.random.default_rng(0), (16, 12, 12))
+    tensor = builder.conv("x", 16)
+    for _ in range(2):
+        tensor = builder.conv(builder.depthwise(tensor, kernel=(3, 3), pads=(1, 1, 1, 1)), 16)
+    program = equal(builder.graph(tensor), TINY, np.random.default_rng(1))
+    engines = {Engine.MATRIX: {0, 2, 4}, Engine.VECTOR: {1, 3}}
+    for engine, layers in engines.items():
+        found = [info.layer for info in program.infos if info.engine is engine]
+        assert found == sorted(found) and set(found) == layers
+        assert all(found.count(layer) > 2 for layer in layers)
+    order = [info.layer for info in program.infos
+             if info.engine in engines and info.layer is not None]
+    # Every layer begins before the one that it reads has ended.
+    last = {layer: at for at, layer in enumerate(order)}
+    assert all(order.index(layer + 1) < last[layer] for layer in range(4))
 
 
 def test_commands_are_fetched_in_the_order_in_which_engines_can_start():

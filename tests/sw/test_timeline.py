@@ -1,6 +1,7 @@
 """The timeline of a run, against the rules of the trace format and the figures of the run."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,10 +10,11 @@ from models import QdqBuilder
 
 from weft import cli
 from weft.config import PRESETS
+from weft.device import Event, EventKind
 from weft.digits import MODEL
 from weft.runner import random_frames
 from weft.session import InferenceSession
-from weft.timeline import live_spans, slices, trace_events
+from weft.timeline import layer_cycles, live_spans, slices, trace_events
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +96,27 @@ def test_frames_follow_each_other(frames):
     assert trace["otherData"]["cycles"] == start
 
 
-def test_slices_are_as_long_as_the_engines_were_busy(frames):
+def test_slices_are_as_long_as_the_counters_say(frames):
     execution = frames[-1].executions[0]
     store = [each for each in slices(execution) if each.engine.name == "STORE"]
+    without = sum(execution.counters[f"store_{cause}"] for cause in ("semaphore", "fetch", "idle"))
     assert sum(each.end - each.start for each in store) \
-        == pytest.approx(execution.counters["store_busy"], abs=2)
+        == pytest.approx(execution.cycles - without, abs=4)
+
+
+def test_cycles_of_a_layer_count_once_where_its_commands_overlap(frames):
+    execution = frames[-1].executions[0]
+    events = [Event(engine=info.engine, kind=kind, index=index, cycle=7 * index + 20 * late)
+              for index, info in enumerate(execution.infos)
+              for late, kind in enumerate((EventKind.START, EventKind.DONE))]
+    made_up = replace(execution, events=events)
+    assert {each.lane for each in slices(made_up)} > {0}
+    layers = execution.program.layers
+    covered = [{cycle for index, info in enumerate(execution.infos)
+                if info.layer == number and info.engine is layer.engine
+                for cycle in range(7 * index, 7 * index + 20)}
+               for number, layer in enumerate(layers)]
+    assert layer_cycles(made_up) == [len(cycles) for cycles in covered]
 
 
 def test_memory_in_use_starts_and_ends_at_zero_and_fits(frames):

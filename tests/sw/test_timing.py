@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from models import quantize_model
-from networks import NETWORKS
 
+from weft.bench.networks import NETWORKS
 from weft.compiler.engine_timing import (
     Stream,
     bursts,

@@ -1,0 +1,81 @@
+"""Cycles that are lost where two engines want the same bank of the activation memory."""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+
+__all__ = ["Spans", "Stream", "stall_rate"]
+
+
+_TRIALS = 32  # positions; about a row, after which the addresses jump
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Words of the activation memory that one engine reads, or writes, before another may.
+
+    Attributes
+    ----------
+    step : :class:`int`
+        From word to word, modulo the number of banks.
+    every : :class:`int`
+        Cycles from word to word.
+    """
+
+    step: int
+    every: int
+
+
+@cache
+def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: Stream) -> float:
+    """Cycles, of all, that are lost to a stream that goes first.
+
+    Parameters
+    ----------
+    pattern : :class:`tuple` of :class:`int`
+        Addresses, modulo ``banks``, of one position of the one that has to wait. It accesses one
+        in each cycle in which the bank is free.
+    step : :class:`int`
+        From position to position.
+    """
+    lost = 0
+    for phase in range(banks * other.every):
+        time = phase
+        for position in range(_TRIALS):
+            for offset in pattern:
+                bank = (position * step + offset) % banks
+                for _ in range(banks * other.every):
+                    number, rest = divmod(time, other.every)
+                    if rest or number * other.step % banks != bank:
+                        break
+                    time += 1
+                    lost += 1
+                time += 1
+    return lost / (lost + banks * other.every * _TRIALS * len(pattern))
+
+
+class Spans:
+    """When there are which streams: spans of time in order, and in which share of each."""
+
+    def __init__(self) -> None:
+        self.last = -1  # end of all
+        self._spans: deque[tuple[int, int, Stream, float]] = deque()
+
+    def add(self, begin: int, end: int, stream: Stream, share: float = 1.0) -> None:
+        """From ``begin`` to ``end`` there is a stream in a ``share`` of the cycles."""
+        self._spans.append((begin, end, stream, share))
+        self.last = max(self.last, end)
+
+    def lost(self, begin: int, end: int, banks: int, pattern: tuple[int, ...],
+             step: int) -> float:
+        """Cycles between ``begin`` and ``end`` that are lost to them: see :func:`stall_rate`."""
+        if self.last <= begin:
+            return 0.0
+        lost = 0.0
+        for first, last, stream, share in reversed(self._spans):
+            if last <= begin:
+                break
+            if first < end:
+                cycles = (min(last, end) - max(first, begin)) * share
+                lost += cycles * stall_rate(banks, pattern, step, stream)
+        return lost

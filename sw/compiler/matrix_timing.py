@@ -1,0 +1,110 @@
+"""The matrix engine in time: weight tiles, pixels, accumulator halves and their drain."""
+
+from collections import deque
+
+from weft.config import AcceleratorConfig
+from weft.hw.accumulators import AccumulatorColumn
+from weft.hw.pe import ProcessingElement
+from weft.hw.pixel_streamer import PixelStreamer
+from weft.hw.requantize import Requantizer
+from weft.hw.systolic_array import SystolicArray
+from weft.hw.weight_feeder import WeightFeeder
+
+from .bank_timing import Spans, Stream
+from .ops import FieldValues
+
+__all__ = ["MatrixTiming", "step_cycles"]
+
+
+def step_cycles(config: AcceleratorConfig, pixels: int) -> int:
+    """Cycles from one weight tile to the next while ``pixels`` stream through each."""
+    return max(pixels, config.pe_rows, AccumulatorColumn.REUSE)
+
+
+class MatrixTiming:
+    """Sequencer, weight feeder, pixel streamer, accumulator halves and drain.
+
+    Attributes
+    ----------
+    busy : :class:`int`
+        Cycles in which a pixel entered the array, so far.
+    streamed : :class:`int`
+        When the last pixel has left the pixel streamer.
+    reads, writes : :class:`Spans`
+        Of the activation memory.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        self._rows = config.pe_rows
+        # Cycles from an accepted step to the first row of the next, as the feeder counts them; and
+        # rows that may still be unread when a step is handed over.
+        to_switch = PixelStreamer.ACCEPT_TO_SWITCH - WeightFeeder.READ_LATENCY
+        self._cooldown = 1 + max(0, to_switch - 1 + SystolicArray.switch_to_shift)
+        self._lead = max(0, to_switch - SystolicArray.shift_to_switch)
+        # From the last pixel of a tile to the first read of its sums.
+        array = ProcessingElement.psum_delay + config.pe_rows
+        columns = config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
+        self._to_drain = PixelStreamer.LATENCY + array + columns
+        # From the last read of a sum to the word in activation memory.
+        self._to_done = AccumulatorColumn.DRAIN_LATENCY + 1 + Requantizer.latency
+        # Of the step before: in which cycle it was accepted by the streamer, and its first row of
+        # weights was read; and its pixels.
+        self._accepted, self._shifted, self._pixels = -1000, -1000, 0
+        self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
+        self._drained = -1000  # the last sum of the last tile has been read
+        # A half is released so many cycles before that, less one.
+        self._early = PixelStreamer.ACCEPT_TO_SWITCH + array + 1
+        self.busy = 0
+        self.reads, self.writes = Spans(), Spans()
+
+    @property
+    def streamed(self) -> int:
+        return self._accepted + self._pixels + 1
+
+    def run(self, start: int, fields: FieldValues) -> tuple[int, int, tuple[int, int]]:
+        """For the command that is accepted in cycle ``start``: when the next one can be accepted,
+        when it is done, and from when to when pixels stream."""
+        config, rows = self._config, self._rows
+        lead = max(0, rows - 1 - self._lead)
+        fed = max(start + 2, self._accepted, self._shifted + rows - 1)
+        shifted = max(fed + 1, self._accepted + self._cooldown)
+        accepted = max(shifted + lead,
+                       self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
+        begin, busy = None, self.busy
+        steps = fields["kernel_h"] * fields["kernel_w"] * fields["channel_blocks"]
+        tile, total = fields["tile_pixels"], fields["out_pixels"]
+        columns = fields["col_tiles"]
+        for column in range(columns):
+            groups = (fields["last_groups"] if column == columns - 1 else config.requant_groups)
+            for first in range(0, total, tile):
+                pixels = min(tile, total - first)
+                # The half that it wants has been drained.
+                accepted = max(accepted, self._released[0] + 1)
+                if begin is None:
+                    begin = accepted + 1  # the cycle of its first pixel
+                cycles = step_cycles(config, pixels)
+                if steps > 1:
+                    accepted += (steps - 2) * cycles
+                    if steps > 2:
+                        shifted = accepted - cycles + self._cooldown
+                    fed = max(accepted, shifted + rows - 1)
+                    shifted = max(fed + 1, accepted + self._cooldown)
+                    accepted += cycles
+                drained = max(accepted + pixels + self._to_drain, self._drained + 1)
+                end = self._drained = drained + pixels * groups
+                self._released.append(end + 1 - min(pixels, self._early))
+                self.writes.add(drained + self._to_done, end + self._to_done, Stream(1, 1))
+                self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
+                self.busy += steps * pixels
+                # Of the next step, if there is one.
+                if first + tile < total or column < columns - 1:
+                    fed = max(accepted, shifted + rows - 1)
+                    shifted = max(fed + 1, accepted + self._cooldown)
+                    accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
+        assert begin is not None
+        cycles = self.streamed - begin
+        self.reads.add(begin, self.streamed,
+                       Stream(fields["stride_w"] % config.activation_banks, 1),
+                       min(1.0, (self.busy - busy) / cycles))
+        return fed + 2, self._drained + self._to_done, (begin, self.streamed)
