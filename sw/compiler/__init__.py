@@ -2,9 +2,9 @@
 
 Passes, each in its own file: pack (windows of the first layer), maps (channels and
 concatenations), plan (what lives on chip, tiles), pieces (of layers on chip), lower (symbolic
-commands), allocate (addresses), order (of commands), schedule (tokens), emit (bytes), check (proof
-that the bytes are sound, from nothing but the bytes). Before them, batch can make one graph of
-several frames.
+commands), constants (where they lie on chip), allocate (external memory), order (of commands),
+schedule (tokens), emit (bytes), check (proof that the bytes are sound, from nothing but the bytes).
+Before them, batch can make one graph of several frames.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -18,12 +18,13 @@ from weft.ir import Graph
 from .allocate import allocate
 from .batch import batch
 from .check import ProgramError, check
+from .constants import place_constants
 from .emit import emit
 from .estimate import engine_of
 from .exact import Exactness, exactness
 from .lower import lower
 from .maps import map_channels
-from .ops import Buffer, Op, Region, Space
+from .ops import Buffer, Lowered, Op, Region, Space
 from .order import Timeline
 from .pack import pack
 from .pieces import cut
@@ -61,27 +62,30 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     verify(mapped.graph)
     known: dict[Hashable, Any] = {}
 
+    def lower_plan(candidate: Plan) -> Lowered:
+        return place_constants(
+            lower(mapped, config, candidate, keep_tensors=keep_tensors, known=known), config)
+
     def play_plan(candidate: Plan) -> tuple[float, int]:
-        lowered = lower(mapped, config, candidate, keep_tensors=keep_tensors, known=known)
+        lowered = lower_plan(candidate)
         allocation = allocate(lowered, config, streams=())
         ops = lowered.ops
-        if allocation.settled:
+        if lowered.settled:
             ops = tuple(op for op in ops if not _loads_constant(op)) or ops
         return Timeline(ops, allocation, config).cycles, len(ops)
 
     planned = cut(mapped, config, plan(mapped, config, keep_tensors=keep_tensors), play_plan)
-    lowered = lower(mapped, config, planned, keep_tensors=keep_tensors, known=known)
+    lowered = lower_plan(planned)
     ops = lowered.ops
     if not 1 <= len(ops) <= _MAX_COMMANDS:
         raise CompileError(f"Model {graph.name!r} takes {len(ops)} commands, a stream can have 1 "
                            f"to {_MAX_COMMANDS}")
     again = tuple(op for op in ops if not _loads_constant(op))
-    streams = [_stream("commands", graph, ops), _stream("warm commands", graph, again)]
+    warm = lowered.settled and 1 <= len(again) < len(ops)
+    streams = [_stream("commands", graph, ops)]
+    if warm:
+        streams.append(_stream("warm commands", graph, again))
     allocation = allocate(lowered, config, streams=streams, base=base)
-    warm = allocation.settled and 1 <= len(again) < len(ops)
-    if not warm:
-        del streams[1]
-        allocation = allocate(lowered, config, streams=streams, base=base)
     ops = tuple(Timeline(ops, allocation, config).order())
     again = tuple(Timeline(again, allocation, config).order()) if warm else ()
     commands = [emit(part, schedule(part, allocation, config), allocation)

@@ -183,10 +183,14 @@ class Lowered:
     slots : :class:`dict`
         Bytes of external memory of every tensor that is loaded or stored, by tensor name.
     placed : :class:`dict`
-        Addresses of the activation buffers: they were planned before there were commands.
+        Addresses on chip: of activations, which were planned before there were commands; of
+        constants once they are placed.
+    settled : :class:`bool`
+        No constant overwrites another: all are still on chip at the end. Known with their places.
     """
 
     ops: tuple[Op, ...]
     external: tuple[Buffer, ...]
     slots: dict[str, Region]
     placed: dict[Buffer, int]
+    settled: bool = False

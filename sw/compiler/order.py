@@ -45,8 +45,8 @@ class Timeline:
         self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
         self._costs = [(0, 0) if op.engine is Engine.MATRIX else _cost(op, config) for op in ops]
         self._play(range(len(ops)), loading=False)
-        keys = self._wanted()
-        self._play(sorted(range(len(ops)), key=lambda index: (keys[index], index)), loading=True)
+        keys = list(zip(self._wanted(), self._starts, range(len(ops)), strict=True))
+        self._play(sorted(range(len(ops)), key=keys.__getitem__), loading=True)
 
     @property
     def cycles(self) -> float:

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from amaranth.lib import data
 from graphs import GraphBuilder, random_graph
+from sw_programs import equal
 
 from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.allocate import SECTION_BYTES
 from weft.compiler.check import accesses
-from weft.compiler.convolution import column_chunks, tile_pixels
+from weft.compiler.convolution import column_chunks, column_step, tile_pixels
 from weft.compiler.verify import verify
 from weft.config import PRESETS, AcceleratorConfig
 from weft.errors import CompileError
@@ -248,6 +249,45 @@ def test_split_layer_is_double_buffered():
     assert len(matrix) == len(loads) == 4
     # The third group waits for the first to be done, not for the second.
     assert (matrix[0], loads[2]) in pairs and (matrix[1], loads[3]) in pairs
+
+
+def test_part_of_the_weights_is_loaded_beside_those_that_take_more_than_half():
+    config = TINY.replace(weight_bytes=1024)  # 128 rows, of which a column tile takes 96
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder(rng, (192, 1, 40))
+    program = equal(builder.graph(builder.conv("x", 16)), config, rng)
+    pairs = tokens(program)
+    matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
+    loads = [index for index, info in enumerate(program.infos) if "weights" in info.text]
+    bases = [field(program, index, "weight_base") for index in matrix]
+    assert bases == [0, 32, 0, 32]
+    assert [field(program, index, "units") for index in loads] == [96] + [32, 64] * 3
+    # The second part of a group waits for the group before it. So the first part of the next one,
+    # which lies elsewhere, need not wait for anything.
+    for group in (1, 2, 3):
+        assert field(program, loads[2 * group - 1], "wait") == 0
+        assert (matrix[group - 1], loads[2 * group]) in pairs
+
+
+@pytest.mark.parametrize("config", [
+    TINY, TINY.replace(axi_data_width=256), TINY.replace(rows=6, cols=10, requant_lanes=2)],
+    ids=lambda config: f"{config.rows}x{config.cols}-{config.axi_data_width}")
+def test_programs_with_little_room_for_weights_equal_the_reference(config):
+    parts = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        builder = GraphBuilder(rng, (int(rng.integers(20, 60)), 1, 9))
+        outer = builder.conv("x", int(rng.integers(20, 60)))
+        graph = builder.graph(builder.conv(outer, int(rng.integers(20, 60)), kernel=(1, 3)))
+        words = max(layer.weights[0].size for layer in graph.layers) + 40
+        small = config.replace(
+            weight_bytes=words * column_step(config) * config.cols * 3 // 2)
+        program = equal(graph, small, rng)
+        loads = [(info.text, field(program, index, "address"))
+                 for index, info in enumerate(program.infos) if info.engine is Engine.LOAD]
+        assert all(address % config.axi_bytes == 0 for _, address in loads)
+        parts += sum("weights" in text and " rows " in text for text, _ in loads)
+    assert parts >= 4
 
 
 @pytest.mark.parametrize("seed", range(12))

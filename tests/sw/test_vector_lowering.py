@@ -211,7 +211,9 @@ def test_window_slides_where_that_saves_reads():
 def test_window_slides_along_columns_where_that_is_cheaper():
     builder = GraphBuilder(np.random.default_rng(0), (4, 30, 4))
     program = compile(builder.graph(builder.depthwise("x", kernel=(3, 1))), TINY)
-    for fields in vectors(program):
+    commands = vectors(program)
+    assert sum(fields["out_outer"] * fields["out_inner"] for fields in commands) == 28 * 4
+    for fields in commands:
         assert (fields["kernel_outer"], fields["kernel_inner"]) == (1, 3)
         assert (fields["in_outer"], fields["in_inner"]) == (4, fields["out_inner"] + 2)
         assert fields["in_inner_step"] == 4
