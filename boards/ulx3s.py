@@ -34,13 +34,13 @@ def make_platform(board: Board) -> Any:
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
     from weft.boards.floorplan import ECP5_SITES, Floorplan
-    from weft.boards.primitives.ecp5 import ECP5Multipliers
+    from weft.boards.primitives.ecp5 import ECP5Primitives
 
     base: Any
     base, size = {"LFE5U-85F": (ULX3S_85F_Platform, "85F"),
                   "LFE5U-25F": (ULX3S_25F_Platform, "25F")}[board.device]
 
-    class Platform(ECP5Multipliers, base):
+    class Platform(ECP5Primitives, base):
         multiplier_blocks = ECP5_SITES[size].blocks
         array_multipliers = board.config.multipliers
         floorplan = Floorplan(board.config, ECP5_SITES[size])
