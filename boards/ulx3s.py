@@ -14,7 +14,7 @@ _STAGING = {"axi_burst_beats": 8, "axi_outstanding": 2}
 ULX3S_85F = Board(
     name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=Family.ECP5, device="LFE5U-85F",
     config=AcceleratorConfig(
-        name="ulx3s_85f", rows=16, cols=16, requant_lanes=8, activation_bytes=64 * 1024,
+        name="ulx3s_85f", rows=16, cols=16, requant_lanes=4, activation_bytes=64 * 1024,
         weight_bytes=32 * 1024, accumulator_pixels=512, **_STAGING),
     clock_mhz=100, memory_bytes=128 * 1024, baud=3_000_000)
 
