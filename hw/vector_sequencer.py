@@ -112,6 +112,7 @@ class VectorSequencer(wiring.Component):
             tap.pass_.eq(pass_),
             tap.weight.eq(weight),
             tap.result.parameter.eq(parameter),
+            Cat(tap.inside, tap.first, tap.last).eq(0),  # of each word: the next stage knows
         ]
         for name in ("op", "in_zero", "second_zero", "subtract", "table"):
             m.d.comb += tap.operation[name].eq(command[name])

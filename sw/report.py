@@ -23,7 +23,11 @@ if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
 
 __all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_table",
-           "layer_table", "print_estimate", "print_inspection", "print_run", "terminal", "verdict"]
+           "layer_table", "print_estimate", "print_inspection", "print_run", "short_name",
+           "terminal", "verdict"]
+
+
+_NAME = 24  # characters of a layer's name that a table of 110 columns has room for
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -60,10 +64,15 @@ class Progress(AbstractContextManager["Progress"]):
             self._status.update(escape(text))
 
 
+def short_name(name: str, length: int = 30) -> str:
+    """The end of a long name, which says more than its beginning."""
+    return name if len(name) <= length else f"…{name[1 - length:]}"
+
+
 def terminal() -> Console:
     """Standard output; with room for the tables where it is a file and has no width."""
     console = Console()
-    return console if console.is_terminal else Console(width=100)
+    return console if console.is_terminal else Console(width=110)
 
 
 def layer_table(run: Run) -> Table:
@@ -71,7 +80,7 @@ def layer_table(run: Run) -> Table:
     its engine."""
     table = Table(title=f"{escape(run.model)} on {run.config.name} ({run.config.rows} x "
                         f"{run.config.cols} MACs per cycle)", title_justify="left")
-    table.add_column("Layer")
+    table.add_column("Layer", no_wrap=True)
     table.add_column("Operator")
     table.add_column("Engine")
     table.add_column("Output", justify="right")
@@ -80,7 +89,8 @@ def layer_table(run: Run) -> Table:
 
     def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
             utilization: float) -> None:
-        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
+        table.add_row(escape(short_name(name, _NAME)), op, engine, shape,
+                      f"{macs:,}" if macs else "",
                       f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "")
 
     for layer in run.last.layers:
@@ -160,7 +170,8 @@ def estimate_table(estimate: Estimate) -> Table:
 
     def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
             utilization: float, bound: str) -> None:
-        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
+        table.add_row(escape(short_name(name, _NAME)), op, engine, shape,
+                      f"{macs:,}" if macs else "",
                       f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "",
                       bound)
 
