@@ -1,6 +1,6 @@
-// What the ECP5 primitives do in the modes that Weft uses them in, written after Lattice's
-// description of the multiplier (FPGA-TN-02205) and of the block memory (FPGA-TN-02204): Yosys has
-// black boxes of them only. A parameter or an input in any other mode stops the simulation.
+// What the ECP5 primitives do in the modes that Weft uses them in. Yosys has only black boxes of them;
+// these models are our own and have not been compared with the vendor's. A parameter or an input in
+// any other mode stops the simulation.
 
 module MULT18X18D(
     input A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
