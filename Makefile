@@ -8,6 +8,7 @@ BOARD  ?= ulx3s-85f
 SEEDS  ?= 1
 
 bin   := .venv/bin
+side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -22,10 +23,10 @@ sim: $(stamp)  ## simulate the digits network: accuracy, cycles and utilization 
 	@$(bin)/python -m weft.digits
 
 test: $(stamp)  ## run the tests, about ten minutes
-	$(bin)/python -m pytest -m "not slow"
+	$(bin)/python -m pytest $(side_by_side) -m "not slow"
 
 test-all: $(stamp)  ## run all tests
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest $(side_by_side)
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)

@@ -18,7 +18,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.boards.floorplan import ECP5_SITES, KEEP_FLAGS
-from weft.boards.primitives.ecp5 import ECP5Multipliers
+from weft.boards.primitives.ecp5 import ECP5Primitives
 from weft.boards.timing import read_timing
 from weft.boards.tools import find_tool, run_tool
 from weft.config import AcceleratorConfig, load_config
@@ -45,7 +45,7 @@ COMPONENTS: dict[str, Callable[[AcceleratorConfig], wiring.Component]] = {
     "accumulators": Accumulators,
     "activation_memory": lambda config: ActivationMemory(config, readers=3, writers=3),
     "requantizer": Requantizer,
-    "drain": Drain,
+    "drain": lambda config: Drain(config, release_to_write=32),
     "streamer": PixelStreamer,
     "sequencer": StepSequencer,
     "matrix": MatrixEngine,
@@ -103,7 +103,7 @@ class Harness(wiring.Component):
 def _platform(config: AcceleratorConfig, arguments: argparse.Namespace) -> Any:
     if arguments.no_blocks:
         return None
-    platform = ECP5Multipliers()
+    platform = ECP5Primitives()
     platform.assign_multipliers(config, ECP5_SITES[arguments.device])
     if arguments.no_floorplan:
         platform.floorplan = None
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--device", choices=_DEVICES, default="85F", help="ECP5, speed grade 6")
     parser.add_argument("--no-floorplan", action="store_true", help="let the placer choose")
     parser.add_argument("--no-blocks", action="store_true",
-                        help="let synthesis infer multipliers from the portable description")
+                        help="leave multipliers and memories to synthesis")
     parser.add_argument("--no-fip", action="store_true", help="a multiplier for each product")
     parser.add_argument("--seeds", default="1", help="seeds of the placer, as in 1,2,3")
     parser.add_argument("-o", metavar="FOLDER", type=Path, help="keep all files there")

@@ -169,7 +169,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
-        run_tool([yosys, "-q", "-p", f"read_rtlil top.il; {tools.synthesis} -json top.json"],
+        run_tool([yosys, "-q", "-p", f"read_rtlil top.il; {tools.synthesis}; "
+                              f"write_json top.json"],
                  folder=folder, log=folder / "synthesis.log")
 
     def place(seed: int) -> Route:

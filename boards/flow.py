@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from weft.boards.board import Board, Family
+from weft.boards.floorplan import KEEP_FLAGS
 
 __all__ = ["Capacity", "Flow", "capacity", "flow"]
 
@@ -46,7 +47,7 @@ class Flow:
     Parameters
     ----------
     synthesis : :class:`str`
-        Yosys command.
+        Yosys commands, between reading the design and writing the netlist.
     place_tool, pack_tool : :class:`str`
     device : dict
         Options of the place tool that choose a device, its package and its speed grade.
@@ -88,7 +89,8 @@ class Flow:
 _FLOWS = {
     Family.ECP5: Flow(
         # The design says itself which multipliers go into blocks.
-        synthesis="synth_ecp5 -nodsp -top top", place_tool="nextpnr-ecp5", pack_tool="ecppack",
+        synthesis=f"{KEEP_FLAGS}; synth_ecp5 -nodsp -top top",
+        place_tool="nextpnr-ecp5", pack_tool="ecppack",
         device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.

@@ -16,15 +16,15 @@ __all__ = ["Resources", "features", "resources"]
 
 
 LUTS_PER_BIT = {
-    "arithmetic": 1.25,
-    "select": 0.28,
-    "logic": 0.19,
-    "memory": 0.95,
+    "arithmetic": 1.2,
+    "select": 0.27,
+    "logic": 0.18,
+    "memory": 0.9,
 }
 """Look-up tables for a bit of what the design is made of; see :func:`features`. Fitted to designs
 that were synthesized, so they cover what Yosys merges and removes."""
 
-FFS_PER_BIT = 1.0
+FFS_PER_BIT = 0.98
 """Flip-flops for a bit of a register."""
 
 

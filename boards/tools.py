@@ -44,6 +44,7 @@ def run_tool(command: Sequence[str], *, folder: Path, log: Path) -> None:
     if result.returncode == 0:
         return
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["no output"]
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] \
+        or [f"exit code {result.returncode}, without a message"]
     raise ToolError(f"{Path(command[0]).name} failed: {errors[0].removeprefix('ERROR:').strip()} "
                     f"(log: {log})")

@@ -19,7 +19,8 @@ class Top(Elaboratable):
     """The design of ``board``.
 
     LED 0 is on once the clock runs, LED 1 while the accelerator reads or writes memory, LED 2
-    once it is done or has stopped; a board with fewer shows the first ones.
+    once it is done or has stopped; a board with fewer shows the first ones. A platform may name
+    resources in ``high_pins``, which are driven high.
 
     Parameters
     ----------
@@ -68,5 +69,9 @@ class Top(Elaboratable):
                 break
             m.submodules[f"led_{index}"] = led = io.Buffer("o", port)
             m.d.comb += led.o.eq(state)
+
+        for name in getattr(platform, "high_pins", ()):
+            m.submodules[name] = pin = io.Buffer("o", platform.request(name, 0, dir="-"))
+            m.d.comb += pin.o.eq(1)
 
         return m

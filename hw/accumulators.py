@@ -1,11 +1,14 @@
 """The accumulator memory: one column for each column of the array, in two halves."""
 
 from amaranth import *
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
+
+from .delay import delay
+from .registered_memory import RegisteredMemory
 
 __all__ = ["AccumulatorColumn", "Accumulators", "accumulate_layout"]
 
@@ -50,7 +53,7 @@ class AccumulatorColumn(wiring.Component):
     """
 
     REUSE = 3
-    DRAIN_LATENCY = 2
+    DRAIN_LATENCY = RegisteredMemory.LATENCY
     ACCUMULATE_LATENCY = 3
     """Cycles from ``i`` until a drain may ask for the sum."""
 
@@ -80,7 +83,7 @@ class AccumulatorColumn(wiring.Component):
         read_sum = Signal.like(self.psum, reset_less=True)
         add_i    = Signal.like(self.i, reset_less=True)
         add_sum  = Signal.like(self.psum, reset_less=True)
-        old      = Signal(signed(self._width), reset_less=True)
+        old      = Signal(signed(self._width))
         new      = Signal(signed(self._width))
         m.d.comb += self.o.eq(read_i)
         m.d.sync += [
@@ -92,28 +95,26 @@ class AccumulatorColumn(wiring.Component):
         m.d.comb += new.eq(old + add_sum)
 
         for half in range(2):
-            storage = memory.Memory(shape=signed(self._width), depth=self._pixels, init=[])
+            storage = RegisteredMemory(depth=self._pixels, width=self._width)
             m.submodules[f"half_{half}"] = storage
-            write = storage.write_port()
-            read  = storage.read_port()
-            reads.append(read.data)
+            reads.append(storage.read_data)
 
             accumulating = self.i.valid & (self.i.half == half)
             m.d.comb += [
-                read.addr.eq(Mux(accumulating, self.i.pixel, self.drain_pixel)),
-                read.en.eq(accumulating | (self.drain_enable & (self.drain_half == half))),
-                write.addr.eq(add_i.pixel),
-                write.data.eq(new),
-                write.en.eq(add_i.valid & (add_i.half == half)),
+                storage.read_address.eq(Mux(accumulating, self.i.pixel, self.drain_pixel)),
+                storage.read_enable.eq(
+                    accumulating | (self.drain_enable & (self.drain_half == half))),
+                storage.write_address.eq(add_i.pixel),
+                storage.write_data.eq(new),
+                storage.write_enable.eq(add_i.valid & (add_i.half == half)),
             ]
 
-        m.d.sync += old.eq(Mux(read_i.first, 0, Mux(read_i.half, reads[1], reads[0])))
-
-        drain_half = Signal(reset_less=True)
-        m.d.sync += [
-            drain_half.eq(self.drain_half),
-            self.drain.eq(Mux(drain_half, reads[1], reads[0])),
-        ]
+        # The choice between the halves comes behind the memories' registers, where it shares a
+        # LUT with the adder's operand.
+        m.d.comb += old.eq(Mux(add_i.first, 0, Mux(add_i.half, reads[1], reads[0])))
+        drain_half = delay(m, self.drain_half, self.DRAIN_LATENCY, name="drain_half",
+                           reset_less=True)
+        m.d.comb += self.drain.eq(Mux(drain_half, reads[1], reads[0]))
 
         return m
 

@@ -7,6 +7,8 @@ from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 
+from .delay import delay
+from .registered_memory import RegisteredMemory
 from .scratch_memory import ScratchMemory, unit_write_layout
 
 __all__ = ["ActivationMemory"]
@@ -40,7 +42,7 @@ class ActivationMemory(wiring.Component):
         Cycles from an accepted request to its data.
     """
 
-    LATENCY = 2
+    LATENCY = RegisteredMemory.LATENCY + 1
 
     def __init__(self, config: AcceleratorConfig, *, readers: int, writers: int):
         if readers < 1 or writers < 1:
@@ -62,7 +64,8 @@ class ActivationMemory(wiring.Component):
         count     = self._config.activation_banks
         bank_bits = exact_log2(count)
         lanes     = self._config.word_lanes
-        banks     = [ScratchMemory(depth=self._config.activation_depth // count, lanes=lanes)
+        banks     = [ScratchMemory(depth=self._config.activation_depth // count, lanes=lanes,
+                                   registered=True)
                      for _ in range(count)]
         for index, bank in enumerate(banks):
             m.submodules[f"bank_{index}"] = bank
@@ -103,13 +106,11 @@ class ActivationMemory(wiring.Component):
 
         # A register behind the bank multiplexer keeps it off the array's input path.
         for index, request in enumerate(reads):
-            chosen  = Signal(max(1, bank_bits), name=f"chosen_{index}", reset_less=True)
-            pending = Signal(name=f"pending_{index}")
-            m.d.sync += [
-                pending.eq(request.valid & request.ready),
-                chosen.eq(read_bank(request)),
-                self.read_valid[index].eq(pending),
-            ]
+            chosen = delay(m, read_bank(request), RegisteredMemory.LATENCY,
+                           name=f"chosen_{index}", reset_less=True)
+            pending = delay(m, request.valid & request.ready, RegisteredMemory.LATENCY,
+                            name=f"pending_{index}")
+            m.d.sync += self.read_valid[index].eq(pending)
             with m.If(pending):
                 with m.Switch(chosen):
                     for number, bank in enumerate(banks):

@@ -114,9 +114,7 @@ class CommandFetch(wiring.Component):
             self.commands.p.raw.eq(raw),
             self.commands.p.engine.eq(engine),
             last.eq(beat == command_beats - 1),
-            # Not also when the command is taken just now: a cycle is lost for each, and whoever
-            # takes it is off the path to the memory.
-            room.eq(~self.commands.valid),
+            room.eq(~self.commands.valid | self.commands.ready),
         ]
 
         m.d.sync += self.fault.code.eq(Error.NONE)

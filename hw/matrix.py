@@ -90,7 +90,7 @@ class MatrixEngine(wiring.Component):
             config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
             shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
         m.submodules.weights      = weights      = ScratchMemory(
-            depth=config.weight_depth, lanes=config.weight_row_lanes)
+            depth=config.weight_depth, lanes=config.weight_row_lanes, registered=True)
         m.submodules.parameters   = parameters   = ScratchMemory(
             depth=config.parameter_depth, lanes=config.parameter_entry_lanes)
 

@@ -36,19 +36,11 @@ def operation_layout() -> data.StructLayout:
     })
 
 
-def tap_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A tap of a window, or a word of an element-wise operation, on its way to its lanes.
-
-    Taps come in groups of up to ``vector_taps``, and the groups of a position follow each other.
-    A group is multiplied and added when its last word has come. Commands follow each other without
-    a gap, so each tap carries what is done with it.
-    """
+def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the taps of a group have in common."""
     return data.StructLayout({
         "operation": operation_layout(),
         "result":    result_layout(),
-        "inside":    1,                   # there is a word; else the tap is padding
-        "first":     1,                   # of its group, of those that are read
-        "last":      1,                   # of its group
         "fill":      1,                   # with `first`: the words before it are padding
         "slot":      range(WINDOW_SLOTS),  # number of the group in its window
         "places":    config.vector_taps,  # which places of the group are in use
@@ -60,10 +52,25 @@ def tap_layout(config: AcceleratorConfig) -> data.StructLayout:
     })
 
 
+def tap_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A tap of a window, or a word of an element-wise operation, on its way to its lanes.
+
+    Taps come in groups of up to ``vector_taps``, and the groups of a position follow each other.
+    A group is multiplied and added when its last word has come. Commands follow each other without
+    a gap, so each tap carries what is done with it.
+    """
+    return data.StructLayout({
+        **{name: field.shape for name, field in _common_layout(config)},
+        "inside": 1,  # there is a word; else the tap is padding
+        "first":  1,  # of its group, of those that are read
+        "last":   1,  # of its group
+    })
+
+
 def group_layout(config: AcceleratorConfig) -> data.StructLayout:
     """A group of taps: words ``start`` up to ``size`` are read."""
     return data.StructLayout({
-        "tap":         tap_layout(config),  # what its taps have in common
+        "tap":         _common_layout(config),
         "index":       16,                  # of the command
         "start":       range(config.vector_taps),
         "size":        range(config.vector_taps + 1),

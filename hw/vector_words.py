@@ -104,7 +104,7 @@ class VectorWords(wiring.Component):
             index.eq(group.index),
             ends.eq(group.command_end & last),
             placed.address.eq(address),
-            placed.tap.eq(group.tap),
+            *(placed.tap[name].eq(group.tap[name]) for name, _ in group.tap.shape()),
             placed.tap.inside.eq(inside),
             placed.tap.first.eq(first),
             placed.tap.last.eq(last),

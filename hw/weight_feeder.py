@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from weft.config import AcceleratorConfig
 
 from .fault import Fault
+from .registered_memory import RegisteredMemory
 from .registers import Error
 from .step import Step
 
@@ -32,7 +33,7 @@ class WeightFeeder(wiring.Component):
     steps : :py:`In(stream.Signature(Step))`
     loaded : :py:`Out(stream.Signature(Step))`
     read_address : :py:`Out(24)`
-        Weight row to read; its data is on ``read_data`` the cycle after.
+        Weight row to read; its data is on ``read_data`` two cycles later.
     read_enable : :py:`Out(1)`
     read_data : :py:`In(data.ArrayLayout(signed(weight_width), weight_row_lanes))`
     shift : :py:`Out({"data": ..., "load": 1})`
@@ -43,7 +44,7 @@ class WeightFeeder(wiring.Component):
         Held until reset.
     """
 
-    READ_LATENCY = 2  # the memory's, and a register behind it
+    READ_LATENCY = RegisteredMemory.LATENCY
 
     def __init__(self, config: AcceleratorConfig, *, accept_to_switch: int, shift_to_switch: int,
                  switch_to_shift: int):
@@ -113,7 +114,7 @@ class WeightFeeder(wiring.Component):
         m.d.sync += [
             read.eq(issue),
             self.shift.load.eq(read),
-            self.shift.data.eq(self.read_data),
         ]
+        m.d.comb += self.shift.data.eq(self.read_data)
 
         return m

@@ -189,9 +189,9 @@ def _play(program: Program, memory: MemoryTiming, *, warm: bool) -> _Part:
     address, commands = ((program.warm_address, program.warm_commands) if warm else
                          (program.command_address, program.commands))
     timeline = play(commands, program.config, address=address, memory=memory)
-    ends = {index: played.done for index, played in enumerate(timeline.commands)
-            if played.engine in (Engine.MATRIX, Engine.VECTOR)}
-    results = layer_results(program, ends, timeline.cycles, warm=warm)
+    spans = {index: (played.start, played.done) for index, played in enumerate(timeline.commands)
+             if played.engine in (Engine.MATRIX, Engine.VECTOR)}
+    results = layer_results(program, spans, timeline.cycles, warm=warm)
     limits = list(accumulate((result.cycles for result in results), initial=0))
     work = {engine: _work(timeline, engine, limits) for engine in Engine}
     layers = []

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
+from weft.device.choice import is_simulated
 from weft.estimate import Estimate
 from weft.hw.commands import Engine
 from weft.hw.registers import cycle_counters
@@ -22,7 +23,11 @@ if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
 
 __all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_table",
-           "layer_table", "print_estimate", "print_inspection", "print_run", "terminal", "verdict"]
+           "layer_table", "print_estimate", "print_inspection", "print_run", "short_name",
+           "terminal", "verdict"]
+
+
+_NAME = 24  # characters of a layer's name that a table of 110 columns has room for
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -59,35 +64,42 @@ class Progress(AbstractContextManager["Progress"]):
             self._status.update(escape(text))
 
 
+def short_name(name: str, length: int = 30) -> str:
+    """The end of a long name, which says more than its beginning."""
+    return name if len(name) <= length else f"…{name[1 - length:]}"
+
+
 def terminal() -> Console:
     """Standard output; with room for the tables where it is a file and has no width."""
     console = Console()
-    return console if console.is_terminal else Console(width=100)
+    return console if console.is_terminal else Console(width=110)
 
 
 def layer_table(run: Run) -> Table:
-    """Each layer of the last frame or batch: operator, output shape, MACs, cycles, array
-    utilization."""
+    """Each layer of the last frame or batch: operator, output shape, MACs, cycles, utilization of
+    its engine."""
     table = Table(title=f"{escape(run.model)} on {run.config.name} ({run.config.rows} x "
                         f"{run.config.cols} MACs per cycle)", title_justify="left")
-    table.add_column("Layer")
+    table.add_column("Layer", no_wrap=True)
     table.add_column("Operator")
     table.add_column("Engine")
     table.add_column("Output", justify="right")
     for name in ("MACs", "Cycles", "Utilization"):
         table.add_column(name, justify="right")
 
-    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int) -> None:
-        share = f"{run.utilization(macs, cycles):.1%}" if macs and cycles else ""
-        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
-                      f"{cycles:,}" if cycles else "", share)
+    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
+            utilization: float) -> None:
+        table.add_row(escape(short_name(name, _NAME)), op, engine, shape,
+                      f"{macs:,}" if macs else "",
+                      f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "")
 
     for layer in run.last.layers:
         row(layer.name, layer.op, layer.engine, "x".join(map(str, layer.shape)), layer.macs,
-            layer.cycles)
+            layer.cycles, layer.utilization(run.config))
     table.add_section()
-    row("whole frame" if run.batch == 1 else f"batch of {run.batch}", "", "", "",
-        run.batch * run.macs, run.last.cycles)
+    macs = run.batch * run.macs
+    row("whole frame" if run.batch == 1 else f"batch of {run.batch}", "", "", "", macs,
+        run.last.cycles, run.utilization(macs, run.last.cycles))
     return table
 
 
@@ -124,8 +136,9 @@ def print_run(run: Run, console: Console) -> None:
     if sum(run.cycles):  # there is a clock
         low, high = min(run.cycles), max(run.cycles)
         each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-        lines[0] += f", {each} cycles each, simulated at {run.cycles_per_second / 1000:,.0f} " \
-                    f"kcycles/s"
+        lines[0] += f", {each} cycles each"
+        if is_simulated(run.device):
+            lines[0] += f", simulated at {run.cycles_per_second / 1000:,.0f} kcycles/s"
     last = "frame" if run.batch == 1 else f"batch of {run.batch}"
     if run.config.counters:
         lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes "
@@ -156,22 +169,24 @@ def estimate_table(estimate: Estimate) -> Table:
     table.add_column("Bound by")
 
     def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
-            bound: str) -> None:
-        share = f"{estimate.utilization(macs, cycles):.1%}" if macs and cycles else ""
-        table.add_row(escape(name), op, engine, shape, f"{macs:,}" if macs else "",
-                      f"{cycles:,}" if cycles else "", share, bound)
+            utilization: float, bound: str) -> None:
+        table.add_row(escape(short_name(name, _NAME)), op, engine, shape,
+                      f"{macs:,}" if macs else "",
+                      f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "",
+                      bound)
 
     for layer in estimate.further.layers:
         result = layer.result
         row(result.name, result.op, result.engine, "x".join(map(str, result.shape)), result.macs,
-            result.cycles, layer.bound)
+            result.cycles, result.utilization(config), layer.bound)
     table.add_section()
     macs = estimate.batch * estimate.macs
     noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
     if estimate.warm:
-        row(f"first {noun}", "", "", "", macs, estimate.first.cycles, "")
+        row(f"first {noun}", "", "", "", macs, estimate.first.cycles,
+            estimate.utilization(macs, estimate.first.cycles), "")
     row(f"each further {noun}" if estimate.warm else f"each {noun}", "", "", "", macs,
-        estimate.further.cycles, "")
+        estimate.further.cycles, estimate.utilization(macs, estimate.further.cycles), "")
     return table
 
 

@@ -94,7 +94,8 @@ class Run:
             "cycles": self.cycles,
             "utilization": self.utilization(self.batch * self.macs, self.last.cycles),
             "layers": [{"name": layer.name, "op": layer.op, "engine": layer.engine,
-                        "shape": list(layer.shape), "macs": layer.macs, "cycles": layer.cycles}
+                        "shape": list(layer.shape), "macs": layer.macs, "cycles": layer.cycles,
+                        "engine_cycles": layer.engine_cycles}
                        for layer in self.last.layers],
             "counters": dict(self.last.counters),
             "dram_read_bytes": self.last.dram_read_bytes,

@@ -1,6 +1,6 @@
 """The segments of a plan, ready to run: a graph loaded on a device, or a part for onnxruntime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,13 +8,15 @@ import onnx
 import onnxruntime
 
 from weft import compiler
+from weft.config import AcceleratorConfig
 from weft.device import Driver, Event, EventKind, RunResult
 from weft.golden import session_options
 from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.hw.registers import Counter
 from weft.ir import Edge, Graph, Tensor
 
-__all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph", "HostModel"]
+__all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph", "HostModel",
+           "covered", "layer_results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,9 @@ class LayerResult:
         From the end of the layer before it to its own end; the first counts from the doorbell and
         the last to the interrupt. 0 on a device without a clock, or one that does not record
         when commands end.
+    engine_cycles : :class:`int`
+        In which its engine had a command of it. Engines work on several layers at a time, so these
+        may be more than ``cycles``.
     """
 
     name: str
@@ -41,6 +46,13 @@ class LayerResult:
     shape: tuple[int, int, int]
     macs: int
     cycles: int
+    engine_cycles: int
+
+    def utilization(self, config: AcceleratorConfig) -> float:
+        """The share of the multipliers of its own engine that were used in ``engine_cycles``."""
+        lanes = config.cols if self.engine == "matrix" else config.vector_taps
+        capacity = self.engine_cycles * config.rows * lanes
+        return self.macs / capacity if capacity else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,7 +190,7 @@ class LoadedGraph:
                      for frame in range(program.graph.frames)],
             cycles=result.cycles, warm=warm,
             # A device that does not tell when commands end, as at a serial port, tells no layers.
-            layers=layer_results(program, _ends(result), result.cycles if result.events else 0,
+            layers=layer_results(program, _spans(result), result.cycles if result.events else 0,
                                  warm=warm),
             counters=counters,
             dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
@@ -231,20 +243,31 @@ class LoadedGraph:
         return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
 
 
-def _ends(result: RunResult) -> dict[int, int]:
-    """When each command that computes something was done."""
-    return {event.index: event.cycle for event in result.events
-            if event.kind == EventKind.DONE and event.engine in (Engine.MATRIX, Engine.VECTOR)}
+def _spans(result: RunResult) -> dict[int, tuple[int, int]]:
+    """When each command that computes something started and was done."""
+    events = [event for event in result.events if event.engine in (Engine.MATRIX, Engine.VECTOR)]
+    starts = {event.index: event.cycle for event in events if event.kind == EventKind.START}
+    return {event.index: (starts[event.index], event.cycle) for event in events
+            if event.kind == EventKind.DONE}
 
 
-def layer_results(program: compiler.Program, ends: Mapping[int, int], cycles: int, *,
+def covered(spans: Iterable[tuple[int, int]]) -> int:
+    """Cycles in at least one of some spans of time."""
+    total = until = 0
+    for start, end in sorted(spans):
+        total += max(0, end - max(start, until))
+        until = max(until, end)
+    return total
+
+
+def layer_results(program: compiler.Program, spans: Mapping[int, tuple[int, int]], cycles: int, *,
                   warm: bool) -> list[LayerResult]:
     """Every layer's share of a frame's cycles, by the end of the last command that computes it.
 
     Parameters
     ----------
-    ends : :class:`dict`
-        By index in the stream, the cycle in which a MATRIX or VECTOR is done.
+    spans : :class:`dict`
+        By index in the stream, the cycles in which a MATRIX or VECTOR starts and is done.
     cycles : :class:`int`
         Of the frame, or batch.
     warm : :class:`bool`
@@ -255,14 +278,16 @@ def layer_results(program: compiler.Program, ends: Mapping[int, int], cycles: in
     for number in range(0, len(program.layers), frames):
         copies = program.layers[number:number + frames]
         info = copies[0]
-        done = [ends[index] for copy in copies
-                for index in (copy.warm_commands if warm else copy.commands) if index in ends]
-        end = max([before, *done])  # engines overlap: it may end before the one before it
+        own = [spans[index] for copy in copies
+               for index in (copy.warm_commands if warm else copy.commands) if index in spans]
+        # Engines overlap: it may end before the one before it.
+        end = max([before, *(done for _, done in own)])
         if number + frames == len(program.layers):
             end = cycles
         layers.append(LayerResult(
             name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
-            shape=info.shape, macs=frames * info.macs, cycles=end - before))
+            shape=info.shape, macs=frames * info.macs, cycles=end - before,
+            engine_cycles=covered(own)))
         before = end
     return layers
 

@@ -15,7 +15,7 @@ from weft.hw.commands import Engine
 from weft.hw.dispatch import IN_FLIGHT
 from weft.segment import Execution, Figures
 
-__all__ = ["Slice", "slices", "layer_cycles", "live_spans", "trace_events"]
+__all__ = ["Slice", "slices", "live_spans", "trace_events"]
 
 
 _LANES = IN_FLIGHT + 1  # tracks that an engine may have
@@ -67,26 +67,6 @@ def slices(execution: Execution) -> list[Slice]:
                 engine=engine, lane=lane, start=event.cycle, end=end, command=index,
                 layer="" if layer is None else execution.program.layers[layer].name))
     return result
-
-
-def layer_cycles(execution: Execution) -> list[int]:
-    """For each layer of the program, the cycles in which its engine had a command of it."""
-    program = execution.program
-    spans: list[list[tuple[int, int]]] = [[] for _ in program.layers]
-    for each in slices(execution):
-        layer = execution.infos[each.command].layer
-        if layer is not None and program.layers[layer].engine is each.engine:
-            spans[layer].append((each.start, each.end))
-    return [_covered(span) for span in spans]
-
-
-def _covered(spans: list[tuple[int, int]]) -> int:
-    """Length of the union of some spans."""
-    total = until = 0
-    for start, end in sorted(spans):
-        total += max(0, end - max(start, until))
-        until = max(until, end)
-    return total
 
 
 def live_spans(execution: Execution) -> list[tuple[Resident, int, int]]:

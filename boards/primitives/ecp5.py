@@ -7,11 +7,12 @@ from amaranth import *
 
 from weft.boards.floorplan import Floorplan, MultiplierSites
 from weft.boards.primitives.adder_tree import adder_tree_multiplier
+from weft.boards.primitives.ecp5_memory import ECP5Memories
 from weft.config import AcceleratorConfig
 from weft.hw.delay import delay, register
 from weft.hw.multiplier import Multiplier
 
-__all__ = ["ECP5Multipliers"]
+__all__ = ["ECP5Multipliers", "ECP5Primitives"]
 
 
 _WIDTH = 18            # bits of a signed factor of a block
@@ -153,3 +154,14 @@ def _block(m: Module, a: Value, b: Value, *, name: str = "block", bel: str | Non
         i_SIGNEDA=Const(1), i_SIGNEDB=Const(1), i_SOURCEA=Const(0), i_SOURCEB=Const(0),
         **ports)
     return product
+
+
+class ECP5Primitives(ECP5Multipliers, ECP5Memories):
+    """All that a platform for an ECP5 adds to Amaranth's, to be mixed in in front of that::
+
+        class Platform(ECP5Primitives, ULX3S_85F_Platform):
+            pass
+
+        platform = Platform()
+        platform.assign_multipliers(config, ECP5_SITES["85F"])
+    """

@@ -12,7 +12,6 @@ from weft.ir import Convolution, Depthwise, Graph
 from weft.runner import random_frames, run_frames
 from weft.segment import Figures
 from weft.session import InferenceSession
-from weft.timeline import layer_cycles
 
 __all__ = ["LayerMeasurement", "Measurement", "measure"]
 
@@ -148,13 +147,10 @@ def _traffic(figures: Figures) -> int:
 
 def _layers(figures: Figures, graphs: tuple[Graph, ...]) -> list[LayerMeasurement]:
     products = [_gemm(graph, index) for graph in graphs for index in range(len(graph.layers))]
-    engine_cycles = [cycles for execution in figures.executions
-                     for cycles in layer_cycles(execution)]
     return [LayerMeasurement(name=layer.name, op=layer.op, engine=layer.engine,
                              shape=list(layer.shape), macs=layer.macs, cycles=layer.cycles,
-                             engine_cycles=cycles, gemm=product)
-            for layer, cycles, product in zip(figures.layers, engine_cycles, products,
-                                              strict=True)]
+                             engine_cycles=layer.engine_cycles, gemm=product)
+            for layer, product in zip(figures.layers, products, strict=True)]
 
 
 def _gemm(graph: Graph, index: int) -> list[int]:

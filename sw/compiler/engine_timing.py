@@ -9,6 +9,7 @@ takes alone.
 from dataclasses import dataclass
 
 from weft.config import AcceleratorConfig
+from weft.hw.activation_memory import ActivationMemory
 from weft.hw.commands import Opcode
 
 from .bank_timing import Spans, Stream, stall_rate
@@ -33,7 +34,7 @@ __all__ = ["MEMORY", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming", "Read
 
 # What a LOAD or STORE takes beside the moving and the latency of the memory.
 _LOAD_LATENCY = 14
-_STORE_LATENCY = 25
+_STORE_LATENCY = 23 + ActivationMemory.LATENCY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from weft.config import AcceleratorConfig
 from weft.device.base import Device
 from weft.errors import InputError
 
-__all__ = ["DeviceChoice", "DeviceFactory", "choose_device", "records_signals", "runs_layers"]
+__all__ = ["DeviceChoice", "DeviceFactory", "choose_device", "is_simulated", "records_signals",
+           "runs_layers"]
 
 
 DeviceFactory = Callable[..., Device]
@@ -43,6 +44,11 @@ class DeviceChoice:
     factory: DeviceFactory
     options: dict[str, Any] = field(default_factory=dict)
     config: AcceleratorConfig | None = None
+
+
+def is_simulated(device: str) -> bool:
+    """Whether the device of that name has a clock of its own, not that of a wall."""
+    return device.partition(":")[0] != _SERIAL
 
 
 def records_signals(device: str | DeviceFactory) -> bool:

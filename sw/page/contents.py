@@ -9,15 +9,13 @@ from weft.hw.registers import cycle_counters
 from weft.ir import Plan, Where
 from weft.page.roofline import Dot, roofline
 from weft.page.traffic import Traffic, traffic
-from weft.report import verdict
+from weft.report import short_name, verdict
 from weft.runner import Run
 from weft.segment import Execution
-from weft.timeline import layer_cycles, live_spans, slices
+from weft.timeline import live_spans, slices
 
 __all__ = ["contents"]
 
-
-_NAME = 30  # characters of a layer's name that there is room for
 
 def contents(run: Run, plan: Plan) -> dict[str, Any]:
     """The variables of the template."""
@@ -59,26 +57,21 @@ def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic],
     results = iter(run.last.layers)
     longest = max(layer.cycles for layer in run.last.layers)
     for execution, now, cold in zip(executions, moved, needed, strict=True):
-        infos, engine_cycles = execution.program.layers, layer_cycles(execution)
+        infos = execution.program.layers
         for first in range(0, len(infos), run.batch):
             copies = slice(first, first + run.batch)
             layer = next(results)
             rows.append({
-                "name": layer.name, "short": _short(layer.name), "op": layer.op,
+                "name": layer.name, "short": short_name(layer.name), "op": layer.op,
                 "engine": layer.engine or "none", "shape": " x ".join(map(str, layer.shape)),
                 "macs": layer.macs, "cycles": layer.cycles,
                 "share": layer.cycles / run.last.cycles, "bar": layer.cycles / longest,
-                "engine_cycles": sum(engine_cycles[copies]),
-                "utilization": run.utilization(layer.macs, layer.cycles),
+                "engine_cycles": layer.engine_cycles,
+                "utilization": layer.utilization(run.config),
                 "bytes": sum(now.layers[copies]), "needed": sum(cold.layers[copies]),
                 "exactness": str(infos[first].exactness or ""),
             })
     return rows
-
-
-def _short(name: str) -> str:
-    """The end of a long name, which says more than its beginning."""
-    return name if len(name) <= _NAME else f"…{name[1 - _NAME:]}"
 
 
 def _causes(run: Run) -> list[dict[str, Any]]:
@@ -119,5 +112,5 @@ def _timeline(executions: Sequence[Execution]) -> dict[str, Any]:
     return {
         "cycles": now, "parts": parts, "engines": [engine.name.lower() for engine in Engine],
         "words": config.activation_depth, "wordBytes": config.word_lanes,
-        "layers": list(names), "labels": list(map(_short, names)), "bars": bars, "boxes": boxes,
+        "layers": list(names), "labels": list(map(short_name, names)), "bars": bars, "boxes": boxes,
     }

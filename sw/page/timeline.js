@@ -168,7 +168,8 @@
     const time = `cycles ${number(each[START])} to ${number(each[END])}: ` +
       `${number(each[END] - each[START])}`;
     if (kind === "bar") {
-      return `${data.layers[each[LAYER]]}\n${each[TEXT]}\n` +
+      const layer = data.layers[each[LAYER]];
+      return `${each[TEXT].startsWith(layer) ? "" : `${layer}\n`}${each[TEXT]}\n` +
         `${data.engines[each[ENGINE]]} command ${each[COMMAND]}\n${time}`;
     }
     const bytes = each[WORDS] * data.wordBytes;

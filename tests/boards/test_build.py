@@ -149,6 +149,14 @@ def test_a_failing_tool_gives_its_error_and_the_log(tools, tmp_path):
     assert "placing" in (tmp_path / "seed1.log").read_text()
 
 
+def test_a_tool_that_dies_silently(tools, tmp_path):
+    tools("yosys", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ToolError) as error:
+        build(BOARD, tmp_path)
+    assert str(error.value) == f"yosys failed: exit code -9, without a message (log: " \
+                               f"{tmp_path / 'synthesis.log'})"
+
+
 def test_missing_tool(monkeypatch, tmp_path):
     monkeypatch.setattr("weft.boards.tools.shutil.which", lambda name, path=None: None)
     with pytest.raises(ToolError, match=r"^yosys was not found: run pip install 'weft\[fpga\]', "

@@ -9,6 +9,7 @@ from amaranth.lib import io
 from weft.boards.build import build
 from weft.boards.pll import Ecp5Pll, PllClock
 from weft.boards.registry import BOARDS, make_platform
+from weft.boards.resources import resources
 from weft.hw.multiplier import Multiplier
 
 
@@ -59,8 +60,11 @@ def test_small_design_becomes_a_bitstream(small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
-def test_board_reaches_its_clock(name, tmp_path):
+def test_board_reaches_its_clock_and_takes_what_was_estimated(name, tmp_path):
     result = build(BOARDS[name], tmp_path)
+    estimate = resources(BOARDS[name].config, BOARDS[name]).total
     assert result.met, f"{result.clock_mhz} MHz, {result.path}"
     for field in ("luts", "ffs", "multipliers", "block_rams"):
         assert getattr(result.used, field) <= getattr(result.available, field)
+        assert getattr(estimate, field) == \
+            pytest.approx(getattr(result.used, field), rel=0.15)

@@ -65,6 +65,7 @@ def assert_bytes_add_up(run, plan):
     assert sum(layer["bytes"] for layer in shown["layers"]) + shown["input_bytes"] \
         + shown["command_bytes"] == shown["dram_bytes"] > 0
     assert sum(layer["cycles"] for layer in shown["layers"]) == run.last.cycles
+    assert all(0 < layer["utilization"] <= 1 for layer in shown["layers"] if layer["macs"])
 
 
 class Document(HTMLParser):

@@ -82,7 +82,7 @@ def test_baud_rates_may_differ(mismatch):
 
 
 @pytest.mark.parametrize("to_board", [False, True])
-@pytest.mark.parametrize("fault", [{"lose": True}, {"flip": 0x10}, {"flip": 0x02}])
+@pytest.mark.parametrize("fault", [{"lose": True}, {"flip": 0x10}])
 def test_lost_and_damaged_bytes_are_made_good(board, to_board, fault):
     rng = random.Random(f"{to_board} {fault}")
     data = random_data(6 * PAYLOAD_BYTES)
@@ -99,7 +99,7 @@ def test_lost_and_damaged_bytes_are_made_good(board, to_board, fault):
 
 @pytest.mark.parametrize("to_board", [False, True])
 @pytest.mark.parametrize("fault", [{"lose": True}, {"flip": 0x40}])
-@pytest.mark.parametrize("number", [0, 3, 9, 15, 17])
+@pytest.mark.parametrize("number", [3, 15])
 def test_a_register_is_written_once_whatever_is_lost(board, to_board, fault, number):
     if number > 8 and not to_board:
         number -= 9

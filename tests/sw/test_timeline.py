@@ -12,9 +12,11 @@ from weft import cli
 from weft.config import PRESETS
 from weft.device import Event, EventKind
 from weft.digits import MODEL
+from weft.hw.commands import Engine
 from weft.runner import random_frames
+from weft.segment import layer_results
 from weft.session import InferenceSession
-from weft.timeline import layer_cycles, live_spans, slices, trace_events
+from weft.timeline import live_spans, slices, trace_events
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,10 @@ def test_cycles_of_a_layer_count_once_where_its_commands_overlap(frames):
                 if info.layer == number and info.engine is layer.engine
                 for cycle in range(7 * index, 7 * index + 20)}
                for number, layer in enumerate(layers)]
-    assert layer_cycles(made_up) == [len(cycles) for cycles in covered]
+    spans = {each.command: (each.start, each.end) for each in slices(made_up)
+             if each.engine in (Engine.MATRIX, Engine.VECTOR)}
+    results = layer_results(execution.program, spans, execution.cycles, warm=execution.warm)
+    assert [layer.engine_cycles for layer in results] == [len(cycles) for cycles in covered]
 
 
 def test_memory_in_use_starts_and_ends_at_zero_and_fits(frames):
