@@ -11,10 +11,10 @@ from heapq import heappop, heappush
 from operator import itemgetter
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import Engine, VectorOp
+from weft.hw.commands import Engine
 
 from .allocate import Allocation
-from .engine_timing import MatrixTiming, command_cost, sweep_cycles, window_words
+from .engine_timing import Cost, MatrixTiming, command_cost
 from .ops import Op, Space
 from .schedule import conflicts
 
@@ -22,7 +22,6 @@ __all__ = ["Timeline"]
 
 _BEGIN = 60   # cycles from the doorbell to the first command
 _TOKEN = 2    # from the end of a command to the start of one that waits for it
-_VECTOR = 35  # of a VECTOR beside its words, most of them beside those of the next one
 _SLACK = 2    # how much longer than expected loads may take without being late
 
 
@@ -49,7 +48,8 @@ class Timeline:
             for other in before.done | before.started:
                 self._after[other].append(index)
         self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
-        self._costs = [(0, 0) if op.engine is Engine.MATRIX else _cost(op, config) for op in ops]
+        self._costs = [Cost(busy=0, latency=0) if op.engine is Engine.MATRIX
+                       else command_cost(config, op.opcode, op.fields) for op in ops]
         self._play(range(len(ops)), loading=False)
         keys = list(zip(self._wanted(), self._starts, range(len(ops)), strict=True))
         ranks = list(range(len(ops)))
@@ -112,9 +112,8 @@ class Timeline:
             elif engine is Engine.LOAD and not loading:
                 end = start
             else:
-                busy, latency = self._costs[index]
-                free[engine] = start + busy
-                end = start + latency
+                free[engine] = start + self._costs[index].busy
+                end = start + self._costs[index].latency
             starts[index] = start
             ends[index] = done[engine] = max(done[engine], end)
             for after in self._after[index]:
@@ -139,23 +138,3 @@ class Timeline:
                     following.get(space, max(self._starts, default=0.0)),
                     first.get(index, float("inf")))
         return wanted
-
-
-def _cost(op: Op, config: AcceleratorConfig) -> tuple[int, int]:
-    """Cycles until the engine can begin with the next command, and until this one is done."""
-    if op.engine is not Engine.VECTOR:
-        cost = command_cost(config, op.opcode, op.fields)
-        return cost.busy, cost.latency
-    blocks, outer, inner, rows, taps, stride, pad, slide = (
-        _int(op.fields[name]) for name in (
-            "blocks", "out_outer", "out_inner", "kernel_outer", "kernel_inner", "stride_inner",
-            "pad_inner", "slide"))
-    words = window_words(config, (rows, taps), stride=stride, pad=pad, slide=bool(slide))
-    cycles = sweep_cycles(config, blocks * outer, inner, words,
-                          scaled=op.fields["op"] not in (VectorOp.MAX, VectorOp.LOOKUP))
-    return cycles, cycles + _VECTOR
-
-
-def _int(value: object) -> int:
-    assert isinstance(value, int)
-    return value

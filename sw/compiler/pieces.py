@@ -13,10 +13,10 @@ from weft import layout
 from weft.config import AcceleratorConfig
 from weft.ir import Concat, Convolution
 
-from .convolution import column_chunks
+from .columns import column_chunks
 from .maps import Mapped
 from .plan import Plan
-from .vector import layer_cycles
+from .walks import layer_cycles
 
 __all__ = ["cut"]
 
