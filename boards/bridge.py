@@ -85,6 +85,9 @@ class Bridge(wiring.Component):
         sound = (position == _PAYLOAD) | ((position == _CHECK) & self.i_intact)
         m.d.comb += [
             store.eq(self.i_valid & sound & wanted),
+        ]
+        # Registers, and so is `memory.read`: they decide what the bus of the memory can do.
+        m.d.sync += [
             memory.write.eq(store & ~is_register),
             memory.write_address.eq(address),
             memory.write_data.eq(self.i_data),
@@ -193,9 +196,16 @@ class Bridge(wiring.Component):
                     with m.If(~has_data):
                         m.next = "IDLE"
             with m.State("FETCH"):
-                m.d.comb += memory.read.eq(~to_register & ~to_identify)
-                with m.If(memory.read_ready | to_register | to_identify):
-                    m.next = "LATCH"
+                m.next = "LATCH"
+                with m.If(~to_register & ~to_identify):
+                    m.d.sync += memory.read.eq(1)
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                with m.If(memory.read_ready):
+                    m.d.sync += memory.read.eq(0)
+                    m.next = "CHOOSE"
+            with m.State("CHOOSE"):
+                m.next = "LATCH"
             with m.State("LATCH"):
                 m.d.sync += byte.eq(memory.read_data)
                 with m.If(to_register | to_identify):

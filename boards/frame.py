@@ -11,7 +11,7 @@ __all__ = ["FrameReceiver", "FrameTransmitter"]
 
 
 class FrameReceiver(wiring.Component):
-    """Takes frames apart. A flag leads to the first state from anywhere.
+    """Takes frames apart, with a latency of one cycle. A flag leads to the first state from anywhere.
 
     Members
     -------
@@ -42,18 +42,23 @@ class FrameReceiver(wiring.Component):
         escaped = Signal()
         broken  = Signal()  # a byte is missing, whatever the CRC says
         is_escape = self.i_data == ESCAPE
+        is_flag = self.i_valid & (self.i_data == FLAG)
+        is_byte = self.i_valid & ~is_flag & ~is_escape
+        byte = self.i_data ^ Mux(escaped, ESCAPE_XOR, 0)
         m.d.comb += [
-            self.o_flag.eq(self.i_valid & (self.i_data == FLAG)),
-            self.o_valid.eq(self.i_valid & ~self.o_flag & ~is_escape),
-            self.o_data.eq(self.i_data ^ Mux(escaped, ESCAPE_XOR, 0)),
-            self.o_intact.eq(crc.intact & ~broken & ~(self.o_flag & escaped)),
-            crc.clear.eq(self.o_flag),
-            crc.valid.eq(self.o_valid),
-            crc.data.eq(self.o_data),
+            crc.clear.eq(is_flag),
+            crc.valid.eq(is_byte),
+            crc.data.eq(byte),
+        ]
+        m.d.sync += [
+            self.o_flag.eq(is_flag),
+            self.o_valid.eq(is_byte),
+            self.o_data.eq(byte),
+            self.o_intact.eq(crc.intact & ~broken & ~(is_flag & escaped)),
         ]
         with m.If(self.i_valid):
             m.d.sync += escaped.eq(is_escape)
-        with m.If(self.o_flag):
+        with m.If(is_flag):
             m.d.sync += broken.eq(0)
         with m.Elif(self.i_error):
             m.d.sync += broken.eq(1)

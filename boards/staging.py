@@ -20,7 +20,7 @@ class ByteSignature(wiring.Signature):
     read : :py:`Out(1)`
         Read at ``read_address``; to be held until ``read_ready``.
     read_ready : :py:`In(1)`
-        Taken; ``read_data`` is there in the next cycle, and only then.
+        Taken; ``read_data`` is there two cycles later, and until the next is taken.
     """
 
     def __init__(self, *, addr_width: int):
@@ -149,36 +149,45 @@ class StagingMemory(wiring.Component):
         active   = Signal()
         word     = Signal.like(address)
         left     = Signal(8)
+        last     = Signal()  # left == 0
         response = Signal(Response)
         identity = Signal(ID_WIDTH)
         free     = Signal()  # what the memory gives next has a place
         beat     = Signal()
         lane     = Signal(lane_bits)
+        taken    = Signal()
+        kept     = Signal(self._data_width)
         m.d.comb += [
             free.eq((~axi.rvalid | axi.rready) & ~writing),
             beat.eq(active & free & ~single.read),
             single.read_ready.eq(free),
             reading.eq(beat | (single.read & free)),
             address.eq(Mux(single.read, single.read_address[lane_bits:], word)),
-            axi.arready.eq(~active | (beat & (left == 0))),
+            axi.arready.eq(~active | (beat & last)),
             axi.rdata.eq(port.data),
-            single.read_data.eq(port.data.word_select(lane, 8)),
+            single.read_data.eq(kept.word_select(lane, 8)),
         ]
-        m.d.sync += lane.eq(single.read_address[:lane_bits])
+        with m.If(single.read & free):
+            m.d.sync += lane.eq(single.read_address[:lane_bits])
+        m.d.sync += taken.eq(single.read & free)
+        with m.If(taken):
+            m.d.sync += kept.eq(port.data)
         with m.If(axi.rready):
             m.d.sync += axi.rvalid.eq(0)
         with m.If(beat):
             m.d.sync += axi.rvalid.eq(1)
             m.d.sync += axi.rid.eq(identity)
             m.d.sync += axi.rresp.eq(response)
-            m.d.sync += axi.rlast.eq(left == 0)
+            m.d.sync += axi.rlast.eq(last)
             m.d.sync += word.eq(word + 1)
             m.d.sync += left.eq(left - 1)
-            with m.If(left == 0):
+            m.d.sync += last.eq(left == 1)
+            with m.If(last):
                 m.d.sync += active.eq(0)
         with m.If(axi.arvalid & axi.arready):
             m.d.sync += active.eq(1)
             m.d.sync += word.eq(axi.araddr[lane_bits:])
             m.d.sync += left.eq(axi.arlen)
+            m.d.sync += last.eq(axi.arlen == 0)
             m.d.sync += identity.eq(axi.arid)
             m.d.sync += response.eq(self._response(axi.araddr, axi.arsize, axi.arburst))

@@ -1,12 +1,13 @@
 """All that is on the chip of a board, but for clock and pins."""
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import exact_log2
 
 from weft.config import ConfigError
 from weft.hw.accelerator import Accelerator
+from weft.hw.register_slice import RegisterSlice
 
 from .board import Board
 from .bridge import Bridge
@@ -57,8 +58,12 @@ class SerialBridge(wiring.Component):
         m.submodules.frame = frame = FrameTransmitter()
         m.submodules.transmitter = transmitter = UartTransmitter(divisor=self._divisor)
 
-        connect(m, bridge.o, frame.i)
-        connect(m, frame.o, transmitter.i)
+        # From the bridge to the line nothing passes in the same cycle.
+        m.submodules.answer = answer = RegisterSlice(
+            shape=data.StructLayout({"data": 8, "last": 1}))
+        m.submodules.line = line = RegisterSlice(shape=8)
+        connect(m, frame.o, line.i)
+        connect(m, line.o, transmitter.i)
         connect(m, wiring.flipped(self.memory), bridge.memory)
         connect(m, wiring.flipped(self.control), bridge.control)
         m.d.comb += [
@@ -72,7 +77,14 @@ class SerialBridge(wiring.Component):
             bridge.i_flag.eq(unframe.o_flag),
             bridge.i_intact.eq(unframe.o_intact),
             bridge.irq.eq(self.irq),
-            frame.i_last.eq(bridge.o_last),
+            answer.i.valid.eq(bridge.o.valid),
+            answer.i.p.data.eq(bridge.o.payload),
+            answer.i.p.last.eq(bridge.o_last),
+            bridge.o.ready.eq(answer.i.ready),
+            frame.i.valid.eq(answer.o.valid),
+            frame.i.payload.eq(answer.o.p.data),
+            frame.i_last.eq(answer.o.p.last),
+            answer.o.ready.eq(frame.i.ready),
         ]
         return m
 

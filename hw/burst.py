@@ -4,8 +4,10 @@ from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
+
+from weft.hw.register_slice import RegisterSlice
 
 __all__ = ["BurstSplitter", "burst_layout", "check_burst_beats", "request_layout"]
 
@@ -96,20 +98,20 @@ class BurstSplitter(wiring.Component):
         last   = Signal()
         step   = Signal()
         m.d.comb += last.eq(left <= longest)
-        m.d.comb += step.eq(busy & (~self.o.valid | self.o.ready))
-        m.d.comb += self.i.ready.eq(~busy | (step & last))
-        m.d.comb += self.idle.eq(~busy & ~self.o.valid)
-
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        # Keeps the bus's `ready` away from the way back to who makes requests.
+        m.submodules.output = output = RegisterSlice(shape=self.o.p.shape())
+        connect(m, output.o, flipped(self.o))
+        m.d.comb += [
+            step.eq(busy & output.i.ready),
+            self.i.ready.eq(~busy | (step & last)),
+            self.idle.eq(~busy & ~self.o.valid),
+            output.i.valid.eq(busy),
+            output.i.p.address.eq(address),
+            output.i.p.length.eq(Mux(last, left[:9], longest) - 1),
+            output.i.p.last.eq(last),
+        ]
         with m.If(step):
-            m.d.sync += [
-                self.o.valid.eq(1),
-                self.o.p.address.eq(address),
-                self.o.p.length.eq(Mux(last, left[:9], longest) - 1),
-                self.o.p.last.eq(last),
-                busy.eq(~last),
-            ]
+            m.d.sync += busy.eq(~last)
             # After the last burst these hold nothing of use.
             next_page = Mux(page == longest, page_beats, page - longest)
             m.d.sync += [

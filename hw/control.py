@@ -148,7 +148,7 @@ class ControlPort(wiring.Component):
 
         resetting = Signal()
         quiet_for = Signal(range(QUIET_CYCLES + 1))
-        m.d.comb += self.halt.eq(failed | resetting)
+        m.d.sync += self.halt.eq(failed | resetting)
         m.d.sync += self.core_reset.eq(0)
         with m.If(~self.quiet | ~resetting):
             m.d.sync += quiet_for.eq(0)
@@ -157,16 +157,24 @@ class ControlPort(wiring.Component):
 
         fault = Signal(Fault)
         self._watch(m, fault, busy=busy, limit=limit, reload=written[Register.WATCHDOG])
-        for port in reversed(self.faults):
-            with m.If(port.code != Error.NONE):
-                m.d.comb += fault.eq(port)
+        # Faults come from the ends of long paths, and so does the end of the stream: both a cycle
+        # later, so that neither overtakes the other.
+        for number, port in reversed(list(enumerate(self.faults))):
+            late = Signal(Fault, name=f"fault_{number}")
+            m.d.sync += late.eq(port)
+            with m.If(self.core_reset):
+                m.d.sync += late.code.eq(Error.NONE)
+            with m.If(late.code != Error.NONE):
+                m.d.comb += fault.eq(late)
 
         total    = Signal(32)  # `count` at the doorbell
         finished = Signal()
         # `completed` is of the last stream while `start` is high. A count of zero is never
         # reached: it is a fault that takes a few cycles to arrive.
-        m.d.comb += finished.eq(busy & ~self.start & self.idle & (total != 0) &
-                                (self.completed == total))
+        all_completed = Signal()
+        m.d.sync += all_completed.eq(busy & ~self.start & self.idle & (total != 0) &
+                                     (self.completed == total))
+        m.d.comb += finished.eq(busy & all_completed)
 
         doorbell = Signal()
         m.d.comb += doorbell.eq(written[Register.CONTROL] & (bits[:2] == Control.START) &
@@ -233,8 +241,9 @@ class ControlPort(wiring.Component):
         """Sets ``fault`` after ``limit`` cycles without progress."""
         left     = Signal(32)
         reloaded = Signal()
-        m.d.sync += reloaded.eq(reload)
-        with m.If(~busy | self.progress | reloaded):
+        progress = Signal()
+        m.d.sync += [reloaded.eq(reload), progress.eq(self.progress)]
+        with m.If(~busy | progress | reloaded):
             m.d.sync += left.eq(limit)
         with m.Elif(limit != 0):
             m.d.sync += left.eq(left - 1)

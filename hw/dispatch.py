@@ -73,8 +73,8 @@ class Dispatcher(wiring.Component):
     done, a token goes to each engine in its ``post`` mask. Engines do not wait for one another in
     any other way, and a command that finds its queue full holds up all that follow it.
 
-    A command is offered one cycle after it reaches the head of its queue, or two cycles after the
-    ``done`` that gave it its last token. Each engine can take a command every second cycle.
+    A command is offered two cycles after it reaches the head of its queue, or two cycles after the
+    ``done`` that gave it its last token. Each engine can take a command every third cycle.
 
     Parameters
     ----------
@@ -152,6 +152,9 @@ class Dispatcher(wiring.Component):
                                                         f"{consumer.name.lower()}")
                       for producer in Engine for consumer in Engine
                       if {producer, consumer} <= self._present}
+        # Whether a semaphore has tokens, without the comparison.
+        some = {pair: Signal(name=tokens.name.replace("tokens", "some"))
+                for pair, tokens in semaphores.items()}
         give = Array(Signal(len(Engine), name=f"give_{engine.name.lower()}") for engine in Engine)
         take = Array(Signal(len(Engine), name=f"take_{engine.name.lower()}") for engine in Engine)
         busy = Signal(len(Engine))
@@ -173,33 +176,42 @@ class Dispatcher(wiring.Component):
 
             # The grant is a register: the tokens leave as it is set, so they leave once however
             # long the engine takes, and the comparison of masks is not in the engine's path.
+            # Its masks come from registers, to which they are copied first.
             header  = Header(queue.o.p.command[:Header.as_shape().size])
+            known   = Signal(name=f"known_{engine.name.lower()}")
+            wait    = Signal(len(Engine), name=f"wait_{engine.name.lower()}", reset_less=True)
+            post    = Signal(len(Engine), name=f"post_{engine.name.lower()}", reset_less=True)
+            index   = Signal(16, name=f"index_{engine.name.lower()}", reset_less=True)
             tokens  = Signal(len(Engine), name=f"tokens_at_{engine.name.lower()}")
             lacking = Signal(name=f"lacking_{engine.name.lower()}")
             granted = Signal(name=f"granted_{engine.name.lower()}")
             m.d.comb += [
-                tokens.eq(Cat(semaphores[producer, engine] != 0 if producer in self._present
-                              else 0 for producer in Engine)),
-                lacking.eq((header.wait & ~tokens).any()),
+                tokens.eq(Cat(some[producer, engine] if producer in self._present else 0
+                              for producer in Engine)),
+                lacking.eq((wait & ~tokens).any()),
                 self.pending[e].eq(queue.o.valid),
-                self.waiting[e].eq(queue.o.valid & ~granted & lacking),
+                self.waiting[e].eq(known & ~granted & lacking),
                 port.payload.eq(queue.o.payload),
                 port.valid.eq(granted),
                 queue.o.ready.eq(granted & port.ready),
             ]
+            m.d.sync += [wait.eq(header.wait), post.eq(header.post), index.eq(queue.o.p.index)]
             with m.If(granted):
                 with m.If(port.ready):
-                    m.d.sync += granted.eq(0)
-            with m.Elif(queue.o.valid & ~lacking & ~in_flight.full & ~self.halt):
-                m.d.sync += granted.eq(1)
-                m.d.comb += take[e].eq(header.wait)
+                    m.d.sync += [granted.eq(0), known.eq(0)]
+            with m.Elif(known):
+                with m.If(~lacking & ~in_flight.full & ~self.halt):
+                    m.d.sync += granted.eq(1)
+                    m.d.comb += take[e].eq(wait)
+            with m.Else():
+                m.d.sync += known.eq(queue.o.valid)
 
             m.d.comb += [
                 self.event_start[e].eq(granted & port.ready),
-                self.event_start_index[e].eq(queue.o.p.index),
+                self.event_start_index[e].eq(index),
                 in_flight.push.eq(self.event_start[e]),
-                in_flight.new.index.eq(queue.o.p.index),
-                in_flight.new.post.eq(header.post),
+                in_flight.new.index.eq(index),
+                in_flight.new.post.eq(post),
                 # An engine that reports more than it was given would corrupt every count.
                 self.event_done[e].eq(self.done[e] & in_flight.valid),
                 self.event_done_index[e].eq(in_flight.head.index),
@@ -208,8 +220,8 @@ class Dispatcher(wiring.Component):
             ]
 
             m.d.comb += busy[e].eq(in_flight.valid | (queue.level != 0) | queue.i.valid)
-            ages.append((in_flight.valid | queue.o.valid,
-                         Mux(in_flight.valid, in_flight.head.index, queue.o.p.index)))
+            ages.append((in_flight.valid | known,
+                         Mux(in_flight.valid, in_flight.head.index, index)))
 
         m.d.comb += self.idle.eq(busy == 0)
 
@@ -222,11 +234,11 @@ class Dispatcher(wiring.Component):
                 with m.If(tokens == SEMAPHORE_MAX):
                     m.d.comb += overflow[producer].eq(1)
                 with m.Else():
-                    m.d.sync += tokens.eq(tokens + 1)
+                    m.d.sync += [tokens.eq(tokens + 1), some[producer, consumer].eq(1)]
             with m.If(taken & ~given):
-                m.d.sync += tokens.eq(tokens - 1)
+                m.d.sync += [tokens.eq(tokens - 1), some[producer, consumer].eq(tokens != 1)]
             with m.If(self.clear):
-                m.d.sync += tokens.eq(0)
+                m.d.sync += [tokens.eq(0), some[producer, consumer].eq(0)]
 
         m.d.sync += self.fault.code.eq(
             Mux(Cat(overflow.values()).any(), Error.SEMAPHORE, Error.NONE))

@@ -98,13 +98,16 @@ class Drain(wiring.Component):
         tile_block = Signal.like(block)
         tile_entry = Signal.like(entry)
 
-        last_pixel = left == 1
-        groups     = Mux(job.last_columns, job.last_groups, config.requant_groups)
-        last_group = group + 1 == groups
+        # Whether they are at their ends, without the comparisons.
+        last_pixel = Signal(reset_less=True)
+        last_group = Signal(reset_less=True)
+        releases   = Signal(reset_less=True)
+        last_slot  = Signal(reset_less=True)
+        groups     = Signal(range(config.requant_groups + 1), reset_less=True)
         finishing  = Signal()
-        next_slot  = Mux(slot == slots - 1, 0, slot + 1)
-        next_block = Mux(slot == slots - 1, block + job.out_plane, block)[:24]
-        next_first = Mux(slot == slots - 1, first + job.out_plane, first)[:24]
+        next_slot  = Mux(last_slot, 0, slot + 1)
+        next_block = Mux(last_slot, block + job.out_plane, block)[:24]
+        next_first = Mux(last_slot, first + job.out_plane, first)[:24]
         m.d.comb += [
             finishing.eq(active & last_pixel & last_group),
             self.jobs.ready.eq(~active),
@@ -113,21 +116,31 @@ class Drain(wiring.Component):
             self.enable.eq(active),
             self.parameter_address.eq(entry),
             self.parameter_enable.eq(active),
-            self.release.eq(active & last_group & (left == release)),
+            self.release.eq(active & last_group & releases),
         ]
 
         with m.If(active):
-            m.d.sync += [pixel.eq(pixel + 1), left.eq(left - 1), address.eq(address + 1)]
+            m.d.sync += [
+                pixel.eq(pixel + 1),
+                left.eq(left - 1),
+                last_pixel.eq(left == 2),
+                releases.eq(left == release + 1),
+                address.eq(address + 1),
+            ]
             with m.If(last_pixel):
                 m.d.sync += [
                     pixel.eq(0),
                     group.eq(group + 1),
+                    last_group.eq(group + 2 == groups),
                     entry.eq(entry + 1),
                     slot.eq(next_slot),
+                    last_slot.eq(next_slot == slots - 1),
                     block.eq(next_block),
                     first.eq(next_first),
                     address.eq(next_first),
                     left.eq(job.pixels),
+                    last_pixel.eq(job.pixels == 1),
+                    releases.eq(job.pixels == release),
                 ]
             with m.If(finishing):
                 m.d.sync += [active.eq(0), offset.eq(offset + job.pixels)]
@@ -143,6 +156,8 @@ class Drain(wiring.Component):
             new   = self.jobs.p
             base  = Signal(24)
             start = Signal(24)
+            few   = new.pixels <= self._lead
+            count = Mux(new.last_columns, new.last_groups, config.requant_groups)
             m.d.comb += [
                 base.eq(Mux(new.first_columns, new.out_base, tile_block)),
                 start.eq(Mux(new.first_pixels, 0, offset)),
@@ -152,9 +167,14 @@ class Drain(wiring.Component):
                 job.eq(new),
                 pixel.eq(0),
                 left.eq(new.pixels),
-                release.eq(Mux(new.pixels < self._lead, new.pixels, self._lead)),
+                last_pixel.eq(new.pixels == 1),
+                release.eq(Mux(few, new.pixels, self._lead)),
+                releases.eq(few),
                 group.eq(0),
+                groups.eq(count),
+                last_group.eq(count == 1),
                 slot.eq(tile_slot),
+                last_slot.eq(tile_slot == slots - 1),
                 block.eq(base),
                 entry.eq(tile_entry),
                 offset.eq(start),
@@ -164,6 +184,7 @@ class Drain(wiring.Component):
             with m.If(new.first_columns):
                 m.d.sync += [
                     slot.eq(0),
+                    last_slot.eq(slots == 1),
                     entry.eq(new.parameter_base),
                     tile_slot.eq(0),
                     tile_block.eq(base),

@@ -100,22 +100,27 @@ class CommandFetch(wiring.Component):
             counted.eq((self.count[:16] != 0) & (self.count[16:] == 0)),
         ]
 
-        raw     = Signal(8 * COMMAND_BYTES, reset_less=True)
-        shifted = Signal.like(raw)
+        # Beats are put together in front of the command on offer, so that only the last one has to
+        # wait for room; whether there is some is known from the cycle before, if there is one.
+        earlier = Signal(8 * COMMAND_BYTES - width, reset_less=True)
+        shifted = Cat(earlier, self.beats.payload)
         opcode  = shifted[:8]
         beat    = Signal(range(max(command_beats, 2)))
         last    = Signal()
         index   = Signal(16)  # of the command being put together
         left    = Signal(16)  # commands not yet complete
+        more    = Signal()    # left != 0
         engine  = Signal(Engine, reset_less=True)
         room    = Signal()
         m.d.comb += [
-            shifted.eq(Cat(raw, self.beats.payload)[width:]),
-            self.commands.p.raw.eq(raw),
             self.commands.p.engine.eq(engine),
             last.eq(beat == command_beats - 1),
-            room.eq(~self.commands.valid | self.commands.ready),
         ]
+        vacant = ~self.commands.valid | self.commands.ready
+        if command_beats > 1:
+            m.d.sync += room.eq(vacant)
+        else:
+            m.d.comb += room.eq(vacant)
 
         m.d.sync += self.fault.code.eq(Error.NONE)
         with m.If(self.requests.ready):
@@ -130,6 +135,7 @@ class CommandFetch(wiring.Component):
                         self.requests.p.address.eq(self.address),
                         self.requests.p.beats.eq(self.count[:16] * command_beats),
                         left.eq(self.count),
+                        more.eq(1),
                         index.eq(0),
                         beat.eq(0),
                     ]
@@ -147,13 +153,13 @@ class CommandFetch(wiring.Component):
 
             with m.State("fetch"):
                 m.d.comb += self.busy.eq(1)
-                m.d.comb += self.beats.ready.eq(room & (left != 0))
-                with m.If((left == 0) & room):
+                m.d.comb += self.beats.ready.eq(more & (room | ~last))
+                with m.If(~more & vacant):
                     m.next = "idle"
                 with m.If(self.halt):
                     m.next = "stopped"
                 with m.If(self.beats.valid & self.beats.ready):
-                    m.d.sync += raw.eq(shifted)
+                    m.d.sync += earlier.eq(shifted[width:])
                     m.d.sync += beat.eq(Mux(last, 0, beat + 1))
                     with m.If(self.error):
                         self._stop(m, Error.READ, index)
@@ -161,6 +167,8 @@ class CommandFetch(wiring.Component):
                         m.d.sync += self.commands.p.index.eq(index)
                         m.d.sync += index.eq(index + 1)
                         m.d.sync += left.eq(left - 1)
+                        m.d.sync += more.eq(left != 1)
+                        m.d.sync += self.commands.p.raw.eq(shifted)
                         with m.Switch(opcode):
                             for value, its_engine in ENGINES.items():
                                 with m.Case(value):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
@@ -13,6 +13,7 @@ from weft.hw.commands import Engine, LoadCommand, Memory
 from weft.hw.cycle_accounting import activity_layout
 from weft.hw.fault import Fault
 from weft.hw.queue import Queue
+from weft.hw.register_slice import RegisterSlice
 from weft.hw.registers import Error
 from weft.hw.scratch_memory import unit_write_layout
 from weft.hw.transfer import Transfer, TransferFront, indexed_layout
@@ -115,14 +116,15 @@ class LoadEngine(wiring.Component):
         part     = Signal(range(max(2, largest // beat_bytes)), reset_less=True)
         slot     = Signal(range(max(2, beat_bytes // smallest)), reset_less=True)
 
-        # One write, on its way to the memory.
-        write_valid   = Signal()
-        write_ready   = Signal()
-        write_memory  = Signal.like(transfer.memory, reset_less=True)
-        write_address = Signal.like(address, reset_less=True)
-        write_part    = Signal.like(part, reset_less=True)
-        write_data    = Signal(8 * beat_bytes, reset_less=True)
-        write_last    = Signal(reset_less=True)
+        # Writes, on their way to the memory.
+        m.submodules.writes = writes = RegisterSlice(shape=data.StructLayout({
+            "memory":  transfer.memory.shape(),
+            "address": address.shape(),
+            "part":    part.shape(),
+            "data":    8 * beat_bytes,
+            "last":    1,  # of its command
+        }))
+        write = writes.o.p
 
         last_part  = Signal()
         last_slot  = Signal()
@@ -142,68 +144,69 @@ class LoadEngine(wiring.Component):
 
         failed    = Signal()
         step      = Signal()
+        last_left = Signal(reset_less=True)  # left == 1, without the comparison
         last_unit = Signal()
-        last_line = Signal()
+        last_line = Signal(reset_less=True)  # of the transfer
+        may_step  = Signal()
         m.d.comb += [
-            last_unit.eq(last_part & (left == 1)),
-            last_line.eq(transfer.lines == 1),
+            last_unit.eq(last_part & last_left),
             failed.eq(self.fault.code != Error.NONE),
-            step.eq(active & self.beats.valid & ~self.beats_error & ~failed
-                    & (~write_valid | write_ready)),
+            may_step.eq(active & self.beats.valid & ~self.beats_error & ~failed),
+            step.eq(may_step & writes.i.ready),
             self.beats.ready.eq(step & (last_slot | last_unit)),
+            writes.i.valid.eq(may_step),
+            writes.i.p.memory.eq(transfer.memory),
+            writes.i.p.address.eq(address),
+            writes.i.p.part.eq(part),
+            writes.i.p.data.eq(piece),
+            writes.i.p.last.eq(last_unit & last_line),
         ]
 
-        with m.If(write_ready):
-            m.d.sync += write_valid.eq(0)
         with m.If(step):
-            m.d.sync += [
-                write_valid.eq(1),
-                write_memory.eq(transfer.memory),
-                write_address.eq(address),
-                write_part.eq(part),
-                write_data.eq(piece),
-                write_last.eq(last_unit & last_line),
-                part.eq(part + 1),
-            ]
+            m.d.sync += part.eq(part + 1)
             with m.If(last_part):
                 m.d.sync += [
                     part.eq(0),
                     slot.eq(Mux(last_slot | last_unit, 0, slot + 1)),
                     left.eq(left - 1),
+                    last_left.eq(left == 2),
                     address.eq(address + 1),
                 ]
             with m.If(last_unit):
                 m.d.sync += [
                     transfer.lines.eq(transfer.lines - 1),
+                    last_line.eq(transfer.lines == 2),
                     # `local_address` stays that of the first unit of the next line.
                     transfer.local_address.eq(transfer.local_address + transfer.local_stride),
                     address.eq(transfer.local_address),
                     left.eq(transfer.units),
+                    last_left.eq(transfer.units == 1),
                     active.eq(~last_line),
                 ]
 
         # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
         # lanes and let the mask choose. Parts that are all padding are no writes.
-        with m.Switch(write_memory):
+        with m.Switch(write.memory):
             for number, (port, unit_bytes, lanes) in ports.items():
                 piece_bytes = min(beat_bytes, unit_bytes)
-                source = [write_data[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
-                mask = Cat(write_part == lane // piece_bytes for lane in range(lanes))
+                source = [write.data[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
+                mask = Cat(write.part == lane // piece_bytes for lane in range(lanes))
                 m.d.comb += [
-                    port.p.address.eq(write_address),
+                    port.p.address.eq(write.address),
                     Cat(port.p.data).eq(Cat(source)),
                     port.p.mask.eq(mask),
                 ]
                 with m.Case(number):
-                    m.d.comb += port.valid.eq(write_valid & mask.any())
-                    m.d.comb += write_ready.eq(port.ready | ~mask.any())
+                    m.d.comb += port.valid.eq(writes.o.valid & mask.any())
+                    m.d.comb += writes.o.ready.eq(port.ready | ~mask.any())
 
-        m.d.sync += self.done.eq(write_valid & write_ready & write_last)
+        m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & write.last)
 
-        # A command is begun, or refused, only when all of the one before is written.
-        m.d.comb += transfers.o.ready.eq(~active & (~write_valid | write_ready) & ~failed)
+        # A command is refused only when all of the one before is written.
+        refused = transfers.o.p.code != Error.NONE
+        m.d.comb += transfers.o.ready.eq(~active & ~failed & (~refused | ~writes.o.valid))
         with m.If(transfers.o.valid & transfers.o.ready):
-            with m.If(transfers.o.p.code != Error.NONE):
+            with m.If(refused):
                 m.d.sync += self.fault.code.eq(transfers.o.p.code)
                 m.d.sync += self.fault.index.eq(transfers.o.p.index)
             with m.Else():
@@ -213,7 +216,9 @@ class LoadEngine(wiring.Component):
                     transfer.local_address.eq(
                         transfers.o.p.local_address + transfers.o.p.local_stride),
                     address.eq(transfers.o.p.local_address),
+                    last_line.eq(transfers.o.p.lines == 1),
                     left.eq(transfers.o.p.units),
+                    last_left.eq(transfers.o.p.units == 1),
                     part.eq(0),
                     slot.eq(0),
                 ]
@@ -222,9 +227,9 @@ class LoadEngine(wiring.Component):
             m.d.sync += self.fault.index.eq(transfer.index)
 
         m.d.comb += [
-            self.busy.eq(front.busy | transfers.o.valid | active | write_valid),
+            self.busy.eq(front.busy | transfers.o.valid | active | writes.o.valid),
             self.activity.busy.eq(step),
-            self.activity.activation.eq(write_valid & ~write_ready),
+            self.activity.activation.eq(writes.o.valid & ~writes.o.ready),
             self.activity.memory.eq(active),
             self.activity.setup.eq(self.busy),
         ]

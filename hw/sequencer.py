@@ -17,7 +17,7 @@ __all__ = ["StepSequencer"]
 class StepSequencer(wiring.Component):
     """Walks column tiles, pixel tiles, kernel rows, kernel columns and channel blocks.
 
-    A step every second cycle, which is more than the array can use; the first one is offered two
+    A step every third cycle, which is as many as the array can use; the first one is offered two
     cycles after its command was accepted, and the next command is accepted two cycles after the
     last one was taken. A command with an impossible field raises a fault instead and yields no
     steps.
@@ -52,6 +52,7 @@ class StepSequencer(wiring.Component):
         # added and compared is in registers only.
         checking  = Signal()
         advancing = Signal()
+        settling  = Signal()
         nonzero = [command[name] for name in (
             "in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h", "stride_w",
             "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels", "col_tiles",
@@ -81,17 +82,25 @@ class StepSequencer(wiring.Component):
         weight_row     = Signal(24, reset_less=True)
         column_weights = Signal(24, reset_less=True)  # first row of this column tile
 
-        last_block    = blocks_left == 1
-        last_kernel_x = kernel_x_left == 1
-        last_kernel_y = kernel_y_left == 1
-        last_pixels   = pixels_left <= command.tile_pixels
-        last_column   = columns_left == 1
+        last_block    = Signal(reset_less=True)
+        last_kernel_x = Signal(reset_less=True)
+        last_kernel_y = Signal(reset_less=True)
+        last_pixels   = Signal(reset_less=True)
+        last_column   = Signal(reset_less=True)
         last_tap      = last_block & last_kernel_x & last_kernel_y
+        # A cycle behind the counters: known in the cycle after the check, and after settling.
+        m.d.sync += [
+            last_block.eq(blocks_left == 1),
+            last_kernel_x.eq(kernel_x_left == 1),
+            last_kernel_y.eq(kernel_y_left == 1),
+            last_pixels.eq(pixels_left <= command.tile_pixels),
+            last_column.eq(columns_left == 1),
+        ]
         next_weights  = (weight_row + config.weight_tile_rows)[:24]
 
         step = self.steps.p
         m.d.comb += [
-            self.steps.valid.eq(active & ~advancing),
+            self.steps.valid.eq(active & ~advancing & ~settling),
             step.index.eq(index),
             step.weight_row.eq(weight_row),
             step.address.eq(column_address + block_address),
@@ -110,7 +119,7 @@ class StepSequencer(wiring.Component):
                      "parameter_base", "last_groups", "rule"):
             m.d.comb += step[name].eq(command[name])
 
-        m.d.sync += advancing.eq(self.steps.valid & self.steps.ready)
+        m.d.sync += [advancing.eq(self.steps.valid & self.steps.ready), settling.eq(advancing)]
         with m.If(advancing):
             m.d.sync += [
                 weight_row.eq(next_weights),

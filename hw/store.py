@@ -162,7 +162,7 @@ class StoreEngine(wiring.Component):
         m.submodules.words = words = Queue(shape=8 * self._config.word_lanes, depth=_WORDS)
         m.submodules.packer = packer = WordPacker(config=self._config)
         m.submodules.open = open_commands = Queue(shape=data.StructLayout({
-            "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16}), depth=_COMMANDS)
+            "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16}), depth=_COMMANDS - 1)
         connect(m, flipped(self.commands), front.commands)
         connect(m, front.requests, flipped(self.requests))
         connect(m, packer.o, flipped(self.beats))
@@ -233,35 +233,41 @@ class StoreEngine(wiring.Component):
             ]
 
         # Finishing, in order. Errors come to light here, so that the earlier command is named.
-        oldest   = open_commands.o
-        acked    = Signal(16)
+        # The oldest command has registers of its own, in which its lines are counted down.
+        waiting  = open_commands.o
+        oldest   = Signal.like(waiting.payload, reset_less=True)
+        valid    = Signal()
+        last     = Signal(reset_less=True)  # its last line, without the comparison
         finished = Signal()
         failed   = Signal()
         m.d.comb += [
             failed.eq(self.fault.code != Error.NONE),
-            finished.eq(self.write_done & ~self.write_error & ~failed
-                        & (acked + 1 == oldest.p.lines)),
-            oldest.ready.eq(finished),
+            finished.eq(self.write_done & ~self.write_error & ~failed & last),
+            waiting.ready.eq(~valid | finished),
         ]
         m.d.sync += self.done.eq(finished)
-        with m.If(finished):
-            m.d.sync += acked.eq(0)
+        with m.If(waiting.ready):
+            m.d.sync += [
+                valid.eq(waiting.valid),
+                oldest.eq(waiting.payload),
+                last.eq(waiting.p.lines == 1),
+            ]
         with m.Elif(self.write_done):
-            m.d.sync += acked.eq(acked + 1)
-        with m.If(~failed & oldest.valid):
-            with m.If(oldest.p.code != Error.NONE):
-                m.d.sync += self.fault.code.eq(oldest.p.code)
-                m.d.sync += self.fault.index.eq(oldest.p.index)
+            m.d.sync += [oldest.lines.eq(oldest.lines - 1), last.eq(oldest.lines == 2)]
+        with m.If(~failed & valid):
+            with m.If(oldest.code != Error.NONE):
+                m.d.sync += self.fault.code.eq(oldest.code)
+                m.d.sync += self.fault.index.eq(oldest.index)
             with m.Elif(self.write_error):
                 m.d.sync += self.fault.code.eq(Error.WRITE)
-                m.d.sync += self.fault.index.eq(oldest.p.index)
+                m.d.sync += self.fault.index.eq(oldest.index)
 
         m.d.comb += [
-            self.busy.eq(front.busy | oldest.valid),
+            self.busy.eq(front.busy | waiting.valid | valid),
             self.activity.busy.eq((self.read_request.valid & self.read_request.ready)
                                   | (self.beats.valid & self.beats.ready)),
             self.activity.activation.eq(self.read_request.valid),
-            self.activity.memory.eq(oldest.valid),
+            self.activity.memory.eq(waiting.valid | valid),
             self.activity.setup.eq(front.busy),
         ]
 

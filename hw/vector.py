@@ -40,8 +40,8 @@ class VectorEngine(wiring.Component):
     must wait for its token.
 
     From the cycle in which a command is accepted to ``done`` it takes, beside a cycle for each
-    word that it reads, ``ceil(log2(vector_taps)) + 34 + vector_groups`` cycles; 16 instead of the
-    ``34 + vector_groups`` if its results are not requantized. If the command before it still
+    word that it reads, ``ceil(log2(vector_taps)) + 36 + vector_groups`` cycles; 17 instead of the
+    ``36 + vector_groups`` if its results are not requantized. If the command before it still
     reads, the first one of its words follows the last one of that in the next cycle.
 
     Parameters

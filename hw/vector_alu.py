@@ -15,7 +15,7 @@ from .vector_tap import result_layout, tap_layout
 __all__ = ["VectorAlu"]
 
 
-_MULTIPLIER = 2  # cycles of a product
+_MULTIPLIER = 3  # cycles of a product
 
 
 class VectorAlu(wiring.Component):

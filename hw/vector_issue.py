@@ -76,11 +76,14 @@ class VectorIssue(wiring.Component):
         credits = Signal(range(self._credits + 1), init=self._credits)
         scaling = Signal(range(self._credits + 1))
         pace    = Signal(range(config.vector_groups))
+        # Whether these are zero, without the comparison.
+        no_credit  = Signal()
+        no_scaling = Signal(init=1)
+        no_pace    = Signal(init=1)
         permit  = Signal()
         ends    = Signal()
         m.d.comb += [
-            permit.eq(~self.tap.end | ((credits != 0)
-                                       & Mux(scales, pace == 0, scaling == 0))),
+            permit.eq(~self.tap.end | (~no_credit & Mux(scales, no_pace, no_scaling))),
             self.request.valid.eq(sending & self.tap.inside & permit),
             sent.eq(sending & permit & (~self.tap.inside | self.request.ready)),
             self.tap_valid.eq(sent),
@@ -90,9 +93,16 @@ class VectorIssue(wiring.Component):
             credits.eq(credits - ends + self.credit),
             scaling.eq(scaling + (ends & scales) - self.scaled),
         ]
-        with m.If(pace != 0):
-            m.d.sync += pace.eq(pace - 1)
+        with m.If(self.credit != ends):
+            m.d.sync += no_credit.eq(ends & (credits == 1))
+        with m.If(self.scaled != (ends & scales)):
+            m.d.sync += no_scaling.eq(self.scaled & (scaling == 1))
+        with m.If(~no_pace):
+            m.d.sync += [pace.eq(pace - 1), no_pace.eq(pace == 1)]
         with m.If(ends & scales):
-            m.d.sync += pace.eq(config.vector_groups - 1)
+            m.d.sync += [
+                pace.eq(config.vector_groups - 1),
+                no_pace.eq(config.vector_groups == 1),
+            ]
 
         return m

@@ -143,16 +143,24 @@ class VectorOutput(wiring.Component):
         with m.If(valid & ~legal & (self.fault.code == Error.NONE)):
             m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(index)]
 
-        leave = Signal()
+        # A register of its own: what the memory sees does not come out of the queue in that cycle.
+        leave   = Signal()
+        written = Signal(reset_less=True)  # the last word of its command
         m.d.comb += [
-            self.write.valid.eq(words.o.valid),
-            self.write.p.address.eq(words.o.p.address),
-            self.write.p.data.eq(words.o.p.data),
             self.write.p.mask.eq(~0),
-            words.o.ready.eq(self.write.ready),
+            words.o.ready.eq(~self.write.valid | self.write.ready),
             leave.eq(self.write.valid & self.write.ready),
-            self.credit.eq(leave),
         ]
-        m.d.sync += self.done.eq(leave & words.o.p.last)
+        with m.If(words.o.ready):
+            m.d.sync += [
+                self.write.valid.eq(words.o.valid),
+                self.write.p.address.eq(words.o.p.address),
+                self.write.p.data.eq(words.o.p.data),
+                written.eq(words.o.p.last),
+            ]
+        m.d.sync += [
+            self.credit.eq(leave),
+            self.done.eq(leave & written),
+        ]
 
         return m

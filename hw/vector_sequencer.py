@@ -67,19 +67,15 @@ class VectorSequencer(wiring.Component):
         block_weight   = Signal(17, reset_less=True)
         parameter      = Signal(17, reset_less=True)
 
-        last_group   = Signal()
-        last_row     = Signal()
-        last_inner   = Signal()
-        last_outer   = Signal()
-        last_block   = Signal()
+        # Whether a counter is at 1, without the comparison.
+        last_group   = Signal(reset_less=True)
+        last_row     = Signal(reset_less=True)
+        last_inner   = Signal(reset_less=True)
+        last_outer   = Signal(reset_less=True)
+        last_block   = Signal(reset_less=True)
         position_end = Signal()
         command_end  = Signal()
         m.d.comb += [
-            last_group.eq(groups_left == 1),
-            last_row.eq(rows_left == 1),
-            last_inner.eq(inner_left == 1),
-            last_outer.eq(outer_left == 1),
-            last_block.eq(blocks_left == 1),
             position_end.eq(last_group & last_row),
             command_end.eq(position_end & last_inner & last_outer & last_block),
         ]
@@ -159,6 +155,7 @@ class VectorSequencer(wiring.Component):
         with m.If(active & self.groups.ready):
             m.d.sync += [
                 groups_left.eq(groups_left - 1),
+                last_group.eq(groups_left == 2),
                 first_group.eq(0),
                 group_address.eq(group_address + decoded.group_step),
                 group_x.eq(group_x + decoded.group_x_step),
@@ -170,8 +167,10 @@ class VectorSequencer(wiring.Component):
             with m.If(last_group):
                 m.d.sync += [
                     groups_left.eq(decoded.groups),
+                    last_group.eq(decoded.groups == 1),
                     first_group.eq(1),
                     rows_left.eq(rows_left - 1),
+                    last_row.eq(rows_left == 2),
                     row_address.eq(next_row),
                     group_address.eq(next_row),
                     row_y.eq(row_y + command.dilation_outer),
@@ -184,7 +183,9 @@ class VectorSequencer(wiring.Component):
                 with m.If(last_row):
                     m.d.sync += [
                         rows_left.eq(command.kernel_outer),
+                        last_row.eq(command.kernel_outer == 1),
                         inner_left.eq(inner_left - 1),
+                        last_inner.eq(inner_left == 2),
                         inner_address.eq(next_inner),
                         row_address.eq(next_inner),
                         group_address.eq(next_inner),
@@ -202,13 +203,17 @@ class VectorSequencer(wiring.Component):
                     with m.If(last_inner):
                         m.d.sync += [
                             inner_left.eq(command.out_inner),
+                            last_inner.eq(command.out_inner == 1),
                             outer_left.eq(outer_left - 1),
+                            last_outer.eq(outer_left == 2),
                             outer_address.eq(next_outer),
                         ]
                         with m.If(last_outer):
                             m.d.sync += [
                                 outer_left.eq(command.out_outer),
+                                last_outer.eq(command.out_outer == 1),
                                 blocks_left.eq(blocks_left - 1),
+                                last_block.eq(blocks_left == 2),
                                 block_address.eq(next_block),
                                 second_address.eq(second_address + command.kernel_inner_step),
                                 active.eq(~last_block),
@@ -224,10 +229,15 @@ class VectorSequencer(wiring.Component):
                 decoded.eq(new),
                 active.eq(1),
                 blocks_left.eq(offered.blocks),
+                last_block.eq(offered.blocks == 1),
                 outer_left.eq(offered.out_outer),
+                last_outer.eq(offered.out_outer == 1),
                 inner_left.eq(offered.out_inner),
+                last_inner.eq(offered.out_inner == 1),
                 rows_left.eq(offered.kernel_outer),
+                last_row.eq(offered.kernel_outer == 1),
                 groups_left.eq(new.groups),
+                last_group.eq(new.groups == 1),
                 block_address.eq(offered.in_base),
                 outer_address.eq(offered.in_base),
                 inner_address.eq(offered.in_base),

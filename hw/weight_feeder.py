@@ -72,40 +72,61 @@ class WeightFeeder(wiring.Component):
         row       = Signal(24, reset_less=True)
         rows_left = Signal(range(rows + 1))
         cooldown  = Signal(range(self._cooldown + 1))
+        # What there is to know of the two counters, without the comparisons.
+        whole = Signal()        # all rows are left
+        near  = Signal()        # after the next row few enough are left to pass on the step
+        final = Signal()        # this row is the last one
+        empty = Signal(init=1)  # none is left
+        cool  = Signal(init=1)  # no cooldown
 
         issue    = Signal()
         handover = Signal()
         m.d.comb += [
             # Once a tile has begun to shift it goes on: its own switch is what it waits for.
-            issue.eq((rows_left != 0) & ((cooldown == 0) | (rows_left != rows))),
+            issue.eq(~empty & (cool | ~whole)),
             self.read_address.eq(row),
             self.read_enable.eq(issue),
-            self.loaded.valid.eq(held & ((rows_left == 0)
-                                         | (issue & (rows_left - 1 <= self._lead)))),
+            self.loaded.valid.eq(held & (empty | (issue & near))),
             self.waiting.eq(held & ~self.loaded.valid),
             handover.eq(self.loaded.valid & self.loaded.ready),
-            self.steps.ready.eq((~held | handover)
-                                & ((rows_left == 0) | (issue & (rows_left == 1)))
-                                & (self.fault.code == Error.NONE)),
+            # A step that is handed over in this very cycle still has its cooldown to come, so
+            # there is time for the next one.
+            self.steps.ready.eq(~held & (empty | final) & (self.fault.code == Error.NONE)),
         ]
 
         with m.If(issue):
-            m.d.sync += [rows_left.eq(rows_left - 1), row.eq(row + 1)]
-        with m.If(cooldown != 0):
-            m.d.sync += cooldown.eq(cooldown - 1)
+            m.d.sync += [
+                rows_left.eq(rows_left - 1),
+                row.eq(row + 1),
+                whole.eq(0),
+                near.eq(rows_left <= self._lead + 2),
+                final.eq(rows_left == 2),
+                empty.eq(final),
+            ]
+        with m.If(~cool):
+            m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
         with m.If(handover):
-            m.d.sync += [held.eq(0), cooldown.eq(self._cooldown)]
+            m.d.sync += [
+                held.eq(0),
+                cooldown.eq(self._cooldown),
+                cool.eq(self._cooldown == 0),
+            ]
         with m.If(self.steps.valid & self.steps.ready):
             m.d.sync += [
                 held.eq(1),
                 self.loaded.payload.eq(self.steps.payload),
                 row.eq(self.steps.p.weight_row),
                 rows_left.eq(rows),
+                whole.eq(1),
+                near.eq(rows <= self._lead + 1),
+                final.eq(rows == 1),
+                empty.eq(0),
             ]
             with m.If(self.steps.p.weight_row > self._config.weight_depth - rows):
                 m.d.sync += [
                     held.eq(0),
                     rows_left.eq(0),
+                    empty.eq(1),
                     self.fault.code.eq(Error.ADDRESS),
                     self.fault.index.eq(self.steps.p.index),
                 ]

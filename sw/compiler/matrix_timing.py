@@ -67,7 +67,7 @@ class MatrixTiming:
         when it is done, and from when to when pixels stream."""
         config, rows = self._config, self._rows
         lead = max(0, rows - 1 - self._lead)
-        fed = max(start + 2, self._accepted, self._shifted + rows - 1)
+        fed = max(start + 2, self._accepted + 1, self._shifted + rows - 1)
         shifted = max(fed + 1, self._accepted + self._cooldown)
         accepted = max(shifted + lead,
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
@@ -88,7 +88,7 @@ class MatrixTiming:
                     accepted += (steps - 2) * cycles
                     if steps > 2:
                         shifted = accepted - cycles + self._cooldown
-                    fed = max(accepted, shifted + rows - 1)
+                    fed = max(accepted + 1, shifted + rows - 1)
                     shifted = max(fed + 1, accepted + self._cooldown)
                     accepted += cycles
                 drained = max(accepted + pixels + self._to_drain, self._drained + 1)
@@ -99,7 +99,7 @@ class MatrixTiming:
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
                 if first + tile < total or column < columns - 1:
-                    fed = max(accepted, shifted + rows - 1)
+                    fed = max(accepted + 1, shifted + rows - 1)
                     shifted = max(fed + 1, accepted + self._cooldown)
                     accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
         assert begin is not None

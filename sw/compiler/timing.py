@@ -148,7 +148,7 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
 # Cycles from the doorbell until the first burst of commands can be issued, and from the last
 # command's end to the interrupt.
 _DOORBELL = 5
-_INTERRUPT = 0
+_INTERRUPT = 1
 
 _FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core
 
@@ -337,9 +337,9 @@ class _Player:
             return
         index = queue.commands[number]
         # It is granted in the cycle after the last of these.
-        last, cause = queue.pushes[number] + self._queued, Cause.FETCH
+        last, cause = queue.pushes[number] + self._queued + 1, Cause.FETCH
         if number:
-            ready = max(ready, queue.starts[-1] + 2)
+            ready = max(ready, queue.starts[-1] + 3)
         if number >= IN_FLIGHT:
             done = self._done[queue.commands[number - IN_FLIGHT]] + 1
             if done > last:

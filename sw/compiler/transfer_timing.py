@@ -83,7 +83,7 @@ class LoadTiming:
         self._bursts: Iterator[int] = iter(())
         self._length = self._left = 0        # beats of the next burst, and of the line behind it
         self._moves = 0                      # cycles to move what is left of the line
-        self._asked = self._split = self._issued = self._address = -1
+        self._asked = self._split = self._issued = self._before_that = self._address = -1
         self._flying: deque[int] = deque(maxlen=config.axi_outstanding)  # their last beats
         self._total = 0       # beats issued
         self._taken: deque[tuple[int, int, int, int]] = deque()
@@ -135,9 +135,9 @@ class LoadTiming:
         """Finds out when the next burst is issued."""
         self._length = length = next(self._bursts)
         self._left -= length
-        issued = self._issued
-        if split < issued:
-            split = issued
+        free = self._before_that + 1  # the splitter holds two
+        if split < free:
+            split = free
         self._split = split
         cycle = split + 1
         if cycle < self._address:
@@ -164,7 +164,7 @@ class LoadTiming:
         and since when it was moved."""
         assert self.next is not None and self._line is not None
         line, length = self._line, self._length
-        self._issued = self.next
+        self._before_that, self._issued = self._issued, self.next
         self._address, first, last = self._port.read(self.next + 1, length)
         self._flying.append(last)
         self._total += length
@@ -208,7 +208,8 @@ class StoreTiming:
         self._slots = max(1, config.axi_bytes // config.word_bytes)
         self._queue = queue_latency(2 * config.axi_burst_beats + 1)
         self._flying: deque[int] = deque(maxlen=config.axi_outstanding)  # their responses
-        self._asked = self._split = self._issued = self._address = self._sent = -1
+        self._asked = self._split = self._issued = self._before_that = -1
+        self._address = self._sent = -1
         self._read = -1000    # cycle in which the last word was asked for
         self._packed = -1000  # cycle in which the last word was packed
         self._steps: deque[int] = deque([-1000, -1000], maxlen=2)
@@ -241,13 +242,13 @@ class StoreTiming:
                 packed = max(packed, self._steps[0] - config.axi_burst_beats)
                 packed += work
                 filled = packed  # the last beat is in the buffer
-                split = max(split_from, self._issued)
+                split = max(split_from, self._before_that + 1)
                 split_from = split + 1
                 cycle = max(split + 1, self._address, filled + 1)
                 if len(self._flying) == self._flying.maxlen:
                     cycle = max(cycle, self._flying[0] + 1)
                 self._split = split
-                self._issued = cycle
+                self._before_that, self._issued = self._issued, cycle
                 self._address = cycle + 1
                 first = max(cycle + 1, self._sent + 1, filled - length + 1 + self._queue)
                 self._sent = first + self._memory.cycles(length)

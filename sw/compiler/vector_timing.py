@@ -24,7 +24,7 @@ __all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_o
 # tell of themselves.
 _VECTOR_DECODE = 3
 _VECTOR_FIRST = 5
-_VECTOR_OUTPUT = 3
+_VECTOR_OUTPUT = 4
 
 
 def window_words(config: AcceleratorConfig, kernel: tuple[int, int], *, stride: int, pad: int,

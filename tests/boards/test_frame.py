@@ -33,6 +33,9 @@ def take_apart(line):
             ctx.set(dut.i_data, 0 if byte is None else byte)
             ctx.set(dut.i_valid, byte is not None)
             ctx.set(dut.i_error, byte is None)
+            await ctx.tick()
+            ctx.set(dut.i_valid, 0)
+            ctx.set(dut.i_error, 0)
             _clk, _rst, data, valid, flag, intact = await ctx.tick().sample(
                 dut.o_data, dut.o_valid, dut.o_flag, dut.o_intact)
             if flag:
@@ -40,8 +43,6 @@ def take_apart(line):
                 body.clear()
             elif valid:
                 body.append(data)
-            ctx.set(dut.i_valid, 0)
-            ctx.set(dut.i_error, 0)
             await ctx.tick().repeat(GAP)
 
     sim = make_simulator(dut)

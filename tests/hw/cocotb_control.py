@@ -274,9 +274,10 @@ async def counts_from_doorbell_to_interrupt_and_then_freezes(dut):
     for length in (40, 7):
         expected = dict.fromkeys(Counter, 0)
         running  = False
+        ending   = False  # the end is seen a cycle later
 
         async def drive(expected=expected):
-            nonlocal running
+            nonlocal running, ending
             while True:
                 bits = bench.rng.getrandbits(len(COUNTED))
                 await bench.cycle(count_up=bits)
@@ -287,8 +288,10 @@ async def counts_from_doorbell_to_interrupt_and_then_freezes(dut):
                     expected[Counter.CYCLES] += 1
                     for n, counter in enumerate(COUNTED):
                         expected[counter] += bits >> n & 1
-                if running and dut.completed.value == 1 and dut.start.value == 0:
-                    running = False
+                if ending:
+                    running = ending = False
+                elif running and dut.completed.value == 1 and dut.start.value == 0:
+                    ending = True
 
         task = cocotb.start_soon(drive())
         await bench.doorbell(1)
@@ -311,7 +314,7 @@ async def the_first_fault_stops_the_device_until_a_reset(dut):
     bench.starts.clear()
     assert dut.halt.value == 0
     await bench.fault(Error.READ, 0x8001, port=1)
-    await RisingEdge(dut.clk)
+    await ClockCycles(dut.clk, 3)
     assert dut.halt.value == 1
     await bench.fault(Error.OPCODE, 7)  # too late
     assert dut.irq.value == 1
@@ -444,6 +447,9 @@ async def the_watchdog_bites_after_exactly_so_many_cycles_without_progress(dut):
             await bench.cycle(progress=0)
         await bench.cycle(progress=1)  # in the last moment
         await bench.cycle(progress=0, oldest=limit)
+        for _ in range(2):  # registers in front of the watchdog and behind it
+            await FallingEdge(dut.clk)
+            assert dut.halt.value == 0
         await FallingEdge(dut.clk)
         assert dut.halt.value == (1 if limit == 1 else 0)
         for _ in range(limit - 1):

@@ -172,14 +172,14 @@ def test_random_programs_keep_the_semaphore_rules_and_complete(overlap, duration
         assert most == IN_FLIGHT  # an engine that takes more is held back
 
 
-def test_a_command_without_waits_is_offered_two_cycles_after_it_was_fetched():
+def test_a_command_without_waits_is_offered_three_cycles_after_it_was_fetched():
     bench = DispatchBench([command(MATRIX)], overlap=1)
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
 
     bench.run(testbench)
-    assert bench.started == [(2, MATRIX, 0)]
+    assert bench.started == [(3, MATRIX, 0)]
 
 
 def test_a_dependent_command_is_offered_two_cycles_after_done():
@@ -193,14 +193,14 @@ def test_a_dependent_command_is_offered_two_cycles_after_done():
     assert bench.started[1][0] - bench.finished[0][0] == 2
 
 
-def test_an_engine_can_take_a_command_every_second_cycle():
+def test_an_engine_can_take_a_command_every_third_cycle():
     bench = DispatchBench([command(LOAD)] * 4, overlap=4, durations=(20, 20))
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
 
     bench.run(testbench)
-    assert [cycle for cycle, _, _ in bench.started] == [2, 4, 6, 8]
+    assert [cycle for cycle, _, _ in bench.started] == [3, 6, 9, 12]
 
 
 def test_tokens_are_taken_once_however_long_the_engine_takes():
@@ -336,7 +336,7 @@ def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
         for engine in (LOAD, STORE):
             ctx.set(dut.engines[engine.value].ready, 1)
         for _ in range(SEMAPHORE_MAX):
-            await ctx.tick().repeat(3)  # time for the next LOAD to be taken
+            await ctx.tick().repeat(4)  # time for the next LOAD to be taken
             await bench.finish(ctx, LOAD)
         await ctx.tick().repeat(10)
         assert ctx.get(dut.waiting) == 1 << MATRIX.value
