@@ -16,10 +16,10 @@ __all__ = ["Resources", "features", "resources"]
 
 
 LUTS_PER_BIT = {
-    "arithmetic": 1.85,
-    "select": 0.1,
-    "logic": 0.2,
-    "memory": 0.95,
+    "arithmetic": 1.2,
+    "select": 0.27,
+    "logic": 0.18,
+    "memory": 0.9,
 }
 """Look-up tables for a bit of what the design is made of; see :func:`features`. Fitted to designs
 that were synthesized, so they cover what Yosys merges and removes."""

@@ -24,7 +24,7 @@ ULX3S_25F = Board(
         name="ulx3s_25f", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
         weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_data_width=32, axi_addr_width=20, vector_taps=1, counters=False, **_STAGING),
-    clock_mhz=48, memory_bytes=32 * 1024, baud=3_000_000)
+    clock_mhz=45, memory_bytes=32 * 1024, baud=3_000_000)
 
 
 def make_platform(board: Board) -> Any:

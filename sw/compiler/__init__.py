@@ -87,7 +87,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
         streams.append(_stream("warm commands", graph, again))
     allocation = allocate(lowered, config, streams=streams, base=base)
     ops = tuple(Timeline(ops, allocation, config).order())
-    again = tuple(Timeline(again, allocation, config).order()) if warm else ()
+    again = tuple(op for op in ops if not _loads_constant(op)) if warm else ()
     commands = [emit(part, schedule(part, allocation, config), allocation)
                 for part in (ops, again)[:len(streams)]]
     addresses = allocation.addresses

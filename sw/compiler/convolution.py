@@ -1,7 +1,5 @@
 """Convolutions on the matrix engine."""
 
-from math import gcd
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,83 +9,22 @@ from weft.errors import CompileError
 from weft.hw.commands import Opcode
 from weft.ir import Convolution, Tensor
 
+from .columns import tile_pixels
 from .double_rounding import requantization
+from .lowering import Lowering, View
 from .ops import Address, Buffer, Op, Region, Space
 
-if TYPE_CHECKING:
-    from .lower import Lowering, View
-
-__all__ = ["lower_convolution", "tile_pixels", "column_step", "column_chunks"]
+__all__ = ["lower_convolution"]
 
 
-def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
-    """Pixels of a full pixel tile: as few tiles as the accumulators allow, all about equal.
-
-    Equal tiles keep every step longer than the ``pe_rows`` cycles that its weights take to shift
-    in, and give the drain of a tile the time of a whole tile to hide behind.
-    """
-    tiles = -(-out_pixels // config.accumulator_pixels)
-    return -(-out_pixels // tiles)
-
-
-def column_step(config: AcceleratorConfig) -> int:
-    """Column tiles after which an output word begins again at the first column."""
-    return config.rows // gcd(config.rows, config.cols)
-
-
-def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: int, *,
-                  share: int = 2, least: int = 1) -> list[range]:
-    """Column tiles of a layer in groups that are loaded and computed together.
-
-    A group takes at most half of the weight and parameter memories where it can, so that the next
-    one is loaded while it is computed; and it starts at the first lane of an output word, because
-    a command's output does.
-
-    Parameters
-    ----------
-    layer : :class:`str`
-        Its name, for the error.
-    tiles : :class:`int`
-        Column tiles of the layer.
-    tile_rows : :class:`int`
-        Weight rows of one column tile.
-    share : :class:`int`
-        A group takes this fraction of the memories; 0 makes groups as small as they can be.
-    least : :class:`int`
-        Groups that are wanted, at least.
-
-    Raises
-    ------
-    CompileError
-        If the smallest possible group does not fit.
-    """
-    step = column_step(config)
-    smallest = min(step, tiles)
-    for what, each, lanes, depth in (
-            ("weight", tile_rows, config.weight_row_lanes, config.weight_depth),
-            ("parameter", config.requant_groups, config.parameter_entry_lanes,
-             config.parameter_depth)):
-        if smallest * each > depth:
-            raise CompileError(
-                f"Layer {layer!r} needs {smallest * each * lanes} bytes of {what} memory for "
-                f"{smallest * config.cols} output channels, {depth * lanes} are available")
-    limit = share and min(config.weight_depth // share // tile_rows,
-                          config.parameter_depth // share // config.requant_groups)
-    limit = max(limit - limit % step, step)
-    count = max(-(-tiles // limit), least)
-    size = -(-tiles // count)
-    size += -size % step
-    return [range(first, min(first + size, tiles)) for first in range(0, tiles, size)]
-
-
-def lower_convolution(lowering: "Lowering", index: int, layer: Convolution) -> None:
+def lower_convolution(lowering: Lowering, index: int, layer: Convolution) -> None:
     """Commands of a convolution: for each tile of rows and each group of column tiles, in the
     order of the plan, one MATRIX."""
     _Convolution(lowering, index, layer).run()
 
 
 class _Convolution:
-    def __init__(self, lowering: "Lowering", index: int, layer: Convolution):
+    def __init__(self, lowering: Lowering, index: int, layer: Convolution):
         self._lowering = lowering
         self._index = index
         self._layer = layer
@@ -95,7 +32,7 @@ class _Convolution:
         self._channels, self._weights, self._parameters = lowering.once(
             (index,), lambda: self._pack(lowering))
 
-    def _pack(self, lowering: "Lowering") -> tuple[int, np.ndarray, np.ndarray]:
+    def _pack(self, lowering: Lowering) -> tuple[int, np.ndarray, np.ndarray]:
         """Output channels, weights and parameters as they lie in external memory."""
         config, layer = lowering.config, self._layer
         source = lowering.tensor(layer.input)
@@ -153,8 +90,8 @@ class _Convolution:
                 self._lowering.constant(self._index, f"parameters{part}", Space.PARAMETER,
                                         self._parameters, part=chunk))
 
-    def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: "View",
-                 target: "View") -> None:
+    def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: View,
+                 target: View) -> None:
         lowering, layer, config = self._lowering, self._layer, self._lowering.config
         weights, parameters = constants
         rows = target.rows

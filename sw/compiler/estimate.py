@@ -11,11 +11,11 @@ from weft.config import AcceleratorConfig
 from weft.hw.commands import Engine, Opcode
 from weft.ir import Concat, Convolution, Graph, Layer, Lookup, Pool, PoolKind, Resize
 
-from .convolution import tile_pixels
+from .columns import tile_pixels
 from .engine_timing import command_cost, vector_overhead
 from .maps import Mapped, map_channels
 from .pack import pack
-from .vector import layer_cycles
+from .walks import layer_cycles
 
 __all__ = ["LayerEstimate", "engine_of", "estimate"]
 

@@ -16,9 +16,15 @@ from .ops import FieldValues
 __all__ = ["MatrixTiming", "step_cycles"]
 
 
+# Cycles from an accepted step to its switch of weights that reading the next weights does not hide,
+# and from there to the first row of the next, as the feeder counts them.
+_TO_SWITCH = PixelStreamer.ACCEPT_TO_SWITCH - WeightFeeder.READ_LATENCY
+_COOLDOWN = 1 + max(0, _TO_SWITCH - 1 + SystolicArray.switch_to_shift)
+
+
 def step_cycles(config: AcceleratorConfig, pixels: int) -> int:
     """Cycles from one weight tile to the next while ``pixels`` stream through each."""
-    return max(pixels, config.pe_rows, AccumulatorColumn.REUSE)
+    return max(pixels, config.pe_rows, AccumulatorColumn.REUSE, _COOLDOWN)
 
 
 class MatrixTiming:
@@ -37,11 +43,8 @@ class MatrixTiming:
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._rows = config.pe_rows
-        # Cycles from an accepted step to the first row of the next, as the feeder counts them; and
-        # rows that may still be unread when a step is handed over.
-        to_switch = PixelStreamer.ACCEPT_TO_SWITCH - WeightFeeder.READ_LATENCY
-        self._cooldown = 1 + max(0, to_switch - 1 + SystolicArray.switch_to_shift)
-        self._lead = max(0, to_switch - SystolicArray.shift_to_switch)
+        # Rows that may still be unread when a step is handed over.
+        self._lead = max(0, _TO_SWITCH - SystolicArray.shift_to_switch)
         # From the last pixel of a tile to the first read of its sums.
         array = ProcessingElement.psum_delay + config.pe_rows
         columns = config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
@@ -68,7 +71,7 @@ class MatrixTiming:
         config, rows = self._config, self._rows
         lead = max(0, rows - 1 - self._lead)
         fed = max(start + 2, self._accepted + 1, self._shifted + rows - 1)
-        shifted = max(fed + 1, self._accepted + self._cooldown)
+        shifted = max(fed + 1, self._accepted + _COOLDOWN)
         accepted = max(shifted + lead,
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
         begin, busy = None, self.busy
@@ -87,9 +90,9 @@ class MatrixTiming:
                 if steps > 1:
                     accepted += (steps - 2) * cycles
                     if steps > 2:
-                        shifted = accepted - cycles + self._cooldown
+                        shifted = accepted - cycles + _COOLDOWN
                     fed = max(accepted + 1, shifted + rows - 1)
-                    shifted = max(fed + 1, accepted + self._cooldown)
+                    shifted = max(fed + 1, accepted + _COOLDOWN)
                     accepted += cycles
                 drained = max(accepted + pixels + self._to_drain, self._drained + 1)
                 end = self._drained = drained + pixels * groups
@@ -100,7 +103,7 @@ class MatrixTiming:
                 # Of the next step, if there is one.
                 if first + tile < total or column < columns - 1:
                     fed = max(accepted + 1, shifted + rows - 1)
-                    shifted = max(fed + 1, accepted + self._cooldown)
+                    shifted = max(fed + 1, accepted + _COOLDOWN)
                     accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
         assert begin is not None
         cycles = self.streamed - begin

@@ -7,12 +7,14 @@ order of their starts. No command comes before one that it must wait for, so the
 """
 
 from collections.abc import Sequence
+from heapq import heappop, heappush
+from operator import itemgetter
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import Engine, VectorOp
+from weft.hw.commands import Engine
 
 from .allocate import Allocation
-from .engine_timing import MatrixTiming, command_cost, sweep_cycles, window_words
+from .engine_timing import Cost, MatrixTiming, command_cost
 from .ops import Op, Space
 from .schedule import conflicts
 
@@ -20,15 +22,14 @@ __all__ = ["Timeline"]
 
 _BEGIN = 60   # cycles from the doorbell to the first command
 _TOKEN = 2    # from the end of a command to the start of one that waits for it
-_VECTOR = 35  # of a VECTOR beside its words, most of them beside those of the next one
 _SLACK = 2    # how much longer than expected loads may take without being late
 
 
 class Timeline:
     """When commands start and end, by an estimate.
 
-    Loads are taken in the order in which they are needed, as far as they fill different memories;
-    the order of the commands on every other engine stays.
+    An engine that is free takes what can start: of several loads the one that is needed first, of
+    other commands the one of the first layer.
 
     Parameters
     ----------
@@ -41,12 +42,21 @@ class Timeline:
     def __init__(self, ops: Sequence[Op], allocation: Allocation, config: AcceleratorConfig):
         self._ops = ops
         self._config = config
-        self._before = [tuple(before) for before in conflicts(ops, allocation)]
+        self._before = list(conflicts(ops, allocation))
+        self._after: list[list[int]] = [[] for _ in ops]
+        for index, before in enumerate(self._before):
+            for other in before.done | before.started:
+                self._after[other].append(index)
         self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
-        self._costs = [(0, 0) if op.engine is Engine.MATRIX else _cost(op, config) for op in ops]
+        self._costs = [Cost(busy=0, latency=0) if op.engine is Engine.MATRIX
+                       else command_cost(config, op.opcode, op.fields) for op in ops]
         self._play(range(len(ops)), loading=False)
         keys = list(zip(self._wanted(), self._starts, range(len(ops)), strict=True))
-        self._play(sorted(range(len(ops)), key=keys.__getitem__), loading=True)
+        ranks = list(range(len(ops)))
+        loads = [index for index, op in enumerate(ops) if op.engine is Engine.LOAD]
+        for rank, index in enumerate(sorted(loads, key=keys.__getitem__)):
+            ranks[index] = rank
+        self._play(ranks, loading=True)
 
     @property
     def cycles(self) -> float:
@@ -68,27 +78,48 @@ class Timeline:
         return [self._ops[index] for index in sorted(range(len(self._ops)),
                                                      key=lambda index: (keys[index], index))]
 
-    def _play(self, sequence: Sequence[int], *, loading: bool) -> None:
-        """Plays all commands; without ``loading`` loads take no time."""
-        starts, ends = self._starts, self._ends
+    def _play(self, ranks: Sequence[int], *, loading: bool) -> None:
+        """Plays all commands. Of those that can start an engine takes the one with the lowest
+        rank; without ``loading`` loads take no time."""
+        ops, starts, ends = self._ops, self._starts, self._ends
         free = dict.fromkeys(Engine, float(_BEGIN))  # when an engine can begin
         done = dict.fromkeys(Engine, 0.0)            # when its last command is done
         matrix = MatrixTiming(self._config)
-        for index in sequence:
-            op = self._ops[index]
-            engine = op.engine
-            start = max([free[engine], *(ends[before] + _TOKEN for before in self._before[index])])
+        missing = [len(before.done) + len(before.started) for before in self._before]
+        # Commands that wait only for a time, by that time, and for their turn, by rank.
+        later: dict[Engine, list[tuple[float, int]]] = {engine: [] for engine in Engine}
+        now: dict[Engine, list[tuple[int, int]]] = {engine: [] for engine in Engine}
+
+        def enter(index: int) -> None:
+            heappush(later[ops[index].engine], (max(
+                (ends[before] + _TOKEN for before in self._before[index].done), default=0.0),
+                index))
+
+        for index, count in enumerate(missing):
+            if not count:
+                enter(index)
+        for _ in ops:
+            start, engine = min(
+                ((free[engine] if now[engine] else max(free[engine], later[engine][0][0]), engine)
+                 for engine in Engine if now[engine] or later[engine]), key=itemgetter(0))
+            while later[engine] and later[engine][0][0] <= start:
+                _, index = heappop(later[engine])
+                heappush(now[engine], (ranks[index], index))
+            _, index = heappop(now[engine])
             end: float
             if engine is Engine.MATRIX:
-                free[engine], end, _ = matrix.run(int(start), op.fields)
+                free[engine], end, _ = matrix.run(int(start), ops[index].fields)
             elif engine is Engine.LOAD and not loading:
                 end = start
             else:
-                busy, latency = self._costs[index]
-                free[engine] = start + busy
-                end = start + latency
+                free[engine] = start + self._costs[index].busy
+                end = start + self._costs[index].latency
             starts[index] = start
             ends[index] = done[engine] = max(done[engine], end)
+            for after in self._after[index]:
+                missing[after] -= 1
+                if not missing[after]:
+                    enter(after)
 
     def _wanted(self) -> list[float]:
         """When commands start; of a LOAD, when the first command starts that waits for it or for
@@ -96,7 +127,7 @@ class Timeline:
         wanted = list(self._starts)
         first: dict[int, float] = {}
         for index, before in enumerate(self._before):
-            for load in before:
+            for load in before.done:
                 first[load] = min(first.get(load, self._starts[index]), self._starts[index])
         following: dict[Space, float] = {}
         for index in range(len(self._ops) - 1, -1, -1):
@@ -107,23 +138,3 @@ class Timeline:
                     following.get(space, max(self._starts, default=0.0)),
                     first.get(index, float("inf")))
         return wanted
-
-
-def _cost(op: Op, config: AcceleratorConfig) -> tuple[int, int]:
-    """Cycles until the engine can begin with the next command, and until this one is done."""
-    if op.engine is not Engine.VECTOR:
-        cost = command_cost(config, op.opcode, op.fields)
-        return cost.busy, cost.latency
-    blocks, outer, inner, rows, taps, stride, pad, slide = (
-        _int(op.fields[name]) for name in (
-            "blocks", "out_outer", "out_inner", "kernel_outer", "kernel_inner", "stride_inner",
-            "pad_inner", "slide"))
-    words = window_words(config, (rows, taps), stride=stride, pad=pad, slide=bool(slide))
-    cycles = sweep_cycles(config, blocks * outer, inner, words,
-                          scaled=op.fields["op"] not in (VectorOp.MAX, VectorOp.LOOKUP))
-    return cycles, cycles + _VECTOR
-
-
-def _int(value: object) -> int:
-    assert isinstance(value, int)
-    return value

@@ -13,10 +13,10 @@ from weft import layout
 from weft.config import AcceleratorConfig
 from weft.ir import Concat, Convolution
 
-from .convolution import column_chunks
+from .columns import column_chunks
 from .maps import Mapped
 from .plan import Plan
-from .vector import layer_cycles
+from .walks import layer_cycles
 
 __all__ = ["cut"]
 
@@ -26,7 +26,7 @@ _WHOLE = float("inf")
 _GRAINS = ((400, 150), (250, 100), (400, 400), (700, 250), (150, 60), (_WHOLE, _WHOLE))
 _Change = dict[str, Any]
 _COMMAND_COST = 8  # cycles that a command must be worth: fetched through the port of the loads
-_EFFORT = 6000  # commands that are played in all, at most
+_EFFORT = 10000  # commands that are played in all, at most
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

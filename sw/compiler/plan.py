@@ -17,10 +17,10 @@ from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.ir import Concat, Convolution, Layer
 
-from .convolution import column_chunks
+from .columns import column_chunks
 from .maps import Mapped
 from .rows import Window, window
-from .vector import layer_cycles
+from .walks import layer_cycles
 
 __all__ = ["Storage", "Slab", "LayerPlan", "Plan", "plan"]
 

@@ -17,7 +17,7 @@ from weft.hw.dispatch import IN_FLIGHT
 from .allocate import Allocation
 from .ops import Op, Region, Space
 
-__all__ = ["Tokens", "schedule", "conflicts", "hazards"]
+__all__ = ["Tokens", "Conflicts", "schedule", "conflicts", "hazards"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class _Memory:
 
     def __init__(self) -> None:
         self._starts = [0]
-        # The op that wrote a range, or -1, and the latest op of each engine that read it since.
-        self._users: list[tuple[int, tuple[int, ...]]] = [(-1, (-1,) * len(Engine))]
+        # The op that wrote a range, or -1, and those that read it since.
+        self._users: list[tuple[int, tuple[int, ...]]] = [(-1, ())]
 
     def _cut(self, at: int) -> int:
         index = bisect_left(self._starts, at)
@@ -61,36 +61,49 @@ class _Memory:
         """Users of all ranges that meet this one."""
         return self._users[bisect_right(self._starts, start) - 1:bisect_left(self._starts, stop)]
 
-    def read(self, start: int, stop: int, op: int, engine: int) -> None:
+    def read(self, start: int, stop: int, op: int) -> None:
         """A range is read."""
         first, last = self._cut(start), self._cut(stop)
         self._users[first:last] = [
-            (writer, (*readers[:engine], op, *readers[engine + 1:]))
+            (writer, (*readers, op))
             for writer, readers in self._users[first:last]]
 
     def write(self, start: int, stop: int, op: int) -> None:
         """A range is written; that it was read before no longer matters."""
         first, last = self._cut(start), self._cut(stop)
         self._starts[first:last] = [start]
-        self._users[first:last] = [(op, (-1,) * len(Engine))]
+        self._users[first:last] = [(op, ())]
 
 
 _HAZARDS = {(producer, consumer): frozenset(hazards(producer, consumer))
             for producer in Engine for consumer in Engine}
 
 
-def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[set[int]]:
-    """For each op, those before it that must be done before it starts: all that wrote what it
-    touches, and of those that read what it writes the latest of each engine."""
+@dataclass(frozen=True)
+class Conflicts:
+    """What an op must not overtake.
+
+    Attributes
+    ----------
+    done : :class:`frozenset` of :class:`int`
+        Those before it that must be done before it starts.
+    started : :class:`frozenset` of :class:`int`
+        Those of its engine that must only have started: engines read and write in order.
+    """
+    done: frozenset[int]
+    started: frozenset[int]
+
+
+def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
+    """For each op those before it that touch the same: all that wrote what it touches, and all
+    that have read what it writes."""
     memories = {space: _Memory() for space in Space}
-    engines = list(Engine)
 
     def span(region: Region) -> tuple[_Memory, int, int]:
         base = allocation.addresses[region.buffer]
         return memories[region.buffer.space], base + region.start, base + region.stop
 
     for index, op in enumerate(ops):
-        me = op.engine
         reads, writes = [span(region) for region in op.reads], [span(r) for r in op.writes]
         found = {(writer, ("write", "read")) for memory, start, stop in reads
                  for writer, _ in memory.users(start, stop)}
@@ -98,10 +111,11 @@ def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[set[int]]:
             for writer, readers in memory.users(start, stop):
                 found.add((writer, ("write", "write")))
                 found.update((reader, ("read", "write")) for reader in readers)
-        yield {before for before, pair in found
-               if before >= 0 and pair in _HAZARDS[ops[before].engine, me]}
+        done = frozenset(before for before, pair in found
+                         if before >= 0 and pair in _HAZARDS[ops[before].engine, op.engine])
+        yield Conflicts(done, frozenset(before for before, _ in found if before >= 0) - done)
         for memory, start, stop in reads:
-            memory.read(start, stop, index, engines.index(op.engine))
+            memory.read(start, stop, index)
         for memory, start, stop in writes:
             memory.write(start, stop, index)
 
@@ -127,7 +141,7 @@ def schedule(ops: Sequence[Op], allocation: Allocation,
         me = op.engine.value
         known = last_start[me]
         needed: dict[Engine, int] = {}
-        for producer in sorted(before):  # the latest of each engine
+        for producer in sorted(before.done):  # the latest of each engine
             needed[ops[producer].engine] = producer
         for engine, producer in sorted(needed.items(), key=lambda item: -item[1]):
             if known[engine.value] >= producer:

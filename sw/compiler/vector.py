@@ -7,7 +7,6 @@ enlargement one for each place that a word is copied to.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from weft.errors import CompileError
 from weft.hw.commands import Memory, Opcode, Rounding, VectorOp
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
-from .engine_timing import sweep_cycles, window_words
 from .exact import (
     Quantization,
     ScaleConstants,
@@ -26,113 +24,16 @@ from .exact import (
     average_windows,
     multiply_constants,
 )
+from .lowering import Lowering, View
 from .ops import Address, Buffer, Difference, Op, Quotient, Region, Space
 from .vector_pack import pack_kernel, pack_multipliers, pack_scales, pack_table
+from .walks import ROW_BY_ROW, Axis, Walk, window_axes, window_walk
 
-if TYPE_CHECKING:
-    from .lower import Lowering, View
+__all__ = ["lower_vector"]
 
-__all__ = ["lower_vector", "layer_cycles", "Axis", "Walk", "best_walk"]
-
-
-_WINDOW_GROUPS = 32  # groups of words that a sliding window keeps
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
 _Fields = dict[str, _Value]
-
-
-# Geometry -------------------------------------------------------------------------------------
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """One axis of a plane, as a window moves along it.
-
-    Parameters
-    ----------
-    size : :class:`int`
-        Input positions.
-    pitch, out_pitch : :class:`int`
-        Words from one position to the next, of input and output.
-    out : :class:`int`
-        Output positions.
-    kernel, stride, dilation, pad : :class:`int`
-        Of the window; ``pad`` is in front.
-    start, out_start : :class:`int`
-        Words in front of the first position.
-    """
-
-    size: int
-    pitch: int
-    out: int
-    out_pitch: int
-    kernel: int = 1
-    stride: int = 1
-    dilation: int = 1
-    pad: int = 0
-    start: int = 0
-    out_start: int = 0
-
-    def part(self, positions: range) -> "Axis":
-        """Some of the output positions as an axis of their own."""
-        first = positions.start * self.stride - self.pad
-        skip = max(first, 0)
-        return replace(self, size=self.size - skip, pad=skip - first, out=len(positions),
-                       start=self.start + skip * self.pitch,
-                       out_start=self.out_start + positions.start * self.out_pitch)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Walk:
-    """How a command goes through a plane.
-
-    Attributes
-    ----------
-    transposed : :class:`bool`
-        The outer loop goes along rows, from column to column.
-    slide : :class:`bool`
-        The window keeps its words.
-    cycles : :class:`int`
-        For a channel block.
-    """
-
-    transposed: bool = False
-    slide: bool = False
-    cycles: int = 0
-
-    def order(self, vertical: Axis, horizontal: Axis) -> tuple[Axis, Axis]:
-        """Outer and inner axis."""
-        return (horizontal, vertical) if self.transposed else (vertical, horizontal)
-
-
-_ROW_BY_ROW = Walk()
-
-
-def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
-              scaled: bool) -> Walk:
-    """The walk of the fewest cycles.
-
-    A position takes a cycle for every word it reads. A sliding window reads all words at the first
-    inner position, less those in front of the first group that are padding, and then only those of
-    each group of taps that are new.
-
-    Parameters
-    ----------
-    scaled : :class:`bool`
-        Results are requantized, which takes ``vector_groups`` cycles each.
-    """
-    def walks() -> Iterator[Walk]:
-        for transposed in (False, True):
-            outer, inner = Walk(transposed=transposed).order(vertical, horizontal)
-            groups = -(-inner.kernel // config.vector_taps)
-            for slide in (False, True):
-                if slide and (inner.dilation != 1 or outer.kernel * groups > _WINDOW_GROUPS):
-                    continue
-                words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
-                                     pad=inner.pad, slide=slide)
-                yield Walk(transposed=transposed, slide=slide, cycles=sweep_cycles(
-                    config, outer.out, inner.out, words, scaled=scaled))
-
-    return min(walks(), key=lambda walk: walk.cycles)
 
 
 # What all layers share ------------------------------------------------------------------------
@@ -150,15 +51,15 @@ class _Constants:
 class _Tile:
     """Some rows and channel blocks of a layer, and the constants for them."""
     rows: range
-    sources: "tuple[View, ...]"
-    target: "View"
+    sources: tuple[View, ...]
+    target: View
     weights: Buffer | None
     parameters: Buffer | None
     text: str
 
     def block(self, number: int) -> "_Tile":
         """One of its channel blocks."""
-        def one(view: "View") -> "View":
+        def one(view: View) -> View:
             first = view.blocks.start + number
             return view.part(range(first, first + 1))
         return replace(self, sources=tuple(one(view) for view in self.sources),
@@ -168,7 +69,7 @@ class _Tile:
 class _Work:
     """The commands of one layer."""
 
-    def __init__(self, lowering: "Lowering", index: int, layer: Layer):
+    def __init__(self, lowering: Lowering, index: int, layer: Layer):
         self.lowering = lowering
         self.config = lowering.config
         self.index = index
@@ -241,7 +142,8 @@ class _Work:
 
     def walk(self, layer: Depthwise | Pool) -> Walk:
         """How all tiles of a window go."""
-        return _walk(self.config, self.lowering.graph, layer, self.lowering.tiles(self.index)[0])
+        return window_walk(self.config, self.lowering.graph, layer,
+                           self.lowering.tiles(self.index)[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -310,34 +212,12 @@ def _clamp(clamp: tuple[int, int]) -> _Fields:
 
 # Windows --------------------------------------------------------------------------------------
 
-def _kernel(layer: Depthwise | Pool) -> tuple[int, int]:
-    if isinstance(layer, Pool):
-        return layer.kernel
-    return layer.weights.shape[1], layer.weights.shape[2]
-
-
-def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile | None = None) -> tuple[Axis, Axis]:
-    """Vertical and horizontal axis of a tile, or of the whole plane."""
-    _, in_h, in_w = graph.tensors[layer.input].shape
-    _, out_h, out_w = graph.tensors[layer.output].shape
-    kernel, top = _kernel(layer), layer.pads[0]
-    if tile is not None:
-        in_h, top, out_h = len(tile.sources[0].rows), tile.sources[0].padding, len(tile.rows)
-    return (Axis(size=in_h, pitch=in_w, out=out_h, out_pitch=out_w, kernel=kernel[0],
-                 stride=layer.strides[0], dilation=layer.dilations[0], pad=top),
-            Axis(size=in_w, pitch=1, out=out_w, out_pitch=1, kernel=kernel[1],
-                 stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads[1]))
-
-
-def _walk(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool,
-          rows: range | None = None) -> Walk:
-    """The best walk for a tile of ``rows``, or for the whole plane. All tiles share the walk of
-    the first, because weights are packed for it."""
-    maximum = isinstance(layer, Pool) and layer.kind is PoolKind.MAX
-    vertical, horizontal = _axes(graph, layer)
-    if rows is not None:
-        vertical = replace(vertical, out=len(rows))
-    return best_walk(config, vertical, horizontal, scaled=not maximum)
+def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile) -> tuple[Axis, Axis]:
+    """Vertical and horizontal axis of a tile."""
+    vertical, horizontal = window_axes(graph, layer)
+    source = tile.sources[0]
+    return replace(vertical, size=len(source.rows), pad=source.padding,
+                   out=len(tile.rows)), horizontal
 
 
 def _depthwise(work: _Work, layer: Depthwise) -> None:
@@ -477,7 +357,7 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
         for block in range(len(first.blocks)):
             _pair(work, tile.block(block), op, fields)
         return
-    work.emit(tile, op, *work.plane(tile), _ROW_BY_ROW, {
+    work.emit(tile, op, *work.plane(tile), ROW_BY_ROW, {
         "shared": 1, "broadcast": int(broadcast), "kernel_outer": 2,
         "kernel_outer_step": Difference(after=second.at(), before=first.at()),
         "kernel_inner_step": second.plane if broadcast else 0, "dilation_outer": 0,
@@ -487,7 +367,7 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
 def _lookup(work: _Work, layer: Lookup) -> None:
     table = work.lowering.constant(work.index, "table", Space.TABLE, pack_table(layer.table))
     for tile in work.tiles(_Constants()):
-        work.emit(tile, VectorOp.LOOKUP, *work.plane(tile), _ROW_BY_ROW,
+        work.emit(tile, VectorOp.LOOKUP, *work.plane(tile), ROW_BY_ROW,
                   {"table": Quotient(Address(table), len(layer.table))})
 
 
@@ -508,12 +388,12 @@ def _enlarge(work: _Work, layer: Resize) -> None:
             for column in range(across):
                 work.emit(tile, VectorOp.MAX, vertical, Axis(
                     size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
-                    _ROW_BY_ROW, {})
+                    ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------
 
-def lower_vector(lowering: "Lowering", index: int, layer: Layer) -> None:
+def lower_vector(lowering: Lowering, index: int, layer: Layer) -> None:
     """Commands of one layer: for each group of channel blocks whose constants fit, and each tile
     of rows, one VECTOR or a few."""
     work = _Work(lowering, index, layer)
@@ -534,25 +414,3 @@ def lower_vector(lowering: "Lowering", index: int, layer: Layer) -> None:
             _enlarge(work, layer)
         case _:
             raise TypeError(f"No vector commands for a {type(layer).__name__}")
-
-
-def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:
-    """Cycles of a layer on the vector engine, if it need not wait; about 30 more for each command.
-
-    Parameters
-    ----------
-    blocks : :class:`int`
-        Channel blocks of its output.
-    """
-    _, height, width = graph.tensors[layer.output].shape
-    match layer:
-        case Depthwise() | Pool():
-            return blocks * _walk(config, graph, layer).cycles
-        case Add():
-            operands, scaled = (2, -(-3 // config.vector_taps)), True
-        case Multiply():
-            operands, scaled = (2, 1), True
-        case _:
-            operands, scaled = (1, 1), False
-    words = window_words(config, operands, stride=1, pad=0, slide=False)
-    return sweep_cycles(config, blocks * height, width, words, scaled=scaled)

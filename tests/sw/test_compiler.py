@@ -10,7 +10,7 @@ from sw_programs import equal
 from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.allocate import SECTION_BYTES
 from weft.compiler.check import accesses
-from weft.compiler.convolution import column_chunks, column_step, tile_pixels
+from weft.compiler.columns import column_chunks, column_step, tile_pixels
 from weft.compiler.verify import verify
 from weft.config import PRESETS, AcceleratorConfig
 from weft.errors import CompileError

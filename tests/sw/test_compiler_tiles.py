@@ -209,6 +209,15 @@ def test_pieces_of_layers_of_different_engines_run_side_by_side():
     assert all(order.index(layer + 1) < last[layer] for layer in range(4))
 
 
+def test_layers_take_turns_on_an_engine_that_waits_for_loads():
+    builder = GraphBuilder(np.random.default_rng(0), (8, 40, 20))
+    first = builder.max_pool("x", kernel=(1, 1), strides=(2, 2))  # uses a quarter of what is loaded
+    graph = builder.graph(builder.max_pool(first))
+    program = equal(graph, TINY, np.random.default_rng(1))
+    layers = [info.layer for info in program.infos if info.engine is Engine.VECTOR]
+    assert layers != sorted(layers)
+
+
 def test_commands_are_fetched_in_the_order_in_which_engines_can_start():
     builder = GraphBuilder(np.random.default_rng(0), (8, 16, 16))
     tensor = builder.conv("x", 16, kernel=(3, 3), pads=(1, 1, 1, 1))

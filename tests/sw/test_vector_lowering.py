@@ -7,7 +7,7 @@ from graphs import GraphBuilder, random_image
 from weft import reference
 from weft.compiler import Program, compile
 from weft.compiler.exact import exactness
-from weft.compiler.vector import Axis, best_walk, layer_cycles
+from weft.compiler.walks import Axis, best_walk, layer_cycles
 from weft.config import PRESETS, AcceleratorConfig
 from weft.device import Driver
 from weft.device.functional import FunctionalDevice
