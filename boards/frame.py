@@ -11,7 +11,7 @@ __all__ = ["FrameReceiver", "FrameTransmitter"]
 
 
 class FrameReceiver(wiring.Component):
-    """Takes frames apart, with a latency of one cycle. A flag leads to the first state from anywhere.
+    """Takes frames apart. A flag leads to the first state from anywhere; latency is one cycle.
 
     Members
     -------

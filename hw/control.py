@@ -1,5 +1,8 @@
 """The control port: registers, doorbell, errors, watchdog, interrupt and counters."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -27,6 +30,8 @@ __all__ = ["QUIET_CYCLES", "WATCHDOG_CYCLES", "ControlPort"]
 
 WATCHDOG_CYCLES = 1 << 20
 """Reset value of the WATCHDOG register: some milliseconds, far more than memory may stall."""
+
+_CHOICE = 8  # registers that are chosen from at once
 
 QUIET_CYCLES = 4
 """Cycles for which ``quiet`` must hold before a reset: requests on their way have shown by then."""
@@ -230,10 +235,18 @@ class ControlPort(wiring.Component):
             words[COUNTER_BASE + 4 * counter] = value
         for n, value in enumerate(config_words(self._config).values()):
             words[CONFIG_BASE + 4 * n] = value
-        with m.Switch(target.read_word):
-            for address, value in words.items():
-                with m.Case(address >> 2):
-                    m.d.comb += target.read_data.eq(value)
+        # A few words at a time, with a register behind each choice.
+        addresses = list(words)
+        choices = []
+        for first in range(0, len(addresses), _CHOICE):
+            chosen = Signal(32, name=f"chosen_{first}")
+            m.d.sync += chosen.eq(0)
+            with m.Switch(target.read_word):
+                for address in addresses[first:first + _CHOICE]:
+                    with m.Case(address >> 2):
+                        m.d.sync += chosen.eq(words[address])
+            choices.append(chosen)
+        m.d.comb += target.read_data.eq(reduce(or_, choices))
 
         return m
 

@@ -32,7 +32,7 @@ class LiteTarget(wiring.Component):
     read_word : :py:`Out(10)`
         Address of the word to be read, in words.
     read_data : :py:`In(32)`
-        Content of ``read_word`` in the same cycle.
+        Content of ``read_word`` a cycle later.
     """
     bus:        In(LiteSignature(addr_width=_ADDR_WIDTH))
     write:      Out(1)
@@ -71,15 +71,17 @@ class LiteTarget(wiring.Component):
             m.d.sync += bus.bvalid.eq(1)
 
         has_read = Signal()
+        is_read  = Signal()  # `read_data` is there
         m.d.comb += bus.arready.eq(~has_read)
         m.d.comb += bus.rresp.eq(Response.OKAY)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += has_read.eq(1)
             m.d.sync += self.read_word.eq(bus.araddr[2:])
+        m.d.sync += is_read.eq(has_read)
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        with m.If(has_read & (~bus.rvalid | bus.rready)):
-            m.d.sync += has_read.eq(0)
+        with m.If(is_read & (~bus.rvalid | bus.rready)):
+            m.d.sync += [has_read.eq(0), is_read.eq(0)]
             m.d.sync += bus.rdata.eq(self.read_data)
             m.d.sync += bus.rvalid.eq(1)
 
