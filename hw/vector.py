@@ -96,7 +96,7 @@ class VectorEngine(wiring.Component):
         m.submodules.decoder    = decoder    = VectorDecoder(config)
         m.submodules.sequencer  = sequencer  = VectorSequencer(config)
         m.submodules.words      = words      = VectorWords(config)
-        m.submodules.issue      = issue      = VectorIssue(config, credits=_WORDS)
+        m.submodules.issue      = issue      = VectorIssue(config, credits=_WORDS + 1)
         m.submodules.window     = window     = VectorWindow(config)
         m.submodules.alu        = alu        = VectorAlu(config)
         m.submodules.table      = table      = VectorTable(config)

@@ -30,8 +30,8 @@ class VectorOutput(wiring.Component):
     """Gives the words of each command their addresses, and queues and writes them.
 
     A word may come every cycle, also from command to command. The queue has no backpressure:
-    whoever makes the words takes a credit for each, of ``depth``, and gets it back with
-    ``credit``.
+    whoever makes the words takes a credit for each, of ``depth + 1``, and gets it back with
+    ``credit``. One word is in a register behind the queue.
 
     Parameters
     ----------
@@ -150,6 +150,7 @@ class VectorOutput(wiring.Component):
             self.write.p.mask.eq(~0),
             words.o.ready.eq(~self.write.valid | self.write.ready),
             leave.eq(self.write.valid & self.write.ready),
+            self.credit.eq(leave),
         ]
         with m.If(words.o.ready):
             m.d.sync += [
@@ -158,9 +159,6 @@ class VectorOutput(wiring.Component):
                 self.write.p.data.eq(words.o.p.data),
                 written.eq(words.o.p.last),
             ]
-        m.d.sync += [
-            self.credit.eq(leave),
-            self.done.eq(leave & written),
-        ]
+        m.d.sync += self.done.eq(leave & written)
 
         return m
