@@ -95,9 +95,8 @@ class BurstSplitter(wiring.Component):
         page    = Signal(range(page_beats + 1), reset_less=True)
         longest = Signal(range(self._burst_beats + 1), reset_less=True)
 
-        last   = Signal()
+        last   = Signal(reset_less=True)  # left <= longest, without the comparison
         step   = Signal()
-        m.d.comb += last.eq(left <= longest)
         # Keeps the bus's `ready` away from the way back to who makes requests.
         m.submodules.output = output = RegisterSlice(shape=self.o.p.shape())
         connect(m, output.o, flipped(self.o))
@@ -114,11 +113,13 @@ class BurstSplitter(wiring.Component):
             m.d.sync += busy.eq(~last)
             # After the last burst these hold nothing of use.
             next_page = Mux(page == longest, page_beats, page - longest)
+            next_left = (left - longest)[:len(left)]
             m.d.sync += [
                 address.eq(address + (longest << shift)),
-                left.eq(left - longest),
+                left.eq(next_left),
                 page.eq(next_page),
                 longest.eq(limit(next_page)),
+                last.eq(next_left <= limit(next_page)),
             ]
 
         with m.If(self.i.valid & self.i.ready):
@@ -129,6 +130,7 @@ class BurstSplitter(wiring.Component):
                 left.eq(self.i.p.beats),
                 page.eq(first_page),
                 longest.eq(limit(first_page)),
+                last.eq(self.i.p.beats <= limit(first_page)),
             ]
 
         return m

@@ -255,14 +255,22 @@ class ControlPort(wiring.Component):
         left     = Signal(32)
         reloaded = Signal()
         progress = Signal()
-        m.d.sync += [reloaded.eq(reload), progress.eq(self.progress)]
+        enabled  = Signal()
+        bites    = Signal()
+        m.d.sync += [
+            reloaded.eq(reload),
+            progress.eq(self.progress),
+            enabled.eq(limit != 0),
+            bites.eq(0),
+        ]
+        with m.If(bites):
+            m.d.comb += fault.code.eq(Error.WATCHDOG)
+            m.d.comb += fault.index.eq(self.oldest)
         with m.If(~busy | progress | reloaded):
             m.d.sync += left.eq(limit)
-        with m.Elif(limit != 0):
+        with m.Elif(enabled):
             m.d.sync += left.eq(left - 1)
-            with m.If(left == 1):
-                m.d.comb += fault.code.eq(Error.WATCHDOG)
-                m.d.comb += fault.index.eq(self.oldest)
+            m.d.sync += bites.eq(left == 1)
 
     def _count(self, m: Module, *, busy, clear) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load

@@ -104,7 +104,6 @@ class CommandFetch(wiring.Component):
         # wait for room; whether there is some is known from the cycle before, if there is one.
         earlier = Signal(8 * COMMAND_BYTES - width, reset_less=True)
         shifted = Cat(earlier, self.beats.payload)
-        opcode  = shifted[:8]
         beat    = Signal(range(max(command_beats, 2)))
         last    = Signal()
         index   = Signal(16)  # of the command being put together
@@ -112,15 +111,26 @@ class CommandFetch(wiring.Component):
         more    = Signal()    # left != 0
         engine  = Signal(Engine, reset_less=True)
         room    = Signal()
+        known   = Signal()    # the opcode of the command being put together
+        its     = Signal(Engine)
         m.d.comb += [
             self.commands.p.engine.eq(engine),
             last.eq(beat == command_beats - 1),
         ]
         vacant = ~self.commands.valid | self.commands.ready
+        # The opcode comes with the first beat.
+        opcode_known  = Signal()
+        opcode_engine = Signal(Engine)
+        with m.Switch(self.beats.payload[:8]):
+            for value, its_engine in ENGINES.items():
+                with m.Case(value):
+                    m.d.comb += [opcode_known.eq(1), opcode_engine.eq(its_engine)]
         if command_beats > 1:
             m.d.sync += room.eq(vacant)
+            with m.If(beat == 0):
+                m.d.sync += [known.eq(opcode_known), its.eq(opcode_engine)]
         else:
-            m.d.comb += room.eq(vacant)
+            m.d.comb += [room.eq(vacant), known.eq(opcode_known), its.eq(opcode_engine)]
 
         m.d.sync += self.fault.code.eq(Error.NONE)
         with m.If(self.requests.ready):
@@ -169,13 +179,11 @@ class CommandFetch(wiring.Component):
                         m.d.sync += left.eq(left - 1)
                         m.d.sync += more.eq(left != 1)
                         m.d.sync += self.commands.p.raw.eq(shifted)
-                        with m.Switch(opcode):
-                            for value, its_engine in ENGINES.items():
-                                with m.Case(value):
-                                    m.d.sync += engine.eq(its_engine)
-                                    m.d.sync += self.commands.valid.eq(1)
-                            with m.Default():
-                                self._stop(m, Error.OPCODE, index)
+                        m.d.sync += engine.eq(its)
+                        with m.If(known):
+                            m.d.sync += self.commands.valid.eq(1)
+                        with m.Else():
+                            self._stop(m, Error.OPCODE, index)
 
             with m.State("stopped"):
                 m.d.comb += self.beats.ready.eq(1)

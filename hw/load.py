@@ -118,7 +118,7 @@ class LoadEngine(wiring.Component):
 
         # Writes, on their way to the memory.
         m.submodules.writes = writes = RegisterSlice(shape=data.StructLayout({
-            "memory":  transfer.memory.shape(),
+            "ports":   len(ports),  # bit for the one that it is for; none if all is padding
             "address": address.shape(),
             "part":    part.shape(),
             "data":    8 * beat_bytes,
@@ -155,7 +155,6 @@ class LoadEngine(wiring.Component):
             step.eq(may_step & writes.i.ready),
             self.beats.ready.eq(step & (last_slot | last_unit)),
             writes.i.valid.eq(may_step),
-            writes.i.p.memory.eq(transfer.memory),
             writes.i.p.address.eq(address),
             writes.i.p.part.eq(part),
             writes.i.p.data.eq(piece),
@@ -186,19 +185,20 @@ class LoadEngine(wiring.Component):
 
         # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
         # lanes and let the mask choose. Parts that are all padding are no writes.
-        with m.Switch(write.memory):
-            for number, (port, unit_bytes, lanes) in ports.items():
-                piece_bytes = min(beat_bytes, unit_bytes)
-                source = [write.data[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
-                mask = Cat(write.part == lane // piece_bytes for lane in range(lanes))
-                m.d.comb += [
-                    port.p.address.eq(write.address),
-                    Cat(port.p.data).eq(Cat(source)),
-                    port.p.mask.eq(mask),
-                ]
-                with m.Case(number):
-                    m.d.comb += port.valid.eq(writes.o.valid & mask.any())
-                    m.d.comb += writes.o.ready.eq(port.ready | ~mask.any())
+        refusing = []
+        for bit, (number, (port, unit_bytes, lanes)) in enumerate(ports.items()):
+            piece_bytes = min(beat_bytes, unit_bytes)
+            source = [write.data[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
+            used = -(-lanes // piece_bytes)  # parts that are not all padding
+            m.d.comb += [
+                writes.i.p.ports[bit].eq((transfer.memory == number) & (part < used)),
+                port.p.address.eq(write.address),
+                Cat(port.p.data).eq(Cat(source)),
+                port.p.mask.eq(Cat(write.part == lane // piece_bytes for lane in range(lanes))),
+                port.valid.eq(writes.o.valid & write.ports[bit]),
+            ]
+            refusing.append(write.ports[bit] & ~port.ready)
+        m.d.comb += writes.o.ready.eq(~Cat(refusing).any())
 
         m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & write.last)
 

@@ -85,29 +85,36 @@ class VectorOutput(wiring.Component):
         block_address = Signal(24, reset_less=True)
         outer_address = Signal(24, reset_less=True)
         address       = Signal(24, reset_less=True)
-        last_inner    = inner_left == 1
-        last_outer    = outer_left == 1
-        last          = last_inner & last_outer & (blocks_left == 1)
+        # Whether a counter is at 1, without the comparison.
+        last_inner    = Signal(reset_less=True)
+        last_outer    = Signal(reset_less=True)
+        last_block    = Signal(reset_less=True)
+        last          = last_inner & last_outer & last_block
         next_block    = (block_address + job.out_block_step)[:24]
         next_outer    = Mux(last_outer, next_block, outer_address + job.out_outer_step)[:24]
 
         with m.If(self.i_valid):
             m.d.sync += [
                 inner_left.eq(inner_left - 1),
+                last_inner.eq(inner_left == 2),
                 address.eq(address + job.out_inner_step),
             ]
             with m.If(last_inner):
                 m.d.sync += [
                     inner_left.eq(job.out_inner),
+                    last_inner.eq(job.out_inner == 1),
                     address.eq(next_outer),
                     outer_address.eq(next_outer),
                     outer_left.eq(outer_left - 1),
+                    last_outer.eq(outer_left == 2),
                 ]
                 with m.If(last_outer):
                     m.d.sync += [
                         outer_left.eq(job.out_outer),
+                        last_outer.eq(job.out_outer == 1),
                         block_address.eq(next_block),
                         blocks_left.eq(blocks_left - 1),
+                        last_block.eq(blocks_left == 2),
                     ]
         m.d.comb += self.jobs.ready.eq(~active | (self.i_valid & last))
         with m.If(self.jobs.ready):
@@ -118,6 +125,9 @@ class VectorOutput(wiring.Component):
                 blocks_left.eq(new.blocks),
                 outer_left.eq(new.out_outer),
                 inner_left.eq(new.out_inner),
+                last_block.eq(new.blocks == 1),
+                last_outer.eq(new.out_outer == 1),
+                last_inner.eq(new.out_inner == 1),
                 block_address.eq(new.out_base),
                 outer_address.eq(new.out_base),
                 address.eq(new.out_base),

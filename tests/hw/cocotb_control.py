@@ -447,7 +447,7 @@ async def the_watchdog_bites_after_exactly_so_many_cycles_without_progress(dut):
             await bench.cycle(progress=0)
         await bench.cycle(progress=1)  # in the last moment
         await bench.cycle(progress=0, oldest=limit)
-        for _ in range(2):  # registers in front of the watchdog and behind it
+        for _ in range(3):  # registers in front of the watchdog and behind it
             await FallingEdge(dut.clk)
             assert dut.halt.value == 0
         await FallingEdge(dut.clk)
