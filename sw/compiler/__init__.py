@@ -19,7 +19,7 @@ from .allocate import allocate
 from .batch import batch
 from .check import ProgramError, check
 from .emit import emit
-from .estimate import engine_of
+from .estimate import check_engines, engine_of
 from .exact import Exactness, exactness
 from .lower import lower
 from .maps import map_channels
@@ -59,6 +59,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     packed = pack(verify(graph), config)
     mapped = map_channels(verify(packed.graph), config)
     verify(mapped.graph)
+    check_engines(mapped.graph, config)
     known: dict[Hashable, Any] = {}
 
     def play_plan(candidate: Plan) -> tuple[float, int]:
