@@ -88,7 +88,7 @@ class AcceleratorConfig:
     axi_outstanding : :class:`int`
         Read bursts in flight at a time for each reader, 1..16.
     queue_depth : :class:`int`
-        Commands waiting in front of each engine. A power of 2, 2..64.
+        Commands waiting in front of each engine. A power of 2, 1..64.
     vector_taps : :class:`int`
         Taps of a window that the vector engine multiplies per cycle, 1..8: multipliers per lane.
         0 leaves out the vector engine and its memories, and only networks of convolutions and
@@ -179,7 +179,7 @@ class AcceleratorConfig:
                               f"width of {self.axi_data_width} (a burst may not cross 4 KiB), "
                               f"not {self.axi_burst_beats}")
         self._check_range("axi_outstanding", 1, 16)
-        self._check_power_of_2("queue_depth", 2, 64)
+        self._check_power_of_2("queue_depth", 1, 64)
         self._check_range("vector_taps", 0, 8)
         self._check_range("vector_entries", 8, 1 << 16)
         self._check_range("vector_tables", 1, 256)

@@ -43,7 +43,7 @@ def check_frames(model, config, feeds):
 
 def test_digits_on_an_accelerator_without_a_vector_engine():
     images, _ = digits.load()
-    config = PRESETS["tiny"].replace(vector_taps=0, counters=False, queue_depth=2,
+    config = PRESETS["tiny"].replace(vector_taps=0, counters=False, queue_depth=1,
                                      requant_lanes=1, axi_addr_width=18)
     check_frames(digits.MODEL, config, [{"input": image[None]} for image in images[:2]])
 
