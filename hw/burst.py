@@ -17,8 +17,8 @@ _PAGE_BYTES = 4096
 
 def request_layout(addr_width: int) -> data.StructLayout:
     """A run of consecutive beats: ``address`` in bytes, a multiple of the beat; ``beats``, at
-    least 1."""
-    return data.StructLayout({"address": addr_width, "beats": 32})
+    least 1. It ends inside the address space, so there are not more beats than that has bytes."""
+    return data.StructLayout({"address": addr_width, "beats": min(32, addr_width)})
 
 
 def burst_layout(addr_width: int) -> data.StructLayout:

@@ -78,9 +78,14 @@ class Core(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.load       = load       = LoadEngine(config)
         m.submodules.matrix     = matrix     = MatrixEngine(config)
-        m.submodules.vector     = vector     = VectorEngine(config)
         m.submodules.store      = store      = StoreEngine(config)
-        m.submodules.activation = activation = ActivationMemory(config, readers=3, writers=3)
+        components = {Engine.LOAD: load, Engine.MATRIX: matrix}
+        if config.vector:
+            m.submodules.vector = vector = components[Engine.VECTOR] = VectorEngine(config)
+        components[Engine.STORE] = store
+        ports = len(components) - 1  # load reads nothing there, store writes nothing
+        m.submodules.activation = activation = ActivationMemory(
+            config, readers=ports, writers=ports)
         m.submodules.fetch_dma  = fetch_dma  = ReadEngine(**dma, outstanding=2, id=0)
         m.submodules.load_dma   = load_dma   = ReadEngine(
             **dma, outstanding=config.axi_outstanding, id=1)
@@ -111,8 +116,7 @@ class Core(wiring.Component):
             dispatcher.clear.eq(self.start),
             dispatcher.halt.eq(self.halt),
         ]
-        for engine, component in ((Engine.LOAD, load), (Engine.MATRIX, matrix),
-                                  (Engine.VECTOR, vector), (Engine.STORE, store)):
+        for engine, component in components.items():
             head = dispatcher.engines[engine.value]
             m.d.comb += [
                 component.commands.valid.eq(head.valid),
@@ -122,37 +126,43 @@ class Core(wiring.Component):
             ]
 
         # Data. The matrix engine comes first at the activation memory, and is never refused; then
-        # the vector engine.
+        # the vector engine, if there is one.
         connect(m, load.requests, load_dma.requests)
         connect(m, load_dma.o, load.beats)
         connect(m, load.weight, matrix.weight_write)
         connect(m, load.parameter, matrix.parameter_write)
-        connect(m, load.vector_weight, vector.weight_write)
-        connect(m, load.vector_parameter, vector.parameter_write)
-        connect(m, load.table, vector.table_write)
         connect(m, store.requests, store_dma.requests)
         connect(m, store.beats, store_dma.i)
         connect(m, matrix.request, activation.read_request[0])
-        connect(m, vector.request, activation.read_request[1])
-        connect(m, store.read_request, activation.read_request[2])
+        connect(m, store.read_request, activation.read_request[-1])
         connect(m, matrix.write, activation.write[0])
-        connect(m, vector.write, activation.write[1])
-        connect(m, load.activation, activation.write[2])
+        connect(m, load.activation, activation.write[-1])
+        moving = Signal()  # the vector engine reads or writes
+        if config.vector:
+            connect(m, load.vector_weight, vector.weight_write)
+            connect(m, load.vector_parameter, vector.parameter_write)
+            connect(m, load.table, vector.table_write)
+            connect(m, vector.request, activation.read_request[1])
+            connect(m, vector.write, activation.write[1])
+            m.d.comb += [
+                vector.word.eq(activation.read_data[1]),
+                moving.eq((vector.request.valid & vector.request.ready)
+                          | (vector.write.valid & vector.write.ready)),
+            ]
         m.d.comb += [
             load.beats_error.eq(load_dma.o_error),
             store.write_error.eq(store_dma.error),
             store.write_done.eq(store_dma.done),
             matrix.word.eq(activation.read_data[0]),
-            vector.word.eq(activation.read_data[1]),
-            store.read_data.eq(activation.read_data[2]),
-            store.read_valid.eq(activation.read_valid[2]),
+            store.read_data.eq(activation.read_data[-1]),
+            store.read_valid.eq(activation.read_valid[-1]),
             fetch_dma.halt.eq(self.halt),
             load_dma.halt.eq(self.halt),
             store_dma.halt.eq(self.halt),
         ]
 
         # State.
-        for number, source in enumerate((fetch, dispatcher, load, matrix, vector, store)):
+        for number, source in enumerate((fetch, dispatcher, *components.values())):
             m.d.comb += self.faults[number].eq(source.fault)
         axi = self.m_axi
         m.d.comb += [
@@ -168,17 +178,11 @@ class Core(wiring.Component):
                 (axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)
                 | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
                 | (axi.bvalid & axi.bready) | matrix.activity.busy | matrix.draining
-                | (vector.request.valid & vector.request.ready)
-                | (vector.write.valid & vector.write.ready)
-                | dispatcher.event_start.any() | dispatcher.event_done.any()),
+                | moving | dispatcher.event_start.any() | dispatcher.event_done.any()),
         ]
 
         m.submodules.accounting = accounting = CycleAccounting()
         m.d.comb += [
-            accounting.load.eq(load.activity),
-            accounting.matrix.eq(matrix.activity),
-            accounting.vector.eq(vector.activity),
-            accounting.store.eq(store.activity),
             accounting.pending.eq(dispatcher.pending),
             accounting.fetching.eq(
                 fetch.busy & ~(fetch.commands.valid & ~fetch.commands.ready)),
@@ -186,5 +190,7 @@ class Core(wiring.Component):
             accounting.write_beat.eq(axi.wvalid & axi.wready),
             self.count_up.eq(accounting.count_up),
         ]
+        for engine, component in components.items():
+            m.d.comb += getattr(accounting, engine.name.lower()).eq(component.activity)
 
         return m

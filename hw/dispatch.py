@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import COMMAND_BYTES, ENGINES, Engine, Header
+from weft.hw.commands import COMMAND_BYTES, Engine, Header, engines
 from weft.hw.fault import Fault
 from weft.hw.fetch import FetchedCommand
 from weft.hw.queue import Queue
@@ -81,7 +81,7 @@ class Dispatcher(wiring.Component):
     config : :class:`AcceleratorConfig`
         Gives the depth of the queues.
     present : iterable of :class:`Engine`
-        Engines that have a queue. By default those that execute an opcode; a command for any
+        Engines that have a queue. By default those of the configuration; a command for any
         other is never accepted.
 
     Members
@@ -118,7 +118,9 @@ class Dispatcher(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig, *,
-                 present: Iterable[Engine] = tuple(ENGINES.values())):
+                 present: Iterable[Engine] | None = None):
+        if present is None:
+            present = engines(config).values()
         self._queue_depth = config.queue_depth
         self._present     = frozenset(Engine(engine) for engine in present)
         super().__init__({

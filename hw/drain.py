@@ -3,7 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from weft.config import AcceleratorConfig
 
@@ -197,7 +197,7 @@ class Drain(wiring.Component):
 
         # What follows each group of sums down the pipeline.
         tag_layout = data.StructLayout({
-            "address": 24,
+            "address": ceil_log2(config.activation_depth),  # only legal ones are written to
             "slot":    range(slots),
             "write":   1,
             "done":    1,

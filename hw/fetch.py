@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import COMMAND_BYTES, ENGINES, Engine
+from weft.hw.burst import request_layout
+from weft.hw.commands import COMMAND_BYTES, Engine, engines
 from weft.hw.fault import Fault
 from weft.hw.registers import Error
 
@@ -34,7 +35,7 @@ class CommandFetch(wiring.Component):
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
-        Gives the width of addresses and beats.
+        Gives the width of addresses and beats, and the opcodes that are legal.
 
     Members
     -------
@@ -69,10 +70,7 @@ class CommandFetch(wiring.Component):
             "start":    In(1),
             "address":  In(64),
             "count":    In(32),
-            "requests": Out(stream.Signature(data.StructLayout({
-                "address": config.axi_addr_width,
-                "beats":   32,
-            }))),
+            "requests": Out(stream.Signature(request_layout(config.axi_addr_width))),
             "beats":    In(stream.Signature(config.axi_data_width)),
             "error":    In(1),
             "halt":     In(1),
@@ -122,7 +120,7 @@ class CommandFetch(wiring.Component):
         opcode_known  = Signal()
         opcode_engine = Signal(Engine)
         with m.Switch(self.beats.payload[:8]):
-            for value, its_engine in ENGINES.items():
+            for value, its_engine in engines(self._config).items():
                 with m.Case(value):
                     m.d.comb += [opcode_known.eq(1), opcode_engine.eq(its_engine)]
         if command_beats > 1:

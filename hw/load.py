@@ -9,14 +9,14 @@ from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
-from weft.hw.commands import Engine, LoadCommand, Memory
+from weft.hw.commands import Engine, LoadCommand, Memory, memories
 from weft.hw.cycle_accounting import activity_layout
 from weft.hw.fault import Fault
 from weft.hw.queue import Queue
 from weft.hw.register_slice import RegisterSlice
 from weft.hw.registers import Error
 from weft.hw.scratch_memory import unit_write_layout
-from weft.hw.transfer import Transfer, TransferFront, indexed_layout
+from weft.hw.transfer import TransferFront, indexed_layout, transfer_layout
 
 __all__ = ["LoadEngine"]
 
@@ -58,7 +58,7 @@ class LoadEngine(wiring.Component):
         ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts.
     vector_weight, vector_parameter, table : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the memories of the vector engine, of ``vector_entry_lanes``,
-        ``parameter_entry_lanes`` lanes and 1 lane.
+        ``parameter_entry_lanes`` lanes and 1 lane; only if the configuration has one.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -75,42 +75,44 @@ class LoadEngine(wiring.Component):
             "activation":  Out(stream.Signature(unit_write_layout(config.word_lanes))),
             "weight":      Out(stream.Signature(unit_write_layout(config.weight_row_lanes))),
             "parameter":   Out(stream.Signature(unit_write_layout(config.parameter_entry_lanes))),
-            "vector_weight":    Out(stream.Signature(
-                unit_write_layout(config.vector_entry_lanes))),
-            "vector_parameter": Out(stream.Signature(
-                unit_write_layout(config.parameter_entry_lanes))),
-            "table":       Out(stream.Signature(unit_write_layout(1))),
+            **({
+                "vector_weight":    Out(stream.Signature(
+                    unit_write_layout(config.vector_entry_lanes))),
+                "vector_parameter": Out(stream.Signature(
+                    unit_write_layout(config.parameter_entry_lanes))),
+                "table":            Out(stream.Signature(unit_write_layout(1))),
+            } if config.vector else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.front = front = TransferFront(config=self._config, command=LoadCommand)
-        m.submodules.transfers = transfers = Queue(shape=Transfer, depth=4)
+        m.submodules.transfers = transfers = Queue(
+            shape=transfer_layout(self._config), depth=4)
         connect(m, flipped(self.commands), front.commands)
         connect(m, front.transfers, transfers.i)
         connect(m, front.requests, flipped(self.requests))
 
         config     = self._config
         beat_bytes = config.axi_bytes
-        ports      = {
-            Memory.ACTIVATION: (self.activation, config.word_bytes, config.word_lanes),
-            Memory.WEIGHT:     (self.weight, config.weight_row_bytes, config.weight_row_lanes),
-            Memory.PARAMETER:  (self.parameter, config.parameter_entry_bytes,
-                                config.parameter_entry_lanes),
-            Memory.VECTOR_WEIGHT:    (self.vector_weight, config.vector_entry_bytes,
-                                      config.vector_entry_lanes),
-            Memory.VECTOR_PARAMETER: (self.vector_parameter, config.parameter_entry_bytes,
-                                      config.parameter_entry_lanes),
-            Memory.TABLE:            (self.table, 1, 1),
+        units      = {
+            Memory.ACTIVATION:       (config.word_bytes, config.word_lanes),
+            Memory.WEIGHT:           (config.weight_row_bytes, config.weight_row_lanes),
+            Memory.PARAMETER:        (config.parameter_entry_bytes, config.parameter_entry_lanes),
+            Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_lanes),
+            Memory.VECTOR_PARAMETER: (config.parameter_entry_bytes, config.parameter_entry_lanes),
+            Memory.TABLE:            (1, 1),
         }
+        ports      = {memory: (getattr(self, memory.name.lower()), *units[memory])
+                      for memory in memories(config)}
         largest    = max(unit_bytes for _, unit_bytes, _ in ports.values())
         smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())
 
         # The transfer at hand, and where it is: `part` counts the beats of a unit, `slot` the
         # units of a beat. One of the two stays zero.
         active   = Signal()
-        transfer = Signal(Transfer, reset_less=True)
+        transfer = Signal(transfer_layout(config), reset_less=True)
         left     = Signal.like(transfer.units, reset_less=True)          # units of this line
         address  = Signal.like(transfer.local_address, reset_less=True)  # of this unit
         part     = Signal(range(max(2, largest // beat_bytes)), reset_less=True)

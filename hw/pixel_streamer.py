@@ -3,6 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
@@ -187,7 +188,8 @@ class PixelStreamer(wiring.Component):
         ]
         m.d.sync += [
             self.request.valid.eq(valid & inside & legal),
-            self.request.payload.eq(address),
+            # Only legal ones are asked for.
+            self.request.payload.eq(address[:ceil_log2(self._config.activation_depth)]),
         ]
         with m.If(valid & inside & ~legal & (self.fault.code == Error.NONE)):
             m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(index)]

@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
-from weft.hw.commands import LoadCommand, Memory, StoreCommand
+from weft.hw.commands import LoadCommand, Memory, StoreCommand, memories
 from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH
 from weft.hw.registers import Error
 
-__all__ = ["Transfer", "TransferFront", "indexed_layout"]
+__all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
 
 
 def indexed_layout(command: type[data.Struct]) -> data.StructLayout:
@@ -21,18 +21,36 @@ def indexed_layout(command: type[data.Struct]) -> data.StructLayout:
     return data.StructLayout({"index": INDEX_WIDTH, "command": command})
 
 
-class Transfer(data.Struct):
+def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
     """The on-chip side of a load or store: ``lines`` runs of ``units`` units.
 
-    If ``code`` is not ``Error.NONE`` the command is not to be executed.
+    If ``code`` is not ``Error.NONE`` the command is not to be executed. Otherwise it lies inside
+    its memory, so the fields for units are as wide as the largest memory needs.
     """
-    index:         unsigned(INDEX_WIDTH)
-    code:          unsigned(CODE_WIDTH)
-    memory:        unsigned(3)
-    lines:         unsigned(16)
-    units:         unsigned(24)
-    local_address: unsigned(24)
-    local_stride:  unsigned(24)
+    width = max(depth for _, depth in _geometry(config).values()).bit_length()
+    return data.StructLayout({
+        "index":         INDEX_WIDTH,
+        "code":          CODE_WIDTH,
+        "memory":        3,
+        "lines":         16,
+        "units":         width,
+        "local_address": width,
+        "local_stride":  width,
+    })
+
+
+def _geometry(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
+    """Of each memory: log2 of the bytes of a unit outside, and the units it holds."""
+    geometry = {
+        Memory.ACTIVATION: (exact_log2(config.word_bytes), config.activation_depth),
+        Memory.WEIGHT: (exact_log2(config.weight_row_bytes), config.weight_depth),
+        Memory.PARAMETER: (exact_log2(config.parameter_entry_bytes), config.parameter_depth),
+        Memory.VECTOR_WEIGHT: (exact_log2(config.vector_entry_bytes), config.vector_entries),
+        Memory.VECTOR_PARAMETER: (exact_log2(config.parameter_entry_bytes),
+                                  config.vector_parameter_depth),
+        Memory.TABLE: (0, config.vector_table_bytes),
+    }
+    return {memory: geometry[memory] for memory in memories(config)}
 
 
 class TransferFront(wiring.Component):
@@ -41,7 +59,7 @@ class TransferFront(wiring.Component):
     Every field is checked before anything is asked for. The two ends of the command's ranges,
     ``address + (lines - 1) * stride + bytes`` outside and ``local_address + (lines - 1) *
     local_stride + units`` on chip, are formed by shifting and adding, so a command takes
-    ``3 + bit_length(lines - 1)`` cycles until its :class:`Transfer` is offered. Then comes one
+    ``3 + bit_length(lines - 1)`` cycles until its transfer is offered. Then comes one
     request per cycle. Commands follow each other without waiting for data, so this time is hidden
     behind the data of the command before. After a command with an error no other is taken.
 
@@ -55,7 +73,7 @@ class TransferFront(wiring.Component):
     -------
     commands : :py:`In(stream.Signature(indexed_layout(command)))`
         Commands.
-    transfers : :py:`Out(stream.Signature(Transfer))`
+    transfers : :py:`Out(stream.Signature(transfer_layout(config)))`
         One for each command, ahead of its requests.
     requests : :py:`Out(stream.Signature(request_layout(config.axi_addr_width)))`
         One for each line.
@@ -69,7 +87,7 @@ class TransferFront(wiring.Component):
         self._command = command
         super().__init__({
             "commands":  In(stream.Signature(indexed_layout(command))),
-            "transfers": Out(stream.Signature(Transfer)),
+            "transfers": Out(stream.Signature(transfer_layout(config))),
             "requests":  Out(stream.Signature(request_layout(config.axi_addr_width))),
             "busy":      Out(1),
         })
@@ -80,105 +98,132 @@ class TransferFront(wiring.Component):
         config     = self._config
         addr_width = config.axi_addr_width
         beat_shift = exact_log2(config.axi_bytes)
-        # Of each memory: log2 of the bytes of a unit outside, and the units it holds.
-        memories   = {
-            Memory.ACTIVATION: (exact_log2(config.word_bytes), config.activation_depth),
-            Memory.WEIGHT:     (exact_log2(config.weight_row_bytes), config.weight_depth),
-            Memory.PARAMETER:  (exact_log2(config.parameter_entry_bytes), config.parameter_depth),
-            Memory.VECTOR_WEIGHT: (exact_log2(config.vector_entry_bytes), config.vector_entries),
-            Memory.VECTOR_PARAMETER: (exact_log2(config.parameter_entry_bytes),
-                                      config.vector_parameter_depth),
-            Memory.TABLE: (0, config.vector_table_bytes),
-        }
+        geometry   = _geometry(config)
+        offered    = self.commands.p.command
+        transfer   = self.transfers.p
 
+        # Fields are kept as wide as legal values are; `beyond` stands for all bits above, of
+        # fields and of sums. Nothing is ever subtracted, so what was beyond stays so.
+        beyond  = Signal(reset_less=True)
+        empty   = Signal(reset_less=True)
         index   = Signal(INDEX_WIDTH, reset_less=True)
-        command = Signal(self._command, reset_less=True)
-        if self._command is StoreCommand:
-            memory  = Signal(3)  # stays Memory.ACTIVATION
-        else:
-            memory  = command.memory.as_value()
+        lines   = Signal(16, reset_less=True)
+        address = Signal(addr_width, reset_less=True)
+        stride  = Signal(addr_width, reset_less=True)
+        units   = Signal.like(transfer.units, reset_less=True)
+        local_address = Signal.like(units, reset_less=True)
+        local_stride  = Signal.like(units, reset_less=True)
+        memory        = Signal(3, reset_less=self._command is LoadCommand)
 
         # Of the memory at hand.
         beats   = Signal(32)
         depth   = Signal(25)
         unknown = Signal()
         with m.Switch(memory):
-            for number, (unit_shift, units) in memories.items():
+            for number, (unit_shift, its_depth) in geometry.items():
                 with m.Case(number):
-                    m.d.comb += depth.eq(units)
+                    m.d.comb += depth.eq(its_depth)
                     if unit_shift >= beat_shift:
-                        m.d.comb += beats.eq(command.units << (unit_shift - beat_shift))
+                        m.d.comb += beats.eq(units << (unit_shift - beat_shift))
                     else:
                         shift = beat_shift - unit_shift
-                        m.d.comb += beats.eq((command.units + ((1 << shift) - 1)) >> shift)
+                        m.d.comb += beats.eq((units + ((1 << shift) - 1)) >> shift)
             with m.Default():
                 m.d.comb += unknown.eq(1)
 
-        line_beats = Signal(32, reset_less=True)
+        line_beats = Signal.like(self.requests.p.beats, reset_less=True)
         factor     = Signal(16, reset_less=True)
-        # Wide enough that no sum of legal and illegal fields wraps.
-        end        = Signal(max(addr_width, 48) + 2, reset_less=True)
-        step       = Signal(48, reset_less=True)
-        local_end  = Signal(24 + 16 + 2, reset_less=True)
-        local_step = Signal(24 + 16, reset_less=True)
+        end        = Signal(addr_width + 1, reset_less=True)
+        step       = Signal(addr_width, reset_less=True)
+        local_end  = Signal(len(units) + 1, reset_less=True)
+        local_step = Signal.like(units, reset_less=True)
+        # The strides matter only if there is a second line.
+        wide       = Signal(reset_less=True)
+        local_wide = Signal(reset_less=True)
         last_line  = Signal()
-        m.d.comb += last_line.eq(command.lines == 1)
+        m.d.comb += last_line.eq(lines == 1)
+
+        def above(value: Value, target: Signal) -> Value:
+            """Whether ``value`` has bits that ``target`` has no room for."""
+            return value[len(target):].any()
 
         m.d.comb += [
-            self.transfers.p.index.eq(index),
-            self.transfers.p.memory.eq(memory),
-            self.transfers.p.lines.eq(command.lines),
-            self.transfers.p.units.eq(command.units),
-            self.transfers.p.local_address.eq(command.local_address),
-            self.transfers.p.local_stride.eq(command.local_stride),
-            self.requests.p.address.eq(command.address),
+            transfer.index.eq(index),
+            transfer.memory.eq(memory),
+            transfer.lines.eq(lines),
+            transfer.units.eq(units),
+            transfer.local_address.eq(local_address),
+            transfer.local_stride.eq(local_stride),
+            self.requests.p.address.eq(address),
             self.requests.p.beats.eq(line_beats),
         ]
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.comb += self.commands.ready.eq(1)
-                m.d.sync += index.eq(self.commands.p.index)
-                m.d.sync += command.eq(self.commands.p.command)
+                m.d.sync += [
+                    index.eq(self.commands.p.index),
+                    lines.eq(offered.lines),
+                    address.eq(offered.address),
+                    stride.eq(offered.stride),
+                    units.eq(offered.units),
+                    local_address.eq(offered.local_address),
+                    local_stride.eq(offered.local_stride),
+                    empty.eq((offered.lines == 0) | (offered.units == 0)),
+                    beyond.eq(Cat(offered.address[:beat_shift], offered.stride[:beat_shift],
+                                  above(offered.address, address), above(offered.units, units),
+                                  above(offered.local_address, local_address)).any()),
+                    wide.eq(above(offered.stride, stride)),
+                    local_wide.eq(above(offered.local_stride, local_stride)),
+                ]
+                if self._command is LoadCommand:
+                    m.d.sync += memory.eq(offered.memory)
                 with m.If(self.commands.valid):
                     m.next = "PREPARE"
 
             with m.State("PREPARE"):
+                first_end = address + (beats << beat_shift)
                 m.d.sync += [
                     line_beats.eq(beats),
-                    factor.eq(command.lines - 1),
-                    step.eq(command.stride),
-                    end.eq(command.address[:addr_width] + (beats << beat_shift)),
-                    local_step.eq(command.local_stride),
-                    local_end.eq(command.local_address + command.units),
+                    factor.eq(lines - 1),
+                    step.eq(stride),
+                    end.eq(first_end),
+                    beyond.eq(beyond | above(first_end, end)),
+                    local_step.eq(local_stride),
+                    local_end.eq(local_address + units),
                 ]
                 m.next = "MULTIPLY"
 
             with m.State("MULTIPLY"):
+                next_end, next_local = end + step, local_end + local_step
                 m.d.sync += [
                     factor.eq(factor >> 1),
                     step.eq(step << 1),
+                    wide.eq(wide | step[-1]),
                     local_step.eq(local_step << 1),
+                    local_wide.eq(local_wide | local_step[-1]),
                 ]
                 with m.If(factor[0]):
-                    m.d.sync += end.eq(end + step)
-                    m.d.sync += local_end.eq(local_end + local_step)
+                    m.d.sync += [
+                        end.eq(next_end),
+                        local_end.eq(next_local),
+                        beyond.eq(beyond | wide | local_wide | above(next_end, end)
+                                  | above(next_local, local_end)),
+                    ]
                 with m.If(factor == 0):
                     m.d.sync += self.transfers.valid.eq(1)
-                    with m.If((command.lines == 0) | (command.units == 0) | unknown):
-                        m.d.sync += self.transfers.p.code.eq(Error.ARGUMENT)
-                    with m.Elif(Cat(command.address[:beat_shift], command.stride[:beat_shift],
-                                    command.address[addr_width:]).any()
-                                | (end > 1 << addr_width) | (local_end > depth)):
-                        m.d.sync += self.transfers.p.code.eq(Error.ADDRESS)
+                    with m.If(empty | unknown):
+                        m.d.sync += transfer.code.eq(Error.ARGUMENT)
+                    with m.Elif(beyond | (end > 1 << addr_width) | (local_end > depth)):
+                        m.d.sync += transfer.code.eq(Error.ADDRESS)
                     with m.Else():
-                        m.d.sync += self.transfers.p.code.eq(Error.NONE)
+                        m.d.sync += transfer.code.eq(Error.NONE)
                     m.next = "OFFER"
 
             with m.State("OFFER"):
                 with m.If(self.transfers.ready):
                     m.d.sync += self.transfers.valid.eq(0)
-                    with m.If(self.transfers.p.code == Error.NONE):
+                    with m.If(transfer.code == Error.NONE):
                         m.d.sync += self.requests.valid.eq(1)
                         m.next = "REQUEST"
                     with m.Else():
@@ -187,8 +232,8 @@ class TransferFront(wiring.Component):
             with m.State("REQUEST"):
                 with m.If(self.requests.ready):
                     m.d.sync += [
-                        command.address.eq(command.address[:addr_width] + command.stride),
-                        command.lines.eq(command.lines - 1),
+                        address.eq(address + stride),
+                        lines.eq(lines - 1),
                     ]
                     with m.If(last_line):
                         m.d.sync += self.requests.valid.eq(0)

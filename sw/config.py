@@ -88,9 +88,11 @@ class AcceleratorConfig:
     axi_outstanding : :class:`int`
         Read bursts in flight at a time for each reader, 1..16.
     queue_depth : :class:`int`
-        Commands waiting in front of each engine. A power of 2, 2..64.
+        Commands waiting in front of each engine. A power of 2, 1..64.
     vector_taps : :class:`int`
         Taps of a window that the vector engine multiplies per cycle, 1..8: multipliers per lane.
+        0 leaves out the vector engine and its memories, and only networks of convolutions and
+        fully connected layers can be compiled: it saves a third of the logic of a small array.
     vector_entries : :class:`int`
         Weight entries of the vector engine, 8..65536; an entry holds ``vector_taps * rows``
         weights.
@@ -177,8 +179,8 @@ class AcceleratorConfig:
                               f"width of {self.axi_data_width} (a burst may not cross 4 KiB), "
                               f"not {self.axi_burst_beats}")
         self._check_range("axi_outstanding", 1, 16)
-        self._check_power_of_2("queue_depth", 2, 64)
-        self._check_range("vector_taps", 1, 8)
+        self._check_power_of_2("queue_depth", 1, 64)
+        self._check_range("vector_taps", 0, 8)
         self._check_range("vector_entries", 8, 1 << 16)
         self._check_range("vector_tables", 1, 256)
 
@@ -286,6 +288,11 @@ class AcceleratorConfig:
     def parameter_depth(self) -> int:
         """Parameter entries held on chip."""
         return self.parameter_channels // self.requant_lanes
+
+    @property
+    def vector(self) -> bool:
+        """Whether there is a vector engine."""
+        return self.vector_taps > 0
 
     @property
     def vector_entry_lanes(self) -> int:

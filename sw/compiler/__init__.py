@@ -20,7 +20,7 @@ from .batch import batch
 from .check import ProgramError, check
 from .constants import place_constants
 from .emit import emit
-from .estimate import engine_of
+from .estimate import check_engines, engine_of
 from .exact import Exactness, exactness
 from .lower import lower
 from .maps import map_channels
@@ -60,6 +60,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     packed = pack(verify(graph), config)
     mapped = map_channels(verify(packed.graph), config)
     verify(mapped.graph)
+    check_engines(mapped.graph, config)
     known: dict[Hashable, Any] = {}
 
     def lower_plan(candidate: Plan) -> Lowered:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from weft import layout
 from weft.config import AcceleratorConfig
+from weft.errors import CompileError
 from weft.hw.commands import Engine, Opcode
 from weft.ir import Concat, Convolution, Graph, Layer, Lookup, Pool, PoolKind, Resize
 
@@ -17,7 +18,7 @@ from .maps import Mapped, map_channels
 from .pack import pack
 from .walks import layer_cycles
 
-__all__ = ["LayerEstimate", "engine_of", "estimate"]
+__all__ = ["LayerEstimate", "check_engines", "engine_of", "estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,26 @@ def engine_of(layer: Layer) -> Engine | None:
     return Engine.MATRIX if isinstance(layer, Convolution) else Engine.VECTOR
 
 
+def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
+    """Raises :class:`CompileError` if a layer needs an engine that the configuration lacks."""
+    for layer in graph.layers:
+        if engine_of(layer) is Engine.VECTOR and not config.vector:
+            raise CompileError(f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
+                               f"configuration {config.name!r} must have vector taps between 1 "
+                               f"and 8, not 0")
+
+
 def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ...]:
     """An estimate for every layer of ``graph``; what the compiler adds counts for the layer that
-    it adds it to."""
+    it adds it to.
+
+    Raises
+    ------
+    CompileError
+        If a layer needs an engine that the configuration lacks.
+    """
     mapped = map_channels(pack(graph, config).graph, config)
+    check_engines(mapped.graph, config)
     totals = [[0, 0, 0] for _ in graph.layers]
     for layer, origin in zip(mapped.graph.layers, mapped.origins, strict=True):
         blocks = mapped.channels[layer.output].blocks(config)

@@ -17,13 +17,14 @@ from weft.config import AcceleratorConfig
 from weft.device.base import DeviceTimeout, Event
 from weft.hw.commands import (
     COMMAND_BYTES,
-    ENGINES,
     Engine,
     Memory,
     Opcode,
     Rounding,
     VectorOp,
     decode,
+    engines,
+    memories,
 )
 from weft.hw.dispatch import SEMAPHORE_MAX
 from weft.hw.registers import (
@@ -211,6 +212,8 @@ class FunctionalDevice:
             opcode, fields = decode(bytes(self._memory[address:address + COMMAND_BYTES]))
         except ValueError:
             raise _Fault(Error.OPCODE, index) from None
+        if opcode not in engines(self._config):
+            raise _Fault(Error.OPCODE, index)
         return _Command(index, opcode, fields)
 
     def _run(self) -> None:
@@ -224,7 +227,8 @@ class FunctionalDevice:
                 or address + count * COMMAND_BYTES > 1 << self._config.axi_addr_width:
             raise _Fault(Error.ADDRESS, 0)
 
-        queues: dict[Engine, deque[_Command]] = {engine: deque() for engine in ENGINES.values()}
+        queues: dict[Engine, deque[_Command]] = {
+            engine: deque() for engine in engines(self._config).values()}
         # Commands that have started, with what is left to do of each.
         working: dict[Engine, deque[tuple[_Command, Callable[[], None]]]] = {
             engine: deque() for engine in queues}
@@ -250,7 +254,7 @@ class FunctionalDevice:
             command, rest = working[engine].popleft()
             rest()
             self._registers[Register.COMPLETED] += 1
-            for consumer in Engine:
+            for consumer in queues:
                 if command.fields["post"] >> consumer.value & 1:
                     if tokens[engine, consumer] == SEMAPHORE_MAX:
                         raise command.fault(Error.SEMAPHORE)
@@ -264,7 +268,7 @@ class FunctionalDevice:
                 fetched = self._fetch(coming, address + coming * COMMAND_BYTES)
                 coming += 1
             if fetched is not None:
-                queue = queues[ENGINES[fetched.opcode]]
+                queue = queues[engines(self._config)[fetched.opcode]]
                 if len(queue) < self._config.queue_depth:
                     queue.append(fetched)
                     fetched = None
@@ -319,7 +323,7 @@ class FunctionalDevice:
 
     def _load(self, command: _Command) -> Callable[[], None]:
         config = self._config
-        memories = {
+        units = {
             Memory.ACTIVATION.value: (self._activation, config.word_bytes),
             Memory.WEIGHT.value:     (self._weight, config.weight_row_bytes),
             Memory.PARAMETER.value:  (self._parameter, config.parameter_entry_bytes),
@@ -327,9 +331,9 @@ class FunctionalDevice:
             Memory.VECTOR_PARAMETER.value: (self._vector_parameter, config.parameter_entry_bytes),
             Memory.TABLE.value:      (self._table, 1),
         }
-        if command.fields["memory"] not in memories:
+        if command.fields["memory"] not in {memory.value for memory in memories(config)}:
             raise command.fault(Error.ARGUMENT)
-        target, unit_bytes = memories[command.fields["memory"]]
+        target, unit_bytes = units[command.fields["memory"]]
         spans = self._spans(command, unit_bytes, len(target), Error.READ)
         # Read at first, written at last: in between others may touch either side.
         lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,

@@ -47,13 +47,16 @@ class Dot:
 
 def roofline(dots: Sequence[Dot], config: AcceleratorConfig) -> dict[str, Any]:
     """Coordinates of the plot, for the template: axes, ceilings and dots."""
-    array, vector = config.rows * config.cols, config.rows * config.vector_taps
+    ceilings = {"array": config.rows * config.cols}
+    if config.vector:
+        ceilings["vector engine"] = config.rows * config.vector_taps
+    array = ceilings["array"]
     intensities = [dot.intensity for dot in dots if dot.intensity]
     ridge = array / config.axi_bytes
     x_low = floor(log2(min([ridge / 4, *intensities])) - 0.3)
     x_high = ceil(log2(max([ridge * 4, *intensities])) + 0.8)
-    y_low = floor(log2(min([vector / 4, *(dot.rate for dot in dots)])) - 0.3)
-    y_high = ceil(log2(max(array, vector)) + 0.4)
+    y_low = floor(log2(min([min(ceilings.values()) / 4, *(dot.rate for dot in dots)])) - 0.3)
+    y_high = ceil(log2(max(ceilings.values())) + 0.4)
 
     def x(value: float) -> float:
         share = (log2(value) - x_low) / (x_high - x_low)
@@ -75,7 +78,7 @@ def roofline(dots: Sequence[Dot], config: AcceleratorConfig) -> dict[str, Any]:
                     range(x_low, x_high + 1, _step(x_high - x_low))],
         "y_ticks": [(y(2.0 ** power), _power(power)) for power in
                     range(y_low, y_high + 1, _step(y_high - y_low))],
-        "ceilings": [ceiling("array", array), ceiling("vector engine", vector)],
+        "ceilings": [ceiling(name, rate) for name, rate in ceilings.items()],
         "slope": {"x1": x(start), "y1": y(start * config.axi_bytes), "x2": x(ridge),
                   "y2": y(array)},
         "bytes": config.axi_bytes,

@@ -46,8 +46,9 @@ class DispatchBench:
     of cycles, in order. With ``overlap`` zero the test plays the engines itself.
     """
 
-    def __init__(self, program, *, overlap=0, durations=(1, 1), stall=0.0, seed=0, **parameters):
-        self.dut       = Dispatcher(CONFIG, present=Engine, **parameters)
+    def __init__(self, program, *, overlap=0, durations=(1, 1), stall=0.0, seed=0, config=CONFIG,
+                 **parameters):
+        self.dut       = Dispatcher(config, present=Engine, **parameters)
         self.program   = program
         self.overlap   = overlap
         self.durations = durations
@@ -152,7 +153,8 @@ def test_random_programs_keep_the_semaphore_rules_and_complete(overlap, duration
     most = 0
     for seed in range(2):
         bench = DispatchBench(random_program(80, seed=seed), overlap=overlap, durations=durations,
-                              stall=stall, seed=seed)
+                              stall=stall, seed=seed,
+                              config=CONFIG.replace(queue_depth=1 if seed else 4))
 
         async def testbench(ctx, bench=bench):
             await bench.until_all_done(ctx)
@@ -393,6 +395,7 @@ def test_oldest_is_the_next_command_when_none_is_known():
 
 def test_engines_that_are_not_present_take_no_commands():
     assert Dispatcher(CONFIG).present == set(ENGINES.values())
+    assert Dispatcher(CONFIG.replace(vector_taps=0)).present == {LOAD, MATRIX, STORE}
     dut = Dispatcher(CONFIG, present=[LOAD, MATRIX, STORE])
     assert dut.present == {LOAD, MATRIX, STORE}
 

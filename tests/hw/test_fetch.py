@@ -185,6 +185,21 @@ def test_an_illegal_opcode_is_named_and_nothing_follows_it(width, opcode, stall)
     assert bench.served == len(bench.beats)  # the reader ran dry
 
 
+def test_the_opcode_of_an_engine_that_is_not_there_is_illegal():
+    program = [command >> 8 << 8 | Opcode.MATRIX.value for command in random_program(9)]
+    program[4] = program[4] >> 8 << 8 | Opcode.VECTOR.value
+    bench = FetchBench(CommandFetch(PRESETS["tiny"].replace(vector_taps=0)), program)
+
+    async def testbench(ctx):
+        await bench.doorbell(ctx, count=len(program))
+        await bench.until_idle(ctx)
+        await ctx.tick().repeat(100)
+
+    bench.run(testbench)
+    assert bench.faults == [(Error.OPCODE, 4)]
+    assert bench.taken == expected_commands(program[:4])
+
+
 @pytest.mark.parametrize("count, address, error", [
     (0, BASE, Error.ARGUMENT),
     (0x10000, BASE, Error.ARGUMENT),

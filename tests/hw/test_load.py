@@ -11,13 +11,14 @@ from stream_bench import (
 )
 
 from weft.config import PRESETS, AcceleratorConfig
-from weft.hw.commands import Memory, Opcode, encode
+from weft.hw.commands import Memory, Opcode, encode, memories
 from weft.hw.load import LoadEngine
 from weft.hw.registers import Error
 
 CONFIGS = {
     "tiny": PRESETS["tiny"],
     "tiny64": PRESETS["tiny"].replace(axi_data_width=64),
+    "tiny_matrix_only": PRESETS["tiny"].replace(vector_taps=0),
     "base": PRESETS["base"],
     "wide": PRESETS["wide"],
     "odd128": AcceleratorConfig(rows=6, cols=10, requant_lanes=2, activation_bytes=4096,
@@ -65,7 +66,7 @@ class Bench:
         self.external = self.rng.integers(0, 256, 1 << 16, dtype=np.uint8)
         # What is on chip: -1 where nothing was written.
         self.on_chip = {memory: np.full((depth, lanes), -1)
-                        for memory in Memory
+                        for memory in memories(config)
                         for lanes, _, depth in [geometry(config, memory)]}
         self.seed, self.stall, self.latency, self.bad_beat = seed, stall, latency, bad_beat
         self.beats = []      # (cycle from which it may be shown, address)
@@ -168,11 +169,8 @@ class Bench:
         sim.add_testbench(feed, background=True)
         sim.add_testbench(requests, background=True)
         sim.add_testbench(beats, background=True)
-        for memory, port in ((Memory.ACTIVATION, dut.activation), (Memory.WEIGHT, dut.weight),
-                             (Memory.PARAMETER, dut.parameter),
-                             (Memory.VECTOR_WEIGHT, dut.vector_weight),
-                             (Memory.VECTOR_PARAMETER, dut.vector_parameter),
-                             (Memory.TABLE, dut.table)):
+        for memory in memories(self.config):
+            port = getattr(dut, memory.name.lower())
             sim.add_testbench(writes(memory, port), background=True)
             sim.add_testbench(stream_watch(port), background=True)
         sim.add_testbench(stream_watch(dut.requests), background=True)
@@ -201,9 +199,9 @@ class Bench:
 
 def random_commands(config, rng, count):
     """Commands whose on-chip ranges do not overlap."""
-    commands, free = [], dict.fromkeys(Memory, 0)
+    commands, free = [], dict.fromkeys(memories(config), 0)
     for _ in range(count):
-        memory = rng.choice(list(Memory))
+        memory = rng.choice(memories(config))
         _, unit_bytes, depth = geometry(config, memory)
         lines, units, gap = rng.randint(1, 4), rng.randint(1, 9), rng.randrange(3)
         needed = lines * (units + gap)
@@ -278,6 +276,13 @@ def test_refuses_a_wrong_command_before_anything_is_written(changes, code):
                                   bench.expected([good])[Memory.ACTIVATION])
     assert (bench.on_chip[Memory.WEIGHT] == -1).all()
     assert (bench.on_chip[Memory.PARAMETER] == -1).all()
+
+
+@pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE])
+def test_refuses_memories_of_a_vector_engine_that_is_not_there(memory):
+    bench = Bench(CONFIGS["tiny_matrix_only"])
+    bench.run([load(), load(memory)], outcome=2)
+    assert bench.events == ["done", (Error.ARGUMENT, 101)]
 
 
 @pytest.mark.parametrize("changes", [

@@ -10,6 +10,7 @@ from configs import CONFIGS
 from models import quantize_model, random_inputs
 from onnxruntime.quantization import QuantFormat
 
+from weft import digits
 from weft.bench.networks import NETWORKS
 from weft.config import PRESETS
 from weft.golden import cpu_is_exact
@@ -38,6 +39,13 @@ def check_frames(model, config, feeds):
                 assert check.mismatches == ()
             outputs.append(frame.outputs[0])
         return outputs
+
+
+def test_digits_on_an_accelerator_without_a_vector_engine():
+    images, _ = digits.load()
+    config = PRESETS["tiny"].replace(vector_taps=0, counters=False, queue_depth=1,
+                                     requant_lanes=1, axi_addr_width=18)
+    check_frames(digits.MODEL, config, [{"input": image[None]} for image in images[:2]])
 
 
 # Pre-trained networks -------------------------------------------------------------------------

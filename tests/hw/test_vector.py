@@ -670,7 +670,7 @@ def test_an_unknown_operation_is_a_fault():
 
 
 @pytest.mark.parametrize("field, value, message", [
-    ("vector_taps", 9, "Vector taps must be between 1 and 8, not 9"),
+    ("vector_taps", 9, "Vector taps must be between 0 and 8, not 9"),
     ("vector_entries", 7, "Vector entries must be between 8 and 65536, not 7"),
     ("vector_tables", 0, "Vector tables must be between 1 and 256, not 0"),
 ])

@@ -11,6 +11,7 @@ from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.allocate import SECTION_BYTES
 from weft.compiler.check import accesses
 from weft.compiler.columns import column_chunks, column_step, tile_pixels
+from weft.compiler.estimate import estimate
 from weft.compiler.verify import verify
 from weft.config import PRESETS, AcceleratorConfig
 from weft.errors import CompileError
@@ -115,6 +116,16 @@ def test_column_tile_larger_than_weight_memory_is_an_error():
     fails(build((70, 8, 8), 4, kernel=(8, 8)), TINY,
           "Layer 'layer0' needs 17920 bytes of weight memory for 4 output channels, 16384 are "
           "available")
+
+
+@pytest.mark.parametrize("compiling", [compile, estimate])
+def test_a_layer_for_a_vector_engine_that_is_not_there_is_an_error(compiling):
+    builder = GraphBuilder(np.random.default_rng(0), (4, 8, 8))
+    graph = builder.graph(builder.conv(builder.max_pool(builder.conv(builder.input, 6)), 3))
+    with pytest.raises(CompileError, match=(
+            r"^Layer 'layer1' \(MaxPool\) runs on the vector engine: the configuration 'tiny' must "
+            r"have vector taps between 1 and 8, not 0$")):
+        compiling(graph, TINY.replace(vector_taps=0))
 
 
 def test_parameters_larger_than_their_memory_are_an_error():

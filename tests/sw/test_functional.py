@@ -252,6 +252,19 @@ def test_unknown_memory_is_an_argument_error():
     assert stop(bytes(raw)).error is Error.ARGUMENT
 
 
+@pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE])
+def test_without_a_vector_engine_its_memories_cannot_be_loaded(memory):
+    command = load_command(memory=memory)
+    stopped = stop(load_command(), command, config=TINY.replace(vector_taps=0))
+    assert (stopped.error, stopped.index) == (Error.ARGUMENT, 1)
+
+
+def test_without_a_vector_engine_its_opcode_is_illegal():
+    command = bytes([Opcode.VECTOR.value]) + bytes(COMMAND_BYTES - 1)
+    stopped = stop(load_command(), command, config=TINY.replace(vector_taps=0))
+    assert (stopped.error, stopped.index) == (Error.OPCODE, 1)
+
+
 def test_taps_in_the_padding_may_lie_outside_the_memory():
     device = FunctionalDevice(TINY, memory_bytes=4096)
     device.write_memory(0, encode(Opcode.MATRIX, **{

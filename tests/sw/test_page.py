@@ -220,6 +220,13 @@ def test_roofline_ceilings_meet_at_the_ridge():
     assert all(plot["left"] <= x <= plot["right"] for x, _ in plot["x_ticks"])
 
 
+def test_roofline_without_a_vector_engine_has_one_ceiling():
+    dots = [Dot(name="slow", engine="matrix", macs=10, cycles=1000, dram_bytes=10)]
+    plot = roofline(dots, TINY.replace(vector_taps=0))
+    assert [(each["name"], each["rate"]) for each in plot["ceilings"]] == [("array", 16)]
+    assert plot["top"] < plot["ceilings"][0]["y"] < plot["dots"][0]["y"] < plot["bottom"]
+
+
 # weft report --------------------------------------------------------------------------------------
 
 @pytest.fixture
