@@ -94,7 +94,8 @@ def test_run_writes_its_figures_as_json(functional, tmp_path):
     assert figures["cycles"] == [0, 0, 0]  # the functional model has no clock
     assert figures["utilization"] == 0
     assert figures["layers"][1] == {"name": "conv2", "op": "Conv", "engine": "matrix",
-                                    "shape": [64, 4, 4], "macs": 294_912, "cycles": 0}
+                                    "shape": [64, 4, 4], "macs": 294_912, "cycles": 0,
+                                    "engine_cycles": 0}
     assert figures["dram_read_bytes"] > 0 and figures["dram_write_bytes"] > 0
     assert figures["sim_cycles_per_second"] == 0
 
