@@ -206,7 +206,7 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
     console.print(f"memory traffic of a {noun}: {frame.dram_read_bytes:,} bytes read, "
                   f"{frame.dram_write_bytes:,} written", highlight=False)
     console.print("The commands were played in virtual time, not simulated: a frame takes these "
-                  "cycles, or within 1 % of them.", highlight=False, soft_wrap=True)
+                  "cycles, or within 3 % of them.", highlight=False, soft_wrap=True)
 
 
 def bench_table(measurements: Iterable["Measurement"]) -> Table:
