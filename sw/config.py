@@ -217,6 +217,11 @@ class AcceleratorConfig:
         """Multipliers of the array, the alpha column included."""
         return self.pe_rows * self.array_columns
 
+    def utilization(self, macs: int, cycles: int) -> float:
+        """``macs / (cycles * rows * cols)``: the share of the array's capacity that is used; 0
+        without cycles."""
+        return macs / (cycles * self.rows * self.cols) if cycles else 0.0
+
     @property
     def product_width(self) -> int:
         """Bits of a PE's signed product; with FIP each factor is a sum of two operands."""

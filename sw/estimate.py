@@ -111,8 +111,8 @@ class Estimate:
         return sum(layer.result.macs for layer in self.first.layers) // self.batch
 
     def utilization(self, macs: int, cycles: int) -> float:
-        """``macs / (cycles * rows * cols)``: the share of the array's capacity that is used."""
-        return macs / (cycles * self.config.rows * self.config.cols) if cycles else 0.0
+        """As :meth:`AcceleratorConfig.utilization`."""
+        return self.config.utilization(macs, cycles)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; see docs/cli.md for its fields."""

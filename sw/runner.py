@@ -64,8 +64,8 @@ class Run:
         return sum(layer.macs for layer in self.last.layers) // self.batch
 
     def utilization(self, macs: int, cycles: int) -> float:
-        """``macs / (cycles * rows * cols)``: the share of the array's capacity that was used."""
-        return macs / (cycles * self.config.rows * self.config.cols) if cycles else 0.0
+        """As :meth:`AcceleratorConfig.utilization`."""
+        return self.config.utilization(macs, cycles)
 
     @property
     def cycles_per_second(self) -> float:

@@ -16,7 +16,7 @@ from weft.hw.registers import Counter
 from weft.ir import Edge, Graph, Tensor
 
 __all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph", "HostModel",
-           "covered", "layer_results"]
+           "layer_results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +251,7 @@ def _spans(result: RunResult) -> dict[int, tuple[int, int]]:
             if event.kind == EventKind.DONE}
 
 
-def covered(spans: Iterable[tuple[int, int]]) -> int:
+def _covered(spans: Iterable[tuple[int, int]]) -> int:
     """Cycles in at least one of some spans of time."""
     total = until = 0
     for start, end in sorted(spans):
@@ -275,19 +275,21 @@ def layer_results(program: compiler.Program, spans: Mapping[int, tuple[int, int]
     """
     layers, before = [], 0
     frames = program.graph.frames
+    infos = program.warm_infos if warm else program.infos
     for number in range(0, len(program.layers), frames):
         copies = program.layers[number:number + frames]
         info = copies[0]
-        own = [spans[index] for copy in copies
-               for index in (copy.warm_commands if warm else copy.commands) if index in spans]
+        indices = [index for copy in copies
+                   for index in (copy.warm_commands if warm else copy.commands) if index in spans]
         # Engines overlap: it may end before the one before it.
-        end = max([before, *(done for _, done in own)])
+        end = max([before, *(spans[index][1] for index in indices)])
         if number + frames == len(program.layers):
             end = cycles
         layers.append(LayerResult(
             name=info.name, op=info.op, engine=info.engine.name.lower() if info.engine else "",
             shape=info.shape, macs=frames * info.macs, cycles=end - before,
-            engine_cycles=covered(own)))
+            engine_cycles=_covered(
+                spans[index] for index in indices if infos[index].engine is info.engine)))
         before = end
     return layers
 

@@ -6,10 +6,14 @@ and column tiles in groups whose weights are loaded together.
 
 from math import gcd
 
+from weft import layout
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
+from weft.ir import Convolution
 
-__all__ = ["tile_pixels", "column_step", "column_chunks"]
+from .maps import Mapped
+
+__all__ = ["tile_pixels", "weight_tiles", "column_step", "column_chunks"]
 
 
 def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
@@ -20,6 +24,16 @@ def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
     """
     tiles = -(-out_pixels // config.accumulator_pixels)
     return -(-out_pixels // tiles)
+
+
+def weight_tiles(config: AcceleratorConfig, mapped: Mapped, layer: Convolution) -> tuple[int, int]:
+    """Column tiles of a convolution, and steps of each: its weight tiles."""
+    outputs, _, kernel_h, kernel_w = layer.weights.shape
+    channels = mapped.channels[layer.output]
+    if not channels.plain(config):
+        outputs = channels.blocks(config) * config.word_lanes
+    return (layout.col_tiles(config, outputs),
+            kernel_h * kernel_w * mapped.channels[layer.input].blocks(config))
 
 
 def column_step(config: AcceleratorConfig) -> int:

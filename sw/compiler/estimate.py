@@ -10,13 +10,13 @@ from weft import layout
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.hw.commands import Engine, Opcode
-from weft.ir import Concat, Convolution, Graph, Layer, Lookup, Pool, PoolKind, Resize
+from weft.ir import Concat, Convolution, Graph, Layer
 
 from .columns import tile_pixels
 from .engine_timing import command_cost, vector_overhead
 from .maps import Mapped, map_channels
 from .pack import pack
-from .walks import layer_cycles
+from .walks import layer_cycles, requantizes
 
 __all__ = ["LayerEstimate", "check_engines", "engine_of", "estimate"]
 
@@ -98,10 +98,8 @@ def _layer(mapped: Mapped, layer: Layer, config: AcceleratorConfig,
         return 0, 0
     _, height, width = mapped.graph.tensors[layer.output].shape
     if not isinstance(layer, Convolution):
-        plain = isinstance(layer, (Lookup, Resize)) or (
-            isinstance(layer, Pool) and layer.kind is PoolKind.MAX)
         return (layer_cycles(config, mapped.graph, layer, blocks)
-                + vector_overhead(config, scaled=not plain)), 0
+                + vector_overhead(config, scaled=requantizes(layer))), 0
     outputs, _, kernel_h, kernel_w = layer.weights.shape
     columns = layout.col_tiles(config, outputs)
     inputs = mapped.channels[layer.input].blocks(config)

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from weft import layout
 from weft.config import AcceleratorConfig
 from weft.ir import Concat, Convolution
 
-from .columns import column_chunks
+from .columns import column_chunks, weight_tiles
+from .engine_timing import step_cycles
 from .maps import Mapped
 from .plan import Plan
 from .walks import layer_cycles
@@ -158,15 +158,8 @@ class _Cutter:
         if not isinstance(layer, Convolution):
             return layer_cycles(config, self._graph, layer, blocks)
         _, height, width = self._graph.tensors[layer.output].shape
-        steps = (layer.weights.shape[2] * layer.weights.shape[3]
-                 * self._mapped.channels[layer.input].blocks(config) * self._columns_of(layer))
-        return steps * max(height * width, config.pe_rows)
-
-    def _columns_of(self, layer: Convolution) -> int:
-        outputs = self._mapped.channels[layer.output]
-        return layout.col_tiles(
-            self._config, layer.weights.shape[0] if outputs.plain(self._config)
-            else outputs.blocks(self._config) * self._config.word_lanes)
+        columns, steps = weight_tiles(config, self._mapped, layer)
+        return columns * steps * step_cycles(config, height * width)
 
     # Pieces of rows ---------------------------------------------------------------------------
 
@@ -210,9 +203,8 @@ class _Cutter:
         blocks = self._mapped.channels[layer.output].blocks(config)
         found: list[tuple[range, ...]] = [plan.chunks]
         if isinstance(layer, Convolution):
-            rows = (layer.weights.shape[2] * layer.weights.shape[3] * config.weight_tile_rows
-                    * self._mapped.channels[layer.input].blocks(config))
-            tiles = self._columns_of(layer)
+            tiles, steps = weight_tiles(config, self._mapped, layer)
+            rows = steps * config.weight_tile_rows
             smallest = len(column_chunks(config, layer.name, tiles, rows, share=0))
             for count in _COUNTS:
                 if len(plan.chunks) < count <= smallest:

@@ -12,12 +12,12 @@ from functools import lru_cache
 from itertools import islice
 from math import gcd
 
-from weft import layout
 from weft.config import AcceleratorConfig
 from weft.errors import CompileError
 from weft.ir import Concat, Convolution, Layer
 
-from .columns import column_chunks
+from .columns import column_chunks, weight_tiles
+from .engine_timing import step_cycles
 from .maps import Mapped
 from .rows import Window, window
 from .walks import layer_cycles
@@ -305,7 +305,8 @@ class _Planner:
             yield (), False
             return
         config = self._config
-        tiles, rows = self._weight_tiles(layer)
+        tiles, steps = weight_tiles(config, self._mapped, layer)
+        rows = steps * config.weight_tile_rows
         half = tuple(column_chunks(config, layer.name, tiles, rows))
         if not outside:  # each weight is loaded once, whatever the tiles
             yield half, len(half) > 1
@@ -318,16 +319,6 @@ class _Planner:
             yield half, True
         if tiles > 1:
             yield tuple(column_chunks(config, layer.name, tiles, rows, share=0)), True
-
-    def _weight_tiles(self, layer: Convolution) -> tuple[int, int]:
-        """Column tiles of a convolution, and weight rows of each."""
-        config = self._config
-        outputs = self._mapped.channels[layer.output]
-        count = (layer.weights.shape[0] if outputs.plain(config)
-                 else outputs.blocks(config) * config.word_lanes)
-        return (layout.col_tiles(config, count),
-                layer.weights.shape[2] * layer.weights.shape[3] * config.weight_tile_rows
-                * self._mapped.channels[layer.input].blocks(config))
 
     def _tile(self, layer: Layer, outside: tuple[str, ...], available: int,
               chunks: tuple[range, ...],
@@ -405,12 +396,10 @@ class _Planner:
                     rows *= len(chunks)
             moved += rows * width * blocks * config.word_bytes
         if isinstance(layer, Convolution):
-            columns, rows = self._weight_tiles(layer)
+            columns, steps = weight_tiles(config, self._mapped, layer)
             again = len(tiles) if not columns_outer and len(chunks) > 1 else 1
-            moved += columns * rows * config.weight_row_bytes * again
-            steps = columns * rows // config.weight_tile_rows
-            # A step takes a cycle for each pixel, but at least as long as its weights shift in.
-            busy = steps * sum(max(len(tile) * out_w, config.pe_rows) for tile in tiles)
+            moved += columns * steps * config.weight_tile_rows * config.weight_row_bytes * again
+            busy = columns * steps * sum(step_cycles(config, len(tile) * out_w) for tile in tiles)
         else:
             busy = float(layer_cycles(config, graph, layer,
                                       self._mapped.channels[layer.output].blocks(config)))

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from weft.config import AcceleratorConfig
-from weft.ir import Add, Depthwise, Graph, Layer, Multiply, Pool, PoolKind
+from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
 from .engine_timing import sweep_cycles, window_words
 
 __all__ = ["Axis", "Walk", "ROW_BY_ROW", "best_walk", "window_axes", "window_walk",
-           "layer_cycles"]
+           "layer_cycles", "requantizes"]
 
 
 _WINDOW_GROUPS = 32  # groups of words that a sliding window keeps
@@ -123,15 +123,20 @@ def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
                  stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads[1]))
 
 
+def requantizes(layer: Layer) -> bool:
+    """Whether the vector engine requantizes the results of a layer."""
+    return not (isinstance(layer, Lookup | Resize)
+                or (isinstance(layer, Pool) and layer.kind is PoolKind.MAX))
+
+
 def window_walk(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool,
                 rows: range | None = None) -> Walk:
     """The best walk for a tile of ``rows``, or for the whole plane. All tiles share the walk of
     the first, because weights are packed for it."""
-    maximum = isinstance(layer, Pool) and layer.kind is PoolKind.MAX
     vertical, horizontal = window_axes(graph, layer)
     if rows is not None:
         vertical = replace(vertical, out=len(rows))
-    return best_walk(config, vertical, horizontal, scaled=not maximum)
+    return best_walk(config, vertical, horizontal, scaled=requantizes(layer))
 
 
 def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:
@@ -147,10 +152,11 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case Depthwise() | Pool():
             return blocks * window_walk(config, graph, layer).cycles
         case Add():
-            operands, scaled = (2, -(-3 // config.vector_taps)), True
+            operands = 2, -(-3 // config.vector_taps)
         case Multiply():
-            operands, scaled = (2, 1), True
+            operands = 2, 1
         case _:
-            operands, scaled = (1, 1), False
+            operands = 1, 1
     words = window_words(config, operands, stride=1, pad=0, slide=False)
-    return sweep_cycles(config, blocks * height, width, words, scaled=scaled)
+    return sweep_cycles(config, blocks * height, width, words,
+                        scaled=requantizes(layer))
