@@ -91,10 +91,15 @@ class FrameTransmitter(wiring.Component):
         left    = Signal(range(CRC_BYTES))
         byte    = Signal(8)
         special = Signal()
+        settled = Signal()  # `byte` and `special` are those of what comes next
         taken   = Signal()  # a byte of the frame goes out, in its final form
+        coming = Mux(trailer, ~crc.register[:8], self.i.payload)
+        m.d.sync += [
+            byte.eq(coming),
+            special.eq((coming == FLAG) | (coming == ESCAPE)),
+            settled.eq((trailer | self.i.valid) & ~crc.busy & ~(self.o.valid & self.o.ready)),
+        ]
         m.d.comb += [
-            byte.eq(Mux(trailer, ~crc.register[:8], self.i.payload)),
-            special.eq((byte == FLAG) | (byte == ESCAPE)),
             crc.valid.eq(taken),
             crc.data.eq(Mux(trailer, crc.register[:8], self.i.payload)),
         ]
@@ -106,7 +111,7 @@ class FrameTransmitter(wiring.Component):
                 with m.If(self.o.valid & self.o.ready):
                     m.next = "FRAME"
             with m.State("FRAME"):
-                m.d.comb += self.o.valid.eq((trailer | self.i.valid) & ~crc.busy)
+                m.d.comb += self.o.valid.eq(settled)
                 m.d.comb += self.o.payload.eq(
                     Mux(escaped, byte ^ ESCAPE_XOR, Mux(special, ESCAPE, byte)))
                 with m.If(self.o.valid & self.o.ready):

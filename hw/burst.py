@@ -114,12 +114,14 @@ class BurstSplitter(wiring.Component):
             # After the last burst these hold nothing of use.
             next_page = Mux(page == longest, page_beats, page - longest)
             next_left = (left - longest)[:len(left)]
+            # What is left fits into the page behind `longest` if all fits into this one.
+            next_fits = (page == longest) | (left <= page)
             m.d.sync += [
                 address.eq(address + (longest << shift)),
                 left.eq(next_left),
                 page.eq(next_page),
                 longest.eq(limit(next_page)),
-                last.eq(next_left <= limit(next_page)),
+                last.eq((next_left <= self._burst_beats) & next_fits),
             ]
 
         with m.If(self.i.valid & self.i.ready):
@@ -130,7 +132,8 @@ class BurstSplitter(wiring.Component):
                 left.eq(self.i.p.beats),
                 page.eq(first_page),
                 longest.eq(limit(first_page)),
-                last.eq(self.i.p.beats <= limit(first_page)),
+                last.eq((self.i.p.beats <= self._burst_beats)
+                        & (self.i.p.beats <= first_page)),
             ]
 
         return m

@@ -161,9 +161,11 @@ class ControlPort(wiring.Component):
             m.d.sync += quiet_for.eq(quiet_for + 1)
 
         fault = Signal(Fault)
-        self._watch(m, fault, busy=busy, limit=limit, reload=written[Register.WATCHDOG])
+        bites = self._watch(m, fault, busy=busy, limit=limit, reload=written[Register.WATCHDOG])
         # Faults come from the ends of long paths, and so does the end of the stream: both a cycle
         # later, so that neither overtakes the other.
+        faulty = Signal()  # one of them
+        m.d.sync += faulty.eq(Cat(port.code for port in self.faults).any() & ~self.core_reset)
         for number, port in reversed(list(enumerate(self.faults))):
             late = Signal(Fault, name=f"fault_{number}")
             m.d.sync += late.eq(port)
@@ -199,7 +201,7 @@ class ControlPort(wiring.Component):
             m.d.sync += done.eq(0)
             m.d.sync += pending.eq(0)
             m.d.sync += total.eq(self.count)
-        with m.If((fault.code != Error.NONE) & ~failed):
+        with m.If((faulty | bites) & ~failed):
             m.d.sync += error.eq(fault)
             m.d.sync += busy.eq(0)
             m.d.sync += done.eq(0)
@@ -250,8 +252,8 @@ class ControlPort(wiring.Component):
 
         return m
 
-    def _watch(self, m: Module, fault, *, busy, limit, reload) -> None:
-        """Sets ``fault`` after ``limit`` cycles without progress."""
+    def _watch(self, m: Module, fault, *, busy, limit, reload) -> Signal:
+        """Sets ``fault`` after ``limit`` cycles without progress; returns when."""
         left     = Signal(32)
         reloaded = Signal()
         progress = Signal()
@@ -271,6 +273,7 @@ class ControlPort(wiring.Component):
         with m.Elif(enabled):
             m.d.sync += left.eq(left - 1)
             m.d.sync += bites.eq(left == 1)
+        return bites
 
     def _count(self, m: Module, *, busy, clear) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load

@@ -91,6 +91,8 @@ class CommandFetch(wiring.Component):
         aligned = Signal()
         inside  = Signal()
         counted = Signal()
+        miscounted = Signal()
+        misplaced  = Signal()
         m.d.comb += inside.eq(end <= 1 << addr_width)
         m.d.sync += [
             end.eq(self.address + (self.count[:16] << exact_log2(COMMAND_BYTES))),
@@ -151,9 +153,14 @@ class CommandFetch(wiring.Component):
 
             with m.State("check"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(~counted):
+                m.d.sync += [miscounted.eq(~counted), misplaced.eq(~aligned | ~inside)]
+                m.next = "judge"
+
+            with m.State("judge"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(miscounted):
                     self._stop(m, Error.ARGUMENT, 0)
-                with m.Elif(~aligned | ~inside):
+                with m.Elif(misplaced):
                     self._stop(m, Error.ADDRESS, 0)
                 with m.Else():
                     m.d.sync += self.requests.valid.eq(1)

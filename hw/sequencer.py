@@ -53,11 +53,12 @@ class StepSequencer(wiring.Component):
         checking  = Signal()
         advancing = Signal()
         settling  = Signal()
-        nonzero = [command[name] for name in (
+        nonzero = [offered[name] for name in (
             "in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h", "stride_w",
             "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels", "col_tiles",
             "last_groups")]
-        wrong = (Cat(field == 0 for field in nonzero).any()
+        zero  = Signal(len(nonzero), reset_less=True)
+        wrong = (zero.any()
                  | (command.tile_pixels > config.accumulator_pixels)
                  | (command.last_groups > config.requant_groups))
         if not config.double_rounding:
@@ -171,6 +172,7 @@ class StepSequencer(wiring.Component):
         with m.If(self.commands.valid & self.commands.ready):
             m.d.sync += [
                 command.eq(offered),
+                zero.eq(Cat(field == 0 for field in nonzero)),
                 index.eq(self.commands.p.index),
                 blocks_left.eq(offered.channel_blocks),
                 kernel_x_left.eq(offered.kernel_w),

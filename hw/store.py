@@ -13,6 +13,7 @@ from weft.hw.cycle_accounting import activity_layout
 from weft.hw.dma_write import beat_layout
 from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH, Fault
 from weft.hw.queue import Queue
+from weft.hw.register_slice import RegisterSlice
 from weft.hw.registers import Error
 from weft.hw.transfer import TransferFront, indexed_layout
 
@@ -176,19 +177,19 @@ class StoreEngine(wiring.Component):
         last_word = Signal()
         last_line = Signal()
         read      = Signal()
+        m.submodules.addresses = requests = RegisterSlice(shape=24)
+        connect(m, requests.o, flipped(self.read_request))
         m.d.comb += [
             last_word.eq(left == 1),
             last_line.eq(transfer.lines == 1),
-            read.eq(active & lasts.i.ready & (~self.read_request.valid | self.read_request.ready)),
+            requests.i.valid.eq(active & lasts.i.ready),
+            requests.i.payload.eq(address),
+            read.eq(requests.i.valid & requests.i.ready),
             lasts.i.valid.eq(read),
             lasts.i.payload.eq(last_word),
         ]
-        with m.If(self.read_request.ready):
-            m.d.sync += self.read_request.valid.eq(0)
         with m.If(read):
             m.d.sync += [
-                self.read_request.valid.eq(1),
-                self.read_request.payload.eq(address),
                 address.eq(address + 1),
                 left.eq(left - 1),
             ]

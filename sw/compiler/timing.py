@@ -147,7 +147,7 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
 
 # Cycles from the doorbell until the first burst of commands can be issued, and from the last
 # command's end to the interrupt.
-_DOORBELL = 5
+_DOORBELL = 6
 _INTERRUPT = 1
 
 _FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core

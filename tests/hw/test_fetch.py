@@ -253,7 +253,7 @@ def test_a_stream_may_be_of_full_length_and_end_with_the_address_space(count):
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         assert ctx.get(dut.requests.valid)
         assert ctx.get(dut.requests.p) == {"address": address, "beats": count * 16}
 
