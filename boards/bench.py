@@ -20,7 +20,7 @@ from amaranth.lib.wiring import In, Out
 from weft.boards.floorplan import ECP5_SITES, KEEP_FLAGS
 from weft.boards.primitives.ecp5 import ECP5Primitives
 from weft.boards.timing import read_timing
-from weft.boards.tools import find_tool, run_tool
+from weft.boards.tools import find_tool, run_tool, run_yosys
 from weft.config import AcceleratorConfig, load_config
 from weft.hw.accumulators import Accumulators
 from weft.hw.activation_memory import ActivationMemory
@@ -131,8 +131,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     platform = _platform(config, arguments)
     harness = Harness(COMPONENTS[arguments.component](config))
-    (folder / "top.il").write_text(
-        rtlil.convert(harness, name="top", platform=platform, emit_src=False), encoding="utf-8")
+    design = rtlil.convert(harness, name="top", platform=platform, emit_src=False)
     (folder / "top.lpf").write_text("", encoding="utf-8")
     if platform is not None:
         for role, counts in platform.multiplier_report.items():
@@ -140,9 +139,7 @@ def main() -> None:
 
     start = time.monotonic()
     nodsp = "" if platform is None else "-nodsp "
-    run_tool([find_tool("yosys"), "-q", "-p", f"read_rtlil top.il; {KEEP_FLAGS}; "
-              f"synth_ecp5 {nodsp}-top top -json top.json"],
-             folder=folder, log=folder / "synthesis.log")
+    run_yosys(design, f"{KEEP_FLAGS}; synth_ecp5 {nodsp}-top top -json top.json", folder=folder)
     print(f"synthesis: {time.monotonic() - start:.0f} s")
     for seed in arguments.seeds.split(","):
         start = time.monotonic()

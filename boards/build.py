@@ -12,7 +12,7 @@ from weft.boards.board import Board
 from weft.boards.flow import Capacity, capacity, flow
 from weft.boards.netlist import count_components
 from weft.boards.timing import CriticalPath, read_timing
-from weft.boards.tools import find_tool, run_tool
+from weft.boards.tools import find_tool, run_tool, run_yosys
 from weft.errors import InputError
 
 __all__ = ["Build", "Route", "build", "design"]
@@ -147,7 +147,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     if seeds < 1:
         raise InputError(f"Seeds must be at least 1, not {seeds}")
     tools = flow(board.family)
-    yosys, place_tool, pack_tool = map(find_tool, ("yosys", tools.place_tool, tools.pack_tool))
+    _, place_tool, pack_tool = map(find_tool, ("yosys", tools.place_tool, tools.pack_tool))
     image = folder / f"{board.name}{tools.image}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,12 +166,11 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
 
     with step("generate", f"Generating {board.config.name} for {board.title}"):
         clock_mhz, files = design(board)
+        rtlil = files.pop("top.il")
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
-        run_tool([yosys, "-q", "-p", f"read_rtlil top.il; {tools.synthesis}; "
-                              f"write_json top.json"],
-                 folder=folder, log=folder / "synthesis.log")
+        run_yosys(rtlil, f"{tools.synthesis}; write_json top.json", folder=folder)
 
     def place(seed: int) -> Route:
         start = time.monotonic()

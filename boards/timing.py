@@ -24,9 +24,9 @@ def place_in_source(name: str) -> tuple[str, str]:
         return "", name
     # A memory is cut into blocks: `core.matrix.weights.0.1`, with pins `_DO`, `_DOB`.
     name = re.sub(r"(\.\d+)+(_D[A-Z]*.*)?$", "", _CELL.split(name, maxsplit=1)[0])
-    # Amaranth tells namesakes apart by `$N`.
+    # Amaranth tells namesakes apart by `$N`; an index was renamed for Yosys.
     component, _, signal = re.sub(r"\$\d+", "", name).rpartition(".")
-    return component, signal
+    return component, signal.replace("<", "[").replace(">", "]")
 
 
 @dataclass(frozen=True)

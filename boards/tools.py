@@ -1,5 +1,7 @@
 """The FPGA tools: native ones where they are on the PATH, else those of the Python packages."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +10,10 @@ from pathlib import Path
 
 from weft.errors import ToolError
 
-__all__ = ["find_tool", "run_tool"]
+__all__ = ["find_tool", "run_tool", "run_yosys"]
+
+
+_BRACKETS = str.maketrans("[]", "<>")
 
 
 def find_tool(name: str) -> str:
@@ -30,20 +35,49 @@ def find_tool(name: str) -> str:
     return found
 
 
-def run_tool(command: Sequence[str], *, folder: Path, log: Path) -> None:
+def run_yosys(design: str, commands: str, *, folder: Path) -> None:
+    """Runs Yosys in ``folder``; ``synthesis.log`` gets all that it says.
+
+    Parameters
+    ----------
+    design : :class:`str`
+        In RTLIL, as Amaranth writes it.
+    commands : :class:`str`
+        For the design once it is read, separated by semicolons.
+
+    Raises
+    ------
+    ToolError
+        If it is missing or fails.
+    """
+    # ABC9 sees a design's bits as "name[index]", and fails if a wire has such a name already.
+    # Amaranth gives elements of arrays such names.
+    design = re.sub(r"\\\S+", lambda name: name[0].translate(_BRACKETS), design)
+    (folder / "top.il").write_text(design, encoding="utf-8")
+    # YoWASP's Yosys says nothing on its standard output once ABC has run.
+    log = folder / "synthesis.log"
+    run_tool([find_tool("yosys"), "-q", "-l", log.name, "-p", f"read_rtlil top.il; {commands}"],
+             folder=folder, log=log, writes_log=True)
+
+
+def run_tool(command: Sequence[str], *, folder: Path, log: Path, writes_log: bool = False) -> None:
     """Runs a tool in ``folder``; ``log`` gets all that it says.
+
+    With ``writes_log`` the tool writes it by itself.
 
     Raises
     ------
     ToolError
         If it fails; the message has the tool's own error and the name of the log.
     """
-    with log.open("wb") as file:
+    if writes_log:
+        log.unlink(missing_ok=True)
+    with open(os.devnull, "wb") if writes_log else log.open("wb") as file:
         result = subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
                                 check=False)
     if result.returncode == 0:
         return
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] \
         or [f"exit code {result.returncode}, without a message"]
     raise ToolError(f"{Path(command[0]).name} failed: {errors[0].removeprefix('ERROR:').strip()} "

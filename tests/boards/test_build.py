@@ -74,7 +74,7 @@ def tools(tmp_path, monkeypatch):
     for name, program in (("yosys", YOSYS), ("nextpnr-ecp5", NEXTPNR), ("ecppack", ECPPACK)):
         install(name, program)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
-    monkeypatch.setattr("weft.boards.build.design", lambda board: (board.clock_mhz, {}))
+    monkeypatch.setattr("weft.boards.build.design", lambda board: (board.clock_mhz, {"top.il": ""}))
     return install
 
 
