@@ -5,7 +5,6 @@ from typing import Any, Self
 
 from amaranth import *
 from amaranth.lib import io
-from amaranth.lib.cdc import ResetSynchronizer
 
 from weft.config import ConfigError
 
@@ -92,25 +91,34 @@ class Ecp5Pll:
 
 
 class PllClock(Elaboratable):
-    """Drives the ``sync`` domain from the board's oscillator; in reset until the loop has locked.
+    """Drives the ``sync`` domain from the board's oscillator; it stands still until the loop has
+    locked.
 
-    The domain itself is the parent's.
+    The domain itself is the parent's, and needs no reset.
 
     Parameters
     ----------
     pll : :class:`Ecp5Pll`
+
+    Attributes
+    ----------
+    locked : :class:`~amaranth.hdl.Signal`
+        The clock runs.
     """
 
     def __init__(self, pll: Ecp5Pll):
         self._pll = pll
+        self.locked = Signal()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.oscillator = oscillator = io.Buffer(
             "i", platform.request(platform.default_clk, dir="-"))
-        locked = Signal()
-        m.submodules.pll = self._pll.instance(clock_in=oscillator.i, clock_out=ClockSignal("sync"),
-                                              locked=locked)
-        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        running = Signal()
+        m.submodules.pll = self._pll.instance(clock_in=oscillator.i, clock_out=running,
+                                              locked=self.locked)
+        # Registers start as the bitstream says. A reset besides would drive thousands of them.
+        m.submodules.gate = Instance("DCCA", i_CLKI=running, i_CE=self.locked,
+                                     o_CLKO=ClockSignal("sync"))
         return m

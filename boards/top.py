@@ -50,8 +50,8 @@ class Top(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.domains.sync = ClockDomain("sync")
-        m.submodules.clock = PllClock(self._pll)
+        m.domains.sync = ClockDomain("sync", reset_less=True)
+        m.submodules.clock = clock = PllClock(self._pll)
         m.submodules.system = system = self._system
 
         uart = platform.request("uart", dir="-")
@@ -62,7 +62,7 @@ class Top(Elaboratable):
             tx.o.eq(system.tx),
         ]
 
-        for index, state in enumerate((~ResetSignal("sync"), system.active, system.irq)):
+        for index, state in enumerate((clock.locked, system.active, system.irq)):
             try:
                 port = platform.request("led", index, dir="-")
             except ResourceError:
