@@ -235,7 +235,7 @@ class ControlPort(wiring.Component):
             Register.WATCHDOG:      limit,
             Register.COMPLETED:     self.completed,
         }
-        for counter, value in self._count(m, busy=busy, clear=doorbell).items():
+        for counter, value in self._count(m, busy=busy, clear=self.start).items():
             words[COUNTER_BASE + 4 * counter] = value
         for n, value in enumerate(config_words(self._config).values()):
             words[CONFIG_BASE + 4 * n] = value
