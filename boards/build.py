@@ -170,7 +170,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
-        run_yosys(rtlil, f"{tools.synthesis}; write_json top.json", folder=folder)
+        run_yosys(rtlil, f"{tools.synthesis[board.device]}; write_json top.json", folder=folder)
 
     def place(seed: int) -> Route:
         start = time.monotonic()
