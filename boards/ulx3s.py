@@ -21,7 +21,7 @@ ULX3S_85F = Board(
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=Family.ECP5, device="LFE5U-25F",
     config=AcceleratorConfig(
-        name="ulx3s_25f", rows=8, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
+        name="ulx3s_25f", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
         activation_banks=2, weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_data_width=32, axi_addr_width=16, queue_depth=1, vector_taps=1, counters=False,
         **_STAGING),
