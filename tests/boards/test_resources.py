@@ -84,6 +84,19 @@ def test_array_multipliers_and_staging_memory_are_exact(tiny):
     assert tiny.components["system.staging"].block_rams == BOARDS["ulx3s-85f"].memory_bytes // 2048
 
 
+@pytest.mark.parametrize(("changes", "luts", "ffs", "multipliers", "block_rams"), [
+    ({}, 14_820, 15_741, 22, 47),
+    ({"vector_taps": 0}, 9_757, 10_250, 14, 40),
+])
+def test_estimate_is_near_what_nextpnr_packed(changes, luts, ffs, multipliers, block_rams):
+    # The figures were measured once; the builds among the slow tests measure anew.
+    board = BOARDS["ulx3s-25f"]
+    total = resources(board.config.replace(**changes), board).total
+    assert total.luts == pytest.approx(luts, rel=0.15)
+    assert total.ffs == pytest.approx(ffs, rel=0.15)
+    assert (total.multipliers, total.block_rams) == (multipliers, block_rams)
+
+
 def test_fits():
     small, large = (Capacity(luts=n, ffs=n, multipliers=n, block_rams=n) for n in (5, 6))
     board = BOARDS["ulx3s-25f"]
