@@ -62,7 +62,7 @@ class ECP5Multipliers:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If the array does not fit.
         """
         self.multiplier_blocks = sites.blocks

@@ -123,3 +123,10 @@ def test_command_line_wrong(arguments, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err == \
         "weft: error: Estimate needs either a model or --resources BOARD\n"
+
+
+def test_an_array_too_large_for_the_device_is_an_error(capsys):
+    assert main(["estimate", "--resources", "ulx3s-25f", "--config", "base"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "weft: error: Array must fit into 1 x 28 multipliers with no row of PEs in two rows of "
+        "them, not be 8 x 17 PEs\n")
