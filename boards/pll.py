@@ -1,4 +1,4 @@
-"""The phase-locked loop: from a board's oscillator to the clock of the accelerator."""
+"""From a board's oscillator to the clock of the accelerator: with a phase-locked loop, or without."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -7,9 +7,10 @@ from amaranth import *
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
+from weft.boards.board import Family
 from weft.config import ConfigError
 
-__all__ = ["Ecp5Pll", "PllClock"]
+__all__ = ["Ecp5Pll", "PllClock", "PlainClock", "clock_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,11 @@ class PllClock(Elaboratable):
     def __init__(self, pll: Ecp5Pll):
         self._pll = pll
 
+    @property
+    def output_mhz(self) -> float:
+        """Frequency of the clock."""
+        return self._pll.output_mhz
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
@@ -114,3 +120,55 @@ class PllClock(Elaboratable):
                                               locked=locked)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
         return m
+
+
+class PlainClock(Elaboratable):
+    """Drives the ``sync`` domain with the board's oscillator; in reset for some 15 us, which block
+    memories of an iCE40 need after the FPGA is configured.
+
+    The domain itself is the parent's.
+
+    Parameters
+    ----------
+    output_mhz : :class:`float`
+        Of the oscillator.
+    """
+
+    def __init__(self, output_mhz: float):
+        self.output_mhz = output_mhz
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.submodules.oscillator = oscillator = io.Buffer(
+            "i", platform.request(platform.default_clk, dir="-"))
+        m.domains.start = ClockDomain("start", reset_less=True, local=True)
+        timer = Signal(range(round(15 * self.output_mhz) + 1))
+        ready = Signal()
+        with m.If(timer == round(15 * self.output_mhz)):
+            m.d.start += ready.eq(1)
+        with m.Else():
+            m.d.start += timer.eq(timer + 1)
+        m.d.comb += [
+            ClockSignal("start").eq(oscillator.i),
+            ClockSignal("sync").eq(oscillator.i),
+            ResetSignal("sync").eq(~ready),
+        ]
+        return m
+
+
+def clock_source(family: Family, *, oscillator_mhz: float,
+                 asked_mhz: float) -> PllClock | PlainClock:
+    """What drives the ``sync`` domain with ``asked_mhz``, or as near to it as it goes.
+
+    Raises
+    ------
+    ConfigError
+        If it does not go near enough.
+    """
+    if family is Family.ECP5:
+        return PllClock(Ecp5Pll.nearest(oscillator_mhz, asked_mhz))
+    if asked_mhz != oscillator_mhz:
+        raise ConfigError(f"Clock must be the board's own {oscillator_mhz:g} MHz, not "
+                          f"{asked_mhz:g} MHz")
+    return PlainClock(oscillator_mhz)

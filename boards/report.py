@@ -13,7 +13,7 @@ __all__ = ["print_build", "print_resources"]
 
 
 _FIELDS = {"luts": "LUTs", "ffs": "Flip-flops", "multipliers": "Multipliers",
-           "block_rams": "Block RAMs"}
+           "block_rams": "Block RAMs", "large_rams": "Large RAMs"}
 
 
 def _capacity_table(board: Board, used: Capacity, available: Capacity) -> Table:
@@ -25,7 +25,8 @@ def _capacity_table(board: Board, used: Capacity, available: Capacity) -> Table:
         table.add_column(name, justify="right")
     for field, label in _FIELDS.items():
         number, limit = getattr(used, field), getattr(available, field)
-        table.add_row(label, f"{number:,}", f"{limit:,}", f"{number / limit:.0%}")
+        if limit:
+            table.add_row(label, f"{number:,}", f"{limit:,}", f"{number / limit:.0%}")
     return table
 
 
