@@ -1,4 +1,4 @@
-"""From a board's oscillator to the clock of the accelerator: with a phase-locked loop, or without."""
+"""From a board's oscillator to the clock of the accelerator: through a phase-locked loop or not."""
 
 from dataclasses import dataclass
 from typing import Any, Self

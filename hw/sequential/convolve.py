@@ -14,7 +14,7 @@ from weft.hw.registers import Error
 
 from .fields import Fields, fetched_beat_layout
 from .requantize import SerialRequantizer
-from .taps import TapWalker, coordinate_width
+from .taps import TapWalker
 
 __all__ = ["ConvolutionEngine"]
 
@@ -25,9 +25,8 @@ class ConvolutionEngine(wiring.Component):
     The sums of one pixel and ``cols`` channels stay in as many multiply-accumulate units, while
     the words of its window go by, a lane in each cycle. Then they are requantized one after the
     other. A pixel takes ``rows`` cycles for each word, and three; a channel of a pixel some 47
-    more. Pixel tiles make no difference here.
-
-    Addresses of words and weight rows are taken modulo the power of 2 that the memory fits into.
+    more. Pixel tiles make no difference here. A command with an address outside its memory may
+    have done a part of its work.
 
     Parameters
     ----------
@@ -44,6 +43,8 @@ class ConvolutionEngine(wiring.Component):
         Pulse: execute it.
     done : :py:`Out(1)`
         Pulse.
+    error : :py:`Out(Error)`
+        With ``done``: why it was not finished.
     address : :py:`Out(...)`
         Of the activation word to read or write.
     read : :py:`Out(1)`
@@ -70,6 +71,7 @@ class ConvolutionEngine(wiring.Component):
             "refused":           Out(Error),
             "start":             In(1),
             "done":              Out(1),
+            "error":             Out(Error),
             "address":           Out(ceil_log2(config.activation_depth)),
             "read":              Out(1),
             "word":              In(data.ArrayLayout(8, config.rows)),
@@ -88,44 +90,45 @@ class ConvolutionEngine(wiring.Component):
         m = Module()
         config = self._config
 
-        address    = len(self.address)
-        size       = address + 1
-        coordinate = signed(coordinate_width(address))
+        # A plane is inside the memory, and its padding not far outside.
+        size       = len(self.address) + 1
+        coordinate = signed(size + 1)
         sizes = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
         fields = Fields(
             m, self.fetched, MatrixCommand,
             dict.fromkeys(sizes, size)
             | dict.fromkeys(("in_base", "in_plane", "pixel_row_step", "kernel_row_step",
-                             "out_base", "out_plane"), address)
+                             "out_base", "out_plane", "weight_base", "parameter_base"), 24)
             | dict.fromkeys(("in_zero", "pad_top", "pad_left", "kernel_h", "kernel_w", "stride_h",
                              "stride_w", "dilation_h", "dilation_w", "out_zero", "clamp_min",
                              "clamp_max"), 8)
-            | {"last_groups": ceil_log2(config.requant_groups + 1),
-               "weight_base": len(self.weight_address),
-               "parameter_base": len(self.parameter_address), "rule": 1},
-            bounded=(*sizes, "last_groups"),
-            positive=(*sizes, "kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h",
-                      "dilation_w", "last_groups"))
+            | {"last_groups": 8, "rule": 1},
+            bounded=sizes,
+            positive=(*sizes, "tile_pixels", "kernel_h", "kernel_w", "stride_h", "stride_w",
+                      "dilation_h", "dilation_w", "last_groups"))
         m.d.comb += self.refused.eq(Error.NONE)
-        with m.If(fields.beyond | fields.empty | fields.rule
-                  | (fields.last_groups > config.requant_groups)):
+        with m.If(fields.beyond):
+            m.d.comb += self.refused.eq(Error.ADDRESS)
+        with m.If(fields.empty | fields.rule | (fields.last_groups > config.requant_groups)):
             m.d.comb += self.refused.eq(Error.ARGUMENT)
 
         # The outer loops: column tiles and pixels. The fields of bases count on with them.
-        tiles, weight_base = fields.col_tiles, fields.weight_base
-        out_base, entry    = fields.out_base, fields.parameter_base
-        output = Signal(address, reset_less=True)
+        tiles, weight_base       = fields.col_tiles, fields.weight_base
+        out_base, parameter_base = fields.out_base, fields.parameter_base
+        output = Signal(24, reset_less=True)
         pixels = Signal(size, reset_less=True)
         left   = Signal(size, reset_less=True)     # pixels of the output row
-        row    = Signal(address, reset_less=True)  # first pixel of the row in the input
-        pixel  = Signal(address, reset_less=True)
+        row    = Signal(24, reset_less=True)  # first pixel of the row in the input
+        pixel  = Signal(24, reset_less=True)
         y      = Signal(coordinate, reset_less=True)
         x      = Signal(coordinate, reset_less=True)
         group  = Signal(range(config.requant_groups), reset_less=True)
-        weight = Signal(len(self.weight_address), reset_less=True)
+        weight = Signal(24, reset_less=True)
+        entry  = Signal(24, reset_less=True)
         lane   = Signal(range(config.rows))
 
-        m.submodules.taps = taps = TapWalker(fields, address_width=address)
+        m.submodules.taps = taps = TapWalker(
+            fields, coordinate_width=coordinate.width)
         m.submodules.requantizer = requantizer = SerialRequantizer()
         m.d.comb += [taps.pixel.eq(pixel), taps.y.eq(y), taps.x.eq(x)]
 
@@ -156,7 +159,7 @@ class ConvolutionEngine(wiring.Component):
                          group == config.requant_groups - 1)
         m.d.comb += [
             self.weight_address.eq(weight),
-            self.parameter_address.eq(entry + group),
+            self.parameter_address.eq(entry),
             self.parameter_read.eq(requantizer.read),
             self.parameter_part.eq(requantizer.part),
             self.result.eq(requantizer.o),
@@ -185,7 +188,8 @@ class ConvolutionEngine(wiring.Component):
 
             with m.State("PIXEL"):
                 m.d.comb += [taps.start.eq(1), clear.eq(1)]
-                m.d.sync += [weight.eq(weight_base), group.eq(0), lane.eq(0)]
+                m.d.sync += [weight.eq(weight_base), entry.eq(parameter_base), group.eq(0),
+                             lane.eq(0)]
                 m.next = "ADD"
 
             with m.State("ADD"):
@@ -198,6 +202,9 @@ class ConvolutionEngine(wiring.Component):
                 m.d.sync += [weight.eq(weight + 1), lane.eq(lane + 1)]
                 with m.If(taps.advance & taps.last):
                     m.next = "SETTLE"
+                with m.If((taps.inside & (taps.address >= config.activation_depth))
+                          | (weight >= config.weight_depth)):
+                    self._stop(m)
 
             with m.State("SETTLE"):
                 m.next = "START"
@@ -205,12 +212,15 @@ class ConvolutionEngine(wiring.Component):
             with m.State("START"):
                 m.d.comb += requantizer.start.eq(1)
                 m.next = "REQUANTIZE"
+                with m.If((entry >= config.parameter_depth)
+                          | (output >= config.activation_depth)):
+                    self._stop(m)
 
             with m.State("REQUANTIZE"):
                 m.d.comb += self.address.eq(output)
                 with m.If(requantizer.done):
                     m.d.comb += self.write.eq(1 << group)
-                    m.d.sync += group.eq(group + 1)
+                    m.d.sync += [group.eq(group + 1), entry.eq(entry + 1)]
                     m.next = "START"
                     with m.If(last_group):
                         m.next = "NEXT"
@@ -237,10 +247,14 @@ class ConvolutionEngine(wiring.Component):
                         tiles.eq(tiles - 1),
                         weight_base.eq(weight),
                         out_base.eq(out_base + fields.out_plane),
-                        entry.eq(entry + config.requant_groups),
+                        parameter_base.eq(entry),
                     ]
                     m.next = "TILE"
                     with m.If(last_tile):
                         m.d.comb += self.done.eq(1)
                         m.next = "IDLE"
         return m
+
+    def _stop(self, m: Module) -> None:
+        m.d.comb += [self.done.eq(1), self.error.eq(Error.ADDRESS)]
+        m.next = "IDLE"

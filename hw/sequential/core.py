@@ -8,7 +8,7 @@ from amaranth.lib.wiring import connect, flipped
 from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
-from weft.hw.commands import COMMAND_BYTES, Engine, Memory, Opcode, engines
+from weft.hw.commands import COMMAND_BYTES, Engine, Memory, engines
 from weft.hw.core import core_members
 from weft.hw.registers import Error
 from weft.hw.single_port_memory import SinglePortMemory
@@ -82,11 +82,11 @@ class SequentialCore(wiring.Component):
             copy.store.eq(engine == Engine.STORE),
             copy.word.eq(convolve.word),
         ]
-        for consumer in (copy, convolve):
+        for port in (copy.fetched, convolve.fetched):
             m.d.comb += [
-                consumer.fetched.valid.eq(fetched),
-                consumer.fetched.number.eq(beat),
-                consumer.fetched.data.eq(master.beat.read_data),
+                port.valid.eq(fetched),
+                port.number.eq(beat),
+                port.data.eq(master.beat.read_data),
             ]
         with m.If(fetched & (beat == 0)):
             m.d.sync += known.eq(0)
@@ -98,7 +98,7 @@ class SequentialCore(wiring.Component):
             refused.eq(Mux(~known, Error.OPCODE, Mux(engine == Engine.MATRIX, convolve.refused,
                                                      copy.refused))),
             done.eq(copy.done | convolve.done),
-            error.eq(copy.error),
+            error.eq(Mux(engine == Engine.MATRIX, convolve.error, copy.error)),
         ]
 
         m.d.comb += self.faults[0].index.eq(index)

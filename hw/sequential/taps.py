@@ -8,12 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .fields import Fields
 
-__all__ = ["TapWalker", "coordinate_width"]
-
-
-def coordinate_width(address_width: int) -> int:
-    """Bits of a signed coordinate: a plane is inside the memory, its padding not far outside."""
-    return address_width + 2
+__all__ = ["TapWalker"]
 
 
 class TapWalker(wiring.Component):
@@ -23,20 +18,20 @@ class TapWalker(wiring.Component):
     ----------
     fields : :class:`Fields`
         Of a MATRIX command.
-    address_width : :class:`int`
-        Bits of an address of an activation word; addresses are modulo that.
+    coordinate_width : :class:`int`
+        Bits of a signed coordinate.
 
     Members
     -------
     start : :py:`In(1)`
         Go to the first word of the pixel at ``pixel``, ``y`` and ``x``.
-    pixel : :py:`In(address_width)`
+    pixel : :py:`In(24)`
         Address of the pixel of the input at the first tap.
-    y, x : :py:`In(signed(coordinate_width(address_width)))`
+    y, x : :py:`In(signed(coordinate_width))`
         Its coordinates.
     advance : :py:`In(1)`
         Go to the next word.
-    address : :py:`Out(address_width)`
+    address : :py:`Out(24)`
         Of the word.
     inside : :py:`Out(1)`
         It is not padding.
@@ -44,16 +39,16 @@ class TapWalker(wiring.Component):
         It is the last one of the pixel.
     """
 
-    def __init__(self, fields: Fields, *, address_width: int):
+    def __init__(self, fields: Fields, *, coordinate_width: int):
         self._fields = fields
-        coordinate = signed(coordinate_width(address_width))
+        coordinate = signed(coordinate_width)
         super().__init__({
             "start":   In(1),
-            "pixel":   In(address_width),
+            "pixel":   In(24),
             "y":       In(coordinate),
             "x":       In(coordinate),
             "advance": In(1),
-            "address": Out(address_width),
+            "address": Out(24),
             "inside":  Out(1),
             "last":    Out(1),
         })
