@@ -10,7 +10,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 from weft.boards.board import Family
 from weft.config import ConfigError
 
-__all__ = ["Ecp5Pll", "PllClock", "PlainClock", "clock_source"]
+__all__ = ["Ecp5Pll", "Ice40Pll", "PlainClock", "PllClock", "clock_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,9 @@ class Ecp5Pll:
                               f"into, not {asked_mhz:g} MHz")
         return best
 
-    def instance(self, *, clock_in: Value, clock_out: Value, locked: Value) -> Instance:
-        """The primitive."""
+    def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
+        """The primitive, and a buffer for the oscillator at ``port``."""
+        m.submodules.oscillator = oscillator = io.Buffer("i", port)
         # The phase at which the output is in step with the feedback, as `ecppll` has it.
         phase = self.output_divider // 2
         return Instance(
@@ -85,11 +86,79 @@ class Ecp5Pll:
             p_CLKI_DIV=self.input_divider, p_CLKFB_DIV=self.feedback_divider,
             p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=self.output_divider,
             p_CLKOP_CPHASE=phase, p_CLKOP_FPHASE=0,
-            i_CLKI=clock_in, i_CLKFB=clock_out, i_RST=Const(0), i_STDBY=Const(0),
+            i_CLKI=oscillator.i, i_CLKFB=clock_out, i_RST=Const(0), i_STDBY=Const(0),
             i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
             i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
             o_CLKOP=clock_out, o_LOCK=locked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ice40Pll:
+    """Settings of an ``SB_PLL40_PAD`` with simple feedback, which has the pin of the oscillator to
+    itself.
+
+    Limits: phase detector 10..133 MHz, oscillator 533..1066 MHz, output 16..275 MHz, dividers 1..16
+    for the input, 1..128 for the feedback, and 2**1..2**6 for the output; Lattice FPGA-DS-02008,
+    "iCE40 UltraPlus Family".
+
+    Parameters
+    ----------
+    input_mhz : :class:`float`
+    input_divider, feedback_divider, output_divider : :class:`int`
+    """
+
+    input_mhz: float
+    input_divider: int
+    feedback_divider: int
+    output_divider: int
+
+    @property
+    def output_mhz(self) -> float:
+        """Frequency of the output."""
+        return self.vco_mhz / self.output_divider
+
+    @property
+    def vco_mhz(self) -> float:
+        """Frequency of the oscillator."""
+        return self.input_mhz * self.feedback_divider / self.input_divider
+
+    @classmethod
+    def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
+        """The settings whose output is nearest to ``asked_mhz``; of several, those with the
+        fastest phase detector.
+
+        Raises
+        ------
+        ConfigError
+            If no output is within a tenth of ``asked_mhz``.
+        """
+        found = [cls(input_mhz=input_mhz, input_divider=input_divider,
+                     feedback_divider=feedback_divider, output_divider=1 << exponent)
+                 for input_divider in range(1, min(16, int(input_mhz / 10)) + 1)
+                 for feedback_divider in range(1, 129) for exponent in range(1, 7)]
+        found = [pll for pll in found
+                 if 533 <= pll.vco_mhz <= 1066 and 16 <= pll.output_mhz <= 275]
+        best = min(found, key=lambda pll: (round(abs(pll.output_mhz - asked_mhz), 6),
+                                           pll.input_divider))
+        if abs(best.output_mhz - asked_mhz) > asked_mhz / 10:
+            raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
+                              f"into, not {asked_mhz:g} MHz")
+        return best
+
+    def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
+        """The primitive, with the oscillator at ``port``."""
+        # The filter follows the frequency of the phase detector, as `icepll` chooses it.
+        detector_mhz = self.input_mhz / self.input_divider
+        filter_range = 1 + sum(detector_mhz >= limit for limit in (17, 26, 44, 66, 101))
+        return Instance(
+            "SB_PLL40_PAD",
+            p_FEEDBACK_PATH="SIMPLE", p_PLLOUT_SELECT="GENCLK",
+            p_DIVR=Const(self.input_divider - 1, 4), p_DIVF=Const(self.feedback_divider - 1, 7),
+            p_DIVQ=Const(self.output_divider.bit_length() - 1, 3),
+            p_FILTER_RANGE=Const(filter_range, 3),
+            i_PACKAGEPIN=port.io, i_RESETB=Const(1), i_BYPASS=Const(0),
+            o_PLLOUTGLOBAL=clock_out, o_LOCK=locked)
 
 
 class PllClock(Elaboratable):
@@ -99,10 +168,10 @@ class PllClock(Elaboratable):
 
     Parameters
     ----------
-    pll : :class:`Ecp5Pll`
+    pll : :class:`Ecp5Pll` or :class:`Ice40Pll`
     """
 
-    def __init__(self, pll: Ecp5Pll):
+    def __init__(self, pll: Ecp5Pll | Ice40Pll):
         self._pll = pll
 
     @property
@@ -113,11 +182,10 @@ class PllClock(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.submodules.oscillator = oscillator = io.Buffer(
-            "i", platform.request(platform.default_clk, dir="-"))
         locked = Signal()
-        m.submodules.pll = self._pll.instance(clock_in=oscillator.i, clock_out=ClockSignal("sync"),
-                                              locked=locked)
+        m.submodules.pll = self._pll.instance(
+            m, port=platform.request(platform.default_clk, dir="-"),
+            clock_out=ClockSignal("sync"), locked=locked)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
         return m
 
@@ -168,7 +236,6 @@ def clock_source(family: Family, *, oscillator_mhz: float,
     """
     if family is Family.ECP5:
         return PllClock(Ecp5Pll.nearest(oscillator_mhz, asked_mhz))
-    if asked_mhz != oscillator_mhz:
-        raise ConfigError(f"Clock must be the board's own {oscillator_mhz:g} MHz, not "
-                          f"{asked_mhz:g} MHz")
-    return PlainClock(oscillator_mhz)
+    if asked_mhz == oscillator_mhz:
+        return PlainClock(oscillator_mhz)
+    return PllClock(Ice40Pll.nearest(oscillator_mhz, asked_mhz))
