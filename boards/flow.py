@@ -16,8 +16,8 @@ class Capacity:
     Parameters
     ----------
     luts, ffs : :class:`int`
-        4-input look-up tables, flip-flops. What is used of an iCE40 are logic cells in both, each
-        of which has one of either.
+        4-input look-up tables, flip-flops. An iCE40 has logic cells with one of either; those in
+        use count as LUTs.
     multipliers : :class:`int`
         18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40.
     block_rams : :class:`int`
@@ -66,7 +66,8 @@ class Flow:
     image : :class:`str`
         Suffix of the file that is loaded into the FPGA.
     luts, ffs, multipliers, block_rams, large_rams : :class:`str`
-        What nextpnr calls these; empty if there are none.
+        What nextpnr calls these; empty if it has no name for them, and flip-flops are counted in
+        the netlist.
     """
 
     synthesis: str
@@ -108,7 +109,7 @@ _FLOWS = {
         place_tool="nextpnr-ice40", pack_tool="icepack",
         device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
         place_options=("--pcf",), text_option="--asc", pack_options=(), constraints=".pcf",
-        image=".bin", luts="ICESTORM_LC", ffs="ICESTORM_LC", multipliers="ICESTORM_DSP",
+        image=".bin", luts="ICESTORM_LC", ffs="", multipliers="ICESTORM_DSP",
         block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
 }
 

@@ -37,7 +37,7 @@ def print_resources(estimate: Resources, console: Console) -> None:
     for label in _FIELDS.values():
         table.add_column(label, justify="right")
     for name, used in estimate.components.items():
-        if used == Capacity(luts=0, ffs=0, multipliers=0, block_rams=0):
+        if used == Capacity(luts=0, ffs=0, multipliers=0, block_rams=0, large_rams=0):
             continue
         *above, last = name.split(".")
         numbers = (getattr(used, field) for field in _FIELDS)

@@ -101,11 +101,10 @@ class Timing:
     utilization: dict[str, int]
 
     def used(self, tools: Flow) -> Capacity:
-        """What the design takes."""
-        return Capacity(luts=self.utilization[tools.luts], ffs=self.utilization[tools.ffs],
-                        multipliers=self.utilization[tools.multipliers],
-                        block_rams=self.utilization[tools.block_rams],
-                        large_rams=self.utilization.get(tools.large_rams, 0))
+        """What the design takes, of all that nextpnr has a name for."""
+        return Capacity(**{field: self.utilization[name] if name else 0 for field, name in (
+            ("luts", tools.luts), ("ffs", tools.ffs), ("multipliers", tools.multipliers),
+            ("block_rams", tools.block_rams), ("large_rams", tools.large_rams))})
 
 
 def read_timing(report: Path) -> Timing:

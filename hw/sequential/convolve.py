@@ -134,6 +134,7 @@ class ConvolutionEngine(wiring.Component):
 
         # The units, a cycle behind the addresses. Weight rows come from the last lane to the first.
         adding  = Signal()
+        beyond  = Signal()  # an address was
         clear   = Signal()
         present = Signal(ceil_log2(config.rows))  # the lane that is there
         inside  = Signal()
@@ -142,6 +143,9 @@ class ConvolutionEngine(wiring.Component):
         m.d.sync += [adding.eq(self.weight_read), present.eq(lane)]
         with m.If(self.weight_read):
             m.d.sync += inside.eq(taps.inside)
+        m.d.sync += beyond.eq(self.weight_read & (
+            (taps.inside & (taps.address >= config.activation_depth))
+            | (weight >= config.weight_depth)))
         m.d.comb += chosen.eq(Mux(
             inside, Value.cast(self.word).word_select(~present, 8), fields.in_zero))
         for column in range(config.cols):
@@ -195,19 +199,20 @@ class ConvolutionEngine(wiring.Component):
             with m.State("ADD"):
                 m.d.comb += [
                     self.address.eq(taps.address),
-                    self.read.eq((lane == 0) & taps.inside),
+                    self.read.eq(lane == 0),
                     self.weight_read.eq(1),
                     taps.advance.eq(lane == config.rows - 1),
                 ]
                 m.d.sync += [weight.eq(weight + 1), lane.eq(lane + 1)]
                 with m.If(taps.advance & taps.last):
                     m.next = "SETTLE"
-                with m.If((taps.inside & (taps.address >= config.activation_depth))
-                          | (weight >= config.weight_depth)):
+                with m.If(beyond):
                     self._stop(m)
 
             with m.State("SETTLE"):
                 m.next = "START"
+                with m.If(beyond):
+                    self._stop(m)
 
             with m.State("START"):
                 m.d.comb += requantizer.start.eq(1)

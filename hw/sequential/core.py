@@ -101,6 +101,9 @@ class SequentialCore(wiring.Component):
             error.eq(Mux(engine == Engine.MATRIX, convolve.error, copy.error)),
         ]
 
+        # A cycle late, when the core has stopped and the index stays.
+        fault = Signal(Error)
+        m.d.sync += self.faults[0].code.eq(fault)
         m.d.comb += self.faults[0].index.eq(index)
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -111,10 +114,10 @@ class SequentialCore(wiring.Component):
                     m.next = "FETCH"
                     with m.If((self.address[config.axi_addr_width:] != 0)
                               | (self.address[:exact_log2(config.axi_bytes)] != 0)):
-                        m.d.comb += self.faults[0].code.eq(Error.ADDRESS)
+                        m.d.comb += fault.eq(Error.ADDRESS)
                         m.next = "STOPPED"
                     with m.If((self.count[:16] == 0) | (self.count[16:] != 0)):
-                        m.d.comb += self.faults[0].code.eq(Error.ARGUMENT)
+                        m.d.comb += fault.eq(Error.ARGUMENT)
                         m.next = "STOPPED"
 
             with m.State("FETCH"):
@@ -124,13 +127,13 @@ class SequentialCore(wiring.Component):
                     with m.If(beat == beats - 1):
                         m.next = "LAUNCH"
                     with m.If(master.beat.error):
-                        m.d.comb += self.faults[0].code.eq(Error.READ)
+                        m.d.comb += fault.eq(Error.READ)
                         m.next = "STOPPED"
 
             with m.State("LAUNCH"):
                 m.next = "EXECUTE"
                 with m.If(refused != Error.NONE):
-                    m.d.comb += self.faults[0].code.eq(refused)
+                    m.d.comb += fault.eq(refused)
                     m.next = "STOPPED"
                 with m.Elif(self.halt):
                     m.next = "STOPPED"
@@ -144,7 +147,7 @@ class SequentialCore(wiring.Component):
             with m.State("EXECUTE"):
                 with m.If(done):
                     with m.If(error != Error.NONE):
-                        m.d.comb += self.faults[0].code.eq(error)
+                        m.d.comb += fault.eq(error)
                         m.next = "STOPPED"
                     with m.Else():
                         m.d.comb += self.event_done.eq(1 << engine.as_value())

@@ -21,7 +21,7 @@ class SerialRequantizer(wiring.Component):
     :class:`~weft.hw.scale.FloatScale` does, where the roundings are explained.
 
     There is one adder of 32 bits, and a product of mantissas takes a cycle for each bit. All in
-    all a value takes some 45 cycles, 66 at most.
+    all a value takes some 47 cycles, 68 at most.
 
     Members
     -------
@@ -74,7 +74,13 @@ class SerialRequantizer(wiring.Component):
         upper = high[_MANTISSA - 1]
         digits = Cat(low, high)
         kept = Mux(upper, digits[_MANTISSA:], digits[_MANTISSA - 1:])[:_MANTISSA]
-        below = low[:_MANTISSA - 2].any()
+        # Whether there is anything in the lower bits, a cycle late.
+        below_product = Signal()
+        below_value   = Signal()
+        m.d.sync += [
+            below_product.eq(low[:_MANTISSA - 2].any()),
+            below_value.eq(value[:_MANTISSA - 1].any()),
+        ]
 
         with m.FSM():
             with m.State("IDLE"):
@@ -118,13 +124,16 @@ class SerialRequantizer(wiring.Component):
             with m.State("MULTIPLY"):
                 m.d.sync += [Cat(low, high).eq(Cat(low[1:], product)), bits.eq(bits - 1)]
                 with m.If(bits == 0):
-                    m.next = "ROUND_PRODUCT"
+                    m.next = "SETTLE"
+
+            with m.State("SETTLE"):
+                m.next = "ROUND_PRODUCT"
 
             with m.State("ROUND_PRODUCT"):
                 m.d.comb += left.eq(kept)
                 m.d.comb += carry.eq(Mux(
-                    upper, low[-1] & (high[0] | low[-2] | below),
-                    low[-2] & (low[-1] | below)))
+                    upper, low[-1] & (high[0] | low[-2] | below_product),
+                    low[-2] & (low[-1] | below_product)))
                 m.d.sync += [value.eq(total), power.eq(power + upper)]
                 m.next = "ALIGN"
 
@@ -132,15 +141,18 @@ class SerialRequantizer(wiring.Component):
             # the beginning is less than a half.
             with m.State("ALIGN"):
                 with m.If(power < 0):
-                    m.d.sync += result.eq(Mux(power == -1, value[_MANTISSA:] + (
-                        value[_MANTISSA - 1]
-                        & (value[_MANTISSA] | value[:_MANTISSA - 1].any())), 0))
-                    m.next = "SIGN"
+                    m.d.sync += result.eq(Mux(power == -1, value[_MANTISSA:], 0))
+                    m.next = "ROUND_INTEGER"
                 with m.Elif(power >= _INTEGER):
                     m.d.sync += result.eq((1 << _INTEGER + 1) - 1)
                     m.next = "SIGN"
                 with m.Else():
                     m.d.sync += [value.eq(value << 1), power.eq(power - 1)]
+
+            with m.State("ROUND_INTEGER"):
+                m.d.sync += result.eq(result + (
+                    (power == -1) & value[_MANTISSA - 1] & (value[_MANTISSA] | below_value)))
+                m.next = "SIGN"
 
             with m.State("SIGN"):
                 with m.If(negative):

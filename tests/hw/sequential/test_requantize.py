@@ -5,7 +5,7 @@ from requantize_vectors import Group, grouped, product_ties, random_magnitudes
 
 from weft.hw.sequential.requantize import SerialRequantizer
 
-LONGEST = 66
+LONGEST = 68
 
 
 def check(groups):
@@ -59,7 +59,8 @@ def test_halves_round_to_even():
 
 
 def test_accumulators_beyond_24_bits_round_to_even():
-    acc = [(1 << 24) + 1, (1 << 25) + 2, (1 << 25) + 6, -(1 << 26) - 4, (1 << 31) - 1, (1 << 25) - 1]
+    acc = [(1 << 24) + 1, (1 << 25) + 2, (1 << 25) + 6, -(1 << 26) - 4, (1 << 31) - 1,
+           (1 << 25) - 1]
     check([Group(acc, scale) for scale in (2.0**-18, 1.5 * 2.0**-19, 2.0**-24)])
 
 
