@@ -18,8 +18,8 @@ _FIELDS = {"luts": "LUTs", "ffs": "Flip-flops", "multipliers": "Multipliers",
 
 def _capacity_table(board: Board, used: Capacity, available: Capacity) -> Table:
     config = board.config
-    table = Table(title=f"{escape(config.name)} ({config.rows} x {config.cols} MACs per cycle) on "
-                        f"{board.title}", title_justify="left")
+    table = Table(title=f"{escape(config.name)} ({config.rate_text}) on {board.title}",
+                  title_justify="left")
     table.add_column("Resource")
     for name in ("Used", "Available", "Share"):
         table.add_column(name, justify="right")

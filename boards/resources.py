@@ -29,7 +29,7 @@ _NAMES = ("luts", "ffs", "multipliers", "block_rams", "large_rams")
 FFS_PER_BIT = 0.98
 """Flip-flops for a bit of a register."""
 
-CELLS = (1.0, 0.0)
+CELLS = (1.0, 0.35)
 """Logic cells of an iCE40 for a look-up table, and for a flip-flop, which may or may not be in the
 cell of one; likewise fitted."""
 

@@ -233,12 +233,23 @@ class AcceleratorConfig:
     @property
     def multipliers(self) -> int:
         """Multipliers of the array, the alpha column included."""
-        return self.pe_rows * self.array_columns
+        return self.cols if self.sequential else self.pe_rows * self.array_columns
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates per cycle, at most."""
+        return self.cols if self.sequential else self.rows * self.cols
+
+    @property
+    def rate_text(self) -> str:
+        """The same in words."""
+        macs = f"{self.cols}" if self.sequential else f"{self.rows} x {self.cols}"
+        return f"{macs} MACs per cycle"
 
     def utilization(self, macs: int, cycles: int) -> float:
-        """``macs / (cycles * rows * cols)``: the share of the array's capacity that is used; 0
-        without cycles."""
-        return macs / (cycles * self.rows * self.cols) if cycles else 0.0
+        """``macs / (cycles * macs_per_cycle)``: the share of the capacity that is used; 0 without
+        cycles."""
+        return macs / (cycles * self.macs_per_cycle) if cycles else 0.0
 
     @property
     def product_width(self) -> int:

@@ -92,8 +92,6 @@ def _check_stream(commands: Sequence[_Command], program: Program,
                   before: "dict[str, _Segments]") -> "dict[str, _Segments]":
     """Checks one stream; ``before`` and the result are the contents of the constant memories."""
     _check_progress(commands, program.config)
-    if program.config.sequential:
-        _check_order(commands)
     _check_overflow(commands, program.config)
     known = _happens_before(commands)
     memories = _check_memory(commands, known, program, infos, before)
@@ -172,21 +170,6 @@ def _check_progress(commands: Sequence[_Command], config: AcceleratorConfig) -> 
             if left:
                 raise ProgramError(f"Semaphore {giver.name} to {taker.name} must be zero at the "
                                    f"end, not {left}")
-
-
-def _check_order(commands: Sequence[_Command]) -> None:
-    """Every token is given by a command before the one that takes it: an accelerator that executes
-    the stream in order, and knows no tokens, does what they ask for."""
-    tokens = [[0] * len(Engine) for _ in Engine]  # [producer][consumer]
-    for command in commands:
-        me = command.engine.value
-        for producer in command.waits():
-            if not tokens[producer][me]:
-                raise ProgramError(f"{str(command).capitalize()} waits for a token of "
-                                   f"{Engine(producer).name} that only a later command gives")
-            tokens[producer][me] -= 1
-        for consumer in command.posts():
-            tokens[me][consumer] += 1
 
 
 def _check_overflow(commands: Sequence[_Command], config: AcceleratorConfig) -> None:
