@@ -16,7 +16,7 @@ ICEBREAKER = Board(
         activation_bytes=64 * 1024, activation_banks=1, weight_bytes=8 * 1024,
         parameter_channels=64, axi_data_width=32, axi_addr_width=16, vector_taps=0,
         counters=False),
-    clock_mhz=24, memory_bytes=64 * 1024, baud=3_000_000)
+    clock_mhz=24, memory_bytes=64 * 1024, baud=3_000_000, loader="ice40_generic")
 
 
 def make_platform(board: Board) -> Any:

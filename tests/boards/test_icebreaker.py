@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""The iCEBreaker: what is built for it, with the real tools, and whether that does what it should."""
+"""The iCEBreaker: what is built for it with the real tools, and whether that works."""
 
 import re
 from dataclasses import replace
