@@ -95,7 +95,7 @@ class SmallRange(wiring.Component):
 
 
 @pytest.mark.parametrize("depth, lanes, blocks", [
-    (1 << 14, 4, 2), (1 << 15, 2, 2), (12_000, 3, 2)])
+    (1 << 14, 4, 2), (1 << 15, 2, 2), (13_000, 3, 2)])
 def test_large_memories_do_as_the_portable_ones_do(depth, lanes, blocks, tmp_path):
     platform = Platform(memories=4)
     pairs = [[SmallRange(depth, lanes) for _ in range(2)]]

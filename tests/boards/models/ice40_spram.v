@@ -1,5 +1,5 @@
-// SB_SPRAM256KA of the iCE40 UltraPlus, in use: no standby, sleep or power-off. Yosys has a model too,
-// which takes minutes to be translated: it clears the memory in a loop.
+// SB_SPRAM256KA of the iCE40 UltraPlus, always on. Yosys has a model too, but that clears the memory
+// in a loop, which takes minutes to be translated.
 module SB_SPRAM256KA (
     input  [13:0] ADDRESS,
     input  [15:0] DATAIN,
