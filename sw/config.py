@@ -10,7 +10,7 @@ from typing import Any
 
 from weft.errors import WeftError
 
-__all__ = ["AcceleratorConfig", "ConfigError", "PRESETS", "load_config"]
+__all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
 
 
 class ConfigError(WeftError, ValueError):
@@ -199,8 +199,9 @@ class AcceleratorConfig:
         self._check_range("vector_tables", 1, 256)
         for field, needed in SEQUENTIAL.items() if self.sequential else ():
             if getattr(self, field) != needed:
-                raise ConfigError(f"{field.replace('_', ' ').capitalize()} must be {needed} in a "
-                                  f"sequential accelerator, not {getattr(self, field)}")
+                noun = _NOUNS.get(field, field.replace("_", " ").capitalize())
+                raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
+                                  f"not {getattr(self, field)}")
 
     def _check_range(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)
