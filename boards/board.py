@@ -36,6 +36,8 @@ class Board:
         their way. A power of 2.
     baud : :class:`int`
         Bits per second of the serial port.
+    loader : :class:`str`
+        What openFPGALoader calls the board.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class Board:
     clock_mhz: float
     memory_bytes: int
     baud: int
+    loader: str = ""
 
     def __post_init__(self) -> None:
         if self.memory_bytes < 4096 or self.memory_bytes & (self.memory_bytes - 1):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,10 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             routes = tuple(sorted(pool.map(place, numbers), key=lambda route: -route.clock_mhz))
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
+    components = count_components(folder / "top.json")
+    used = timing.used(tools)
+    if not tools.ffs:
+        used = replace(used, ffs=sum(component.ffs for component in components.values()))
 
     met = routes[0].clock_mhz >= clock_mhz
     if met or allow_timing_fail:
@@ -193,6 +197,6 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
                      folder=folder, log=folder / "pack.log")
     return Build(board=board, asked_mhz=clock_mhz, routes=routes,
                  path=timing.path.located(find_sources(folder / "top.json")),
-                 used=timing.used(tools), available=capacity(board),
-                 components=count_components(folder / "top.json"), seconds=seconds,
+                 used=used, available=capacity(board),
+                 components=components, seconds=seconds,
                  bitstream=image if met or allow_timing_fail else None)

@@ -16,22 +16,27 @@ class Capacity:
     Parameters
     ----------
     luts, ffs : :class:`int`
-        4-input look-up tables, flip-flops.
+        4-input look-up tables, flip-flops. An iCE40 has logic cells with one of either; those in
+        use count as LUTs.
     multipliers : :class:`int`
-        18 x 18 bits.
+        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40.
     block_rams : :class:`int`
-        Of 2 KiB.
+        Of 2 KiB; of 512 bytes in an iCE40.
+    large_rams : :class:`int`
+        Of 32 KiB, with a single port.
     """
 
     luts: int
     ffs: int
     multipliers: int
     block_rams: int
+    large_rams: int = 0
 
 
 _CAPACITIES = {
     "LFE5U-85F": Capacity(luts=83_640, ffs=83_640, multipliers=156, block_rams=208),
     "LFE5U-25F": Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
+    "iCE40UP5K": Capacity(luts=5_280, ffs=5_280, multipliers=8, block_rams=30, large_rams=4),
 }
 
 
@@ -60,8 +65,9 @@ class Flow:
         Suffix of the file with pins.
     image : :class:`str`
         Suffix of the file that is loaded into the FPGA.
-    luts, ffs, multipliers, block_rams : :class:`str`
-        What nextpnr calls these.
+    luts, ffs, multipliers, block_rams, large_rams : :class:`str`
+        What nextpnr calls these; empty if it has no name for them, and flip-flops are counted in
+        the netlist.
     """
 
     synthesis: Mapping[str, str]
@@ -77,6 +83,7 @@ class Flow:
     ffs: str
     multipliers: str
     block_rams: str
+    large_rams: str = ""
 
     def place(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
@@ -100,12 +107,21 @@ _FLOWS = {
         synthesis={"LFE5U-85F": f"{KEEP_FLAGS}; {_SYNTH_ECP5}",
                    "LFE5U-25F": f"{KEEP_FLAGS}; {_SMALL_ECP5}"},
         place_tool="nextpnr-ecp5", pack_tool="ecppack",
-        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
+        # On the large device the default placer leaves half as much wire again, and no way to route.
+        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6",
+                              "--placer", "static"),
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
         pack_options=("--compress",), constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
         ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
+    Family.ICE40: Flow(
+        synthesis="synth_ice40 -abc9 -device u -top top",
+        place_tool="nextpnr-ice40", pack_tool="icepack",
+        device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
+        place_options=("--pcf",), text_option="--asc", pack_options=(), constraints=".pcf",
+        image=".bin", luts="ICESTORM_LC", ffs="", multipliers="ICESTORM_DSP",
+        block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
 }
 
 

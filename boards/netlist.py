@@ -16,6 +16,8 @@ _COSTS = {
     "LUT4": ("luts", 1), "CCU2C": ("luts", 2), "TRELLIS_DPR16X4": ("luts", 4),
     "TRELLIS_FF": ("ffs", 1), "MULT18X18D": ("multipliers", 1), "DP16KD": ("block_rams", 1),
     "PDPW16KD": ("block_rams", 1),
+    "SB_LUT4": ("luts", 1), "SB_RAM40_4K": ("block_rams", 1), "SB_MAC16": ("multipliers", 1),
+    "SB_SPRAM256KA": ("large_rams", 1),
 }
 
 
@@ -30,12 +32,15 @@ def count_components(netlist: Path) -> dict[str, Capacity]:
     """
     counts: dict[str, Counter[str]] = {}
     for name, cell in _top(netlist)["cells"].items():
-        what, number = _COSTS.get(cell["type"], ("", 0))
+        kind = cell["type"]
+        # The flip-flops of an iCE40 have a name for each combination of enable and reset.
+        what, number = ("ffs", 1) if kind.startswith("SB_DFF") else _COSTS.get(kind, ("", 0))
         if what:
             component, _signal = place_in_source(name)
             counts.setdefault(component, Counter())[what] += number
     return {component: Capacity(luts=count["luts"], ffs=count["ffs"],
-                                multipliers=count["multipliers"], block_rams=count["block_rams"])
+                                multipliers=count["multipliers"], block_rams=count["block_rams"],
+                                large_rams=count["large_rams"])
             for component, count in sorted(counts.items())}
 
 

@@ -23,7 +23,8 @@ def program(board: Board, bitstream: Path, *, flash: bool = False) -> str:
     bitstream : :class:`~pathlib.Path`
     flash : :class:`bool`
         Into the board's flash memory, from where the FPGA loads it when it is switched on;
-        otherwise into the FPGA itself.
+        otherwise into the FPGA itself. openFPGALoader knows but the flash memory of an iCEBreaker
+        and writes to that in either case.
 
     Returns
     -------
@@ -42,7 +43,7 @@ def program(board: Board, bitstream: Path, *, flash: bool = False) -> str:
         raise InputError(f"Bitstream for {board.name} must be a {suffix} file, not {bitstream}")
     if not bitstream.is_file():
         raise InputError(f"Bitstream {bitstream} cannot be read: there is no such file")
-    command = [_LOADER, "--board", board.name.split("-")[0], *(["--write-flash"] if flash else []),
+    command = [_LOADER, "--board", board.loader, *(["--write-flash"] if flash else []),
                str(bitstream)]
     line = " ".join(command)
     if shutil.which(_LOADER) is None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weft.boards import ulx3s
+from weft.boards import icebreaker, ulx3s
 from weft.boards.board import Board
 from weft.config import ConfigError
 
@@ -11,6 +11,7 @@ __all__ = ["BOARDS", "find_board", "make_platform"]
 
 _MODULES = {board.name: (board, module) for module, boards in (
     (ulx3s, (ulx3s.ULX3S_85F, ulx3s.ULX3S_25F)),
+    (icebreaker, (icebreaker.ICEBREAKER,)),
 ) for board in boards}
 
 BOARDS: dict[str, Board] = {name: board for name, (board, _module) in _MODULES.items()}

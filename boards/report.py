@@ -13,19 +13,20 @@ __all__ = ["print_build", "print_resources"]
 
 
 _FIELDS = {"luts": "LUTs", "ffs": "Flip-flops", "multipliers": "Multipliers",
-           "block_rams": "Block RAMs"}
+           "block_rams": "Block RAMs", "large_rams": "Large RAMs"}
 
 
 def _capacity_table(board: Board, used: Capacity, available: Capacity) -> Table:
     config = board.config
-    table = Table(title=f"{escape(config.name)} ({config.rows} x {config.cols} MACs per cycle) on "
-                        f"{board.title}", title_justify="left")
+    table = Table(title=f"{escape(config.name)} ({config.rate_text}) on {board.title}",
+                  title_justify="left")
     table.add_column("Resource")
     for name in ("Used", "Available", "Share"):
         table.add_column(name, justify="right")
     for field, label in _FIELDS.items():
         number, limit = getattr(used, field), getattr(available, field)
-        table.add_row(label, f"{number:,}", f"{limit:,}", f"{number / limit:.0%}")
+        if limit:
+            table.add_row(label, f"{number:,}", f"{limit:,}", f"{number / limit:.0%}")
     return table
 
 
@@ -36,7 +37,7 @@ def print_resources(estimate: Resources, console: Console) -> None:
     for label in _FIELDS.values():
         table.add_column(label, justify="right")
     for name, used in estimate.components.items():
-        if used == Capacity(luts=0, ffs=0, multipliers=0, block_rams=0):
+        if used == Capacity(luts=0, ffs=0, multipliers=0, block_rams=0, large_rams=0):
             continue
         *above, last = name.split(".")
         numbers = (getattr(used, field) for field in _FIELDS)

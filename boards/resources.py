@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from weft.boards.board import Board
+from weft.boards.board import Board, Family
 from weft.boards.flow import Capacity, capacity
 from weft.boards.timing import place_in_source
 from weft.config import AcceleratorConfig
@@ -25,8 +25,17 @@ LUTS_PER_BIT = {
 that were synthesized and packed, so they cover what Yosys merges and removes, enables of registers
 that look like multiplexers, and the two ends of a carry chain."""
 
+_NAMES = ("luts", "ffs", "multipliers", "block_rams", "large_rams")
+
 FFS_PER_BIT = 0.905
 """Flip-flops for a bit of a register; the others are merged or removed."""
+
+CELLS = (1.0, 0.35)
+"""Logic cells of an iCE40 for a look-up table, and for a flip-flop, which may or may not be in the
+cell of one; likewise fitted."""
+
+# Width and depth of a block memory; it may also be narrower and deeper.
+_BLOCKS = {Family.ECP5: (32, 512, 6), Family.ICE40: (16, 256, 4)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +61,7 @@ class Resources:
     def fits(self) -> bool:
         """Whether the device has that much."""
         return all(getattr(self.total, name) <= getattr(self.available, name)
-                   for name in ("luts", "ffs", "multipliers", "block_rams"))
+                   for name in _NAMES)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, JSON-ready."""
@@ -80,8 +89,8 @@ def resources(config: AcceleratorConfig, board: Board) -> Resources:
     _clock_mhz, files = design(board)
     components: dict[str, Counter[str]] = {}
     total: Counter[str] = Counter()
-    for module, counts in features(files["top.il"]).items():
-        used = _used(counts)
+    for module, counts in features(files["top.il"], board.family).items():
+        used = _used(counts, board.family)
         total.update(used)
         parts = module.split(".")
         # Down to the parts of an engine: top.system.accelerator.core.matrix.array.
@@ -92,16 +101,18 @@ def resources(config: AcceleratorConfig, board: Board) -> Resources:
                                  for name, used in sorted(components.items())})
 
 
-def _used(counts: Counter[str]) -> dict[str, float]:
-    used: dict[str, float] = {name: counts[name] for name in ("multipliers", "block_rams")}
+def _used(counts: Counter[str], family: Family) -> dict[str, float]:
+    used: dict[str, float] = {name: counts[name]
+                              for name in ("multipliers", "block_rams", "large_rams")}
     used["ffs"] = FFS_PER_BIT * counts["register"]
     used["luts"] = sum(luts * counts[kind] for kind, luts in LUTS_PER_BIT.items())
+    if family is Family.ICE40:
+        used["luts"] = CELLS[0] * used["luts"] + CELLS[1] * used["ffs"]
     return used
 
 
 def _capacity(used: Counter[str]) -> Capacity:
-    return Capacity(**{name: round(used[name])
-                       for name in ("luts", "ffs", "multipliers", "block_rams")})
+    return Capacity(**{name: round(used[name]) for name in _NAMES})
 
 
 @dataclass
@@ -120,20 +131,22 @@ class _Cell:
         return re.fullmatch(r"\d+'[01x-]+", self.ports[port]) is not None
 
 
-def features(rtlil: str) -> dict[str, Counter[str]]:
+def features(rtlil: str, family: Family = Family.ECP5) -> dict[str, Counter[str]]:
     """What each module of a design is made of.
 
     Parameters
     ----------
     rtlil : :class:`str`
         The design as Amaranth writes it.
+    family : :class:`Family`
+        For the size of its block memories.
 
     Returns
     -------
     dict
         For each module, bits of ``register``; of ``arithmetic``, that is sums and comparisons by
         size; of ``select``, that is results of multiplexers and of branches; of ``logic``; and of
-        ports of distributed ``memory``. Also ``multipliers`` and ``block_rams``.
+        ports of distributed ``memory``. Also ``multipliers``, ``block_rams`` and ``large_rams``.
     """
     found: dict[str, Counter[str]] = {}
     for module, lines in _modules(rtlil):
@@ -161,7 +174,7 @@ def features(rtlil: str) -> dict[str, Counter[str]]:
                 counts["select"] += _bits(rest)
             elif word == "end":
                 if cell is not None:
-                    counts.update(_cell(cell, depths))
+                    counts.update(_cell(cell, depths, family))
                     cell = None
                 elif branches:
                     branches -= 1
@@ -180,7 +193,8 @@ def _bits(target: str) -> int:
     return 1 if found is None else int(found[1]) - int(found[2] or found[1]) + 1
 
 
-def _cell(cell: _Cell, memories: dict[str, tuple[int, int]]) -> dict[str, int]:
+def _cell(cell: _Cell, memories: dict[str, tuple[int, int]],
+          family: Family) -> dict[str, int]:
     a, b = cell.number("A_WIDTH"), cell.number("B_WIDTH")
     match cell.kind:
         case "$dff" | "$adff":
@@ -199,15 +213,18 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]]) -> dict[str, int]:
             return {"select": cell.number("Y_WIDTH")}
         case "$mul" if not cell.constant("A") and not cell.constant("B"):
             return {"arithmetic": a * b}
-        case "MULT18X18D" | r"\MULT18X18D":
+        case "MULT18X18D" | r"\MULT18X18D" | "SB_MAC16" | r"\SB_MAC16":
             return {"multipliers": 1}
         case "DP16KD" | r"\DP16KD" | "PDPW16KD" | r"\PDPW16KD":
             return {"block_rams": 1}
+        case "SB_SPRAM256KA" | r"\SB_SPRAM256KA":
+            return {"large_rams": 1}
         case "$memrd_v2":
             width, depth = memories[cell.parameters["MEMID"].strip('"').removeprefix("\\\\")]
             # Yosys does not waste a block on a few words.
             if cell.parameters["CLK_ENABLE"] == "0" or depth <= 32:
                 return {"memory": width * ceil(depth / 16)}
-            return {"block_rams": min(ceil(width / (32 >> k)) * ceil(depth / (512 << k))
-                                      for k in range(6))}
+            block_width, block_depth, shapes = _BLOCKS[family]
+            return {"block_rams": min(ceil(width / (block_width >> k))
+                                      * ceil(depth / (block_depth << k)) for k in range(shapes))}
     return {}

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, MemorySignature, Response
+from weft.hw.single_port_memory import SinglePortMemory
 
 __all__ = ["ByteSignature", "StagingMemory"]
 
@@ -33,6 +34,17 @@ class ByteSignature(wiring.Signature):
             "read_ready":    In(1),
             "read_data":     In(8),
         })
+
+
+class _Access:
+    """A read or a write of the memory: ``data`` comes a cycle after a read, which is one with
+    ``enable``."""
+
+    def __init__(self, depth: int, lanes: int):
+        self.address = Signal(range(depth))
+        self.enable  = Signal()
+        self.lanes   = Signal(lanes)
+        self.data    = Signal(8 * lanes)
 
 
 class StagingMemory(wiring.Component):
@@ -79,26 +91,37 @@ class StagingMemory(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
 
-        m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(self._data_width), depth=self._size // (self._data_width // 8), init=[])
-        write_port = storage.write_port(granularity=8)
-        read_port = storage.read_port()
-
-        write_address = Signal.like(write_port.addr)
-        read_address  = Signal.like(read_port.addr)
-        reading = Signal()
+        depth, lanes = self._size // (self._data_width // 8), self._data_width // 8
+        # What the two sides want of the memory.
+        write = _Access(depth, lanes)
+        read  = _Access(depth, lanes)
         writing = Signal()  # keeps reads away
-        m.d.comb += read_port.en.eq(reading)
         if self._single_port:
-            m.d.comb += writing.eq(write_port.en.any())
-            m.d.comb += write_port.addr.eq(Mux(writing, write_address, read_address))
-            m.d.comb += read_port.addr.eq(write_port.addr)
+            m.submodules.storage = single = SinglePortMemory(depth=depth, lanes=lanes)
+            m.d.comb += [
+                writing.eq(write.lanes.any()),
+                single.enable.eq(writing | read.enable),
+                single.address.eq(Mux(writing, write.address, read.address)),
+                single.write.eq(write.lanes),
+                single.write_data.eq(write.data),
+                read.data.eq(single.read_data),
+            ]
         else:
-            m.d.comb += write_port.addr.eq(write_address)
-            m.d.comb += read_port.addr.eq(read_address)
+            m.submodules.storage = storage = memory.Memory(
+                shape=unsigned(self._data_width), depth=depth, init=[])
+            write_port = storage.write_port(granularity=8)
+            read_port = storage.read_port()
+            m.d.comb += [
+                write_port.addr.eq(write.address),
+                write_port.data.eq(write.data),
+                write_port.en.eq(write.lanes),
+                read_port.addr.eq(read.address),
+                read_port.en.eq(read.enable),
+                read.data.eq(read_port.data),
+            ]
 
-        self._write_side(m, write_port, write_address)
-        self._read_side(m, read_port, read_address, reading, writing)
+        self._write_side(m, write)
+        self._read_side(m, read, writing)
         return m
 
     def _response(self, address: Value, size: Value, burst: Value) -> Value:
@@ -107,12 +130,12 @@ class StagingMemory(wiring.Component):
         return Mux(~proper, Response.SLVERR,
                    Mux(address >= self._size, Response.DECERR, Response.OKAY))
 
-    def _write_side(self, m: Module, port: memory.WritePort, address: Signal) -> None:
+    def _write_side(self, m: Module, port: _Access) -> None:
         axi, single = self.axi, self.bytes
         lane_bits = exact_log2(self._data_width // 8)
 
         active   = Signal()
-        word     = Signal.like(address)
+        word     = Signal.like(port.address)
         response = Signal(Response)
         identity = Signal(ID_WIDTH)
         beat     = Signal()
@@ -120,11 +143,11 @@ class StagingMemory(wiring.Component):
             axi.wready.eq(active & ~single.write & (~axi.bvalid | axi.bready)),
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
-            address.eq(Mux(single.write, single.write_address[lane_bits:], word)),
+            port.address.eq(Mux(single.write, single.write_address[lane_bits:], word)),
             port.data.eq(Mux(single.write, single.write_data.replicate(1 << lane_bits),
                              axi.wdata)),
-            port.en.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
-                           Mux(beat & (response == Response.OKAY), axi.wstrb, 0))),
+            port.lanes.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
+                              Mux(beat & (response == Response.OKAY), axi.wstrb, 0))),
         ]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
@@ -141,13 +164,12 @@ class StagingMemory(wiring.Component):
             m.d.sync += response.eq(self._response(axi.awaddr, axi.awsize, axi.awburst))
             m.d.sync += identity.eq(axi.awid)
 
-    def _read_side(self, m: Module, port: memory.ReadPort, address: Signal, reading: Signal,
-                   writing: Signal) -> None:
+    def _read_side(self, m: Module, port: _Access, writing: Signal) -> None:
         axi, single = self.axi, self.bytes
         lane_bits = exact_log2(self._data_width // 8)
 
         active   = Signal()
-        word     = Signal.like(address)
+        word     = Signal.like(port.address)
         left     = Signal(8)
         last     = Signal()  # left == 0
         response = Signal(Response)
@@ -161,8 +183,8 @@ class StagingMemory(wiring.Component):
             free.eq((~axi.rvalid | axi.rready) & ~writing),
             beat.eq(active & free & ~single.read),
             single.read_ready.eq(free),
-            reading.eq(beat | (single.read & free)),
-            address.eq(Mux(single.read, single.read_address[lane_bits:], word)),
+            port.enable.eq(beat | (single.read & free)),
+            port.address.eq(Mux(single.read, single.read_address[lane_bits:], word)),
             axi.arready.eq(~active | (beat & last)),
             axi.rdata.eq(port.data),
             single.read_data.eq(kept.word_select(lane, 8)),

@@ -10,7 +10,7 @@ from weft.hw.accelerator import Accelerator
 from weft.hw.axi_slice import AxiSlice
 from weft.hw.register_slice import RegisterSlice
 
-from .board import Board
+from .board import Board, Family
 from .bridge import Bridge
 from .frame import FrameReceiver, FrameTransmitter
 from .protocol import PROTOCOL_VERSION, Identity
@@ -98,8 +98,7 @@ class System(wiring.Component):
     Parameters
     ----------
     board : :class:`~weft.boards.board.Board`
-    single_port : :class:`bool`
-        Describe the staging memory for a memory with one port, see
+        The large memories of an iCE40 have a single port, see
         :class:`~weft.boards.staging.StagingMemory`.
 
     Members
@@ -120,14 +119,13 @@ class System(wiring.Component):
         address bits for the memory.
     """
 
-    def __init__(self, board: Board, *, single_port: bool = False):
+    def __init__(self, board: Board):
         config = board.config
         if board.memory_bytes > 1 << config.axi_addr_width:
             raise ConfigError(f"AXI address width must be at least "
                               f"{exact_log2(board.memory_bytes)} for {board.memory_bytes} bytes "
                               f"of memory, not {config.axi_addr_width}")
         self._board = board
-        self._single_port = single_port
         self._divisor = uart_divisor(clock_hz=board.clock_mhz * 1e6, baud=board.baud)
         super().__init__({
             "rx":     In(1, init=1),
@@ -143,16 +141,19 @@ class System(wiring.Component):
         m.submodules.accelerator = accelerator = Accelerator(config)
         m.submodules.staging = staging = StagingMemory(
             size=board.memory_bytes, data_width=config.axi_data_width,
-            addr_width=config.axi_addr_width, single_port=self._single_port)
+            addr_width=config.axi_addr_width, single_port=board.family is Family.ICE40)
         m.submodules.serial = serial = SerialBridge(divisor=self._divisor, identity=Identity(
             version=PROTOCOL_VERSION, memory_bits=exact_log2(board.memory_bytes),
             clock=round(board.clock_mhz * 100)))
 
-        # The memory spreads over the device.
-        m.submodules.memory_slice = memory_slice = AxiSlice(
-            data_width=config.axi_data_width, addr_width=config.axi_addr_width)
-        connect(m, accelerator.m_axi, memory_slice.i)
-        connect(m, memory_slice.o, staging.axi)
+        if config.sequential:
+            connect(m, accelerator.m_axi, staging.axi)
+        else:
+            # The memory spreads over the device.
+            m.submodules.memory_slice = memory_slice = AxiSlice(
+                data_width=config.axi_data_width, addr_width=config.axi_addr_width)
+            connect(m, accelerator.m_axi, memory_slice.i)
+            connect(m, memory_slice.o, staging.axi)
         connect(m, serial.control, accelerator.s_axi)
         connect(m, serial.memory, staging.bytes)
         m.d.comb += [

@@ -14,7 +14,8 @@ __all__ = ["CriticalPath", "PathStep", "Timing", "place_in_source", "read_timing
 
 # Yosys names a cell after a wire it drives, and appends the kind of cell and its pins:
 # `core.load.count_TRELLIS_FF_Q_3_DI_LUT4_Z` belongs to `core.load.count`.
-_CELL = re.compile(r"_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|P?DP\w?16KD|MULT18X18D)")
+_CELL = re.compile(r"_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|P?DP\w?16KD|MULT18X18D"
+                   r"|SB_\w+)")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -107,10 +108,10 @@ class Timing:
     utilization: dict[str, int]
 
     def used(self, tools: Flow) -> Capacity:
-        """What the design takes."""
-        return Capacity(luts=self.utilization[tools.luts], ffs=self.utilization[tools.ffs],
-                        multipliers=self.utilization[tools.multipliers],
-                        block_rams=self.utilization[tools.block_rams])
+        """What the design takes, of all that nextpnr has a name for."""
+        return Capacity(**{field: self.utilization[name] if name else 0 for field, name in (
+            ("luts", tools.luts), ("ffs", tools.ffs), ("multipliers", tools.multipliers),
+            ("block_rams", tools.block_rams), ("large_rams", tools.large_rams))})
 
 
 def read_timing(report: Path) -> Timing:

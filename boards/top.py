@@ -8,7 +8,7 @@ from amaranth.build import ResourceError
 from amaranth.lib import io
 
 from weft.boards.board import Board
-from weft.boards.pll import Ecp5Pll, PllClock
+from weft.boards.pll import clock_source
 from weft.boards.registry import make_platform
 from weft.boards.system import System
 
@@ -40,18 +40,19 @@ class Top(Elaboratable):
 
     def __init__(self, board: Board):
         oscillator_mhz = make_platform(board).default_clk_frequency / 1e6
-        self._pll = Ecp5Pll.nearest(oscillator_mhz, board.clock_mhz)
+        self._clock = clock_source(board.family, oscillator_mhz=oscillator_mhz,
+                                   asked_mhz=board.clock_mhz)
         self._system = System(replace(board, clock_mhz=self.clock_mhz))
 
     @property
     def clock_mhz(self) -> float:
-        return self._pll.output_mhz
+        return self._clock.output_mhz
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.domains.sync = ClockDomain("sync", reset_less=True)
-        m.submodules.clock = clock = PllClock(self._pll)
+        m.domains.sync = ClockDomain("sync", reset_less=self._clock.reset_less)
+        m.submodules.clock = self._clock
         m.submodules.system = system = self._system
 
         uart = platform.request("uart", dir="-")
@@ -62,7 +63,7 @@ class Top(Elaboratable):
             tx.o.eq(system.tx),
         ]
 
-        for index, state in enumerate((clock.locked, system.active, system.irq)):
+        for index, state in enumerate((self._clock.running, system.active, system.irq)):
             try:
                 port = platform.request("led", index, dir="-")
             except ResourceError:

@@ -14,9 +14,9 @@ _STAGING = {"axi_burst_beats": 8, "axi_outstanding": 2}
 ULX3S_85F = Board(
     name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=Family.ECP5, device="LFE5U-85F",
     config=AcceleratorConfig(
-        name="ulx3s_85f", rows=16, cols=16, requant_lanes=4, activation_bytes=64 * 1024,
-        weight_bytes=32 * 1024, accumulator_pixels=512, **_STAGING),
-    clock_mhz=100, memory_bytes=128 * 1024, baud=3_000_000)
+        name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
+        weight_bytes=32 * 1024, accumulator_pixels=512, vector_taps=1, **_STAGING),
+    clock_mhz=100, memory_bytes=128 * 1024, baud=3_000_000, loader="ulx3s")
 
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=Family.ECP5, device="LFE5U-25F",
@@ -25,7 +25,7 @@ ULX3S_25F = Board(
         activation_banks=2, weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_data_width=32, axi_addr_width=16, queue_depth=1, vector_taps=1, counters=False,
         **_STAGING),
-    clock_mhz=60, memory_bytes=32 * 1024, baud=3_000_000)
+    clock_mhz=60, memory_bytes=32 * 1024, baud=3_000_000, loader="ulx3s")
 
 
 def make_platform(board: Board) -> Any:

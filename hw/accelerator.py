@@ -9,7 +9,8 @@ from weft.config import AcceleratorConfig
 from .axi import LiteSignature, MemorySignature
 from .commands import Engine
 from .control import ControlPort
-from .core import FAULTS, Core
+from .core import Core
+from .sequential.core import SequentialCore
 
 __all__ = ["Accelerator"]
 
@@ -48,8 +49,9 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.control = control = ControlPort(self._config, faults=FAULTS)
-        m.submodules.core = core = Core(self._config)
+        core = (SequentialCore if self._config.sequential else Core)(self._config)
+        m.submodules.control = control = ControlPort(self._config, faults=core.FAULTS)
+        m.submodules.core = core
 
         connect(m, flipped(self.s_axi), control.s_axi)
         connect(m, core.m_axi, flipped(self.m_axi))
@@ -71,7 +73,7 @@ class Accelerator(wiring.Component):
             self.event_start_index.eq(core.event_start_index),
             self.event_done_index.eq(core.event_done_index),
         ]
-        for number in range(FAULTS):
+        for number in range(core.FAULTS):
             m.d.comb += control.faults[number].eq(core.faults[number])
 
         return m

@@ -1,5 +1,7 @@
 """Everything behind the control port: command fetch, dispatch, engines and their memories."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -22,11 +24,31 @@ from .read_arbiter import ReadArbiter
 from .store import StoreEngine
 from .vector import VectorEngine
 
-__all__ = ["Core", "FAULTS"]
+__all__ = ["Core", "core_members"]
 
 
-FAULTS = 6
-"""Sources of faults."""
+def core_members(config: AcceleratorConfig, *, faults: int) -> dict[str, Any]:
+    """Members of a core, see :class:`Core`; ``faults`` is the number of its sources of faults."""
+    return {
+        "m_axi":             Out(MemorySignature(data_width=config.axi_data_width,
+                                                 addr_width=config.axi_addr_width)),
+        "reset":             In(1),
+        "start":             In(1),
+        "address":           In(64),
+        "count":             In(32),
+        "halt":              In(1),
+        "faults":            Out(Fault).array(faults),
+        "completed":         Out(32),
+        "idle":              Out(1),
+        "quiet":             Out(1),
+        "progress":          Out(1),
+        "oldest":            Out(16),
+        "count_up":          Out(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
+        "event_start":       Out(len(Engine)),
+        "event_done":        Out(len(Engine)),
+        "event_start_index": Out(data.ArrayLayout(16, len(Engine))),
+        "event_done_index":  Out(data.ArrayLayout(16, len(Engine))),
+    }
 
 
 class Core(wiring.Component):
@@ -47,30 +69,18 @@ class Core(wiring.Component):
         Bit for each :class:`Engine`: it takes, or finishes, a command in this cycle.
     event_start_index, event_done_index : :py:`Out(data.ArrayLayout(16, 4))`
         Which one.
+
+    Attributes
+    ----------
+    FAULTS : :class:`int`
+        Sources of faults.
     """
+
+    FAULTS = 6
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        super().__init__({
-            "m_axi":             Out(MemorySignature(data_width=config.axi_data_width,
-                                                     addr_width=config.axi_addr_width)),
-            "reset":             In(1),
-            "start":             In(1),
-            "address":           In(64),
-            "count":             In(32),
-            "halt":              In(1),
-            "faults":            Out(Fault).array(FAULTS),
-            "completed":         Out(32),
-            "idle":              Out(1),
-            "quiet":             Out(1),
-            "progress":          Out(1),
-            "oldest":            Out(16),
-            "count_up":          Out(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
-            "event_start":       Out(len(Engine)),
-            "event_done":        Out(len(Engine)),
-            "event_start_index": Out(data.ArrayLayout(16, len(Engine))),
-            "event_done_index":  Out(data.ArrayLayout(16, len(Engine))),
-        })
+        super().__init__(core_members(config, faults=self.FAULTS))
 
     def elaborate(self, platform):
         m = Module()

@@ -98,10 +98,9 @@ class VectorEngine(wiring.Component):
         m.submodules.words      = words      = VectorWords(config)
         m.submodules.issue      = issue      = VectorIssue(config, credits=_WORDS + 1)
         m.submodules.window     = window     = VectorWindow(config)
-        # In front of the ALU: multiplier blocks go to the wide multipliers first.
-        m.submodules.drain      = drain      = VectorDrain(config)
         m.submodules.alu        = alu        = VectorAlu(config)
         m.submodules.table      = table      = VectorTable(config)
+        m.submodules.drain      = drain      = VectorDrain(config)
         m.submodules.jobs       = jobs       = Queue(shape=OutputJob, depth=_JOBS)
         m.submodules.output     = output     = VectorOutput(config, depth=_WORDS)
         m.submodules.weights    = weights    = ScratchMemory(

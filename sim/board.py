@@ -32,7 +32,7 @@ def build_board(board: Board, *, progress: Progress | None = None) -> Build:
     folder = Path(weft.boards.__file__).parent
     identity = hardware_identity(board.config, *(folder / name for name in _SOURCES))
     # Of the board itself, what the hardware hangs on.
-    identity += f"\n{board.clock_mhz} {board.baud} {board.memory_bytes}"
+    identity += f"\n{board.family} {board.clock_mhz} {board.baud} {board.memory_bytes}"
     return build_library(identity, generate, Harness(
         source="board_harness.cpp", headers=("line.h",), constants={}), progress=progress)
 

@@ -351,7 +351,7 @@ def _verilog(options: argparse.Namespace) -> int:
     # What goes with the Verilog, for tools that would otherwise have to guess it.
     _write_text(description, json.dumps({"top": top, "verilog": verilog.name,
                                          "config": config.to_dict()}, indent=2) + "\n")
-    print(f"{verilog}: module {top}, {config.rows} x {config.cols} MACs per cycle")
+    print(f"{verilog}: module {top}, {config.rate_text}")
     print(f"{description}: its configuration")
     return 0
 

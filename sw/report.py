@@ -78,8 +78,8 @@ def terminal() -> Console:
 def layer_table(run: Run) -> Table:
     """Each layer of the last frame or batch: operator, output shape, MACs, cycles, utilization of
     its engine."""
-    table = Table(title=f"{escape(run.model)} on {run.config.name} ({run.config.rows} x "
-                        f"{run.config.cols} MACs per cycle)", title_justify="left")
+    table = Table(title=f"{escape(run.model)} on {run.config.name} "
+                        f"({run.config.rate_text})", title_justify="left")
     table.add_column("Layer", no_wrap=True)
     table.add_column("Operator")
     table.add_column("Engine")
@@ -160,8 +160,8 @@ def print_run(run: Run, console: Console) -> None:
 def estimate_table(estimate: Estimate) -> Table:
     """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it."""
     config = estimate.config
-    table = Table(title=f"{escape(estimate.model)} on {config.name} ({config.rows} x "
-                        f"{config.cols} MACs per cycle)", title_justify="left")
+    table = Table(title=f"{escape(estimate.model)} on {config.name} "
+                        f"({config.rate_text})", title_justify="left")
     for name in ("Layer", "Operator", "Engine"):
         table.add_column(name)
     for name in ("Output", "MACs", "Cycles", "Utilization"):
@@ -242,8 +242,8 @@ def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Prints where every node runs, and why not on the accelerator."""
     config = inspection.config
-    table = Table(title=f"{escape(inspection.plan.name)} on {config.name} ({config.rows} x "
-                        f"{config.cols} MACs per cycle)", title_justify="left")
+    table = Table(title=f"{escape(inspection.plan.name)} on {config.name} "
+                        f"({config.rate_text})", title_justify="left")
     for name in ("Node", "Operator", "Runs on"):
         table.add_column(name)
     for name in ("Cycles", "Output bytes", "Weight bytes"):

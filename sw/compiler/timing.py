@@ -22,6 +22,7 @@ from weft.hw.dispatch import IN_FLIGHT
 
 from .matrix_timing import MatrixTiming
 from .memory_timing import MEMORY, MemoryTiming, ReadPort, bursts, queue_latency
+from .sequential_timing import run_sequential
 from .transfer_timing import LoadTiming, StoreTiming
 from .vector_timing import VectorTiming
 
@@ -122,7 +123,24 @@ def play(commands: bytes, config: AcceleratorConfig, *, address: int = 0,
     CompileError
         If a command waits for a token that nobody gives: the stream never ends.
     """
+    if config.sequential:
+        return _play_sequential(commands, config, memory)
     return _Player(commands, config, address, memory).run()
+
+
+def _play_sequential(commands: bytes, config: AcceleratorConfig,
+                     memory: MemoryTiming) -> Timeline:
+    decoded = [_decode(commands[at:at + COMMAND_BYTES])
+               for at in range(0, len(commands), COMMAND_BYTES)]
+    run = run_sequential([(opcode, fields) for opcode, _, _, fields in decoded], config, memory)
+    played, busy, before = [], dict.fromkeys(Engine, 0), 0
+    for (opcode, _, _, _), (start, done) in zip(decoded, run.spans, strict=True):
+        engine = ENGINES[opcode]
+        busy[engine] += done - start
+        played.append(Played(engine, start, done, (start, done), start - before, Cause.FETCH))
+        before = done
+    return Timeline(commands=tuple(played), cycles=run.cycles, busy=busy,
+                    read_beats=run.read_beats, write_beats=run.write_beats)
 
 
 @lru_cache

@@ -47,7 +47,7 @@ class Dot:
 
 def roofline(dots: Sequence[Dot], config: AcceleratorConfig) -> dict[str, Any]:
     """Coordinates of the plot, for the template: axes, ceilings and dots."""
-    ceilings = {"array": config.rows * config.cols}
+    ceilings = {"array": config.macs_per_cycle}
     if config.vector:
         ceilings["vector engine"] = config.rows * config.vector_taps
     array = ceilings["array"]

@@ -181,7 +181,7 @@ def test_seeds_wrong(tmp_path):
 
 def test_board_wrong():
     with pytest.raises(ConfigError, match=r"^Board must be one of ulx3s-85f, ulx3s-25f, "
-                                          r"not 'ulx4'$"):
+                                          r"icebreaker, not 'ulx4'$"):
         find_board("ulx4")
 
 

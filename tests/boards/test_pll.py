@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from weft.boards.pll import Ecp5Pll
+from weft.boards.pll import Ecp5Pll, Ice40Pll
 from weft.boards.tools import find_tool
 from weft.config import ConfigError
 
@@ -30,3 +30,33 @@ def test_clock_wrong():
     message = r"^Clock must be one that the board's 25 MHz can be turned into, not 2 MHz$"
     with pytest.raises(ConfigError, match=message):
         Ecp5Pll.nearest(25, 2)
+
+
+@pytest.mark.parametrize("asked", [17, 18, 20, 24, 25.5, 30, 36, 48, 60, 120])
+def test_ice40_is_as_near_as_icepll(asked):
+    pll = Ice40Pll.nearest(12, asked)
+    # By its rules: one divider after the other, the nearest output.
+    theirs = min((12 * feedback / (1 << exponent) for feedback in range(1, 129)
+                  for exponent in range(1, 7) if 533 <= 12 * feedback <= 1066),
+                 key=lambda output: abs(output - asked))
+    assert abs(pll.output_mhz - asked) <= abs(theirs - asked) + 1e-9
+
+
+@pytest.mark.parametrize("asked", range(17, 275, 13))
+@pytest.mark.parametrize("oscillator", [12, 25, 100])
+def test_ice40_keeps_all_limits(oscillator, asked):
+    pll = Ice40Pll.nearest(oscillator, asked)
+    assert 533 <= pll.vco_mhz <= 1066
+    assert 16 <= pll.output_mhz <= 275
+    assert pll.input_mhz / pll.input_divider >= 10
+    assert 1 <= pll.input_divider <= 16
+    assert 1 <= pll.feedback_divider <= 128
+    assert pll.output_divider in (2, 4, 8, 16, 32, 64)
+    assert pll.output_mhz == pytest.approx(
+        oscillator / pll.input_divider * pll.feedback_divider / pll.output_divider)
+
+
+def test_ice40_clock_wrong():
+    message = r"^Clock must be one that the board's 12 MHz can be turned into, not 13 MHz$"
+    with pytest.raises(ConfigError, match=message):
+        Ice40Pll.nearest(12, 13)

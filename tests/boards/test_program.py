@@ -33,6 +33,16 @@ def test_runs_openfpgaloader(options, arguments, bitstream, tmp_path, monkeypatc
     assert capsys.readouterr().out == f"ULX3S with LFE5U-85F runs {bitstream}\n"
 
 
+def test_every_board_has_a_name_for_the_loader(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    for board, suffix, loader in (("ulx3s-25f", ".bit", "ulx3s"),
+                                  ("icebreaker", ".bin", "ice40_generic")):
+        path = tmp_path / f"a{suffix}"
+        path.write_text("bits")
+        assert main(["program", "--board", board, str(path)]) == 0
+        assert capsys.readouterr().out.endswith(f"openFPGALoader --board {loader} {path}\n")
+
+
 def test_failing_loader(bitstream, tmp_path, monkeypatch, capsys):
     loader = tmp_path / "openFPGALoader"
     loader.write_text("#!/bin/sh\nexit 3\n")

@@ -5,6 +5,7 @@ import pytest
 from models import quantize_model
 
 from weft.bench.networks import NETWORKS
+from weft.boards.registry import BOARDS
 from weft.compiler.engine_timing import (
     Stream,
     bursts,
@@ -248,6 +249,11 @@ def compare(model, config, *, frames=2, **options):
 @pytest.mark.parametrize("config", ["tiny", "small", "base"])
 def test_digits_take_as_long_as_on_the_rtl(config):
     assert np.abs(compare(DIGITS, PRESETS[config])).max() < 0.01
+
+
+def test_digits_on_a_sequential_accelerator_take_as_long_as_on_the_rtl():
+    # Requantization takes longer for some values than for others.
+    assert np.abs(compare(DIGITS, BOARDS["icebreaker"].config)).max() < 0.02
 
 
 @pytest.mark.parametrize("network", ["mobilenet_v2_block", "squeezenet_fire", "autoencoder",

@@ -1,0 +1,37 @@
+"""iCEBreaker: a Lattice iCE40 UP5K with 5,280 logic cells, USB serial, two LEDs."""
+
+from typing import Any
+
+from weft.boards.board import Board, Family
+from weft.config import AcceleratorConfig
+
+__all__ = ["ICEBREAKER", "make_platform"]
+
+
+# Two of the four large memories are the activation memory, the others the staging memory.
+ICEBREAKER = Board(
+    name="icebreaker", title="iCEBreaker with iCE40UP5K", family=Family.ICE40, device="iCE40UP5K",
+    config=AcceleratorConfig(
+        name="icebreaker", sequential=True, rows=4, cols=4, fip=False, requant_lanes=1,
+        activation_bytes=64 * 1024, activation_banks=1, weight_bytes=8 * 1024,
+        parameter_channels=64, axi_data_width=32, axi_addr_width=16, vector_taps=0,
+        counters=False),
+    clock_mhz=24, memory_bytes=64 * 1024, baud=3_000_000, loader="ice40_generic")
+
+
+def make_platform(board: Board) -> Any:
+    """Amaranth's platform of the board: pins and package, and blocks for multipliers and memories
+    of its configuration."""
+    from amaranth_boards.icebreaker import ICEBreakerPlatform
+
+    from weft.boards.primitives.ice40 import ICE40Primitives
+
+    base: Any = ICEBreakerPlatform
+
+    class Platform(ICE40Primitives, base):
+        multiplier_blocks = 8
+        array_halves = 0 if board.config.sequential else \
+            board.config.multipliers * board.config.pe_weights
+        large_memories = 4
+
+    return Platform()

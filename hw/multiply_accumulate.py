@@ -1,0 +1,46 @@
+"""A signed multiplier with an accumulator, where a board puts blocks that have both."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["MultiplyAccumulate"]
+
+
+class MultiplyAccumulate(wiring.Component):
+    """Adds a product to its sum in every cycle in which it is told to.
+
+    A platform may define ``get_multiply_accumulate(component)``, which returns what to elaborate
+    instead, or ``None`` to have the portable description. It must keep ports and latency.
+
+    Members
+    -------
+    a, b : :py:`In(signed(8))`
+        Factors.
+    clear : :py:`In(1)`
+        Set the sum to zero; goes before ``enable``.
+    enable : :py:`In(1)`
+        Add the product, in this very cycle.
+    o : :py:`Out(signed(32))`
+        The sum, modulo 2**32.
+    """
+    a:      In(signed(8))
+    b:      In(signed(8))
+    clear:  In(1)
+    enable: In(1)
+    o:      Out(signed(32))
+
+    def elaborate(self, platform: Any) -> Any:
+        if hasattr(platform, "get_multiply_accumulate"):
+            replacement = platform.get_multiply_accumulate(self)
+            if replacement is not None:
+                return replacement
+
+        m = Module()
+        with m.If(self.clear):
+            m.d.sync += self.o.eq(0)
+        with m.Elif(self.enable):
+            m.d.sync += self.o.eq(self.o + self.a * self.b)
+        return m

@@ -1,0 +1,1 @@
+"""The smallest core: the same commands, one thing at a time."""

@@ -1,0 +1,40 @@
+import re
+
+import pytest
+
+from weft.boards.registry import BOARDS
+from weft.config import PRESETS, SEQUENTIAL, ConfigError
+
+CONFIG = BOARDS["icebreaker"].config
+
+
+@pytest.mark.parametrize("field, value", [
+    ("rows", 8), ("cols", 8), ("fip", True), ("accumulator_width", 28), ("activation_banks", 2),
+    ("requant_lanes", 2), ("axi_data_width", 64), ("vector_taps", 1), ("double_rounding", True),
+    ("counters", True)])
+def test_what_a_sequential_accelerator_needs(field, value):
+    name = "AXI data width" if field == "axi_data_width" else \
+        field.replace("_", " ").capitalize()
+    message = f"{name} must be {SEQUENTIAL[field]} in a sequential accelerator, not {value}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        CONFIG.replace(**{field: value})
+    assert not CONFIG.replace(sequential=False, **{field: value}).sequential
+
+
+def test_all_needs_are_tested():
+    assert set(SEQUENTIAL) == {mark.args[1][n][0] for mark in
+                               test_what_a_sequential_accelerator_needs.pytestmark
+                               for n in range(len(mark.args[1]))}
+
+
+def test_multipliers_and_rate():
+    assert (CONFIG.multipliers, CONFIG.macs_per_cycle, CONFIG.rate_text) == (
+        4, 4, "4 MACs per cycle")
+    assert CONFIG.utilization(macs=80, cycles=40) == 0.5
+    tiny = PRESETS["tiny"]
+    assert (tiny.macs_per_cycle, tiny.rate_text) == (16, "4 x 4 MACs per cycle")
+
+
+def test_sequential_is_a_truth_value():
+    with pytest.raises(ConfigError, match=r"^Sequential must be true or false, not 1$"):
+        CONFIG.replace(sequential=1)
