@@ -132,6 +132,12 @@ class CommandFetch(wiring.Component):
         else:
             m.d.comb += [room.eq(vacant), known.eq(opcode_known), its.eq(opcode_engine)]
 
+        # There is no command on offer when the last beat of the next one comes, unless it is also
+        # its first. What is taken over from the beats before it is not looked at.
+        take = ~self.commands.valid if command_beats > 1 else vacant
+        with m.If(take):
+            m.d.sync += [command.raw.eq(shifted), command.index.eq(index), command.engine.eq(its)]
+
         m.d.sync += self.fault.code.eq(Error.NONE)
         with m.If(self.requests.ready):
             m.d.sync += self.requests.valid.eq(0)
@@ -179,12 +185,9 @@ class CommandFetch(wiring.Component):
                     with m.If(self.error):
                         self._stop(m, Error.READ, index)
                     with m.Elif(last):
-                        m.d.sync += command.index.eq(index)
                         m.d.sync += index.eq(index + 1)
                         m.d.sync += left.eq(left - 1)
                         m.d.sync += more.eq(left != 1)
-                        m.d.sync += command.raw.eq(shifted)
-                        m.d.sync += command.engine.eq(its)
                         with m.If(known):
                             m.d.sync += self.commands.valid.eq(1)
                         with m.Else():

@@ -78,6 +78,7 @@ class StepSequencer(wiring.Component):
         row_address    = Signal(24, reset_less=True)
         column_address = Signal(24, reset_less=True)
         block_address  = Signal(24, reset_less=True)
+        address        = Signal(24, reset_less=True)  # of the tap, their sum
         x              = Signal(signed(18), reset_less=True)
         y              = Signal(signed(18), reset_less=True)
         weight_row     = Signal(24, reset_less=True)
@@ -96,6 +97,7 @@ class StepSequencer(wiring.Component):
             last_kernel_y.eq(kernel_y_left == 1),
             last_pixels.eq(pixels_left <= command.tile_pixels),
             last_column.eq(columns_left == 1),
+            address.eq(column_address + block_address),
         ]
         next_weights  = (weight_row + config.weight_tile_rows)[:24]
 
@@ -104,7 +106,7 @@ class StepSequencer(wiring.Component):
             self.steps.valid.eq(active & ~advancing & ~settling),
             step.index.eq(index),
             step.weight_row.eq(weight_row),
-            step.address.eq(column_address + block_address),
+            step.address.eq(address),
             step.y.eq(y),
             step.x.eq(x),
             step.first_tap.eq(first_tap),

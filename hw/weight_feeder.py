@@ -113,10 +113,11 @@ class WeightFeeder(wiring.Component):
                 cooldown.eq(self._cooldown),
                 cool.eq(self._cooldown == 0),
             ]
+        with m.If(~held):
+            m.d.sync += loaded.eq(self.steps.payload)
         with m.If(self.steps.valid & self.steps.ready):
             m.d.sync += [
                 held.eq(1),
-                loaded.eq(self.steps.payload),
                 row.eq(self.steps.p.weight_row),
                 rows_left.eq(rows),
                 whole.eq(1),
