@@ -107,7 +107,7 @@ _FLOWS = {
         synthesis={"LFE5U-85F": f"{KEEP_FLAGS}; {_SYNTH_ECP5}",
                    "LFE5U-25F": f"{KEEP_FLAGS}; {_SMALL_ECP5}"},
         place_tool="nextpnr-ecp5", pack_tool="ecppack",
-        # On the large device the default placer leaves half as much wire again, and no way to route.
+        # On the large device the default placer makes half as much wire again: too much to route.
         device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6",
                               "--placer", "static"),
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
