@@ -10,7 +10,7 @@ from typing import Any
 
 from weft.boards.board import Board
 from weft.boards.flow import Capacity, capacity, flow
-from weft.boards.netlist import count_components
+from weft.boards.netlist import count_components, find_sources
 from weft.boards.timing import CriticalPath, read_timing
 from weft.boards.tools import find_tool, run_tool, run_yosys
 from weft.errors import InputError
@@ -170,7 +170,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
-        run_yosys(rtlil, f"{tools.synthesis}; write_json top.json", folder=folder)
+        run_yosys(rtlil, f"{tools.synthesis[board.device]}; write_json top.json", folder=folder)
 
     def place(seed: int) -> Route:
         start = time.monotonic()
@@ -196,6 +196,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             run_tool([pack_tool, *tools.pack_options, f"seed{best}.txt", image.name],
                      folder=folder, log=folder / "pack.log")
     return Build(board=board, asked_mhz=clock_mhz, routes=routes,
-                 path=timing.path, used=used, available=capacity(board),
+                 path=timing.path.located(find_sources(folder / "top.json")),
+                 used=used, available=capacity(board),
                  components=components, seconds=seconds,
                  bitstream=image if met or allow_timing_fail else None)

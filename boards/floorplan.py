@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weft.config import AcceleratorConfig
+from weft.config import AcceleratorConfig, ConfigError
 
 __all__ = ["ECP5_SITES", "KEEP_FLAGS", "Floorplan", "MultiplierSites"]
 
@@ -72,7 +72,7 @@ class Floorplan:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the array does not fit, even though there may be blocks enough: a row of PEs must fit
         into a row of blocks.
     """
@@ -80,7 +80,7 @@ class Floorplan:
     def __init__(self, config: AcceleratorConfig, sites: MultiplierSites):
         band = sites.columns // config.array_columns
         if band * len(sites.rows) < config.pe_rows:
-            raise ValueError(
+            raise ConfigError(
                 f"Array must fit into {len(sites.rows)} x {sites.columns} multipliers with no row "
                 f"of PEs in two rows of them, not be {config.pe_rows} x {config.array_columns} PEs")
         # Few bands, of equal height, in the middle of the device.

@@ -51,8 +51,8 @@ class Flow:
 
     Parameters
     ----------
-    synthesis : :class:`str`
-        Yosys commands, between reading the design and writing the netlist.
+    synthesis : dict of :class:`str`
+        Yosys commands by device, between reading the design and writing the netlist.
     place_tool, pack_tool : :class:`str`
     device : dict
         Options of the place tool that choose a device, its package and its speed grade.
@@ -70,7 +70,7 @@ class Flow:
         the netlist.
     """
 
-    synthesis: str
+    synthesis: Mapping[str, str]
     place_tool: str
     pack_tool: str
     device: Mapping[str, Sequence[str]]
@@ -93,12 +93,23 @@ class Flow:
                 "--seed", str(seed), "--timing-allow-fail"]
 
 
+# The design says itself which multipliers go into blocks.
+_SYNTH_ECP5 = "synth_ecp5 -nodsp -top top"
+
+# For a small device. A carry chain takes two LUTs more at each end that meets other logic, and ABC
+# counts a multiplexer behind two or four LUTs as nothing, but takes the LUTs: short sums and
+# comparisons in LUTs, and none of those multiplexers, make a tenth less.
+_SMALL = f"{_SYNTH_ECP5} -nowidelut -cmp2softlogic"
+_SMALL_ECP5 = f"{_SMALL} -run :map_gates; techmap t:$alu r:Y_WIDTH<=9 %i; {_SMALL} -run map_gates:"
+
 _FLOWS = {
     Family.ECP5: Flow(
-        # The design says itself which multipliers go into blocks.
-        synthesis=f"{KEEP_FLAGS}; synth_ecp5 -nodsp -top top",
+        synthesis={"LFE5U-85F": f"{KEEP_FLAGS}; {_SYNTH_ECP5}",
+                   "LFE5U-25F": f"{KEEP_FLAGS}; {_SMALL_ECP5}"},
         place_tool="nextpnr-ecp5", pack_tool="ecppack",
-        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6"),
+        # On the large device the default placer leaves half as much wire again, and no way to route.
+        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6",
+                              "--placer", "static"),
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",

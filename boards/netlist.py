@@ -1,13 +1,14 @@
-"""Counts what each component of a synthesized design takes."""
+"""What a synthesized design is made of, and where its signals come from."""
 
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from weft.boards.flow import Capacity
-from weft.boards.timing import place_in_source
+from weft.boards.timing import place_in_source, source_line
 
-__all__ = ["count_components"]
+__all__ = ["count_components", "find_sources"]
 
 
 # Kind of cell -> what it takes of what. A TRELLIS_DPR16X4 is a distributed memory.
@@ -29,10 +30,8 @@ def count_components(netlist: Path) -> dict[str, Capacity]:
     netlist : :class:`~pathlib.Path`
         Yosys' JSON output of a flattened design.
     """
-    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"].values()
-    top = next(module for module in modules if "top" in module["attributes"])
     counts: dict[str, Counter[str]] = {}
-    for name, cell in top["cells"].items():
+    for name, cell in _top(netlist)["cells"].items():
         kind = cell["type"]
         # The flip-flops of an iCE40 have a name for each combination of enable and reset.
         what, number = ("ffs", 1) if kind.startswith("SB_DFF") else _COSTS.get(kind, ("", 0))
@@ -43,3 +42,21 @@ def count_components(netlist: Path) -> dict[str, Capacity]:
                                 multipliers=count["multipliers"], block_rams=count["block_rams"],
                                 large_rams=count["large_rams"])
             for component, count in sorted(counts.items())}
+
+
+def find_sources(netlist: Path) -> dict[tuple[str, str], str]:
+    """Where each signal, by component and name, is defined: ``hw/matrix.py:97``.
+
+    nextpnr tells of a net between two LUTs only which library file the LUTs are from.
+    """
+    sources: dict[tuple[str, str], str] = {}
+    for name, net in _top(netlist)["netnames"].items():
+        source = source_line(net["attributes"].get("src", "").split("|"))
+        if source is not None:
+            sources.setdefault(place_in_source(name), source)
+    return sources
+
+
+def _top(netlist: Path) -> dict[str, Any]:
+    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"].values()
+    return next(module for module in modules if "top" in module["attributes"])

@@ -69,8 +69,11 @@ class Ecp5Pll:
         return best
 
     def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
-        """The primitive, and a buffer for the oscillator at ``port``."""
+        """The primitive, a buffer for the oscillator at ``port``, and a gate that keeps the clock
+        still until the loop has locked."""
         m.submodules.oscillator = oscillator = io.Buffer("i", port)
+        running = Signal()
+        m.submodules.gate = Instance("DCCA", i_CLKI=running, i_CE=locked, o_CLKO=clock_out)
         # The phase at which the output is in step with the feedback, as `ecppll` has it.
         phase = self.output_divider // 2
         return Instance(
@@ -86,11 +89,11 @@ class Ecp5Pll:
             p_CLKI_DIV=self.input_divider, p_CLKFB_DIV=self.feedback_divider,
             p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=self.output_divider,
             p_CLKOP_CPHASE=phase, p_CLKOP_FPHASE=0,
-            i_CLKI=oscillator.i, i_CLKFB=clock_out, i_RST=Const(0), i_STDBY=Const(0),
+            i_CLKI=oscillator.i, i_CLKFB=running, i_RST=Const(0), i_STDBY=Const(0),
             i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
             i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
-            o_CLKOP=clock_out, o_LOCK=locked)
+            o_CLKOP=running, o_LOCK=locked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,17 +165,27 @@ class Ice40Pll:
 
 
 class PllClock(Elaboratable):
-    """Drives the ``sync`` domain from the board's oscillator; in reset until the loop has locked.
+    """Drives the ``sync`` domain from the board's oscillator, once the loop has locked.
 
     The domain itself is the parent's.
 
     Parameters
     ----------
     pll : :class:`Ecp5Pll` or :class:`Ice40Pll`
+
+    Attributes
+    ----------
+    reset_less : :class:`bool`
+        The clock stands still until then, and the domain needs no reset: one would drive thousands
+        of registers, which start as the bitstream says. Otherwise it is in reset.
+    running : :class:`~amaranth.hdl.Signal`
+        The clock runs.
     """
 
     def __init__(self, pll: Ecp5Pll | Ice40Pll):
         self._pll = pll
+        self.reset_less = isinstance(pll, Ecp5Pll)
+        self.running = Signal()
 
     @property
     def output_mhz(self) -> float:
@@ -182,11 +195,11 @@ class PllClock(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        locked = Signal()
         m.submodules.pll = self._pll.instance(
             m, port=platform.request(platform.default_clk, dir="-"),
-            clock_out=ClockSignal("sync"), locked=locked)
-        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+            clock_out=ClockSignal("sync"), locked=self.running)
+        if not self.reset_less:
+            m.submodules.reset = ResetSynchronizer(~self.running, domain="sync")
         return m
 
 
@@ -200,10 +213,18 @@ class PlainClock(Elaboratable):
     ----------
     output_mhz : :class:`float`
         Of the oscillator.
+
+    Attributes
+    ----------
+    reset_less, running
+        As of :class:`PllClock`.
     """
+
+    reset_less = False
 
     def __init__(self, output_mhz: float):
         self.output_mhz = output_mhz
+        self.running = Signal()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -212,15 +233,14 @@ class PlainClock(Elaboratable):
             "i", platform.request(platform.default_clk, dir="-"))
         m.domains.start = ClockDomain("start", reset_less=True, local=True)
         timer = Signal(range(round(15 * self.output_mhz) + 1))
-        ready = Signal()
         with m.If(timer == round(15 * self.output_mhz)):
-            m.d.start += ready.eq(1)
+            m.d.start += self.running.eq(1)
         with m.Else():
             m.d.start += timer.eq(timer + 1)
         m.d.comb += [
             ClockSignal("start").eq(oscillator.i),
             ClockSignal("sync").eq(oscillator.i),
-            ResetSignal("sync").eq(~ready),
+            ResetSignal("sync").eq(~self.running),
         ]
         return m
 

@@ -16,18 +16,19 @@ __all__ = ["Resources", "features", "resources"]
 
 
 LUTS_PER_BIT = {
-    "arithmetic": 1.2,
-    "select": 0.27,
-    "logic": 0.18,
-    "memory": 0.9,
+    "arithmetic": 1.6,
+    "select": 0.065,
+    "logic": 0.17,
+    "memory": 1.25,
 }
 """Look-up tables for a bit of what the design is made of; see :func:`features`. Fitted to designs
-that were synthesized, so they cover what Yosys merges and removes."""
+that were synthesized and packed, so they cover what Yosys merges and removes, enables of registers
+that look like multiplexers, and the two ends of a carry chain."""
 
 _NAMES = ("luts", "ffs", "multipliers", "block_rams", "large_rams")
 
-FFS_PER_BIT = 0.98
-"""Flip-flops for a bit of a register."""
+FFS_PER_BIT = 0.905
+"""Flip-flops for a bit of a register; the others are merged or removed."""
 
 CELLS = (1.0, 0.35)
 """Logic cells of an iCE40 for a look-up table, and for a flip-flop, which may or may not be in the

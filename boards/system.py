@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from weft.config import ConfigError
 from weft.hw.accelerator import Accelerator
+from weft.hw.axi_slice import AxiSlice
 from weft.hw.register_slice import RegisterSlice
 
 from .board import Board, Family
@@ -145,7 +146,14 @@ class System(wiring.Component):
             version=PROTOCOL_VERSION, memory_bits=exact_log2(board.memory_bytes),
             clock=round(board.clock_mhz * 100)))
 
-        connect(m, accelerator.m_axi, staging.axi)
+        if config.sequential:
+            connect(m, accelerator.m_axi, staging.axi)
+        else:
+            # The memory spreads over the device.
+            m.submodules.memory_slice = memory_slice = AxiSlice(
+                data_width=config.axi_data_width, addr_width=config.axi_addr_width)
+            connect(m, accelerator.m_axi, memory_slice.i)
+            connect(m, memory_slice.o, staging.axi)
         connect(m, serial.control, accelerator.s_axi)
         connect(m, serial.memory, staging.bytes)
         m.d.comb += [

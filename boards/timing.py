@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from weft.boards.flow import Capacity, Flow
 
-__all__ = ["CriticalPath", "PathStep", "Timing", "place_in_source", "read_timing"]
+__all__ = ["CriticalPath", "PathStep", "Timing", "place_in_source", "read_timing", "source_line"]
 
 
 # Yosys names a cell after a wire it drives, and appends the kind of cell and its pins:
@@ -77,6 +78,12 @@ class CriticalPath:
         """Delay of all wires."""
         return round(sum(step.routing_ns for step in self.steps), 2)
 
+    def located(self, sources: Mapping[tuple[str, str], str]) -> "CriticalPath":
+        """The path, with what ``sources`` knows of signals whose definition is missing."""
+        return replace(self, steps=tuple(
+            replace(step, source=step.source or sources.get((step.component, step.signal)))
+            for step in self.steps))
+
     def to_dict(self) -> dict[str, Any]:
         """The path, JSON-ready."""
         return {"start": self.start, "end": self.end, "logic_ns": self.logic_ns,
@@ -129,7 +136,7 @@ def _path(segments: list[dict[str, Any]]) -> CriticalPath:
         if segment["type"] != "routing":
             logic += segment["delay"]
             continue
-        step = PathStep(*place_in_source(segment["net"]), _source(segment.get("sources", [])),
+        step = PathStep(*place_in_source(segment["net"]), source_line(segment.get("sources", [])),
                         logic, segment["delay"])
         logic = 0.0
         # The parts of a carry chain or a wide multiplexer are one step.
@@ -148,8 +155,8 @@ def _path(segments: list[dict[str, Any]]) -> CriticalPath:
         for step in steps))
 
 
-def _source(sources: list[str]) -> str | None:
-    """The first place that is Weft's own, relative to its root."""
+def source_line(sources: Iterable[str]) -> str | None:
+    """The first of ``sources``, as ``PATH:LINE``, that is Weft's own, relative to its root."""
     for source in sources:
         path, _, line = source.rpartition(":")
         for part in ("hw", "boards"):

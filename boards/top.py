@@ -51,7 +51,7 @@ class Top(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.domains.sync = ClockDomain("sync")
+        m.domains.sync = ClockDomain("sync", reset_less=self._clock.reset_less)
         m.submodules.clock = self._clock
         m.submodules.system = system = self._system
 
@@ -63,7 +63,7 @@ class Top(Elaboratable):
             tx.o.eq(system.tx),
         ]
 
-        for index, state in enumerate((~ResetSignal("sync"), system.active, system.irq)):
+        for index, state in enumerate((self._clock.running, system.active, system.irq)):
             try:
                 port = platform.request("led", index, dir="-")
             except ResourceError:

@@ -14,17 +14,18 @@ _STAGING = {"axi_burst_beats": 8, "axi_outstanding": 2}
 ULX3S_85F = Board(
     name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=Family.ECP5, device="LFE5U-85F",
     config=AcceleratorConfig(
-        name="ulx3s_85f", rows=16, cols=16, requant_lanes=4, activation_bytes=64 * 1024,
-        weight_bytes=32 * 1024, accumulator_pixels=512, **_STAGING),
+        name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
+        weight_bytes=32 * 1024, accumulator_pixels=512, vector_taps=1, **_STAGING),
     clock_mhz=100, memory_bytes=128 * 1024, baud=3_000_000, loader="ulx3s")
 
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=Family.ECP5, device="LFE5U-25F",
     config=AcceleratorConfig(
         name="ulx3s_25f", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
-        weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
-        axi_data_width=32, axi_addr_width=20, vector_taps=1, counters=False, **_STAGING),
-    clock_mhz=45, memory_bytes=32 * 1024, baud=3_000_000, loader="ulx3s")
+        activation_banks=2, weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
+        axi_data_width=32, axi_addr_width=16, queue_depth=1, vector_taps=1, counters=False,
+        **_STAGING),
+    clock_mhz=60, memory_bytes=32 * 1024, baud=3_000_000, loader="ulx3s")
 
 
 def make_platform(board: Board) -> Any:
@@ -33,7 +34,7 @@ def make_platform(board: Board) -> Any:
     from amaranth.build import Attrs, Pins, Resource
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
-    from weft.boards.floorplan import ECP5_SITES, Floorplan
+    from weft.boards.floorplan import ECP5_SITES
     from weft.boards.primitives.ecp5 import ECP5Primitives
 
     base: Any
@@ -41,13 +42,11 @@ def make_platform(board: Board) -> Any:
                   "LFE5U-25F": (ULX3S_25F_Platform, "25F")}[board.device]
 
     class Platform(ECP5Primitives, base):
-        multiplier_blocks = ECP5_SITES[size].blocks
-        array_multipliers = board.config.multipliers
-        floorplan = Floorplan(board.config, ECP5_SITES[size])
         # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
         high_pins = ("esp32_idle",)
 
     platform = Platform()
+    platform.assign_multipliers(board.config, ECP5_SITES[size])
     platform.add_resources([Resource("esp32_idle", 0, Pins("L2", dir="o"),
                                      Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))])
     return platform

@@ -51,12 +51,13 @@ class Accelerator(wiring.Component):
 
         core = (SequentialCore if self._config.sequential else Core)(self._config)
         m.submodules.control = control = ControlPort(self._config, faults=core.FAULTS)
-        m.submodules.core = ResetInserter(control.core_reset)(core)
+        m.submodules.core = core
 
         connect(m, flipped(self.s_axi), control.s_axi)
         connect(m, core.m_axi, flipped(self.m_axi))
         m.d.comb += [
             self.irq.eq(control.irq),
+            core.reset.eq(control.core_reset),
             core.start.eq(control.start),
             core.address.eq(control.address),
             core.count.eq(control.count),

@@ -7,7 +7,7 @@ from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 
-from .delay import delay
+from .delay import delay, register
 from .registered_memory import RegisteredMemory
 
 __all__ = ["AccumulatorColumn", "Accumulators", "accumulate_layout"]
@@ -53,7 +53,7 @@ class AccumulatorColumn(wiring.Component):
     """
 
     REUSE = 3
-    DRAIN_LATENCY = RegisteredMemory.LATENCY
+    DRAIN_LATENCY = RegisteredMemory.LATENCY + 1
     ACCUMULATE_LATENCY = 3
     """Cycles from ``i`` until a drain may ask for the sum."""
 
@@ -110,11 +110,13 @@ class AccumulatorColumn(wiring.Component):
             ]
 
         # The choice between the halves comes behind the memories' registers, where it shares a
-        # LUT with the adder's operand.
+        # LUT with the adder's operand. A column has registers of its own for what goes to and comes
+        # from the drain: the columns lie all over the device.
         m.d.comb += old.eq(Mux(add_i.first, 0, Mux(add_i.half, reads[1], reads[0])))
-        drain_half = delay(m, self.drain_half, self.DRAIN_LATENCY, name="drain_half",
-                           reset_less=True)
-        m.d.comb += self.drain.eq(Mux(drain_half, reads[1], reads[0]))
+        early = delay(m, self.drain_half, RegisteredMemory.LATENCY - 1, name="drain_half",
+                      reset_less=True)
+        drain_half = register(m, early, "drain_half", keep=True)
+        m.d.comb += self.drain.eq(register(m, Mux(drain_half, reads[1], reads[0]), "drained"))
 
         return m
 

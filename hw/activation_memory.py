@@ -7,7 +7,7 @@ from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 
-from .delay import delay
+from .delay import delay, unreset
 from .registered_memory import RegisteredMemory
 from .scratch_memory import ScratchMemory, unit_write_layout
 
@@ -19,7 +19,8 @@ class ActivationMemory(wiring.Component):
 
     Each bank takes one read and one write per cycle. Readers, and writers, are ordered by
     priority: number 0 is never refused; another waits while one before it wants the same bank.
-    A read or write outside the memory is accepted, and has no effect.
+    A read or write outside the memory is accepted, and has no effect. A read sees the writes that
+    were accepted two cycles before it, or earlier.
 
     Parameters
     ----------
@@ -95,13 +96,19 @@ class ActivationMemory(wiring.Component):
                         bank.read_address.eq(request.payload[bank_bits:]),
                         bank.read_enable.eq(1),
                     ]
+            # A register in front of the bank: its blocks lie far apart.
+            chosen = stream.Signature(bank.write.payload.shape()).create(
+                path=(f"write_{index}",))
+            m.d.sync += bank.write.valid.eq(chosen.valid)
+            payload = unreset(m, bank.write.payload, f"write_payload_{index}")
+            m.d.sync += payload.eq(chosen.payload)
             for request in reversed(writes):
                 with m.If(request.valid & (write_bank(request) == index)):
                     m.d.comb += [
-                        bank.write.valid.eq(1),
-                        bank.write.p.address.eq(request.p.address[bank_bits:]),
-                        bank.write.p.data.eq(request.p.data),
-                        bank.write.p.mask.eq(request.p.mask),
+                        chosen.valid.eq(1),
+                        chosen.p.address.eq(request.p.address[bank_bits:]),
+                        chosen.p.data.eq(request.p.data),
+                        chosen.p.mask.eq(request.p.mask),
                     ]
 
         # A register behind the bank multiplexer keeps it off the array's input path.
@@ -111,10 +118,11 @@ class ActivationMemory(wiring.Component):
             pending = delay(m, request.valid & request.ready, RegisteredMemory.LATENCY,
                             name=f"pending_{index}")
             m.d.sync += self.read_valid[index].eq(pending)
+            read_data = unreset(m, self.read_data[index], f"read_data_{index}")
             with m.If(pending):
                 with m.Switch(chosen):
                     for number, bank in enumerate(banks):
                         with m.Case(number):
-                            m.d.sync += self.read_data[index].eq(bank.read_data)
+                            m.d.sync += read_data.eq(bank.read_data)
 
         return m

@@ -75,7 +75,7 @@ class ControlPort(wiring.Component):
     halt : :py:`Out(1)`
         Start nothing more.
     core_reset : :py:`Out(1)`
-        Pulse: reset everything but this component.
+        Pulse: reset everything but this component, at the latest in the cycle after.
     faults : :py:`In(Fault).array(faults)`
         A ``code`` other than zero stops the device, busy or not.
     completed : :py:`In(32)`
@@ -155,6 +155,8 @@ class ControlPort(wiring.Component):
         quiet_for = Signal(range(QUIET_CYCLES + 1))
         m.d.sync += self.halt.eq(failed | resetting)
         m.d.sync += self.core_reset.eq(0)
+        cleared = Signal()  # the core takes a cycle to pass its reset on
+        m.d.sync += cleared.eq(self.core_reset)
         with m.If(~self.quiet | ~resetting):
             m.d.sync += quiet_for.eq(0)
         with m.Else():
@@ -165,11 +167,11 @@ class ControlPort(wiring.Component):
         # Faults come from the ends of long paths, and so does the end of the stream: both a cycle
         # later, so that neither overtakes the other.
         faulty = Signal()  # one of them
-        m.d.sync += faulty.eq(Cat(port.code for port in self.faults).any() & ~self.core_reset)
+        m.d.sync += faulty.eq(Cat(port.code for port in self.faults).any() & ~cleared)
         for number, port in reversed(list(enumerate(self.faults))):
             late = Signal(Fault, name=f"fault_{number}")
             m.d.sync += late.eq(port)
-            with m.If(self.core_reset):
+            with m.If(cleared):
                 m.d.sync += late.code.eq(Error.NONE)
             with m.If(late.code != Error.NONE):
                 m.d.comb += fault.eq(late)
@@ -211,7 +213,7 @@ class ControlPort(wiring.Component):
         with m.If(quiet_for == QUIET_CYCLES):
             m.d.sync += self.core_reset.eq(1)
         # Faults that are held go away with the core's reset, so the state is cleared after it.
-        with m.If(self.core_reset):
+        with m.If(cleared):
             m.d.sync += [resetting.eq(0), quiet_for.eq(0), busy.eq(0), done.eq(0), pending.eq(0)]
             m.d.sync += [error.code.eq(Error.NONE), error.index.eq(0)]
 
@@ -233,7 +235,7 @@ class ControlPort(wiring.Component):
             Register.WATCHDOG:      limit,
             Register.COMPLETED:     self.completed,
         }
-        for counter, value in self._count(m, busy=busy, clear=doorbell).items():
+        for counter, value in self._count(m, busy=busy, clear=self.start).items():
             words[COUNTER_BASE + 4 * counter] = value
         for n, value in enumerate(config_words(self._config).values()):
             words[CONFIG_BASE + 4 * n] = value

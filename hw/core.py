@@ -12,6 +12,7 @@ from .activation_memory import ActivationMemory
 from .axi import MemorySignature
 from .commands import Engine
 from .cycle_accounting import COUNTED, CycleAccounting
+from .delay import register
 from .dispatch import Dispatcher
 from .dma_read import ReadEngine
 from .dma_write import WriteEngine
@@ -31,6 +32,7 @@ def core_members(config: AcceleratorConfig, *, faults: int) -> dict[str, Any]:
     return {
         "m_axi":             Out(MemorySignature(data_width=config.axi_data_width,
                                                  addr_width=config.axi_addr_width)),
+        "reset":             In(1),
         "start":             In(1),
         "address":           In(64),
         "count":             In(32),
@@ -61,6 +63,8 @@ class Core(wiring.Component):
     m_axi : :py:`Out(MemorySignature(...))`
     start, address, count, halt, faults, completed, idle, quiet, progress, oldest, count_up
         As in :class:`~weft.hw.control.ControlPort`, seen from the other side.
+    reset : :py:`In(1)`
+        Pulse: a cycle later everything is reset.
     event_start, event_done : :py:`Out(4)`
         Bit for each :class:`Engine`: it takes, or finishes, a command in this cycle.
     event_start_index, event_done_index : :py:`Out(data.ArrayLayout(16, 4))`
@@ -84,24 +88,29 @@ class Core(wiring.Component):
         config = self._config
         port = {"data_width": config.axi_data_width, "addr_width": config.axi_addr_width}
         dma  = {**port, "burst_beats": config.axi_burst_beats}
-        m.submodules.fetch      = fetch      = CommandFetch(config)
-        m.submodules.dispatcher = dispatcher = Dispatcher(config)
-        m.submodules.load       = load       = LoadEngine(config)
-        m.submodules.matrix     = matrix     = MatrixEngine(config)
-        m.submodules.store      = store      = StoreEngine(config)
+
+        def add(name, component):
+            # Each has a register of its own for the reset, or one of them would drive thousands
+            # all over the device.
+            reset = register(m, self.reset, f"reset_{name}", keep=True)
+            m.submodules[name] = ResetInserter(reset)(component)
+            return component
+
+        fetch      = add("fetch", CommandFetch(config))
+        dispatcher = add("dispatcher", Dispatcher(config))
+        load       = add("load", LoadEngine(config))
+        matrix     = add("matrix", MatrixEngine(config))
+        store      = add("store", StoreEngine(config))
         components = {Engine.LOAD: load, Engine.MATRIX: matrix}
         if config.vector:
-            m.submodules.vector = vector = components[Engine.VECTOR] = VectorEngine(config)
+            vector = components[Engine.VECTOR] = add("vector", VectorEngine(config))
         components[Engine.STORE] = store
         ports = len(components) - 1  # load reads nothing there, store writes nothing
-        m.submodules.activation = activation = ActivationMemory(
-            config, readers=ports, writers=ports)
-        m.submodules.fetch_dma  = fetch_dma  = ReadEngine(**dma, outstanding=2, id=0)
-        m.submodules.load_dma   = load_dma   = ReadEngine(
-            **dma, outstanding=config.axi_outstanding, id=1)
-        m.submodules.store_dma  = store_dma  = WriteEngine(
-            **dma, outstanding=config.axi_outstanding, id=0)
-        m.submodules.arbiter    = arbiter    = ReadArbiter(**port)
+        activation = add("activation", ActivationMemory(config, readers=ports, writers=ports))
+        fetch_dma  = add("fetch_dma", ReadEngine(**dma, outstanding=2, id=0))
+        load_dma   = add("load_dma", ReadEngine(**dma, outstanding=config.axi_outstanding, id=1))
+        store_dma  = add("store_dma", WriteEngine(**dma, outstanding=config.axi_outstanding, id=0))
+        arbiter    = add("arbiter", ReadArbiter(**port))
 
         # Memory port.
         connect(m, fetch_dma.axi, arbiter.readers[0])
@@ -191,7 +200,7 @@ class Core(wiring.Component):
                 | moving | dispatcher.event_start.any() | dispatcher.event_done.any()),
         ]
 
-        m.submodules.accounting = accounting = CycleAccounting()
+        accounting = add("accounting", CycleAccounting())
         m.d.comb += [
             accounting.pending.eq(dispatcher.pending),
             accounting.fetching.eq(

@@ -1,8 +1,10 @@
 """A value some cycles later."""
 
+from typing import Any
+
 from amaranth import *
 
-__all__ = ["delay", "register"]
+__all__ = ["delay", "register", "unreset"]
 
 
 def delay(m: Module, value: Value, cycles: int, *, name: str, reset_less: bool = False) -> Value:
@@ -15,10 +17,17 @@ def delay(m: Module, value: Value, cycles: int, *, name: str, reset_less: bool =
     return value
 
 
-def register(m: Module, value: Value, name: str, *, keep: bool = False) -> Signal:
+def register(m: Module, value: Any, name: str, *, keep: bool = False) -> Any:
     """``value`` a cycle later; not reset. With ``keep`` synthesis does not make one register of
     this and others that are equal."""
-    following = Signal(Value.cast(value).shape(), name=name, reset_less=True,
-                       attrs={"keep": 1} if keep else {})
+    following = Signal.like(value, name=name, reset_less=True, attrs={"keep": 1} if keep else {})
     m.d.sync += following.eq(value)
     return following
+
+
+def unreset(m: Module, port: Any, name: str) -> Any:
+    """A register that drives ``port``, which a reset leaves alone: right for data that a valid bit
+    goes along with."""
+    held = Signal.like(port, name=name, reset_less=True)
+    m.d.comb += Value.cast(port).eq(Value.cast(held))
+    return held

@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, WriteSignature
 from weft.hw.burst import BurstSplitter, check_burst_beats, request_layout
+from weft.hw.delay import unreset
 from weft.hw.queue import Queue
 
 __all__ = ["WriteEngine", "beat_layout"]
@@ -153,11 +154,13 @@ class WriteEngine(wiring.Component):
         ]
         with m.If(self.axi.wready):
             m.d.sync += self.axi.wvalid.eq(0)
+        wdata = unreset(m, self.axi.wdata, "wdata")
+        wstrb = unreset(m, self.axi.wstrb, "wstrb")
         with m.If(step):
             m.d.sync += [
                 self.axi.wvalid.eq(1),
-                self.axi.wdata.eq(buffer.o.p.data),
-                self.axi.wstrb.eq(buffer.o.p.strb),
+                wdata.eq(buffer.o.p.data),
+                wstrb.eq(buffer.o.p.strb),
                 self.axi.wlast.eq(lengths.o.ready),
                 sent.eq(sent + 1),
             ]

@@ -9,7 +9,7 @@ from weft.config import AcceleratorConfig
 
 from .accumulators import AccumulatorColumn
 from .commands import ChannelParameters, Rounding
-from .delay import delay
+from .delay import delay, register
 from .fault import Fault
 from .registers import Error
 from .requantize import Requantizer
@@ -17,6 +17,9 @@ from .scratch_memory import unit_write_layout
 from .step import DrainJob
 
 __all__ = ["Drain"]
+
+
+_NEIGHBOURS = 4  # groups of columns that the first choice is among
 
 
 class Drain(wiring.Component):
@@ -53,7 +56,14 @@ class Drain(wiring.Component):
         The last write of a command has been made.
     fault : :py:`Out(Fault)`
         Held until reset.
+
+    Attributes
+    ----------
+    CHOICE_LATENCY : :class:`int`
+        Cycles from the sums of all columns to those of a group, in front of the requantizer.
     """
+
+    CHOICE_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig, *, release_to_write: int):
         self._config = config
@@ -204,7 +214,6 @@ class Drain(wiring.Component):
         })
         travelling = data.StructLayout({
             "tag":       tag_layout,
-            "valid":     1,
             "group":     range(config.requant_groups),
             "out_zero":  signed(8),
             "clamp_min": signed(8),
@@ -217,23 +226,26 @@ class Drain(wiring.Component):
             stage.tag.slot.eq(slot),
             stage.tag.write.eq(legal),
             stage.tag.done.eq(finishing & job.last_pixels & job.last_columns),
-            stage.valid.eq(active),
             stage.group.eq(group),
             stage.out_zero.eq(job.out_zero),
             stage.clamp_min.eq(job.clamp_min),
             stage.clamp_max.eq(job.clamp_max),
             stage.rule.eq(job.rule),
         ]
-        stage = delay(m, stage, AccumulatorColumn.DRAIN_LATENCY, name="stage")
-        parameters = delay(m, self.parameters, AccumulatorColumn.DRAIN_LATENCY, name="parameters")
+        latency = AccumulatorColumn.DRAIN_LATENCY + self.CHOICE_LATENCY - 1
+        near    = delay(m, stage.group, AccumulatorColumn.DRAIN_LATENCY, name="near",
+                        reset_less=True)
+        stage   = delay(m, stage, latency, name="stage", reset_less=True)
+        i_valid = delay(m, active, latency + 1, name="valid")
+        parameters = delay(m, self.parameters, latency, name="parameters", reset_less=True)
 
-        # The group's lanes are chosen in a stage of their own, in front of the requantizer.
+        # The group's lanes are chosen in front of the requantizer in two stages: first among
+        # neighbouring columns, then among those that are left, which may be far apart.
         m.submodules.requantizer = requantizer = Requantizer(
             config, tag_shape=tag_layout, double_rounding=config.double_rounding)
-        i = Signal(requantizer.i.shape())
-        m.d.comb += requantizer.i.eq(i)
+        i = Signal(requantizer.i.shape(), reset_less=True)
+        m.d.comb += [requantizer.i.eq(i), requantizer.i.valid.eq(i_valid)]
         m.d.sync += [
-            i.valid.eq(stage.valid),
             i.tag.eq(stage.tag),
             i.out_zero.eq(stage.out_zero),
             i.clamp_min.eq(stage.clamp_min),
@@ -243,12 +255,13 @@ class Drain(wiring.Component):
         if config.double_rounding:
             m.d.sync += i.rule.eq(stage.rule)
         if config.fip:
-            m.d.sync += i.alpha.eq(self.sums[config.cols])
-        with m.Switch(stage.group):
-            for number in range(config.requant_groups):
-                with m.Case(number):
-                    for lane in range(lanes):
-                        m.d.sync += i.acc[lane].eq(self.sums[number * lanes + lane])
+            m.d.sync += i.alpha.eq(register(m, self.sums[config.cols], "alpha"))
+        split = exact_log2(_NEIGHBOURS)
+        for lane in range(lanes):
+            sums = [self.sums[number * lanes + lane] for number in range(config.requant_groups)]
+            left = [register(m, Array(sums[first:first + _NEIGHBOURS])[near[:split]],
+                             f"sum_{lane}_{first}") for first in range(0, len(sums), _NEIGHBOURS)]
+            m.d.sync += i.acc[lane].eq(Array(left)[stage.group[split:]])
 
         o = requantizer.o
         m.d.comb += [

@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
 from weft.hw.commands import COMMAND_BYTES, Engine, engines
+from weft.hw.delay import unreset
 from weft.hw.fault import Fault
 from weft.hw.registers import Error
 
@@ -87,7 +88,7 @@ class CommandFetch(wiring.Component):
         command_beats = COMMAND_BYTES // self._config.axi_bytes
 
         # A stream that would run over the end of the address space would wrap around to its start.
-        end     = Signal(66)
+        end     = Signal(66, reset_less=True)
         aligned = Signal()
         inside  = Signal()
         counted = Signal()
@@ -109,12 +110,11 @@ class CommandFetch(wiring.Component):
         index   = Signal(16)  # of the command being put together
         left    = Signal(16)  # commands not yet complete
         more    = Signal()    # left != 0
-        engine  = Signal(Engine, reset_less=True)
         room    = Signal()
+        command = unreset(m, self.commands.payload, "command")
         known   = Signal()    # the opcode of the command being put together
         its     = Signal(Engine)
         m.d.comb += [
-            self.commands.p.engine.eq(engine),
             last.eq(beat == command_beats - 1),
         ]
         vacant = ~self.commands.valid | self.commands.ready
@@ -179,12 +179,12 @@ class CommandFetch(wiring.Component):
                     with m.If(self.error):
                         self._stop(m, Error.READ, index)
                     with m.Elif(last):
-                        m.d.sync += self.commands.p.index.eq(index)
+                        m.d.sync += command.index.eq(index)
                         m.d.sync += index.eq(index + 1)
                         m.d.sync += left.eq(left - 1)
                         m.d.sync += more.eq(left != 1)
-                        m.d.sync += self.commands.p.raw.eq(shifted)
-                        m.d.sync += engine.eq(its)
+                        m.d.sync += command.raw.eq(shifted)
+                        m.d.sync += command.engine.eq(its)
                         with m.If(known):
                             m.d.sync += self.commands.valid.eq(1)
                         with m.Else():

@@ -140,18 +140,21 @@ class PixelStreamer(wiring.Component):
                 m.d.sync += active.eq(0)
                 with m.If(step.last_tap):
                     m.d.sync += [half.eq(~half), origin.eq(after)]
-        with m.If(accept):
+        # Without a step these are not looked at, so they need not know whether one comes.
+        with m.If(~active | last):
             m.d.sync += [
-                active.eq(1),
                 step.eq(self.steps.payload),
                 pixel.eq(0),
                 left.eq(self.steps.p.pixels),
                 last.eq(self.steps.p.pixels == 1),
-                age.eq(0),
                 here.eq(Mux(active & step.last_tap, after, origin)),
             ]
             with m.If(self.steps.p.first_pixels):
-                m.d.sync += [position.eq(start) for position in (here, origin)]
+                m.d.sync += here.eq(start)
+        with m.If(accept):
+            m.d.sync += [active.eq(1), age.eq(0)]
+            with m.If(self.steps.p.first_pixels):
+                m.d.sync += origin.eq(start)
 
         m.d.comb += [
             self.job_valid.eq(active & last & step.last_tap),

@@ -169,7 +169,8 @@ class StepSequencer(wiring.Component):
                         m.d.sync += active.eq(0)
 
         m.d.comb += self.commands.ready.eq(~active & ~checking & (self.fault.code == Error.NONE))
-        with m.If(self.commands.valid & self.commands.ready):
+        # What comes with no command is not looked at, so these need not know whether one comes.
+        with m.If(self.commands.ready):
             m.d.sync += [
                 command.eq(offered),
                 zero.eq(Cat(field == 0 for field in nonzero)),
@@ -189,7 +190,7 @@ class StepSequencer(wiring.Component):
                 y.eq(-offered.pad_top),
                 weight_row.eq(offered.weight_base),
                 column_weights.eq(offered.weight_base),
-                checking.eq(1),
+                checking.eq(self.commands.valid),
             ]
         with m.If(checking):
             m.d.sync += [checking.eq(0), active.eq(~wrong)]

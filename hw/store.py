@@ -10,6 +10,7 @@ from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
 from weft.hw.commands import Engine, StoreCommand
 from weft.hw.cycle_accounting import activity_layout
+from weft.hw.delay import unreset
 from weft.hw.dma_write import beat_layout
 from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH, Fault
 from weft.hw.queue import Queue
@@ -64,6 +65,7 @@ class WordPacker(wiring.Component):
         word_bytes = self._config.word_bytes
         word       = Signal(8 * word_bytes)
         room       = Signal()
+        o          = unreset(m, self.o.payload, "o")
         m.d.comb += word.eq(self.i.p.word)
         m.d.comb += room.eq(~self.o.valid | self.o.ready)
 
@@ -76,8 +78,8 @@ class WordPacker(wiring.Component):
             with m.If(self.i.valid & room):
                 m.d.sync += [
                     self.o.valid.eq(1),
-                    self.o.p.data.eq(word.word_select(part, 8 * beat_bytes)),
-                    self.o.p.strb.eq(~C(0, beat_bytes)),
+                    o.data.eq(word.word_select(part, 8 * beat_bytes)),
+                    o.strb.eq(~C(0, beat_bytes)),
                     part.eq(Mux(part == parts - 1, 0, part + 1)),
                 ]
         else:
@@ -87,11 +89,11 @@ class WordPacker(wiring.Component):
             m.d.comb += self.i.ready.eq(room)
             with m.If(self.i.valid & room):
                 with m.If(slot == 0):
-                    m.d.sync += self.o.p.strb.eq(0)
+                    m.d.sync += o.strb.eq(0)
                 m.d.sync += [
                     self.o.valid.eq(full),
-                    self.o.p.data.word_select(slot, 8 * word_bytes).eq(word),
-                    self.o.p.strb.word_select(slot, word_bytes).eq(~C(0, word_bytes)),
+                    o.data.word_select(slot, 8 * word_bytes).eq(word),
+                    o.strb.word_select(slot, word_bytes).eq(~C(0, word_bytes)),
                     slot.eq(slot + 1),
                 ]
                 with m.If(full):

@@ -138,7 +138,8 @@ class VectorEngine(wiring.Component):
         valid  = delay(m, ahead, 1, name="valid")
         tap    = delay(m, coming, 1, name="tap", reset_less=True)
         passes = delay(m, valid, VectorWindow.LATENCY, name="group_valid")
-        group  = delay(m, tap, VectorWindow.LATENCY, name="group", reset_less=True)
+        almost = delay(m, tap, VectorWindow.LATENCY - 1, name="almost", reset_less=True)
+        group  = delay(m, almost, 1, name="group", reset_less=True)
         plain  = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
         m.d.comb += [
             window.valid.eq(valid),
@@ -148,6 +149,7 @@ class VectorEngine(wiring.Component):
             weights.read_enable.eq(ahead),
             alu.valid.eq(passes),
             alu.tap.eq(group),
+            alu.next_op.eq(almost.operation.op),
             alu.window.eq(window.o),
             Value.cast(alu.weights).eq(register(m, Value.cast(weights.read_data), "weight_row")),
             table.table.eq(group.operation.table),

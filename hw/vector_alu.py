@@ -16,6 +16,7 @@ __all__ = ["VectorAlu"]
 
 
 _MULTIPLIER = 3  # cycles of a product
+_SHARING    = 4  # lanes that share a register for what controls them
 
 
 class VectorAlu(wiring.Component):
@@ -30,6 +31,8 @@ class VectorAlu(wiring.Component):
     -------
     valid : :py:`In(1)`
     tap : :py:`In(tap_layout(config))`
+    next_op : :py:`In(VectorOp)`
+        The operation of the next cycle's tap.
     window : :py:`In(data.ArrayLayout(data.ArrayLayout(signed(8), rows), vector_taps))`
         The words of the tap's group so far, newest last.
     weights : :py:`In(data.ArrayLayout(data.ArrayLayout(8, rows), vector_taps))`
@@ -54,6 +57,7 @@ class VectorAlu(wiring.Component):
         super().__init__({
             "valid":       In(1),
             "tap":         In(tap_layout(config)),
+            "next_op":     In(VectorOp),
             "window":      In(data.ArrayLayout(data.ArrayLayout(signed(8), lanes),
                                                config.vector_taps)),
             "weights":     In(data.ArrayLayout(data.ArrayLayout(8, lanes), config.vector_taps)),
@@ -81,17 +85,12 @@ class VectorAlu(wiring.Component):
         taps      = self._config.vector_taps
         lanes     = self._config.word_lanes
         operation = self.tap.operation
-        is_add    = Signal()
-        is_mul    = Signal()
-        m.d.comb += [
-            is_add.eq(operation.op == VectorOp.ADD),
-            is_mul.eq(operation.op == VectorOp.MULTIPLY),
-        ]
+        is_add    = operation.op == VectorOp.ADD
+        is_mul    = operation.op == VectorOp.MULTIPLY
 
         # What goes along with a group: to the adders, and to the accumulator.
         control = Signal(data.StructLayout({
-            "is_add": 1, "pass_": 2, "add": 1, "begin": 1, "negative": 1, "end": 1,
-            "result": result_layout()}))
+            "is_add": 1, "pass_": 2, "add": 1, "begin": 1, "negative": 1, "end": 1}))
         m.d.comb += [
             control.is_add.eq(is_add),
             control.pass_.eq(self.tap.pass_),
@@ -100,18 +99,27 @@ class VectorAlu(wiring.Component):
             control.negative.eq(is_add & operation.subtract & self.tap.second),
             control.end.eq(self.valid & self.tap.end & (
                 is_add | is_mul | (operation.op == VectorOp.CONV))),
-            control.result.eq(self.tap.result),
         ]
         line = [control]
         for number in range(self.sum_latency):
             line.append(delay(m, line[-1], 1, name=f"control_{number}"))
-        products, add, best_of = line[_MULTIPLIER], line[-2], line[self._levels]
+        products = line[_MULTIPLIER]
         m.d.comb += [
             self.sums_valid.eq(line[-1].end),
-            self.sums_result.eq(line[-1].result),
+            self.sums_result.eq(delay(m, self.tap.result, self.sum_latency, name="result",
+                                      reset_less=True)),
         ]
 
         for lane in range(lanes):
+            # What all lanes share would be driven all over the device by one register.
+            if lane % _SHARING == 0:
+                best_of, adding, add = (
+                    register(m, line[stage - 1], f"{name}_{lane}", keep=True)
+                    for name, stage in (("best_of", self._levels),
+                                        ("adding", _MULTIPLIER + self._levels - 1),
+                                        ("add", self.sum_latency - 1)))
+                is_add, is_mul = (register(m, self.next_op == op, f"{op.name}_{lane}", keep=True)
+                                  for op in (VectorOp.ADD, VectorOp.MULTIPLY))
             newest = self.window[taps - 1][lane]
             before = Signal(signed(8), name=f"before_{lane}", reset_less=True)
             with m.If(self.valid):
@@ -143,7 +151,6 @@ class VectorAlu(wiring.Component):
                 terms = [register(m, _wrapped(sum(terms[n:n + 2])), f"term_{lane}_{level}_{n}")
                          for n in range(0, len(terms), 2)]
             total = sum(terms)
-            adding = line[_MULTIPLIER + self._levels - 1]
             m.d.sync += summed.eq(total)
             for number in range(1, -(-3 // taps)):
                 with m.If(adding.is_add & (adding.pass_ == number)):

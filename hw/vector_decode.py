@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from weft.config import AcceleratorConfig
 
 from .commands import VectorCommand, VectorOp
+from .delay import unreset
 from .fault import Fault
 from .registers import Error
 
@@ -87,7 +88,7 @@ class VectorDecoder(wiring.Component):
 
         config  = self._config
         taps    = config.vector_taps
-        out     = self.o.p
+        out     = unreset(m, self.o.payload, "out")
         command = out.command
         stage   = Signal(2)  # cycles since it was accepted
         code    = Signal(Error)

@@ -52,14 +52,14 @@ class VectorDrain(wiring.Component):
         lanes  = config.requant_lanes
         groups = config.vector_groups
 
-        # The sums at hand move down as their first lanes leave.
+        # The sums at hand move down as their first lanes leave, and on when nobody looks at them.
         held   = Signal.like(self.sums, reset_less=True)
         result = Signal(result_layout(), reset_less=True)
         active = Signal()
         group  = Signal(range(groups), reset_less=True)
+        m.d.sync += Value.cast(held).eq(Value.cast(held) >> (32 * lanes))
         with m.If(active):
             m.d.sync += [
-                Value.cast(held).eq(Value.cast(held) >> (32 * lanes)),
                 result.parameter.eq(result.parameter + 1),
                 group.eq(group + 1),
             ]
@@ -79,15 +79,17 @@ class VectorDrain(wiring.Component):
 
         m.submodules.requantizer = requantizer = Requantizer(
             config.replace(fip=False, accumulator_width=32))
-        i = Signal(requantizer.i.shape())
+        i       = Signal(requantizer.i.shape(), reset_less=True)
+        i_valid = Signal()
         m.d.sync += [
-            i.valid.eq(active),
+            i_valid.eq(active),
             i.out_zero.eq(result.out_zero),
             i.clamp_min.eq(result.clamp_min),
             i.clamp_max.eq(result.clamp_max),
         ]
         m.d.comb += [
             requantizer.i.eq(i),
+            requantizer.i.valid.eq(i_valid),
             i.parameters.eq(self.parameters),
         ]
         for lane in range(lanes):

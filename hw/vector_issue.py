@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from weft.config import AcceleratorConfig
 
 from .commands import VectorOp
+from .delay import unreset
 from .vector_tap import placed_layout, tap_layout
 
 __all__ = ["VectorIssue"]
@@ -60,6 +61,8 @@ class VectorIssue(wiring.Component):
         config = self._config
         placed = self.taps.p
 
+        address = unreset(m, self.request.payload, "address")
+        tap     = unreset(m, self.tap, "tap")
         sending = Signal()
         scales  = Signal(reset_less=True)
         sent    = Signal()
@@ -68,8 +71,8 @@ class VectorIssue(wiring.Component):
         with m.If(self.taps.ready):
             m.d.sync += [
                 sending.eq(self.taps.valid),
-                self.request.payload.eq(placed.address),
-                self.tap.eq(placed.tap),
+                address.eq(placed.address),
+                tap.eq(placed.tap),
                 scales.eq((op != VectorOp.MAX) & (op != VectorOp.LOOKUP)),
             ]
 

@@ -156,7 +156,10 @@ class VectorOutput(wiring.Component):
         # A register of its own: what the memory sees does not come out of the queue in that cycle.
         leave   = Signal()
         written = Signal(reset_less=True)  # the last word of its command
+        write   = Signal(words.o.p.shape(), reset_less=True)
         m.d.comb += [
+            self.write.p.address.eq(write.address),
+            self.write.p.data.eq(write.data),
             self.write.p.mask.eq(~0),
             words.o.ready.eq(~self.write.valid | self.write.ready),
             leave.eq(self.write.valid & self.write.ready),
@@ -165,8 +168,8 @@ class VectorOutput(wiring.Component):
         with m.If(words.o.ready):
             m.d.sync += [
                 self.write.valid.eq(words.o.valid),
-                self.write.p.address.eq(words.o.p.address),
-                self.write.p.data.eq(words.o.p.data),
+                write.address.eq(words.o.p.address),
+                write.data.eq(words.o.p.data),
                 written.eq(words.o.p.last),
             ]
         m.d.sync += self.done.eq(leave & written)

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
+from .delay import unreset
 from .fault import Fault
 from .registered_memory import RegisteredMemory
 from .registers import Error
@@ -78,6 +79,7 @@ class WeightFeeder(wiring.Component):
         final = Signal()        # this row is the last one
         empty = Signal(init=1)  # none is left
         cool  = Signal(init=1)  # no cooldown
+        loaded = unreset(m, self.loaded.payload, "loaded")
 
         issue    = Signal()
         handover = Signal()
@@ -114,7 +116,7 @@ class WeightFeeder(wiring.Component):
         with m.If(self.steps.valid & self.steps.ready):
             m.d.sync += [
                 held.eq(1),
-                self.loaded.payload.eq(self.steps.payload),
+                loaded.eq(self.steps.payload),
                 row.eq(self.steps.p.weight_row),
                 rows_left.eq(rows),
                 whole.eq(1),

@@ -1,6 +1,8 @@
 """Lattice ECP5: multipliers in its blocks (``MULT18X18D``), and in LUTs where blocks run out."""
 
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from amaranth import *
@@ -23,11 +25,12 @@ _COMPOSED_LATENCY = 4  # of a product of several blocks: the block's own 2, and 
 class ECP5Multipliers:
     """Gives multipliers the blocks of an ECP5: a mixin for a platform.
 
-    Blocks are set aside for the array. What is left goes to the other multipliers in the order in
-    which they are elaborated; who comes too late, or has a latency too short for the number of
-    blocks that it takes, is built of LUTs and carry chains. Synthesis must not choose blocks by
-    itself, so it is ``synth_ecp5 -nodsp``, and :data:`~weft.boards.floorplan.KEEP_FLAGS` comes
-    before it.
+    Blocks are set aside for the array, and for requantization, whose products would take hundreds
+    of LUTs for each block that they do without. What is left goes to the other multipliers in the
+    order in which they are elaborated; who comes too late, or has a latency too short for the
+    number of blocks that it takes, is built of LUTs and carry chains. Synthesis must not choose
+    blocks by itself, so it is ``synth_ecp5 -nodsp``, and
+    :data:`~weft.boards.floorplan.KEEP_FLAGS` comes before it.
 
     A block has registers for its factors and for its product, which makes two cycles of latency.
     A third goes in front of the block: an adder then does not share a cycle with the long way into
@@ -37,8 +40,8 @@ class ECP5Multipliers:
     ----------
     multiplier_blocks : :class:`int`
         Blocks of the device.
-    array_multipliers : :class:`int`
-        Blocks set aside for multipliers of the role ``"array"``.
+    reserved_blocks : :class:`dict`
+        Blocks set aside by role; those of ``"array"`` must be enough for all of that role.
     floorplan : :class:`Floorplan` or ``None``
         Where those go; ``None`` leaves it to the placer.
     multiplier_report : :class:`dict`
@@ -47,7 +50,7 @@ class ECP5Multipliers:
     """
 
     multiplier_blocks: int
-    array_multipliers: int = 0
+    reserved_blocks: Mapping[str, int] = MappingProxyType({})
     floorplan: Floorplan | None = None
 
     @property
@@ -59,19 +62,22 @@ class ECP5Multipliers:
 
         Raises
         ------
-        ValueError
+        ConfigError
             If the array does not fit.
         """
         self.multiplier_blocks = sites.blocks
-        self.array_multipliers = config.multipliers
+        self.reserved_blocks = {
+            "array": config.multipliers,
+            "requantize": 4 * config.requant_lanes * (2 if config.vector else 1)}
         self.floorplan = Floorplan(config, sites)
 
     def get_multiplier(self, multiplier: Multiplier) -> Module:
         """What to elaborate in place of ``multiplier``."""
         report = self.multiplier_report
-        left = self.multiplier_blocks - self.array_multipliers - sum(
-            counts["blocks"] for role, counts in report.items() if role != "array")
         counts = report.setdefault(multiplier.role, Counter())
+        left = self.multiplier_blocks - counts["blocks"] - sum(
+            max(report.get(role, Counter())["blocks"], self.reserved_blocks.get(role, 0))
+            for role in {*report, *self.reserved_blocks} - {multiplier.role})
         is_array = multiplier.role == "array"
 
         number = _blocks(multiplier)

@@ -176,7 +176,7 @@ class SequentialCore(wiring.Component):
         for number in range(len(Engine)):
             m.d.comb += [self.event_start_index[number].eq(index),
                          self.event_done_index[number].eq(index)]
-        return m
+        return ResetInserter(self.reset)(m)
 
     def _memories(self, m: Module, copy: CopyEngine, convolve: ConvolutionEngine) -> None:
         """The memories on the chip. Only one of the two engines is ever active."""

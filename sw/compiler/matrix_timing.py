@@ -4,6 +4,7 @@ from collections import deque
 
 from weft.config import AcceleratorConfig
 from weft.hw.accumulators import AccumulatorColumn
+from weft.hw.drain import Drain
 from weft.hw.pe import ProcessingElement
 from weft.hw.pixel_streamer import PixelStreamer
 from weft.hw.requantize import Requantizer
@@ -50,7 +51,8 @@ class MatrixTiming:
         columns = config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
         self._to_drain = PixelStreamer.LATENCY + array + columns
         # From the last read of a sum to the word in activation memory.
-        self._to_done = AccumulatorColumn.DRAIN_LATENCY + 1 + Requantizer.latency
+        self._to_done = (AccumulatorColumn.DRAIN_LATENCY + Drain.CHOICE_LATENCY
+                         + Requantizer.latency)
         # Of the step before: in which cycle it was accepted by the streamer, and its first row of
         # weights was read; and its pixels.
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0

@@ -22,7 +22,11 @@ cells = {"system.core.load.count_TRELLIS_FF_Q_1": "TRELLIS_FF",
          "system.core.matrix.weights.storage.0.0": "DP16KD",
          "pll": "EHXPLLL"}
 json.dump({"modules": {"top": {"attributes": {"top": "1"}, "cells": {
-    name: {"type": kind} for name, kind in cells.items()}}}}, open("top.json", "w"))
+    name: {"type": kind} for name, kind in cells.items()}, "netnames": {
+        "system.core.load.count": {"attributes": {"src": "/x/weft/hw/load.py:1"}},
+        "system.core.store$7.sum_LUT4_Z": {"attributes": {"src": "/share/cells_map.v:108"}},
+        "system.core.store$7.sum": {"attributes": {"src": "/x/amaranth/a.py:1|/x/weft/hw/b.py:5"}},
+    }}}}, open("top.json", "w"))
 """
 
 NEXTPNR = """
@@ -97,7 +101,7 @@ def test_the_critical_path_names_components_signals_and_lines(tools, tmp_path):
     assert [(step.component, step.signal, step.source, step.logic_ns, step.routing_ns)
             for step in path.steps] == [
         ("system.core.load", "count[1]", "hw/load.py:97", 0.5, 3.25),
-        ("system.core.store", "sum", None, 0.25, 1.0),
+        ("system.core.store", "sum", "hw/b.py:5", 0.25, 1.0),
         ("", "setup", None, 0.125, 0.0)]
     assert (path.logic_ns, path.routing_ns) == (0.88, 4.25)
 

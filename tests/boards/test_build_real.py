@@ -18,7 +18,7 @@ class Small(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.domains.sync = ClockDomain("sync")
+        m.domains.sync = ClockDomain("sync", reset_less=True)
         m.submodules.clock = PllClock(Ecp5Pll.nearest(25, 100))
         m.submodules.multiplier = multiplier = Multiplier(a_width=9, b_width=9)
         m.submodules.led = led = io.Buffer("o", platform.request("led", 0, dir="-"))

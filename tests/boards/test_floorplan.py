@@ -4,7 +4,7 @@ import re
 import pytest
 
 from weft.boards.floorplan import ECP5_SITES, Floorplan
-from weft.config import AcceleratorConfig, load_config
+from weft.config import AcceleratorConfig, ConfigError, load_config
 
 
 def config(rows, cols, **changes):
@@ -50,5 +50,5 @@ def test_pes_get_blocks_of_their_own_and_neighbours_lie_near(device, shape):
                            "of them, not be 1 x 65 PEs"),
 ])
 def test_an_array_that_does_not_fit_is_refused(device, shape, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Floorplan(shape, ECP5_SITES[device])

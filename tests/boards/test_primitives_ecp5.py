@@ -13,9 +13,9 @@ from weft.hw.systolic_array import SystolicArray
 
 
 class Platform(ECP5Multipliers):
-    def __init__(self, blocks, array=0):
+    def __init__(self, blocks, **reserved):
         self.multiplier_blocks = blocks
-        self.array_multipliers = array
+        self.reserved_blocks = reserved
 
 
 SHAPES = [
@@ -73,6 +73,25 @@ def test_blocks_go_to_the_array_first_then_to_others_until_none_are_left():
         "vector": {"blocks": 1, "in blocks": 1, "in LUTs": 1},
         "array": {"blocks": 3, "in blocks": 3},
     }
+
+
+def test_blocks_that_are_set_aside_wait_for_their_role_and_it_may_take_more():
+    platform = Platform(blocks=14, array=1, requantize=8)
+    for _ in range(6):
+        platform.get_multiplier(Multiplier(a_width=9, b_width=9, role="vector"))
+    for _ in range(3):
+        platform.get_multiplier(Multiplier(a_width=26, b_width=25, latency=5, role="requantize"))
+
+    assert platform.multiplier_report == {
+        "vector": {"blocks": 5, "in blocks": 5, "in LUTs": 1},
+        "requantize": {"blocks": 8, "in blocks": 2, "in LUTs": 1},
+    }
+
+    platform = Platform(blocks=14, array=1, requantize=4)
+    for _ in range(4):
+        platform.get_multiplier(Multiplier(a_width=26, b_width=25, latency=5, role="requantize"))
+    assert platform.multiplier_report["requantize"] == \
+        {"blocks": 12, "in blocks": 3, "in LUTs": 1}
 
 
 def test_a_product_of_several_blocks_needs_the_latency_for_its_sums():

@@ -84,6 +84,19 @@ def test_array_multipliers_and_staging_memory_are_exact(tiny):
     assert tiny.components["system.staging"].block_rams == BOARDS["ulx3s-85f"].memory_bytes // 2048
 
 
+@pytest.mark.parametrize(("changes", "luts", "ffs", "multipliers", "block_rams"), [
+    ({}, 14_820, 15_741, 22, 47),
+    ({"vector_taps": 0}, 9_757, 10_250, 14, 40),
+])
+def test_estimate_is_near_what_nextpnr_packed(changes, luts, ffs, multipliers, block_rams):
+    # The figures were measured once; the builds among the slow tests measure anew.
+    board = BOARDS["ulx3s-25f"]
+    total = resources(board.config.replace(**changes), board).total
+    assert total.luts == pytest.approx(luts, rel=0.15)
+    assert total.ffs == pytest.approx(ffs, rel=0.15)
+    assert (total.multipliers, total.block_rams) == (multipliers, block_rams)
+
+
 def test_fits():
     small, large = (Capacity(luts=n, ffs=n, multipliers=n, block_rams=n) for n in (5, 6))
     board = BOARDS["ulx3s-25f"]
@@ -110,3 +123,10 @@ def test_command_line_wrong(arguments, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err == \
         "weft: error: Estimate needs either a model or --resources BOARD\n"
+
+
+def test_an_array_too_large_for_the_device_is_an_error(capsys):
+    assert main(["estimate", "--resources", "ulx3s-25f", "--config", "base"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "weft: error: Array must fit into 1 x 28 multipliers with no row of PEs in two rows of "
+        "them, not be 8 x 17 PEs\n")

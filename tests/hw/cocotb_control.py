@@ -381,7 +381,7 @@ async def a_reset_waits_until_the_memory_is_quiet(dut):
     assert await bench.status() == Status.ERROR | Status.BUSY
     assert bench.resets == 0 and dut.halt.value == 1
     await bench.cycle(quiet=1)
-    await ClockCycles(dut.clk, QUIET_CYCLES + 3)
+    await ClockCycles(dut.clk, QUIET_CYCLES + 4)
     assert bench.resets == 1 and dut.halt.value == 0
     assert await bench.status() == Status.QUIET
 
@@ -427,8 +427,8 @@ async def a_reset_outlasts_faults_that_are_held(dut):
     task = cocotb.start_soon(bench.reset())
     while dut.core_reset.value == 0:
         await FallingEdge(dut.clk)
-    await RisingEdge(dut.clk)
-    dut.faults_1.value = 0  # as a register that `core_reset` clears
+    await ClockCycles(dut.clk, 2)
+    dut.faults_1.value = 0  # as a register that `core_reset` clears a cycle later
     await task
     assert await bench.status() == Status.QUIET
 

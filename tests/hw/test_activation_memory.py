@@ -35,6 +35,7 @@ def test_all_ports_together_keep_every_lane(banks):
                             for lane, value in enumerate(content[address])]
                     await stream_put(ctx, memory.write[number],
                                      {"address": address, "data": data, "mask": mask})
+                await ctx.tick()  # on its way to the bank
                 written[number] += 1
         return testbench
 
