@@ -107,7 +107,7 @@ _FLOWS = {
         synthesis={"LFE5U-85F": f"{KEEP_FLAGS}; {_SYNTH_ECP5}",
                    "LFE5U-25F": f"{KEEP_FLAGS}; {_SMALL_ECP5}"},
         place_tool="nextpnr-ecp5", pack_tool="ecppack",
-        # On the large device the default placer leaves half as much wire again, and no way to route.
+        # On the large device the default placer leaves half as much wire again, too much to route.
         device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6",
                               "--placer", "static"),
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
@@ -116,7 +116,7 @@ _FLOWS = {
         pack_options=("--compress",), constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
         ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
     Family.ICE40: Flow(
-        synthesis="synth_ice40 -abc9 -device u -top top",
+        synthesis={"iCE40UP5K": "synth_ice40 -abc9 -device u -top top"},
         place_tool="nextpnr-ice40", pack_tool="icepack",
         device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
         place_options=("--pcf",), text_option="--asc", pack_options=(), constraints=".pcf",
