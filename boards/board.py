@@ -31,8 +31,6 @@ class Board:
         The accelerator.
     clock_mhz : :class:`float`
         Clock of the accelerator that is asked for.
-    aim_mhz : :class:`float`
-        Clock that place and route is told to reach, if higher: it works harder then.
     memory_bytes : :class:`int`
         On-chip memory that stands in for external memory: commands, constants and tensors on
         their way. A power of 2.
@@ -56,7 +54,6 @@ class Board:
     memory_bytes: int
     baud: int
     loader: str = ""
-    aim_mhz: float = 0
 
     def __post_init__(self) -> None:
         if self.memory_bytes < 4096 or self.memory_bytes & (self.memory_bytes - 1):

@@ -1,6 +1,5 @@
 """From a board and a configuration to a bitstream, and what it came to."""
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -115,13 +114,8 @@ def design(board: Board) -> tuple[float, dict[str, str]]:
 
     top = Top(board)
     files = make_platform(board).prepare(top, "top").files
-    constraints = f"top{flow(board.family).constraints}"
-    # nextpnr derives the clock's constraint from that of the oscillator.
-    factor = max(1.0, board.aim_mhz / top.clock_mhz)
-    tightened = re.sub(r"(FREQUENCY PORT \S+) ([\d.]+) HZ",
-                       lambda line: f"{line[1]} {float(line[2]) * factor:.1f} HZ",
-                       files[constraints])
-    return top.clock_mhz, {"top.il": files["top.il"], constraints: tightened}
+    return top.clock_mhz, {name: files[name]
+                           for name in ("top.il", f"top{flow(board.family).constraints}")}
 
 
 def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool = False,

@@ -35,13 +35,6 @@ def test_clock_is_made_by_the_pll(files):
     assert 25 * settings["CLKFB_DIV"] / settings["CLKI_DIV"] == pytest.approx(clock_mhz)
 
 
-@pytest.mark.parametrize(("aim_mhz", "oscillator_mhz"), [(0, 25), (30, 25), (130, 50)])
-def test_the_tools_are_told_to_aim_higher(aim_mhz, oscillator_mhz):
-    _clock_mhz, texts = design(replace(BOARD, clock_mhz=65, aim_mhz=aim_mhz))
-    frequency, = re.findall(r'FREQUENCY PORT "clk25_0__io" ([\d.]+) HZ;', texts["top.lpf"])
-    assert float(frequency) == oscillator_mhz * 1e6
-
-
 def test_multipliers_of_the_array_are_placed(files):
     places = re.findall(r'attribute \\BEL "(\w+/\w+/\w+)"', files[1]["top.il"])
     assert len(set(places)) == len(places) == BOARD.config.multipliers
