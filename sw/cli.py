@@ -230,7 +230,7 @@ def _estimate(options: argparse.Namespace) -> int:
         raise InputError("Estimate needs either a model or --resources BOARD")
     if options.resources is not None:
         return _estimate_resources(options)
-    config = load_config(options.config)
+    config = load_config(options.config or "base")
     memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
     with Progress() as progress:
         if not options.json:
@@ -251,7 +251,7 @@ def _estimate_resources(options: argparse.Namespace) -> int:
     from weft.report import Progress, terminal
 
     board = find_board(options.resources)
-    config = load_config(options.config)
+    config = board.config if options.config is None else load_config(options.config)
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Generating {config.name} for {board.title}")
@@ -507,7 +507,8 @@ def _parser() -> argparse.ArgumentParser:
                     "those of the simulated accelerator within 1 %% on most models.")
     estimate.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?",
                           help="the network; not with --resources")
-    _add_config_option(estimate)
+    _add_config_option(estimate, default=None,
+                       default_text="base; with --resources, the board's own")
     estimate.add_argument("--resources", metavar="BOARD",
                           help="instead, tell what the configuration takes of the FPGA of a board")
     estimate.add_argument("--batch", type=int, default=1, metavar="N",

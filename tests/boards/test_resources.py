@@ -118,6 +118,11 @@ def test_command_line(capsys, tiny, monkeypatch):
     assert figures["fits"] is True
 
 
+def test_command_line_takes_the_configuration_of_the_board(capsys):
+    assert main(["estimate", "--resources", "ulx3s-25f", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["name"] == "ulx3s_25f"
+
+
 @pytest.mark.parametrize("arguments", [["estimate"], ["estimate", "a.onnx", "--resources", "x"]])
 def test_command_line_wrong(arguments, capsys):
     assert main(arguments) == 2
