@@ -53,7 +53,7 @@ def test_small_design_becomes_a_bitstream(small, tmp_path):
     image = result.bitstream.read_bytes()
     assert image.startswith(b"\xff\x00Part: LFE5U-25F-6CABGA381\x00")
     assert b"\xff\xff\xbd\xb3" in image
-    assert any(step.source is not None for step in result.path.steps)
+    assert all(step.signal for step in result.path.steps)
     assert result.path.logic_ns + result.path.routing_ns == \
         pytest.approx(1000 / result.clock_mhz, abs=0.05)
 
