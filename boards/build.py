@@ -10,7 +10,7 @@ from typing import Any
 
 from weft.boards.board import Board
 from weft.boards.flow import Capacity, capacity, flow
-from weft.boards.netlist import count_components, find_sources
+from weft.boards.netlist import count_components, find_sources, read_netlist
 from weft.boards.timing import CriticalPath, read_timing
 from weft.boards.tools import find_tool, run_tool, run_yosys
 from weft.errors import InputError
@@ -147,7 +147,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     if seeds < 1:
         raise InputError(f"Seeds must be at least 1, not {seeds}")
     tools = flow(board.family)
-    _, place_tool, pack_tool = map(find_tool, ("yosys", tools.place_tool, tools.pack_tool))
+    find_tool("yosys")  # what is missing is to be known before the work begins
+    place_tool, pack_tool = find_tool(tools.place_tool), find_tool(tools.pack_tool)
     image = folder / f"{board.name}{tools.image}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -185,7 +186,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             routes = tuple(sorted(pool.map(place, numbers), key=lambda route: -route.clock_mhz))
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
-    components = count_components(folder / "top.json")
+    netlist = read_netlist(folder / "top.json")
+    components = count_components(netlist)
     used = timing.used(tools)
     if not tools.ffs:
         used = replace(used, ffs=sum(component.ffs for component in components.values()))
@@ -196,7 +198,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             run_tool([pack_tool, *tools.pack_options, f"seed{best}.txt", image.name],
                      folder=folder, log=folder / "pack.log")
     return Build(board=board, asked_mhz=clock_mhz, routes=routes,
-                 path=timing.path.located(find_sources(folder / "top.json")),
+                 path=timing.path.located(find_sources(netlist)),
                  used=used, available=capacity(board),
                  components=components, seconds=seconds,
                  bitstream=image if met or allow_timing_fail else None)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from weft.boards.flow import Capacity
-from weft.boards.timing import place_in_source, source_line
+from weft.boards.names import place_in_source, source_line
 
-__all__ = ["count_components", "find_sources"]
+__all__ = ["count_components", "find_sources", "read_netlist"]
 
 
 # Kind of cell -> what it takes of what. A TRELLIS_DPR16X4 is a distributed memory.
@@ -21,17 +21,23 @@ _COSTS = {
 }
 
 
-def count_components(netlist: Path) -> dict[str, Capacity]:
+def read_netlist(file: Path) -> dict[str, Any]:
+    """The top module of a flattened design, as Yosys writes it in JSON."""
+    modules = json.loads(file.read_text(encoding="utf-8"))["modules"].values()
+    return next(module for module in modules if "top" in module["attributes"])
+
+
+def count_components(netlist: dict[str, Any]) -> dict[str, Capacity]:
     """What each component takes by itself, without the components in it, by its place in the
     hierarchy. Yosys names cells after wires, so that at borders a few may be counted next door.
 
     Parameters
     ----------
-    netlist : :class:`~pathlib.Path`
-        Yosys' JSON output of a flattened design.
+    netlist : dict
+        As :func:`read_netlist` reads it.
     """
     counts: dict[str, Counter[str]] = {}
-    for name, cell in _top(netlist)["cells"].items():
+    for name, cell in netlist["cells"].items():
         kind = cell["type"]
         # The flip-flops of an iCE40 have a name for each combination of enable and reset.
         what, number = ("ffs", 1) if kind.startswith("SB_DFF") else _COSTS.get(kind, ("", 0))
@@ -44,19 +50,14 @@ def count_components(netlist: Path) -> dict[str, Capacity]:
             for component, count in sorted(counts.items())}
 
 
-def find_sources(netlist: Path) -> dict[tuple[str, str], str]:
+def find_sources(netlist: dict[str, Any]) -> dict[tuple[str, str], str]:
     """Where each signal, by component and name, is defined: ``hw/matrix.py:97``.
 
     nextpnr tells of a net between two LUTs only which library file the LUTs are from.
     """
     sources: dict[tuple[str, str], str] = {}
-    for name, net in _top(netlist)["netnames"].items():
+    for name, net in netlist["netnames"].items():
         source = source_line(net["attributes"].get("src", "").split("|"))
         if source is not None:
             sources.setdefault(place_in_source(name), source)
     return sources
-
-
-def _top(netlist: Path) -> dict[str, Any]:
-    modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"].values()
-    return next(module for module in modules if "top" in module["attributes"])

@@ -1,5 +1,7 @@
 """From a board's oscillator to the clock of the accelerator: through a phase-locked loop or not."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,19 +12,17 @@ from amaranth.lib.cdc import ResetSynchronizer
 from weft.boards.board import Family
 from weft.config import ConfigError
 
-__all__ = ["Ecp5Pll", "Ice40Pll", "PlainClock", "PllClock", "clock_source"]
+__all__ = ["Ecp5Pll", "Ice40Pll", "PlainClock", "Pll", "PllClock", "clock_source"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ecp5Pll:
-    """Settings of an ``EHXPLLL`` whose feedback is its output.
-
-    Limits: phase detector 3.125..400 MHz, oscillator 400..800 MHz, dividers 1..128 (feedback
-    1..80); Lattice FPGA-TN-02200, "ECP5 and ECP5-5G sysCLOCK PLL/DLL".
+class Pll(ABC):
+    """Settings of a phase-locked loop.
 
     Parameters
     ----------
     input_mhz : :class:`float`
+        Of the board's oscillator.
     input_divider, feedback_divider, output_divider : :class:`int`
     """
 
@@ -30,6 +30,46 @@ class Ecp5Pll:
     input_divider: int
     feedback_divider: int
     output_divider: int
+
+    @property
+    @abstractmethod
+    def output_mhz(self) -> float:
+        """Frequency of the output."""
+
+    @classmethod
+    @abstractmethod
+    def possible(cls, input_mhz: float) -> Iterator[Self]:
+        """All settings for an oscillator that keep the limits of the primitive."""
+
+    @abstractmethod
+    def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
+        """The primitive, with the oscillator at ``port``."""
+
+    @classmethod
+    def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
+        """The settings whose output is nearest to ``asked_mhz``; of several, those with the
+        fastest phase detector.
+
+        Raises
+        ------
+        ConfigError
+            If no output is within a tenth of ``asked_mhz``.
+        """
+        best = min(cls.possible(input_mhz), key=lambda pll: (
+            round(abs(pll.output_mhz - asked_mhz), 6), pll.input_divider))
+        if abs(best.output_mhz - asked_mhz) > asked_mhz / 10:
+            raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
+                              f"into, not {asked_mhz:g} MHz")
+        return best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ecp5Pll(Pll):
+    """Settings of an ``EHXPLLL`` whose feedback is its output.
+
+    Limits: phase detector 3.125..400 MHz, oscillator 400..800 MHz, dividers 1..128 (feedback
+    1..80); Lattice FPGA-TN-02200, "ECP5 and ECP5-5G sysCLOCK PLL/DLL".
+    """
 
     @property
     def output_mhz(self) -> float:
@@ -42,16 +82,7 @@ class Ecp5Pll:
         return self.output_mhz * self.output_divider
 
     @classmethod
-    def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
-        """The settings whose output is nearest to ``asked_mhz``; of several, those with the
-        fastest phase detector.
-
-        Raises
-        ------
-        ConfigError
-            If no output is within a tenth of ``asked_mhz``.
-        """
-        found = []
+    def possible(cls, input_mhz: float) -> Iterator[Self]:
         for input_divider in range(1, int(input_mhz / 3.125) + 1):
             for feedback_divider in range(1, 81):
                 # The oscillator is to be near the middle of its range.
@@ -60,13 +91,7 @@ class Ecp5Pll:
                           feedback_divider=feedback_divider,
                           output_divider=max(1, round(600 / output_mhz)))
                 if pll.output_divider <= 128 and 400 <= pll.vco_mhz <= 800:
-                    found.append(pll)
-        best = min(found, key=lambda pll: (round(abs(pll.output_mhz - asked_mhz), 6),
-                                           pll.input_divider))
-        if abs(best.output_mhz - asked_mhz) > asked_mhz / 10:
-            raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
-                              f"into, not {asked_mhz:g} MHz")
-        return best
+                    yield pll
 
     def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
         """The primitive, a buffer for the oscillator at ``port``, and a gate that keeps the clock
@@ -97,24 +122,14 @@ class Ecp5Pll:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ice40Pll:
+class Ice40Pll(Pll):
     """Settings of an ``SB_PLL40_PAD`` with simple feedback, which has the pin of the oscillator to
     itself.
 
     Limits: phase detector 10..133 MHz, oscillator 533..1066 MHz, output 16..275 MHz, dividers 1..16
     for the input, 1..128 for the feedback, and 2**1..2**6 for the output; Lattice FPGA-DS-02008,
     "iCE40 UltraPlus Family".
-
-    Parameters
-    ----------
-    input_mhz : :class:`float`
-    input_divider, feedback_divider, output_divider : :class:`int`
     """
-
-    input_mhz: float
-    input_divider: int
-    feedback_divider: int
-    output_divider: int
 
     @property
     def output_mhz(self) -> float:
@@ -127,27 +142,14 @@ class Ice40Pll:
         return self.input_mhz * self.feedback_divider / self.input_divider
 
     @classmethod
-    def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
-        """The settings whose output is nearest to ``asked_mhz``; of several, those with the
-        fastest phase detector.
-
-        Raises
-        ------
-        ConfigError
-            If no output is within a tenth of ``asked_mhz``.
-        """
-        found = [cls(input_mhz=input_mhz, input_divider=input_divider,
-                     feedback_divider=feedback_divider, output_divider=1 << exponent)
-                 for input_divider in range(1, min(16, int(input_mhz / 10)) + 1)
-                 for feedback_divider in range(1, 129) for exponent in range(1, 7)]
-        found = [pll for pll in found
-                 if 533 <= pll.vco_mhz <= 1066 and 16 <= pll.output_mhz <= 275]
-        best = min(found, key=lambda pll: (round(abs(pll.output_mhz - asked_mhz), 6),
-                                           pll.input_divider))
-        if abs(best.output_mhz - asked_mhz) > asked_mhz / 10:
-            raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
-                              f"into, not {asked_mhz:g} MHz")
-        return best
+    def possible(cls, input_mhz: float) -> Iterator[Self]:
+        for input_divider in range(1, min(16, int(input_mhz / 10)) + 1):
+            for feedback_divider in range(1, 129):
+                for exponent in range(1, 7):
+                    pll = cls(input_mhz=input_mhz, input_divider=input_divider,
+                              feedback_divider=feedback_divider, output_divider=1 << exponent)
+                    if 533 <= pll.vco_mhz <= 1066 and 16 <= pll.output_mhz <= 275:
+                        yield pll
 
     def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
         """The primitive, with the oscillator at ``port``."""
@@ -171,7 +173,7 @@ class PllClock(Elaboratable):
 
     Parameters
     ----------
-    pll : :class:`Ecp5Pll` or :class:`Ice40Pll`
+    pll : :class:`Pll`
 
     Attributes
     ----------
@@ -182,7 +184,7 @@ class PllClock(Elaboratable):
         The clock runs.
     """
 
-    def __init__(self, pll: Ecp5Pll | Ice40Pll):
+    def __init__(self, pll: Pll):
         self._pll = pll
         self.reset_less = isinstance(pll, Ecp5Pll)
         self.running = Signal()

@@ -9,7 +9,7 @@ from typing import Any
 
 from weft.boards.board import Board, Family
 from weft.boards.flow import Capacity, capacity
-from weft.boards.timing import place_in_source
+from weft.boards.names import place_in_source
 from weft.config import AcceleratorConfig
 
 __all__ = ["Resources", "features", "resources"]

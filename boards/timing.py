@@ -1,34 +1,15 @@
 """Reads what nextpnr says of a routed design, in terms of the source."""
 
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from weft.boards.flow import Capacity, Flow
+from weft.boards.names import place_in_source, source_line
 
-__all__ = ["CriticalPath", "PathStep", "Timing", "place_in_source", "read_timing", "source_line"]
-
-
-# Yosys names a cell after a wire it drives, and appends the kind of cell and its pins:
-# `core.load.count_TRELLIS_FF_Q_3_DI_LUT4_Z` belongs to `core.load.count`.
-_CELL = re.compile(r"_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|P?DP\w?16KD|MULT18X18D"
-                   r"|SB_\w+)")
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def place_in_source(name: str) -> tuple[str, str]:
-    """The component, as its path in the hierarchy, and the signal that a cell or net of the
-    netlist belongs to."""
-    if name.startswith("$"):
-        return "", name
-    # A memory is cut into blocks: `core.matrix.weights.0.1`, with pins `_DO`, `_DOB`.
-    name = re.sub(r"(\.\d+)+(_D[A-Z]*.*)?$", "", _CELL.split(name, maxsplit=1)[0])
-    # Amaranth tells namesakes apart by `$N`; an index was renamed for Yosys.
-    component, _, signal = re.sub(r"\$\d+", "", name).rpartition(".")
-    return component, signal.replace("<", "[").replace(">", "]")
+__all__ = ["CriticalPath", "PathStep", "Timing", "read_timing"]
 
 
 @dataclass(frozen=True)
@@ -153,16 +134,3 @@ def _path(segments: list[dict[str, Any]]) -> CriticalPath:
     return CriticalPath(start=start, end=end, steps=tuple(
         replace(step, logic_ns=round(step.logic_ns, 3), routing_ns=round(step.routing_ns, 3))
         for step in steps))
-
-
-def source_line(sources: Iterable[str]) -> str | None:
-    """The first of ``sources``, as ``PATH:LINE``, that is Weft's own, relative to its root."""
-    for source in sources:
-        path, _, line = source.rpartition(":")
-        for part in ("hw", "boards"):
-            _, found, name = path.rpartition(f"/weft/{part}/")
-            if not found:
-                _, found, name = path.rpartition(f"{_PACKAGE}/{part}/")
-            if found:
-                return f"{part}/{name}:{line}"
-    return None

@@ -1,19 +1,16 @@
 """The FPGA tools: native ones where they are on the PATH, else those of the Python packages."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from weft.boards.names import rename
 from weft.errors import ToolError
 
 __all__ = ["find_tool", "run_tool", "run_yosys"]
-
-
-_BRACKETS = str.maketrans("[]", "<>")
 
 
 def find_tool(name: str) -> str:
@@ -50,10 +47,7 @@ def run_yosys(design: str, commands: str, *, folder: Path) -> None:
     ToolError
         If it is missing or fails.
     """
-    # ABC9 sees a design's bits as "name[index]", and fails if a wire has such a name already.
-    # Amaranth gives elements of arrays such names.
-    design = re.sub(r"\\\S+", lambda name: name[0].translate(_BRACKETS), design)
-    (folder / "top.il").write_text(design, encoding="utf-8")
+    (folder / "top.il").write_text(rename(design), encoding="utf-8")
     # YoWASP's Yosys says nothing on its standard output once ABC has run.
     log = folder / "synthesis.log"
     run_tool([find_tool("yosys"), "-q", "-l", log.name, "-p", f"read_rtlil top.il; {commands}"],

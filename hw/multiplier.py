@@ -6,6 +6,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .replacement import replacement
+
 __all__ = ["Multiplier"]
 
 
@@ -66,8 +68,9 @@ class Multiplier(wiring.Component):
         return self._position
 
     def elaborate(self, platform: Any) -> Any:
-        if hasattr(platform, "get_multiplier"):
-            return platform.get_multiplier(self)
+        substitute = replacement(platform, "get_multiplier", self)
+        if substitute is not None:
+            return substitute
 
         m = Module()
         a = Signal.like(self.a, reset_less=True)

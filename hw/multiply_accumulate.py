@@ -6,6 +6,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .replacement import replacement
+
 __all__ = ["MultiplyAccumulate"]
 
 
@@ -33,10 +35,9 @@ class MultiplyAccumulate(wiring.Component):
     o:      Out(signed(32))
 
     def elaborate(self, platform: Any) -> Any:
-        if hasattr(platform, "get_multiply_accumulate"):
-            replacement = platform.get_multiply_accumulate(self)
-            if replacement is not None:
-                return replacement
+        substitute = replacement(platform, "get_multiply_accumulate", self)
+        if substitute is not None:
+            return substitute
 
         m = Module()
         with m.If(self.clear):

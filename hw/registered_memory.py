@@ -7,6 +7,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from .replacement import replacement
+
 __all__ = ["RegisteredMemory"]
 
 
@@ -82,10 +84,9 @@ class RegisteredMemory(wiring.Component):
         return self._granularity
 
     def elaborate(self, platform: Any) -> Any:
-        if hasattr(platform, "get_registered_memory"):
-            replacement = platform.get_registered_memory(self)
-            if replacement is not None:
-                return replacement
+        substitute = replacement(platform, "get_registered_memory", self)
+        if substitute is not None:
+            return substitute
 
         m = Module()
         m.submodules.storage = storage = memory.Memory(

@@ -7,6 +7,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from .replacement import replacement
+
 __all__ = ["SinglePortMemory"]
 
 
@@ -61,10 +63,9 @@ class SinglePortMemory(wiring.Component):
         return self._lanes
 
     def elaborate(self, platform: Any) -> Any:
-        if hasattr(platform, "get_single_port_memory"):
-            replacement = platform.get_single_port_memory(self)
-            if replacement is not None:
-                return replacement
+        substitute = replacement(platform, "get_single_port_memory", self)
+        if substitute is not None:
+            return substitute
 
         m = Module()
         m.submodules.storage = storage = memory.Memory(

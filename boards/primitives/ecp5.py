@@ -19,7 +19,8 @@ __all__ = ["ECP5Multipliers", "ECP5Primitives"]
 
 _WIDTH = 18            # bits of a signed factor of a block
 _LIMB  = _WIDTH - 1    # bits of an unsigned one
-_COMPOSED_LATENCY = 4  # of a product of several blocks: the block's own 2, and two sums
+_COMPOSED_BLOCKS  = 4  # of a product wider than a block
+_COMPOSED_LATENCY = 4  # of it: the block's own 2, and two sums
 
 
 class ECP5Multipliers:
@@ -68,7 +69,7 @@ class ECP5Multipliers:
         self.multiplier_blocks = sites.blocks
         self.reserved_blocks = {
             "array": config.multipliers,
-            "requantize": 4 * config.requant_lanes * (2 if config.vector else 1)}
+            "requantize": _COMPOSED_BLOCKS * config.requant_lanes * (2 if config.vector else 1)}
         self.floorplan = Floorplan(config, sites)
 
     def get_multiplier(self, multiplier: Multiplier) -> Module:
@@ -100,7 +101,7 @@ def _blocks(multiplier: Multiplier) -> int | None:
     if widest <= _WIDTH:
         return 1
     if widest <= _LIMB + _WIDTH and multiplier.latency >= _COMPOSED_LATENCY:
-        return 4
+        return _COMPOSED_BLOCKS
     return None
 
 

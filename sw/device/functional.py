@@ -86,6 +86,8 @@ class FunctionalDevice:
         if memory_bytes < 1:
             raise ValueError(f"Memory bytes must be at least 1, not {memory_bytes!r}")
         self._config = config
+        self._engines = engines(config)
+        self._memories = {memory.value for memory in memories(config)}
         self._memory = bytearray(memory_bytes)
         self._random = random.Random(seed)
         self._registers = dict.fromkeys(Register, 0)
@@ -212,7 +214,7 @@ class FunctionalDevice:
             opcode, fields = decode(bytes(self._memory[address:address + COMMAND_BYTES]))
         except ValueError:
             raise _Fault(Error.OPCODE, index) from None
-        if opcode not in engines(self._config):
+        if opcode not in self._engines:
             raise _Fault(Error.OPCODE, index)
         return _Command(index, opcode, fields)
 
@@ -228,7 +230,7 @@ class FunctionalDevice:
             raise _Fault(Error.ADDRESS, 0)
 
         queues: dict[Engine, deque[_Command]] = {
-            engine: deque() for engine in engines(self._config).values()}
+            engine: deque() for engine in self._engines.values()}
         # Commands that have started, with what is left to do of each.
         working: dict[Engine, deque[tuple[_Command, Callable[[], None]]]] = {
             engine: deque() for engine in queues}
@@ -268,7 +270,7 @@ class FunctionalDevice:
                 fetched = self._fetch(coming, address + coming * COMMAND_BYTES)
                 coming += 1
             if fetched is not None:
-                queue = queues[engines(self._config)[fetched.opcode]]
+                queue = queues[self._engines[fetched.opcode]]
                 if len(queue) < self._config.queue_depth:
                     queue.append(fetched)
                     fetched = None
@@ -331,7 +333,7 @@ class FunctionalDevice:
             Memory.VECTOR_PARAMETER.value: (self._vector_parameter, config.parameter_entry_bytes),
             Memory.TABLE.value:      (self._table, 1),
         }
-        if command.fields["memory"] not in {memory.value for memory in memories(config)}:
+        if command.fields["memory"] not in self._memories:
             raise command.fault(Error.ARGUMENT)
         target, unit_bytes = units[command.fields["memory"]]
         spans = self._spans(command, unit_bytes, len(target), Error.READ)

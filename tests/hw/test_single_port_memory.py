@@ -3,7 +3,7 @@ import random
 import re
 
 import pytest
-from amaranth.sim import Simulator
+from stream_bench import make_simulator
 
 from weft.hw.single_port_memory import SinglePortMemory
 
@@ -29,8 +29,7 @@ def test_a_word_is_read_or_parts_of_it_are_written():
             if expected is not None:
                 assert ctx.get(dut.read_data) == expected
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
+    sim = make_simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 from requantize_vectors import Group, grouped, product_ties, random_magnitudes
+from stream_bench import make_simulator
 
 from weft.hw.sequential.requantize import SerialRequantizer
 
@@ -33,8 +33,7 @@ def check(groups):
                 assert ctx.get(dut.o) == expected, (group.acc[lane], parameters[2 * lane:][:2])
                 await ctx.tick()
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
+    sim = make_simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
 
