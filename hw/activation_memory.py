@@ -1,5 +1,8 @@
 """The banked activation memory and its arbitration."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -7,11 +10,18 @@ from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 
-from .delay import delay, unreset
+from .copies import copies
+from .delay import delay, register, unreset
 from .registered_memory import RegisteredMemory
 from .scratch_memory import ScratchMemory, unit_write_layout
 
 __all__ = ["ActivationMemory"]
+
+
+def _free(before, wanted, bank):
+    """None of the requests ``before``, which want the banks ``wanted``, wants ``bank``."""
+    return ~Cat(request.valid & (other == bank)
+                for request, other in zip(before, wanted, strict=True)).any()
 
 
 class ActivationMemory(wiring.Component):
@@ -21,6 +31,9 @@ class ActivationMemory(wiring.Component):
     priority: number 0 is never refused; another waits while one before it wants the same bank.
     A read or write outside the memory is accepted, and has no effect. A read sees the writes that
     were accepted two cycles before it, or earlier.
+
+    The last writer comes to the banks a cycle later than the others: it waits for what they wrote
+    in the cycle before, so that its ``ready`` needs nothing but registers.
 
     Parameters
     ----------
@@ -33,7 +46,7 @@ class ActivationMemory(wiring.Component):
     read_request : :py:`In(stream.Signature(24)).array(readers)`
         Word addresses.
     read_data : :py:`Out(data.ArrayLayout(8, rows)).array(readers)`
-        The word, ``LATENCY`` cycles after its request was accepted.
+        The word, ``LATENCY`` cycles after its request was accepted; otherwise 0.
     read_valid : :py:`Out(1).array(readers)`
     write : :py:`In(stream.Signature(unit_write_layout(rows))).array(writers)`
 
@@ -43,7 +56,7 @@ class ActivationMemory(wiring.Component):
         Cycles from an accepted request to its data.
     """
 
-    LATENCY = RegisteredMemory.LATENCY + 1
+    LATENCY = RegisteredMemory.LATENCY + 2
 
     def __init__(self, config: AcceleratorConfig, *, readers: int, writers: int):
         if readers < 1 or writers < 1:
@@ -62,67 +75,84 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        count     = self._config.activation_banks
-        bank_bits = exact_log2(count)
-        lanes     = self._config.word_lanes
-        banks     = [ScratchMemory(depth=self._config.activation_depth // count, lanes=lanes,
-                                   registered=True)
-                     for _ in range(count)]
+        count = self._config.activation_banks
+        banks = [ScratchMemory(depth=self._config.activation_depth // count,
+                               lanes=self._config.word_lanes, registered=True)
+                 for _ in range(count)]
         for index, bank in enumerate(banks):
             m.submodules[f"bank_{index}"] = bank
-
-        def grant(requests, bank_of):
-            for index, request in enumerate(requests):
-                m.d.comb += request.ready.eq(~Cat(
-                    before.valid & (bank_of(before) == bank_of(request))
-                    for before in requests[:index]).any())
-
-        def read_bank(request):
-            return request.payload[:bank_bits]
-
-        def write_bank(request):
-            return request.p.address[:bank_bits]
-
-        reads  = [self.read_request[i] for i in range(self._readers)]
-        writes = [self.write[i] for i in range(self._writers)]
-        grant(reads, read_bank)
-        grant(writes, write_bank)
-
-        for index, bank in enumerate(banks):
-            # Lowest priority first: later assignments win.
-            for request in reversed(reads):
-                with m.If(request.valid & (read_bank(request) == index)):
-                    m.d.comb += [
-                        bank.read_address.eq(request.payload[bank_bits:]),
-                        bank.read_enable.eq(1),
-                    ]
-            # A register in front of the bank: its blocks lie far apart.
-            chosen = stream.Signature(bank.write.payload.shape()).create(
-                path=(f"write_{index}",))
-            m.d.sync += bank.write.valid.eq(chosen.valid)
-            payload = unreset(m, bank.write.payload, f"write_payload_{index}")
-            m.d.sync += payload.eq(chosen.payload)
-            for request in reversed(writes):
-                with m.If(request.valid & (write_bank(request) == index)):
-                    m.d.comb += [
-                        chosen.valid.eq(1),
-                        chosen.p.address.eq(request.p.address[bank_bits:]),
-                        chosen.p.data.eq(request.p.data),
-                        chosen.p.mask.eq(request.p.mask),
-                    ]
-
-        # A register behind the bank multiplexer keeps it off the array's input path.
-        for index, request in enumerate(reads):
-            chosen = delay(m, read_bank(request), RegisteredMemory.LATENCY,
-                           name=f"chosen_{index}", reset_less=True)
-            pending = delay(m, request.valid & request.ready, RegisteredMemory.LATENCY,
-                            name=f"pending_{index}")
-            m.d.sync += self.read_valid[index].eq(pending)
-            read_data = unreset(m, self.read_data[index], f"read_data_{index}")
-            with m.If(pending):
-                with m.Switch(chosen):
-                    for number, bank in enumerate(banks):
-                        with m.Case(number):
-                            m.d.sync += read_data.eq(bank.read_data)
+        self._write(m, banks)
+        self._read(m, banks)
 
         return m
+
+    def _read(self, m, banks):
+        bank_bits = exact_log2(len(banks))
+        requests  = [self.read_request[i] for i in range(self._readers)]
+        wanted    = [request.payload[:bank_bits] for request in requests]
+        for index, request in enumerate(requests):
+            m.d.comb += request.ready.eq(_free(requests[:index], wanted[:index], wanted[index]))
+
+        # A register in front of each bank, and one behind the choice among them: blocks lie far
+        # apart. The last reader's address is there if nobody else's is.
+        for number, bank in enumerate(banks):
+            address = requests[-1].payload[bank_bits:]
+            for request, at in reversed(list(zip(requests[:-1], wanted, strict=False))):
+                address = Mux(request.valid & (at == number), request.payload[bank_bits:], address)
+            m.d.comb += [
+                bank.read_address.eq(register(m, address, f"read_address_{number}")),
+                bank.read_enable.eq(register(
+                    m, Cat(request.valid & (at == number)
+                           for request, at in zip(requests, wanted, strict=True)).any(),
+                    f"read_enable_{number}")),
+            ]
+
+        for index, request in enumerate(requests):
+            accepted = request.valid & request.ready
+            m.d.comb += self.read_valid[index].eq(
+                delay(m, accepted, self.LATENCY, name=f"valid_{index}"))
+            # A bit for each bank.
+            chosen = delay(m, Cat(accepted & (wanted[index] == number)
+                                  for number in range(len(banks))),
+                           self.LATENCY - 2, name=f"chosen_{index}", reset_less=True)
+            words = [Value.cast(bank.read_data) for bank in banks]
+            held  = Value.cast(unreset(m, self.read_data[index], f"read_data_{index}"))
+            terms = [Signal.like(held, name=f"term_{index}_{number}")
+                     for number in range(len(banks))]
+            for number, (word, term) in enumerate(zip(words, terms, strict=True)):
+                for part, choice in copies(m, chosen[number], f"chosen_{index}_{number}",
+                                           bits=len(held)):
+                    m.d.comb += term[part].eq(Mux(choice, word[part], 0))
+            m.d.sync += held.eq(reduce(or_, terms))
+
+    def _write(self, m, banks):
+        bank_bits = exact_log2(len(banks))
+        requests  = [self.write[i] for i in range(self._writers)]
+        wanted    = [request.p.address[:bank_bits] for request in requests]
+        # As the banks see them.
+        local     = [Cat(request.p.address[bank_bits:], C(0, bank_bits),
+                         Value.cast(request.p.data), request.p.mask) for request in requests]
+        *early, last = requests
+
+        # All but the last one: who writes to which bank, known a cycle before the choice.
+        takes = []
+        for index, request in enumerate(early):
+            m.d.comb += request.ready.eq(_free(early[:index], wanted[:index], wanted[index]))
+            takes.append(Cat(request.valid & request.ready & (wanted[index] == number)
+                             for number in range(len(banks))))
+        held = [register(m, local[index], f"write_{index}") for index in range(len(early))]
+        busy = Signal(len(banks))
+        m.d.sync += busy.eq(reduce(or_, takes, C(0, len(banks))))
+        m.d.comb += last.ready.eq(~busy.bit_select(wanted[-1], 1))
+
+        # A register in front of each bank, whose blocks lie far apart.
+        for number, bank in enumerate(banks):
+            m.d.sync += bank.write.valid.eq(
+                busy[number] | (last.valid & (wanted[-1] == number)))
+            payload = Value.cast(unreset(m, bank.write.payload, f"write_payload_{number}"))
+            m.d.sync += payload.eq(local[-1])
+            for index, take in enumerate(takes):
+                for part, chosen in copies(m, take[number], f"take_{index}_{number}",
+                                           bits=len(payload)):
+                    with m.If(chosen):
+                        m.d.sync += payload[part].eq(held[index][part])

@@ -1,8 +1,11 @@
 """From accumulators through requantization to activation words."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2, exact_log2
 
 from weft.config import AcceleratorConfig
@@ -11,6 +14,8 @@ from .accumulators import AccumulatorColumn
 from .commands import ChannelParameters, Rounding
 from .delay import delay, register
 from .fault import Fault
+from .half_slice import HalfSlice
+from .registered_memory import RegisteredMemory
 from .registers import Error
 from .requantize import Requantizer
 from .scratch_memory import unit_write_layout
@@ -47,7 +52,7 @@ class Drain(wiring.Component):
     parameter_address : :py:`Out(24)`
     parameter_enable : :py:`Out(1)`
     parameters : :py:`In(data.ArrayLayout(ChannelParameters, requant_lanes))`
-        The entry, the cycle after its address.
+        The entry, ``RegisteredMemory.LATENCY`` cycles after its address.
     write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
         To the activation memory; must always be ready.
     release : :py:`Out(1)`
@@ -61,9 +66,12 @@ class Drain(wiring.Component):
     ----------
     CHOICE_LATENCY : :class:`int`
         Cycles from the sums of all columns to those of a group, in front of the requantizer.
+    WRITE_LATENCY : :class:`int`
+        Cycles from the requantizer to ``write`` and ``done``.
     """
 
     CHOICE_LATENCY = 2
+    WRITE_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig, *, release_to_write: int):
         self._config = config
@@ -91,41 +99,27 @@ class Drain(wiring.Component):
         lanes  = config.requant_lanes
         slots  = config.rows // lanes  # parts of a word
 
-        active  = Signal()
-        job     = Signal(DrainJob, reset_less=True)
-        pixel   = Signal(range(config.accumulator_pixels), reset_less=True)
-        group   = Signal(range(config.requant_groups), reset_less=True)
-        slot    = Signal(range(slots), reset_less=True)
-        block   = Signal(24, reset_less=True)  # first word of the channel block
-        entry   = Signal(24, reset_less=True)
-        offset  = Signal(24, reset_less=True)  # of the pixel tile in its plane
-        first   = Signal(24, reset_less=True)  # word of the tile's first pixel in this block
-        address = Signal(24, reset_less=True)  # of the word to write
-        left    = Signal(16, reset_less=True)  # pixels, this one included
-        release = Signal(16, reset_less=True)  # value of `left`, in the last group
-        # Where the column tile starts, for its further pixel tiles.
-        tile_slot  = Signal.like(slot)
-        tile_block = Signal.like(block)
-        tile_entry = Signal.like(entry)
+        m.submodules.job = held = HalfSlice(shape=DrainJob)
+        connect(m, flipped(self.jobs), held.i)
+        new, job, active = self.jobs.p, held.o.p, held.o.valid
 
+        pixel = Signal(range(config.accumulator_pixels), reset_less=True)
+        group = Signal(range(config.requant_groups), reset_less=True)
+        left  = Signal(16, reset_less=True)  # pixels, this one included
         # Whether they are at their ends, without the comparisons.
+        single     = Signal(reset_less=True)  # one pixel only
+        few        = Signal(reset_less=True)  # the half is released with the first pixel
         last_pixel = Signal(reset_less=True)
         last_group = Signal(reset_less=True)
         releases   = Signal(reset_less=True)
-        last_slot  = Signal(reset_less=True)
         groups     = Signal(range(config.requant_groups + 1), reset_less=True)
         finishing  = Signal()
-        next_slot  = Mux(last_slot, 0, slot + 1)
-        next_block = Mux(last_slot, block + job.out_plane, block)[:24]
-        next_first = Mux(last_slot, first + job.out_plane, first)[:24]
         m.d.comb += [
             finishing.eq(active & last_pixel & last_group),
-            self.jobs.ready.eq(~active),
+            held.o.ready.eq(last_pixel & last_group),
             self.half.eq(job.half),
             self.pixel.eq(pixel),
             self.enable.eq(active),
-            self.parameter_address.eq(entry),
-            self.parameter_enable.eq(active),
             self.release.eq(active & last_group & releases),
         ]
 
@@ -134,76 +128,95 @@ class Drain(wiring.Component):
                 pixel.eq(pixel + 1),
                 left.eq(left - 1),
                 last_pixel.eq(left == 2),
-                releases.eq(left == release + 1),
-                address.eq(address + 1),
+                releases.eq(~few & (left == self._lead + 1)),
             ]
             with m.If(last_pixel):
                 m.d.sync += [
                     pixel.eq(0),
                     group.eq(group + 1),
                     last_group.eq(group + 2 == groups),
-                    entry.eq(entry + 1),
-                    slot.eq(next_slot),
-                    last_slot.eq(next_slot == slots - 1),
-                    block.eq(next_block),
-                    first.eq(next_first),
-                    address.eq(next_first),
                     left.eq(job.pixels),
-                    last_pixel.eq(job.pixels == 1),
-                    releases.eq(job.pixels == release),
+                    last_pixel.eq(single),
+                    releases.eq(few),
                 ]
-            with m.If(finishing):
-                m.d.sync += [active.eq(0), offset.eq(offset + job.pixels)]
-                with m.If(job.last_pixels):
-                    m.d.sync += [
-                        offset.eq(0),
-                        tile_slot.eq(next_slot),
-                        tile_block.eq(next_block),
-                        tile_entry.eq(entry + 1),
-                    ]
-
-        with m.If(self.jobs.valid & self.jobs.ready):
-            new   = self.jobs.p
-            base  = Signal(24)
-            start = Signal(24)
-            few   = new.pixels <= self._lead
-            count = Mux(new.last_columns, new.last_groups, config.requant_groups)
-            m.d.comb += [
-                base.eq(Mux(new.first_columns, new.out_base, tile_block)),
-                start.eq(Mux(new.first_pixels, 0, offset)),
-            ]
+        with m.Else():
+            count    = Mux(new.last_columns, new.last_groups, config.requant_groups)
+            one_left = new.pixels == 1
+            release  = ~(self._lead < new.pixels)
             m.d.sync += [
-                active.eq(1),
-                job.eq(new),
                 pixel.eq(0),
                 left.eq(new.pixels),
-                last_pixel.eq(new.pixels == 1),
-                release.eq(Mux(few, new.pixels, self._lead)),
-                releases.eq(few),
+                single.eq(one_left),
+                last_pixel.eq(one_left),
+                few.eq(release),
+                releases.eq(release),
                 group.eq(0),
                 groups.eq(count),
                 last_group.eq(count == 1),
-                slot.eq(tile_slot),
-                last_slot.eq(tile_slot == slots - 1),
-                block.eq(base),
-                entry.eq(tile_entry),
-                offset.eq(start),
-                first.eq(base + start),
-                address.eq(base + start),
             ]
-            with m.If(new.first_columns):
-                m.d.sync += [
-                    slot.eq(0),
-                    last_slot.eq(slots == 1),
-                    entry.eq(new.parameter_base),
-                    tile_slot.eq(0),
-                    tile_block.eq(base),
-                    tile_entry.eq(new.parameter_base),
-                ]
 
-        legal = (address < config.activation_depth) & (entry < config.parameter_depth)
-        with m.If(active & ~legal & (self.fault.code == Error.NONE)):
-            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(job.index)]
+        # Addresses come a cycle later. So they are found from what the job before has left, with
+        # the new job in its register.
+        slot    = Signal(range(slots), reset_less=True)
+        block   = Signal(24, reset_less=True)  # first word of the channel block
+        entry   = Signal(24, reset_less=True)
+        offset  = Signal(24)                   # of the pixel tile in its plane
+        first   = Signal(24, reset_less=True)  # word of the tile's first pixel in this block
+        address = Signal(24, reset_less=True)  # of the word to write
+        # Where the column tile starts, for its further pixel tiles.
+        tile_slot  = Signal.like(slot)
+        tile_block = Signal.like(block)
+        tile_entry = Signal.like(entry)
+
+        placing  = register(m, active, "placing")
+        wraps    = register(m, last_pixel, "wraps")  # to the next group
+        leaves   = Signal()
+        complete = Signal()  # all pixels of the column tile are
+        m.d.sync += [leaves.eq(finishing), complete.eq(finishing & job.last_pixels)]
+        last_slot  = Signal(reset_less=True)
+        next_slot  = Mux(last_slot, 0, slot + 1)
+        next_block = (block + Mux(last_slot, job.out_plane, 0))[:24]
+        next_first = (first + Mux(last_slot, job.out_plane, 0))[:24]
+        base       = Mux(job.first_columns, job.out_base, tile_block)
+        start      = (base + offset)[:24]
+        begin_slot = Mux(job.first_columns, 0, tile_slot)
+        with m.If(~placing):
+            m.d.sync += [
+                slot.eq(begin_slot),
+                last_slot.eq(begin_slot == slots - 1),
+                block.eq(base),
+                entry.eq(Mux(job.first_columns, job.parameter_base, tile_entry)),
+                first.eq(start),
+                address.eq(start),
+            ]
+        with m.Elif(wraps):
+            m.d.sync += [
+                slot.eq(next_slot),
+                last_slot.eq(next_slot == slots - 1),
+                block.eq(next_block),
+                entry.eq(entry + 1),
+                first.eq(next_first),
+                address.eq(next_first),
+            ]
+        with m.Else():
+            m.d.sync += address.eq(address + 1)
+        with m.If(leaves):
+            m.d.sync += offset.eq(offset + job.pixels)
+        with m.If(complete):
+            m.d.sync += [
+                offset.eq(0),
+                tile_slot.eq(next_slot),
+                tile_block.eq(next_block),
+                tile_entry.eq(entry + 1),
+            ]
+        m.d.comb += [self.parameter_address.eq(entry), self.parameter_enable.eq(placing)]
+
+        legal    = (address < config.activation_depth) & (entry < config.parameter_depth)
+        trespass = Signal()
+        culprit  = register(m, job.index, "culprit")
+        m.d.sync += trespass.eq(placing & ~legal)
+        with m.If(trespass & (self.fault.code == Error.NONE)):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(culprit)]
 
         # What follows each group of sums down the pipeline.
         tag_layout = data.StructLayout({
@@ -214,7 +227,6 @@ class Drain(wiring.Component):
         })
         travelling = data.StructLayout({
             "tag":       tag_layout,
-            "group":     range(config.requant_groups),
             "out_zero":  signed(8),
             "clamp_min": signed(8),
             "clamp_max": signed(8),
@@ -225,19 +237,17 @@ class Drain(wiring.Component):
             stage.tag.address.eq(address),
             stage.tag.slot.eq(slot),
             stage.tag.write.eq(legal),
-            stage.tag.done.eq(finishing & job.last_pixels & job.last_columns),
-            stage.group.eq(group),
+            stage.tag.done.eq(complete & job.last_columns),
             stage.out_zero.eq(job.out_zero),
             stage.clamp_min.eq(job.clamp_min),
             stage.clamp_max.eq(job.clamp_max),
             stage.rule.eq(job.rule),
         ]
         latency = AccumulatorColumn.DRAIN_LATENCY + self.CHOICE_LATENCY - 1
-        near    = delay(m, stage.group, AccumulatorColumn.DRAIN_LATENCY, name="near",
-                        reset_less=True)
-        stage   = delay(m, stage, latency, name="stage", reset_less=True)
+        stage   = delay(m, stage, latency - 1, name="stage", reset_less=True)
         i_valid = delay(m, active, latency + 1, name="valid")
-        parameters = delay(m, self.parameters, latency, name="parameters", reset_less=True)
+        parameters = delay(m, self.parameters, latency - RegisteredMemory.LATENCY,
+                           name="parameters", reset_less=True)
 
         # The group's lanes are chosen in front of the requantizer in two stages: first among
         # neighbouring columns, then among those that are left, which may be far apart.
@@ -257,22 +267,34 @@ class Drain(wiring.Component):
         if config.fip:
             m.d.sync += i.alpha.eq(register(m, self.sums[config.cols], "alpha"))
         split = exact_log2(_NEIGHBOURS)
+        early = delay(m, group, AccumulatorColumn.DRAIN_LATENCY - 1, name="group",
+                      reset_less=True)
+        late  = delay(m, early[split:], 2, name="neighbourhood", reset_less=True)
         for lane in range(lanes):
-            sums = [self.sums[number * lanes + lane] for number in range(config.requant_groups)]
-            left = [register(m, Array(sums[first:first + _NEIGHBOURS])[near[:split]],
-                             f"sum_{lane}_{first}") for first in range(0, len(sums), _NEIGHBOURS)]
-            m.d.sync += i.acc[lane].eq(Array(left)[stage.group[split:]])
+            sums  = [self.sums[number * lanes + lane] for number in range(config.requant_groups)]
+            among = []
+            for start in range(0, len(sums), _NEIGHBOURS):
+                # A bit for each of them, and registers for this choice alone.
+                terms = [Mux(register(m, early[:split] == number, f"near_{lane}_{start}_{number}",
+                                      keep=True), value, 0)
+                         for number, value in enumerate(sums[start:start + _NEIGHBOURS])]
+                among.append(register(m, reduce(or_, terms)[:config.accumulator_width].as_signed(),
+                                      f"sum_{lane}_{start}"))
+            m.d.sync += i.acc[lane].eq(Array(among)[late])
 
-        o = requantizer.o
-        m.d.comb += [
+        # In registers: the memory's ports lie far apart.
+        o       = requantizer.o
+        written = register(m, o.tag, "written")
+        values  = register(m, o.data, "values")
+        m.d.sync += [
             self.write.valid.eq(o.valid & o.tag.write),
-            self.write.p.address.eq(o.tag.address),
             self.done.eq(o.valid & o.tag.done),
         ]
+        m.d.comb += self.write.p.address.eq(written.address)
         for part in range(slots):
             m.d.comb += self.write.p.mask[part * lanes:(part + 1) * lanes].eq(
-                (o.tag.slot == part).replicate(lanes))
+                (written.slot == part).replicate(lanes))
             for lane in range(lanes):
-                m.d.comb += self.write.p.data[part * lanes + lane].eq(o.data[lane])
+                m.d.comb += self.write.p.data[part * lanes + lane].eq(values[lane])
 
         return m

@@ -9,11 +9,11 @@ from weft.config import AcceleratorConfig
 from .accumulators import Accumulators
 from .commands import Engine, MatrixCommand
 from .cycle_accounting import activity_layout
-from .delay import delay
+from .delay import delay, register
 from .drain import Drain
 from .fault import Fault
+from .half_slice import HalfSlice
 from .pixel_streamer import PixelStreamer
-from .queue import Queue
 from .registers import Error
 from .scratch_memory import ScratchMemory, unit_write_layout
 from .sequencer import StepSequencer
@@ -92,15 +92,21 @@ class MatrixEngine(wiring.Component):
         m.submodules.weights      = weights      = ScratchMemory(
             depth=config.weight_depth, lanes=config.weight_row_lanes, registered=True)
         m.submodules.parameters   = parameters   = ScratchMemory(
-            depth=config.parameter_depth, lanes=config.parameter_entry_lanes)
+            depth=config.parameter_depth, lanes=config.parameter_entry_lanes,
+            registered=True)
 
         connect(m, flipped(self.commands), sequencer.commands)
         connect(m, sequencer.steps, feeder.steps)
         connect(m, feeder.loaded, streamer.steps)
         connect(m, streamer.request, flipped(self.request))
         connect(m, drain.write, flipped(self.write))
-        connect(m, flipped(self.weight_write), weights.write)
-        connect(m, flipped(self.parameter_write), parameters.write)
+        # In registers: the memories lie far from where the writes come from.
+        for port, memory in ((self.weight_write, weights), (self.parameter_write, parameters)):
+            m.d.comb += [
+                port.ready.eq(1),
+                memory.write.payload.eq(register(m, port.payload, "written")),
+            ]
+            m.d.sync += memory.write.valid.eq(port.valid)
 
         m.d.comb += [
             weights.read_address.eq(feeder.read_address),
@@ -110,7 +116,10 @@ class MatrixEngine(wiring.Component):
             streamer.word.eq(self.word),
             array.i.eq(streamer.o),
             accumulators.psums.eq(array.o),
-            accumulators.i.eq(delay(m, streamer.control, array.latency, name="control")),
+            accumulators.i.eq(delay(m, streamer.control, array.latency, name="control",
+                                    reset_less=True)),
+            accumulators.i.valid.eq(delay(m, streamer.control.valid, array.latency,
+                                          name="control_valid")),
             accumulators.drain_half.eq(drain.half),
             accumulators.drain_pixel.eq(drain.pixel),
             accumulators.drain_enable.eq(drain.enable),
@@ -122,21 +131,23 @@ class MatrixEngine(wiring.Component):
             self.done.eq(drain.done),
         ]
 
-        # A job is announced with its last pixel, and may start when that has been accumulated.
-        # It takes a cycle from the queue to the first read.
-        m.submodules.jobs = jobs = Queue(shape=DrainJob, depth=2)
+        # A job is announced with its last pixel, and may start when that has been accumulated. Two
+        # can wait: one for each half.
+        m.submodules.announced = announced = HalfSlice(shape=DrainJob)
+        m.submodules.waiting   = waiting   = HalfSlice(shape=DrainJob)
         complete = delay(m, streamer.job_valid,
                          PixelStreamer.LATENCY + array.latency + accumulators.latency - 1,
                          name="complete")
         ready_jobs = Signal(range(3))
         start      = drain.jobs.valid & drain.jobs.ready
         m.d.sync += ready_jobs.eq(ready_jobs + complete - start)
+        connect(m, announced.o, waiting.i)
         m.d.comb += [
-            jobs.i.valid.eq(streamer.job_valid),
-            jobs.i.payload.eq(streamer.job),
-            drain.jobs.valid.eq(jobs.o.valid & (ready_jobs != 0)),
-            drain.jobs.payload.eq(jobs.o.payload),
-            jobs.o.ready.eq(drain.jobs.ready & (ready_jobs != 0)),
+            announced.i.valid.eq(streamer.job_valid),
+            announced.i.payload.eq(streamer.job),
+            drain.jobs.valid.eq(waiting.o.valid & (ready_jobs != 0)),
+            drain.jobs.payload.eq(waiting.o.payload),
+            waiting.o.ready.eq(drain.jobs.ready & (ready_jobs != 0)),
         ]
 
         executing = Signal(8)
@@ -150,8 +161,10 @@ class MatrixEngine(wiring.Component):
             self.activity.weights.eq(sequencer.steps.valid | feeder.loaded.valid | feeder.waiting),
             self.activity.drain.eq(self.busy),
         ]
+        fault = Signal(Fault)
+        m.d.comb += self.fault.eq(register(m, fault, "fault"))
         for source in (drain.fault, streamer.fault, feeder.fault, sequencer.fault):
             with m.If(source.code != Error.NONE):
-                m.d.comb += self.fault.eq(source)
+                m.d.comb += fault.eq(source)
 
         return m

@@ -9,7 +9,8 @@ from weft.config import AcceleratorConfig
 
 from .accumulators import AccumulatorColumn, accumulate_layout
 from .activation_memory import ActivationMemory
-from .delay import delay
+from .copies import copies
+from .delay import delay, register
 from .fault import Fault
 from .registers import Error
 from .step import DrainJob, Step
@@ -27,7 +28,8 @@ class PixelStreamer(wiring.Component):
     Members
     -------
     steps : :py:`In(stream.Signature(Step))`
-        Steps whose weights are in the shadow registers.
+        Steps whose weights are in the shadow registers. The payload must be there, and stay, from
+        the cycle before ``valid``.
     request : :py:`Out(stream.Signature(24))`
         Word addresses; must always be ready.
     word : :py:`In(data.ArrayLayout(8, rows))`
@@ -89,81 +91,111 @@ class PixelStreamer(wiring.Component):
             "address":     24,
             "row_left":    16,  # pixels of the output row, this one included
         })
-        active  = Signal()
-        step    = Signal(Step, reset_less=True)
-        here    = Signal(layout, reset_less=True)
-        origin  = Signal(layout, reset_less=True)  # where the pixel tile starts
-        after   = Signal(layout)
-        start   = Signal(layout)                   # of the plane
-        half    = Signal()
-        pixel   = Signal(range(self._config.accumulator_pixels), reset_less=True)
-        left    = Signal(16, reset_less=True)
+        active = Signal()
+        step   = Signal(Step, reset_less=True)
+        here   = Signal(layout, reset_less=True)
+        origin = Signal(layout, reset_less=True)  # where the pixel tile starts
+        after  = Signal(layout)
+        half   = Signal()
+        pixel  = Signal(range(self._config.accumulator_pixels), reset_less=True)
+        left   = Signal(16, reset_less=True)
 
-        m.d.comb += [after.eq(here), start.row_left.eq(self.steps.p.out_w)]
-        with m.If(here.row_left == 1):
-            m.d.comb += [
-                after.row_left.eq(step.out_w),
-                after.y.eq(here.y + step.stride_h),
-                after.x.eq(0),
-                after.row_address.eq(here.row_address + step.pixel_row_step),
-                after.address.eq(here.row_address + step.pixel_row_step),
-            ]
-        with m.Else():
-            m.d.comb += [
-                after.row_left.eq(here.row_left - 1),
-                after.x.eq(here.x + step.stride_w),
-                after.address.eq(here.address + step.stride_w),
-            ]
+        # What there is to know of the pixel at hand, without the comparisons.
+        free = Signal(init=1)  # it is the last one of its step, or there is none
+        ends = Signal()        # it is the last one of its sums
+        next_free = Signal()
+        next_ends = Signal()
 
         # Two halves; and the same accumulator not again before it has been written.
         open_tiles = Signal(range(3))
-        age        = Signal(range(AccumulatorColumn.REUSE + 1), init=AccumulatorColumn.REUSE)
-        last       = Signal(reset_less=True)  # left == 1, without the comparison
+        opened     = Signal()
+        recent     = Signal(AccumulatorColumn.REUSE - 1)  # a step was accepted so many cycles ago
+        may_accept = Signal()
         accept     = Signal()
-        opens      = Signal()
         m.d.comb += [
-            self.full.eq(self.steps.valid & self.steps.p.first_tap & (open_tiles == 2)),
-            self.steps.ready.eq((~active | last) & (age >= AccumulatorColumn.REUSE - 1)
-                                & ~self.full),
+            self.full.eq(self.steps.valid & self.steps.p.first_tap & open_tiles[1]),
+            self.steps.ready.eq(may_accept & ~(self.steps.p.first_tap & open_tiles[1])),
             accept.eq(self.steps.valid & self.steps.ready),
-            opens.eq(accept & self.steps.p.first_tap),
             self.accepting.eq(active),
         ]
-        m.d.sync += open_tiles.eq(open_tiles + opens - self.release)
+        m.d.sync += [
+            recent.eq(Cat(accept, recent)),
+            may_accept.eq(~Cat(accept, recent[:-1]).any() & (free | (left == 2))),
+            # A cycle late, which is soon enough for the next step.
+            opened.eq(accept & self.steps.p.first_tap),
+            open_tiles.eq(open_tiles + opened - self.release),
+        ]
 
-        with m.If(age != AccumulatorColumn.REUSE):
-            m.d.sync += age.eq(age + 1)
-        with m.If(active):
-            m.d.sync += [here.eq(after), pixel.eq(pixel + 1), left.eq(left - 1),
-                         last.eq(left == 2)]
-            with m.If(last):
-                m.d.sync += active.eq(0)
-                with m.If(step.last_tap):
-                    m.d.sync += [half.eq(~half), origin.eq(after)]
+        single = register(m, self.steps.p.pixels == 1, "single")
+        m.d.comb += [
+            next_free.eq(Mux(free, ~accept | single, left == 2)),
+            next_ends.eq(Mux(free, accept & single & self.steps.p.last_tap,
+                             (left == 2) & step.last_tap)),
+        ]
+        m.d.sync += [
+            free.eq(next_free),
+            ends.eq(next_ends),
+            half.eq(half ^ ends),
+            pixel.eq(pixel + 1),
+            left.eq(left - 1),
+        ]
         # Without a step these are not looked at, so they need not know whether one comes.
-        with m.If(~active | last):
-            m.d.sync += [
-                step.eq(self.steps.payload),
-                pixel.eq(0),
-                left.eq(self.steps.p.pixels),
-                last.eq(self.steps.p.pixels == 1),
-                here.eq(Mux(active & step.last_tap, after, origin)),
-            ]
-            with m.If(self.steps.p.first_pixels):
-                m.d.sync += here.eq(start)
-        with m.If(accept):
-            m.d.sync += [active.eq(1), age.eq(0)]
-            with m.If(self.steps.p.first_pixels):
-                m.d.sync += origin.eq(start)
+        with m.If(free):
+            m.d.sync += [active.eq(accept), pixel.eq(0), left.eq(self.steps.p.pixels)]
+        incoming, held = Value.cast(self.steps.payload), Value.cast(step)
+        for part, enable in copies(m, next_free, "free", bits=len(held)):
+            with m.If(enable):
+                m.d.sync += held[part].eq(incoming[part])
+
+        # The pixel after this one. Whether this one ends a row is known without a comparison, too;
+        # once for the positions and once for the addresses.
+        row_ends      = Signal(2)
+        origin_ends   = Signal(reset_less=True)
+        after_ends    = Mux(row_ends[0], step.narrow, here.row_left == 2)
+        next_row_ends = Signal()
+        m.d.comb += [
+            row_ends.eq(Cat(register(m, next_row_ends, f"row_ends_{number}", keep=True)
+                            for number in range(2))),
+            after.row_left.eq(Mux(row_ends[0], step.out_w, here.row_left - 1)),
+            after.y.eq(Mux(row_ends[0], here.y + step.stride_h, here.y)),
+            after.x.eq(Mux(row_ends[0], 0, here.x + step.stride_w)),
+            after.row_address.eq(Mux(row_ends[1], here.row_address + step.pixel_row_step,
+                                     here.row_address)),
+            after.address.eq(Mux(row_ends[1], here.row_address + step.pixel_row_step,
+                                 here.address + step.stride_w)),
+        ]
+
+        # One of three comes next: the pixel after this one, the tile's first one again, or the
+        # plane's first one. Decided a cycle before, and for few bits each.
+        goes_on = ~next_free | (next_ends & ~self.steps.p.first_pixels)
+        repeats = next_free & ~next_ends & ~self.steps.p.first_pixels
+        starts  = register(m, next_free & self.steps.p.first_pixels, "starts")
+        first   = Signal(layout)
+        m.d.comb += first.row_left.eq(Mux(starts, self.steps.p.out_w, 0))
+        bits = len(Value.cast(here))
+        for (part, on), (_, again), (_, done) in zip(
+                copies(m, goes_on, "goes_on", bits=bits), copies(m, repeats, "repeats", bits=bits),
+                copies(m, next_ends, "ends", bits=bits), strict=True):
+            following, source = Value.cast(after)[part], Value.cast(origin)[part]
+            m.d.sync += Value.cast(here)[part].eq(
+                Mux(on, following, 0) | Mux(again, source, 0) | Value.cast(first)[part])
+            with m.If(done):
+                m.d.sync += source.eq(following)
+        goes_on, repeats = (register(m, value, name) for value, name in (
+            (goes_on, "goes_on"), (repeats, "repeats")))
+        m.d.comb += next_row_ends.eq((goes_on & after_ends) | (repeats & origin_ends)
+                                     | (starts & self.steps.p.narrow))
+        with m.If(ends):
+            m.d.sync += origin_ends.eq(after_ends)
 
         m.d.comb += [
-            self.job_valid.eq(active & last & step.last_tap),
+            self.job_valid.eq(ends),
             self.job.half.eq(half),
             self.job.pixels.eq(step.pixels),
         ]
-        for name in ("index", "first_pixels", "last_pixels", "first_columns", "last_columns",
-                     "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
-                     "parameter_base", "last_groups", "rule"):
+        for name in ("index", "last_pixels", "first_columns", "last_columns", "out_base",
+                     "out_plane", "out_zero", "clamp_min", "clamp_max", "parameter_base",
+                     "last_groups", "rule"):
             m.d.comb += self.job[name].eq(step[name])
 
         # Stage 1: add the tap. Stage 2: is it inside? Then the memory.
@@ -186,7 +218,8 @@ class PixelStreamer(wiring.Component):
             index.eq(step.index),
         ]
         m.d.comb += [
-            inside.eq((y >= 0) & (x >= 0) & (y < height) & (x < width)),
+            # Below zero is far above the size.
+            inside.eq((y.as_unsigned() < height) & (x.as_unsigned() < width)),
             legal.eq(address < self._config.activation_depth),
         ]
         m.d.sync += [
@@ -194,30 +227,44 @@ class PixelStreamer(wiring.Component):
             # Only legal ones are asked for.
             self.request.payload.eq(address[:ceil_log2(self._config.activation_depth)]),
         ]
-        with m.If(valid & inside & ~legal & (self.fault.code == Error.NONE)):
-            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(index)]
+        trespass = Signal()
+        culprit  = register(m, index, "culprit")
+        m.d.sync += trespass.eq(valid & inside & ~legal)
+        with m.If(trespass & (self.fault.code == Error.NONE)):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(culprit)]
 
+        # What goes along with the pixel. Only two bits tell that there is anything.
         travelling = data.StructLayout({
-            "control": self.control.shape(),
-            "switch":  1,
-            "zero":    signed(self._config.activation_width),
+            "half":  1,
+            "pixel": self.control.pixel.shape(),
+            "first": 1,
+            "zero":  signed(self._config.activation_width),
         })
         stage = Signal(travelling)
         m.d.comb += [
-            stage.control.valid.eq(active),
-            stage.control.half.eq(half),
-            stage.control.pixel.eq(pixel),
-            stage.control.first.eq(step.first_tap),
-            stage.switch.eq(active & (pixel == 0)),
+            stage.half.eq(half),
+            stage.pixel.eq(pixel),
+            stage.first.eq(step.first_tap),
             stage.zero.eq(step.in_zero),
         ]
-        stage = delay(m, stage, self.LATENCY, name="stage")
+        stage = delay(m, stage, self.LATENCY, name="stage", reset_less=True)
+        m.d.comb += [
+            self.control.valid.eq(delay(m, active, self.LATENCY, name="valid")),
+            self.control.half.eq(stage.half),
+            self.control.pixel.eq(stage.pixel),
+            self.control.first.eq(stage.first),
+            self.o.switch.eq(delay(m, recent[0], self.LATENCY, name="switch")),
+        ]
 
-        outside = Signal(ActivationMemory.LATENCY + 1)
-        m.d.sync += outside.eq(Cat(~inside, outside))
-        m.d.comb += [self.control.eq(stage.control), self.o.switch.eq(stage.switch)]
+        outside = delay(m, ~inside, ActivationMemory.LATENCY, name="outside", reset_less=True)
+        words, zeros = Signal.like(self.word), Signal.like(self.word)
+        m.d.comb += [
+            words.eq(self.word),
+            *(zeros[lane].eq(stage.zero) for lane in range(self._config.rows)),
+        ]
+        chosen = Cat(Mux(choice, Value.cast(zeros)[part], Value.cast(words)[part])
+                     for part, choice in copies(m, outside, "outside", bits=len(Value.cast(words))))
         for lane in range(self._config.rows):
-            m.d.comb += self.o.data[lane].eq(
-                Mux(outside[-1], stage.zero, self.word[lane].as_signed()))
+            m.d.comb += self.o.data[lane].eq(chosen[8 * lane:][:8].as_signed())
 
         return m

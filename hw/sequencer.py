@@ -2,12 +2,14 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
 from .commands import MatrixCommand, Rounding
+from .delay import register
 from .fault import Fault
+from .half_slice import HalfSlice
 from .registers import Error
 from .step import Step
 
@@ -17,8 +19,8 @@ __all__ = ["StepSequencer"]
 class StepSequencer(wiring.Component):
     """Walks column tiles, pixel tiles, kernel rows, kernel columns and channel blocks.
 
-    A step every third cycle, which is as many as the array can use; the first one is offered two
-    cycles after its command was accepted, and the next command is accepted two cycles after the
+    A step every third cycle, which is as many as the array can use; the first one is offered three
+    cycles after its command was accepted, and the next command is accepted in the cycle after the
     last one was taken. A command with an impossible field raises a fault instead and yields no
     steps.
 
@@ -42,27 +44,30 @@ class StepSequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        config  = self._config
-        command = Signal(MatrixCommand, reset_less=True)
-        index   = Signal(16, reset_less=True)
-        active  = Signal()
-        offered = self.commands.p.command
+        config = self._config
+        m.submodules.command = held = HalfSlice(shape=self.commands.p.shape())
+        connect(m, flipped(self.commands), held.i)
+        command, index = held.o.p.command, held.o.p.index
 
-        # The field checks have a cycle of their own, and so have the sums of the loops: what is
-        # added and compared is in registers only.
+        # A command goes into the counters, is checked in the cycle after that, and is active until
+        # its last step has been taken. All counters together are too many for one register.
+        counting, walking, addressing, weighing = preparing = [
+            Signal(init=1, name=f"preparing_{name}", attrs={"keep": 1})
+            for name in ("counters", "position", "addresses", "weights")]
         checking  = Signal()
+        active    = Signal()
         advancing = Signal()
         settling  = Signal()
-        nonzero = [offered[name] for name in (
+        nonzero = [command[name] for name in (
             "in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h", "stride_w",
             "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels", "col_tiles",
             "last_groups")]
-        zero  = Signal(len(nonzero), reset_less=True)
-        wrong = (zero.any()
-                 | (command.tile_pixels > config.accumulator_pixels)
-                 | (command.last_groups > config.requant_groups))
+        impossible = [*(field == 0 for field in nonzero),
+                      command.tile_pixels > config.accumulator_pixels,
+                      command.last_groups > config.requant_groups]
         if not config.double_rounding:
-            wrong |= command.rule == Rounding.DOUBLE
+            impossible.append(command.rule == Rounding.DOUBLE)
+        wrong = register(m, Cat(impossible), "wrong").any()
 
         # Counters count down to 1.
         blocks_left   = Signal(16, reset_less=True)
@@ -78,34 +83,35 @@ class StepSequencer(wiring.Component):
         row_address    = Signal(24, reset_less=True)
         column_address = Signal(24, reset_less=True)
         block_address  = Signal(24, reset_less=True)
-        address        = Signal(24, reset_less=True)  # of the tap, their sum
         x              = Signal(signed(18), reset_less=True)
         y              = Signal(signed(18), reset_less=True)
         weight_row     = Signal(24, reset_less=True)
         column_weights = Signal(24, reset_less=True)  # first row of this column tile
 
-        last_block    = Signal(reset_less=True)
-        last_kernel_x = Signal(reset_less=True)
-        last_kernel_y = Signal(reset_less=True)
-        last_pixels   = Signal(reset_less=True)
-        last_column   = Signal(reset_less=True)
-        last_tap      = last_block & last_kernel_x & last_kernel_y
         # A cycle behind the counters: known in the cycle after the check, and after settling.
-        m.d.sync += [
-            last_block.eq(blocks_left == 1),
-            last_kernel_x.eq(kernel_x_left == 1),
-            last_kernel_y.eq(kernel_y_left == 1),
-            last_pixels.eq(pixels_left <= command.tile_pixels),
-            last_column.eq(columns_left == 1),
-            address.eq(column_address + block_address),
-        ]
+        last_block    = register(m, blocks_left == 1, "last_block")
+        last_kernel_x = register(m, kernel_x_left == 1, "last_kernel_x")
+        last_kernel_y = register(m, kernel_y_left == 1, "last_kernel_y")
+        # "Not less" needs no comparison for equality.
+        last_pixels   = register(m, ~(command.tile_pixels < pixels_left), "last_pixels")
+        last_column   = register(m, columns_left == 1, "last_column")
+        legal         = register(
+            m, ~(config.weight_depth - config.weight_tile_rows < weight_row), "legal")
+        narrow        = register(m, command.out_w == 1, "narrow")
+        address       = register(m, (column_address + block_address)[:24], "address")  # of the tap
+        last_tap      = last_block & last_kernel_x & last_kernel_y
+        # Another cycle behind: how far the next step goes.
+        next_kernel_x = register(m, last_block, "next_kernel_x")
+        next_kernel_y = register(m, last_block & last_kernel_x, "next_kernel_y")
+        next_tile     = register(m, last_tap, "next_tile")
+        next_column   = register(m, last_tap & last_pixels, "next_column")
         next_weights  = (weight_row + config.weight_tile_rows)[:24]
 
         step = self.steps.p
         m.d.comb += [
-            self.steps.valid.eq(active & ~advancing & ~settling),
             step.index.eq(index),
             step.weight_row.eq(weight_row),
+            step.legal.eq(legal),
             step.address.eq(address),
             step.y.eq(y),
             step.x.eq(x),
@@ -115,6 +121,7 @@ class StepSequencer(wiring.Component):
             step.last_pixels.eq(last_pixels),
             step.first_columns.eq(first_columns),
             step.last_columns.eq(last_column),
+            step.narrow.eq(narrow),
             step.pixels.eq(Mux(last_pixels, pixels_left[:16], command.tile_pixels)),
         ]
         for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step", "out_w",
@@ -122,81 +129,107 @@ class StepSequencer(wiring.Component):
                      "parameter_base", "last_groups", "rule"):
             m.d.comb += step[name].eq(command[name])
 
-        m.d.sync += [advancing.eq(self.steps.valid & self.steps.ready), settling.eq(advancing)]
-        with m.If(advancing):
-            m.d.sync += [
-                weight_row.eq(next_weights),
-                blocks_left.eq(blocks_left - 1),
-                block_address.eq(block_address + command.in_plane),
-                first_tap.eq(0),
-            ]
-            with m.If(last_block):
-                m.d.sync += [
-                    blocks_left.eq(command.channel_blocks),
-                    block_address.eq(0),
-                    kernel_x_left.eq(kernel_x_left - 1),
-                    x.eq(x + command.dilation_w),
-                    column_address.eq(column_address + command.dilation_w),
-                ]
-                with m.If(last_kernel_x):
-                    m.d.sync += [
-                        kernel_x_left.eq(command.kernel_w),
-                        x.eq(-command.pad_left),
-                        kernel_y_left.eq(kernel_y_left - 1),
-                        y.eq(y + command.dilation_h),
-                        row_address.eq(row_address + command.kernel_row_step),
-                        column_address.eq(row_address + command.kernel_row_step),
-                    ]
-            with m.If(last_tap):
-                m.d.sync += [
-                    kernel_y_left.eq(command.kernel_h),
-                    y.eq(-command.pad_top),
-                    row_address.eq(command.in_base),
-                    column_address.eq(command.in_base),
-                    pixels_left.eq(pixels_left - command.tile_pixels),
-                    weight_row.eq(column_weights),
-                    first_tap.eq(1),
-                    first_pixels.eq(0),
-                ]
-                with m.If(last_pixels):
-                    m.d.sync += [
-                        pixels_left.eq(command.out_pixels),
-                        weight_row.eq(next_weights),
-                        column_weights.eq(next_weights),
-                        columns_left.eq(columns_left - 1),
-                        first_pixels.eq(1),
-                        first_columns.eq(0),
-                    ]
-                    with m.If(last_column):
-                        m.d.sync += active.eq(0)
+        taken = self.steps.valid & self.steps.ready
+        m.d.comb += held.o.ready.eq(taken & last_tap & last_pixels & last_column)
+        m.d.sync += [advancing.eq(taken), settling.eq(advancing)]
+        with m.If(taken):
+            m.d.sync += self.steps.valid.eq(0)
+        with m.If(settling):
+            m.d.sync += self.steps.valid.eq(active)
+        with m.If(held.o.ready):
+            m.d.sync += [active.eq(0), *(part.eq(1) for part in preparing)]
 
-        m.d.comb += self.commands.ready.eq(~active & ~checking & (self.fault.code == Error.NONE))
-        # What comes with no command is not looked at, so these need not know whether one comes.
-        with m.If(self.commands.ready):
+        with m.If(counting & held.o.valid):
+            m.d.sync += [checking.eq(1), *(part.eq(0) for part in preparing)]
+        with m.If(checking):
+            m.d.sync += checking.eq(0)
+            with m.If(wrong):
+                m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(index)]
+            with m.Else():
+                m.d.sync += [active.eq(1), self.steps.valid.eq(1)]
+
+        with m.If(counting):
             m.d.sync += [
-                command.eq(offered),
-                zero.eq(Cat(field == 0 for field in nonzero)),
-                index.eq(self.commands.p.index),
-                blocks_left.eq(offered.channel_blocks),
-                kernel_x_left.eq(offered.kernel_w),
-                kernel_y_left.eq(offered.kernel_h),
-                pixels_left.eq(offered.out_pixels),
-                columns_left.eq(offered.col_tiles),
+                blocks_left.eq(command.channel_blocks),
+                kernel_x_left.eq(command.kernel_w),
+                kernel_y_left.eq(command.kernel_h),
+                pixels_left.eq(command.out_pixels),
+                columns_left.eq(command.col_tiles),
                 first_tap.eq(1),
                 first_pixels.eq(1),
                 first_columns.eq(1),
-                row_address.eq(offered.in_base),
-                column_address.eq(offered.in_base),
-                block_address.eq(0),
-                x.eq(-offered.pad_left),
-                y.eq(-offered.pad_top),
-                weight_row.eq(offered.weight_base),
-                column_weights.eq(offered.weight_base),
-                checking.eq(self.commands.valid),
             ]
-        with m.If(checking):
-            m.d.sync += [checking.eq(0), active.eq(~wrong)]
-            with m.If(wrong):
-                m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(index)]
+        with m.Elif(advancing):
+            m.d.sync += [blocks_left.eq(blocks_left - 1), first_tap.eq(0)]
+            with m.If(next_kernel_x):
+                m.d.sync += [
+                    blocks_left.eq(command.channel_blocks),
+                    kernel_x_left.eq(kernel_x_left - 1),
+                ]
+            with m.If(next_kernel_y):
+                m.d.sync += [
+                    kernel_x_left.eq(command.kernel_w),
+                    kernel_y_left.eq(kernel_y_left - 1),
+                ]
+            with m.If(next_tile):
+                m.d.sync += [
+                    kernel_y_left.eq(command.kernel_h),
+                    pixels_left.eq(pixels_left - command.tile_pixels),
+                    first_tap.eq(1),
+                    first_pixels.eq(0),
+                ]
+            with m.If(next_column):
+                m.d.sync += [
+                    pixels_left.eq(command.out_pixels),
+                    columns_left.eq(columns_left - 1),
+                    first_pixels.eq(1),
+                    first_columns.eq(0),
+                ]
+
+        with m.If(walking):
+            m.d.sync += [x.eq(-command.pad_left), y.eq(-command.pad_top)]
+        with m.Elif(advancing):
+            with m.If(next_kernel_x):
+                m.d.sync += x.eq(x + command.dilation_w)
+            with m.If(next_kernel_y):
+                m.d.sync += [x.eq(-command.pad_left), y.eq(y + command.dilation_h)]
+            with m.If(next_tile):
+                m.d.sync += y.eq(-command.pad_top)
+
+        with m.If(addressing):
+            m.d.sync += [
+                row_address.eq(command.in_base),
+                column_address.eq(command.in_base),
+                block_address.eq(0),
+            ]
+        with m.Elif(advancing):
+            m.d.sync += block_address.eq(block_address + command.in_plane)
+            with m.If(next_kernel_x):
+                m.d.sync += [
+                    block_address.eq(0),
+                    column_address.eq(column_address + command.dilation_w),
+                ]
+            with m.If(next_kernel_y):
+                m.d.sync += [
+                    row_address.eq(row_address + command.kernel_row_step),
+                    column_address.eq(row_address + command.kernel_row_step),
+                ]
+            with m.If(next_tile):
+                m.d.sync += [
+                    row_address.eq(command.in_base),
+                    column_address.eq(command.in_base),
+                ]
+
+        with m.If(weighing):
+            m.d.sync += [
+                weight_row.eq(command.weight_base),
+                column_weights.eq(command.weight_base),
+            ]
+        with m.Elif(advancing):
+            m.d.sync += weight_row.eq(next_weights)
+            with m.If(next_tile):
+                m.d.sync += weight_row.eq(column_weights)
+            with m.If(next_column):
+                m.d.sync += [weight_row.eq(next_weights), column_weights.eq(next_weights)]
 
         return m

@@ -13,6 +13,7 @@ class Step(data.Struct):
     one pixel tile."""
     index:          unsigned(16)  # of the command
     weight_row:     unsigned(24)  # first row of the weight tile
+    legal:          unsigned(1)   # the weight tile lies in the weight memory
     # Where the tap looks, relative to the pixel that the streamer is at.
     address:        unsigned(24)
     y:              signed(18)
@@ -33,6 +34,7 @@ class Step(data.Struct):
     stride_w:       unsigned(8)
     pixel_row_step: unsigned(24)
     out_w:          unsigned(16)
+    narrow:         unsigned(1)   # out_w == 1
     out_base:       unsigned(24)
     out_plane:      unsigned(24)
     out_zero:       signed(8)
@@ -48,7 +50,6 @@ class DrainJob(data.Struct):
     index:          unsigned(16)
     half:           unsigned(1)
     pixels:         unsigned(16)
-    first_pixels:   unsigned(1)
     last_pixels:    unsigned(1)
     first_columns:  unsigned(1)
     last_columns:   unsigned(1)

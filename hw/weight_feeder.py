@@ -2,12 +2,12 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
-from .delay import unreset
 from .fault import Fault
+from .half_slice import HalfSlice
 from .registered_memory import RegisteredMemory
 from .registers import Error
 from .step import Step
@@ -19,7 +19,9 @@ class WeightFeeder(wiring.Component):
     """Loads each step's weight tile while the step before it streams its pixels.
 
     A step is passed on as soon as its first pixel may be accepted, which is a few cycles before
-    the last row is shifted: the pixel needs some cycles to reach the array.
+    the last row is shifted: the pixel needs some cycles to reach the array. The next step is taken
+    in the cycle after that, and shifted as soon as the rows of the one before and its switch allow,
+    but not in the first two cycles.
 
     Parameters
     ----------
@@ -33,6 +35,7 @@ class WeightFeeder(wiring.Component):
     -------
     steps : :py:`In(stream.Signature(Step))`
     loaded : :py:`Out(stream.Signature(Step))`
+        The payload is there before ``valid``, for at least a cycle.
     read_address : :py:`Out(24)`
         Weight row to read; its data is on ``read_data`` two cycles later.
     read_enable : :py:`Out(1)`
@@ -69,31 +72,31 @@ class WeightFeeder(wiring.Component):
         m = Module()
 
         rows      = self._config.weight_tile_rows
-        held      = Signal()
+        m.submodules.step = step = HalfSlice(shape=Step)
+        connect(m, flipped(self.steps), step.i)
+        begun     = Signal()  # the step's rows are in the counters
         row       = Signal(24, reset_less=True)
         rows_left = Signal(range(rows + 1))
         cooldown  = Signal(range(self._cooldown + 1))
         # What there is to know of the two counters, without the comparisons.
         whole = Signal()        # all rows are left
-        near  = Signal()        # after the next row few enough are left to pass on the step
         final = Signal()        # this row is the last one
         empty = Signal(init=1)  # none is left
         cool  = Signal(init=1)  # no cooldown
-        loaded = unreset(m, self.loaded.payload, "loaded")
 
+        begin    = Signal()
         issue    = Signal()
         handover = Signal()
         m.d.comb += [
+            begin.eq(step.o.valid & step.o.p.legal & ~begun & (empty | final)),
             # Once a tile has begun to shift it goes on: its own switch is what it waits for.
             issue.eq(~empty & (cool | ~whole)),
             self.read_address.eq(row),
             self.read_enable.eq(issue),
-            self.loaded.valid.eq(held & (empty | (issue & near))),
-            self.waiting.eq(held & ~self.loaded.valid),
+            self.loaded.payload.eq(step.o.payload),
+            self.waiting.eq(step.o.valid & ~self.loaded.valid),
             handover.eq(self.loaded.valid & self.loaded.ready),
-            # A step that is handed over in this very cycle still has its cooldown to come, so
-            # there is time for the next one.
-            self.steps.ready.eq(~held & (empty | final) & (self.fault.code == Error.NONE)),
+            step.o.ready.eq(handover),
         ]
 
         with m.If(issue):
@@ -101,38 +104,36 @@ class WeightFeeder(wiring.Component):
                 rows_left.eq(rows_left - 1),
                 row.eq(row + 1),
                 whole.eq(0),
-                near.eq(rows_left <= self._lead + 2),
                 final.eq(rows_left == 2),
                 empty.eq(final),
             ]
         with m.If(~cool):
             m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
-        with m.If(handover):
+        with m.If(begin):
             m.d.sync += [
-                held.eq(0),
-                cooldown.eq(self._cooldown),
-                cool.eq(self._cooldown == 0),
-            ]
-        with m.If(~held):
-            m.d.sync += loaded.eq(self.steps.payload)
-        with m.If(self.steps.valid & self.steps.ready):
-            m.d.sync += [
-                held.eq(1),
-                row.eq(self.steps.p.weight_row),
+                begun.eq(1),
+                row.eq(step.o.p.weight_row),
                 rows_left.eq(rows),
                 whole.eq(1),
-                near.eq(rows <= self._lead + 1),
                 final.eq(rows == 1),
                 empty.eq(0),
             ]
-            with m.If(self.steps.p.weight_row > self._config.weight_depth - rows):
-                m.d.sync += [
-                    held.eq(0),
-                    rows_left.eq(0),
-                    empty.eq(1),
-                    self.fault.code.eq(Error.ADDRESS),
-                    self.fault.index.eq(self.steps.p.index),
-                ]
+
+        # In the next cycle, with the row that is issued then, few enough are left.
+        with m.If(begun & issue & (rows_left <= self._lead + 2)):
+            m.d.sync += self.loaded.valid.eq(1)
+        if rows <= self._lead + 1:
+            with m.If((begin | begun) & (cool | (cooldown == 1))):
+                m.d.sync += self.loaded.valid.eq(1)
+        with m.If(handover):
+            m.d.sync += [
+                begun.eq(0),
+                self.loaded.valid.eq(0),
+                cooldown.eq(self._cooldown),
+                cool.eq(self._cooldown == 0),
+            ]
+        with m.If(step.o.valid & ~step.o.p.legal):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(step.o.p.index)]
 
         read = Signal()
         m.d.sync += [

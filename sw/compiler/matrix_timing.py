@@ -52,7 +52,7 @@ class MatrixTiming:
         self._to_drain = PixelStreamer.LATENCY + array + columns
         # From the last read of a sum to the word in activation memory.
         self._to_done = (AccumulatorColumn.DRAIN_LATENCY + Drain.CHOICE_LATENCY
-                         + Requantizer.latency)
+                         + Requantizer.latency + Drain.WRITE_LATENCY)
         # Of the step before: in which cycle it was accepted by the streamer, and its first row of
         # weights was read; and its pixels.
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0
@@ -72,8 +72,8 @@ class MatrixTiming:
         when it is done, and from when to when pixels stream."""
         config, rows = self._config, self._rows
         lead = max(0, rows - 1 - self._lead)
-        fed = max(start + 2, self._accepted + 1, self._shifted + rows - 1)
-        shifted = max(fed + 1, self._accepted + _COOLDOWN)
+        fed = max(start + 3, self._accepted + 1)
+        shifted = max(fed + 2, self._shifted + rows, self._accepted + _COOLDOWN)
         accepted = max(shifted + lead,
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
         begin, busy = None, self.busy
@@ -93,8 +93,8 @@ class MatrixTiming:
                     accepted += (steps - 2) * cycles
                     if steps > 2:
                         shifted = accepted - cycles + _COOLDOWN
-                    fed = max(accepted + 1, shifted + rows - 1)
-                    shifted = max(fed + 1, accepted + _COOLDOWN)
+                    fed = accepted + 1
+                    shifted = max(fed + 2, shifted + rows, accepted + _COOLDOWN)
                     accepted += cycles
                 drained = max(accepted + pixels + self._to_drain, self._drained + 1)
                 end = self._drained = drained + pixels * groups
@@ -104,12 +104,12 @@ class MatrixTiming:
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
                 if first + tile < total or column < columns - 1:
-                    fed = max(accepted + 1, shifted + rows - 1)
-                    shifted = max(fed + 1, accepted + _COOLDOWN)
+                    fed = accepted + 1
+                    shifted = max(fed + 2, shifted + rows, accepted + _COOLDOWN)
                     accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
         assert begin is not None
         cycles = self.streamed - begin
         self.reads.add(begin, self.streamed,
                        Stream(fields["stride_w"] % config.activation_banks, 1),
                        min(1.0, (self.busy - busy) / cycles))
-        return fed + 2, self._drained + self._to_done, (begin, self.streamed)
+        return fed + 1, self._drained + self._to_done, (begin, self.streamed)

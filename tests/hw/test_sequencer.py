@@ -4,7 +4,14 @@ import itertools
 import random
 
 import pytest
-from stream_bench import make_simulator, stream_sink, stream_source, stream_watch
+from stream_bench import (
+    make_simulator,
+    random_stall,
+    stream_put,
+    stream_sink,
+    stream_source,
+    stream_watch,
+)
 
 from weft.config import PRESETS
 from weft.hw.accumulators import AccumulatorColumn
@@ -63,6 +70,18 @@ def expected_steps(command, base):
                               number == len(taps) - 1, addresses))
         row += len(taps) * CONFIG.weight_tile_rows
     return steps
+
+
+def step_source(stream, steps, stall=0.0):
+    """Like a stream source, but each payload is there a cycle before ``valid``."""
+    rng = random.Random(11)
+    async def testbench(ctx):
+        for step in steps:
+            ctx.set(stream.payload, step)
+            await ctx.tick()
+            await random_stall(ctx, rng, stall)
+            await stream_put(ctx, stream, step)
+    return testbench
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -138,7 +157,7 @@ def test_streamed_words_are_those_of_the_taps(stall):
         await ctx.tick().repeat(PixelStreamer.LATENCY + 40)
 
     sim = make_simulator(dut)
-    source = stream_source(dut.steps, steps, stall=stall)
+    source = step_source(dut.steps, steps, stall=stall)
 
     async def feed(ctx):
         await source(ctx)
@@ -182,7 +201,7 @@ def test_same_accumulator_is_not_reused_too_soon():
             time += 1
 
     async def feed(ctx):
-        await stream_source(dut.steps, steps)(ctx)
+        await step_source(dut.steps, steps)(ctx)
         await ctx.tick().repeat(20)
 
     sim = make_simulator(dut)
