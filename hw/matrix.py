@@ -162,7 +162,7 @@ class MatrixEngine(wiring.Component):
             self.activity.drain.eq(self.busy),
         ]
         fault = Signal(Fault)
-        m.d.comb += self.fault.eq(register(m, fault, "fault"))
+        m.d.sync += self.fault.eq(fault)
         for source in (drain.fault, streamer.fault, feeder.fault, sequencer.fault):
             with m.If(source.code != Error.NONE):
                 m.d.comb += fault.eq(source)

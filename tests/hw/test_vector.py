@@ -557,8 +557,8 @@ def test_a_command_takes_its_words_and_the_next_one_follows_without_a_gap(
     words  = 2 * 4 * (9 * per_word + per_row)
     alone  = cycles_of(op, 1, config=config)
     levels = ceil_log2(config.vector_taps)
-    assert alone - words == (17 + levels if op is VectorOp.LOOKUP
-                             else 36 + levels + config.vector_groups)
+    assert alone - words == ActivationMemory.LATENCY + (
+        14 + levels if op is VectorOp.LOOKUP else 33 + levels + config.vector_groups)
     assert cycles_of(op, 3, config=config) == alone + 2 * words
 
 
