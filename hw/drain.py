@@ -107,7 +107,6 @@ class Drain(wiring.Component):
         group = Signal(range(config.requant_groups), reset_less=True)
         left  = Signal(16, reset_less=True)  # pixels, this one included
         # Whether they are at their ends, without the comparisons.
-        single     = Signal(reset_less=True)  # one pixel only
         few        = Signal(reset_less=True)  # the half is released with the first pixel
         last_pixel = Signal(reset_less=True)
         last_group = Signal(reset_less=True)
@@ -136,18 +135,16 @@ class Drain(wiring.Component):
                     group.eq(group + 1),
                     last_group.eq(group + 2 == groups),
                     left.eq(job.pixels),
-                    last_pixel.eq(single),
+                    last_pixel.eq(job.single),
                     releases.eq(few),
                 ]
         with m.Else():
-            count    = Mux(new.last_columns, new.last_groups, config.requant_groups)
-            one_left = new.pixels == 1
-            release  = ~(self._lead < new.pixels)
+            count   = Mux(new.last_columns, new.last_groups, config.requant_groups)
+            release = ~(self._lead < new.pixels)
             m.d.sync += [
                 pixel.eq(0),
                 left.eq(new.pixels),
-                single.eq(one_left),
-                last_pixel.eq(one_left),
+                last_pixel.eq(new.single),
                 few.eq(release),
                 releases.eq(release),
                 group.eq(0),
@@ -168,7 +165,9 @@ class Drain(wiring.Component):
         tile_block = Signal.like(block)
         tile_entry = Signal.like(entry)
 
-        placing  = register(m, active, "placing")
+        # Twice: for the word's address, and for the rest.
+        placing, counting = (register(m, active, name, keep=True)
+                             for name in ("placing", "counting"))
         wraps    = register(m, last_pixel, "wraps")  # to the next group
         leaves   = Signal()
         complete = Signal()  # all pixels of the column tile are
@@ -181,13 +180,17 @@ class Drain(wiring.Component):
         start      = (base + offset)[:24]
         begin_slot = Mux(job.first_columns, 0, tile_slot)
         with m.If(~placing):
+            m.d.sync += [first.eq(start), address.eq(start)]
+        with m.Elif(wraps):
+            m.d.sync += [first.eq(next_first), address.eq(next_first)]
+        with m.Else():
+            m.d.sync += address.eq(address + 1)
+        with m.If(~counting):
             m.d.sync += [
                 slot.eq(begin_slot),
                 last_slot.eq(begin_slot == slots - 1),
                 block.eq(base),
                 entry.eq(Mux(job.first_columns, job.parameter_base, tile_entry)),
-                first.eq(start),
-                address.eq(start),
             ]
         with m.Elif(wraps):
             m.d.sync += [
@@ -195,11 +198,7 @@ class Drain(wiring.Component):
                 last_slot.eq(next_slot == slots - 1),
                 block.eq(next_block),
                 entry.eq(entry + 1),
-                first.eq(next_first),
-                address.eq(next_first),
             ]
-        with m.Else():
-            m.d.sync += address.eq(address + 1)
         with m.If(leaves):
             m.d.sync += offset.eq(offset + job.pixels)
         with m.If(complete):
@@ -209,12 +208,12 @@ class Drain(wiring.Component):
                 tile_block.eq(next_block),
                 tile_entry.eq(entry + 1),
             ]
-        m.d.comb += [self.parameter_address.eq(entry), self.parameter_enable.eq(placing)]
+        m.d.comb += [self.parameter_address.eq(entry), self.parameter_enable.eq(counting)]
 
         legal    = (address < config.activation_depth) & (entry < config.parameter_depth)
         trespass = Signal()
         culprit  = register(m, job.index, "culprit")
-        m.d.sync += trespass.eq(placing & ~legal)
+        m.d.sync += trespass.eq(counting & ~legal)
         with m.If(trespass & (self.fault.code == Error.NONE)):
             m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(culprit)]
 

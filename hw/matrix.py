@@ -3,6 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
@@ -100,13 +101,18 @@ class MatrixEngine(wiring.Component):
         connect(m, feeder.loaded, streamer.steps)
         connect(m, streamer.request, flipped(self.request))
         connect(m, drain.write, flipped(self.write))
-        # In registers: the memories lie far from where the writes come from.
-        for port, memory in ((self.weight_write, weights), (self.parameter_write, parameters)):
+        # In registers, and checked before them: the memories lie far from where the writes come
+        # from.
+        for port, memory, depth in (
+                (self.weight_write, weights, config.weight_depth),
+                (self.parameter_write, parameters, config.parameter_depth)):
+            written = register(m, port.payload, "written")
             m.d.comb += [
                 port.ready.eq(1),
-                memory.write.payload.eq(register(m, port.payload, "written")),
+                memory.write.payload.eq(written),
+                memory.write.p.address.eq(written.address[:ceil_log2(depth)]),
             ]
-            m.d.sync += memory.write.valid.eq(port.valid)
+            m.d.sync += memory.write.valid.eq(port.valid & (port.p.address < depth))
 
         m.d.comb += [
             weights.read_address.eq(feeder.read_address),

@@ -89,7 +89,7 @@ class PixelStreamer(wiring.Component):
             "x":           18,
             "row_address": 24,  # of the first pixel of this row
             "address":     24,
-            "row_left":    16,  # pixels of the output row, this one included
+            "row_rest":    17,  # pixels of the output row behind the next one; or the sign
         })
         active = Signal()
         step   = Signal(Step, reset_less=True)
@@ -140,58 +140,59 @@ class PixelStreamer(wiring.Component):
             left.eq(left - 1),
         ]
         # Without a step these are not looked at, so they need not know whether one comes.
+        step_single = Signal(reset_less=True)
         with m.If(free):
-            m.d.sync += [active.eq(accept), pixel.eq(0), left.eq(self.steps.p.pixels)]
+            m.d.sync += [
+                active.eq(accept),
+                pixel.eq(0),
+                left.eq(self.steps.p.pixels),
+                step_single.eq(single),
+            ]
         incoming, held = Value.cast(self.steps.payload), Value.cast(step)
         for part, enable in copies(m, next_free, "free", bits=len(held)):
             with m.If(enable):
                 m.d.sync += held[part].eq(incoming[part])
 
-        # The pixel after this one. Whether this one ends a row is known without a comparison, too;
-        # once for the positions and once for the addresses.
-        row_ends      = Signal(2)
-        origin_ends   = Signal(reset_less=True)
-        after_ends    = Mux(row_ends[0], step.narrow, here.row_left == 2)
-        next_row_ends = Signal()
+        # The pixel after this one. The sign that tells the last one of a row has copies: one for
+        # the positions, one for the addresses.
+        next_here = Signal(layout)
+        at_end, turns = (register(m, next_here.row_rest[-1], name, keep=True)
+                         for name in ("at_end", "turns"))
         m.d.comb += [
-            row_ends.eq(Cat(register(m, next_row_ends, f"row_ends_{number}", keep=True)
-                            for number in range(2))),
-            after.row_left.eq(Mux(row_ends[0], step.out_w, here.row_left - 1)),
-            after.y.eq(Mux(row_ends[0], here.y + step.stride_h, here.y)),
-            after.x.eq(Mux(row_ends[0], 0, here.x + step.stride_w)),
-            after.row_address.eq(Mux(row_ends[1], here.row_address + step.pixel_row_step,
+            after.row_rest.eq(Mux(at_end, step.row_rest, here.row_rest - 1)),
+            after.y.eq(Mux(at_end, here.y + step.stride_h, here.y)),
+            after.x.eq(Mux(at_end, 0, here.x + step.stride_w)),
+            after.row_address.eq(Mux(turns, here.row_address + step.pixel_row_step,
                                      here.row_address)),
-            after.address.eq(Mux(row_ends[1], here.row_address + step.pixel_row_step,
+            after.address.eq(Mux(turns, here.row_address + step.pixel_row_step,
                                  here.address + step.stride_w)),
         ]
 
         # One of three comes next: the pixel after this one, the tile's first one again, or the
-        # plane's first one. Decided a cycle before, and for few bits each.
-        goes_on = ~next_free | (next_ends & ~self.steps.p.first_pixels)
-        repeats = next_free & ~next_ends & ~self.steps.p.first_pixels
-        starts  = register(m, next_free & self.steps.p.first_pixels, "starts")
+        # plane's first one. Decided a cycle before, and for few bits each. After a single pixel
+        # there is no other step so soon, so it does not matter then.
+        plane   = self.steps.p.first_pixels
+        goes_on = Mux(free, accept, (left != 2) | (step.last_tap & ~plane))
+        repeats = Mux(free, ~accept, (left == 2) & ~step.last_tap) & ~plane
+        starts  = register(m, Mux(free, ~accept, left == 2) & plane, "starts")
         first   = Signal(layout)
-        m.d.comb += first.row_left.eq(Mux(starts, self.steps.p.out_w, 0))
+        m.d.comb += first.row_rest.eq(Mux(starts, self.steps.p.row_rest, 0))
         bits = len(Value.cast(here))
         for (part, on), (_, again), (_, done) in zip(
                 copies(m, goes_on, "goes_on", bits=bits), copies(m, repeats, "repeats", bits=bits),
                 copies(m, next_ends, "ends", bits=bits), strict=True):
             following, source = Value.cast(after)[part], Value.cast(origin)[part]
-            m.d.sync += Value.cast(here)[part].eq(
+            m.d.comb += Value.cast(next_here)[part].eq(
                 Mux(on, following, 0) | Mux(again, source, 0) | Value.cast(first)[part])
             with m.If(done):
                 m.d.sync += source.eq(following)
-        goes_on, repeats = (register(m, value, name) for value, name in (
-            (goes_on, "goes_on"), (repeats, "repeats")))
-        m.d.comb += next_row_ends.eq((goes_on & after_ends) | (repeats & origin_ends)
-                                     | (starts & self.steps.p.narrow))
-        with m.If(ends):
-            m.d.sync += origin_ends.eq(after_ends)
+        m.d.sync += here.eq(next_here)
 
         m.d.comb += [
             self.job_valid.eq(ends),
             self.job.half.eq(half),
             self.job.pixels.eq(step.pixels),
+            self.job.single.eq(step_single),
         ]
         for name in ("index", "last_pixels", "first_columns", "last_columns", "out_base",
                      "out_plane", "out_zero", "clamp_min", "clamp_max", "parameter_base",

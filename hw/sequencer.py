@@ -20,8 +20,8 @@ class StepSequencer(wiring.Component):
     """Walks column tiles, pixel tiles, kernel rows, kernel columns and channel blocks.
 
     A step every third cycle, which is as many as the array can use; the first one is offered three
-    cycles after its command was accepted, and the next command is accepted in the cycle after the
-    last one was taken. A command with an impossible field raises a fault instead and yields no
+    cycles after its command was accepted, and the next command is accepted two cycles after
+    the last one was taken. A command with an impossible field raises a fault instead and yields no
     steps.
 
     Members
@@ -67,7 +67,8 @@ class StepSequencer(wiring.Component):
                       command.last_groups > config.requant_groups]
         if not config.double_rounding:
             impossible.append(command.rule == Rounding.DOUBLE)
-        wrong = register(m, Cat(impossible), "wrong").any()
+        wrong = register(m, Cat(Cat(impossible[start:start + 3]).any()
+                                for start in range(0, len(impossible), 3)), "wrong").any()
 
         # Counters count down to 1.
         blocks_left   = Signal(16, reset_less=True)
@@ -97,7 +98,7 @@ class StepSequencer(wiring.Component):
         last_column   = register(m, columns_left == 1, "last_column")
         legal         = register(
             m, ~(config.weight_depth - config.weight_tile_rows < weight_row), "legal")
-        narrow        = register(m, command.out_w == 1, "narrow")
+        row_rest      = register(m, (command.out_w - 2)[:17], "row_rest")
         address       = register(m, (column_address + block_address)[:24], "address")  # of the tap
         last_tap      = last_block & last_kernel_x & last_kernel_y
         # Another cycle behind: how far the next step goes.
@@ -105,6 +106,7 @@ class StepSequencer(wiring.Component):
         next_kernel_y = register(m, last_block & last_kernel_x, "next_kernel_y")
         next_tile     = register(m, last_tap, "next_tile")
         next_column   = register(m, last_tap & last_pixels, "next_column")
+        next_command  = register(m, last_tap & last_pixels & last_column, "next_command")
         next_weights  = (weight_row + config.weight_tile_rows)[:24]
 
         step = self.steps.p
@@ -121,16 +123,16 @@ class StepSequencer(wiring.Component):
             step.last_pixels.eq(last_pixels),
             step.first_columns.eq(first_columns),
             step.last_columns.eq(last_column),
-            step.narrow.eq(narrow),
+            step.row_rest.eq(row_rest),
             step.pixels.eq(Mux(last_pixels, pixels_left[:16], command.tile_pixels)),
         ]
-        for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step", "out_w",
+        for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
                      "parameter_base", "last_groups", "rule"):
             m.d.comb += step[name].eq(command[name])
 
         taken = self.steps.valid & self.steps.ready
-        m.d.comb += held.o.ready.eq(taken & last_tap & last_pixels & last_column)
+        m.d.comb += held.o.ready.eq(advancing & next_command)
         m.d.sync += [advancing.eq(taken), settling.eq(advancing)]
         with m.If(taken):
             m.d.sync += self.steps.valid.eq(0)

@@ -33,8 +33,7 @@ class Step(data.Struct):
     stride_h:       unsigned(8)
     stride_w:       unsigned(8)
     pixel_row_step: unsigned(24)
-    out_w:          unsigned(16)
-    narrow:         unsigned(1)   # out_w == 1
+    row_rest:       signed(17)    # out_w - 2: counted down, it is below 0 at the row's last pixel
     out_base:       unsigned(24)
     out_plane:      unsigned(24)
     out_zero:       signed(8)
@@ -50,6 +49,7 @@ class DrainJob(data.Struct):
     index:          unsigned(16)
     half:           unsigned(1)
     pixels:         unsigned(16)
+    single:         unsigned(1)   # pixels == 1
     last_pixels:    unsigned(1)
     first_columns:  unsigned(1)
     last_columns:   unsigned(1)

@@ -112,4 +112,4 @@ class MatrixTiming:
         self.reads.add(begin, self.streamed,
                        Stream(fields["stride_w"] % config.activation_banks, 1),
                        min(1.0, (self.busy - busy) / cycles))
-        return fed + 1, self._drained + self._to_done, (begin, self.streamed)
+        return fed + 2, self._drained + self._to_done, (begin, self.streamed)
