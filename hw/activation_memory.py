@@ -152,7 +152,8 @@ class ActivationMemory(wiring.Component):
             payload = Value.cast(unreset(m, bank.write.payload, f"write_payload_{number}"))
             m.d.sync += payload.eq(local[-1])
             for index, take in enumerate(takes):
+                # A choice among three takes two LUTs.
                 for part, chosen in copies(m, take[number], f"take_{index}_{number}",
-                                           bits=len(payload)):
+                                           bits=len(payload), part=32):
                     with m.If(chosen):
                         m.d.sync += payload[part].eq(held[index][part])

@@ -9,13 +9,11 @@ from .delay import register
 __all__ = ["copies"]
 
 
-_SINKS = 64
-
-
-def copies(m: Module, value: Value, name: str, *, bits: int) -> Iterator[tuple[slice, Value]]:
-    """For each part of a word of ``bits`` bits: where it lies, and ``value`` a cycle later, in a
-    register for this part alone. A wire to the whole of the word would be long; tools copy no
-    registers by themselves."""
-    for start in range(0, bits, _SINKS):
-        yield (slice(start, min(start + _SINKS, bits)),
+def copies(m: Module, value: Value, name: str, *, bits: int,
+           part: int = 64) -> Iterator[tuple[slice, Value]]:
+    """For each ``part`` bits of a word of ``bits`` bits: where they lie, and ``value`` a cycle
+    later, in a register for them alone. A wire to the whole of the word would be long; tools copy
+    no registers by themselves."""
+    for start in range(0, bits, part):
+        yield (slice(start, min(start + part, bits)),
                register(m, value, f"{name}_{start}", keep=True))

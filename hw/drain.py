@@ -105,7 +105,9 @@ class Drain(wiring.Component):
 
         pixel = Signal(range(config.accumulator_pixels), reset_less=True)
         group = Signal(range(config.requant_groups), reset_less=True)
-        left  = Signal(16, reset_less=True)  # pixels, this one included
+        bits  = config.accumulator_pixels.bit_length()
+        left  = Signal(bits, reset_less=True)              # pixels, this one included
+        rest  = Signal(signed(bits + 1), reset_less=True)  # the same, less 3
         # Whether they are at their ends, without the comparisons.
         few        = Signal(reset_less=True)  # the half is released with the first pixel
         last_pixel = Signal(reset_less=True)
@@ -126,7 +128,8 @@ class Drain(wiring.Component):
             m.d.sync += [
                 pixel.eq(pixel + 1),
                 left.eq(left - 1),
-                last_pixel.eq(left == 2),
+                rest.eq(rest - 1),
+                last_pixel.eq(rest < 0),
                 releases.eq(~few & (left == self._lead + 1)),
             ]
             with m.If(last_pixel):
@@ -135,15 +138,17 @@ class Drain(wiring.Component):
                     group.eq(group + 1),
                     last_group.eq(group + 2 == groups),
                     left.eq(job.pixels),
+                    rest.eq(job.pixels[:bits] - 3),
                     last_pixel.eq(job.single),
                     releases.eq(few),
                 ]
         with m.Else():
             count   = Mux(new.last_columns, new.last_groups, config.requant_groups)
-            release = ~(self._lead < new.pixels)
+            release = ~(self._lead < new.pixels[:bits])
             m.d.sync += [
                 pixel.eq(0),
                 left.eq(new.pixels),
+                rest.eq(new.pixels[:bits] - 3),
                 last_pixel.eq(new.single),
                 few.eq(release),
                 releases.eq(release),
@@ -200,7 +205,7 @@ class Drain(wiring.Component):
                 entry.eq(entry + 1),
             ]
         with m.If(leaves):
-            m.d.sync += offset.eq(offset + job.pixels)
+            m.d.sync += offset.eq(offset + job.pixels[:bits])
         with m.If(complete):
             m.d.sync += [
                 offset.eq(0),

@@ -89,7 +89,7 @@ class PixelStreamer(wiring.Component):
             "x":           18,
             "row_address": 24,  # of the first pixel of this row
             "address":     24,
-            "row_rest":    17,  # pixels of the output row behind the next one; or the sign
+            "row_rest":    17,  # pixels left in the output row, less 3
         })
         active = Signal()
         step   = Signal(Step, reset_less=True)
@@ -98,11 +98,13 @@ class PixelStreamer(wiring.Component):
         after  = Signal(layout)
         half   = Signal()
         pixel  = Signal(range(self._config.accumulator_pixels), reset_less=True)
-        left   = Signal(16, reset_less=True)
+        bits   = self._config.accumulator_pixels.bit_length()
+        rest   = Signal(signed(bits + 1), reset_less=True)  # pixels left of the step, less 3
 
         # What there is to know of the pixel at hand, without the comparisons.
         free = Signal(init=1)  # it is the last one of its step, or there is none
         ends = Signal()        # it is the last one of its sums
+        near = rest[-1]        # it is the last but one, if it is not the last one
         next_free = Signal()
         next_ends = Signal()
 
@@ -120,24 +122,24 @@ class PixelStreamer(wiring.Component):
         ]
         m.d.sync += [
             recent.eq(Cat(accept, recent)),
-            may_accept.eq(~Cat(accept, recent[:-1]).any() & (free | (left == 2))),
+            may_accept.eq(~Cat(accept, recent[:-1]).any() & (free | near)),
             # A cycle late, which is soon enough for the next step.
             opened.eq(accept & self.steps.p.first_tap),
             open_tiles.eq(open_tiles + opened - self.release),
         ]
 
-        single = register(m, self.steps.p.pixels == 1, "single")
+        single = register(m, self.steps.p.pixels[:bits] == 1, "single")
         m.d.comb += [
-            next_free.eq(Mux(free, ~accept | single, left == 2)),
+            next_free.eq(Mux(free, ~accept | single, near)),
             next_ends.eq(Mux(free, accept & single & self.steps.p.last_tap,
-                             (left == 2) & step.last_tap)),
+                             near & step.last_tap)),
         ]
         m.d.sync += [
             free.eq(next_free),
             ends.eq(next_ends),
             half.eq(half ^ ends),
             pixel.eq(pixel + 1),
-            left.eq(left - 1),
+            rest.eq(rest - 1),
         ]
         # Without a step these are not looked at, so they need not know whether one comes.
         step_single = Signal(reset_less=True)
@@ -145,7 +147,7 @@ class PixelStreamer(wiring.Component):
             m.d.sync += [
                 active.eq(accept),
                 pixel.eq(0),
-                left.eq(self.steps.p.pixels),
+                rest.eq(self.steps.p.pixels[:bits] - 3),
                 step_single.eq(single),
             ]
         incoming, held = Value.cast(self.steps.payload), Value.cast(step)
@@ -153,11 +155,12 @@ class PixelStreamer(wiring.Component):
             with m.If(enable):
                 m.d.sync += held[part].eq(incoming[part])
 
-        # The pixel after this one. The sign that tells the last one of a row has copies: one for
-        # the positions, one for the addresses.
-        next_here = Signal(layout)
-        at_end, turns = (register(m, next_here.row_rest[-1], name, keep=True)
-                         for name in ("at_end", "turns"))
+        # The pixel after this one. That this one is the last one of its row is known twice: for the
+        # positions, and for the addresses.
+        next_at_end   = Signal()
+        at_end, turns = (register(m, next_at_end, name, keep=True) for name in ("at_end", "turns"))
+        after_at_end  = Mux(at_end, step.narrow, here.row_rest[-1])
+        origin_at_end = Signal(reset_less=True)
         m.d.comb += [
             after.row_rest.eq(Mux(at_end, step.row_rest, here.row_rest - 1)),
             after.y.eq(Mux(at_end, here.y + step.stride_h, here.y)),
@@ -172,21 +175,25 @@ class PixelStreamer(wiring.Component):
         # plane's first one. Decided a cycle before, and for few bits each. After a single pixel
         # there is no other step so soon, so it does not matter then.
         plane   = self.steps.p.first_pixels
-        goes_on = Mux(free, accept, (left != 2) | (step.last_tap & ~plane))
-        repeats = Mux(free, ~accept, (left == 2) & ~step.last_tap) & ~plane
-        starts  = register(m, Mux(free, ~accept, left == 2) & plane, "starts")
+        goes_on = Mux(free, accept, ~near | (step.last_tap & ~plane))
+        repeats = Mux(free, ~accept, near & ~step.last_tap) & ~plane
+        starts  = register(m, Mux(free, ~accept, near) & plane, "starts")
         first   = Signal(layout)
         m.d.comb += first.row_rest.eq(Mux(starts, self.steps.p.row_rest, 0))
-        bits = len(Value.cast(here))
-        for (part, on), (_, again), (_, done) in zip(
-                copies(m, goes_on, "goes_on", bits=bits), copies(m, repeats, "repeats", bits=bits),
-                copies(m, next_ends, "ends", bits=bits), strict=True):
+        choices = [copies(m, value, name, bits=len(Value.cast(here))) for value, name in (
+            (goes_on, "goes_on"), (repeats, "repeats"), (next_ends, "ends"))]
+        for (part, on), (_, again), (_, done) in zip(*choices, strict=True):
             following, source = Value.cast(after)[part], Value.cast(origin)[part]
-            m.d.comb += Value.cast(next_here)[part].eq(
+            m.d.sync += Value.cast(here)[part].eq(
                 Mux(on, following, 0) | Mux(again, source, 0) | Value.cast(first)[part])
             with m.If(done):
                 m.d.sync += source.eq(following)
-        m.d.sync += here.eq(next_here)
+        m.d.comb += next_at_end.eq(
+            (register(m, goes_on, "goes_on") & after_at_end)
+            | (register(m, repeats, "repeats") & origin_at_end)
+            | (starts & self.steps.p.narrow))
+        with m.If(ends):
+            m.d.sync += origin_at_end.eq(after_at_end)
 
         m.d.comb += [
             self.job_valid.eq(ends),

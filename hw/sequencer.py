@@ -67,8 +67,7 @@ class StepSequencer(wiring.Component):
                       command.last_groups > config.requant_groups]
         if not config.double_rounding:
             impossible.append(command.rule == Rounding.DOUBLE)
-        wrong = register(m, Cat(Cat(impossible[start:start + 3]).any()
-                                for start in range(0, len(impossible), 3)), "wrong").any()
+        wrong = register(m, Cat(impossible), "wrong").any()
 
         # Counters count down to 1.
         blocks_left   = Signal(16, reset_less=True)
@@ -93,12 +92,16 @@ class StepSequencer(wiring.Component):
         last_block    = register(m, blocks_left == 1, "last_block")
         last_kernel_x = register(m, kernel_x_left == 1, "last_kernel_x")
         last_kernel_y = register(m, kernel_y_left == 1, "last_kernel_y")
-        # "Not less" needs no comparison for equality.
-        last_pixels   = register(m, ~(command.tile_pixels < pixels_left), "last_pixels")
+        # A tile has few pixels, or its command has been refused. "Not less" needs no comparison
+        # for equality.
+        few = config.accumulator_pixels.bit_length()
+        last_pixels   = register(m, ~(pixels_left[few:].any() | (
+            command.tile_pixels[:few] < pixels_left[:few])), "last_pixels")
         last_column   = register(m, columns_left == 1, "last_column")
         legal         = register(
             m, ~(config.weight_depth - config.weight_tile_rows < weight_row), "legal")
-        row_rest      = register(m, (command.out_w - 2)[:17], "row_rest")
+        narrow        = register(m, command.out_w == 1, "narrow")
+        row_rest      = register(m, (command.out_w - 3)[:17], "row_rest")
         address       = register(m, (column_address + block_address)[:24], "address")  # of the tap
         last_tap      = last_block & last_kernel_x & last_kernel_y
         # Another cycle behind: how far the next step goes.
@@ -123,8 +126,9 @@ class StepSequencer(wiring.Component):
             step.last_pixels.eq(last_pixels),
             step.first_columns.eq(first_columns),
             step.last_columns.eq(last_column),
+            step.narrow.eq(narrow),
             step.row_rest.eq(row_rest),
-            step.pixels.eq(Mux(last_pixels, pixels_left[:16], command.tile_pixels)),
+            step.pixels.eq(Mux(last_pixels, pixels_left[:few], command.tile_pixels[:few])),
         ]
         for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
@@ -144,11 +148,11 @@ class StepSequencer(wiring.Component):
         with m.If(counting & held.o.valid):
             m.d.sync += [checking.eq(1), *(part.eq(0) for part in preparing)]
         with m.If(checking):
-            m.d.sync += checking.eq(0)
-            with m.If(wrong):
-                m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(index)]
-            with m.Else():
-                m.d.sync += [active.eq(1), self.steps.valid.eq(1)]
+            m.d.sync += [checking.eq(0), active.eq(~wrong), self.steps.valid.eq(~wrong)]
+        refused = Signal()
+        m.d.sync += refused.eq(checking & wrong)
+        with m.If(refused):
+            m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(index)]
 
         with m.If(counting):
             m.d.sync += [

@@ -33,7 +33,8 @@ class Step(data.Struct):
     stride_h:       unsigned(8)
     stride_w:       unsigned(8)
     pixel_row_step: unsigned(24)
-    row_rest:       signed(17)    # out_w - 2: counted down, it is below 0 at the row's last pixel
+    narrow:         unsigned(1)   # out_w == 1
+    row_rest:       signed(17)    # out_w - 3: counted down, it is below 0 at the last pixel but one
     out_base:       unsigned(24)
     out_plane:      unsigned(24)
     out_zero:       signed(8)
