@@ -171,8 +171,9 @@ class Drain(wiring.Component):
         tile_entry = Signal.like(entry)
 
         # Twice: for the word's address, and for the rest.
-        placing, counting = (register(m, active, name, keep=True)
+        placing, counting = (Signal(name=name, attrs={"keep": 1})
                              for name in ("placing", "counting"))
+        m.d.sync += [placing.eq(active), counting.eq(active)]
         wraps    = register(m, last_pixel, "wraps")  # to the next group
         leaves   = Signal()
         complete = Signal()  # all pixels of the column tile are

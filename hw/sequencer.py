@@ -58,11 +58,11 @@ class StepSequencer(wiring.Component):
         active    = Signal()
         advancing = Signal()
         settling  = Signal()
-        nonzero = [command[name] for name in (
-            "in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h", "stride_w",
-            "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels", "col_tiles",
-            "last_groups")]
-        impossible = [*(field == 0 for field in nonzero),
+        # Few enough bits for the next cycle.
+        nonzero = (("in_h",), ("in_w",), ("channel_blocks",), ("kernel_h", "kernel_w"),
+                   ("stride_h", "stride_w"), ("dilation_h", "dilation_w"), ("out_w",),
+                   ("tile_pixels",), ("out_pixels",), ("col_tiles",), ("last_groups",))
+        impossible = [*(Cat(command[name] == 0 for name in names).any() for names in nonzero),
                       command.tile_pixels > config.accumulator_pixels,
                       command.last_groups > config.requant_groups]
         if not config.double_rounding:

@@ -16,19 +16,20 @@ def small_config(banks):
 @pytest.mark.parametrize("banks", [1, 2, 4])
 def test_all_ports_together_keep_every_lane(banks):
     config = small_config(banks)
-    memory = ActivationMemory(config, readers=2, writers=2)
+    ports = 1 + banks % 4  # 2, 3 and 1
+    memory = ActivationMemory(config, readers=ports, writers=ports)
     rng = random.Random(banks)
     # Each writer has words of its own, each reader reads what was written before it began.
-    half = config.activation_depth // 2
+    share = config.activation_depth // ports
     content = [[rng.randrange(256) for _ in range(4)] for _ in range(config.activation_depth)]
-    written = [0, 0]
-    seen = [[], []]
-    asked = [[], []]
+    written = [0] * ports
+    seen = [[] for _ in range(ports)]
+    asked = [[] for _ in range(ports)]
 
     def writer(number):
         own = random.Random(10 + number)
         async def testbench(ctx):
-            for address in range(number * half, (number + 1) * half):
+            for address in range(number * share, (number + 1) * share):
                 for mask in (0b0101, 0b1010):  # a word is written in parts
                     await random_stall(ctx, own, 0.3)
                     data = [value if mask >> lane & 1 else own.randrange(256)
@@ -44,7 +45,7 @@ def test_all_ports_together_keep_every_lane(banks):
         async def testbench(ctx):
             while len(asked[number]) < 150:
                 await random_stall(ctx, own, 0.3)
-                space = [a for n in range(2) for a in range(n * half, n * half + written[n])]
+                space = [a for n in range(ports) for a in range(n * share, n * share + written[n])]
                 if not space:
                     await ctx.tick()
                     continue
@@ -68,12 +69,12 @@ def test_all_ports_together_keep_every_lane(banks):
         return testbench
 
     sim = make_simulator(memory)
-    for number in range(2):
+    for number in range(ports):
         sim.add_testbench(writer(number))
         sim.add_testbench(reader(number))
         sim.add_testbench(watcher(number), background=True)
     sim.run()
-    for number in range(2):
+    for number in range(ports):
         assert seen[number] == [content[address] for address in asked[number]]
 
 
@@ -93,6 +94,30 @@ def test_the_first_port_is_never_refused():
                 clash = any(valids[other] and (addresses[other] - addresses[index]) % 2 == 0
                             for other in range(index))
                 assert ctx.get(memory.read_request[index].ready) == (not clash)
+            await ctx.tick()
+
+    sim = make_simulator(memory)
+    sim.add_testbench(testbench)
+    sim.run()
+
+
+def test_the_last_writer_waits_for_what_was_written_in_the_cycle_before():
+    memory = ActivationMemory(small_config(2), readers=1, writers=3)
+    rng = random.Random(6)
+
+    async def testbench(ctx):
+        taken = set()  # banks
+        for _ in range(200):
+            banks  = [rng.randrange(2) for _ in range(3)]
+            valids = [rng.random() < 0.7 for _ in range(3)]
+            for port, bank, valid in zip(memory.write, banks, valids, strict=True):
+                ctx.set(port.p.address, 2 * rng.randrange(4) + bank)
+                ctx.set(port.valid, valid)
+            await ctx.delay(1e-7)
+            clash = valids[0] and banks[0] == banks[1]
+            assert [ctx.get(port.ready) for port in memory.write] == \
+                [1, not clash, banks[2] not in taken]
+            taken = {bank for bank, valid in zip(banks[:2], valids[:2], strict=True) if valid}
             await ctx.tick()
 
     sim = make_simulator(memory)
