@@ -98,23 +98,28 @@ class Queue(wiring.Component):
     def _distribute(self, m: Module) -> None:
         push = Signal()
         pop  = Signal()
-        m.d.comb += [push.eq(self.i.valid & self.i.ready), pop.eq(self.o.valid & self.o.ready)]
+        ready = Signal(init=1)
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            push.eq(self.i.valid & self.i.ready),
+            pop.eq(self.o.valid & self.o.ready),
+        ]
 
-        # Both ends look at registers alone.
-        space = Signal(init=1)
-        m.d.comb += self.i.ready.eq(space)
-        with m.If(push & ~pop):
-            m.d.sync += [
-                self.level.eq(self.level + 1),
-                self.o.valid.eq(1),
-                space.eq(self.level != self._depth - 1),
-            ]
-        with m.If(pop & ~push):
-            m.d.sync += [
-                self.level.eq(self.level - 1),
-                self.o.valid.eq(self.level != 1),
-                space.eq(1),
-            ]
+        # Both ends look at registers alone. Their next states are plain logic, not enables and
+        # resets, which would take a level more.
+        grows   = Signal()
+        shrinks = Signal()
+        space   = Signal()  # there is some, in the next cycle
+        m.d.comb += [
+            grows.eq(push & ~pop),
+            shrinks.eq(pop & ~push),
+            space.eq(shrinks | (self.i.ready & ~(grows & (self.level == self._depth - 1)))),
+        ]
+        m.d.sync += [
+            self.level.eq(self.level + grows - shrinks),
+            ready.eq(space),
+            self.o.valid.eq(grows | (self.o.valid & ~(shrinks & (self.level == 1)))),
+        ]
 
         # While there is space, whatever is at the input goes into the next entry in every cycle,
         # so that no enable depends on `valid`; only the pointer does. Pointers and enable drive
@@ -129,10 +134,7 @@ class Queue(wiring.Component):
                 m.d.sync += written.eq(_following(written, self._depth))
             with m.If(pop):
                 m.d.sync += read.eq(_following(read, self._depth))
-            with m.If(push & ~pop):
-                m.d.sync += enable.eq(self.level != self._depth - 1)
-            with m.If(pop & ~push):
-                m.d.sync += enable.eq(1)
+            m.d.sync += enable.eq(space)
 
             m.submodules[f"storage_{first}"] = storage = \
                 Memory(shape=columns.stop - columns.start, depth=self._depth, init=[])

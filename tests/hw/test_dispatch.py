@@ -300,11 +300,16 @@ def test_clear_begins_a_new_stream_with_no_tokens():
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.completed) == 1
+        assert ctx.get(dut.oldest) == 1
         ctx.set(dut.clear, 1)
         await ctx.tick()
         ctx.set(dut.clear, 0)
         assert ctx.get(dut.completed) == 0
-        assert ctx.get(dut.oldest) == 1
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.completed) == 0
+        assert ctx.get(dut.oldest) == 0
         for engine in (LOAD, MATRIX, STORE):
             await stream_put(ctx, dut.commands, {"index": engine.value, "engine": engine,
                                                  "raw": command(engine, wait=[LOAD])[1]})
@@ -322,6 +327,7 @@ def test_a_full_semaphore_is_a_fault_that_names_the_command():
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
+        await ctx.tick().repeat(3)
 
     bench.run(testbench)
     assert bench.faults == [(Error.SEMAPHORE, SEMAPHORE_MAX + n) for n in range(21)]
@@ -349,7 +355,7 @@ def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
         await ctx.tick().repeat(4)
         assert bench.faults == []
         await bench.finish(ctx, LOAD)  # still full
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(3)
 
     bench.run(testbench)
     assert bench.faults == [(Error.SEMAPHORE, SEMAPHORE_MAX + 3)]
