@@ -67,7 +67,8 @@ class CommandFetch(wiring.Component):
         ``READ`` the command that could not be read; ``ADDRESS`` and ``ARGUMENT`` refuse
         ``address`` and ``count`` and name command 0.
     busy : :py:`Out(1)`
-        From ``start`` until the last command is taken. Not set after a fault.
+        From ``start`` until the cycle after the one in which the last command is taken. Not set
+        after a fault.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -145,7 +146,9 @@ class CommandFetch(wiring.Component):
         with m.If(moves):
             m.d.sync += Cat(enables).eq(Cat(enables) << parts)
         taken = Signal()
+        ended = Signal()  # the last one was taken
         m.d.comb += taken.eq(self.commands.valid & self.commands.ready)
+        m.d.sync += ended.eq(taken & final)
         with m.If(taken):
             m.d.sync += self.commands.valid.eq(0)
             m.d.sync += [enable.eq(1) for enable in enables[:parts]]
@@ -197,8 +200,8 @@ class CommandFetch(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 with m.If(taken):
                     m.d.sync += taking.eq(~final)
-                    with m.If(final):
-                        m.next = "idle"
+                with m.If(ended):
+                    m.next = "idle"
                 with m.If(moves & (last | self.error)):
                     m.d.sync += taking.eq(0)
                     m.d.sync += self.commands.valid.eq(known & ~self.error)

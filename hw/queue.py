@@ -98,7 +98,7 @@ class Queue(wiring.Component):
     def _distribute(self, m: Module) -> None:
         push = Signal()
         pop  = Signal()
-        ready = Signal(init=1)
+        ready = Signal(init=1, attrs={"keep": 1})  # not one of the enables below: they are busy
         m.d.comb += [
             self.i.ready.eq(ready),
             push.eq(self.i.valid & self.i.ready),

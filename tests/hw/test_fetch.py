@@ -131,8 +131,8 @@ def test_a_command_takes_a_cycle_more_than_its_beats(width):
         await bench.doorbell(ctx, count=len(program))
         start = bench.cycle
         await bench.until_idle(ctx)
-        # Three cycles to request and to be answered.
-        assert bench.cycle - start == len(bench.beats) + len(program) + 3
+        # Three cycles to request and to be answered, and one to become idle.
+        assert bench.cycle - start == len(bench.beats) + len(program) + 4
 
     bench.run(testbench)
 
