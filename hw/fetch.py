@@ -139,20 +139,36 @@ class CommandFetch(wiring.Component):
 
         taking = Signal()  # beats
         moves  = Signal()  # one of them
+        opens  = Signal()  # begins to take them
+        taken  = Signal()  # the command on offer
         left   = Signal(16, reset_less=True)  # commands, with the one that is put together
         final  = Signal()                     # it is the last one
-        m.d.comb += [self.beats.ready.eq(taking), moves.eq(self.beats.valid & taking)]
-        m.d.sync += final.eq(left == 1)
+        ended  = Signal()                     # and was taken
+        m.d.comb += [
+            self.beats.ready.eq(taking),
+            moves.eq(self.beats.valid & taking),
+            taken.eq(self.commands.valid & self.commands.ready),
+        ]
+        # Plain logic: `commands.ready` has come a long way, and an enable would take a level more.
+        m.d.sync += taking.eq(opens | (taken & ~final) |
+                              (taking & ~(self.beats.valid & (last | self.error))))
+        m.d.sync += [final.eq(left == 1), ended.eq(taken & final)]
         with m.If(moves):
             m.d.sync += Cat(enables).eq(Cat(enables) << parts)
-        taken = Signal()
-        ended = Signal()  # the last one was taken
-        m.d.comb += taken.eq(self.commands.valid & self.commands.ready)
-        m.d.sync += ended.eq(taken & final)
         with m.If(taken):
             m.d.sync += self.commands.valid.eq(0)
             m.d.sync += [enable.eq(1) for enable in enables[:parts]]
             m.d.sync += [command.index.eq(command.index + 1), left.eq(left - 1)]
+
+        # What is asked for is sampled in every cycle until `start`, which only ends that.
+        idle = Signal(init=1)
+        with m.If(idle):
+            m.d.sync += [
+                self.requests.p.address.eq(self.address),
+                self.requests.p.beats.eq(self.count[:16] * command_beats),
+                left.eq(self.count),
+                command.index.eq(0),
+            ]
 
         # The judgement of a beat falls a cycle later; no other is taken meanwhile.
         unreadable = Signal()
@@ -171,14 +187,8 @@ class CommandFetch(wiring.Component):
 
         with m.FSM():
             with m.State("idle"):
-                # What is asked for is sampled all the time; `start` only ends that.
-                m.d.sync += [
-                    self.requests.p.address.eq(self.address),
-                    self.requests.p.beats.eq(self.count[:16] * command_beats),
-                    left.eq(self.count),
-                    command.index.eq(0),
-                ]
                 with m.If(self.start):
+                    m.d.sync += idle.eq(0)
                     m.next = "check"
 
             with m.State("check"):
@@ -193,17 +203,16 @@ class CommandFetch(wiring.Component):
                 with m.Elif(misplaced):
                     self._stop(m, Error.ADDRESS)
                 with m.Else():
-                    m.d.sync += [self.requests.valid.eq(1), taking.eq(1)]
+                    m.d.sync += self.requests.valid.eq(1)
+                    m.d.comb += opens.eq(1)
                     m.next = "fetch"
 
             with m.State("fetch"):
                 m.d.comb += self.busy.eq(1)
-                with m.If(taken):
-                    m.d.sync += taking.eq(~final)
                 with m.If(ended):
+                    m.d.sync += idle.eq(1)
                     m.next = "idle"
                 with m.If(moves & (last | self.error)):
-                    m.d.sync += taking.eq(0)
                     m.d.sync += self.commands.valid.eq(known & ~self.error)
                 with m.If(unreadable):
                     self._stop(m, Error.READ)
@@ -213,7 +222,7 @@ class CommandFetch(wiring.Component):
                     m.next = "stopped"
 
             with m.State("stopped"):
-                m.d.sync += taking.eq(1)  # beats that are under way are swallowed
+                m.d.comb += opens.eq(1)  # beats that are under way are swallowed
 
         return m
 
