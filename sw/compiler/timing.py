@@ -164,9 +164,9 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
 
 
 # Cycles from the doorbell until the first burst of commands can be issued, and from the last
-# command's end to the interrupt.
-_DOORBELL = 6
-_INTERRUPT = 3
+# command's end to the interrupt, less that of the doorbell itself, which is not counted.
+_DOORBELL = 7
+_INTERRUPT = 2
 
 _FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core
 

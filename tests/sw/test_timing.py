@@ -72,7 +72,7 @@ def test_command_starts_two_cycles_after_the_token():
     assert second.cause is Cause.LOAD
     assert second.waited > 0
     assert timeline.waits(Engine.MATRIX)[Cause.LOAD] == second.waited
-    assert timeline.cycles == second.done + 3  # until the interrupt
+    assert timeline.cycles == second.done + 2  # until the interrupt
 
 
 def test_tokens_are_taken_in_the_order_in_which_they_are_given():
