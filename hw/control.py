@@ -2,14 +2,17 @@
 
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 from weft.hw.axi import LiteSignature
 from weft.hw.cycle_accounting import COUNTED
+from weft.hw.delay import register
 from weft.hw.fault import Fault
 from weft.hw.lite_target import LiteTarget
 from weft.hw.registers import (
@@ -31,10 +34,13 @@ __all__ = ["QUIET_CYCLES", "WATCHDOG_CYCLES", "ControlPort"]
 WATCHDOG_CYCLES = 1 << 20
 """Reset value of the WATCHDOG register: some milliseconds, far more than memory may stall."""
 
-_CHOICE = 8  # registers that are chosen from at once
-
-QUIET_CYCLES = 4
+QUIET_CYCLES = 5
 """Cycles for which ``quiet`` must hold before a reset: requests on their way have shown by then."""
+
+_CHOICE = 4  # words that are chosen from at once
+
+_CLEARED = 2  # counters that one register clears
+
 
 class ControlPort(wiring.Component):
     """Registers of :mod:`weft.hw.registers`, and the state of the device as a whole.
@@ -122,106 +128,91 @@ class ControlPort(wiring.Component):
 
         busy    = Signal()
         done    = Signal()
-        error   = Signal(Fault)
         failed  = Signal()
         pending = Signal()   # an end that is not acknowledged
         enable  = Signal()
         limit   = Signal(32, init=WATCHDOG_CYCLES)
-        m.d.comb += failed.eq(error.code != Error.NONE)
         m.d.sync += self.irq.eq(pending & enable)
 
         # Writes --------------------------------------------------------------------------------
 
         written = {register: Signal(name=f"written_{register.name.lower()}")
                    for register in Register}
-        for register, hit in written.items():
-            m.d.comb += hit.eq(target.write & (target.write_word == register >> 2))
+        for address, hit in written.items():
+            m.d.sync += hit.eq(target.write & (target.write_word == address >> 2))
         bits = Signal(32)  # of the registers that act when written
         m.d.comb += bits.eq(target.write_data & target.write_mask)
 
-        for register, value in {
+        for address, value in {
             Register.COMMAND_ADDR:  self.address[:32],
             Register.COMMAND_ADDRH: self.address[32:],
             Register.COMMAND_COUNT: self.count,
             Register.IRQ_ENABLE:    enable,
             Register.WATCHDOG:      limit,
         }.items():
-            with m.If(written[register]):
+            with m.If(written[address]):
                 m.d.sync += value.eq((value & ~target.write_mask) | bits)
 
         # Reset, doorbell, end ------------------------------------------------------------------
 
         resetting = Signal()
+        quiet     = Signal()
         quiet_for = Signal(range(QUIET_CYCLES + 1))
-        m.d.sync += self.halt.eq(failed | resetting)
-        m.d.sync += self.core_reset.eq(0)
+        m.d.sync += [quiet.eq(self.quiet), self.halt.eq(failed | resetting), self.core_reset.eq(0)]
         cleared = Signal()  # the core takes a cycle to pass its reset on
         m.d.sync += cleared.eq(self.core_reset)
-        with m.If(~self.quiet | ~resetting):
+        with m.If(~quiet | ~resetting):
             m.d.sync += quiet_for.eq(0)
         with m.Else():
             m.d.sync += quiet_for.eq(quiet_for + 1)
 
-        fault = Signal(Fault)
-        bites = self._watch(m, fault, busy=busy, limit=limit, reload=written[Register.WATCHDOG])
-        # Faults come from the ends of long paths, and so does the end of the stream: both a cycle
-        # later, so that neither overtakes the other.
-        faulty = Signal()  # one of them
-        m.d.sync += faulty.eq(Cat(port.code for port in self.faults).any() & ~cleared)
-        for number, port in reversed(list(enumerate(self.faults))):
-            late = Signal(Fault, name=f"fault_{number}")
-            m.d.sync += late.eq(port)
-            with m.If(cleared):
-                m.d.sync += late.code.eq(Error.NONE)
-            with m.If(late.code != Error.NONE):
-                m.d.comb += fault.eq(late)
+        late = Signal(Fault)
+        m.d.comb += late.code.eq(Mux(self._watch(m, busy=busy, limit=limit,
+                                                 reload=written[Register.WATCHDOG]),
+                                     Error.WATCHDOG, Error.NONE))
+        m.d.comb += late.index.eq(self.oldest)
+        strikes, error = self._judge(m, [*self.faults, late], clear=cleared, failed=failed)
 
-        total    = Signal(32)  # `count` at the doorbell
+        total    = Signal(32, reset_less=True)  # `count` at the doorbell
+        reached  = Signal()
+        ended    = Signal()
         finished = Signal()
+        with m.If(~busy):
+            m.d.sync += total.eq(self.count)
         # `completed` is of the last stream while `start` is high. A count of zero is never
         # reached: it is a fault that takes a few cycles to arrive.
-        all_completed = Signal()
-        m.d.sync += all_completed.eq(busy & ~self.start & self.idle & (total != 0) &
-                                     (self.completed == total))
-        m.d.comb += finished.eq(busy & all_completed)
+        m.d.sync += reached.eq(self.completed == total)
+        m.d.sync += ended.eq(busy & ~self.start & self.idle & (total != 0))
+        m.d.comb += finished.eq(busy & reached & ended)
 
         doorbell = Signal()
         m.d.comb += doorbell.eq(written[Register.CONTROL] & (bits[:2] == Control.START) &
                                 ~busy & ~failed & ~resetting)
         m.d.sync += self.start.eq(doorbell)
 
-        with m.If(finished):
-            m.d.sync += busy.eq(0)
-            m.d.sync += done.eq(1)
-            m.d.sync += pending.eq(1)
-        with m.If(written[Register.IRQ_CLEAR] & bits[0]):
-            # An end that comes in this very cycle was not seen by the host and is not lost.
-            m.d.sync += done.eq(finished)
-            m.d.sync += pending.eq(finished)
-        with m.If(doorbell):
-            m.d.sync += busy.eq(1)
-            m.d.sync += done.eq(0)
-            m.d.sync += pending.eq(0)
-            m.d.sync += total.eq(self.count)
-        with m.If((faulty | bites) & ~failed):
-            m.d.sync += error.eq(fault)
-            m.d.sync += busy.eq(0)
-            m.d.sync += done.eq(0)
-            m.d.sync += pending.eq(1)
+        # Plain logic: as enables and resets these would take a level more. A fault wins over an end
+        # that comes with it, and an end that comes with its acknowledgement was not seen by the
+        # host and is not lost.
+        acknowledged = Signal()
+        m.d.comb += acknowledged.eq(doorbell | (written[Register.IRQ_CLEAR] & bits[0]))
+        m.d.sync += [
+            busy.eq((doorbell | (busy & ~finished)) & ~strikes & ~cleared),
+            done.eq((finished | (done & ~acknowledged)) & ~strikes & ~cleared),
+            pending.eq((finished | strikes | (pending & ~acknowledged)) & ~cleared),
+        ]
         with m.If(written[Register.CONTROL] & ((bits & Control.RESET) != 0)):
             m.d.sync += resetting.eq(1)
         with m.If(quiet_for == QUIET_CYCLES):
             m.d.sync += self.core_reset.eq(1)
         # Faults that are held go away with the core's reset, so the state is cleared after it.
         with m.If(cleared):
-            m.d.sync += [resetting.eq(0), quiet_for.eq(0), busy.eq(0), done.eq(0), pending.eq(0)]
-            m.d.sync += [error.code.eq(Error.NONE), error.index.eq(0)]
+            m.d.sync += [resetting.eq(0), quiet_for.eq(0)]
 
         # Reads ---------------------------------------------------------------------------------
 
         status = Signal(32)
         m.d.comb += status.eq(Mux(busy | resetting, Status.BUSY, 0) | Mux(done, Status.DONE, 0) |
-                              Mux(failed, Status.ERROR, 0) | Mux(self.quiet, Status.QUIET, 0))
+                              Mux(failed, Status.ERROR, 0) | Mux(quiet, Status.QUIET, 0))
         words = {
             Register.ID:            DEVICE_ID,
             Register.VERSION:       VERSION,
@@ -235,28 +226,65 @@ class ControlPort(wiring.Component):
             Register.WATCHDOG:      limit,
             Register.COMPLETED:     self.completed,
         }
-        for counter, value in self._count(m, busy=busy, clear=self.start).items():
+        for counter, value in self._count(m, busy=busy, clear=doorbell).items():
             words[COUNTER_BASE + 4 * counter] = value
         for n, value in enumerate(config_words(self._config).values()):
             words[CONFIG_BASE + 4 * n] = value
-        # A few words at a time, with a register behind each choice.
-        addresses = list(words)
-        choices = []
-        for first in range(0, len(addresses), _CHOICE):
-            chosen = Signal(32, name=f"chosen_{first}")
-            m.d.sync += chosen.eq(0)
-            with m.Switch(target.read_word):
-                for address in addresses[first:first + _CHOICE]:
-                    with m.Case(address >> 2):
-                        m.d.sync += chosen.eq(words[address])
-            choices.append(chosen)
-        m.d.comb += target.read_data.eq(reduce(or_, choices))
+        m.d.comb += target.read_data.eq(self._choose(m, words, target.read_word))
 
         return m
 
-    def _watch(self, m: Module, fault, *, busy, limit, reload) -> Signal:
-        """Sets ``fault`` after ``limit`` cycles without progress; returns when."""
-        left     = Signal(32)
+    def _choose(self, m: Module, words, address) -> Value:
+        """The word of ``words``, by byte addresses, at ``address`` in words; two cycles later."""
+        groups: dict[int, dict[int, Value]] = {}
+        for byte_address, word in words.items():
+            group, number = divmod(byte_address >> 2, _CHOICE)
+            groups.setdefault(group, {})[number] = word
+        # A few words at a time, by a copy of the address for each: it would have thousands of
+        # sinks. All but the group that is meant are zero.
+        choices = []
+        for group, members in groups.items():
+            number = register(m, address[:exact_log2(_CHOICE)], f"number_{group}", keep=True)
+            meant  = register(m, address[exact_log2(_CHOICE):] == group, f"meant_{group}")
+            chosen = Signal(32, name=f"chosen_{group}", reset_less=True)
+            m.d.sync += chosen.eq(0)
+            with m.Switch(number):
+                for at, word in members.items():
+                    with m.Case(at):
+                        m.d.sync += chosen.eq(word)
+            with m.If(~meant):
+                m.d.sync += chosen.eq(0)
+            choices.append(chosen)
+        return reduce(or_, choices)
+
+    def _judge(self, m: Module, faults, *, clear, failed) -> tuple[Signal, Any]:
+        """Keeps the first fault, of the lowest number if several come at once. Sets ``failed`` from
+        then on, until ``clear``; returns when it comes, and what it is (two cycles later)."""
+        # Each source has a register that stops at its first fault, and only then it is decided
+        # which one came first: faults come from the ends of long paths.
+        came    = Signal(len(faults))
+        first   = Signal(len(faults))
+        strikes = Signal()
+        blamed  = []
+        error   = Signal(Fault)
+        m.d.comb += strikes.eq(came.any() & ~failed)
+        m.d.sync += failed.eq((failed | strikes) & ~clear)
+        with m.If(strikes):
+            m.d.sync += first.eq(came & -came)
+        with m.If(clear):
+            m.d.sync += first.eq(0)
+        for number, fault in enumerate(faults):
+            kept = Signal(Fault, name=f"fault_{number}", reset_less=True)
+            m.d.sync += came[number].eq((came[number] | fault.code.any()) & ~clear)
+            with m.If(~came[number]):
+                m.d.sync += kept.eq(fault)
+            blamed.append(Mux(first[number], Value.cast(kept), 0))
+        m.d.sync += Value.cast(error).eq(reduce(or_, blamed))
+        return strikes, error
+
+    def _watch(self, m: Module, *, busy, limit, reload) -> Signal:
+        """Returns when ``limit`` cycles have gone without progress."""
+        left     = Signal(32, reset_less=True)
         reloaded = Signal()
         progress = Signal()
         enabled  = Signal()
@@ -265,16 +293,12 @@ class ControlPort(wiring.Component):
             reloaded.eq(reload),
             progress.eq(self.progress),
             enabled.eq(limit != 0),
-            bites.eq(0),
         ]
-        with m.If(bites):
-            m.d.comb += fault.code.eq(Error.WATCHDOG)
-            m.d.comb += fault.index.eq(self.oldest)
         with m.If(~busy | progress | reloaded):
             m.d.sync += left.eq(limit)
         with m.Elif(enabled):
             m.d.sync += left.eq(left - 1)
-            m.d.sync += bites.eq(left == 1)
+            m.d.comb += bites.eq(left == 1)
         return bites
 
     def _count(self, m: Module, *, busy, clear) -> dict[Counter, Signal]:
@@ -284,10 +308,13 @@ class ControlPort(wiring.Component):
         counted  = Signal.like(self.count_up)
         m.d.sync += [counting.eq(busy), counted.eq(self.count_up)]
         values = {}
-        for counter in Counter if self._config.counters else [Counter.CYCLES]:
-            values[counter] = value = Signal(32, name=f"counter_{counter.name.lower()}")
+        for number, counter in enumerate(Counter if self._config.counters else [Counter.CYCLES]):
+            if number % _CLEARED == 0:
+                cleared = register(m, clear, f"clear_{number}", keep=True)
+            values[counter] = value = Signal(32, name=f"counter_{counter.name.lower()}",
+                                             reset_less=True)
             step = 1 if counter is Counter.CYCLES else counted[counter.name.lower()]
             m.d.sync += value.eq(value + (counting & step))
-            with m.If(clear):
+            with m.If(cleared):
                 m.d.sync += value.eq(0)
         return values

@@ -193,12 +193,13 @@ class Core(wiring.Component):
             self.event_done.eq(dispatcher.event_done),
             self.event_start_index.eq(dispatcher.event_start_index),
             self.event_done_index.eq(dispatcher.event_done_index),
-            self.progress.eq(
-                (axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)
-                | (axi.awvalid & axi.awready) | (axi.wvalid & axi.wready)
-                | (axi.bvalid & axi.bready) | matrix.activity.busy | matrix.draining
-                | moving | dispatcher.event_start.any() | dispatcher.event_done.any()),
         ]
+        # From all over the device, so they meet in a register each.
+        moves = [getattr(axi, f"{channel}valid") & getattr(axi, f"{channel}ready")
+                 for channel in ("ar", "r", "aw", "w", "b")]
+        moves += [matrix.activity.busy, matrix.draining, moving,
+                  dispatcher.event_start.any(), dispatcher.event_done.any()]
+        m.d.comb += self.progress.eq(register(m, Cat(moves), "moves").any())
 
         accounting = add("accounting", CycleAccounting())
         m.d.comb += [

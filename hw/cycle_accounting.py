@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .commands import Engine
+from .delay import register
 from .registers import Counter, cycle_counters
 
 __all__ = ["COUNTED", "CycleAccounting", "activity_layout"]
@@ -30,7 +31,8 @@ class CycleAccounting(wiring.Component):
     """Puts each cycle of each engine under one name.
 
     An engine that executes a command is busy, or stalled for the first cause that holds. Others
-    are explained by the command that is missing.
+    are explained by the command that is missing. All a cycle late: the inputs are registered, so
+    that they are no load on the signals that move data.
 
     Members
     -------
@@ -59,14 +61,17 @@ class CycleAccounting(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.d.comb += [
+        pending  = register(m, self.pending, "pending_before")
+        fetching = register(m, self.fetching, "fetching_before")
+        m.d.sync += [
             self.count_up.read_beats.eq(self.read_beat),
             self.count_up.write_beats.eq(self.write_beat),
         ]
         for engine in Engine:
-            reported = getattr(self, engine.name.lower())
+            name = engine.name.lower()
+            reported = register(m, getattr(self, name), f"{name}_before")
             holds = {name: reported[name] for name, _ in activity_layout(engine)} | {
-                "semaphore": self.pending[engine.value], "fetch": self.fetching, "idle": C(1)}
+                "semaphore": pending[engine.value], "fetch": fetching, "idle": C(1)}
             taken = C(0)
             for name, counter in cycle_counters(engine).items():
                 m.d.comb += self.count_up[counter.name.lower()].eq(holds[name] & ~taken)

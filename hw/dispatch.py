@@ -4,12 +4,14 @@ from collections.abc import Iterable
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from weft.config import AcceleratorConfig
 from weft.hw.commands import COMMAND_BYTES, Engine, Header, engines
+from weft.hw.delay import register
 from weft.hw.fault import Fault
 from weft.hw.fetch import FetchedCommand
+from weft.hw.half_slice import HalfSlice
 from weft.hw.queue import Queue
 from weft.hw.registers import Error
 
@@ -29,38 +31,45 @@ class EngineCommand(data.Struct):
     command: unsigned(8 * COMMAND_BYTES)
 
 
-class _InFlight(wiring.Component):
-    """What has to be remembered of the commands in an engine, oldest first.
+class _InFlight(data.Struct):
+    """What has to be remembered of a command that is offered to an engine, or in it."""
+    index: unsigned(16)
+    post:  unsigned(len(Engine))
 
-    A shift register, so that a command is at the head in the cycle after it was pushed.
+
+class _Semaphore(wiring.Component):
+    """Counts the tokens from one engine to another.
+
+    ``some`` tells in the same cycle of a token that ``give`` brings. Whoever sees it may ``take``
+    from the next cycle on. Not reset but by ``clear``.
     """
-    push:  In(1)
-    pop:   In(1)
-    new:   In(data.StructLayout({"index": 16, "post": len(Engine)}))
-    head:  Out(data.StructLayout({"index": 16, "post": len(Engine)}))
-    valid: Out(1)
-    full:  Out(1)
+    give:     In(1)
+    take:     In(1)
+    clear:    In(1)
+    some:     Out(1)
+    overflow: Out(1)
 
     def elaborate(self, platform) -> Module:
         m = Module()
 
-        entries = [Signal.like(self.new, name=f"entry_{n}", reset_less=True)
-                   for n in range(IN_FLIGHT)]
-        # Bit n: entry n is in use; entries fill up from 0.
-        used = Signal(IN_FLIGHT)
-        kept = Signal(IN_FLIGHT)
+        tokens = Signal(range(SEMAPHORE_MAX + 1), reset_less=True)
+        # Without a comparison in the path.
+        held = Signal(reset_less=True)  # tokens != 0
+        full = Signal(reset_less=True)  # tokens == SEMAPHORE_MAX
         m.d.comb += [
-            self.head.eq(entries[0]),
-            self.valid.eq(used[0]),
-            self.full.eq(used[-1]),
-            kept.eq(Mux(self.pop, used >> 1, used)),
+            self.some.eq(held | self.give),
+            self.overflow.eq(self.give & ~self.take & full),
         ]
-        m.d.sync += used.eq(Mux(self.push, kept << 1 | 1, kept))
-        for n, entry in enumerate(entries):
-            with m.If(self.push & ~kept[n]):
-                m.d.sync += entry.eq(self.new)
-            with m.Elif(self.pop & (n < IN_FLIGHT - 1)):
-                m.d.sync += entry.eq(entries[min(n + 1, IN_FLIGHT - 1)])
+        with m.If(self.give & ~self.take & ~full):
+            m.d.sync += [
+                tokens.eq(tokens + 1),
+                held.eq(1),
+                full.eq(tokens == SEMAPHORE_MAX - 1),
+            ]
+        with m.If(self.take & ~self.give):
+            m.d.sync += [tokens.eq(tokens - 1), held.eq(tokens != 1), full.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += [tokens.eq(0), held.eq(0), full.eq(0)]
 
         return m
 
@@ -73,13 +82,14 @@ class Dispatcher(wiring.Component):
     done, a token goes to each engine in its ``post`` mask. Engines do not wait for one another in
     any other way, and a command that finds its queue full holds up all that follow it.
 
-    A command is offered two cycles after it reaches the head of its queue, or two cycles after the
-    ``done`` that gave it its last token. Each engine can take a command every third cycle.
+    A command is offered three cycles after it was accepted (two if a queue holds one command), or
+    two cycles after the ``done`` that gave it its last token. Each engine can take a command every
+    third cycle. What an engine is offered comes straight from registers.
 
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
-        Gives the depth of the queues.
+        Gives the depth of the queues, the command on offer included.
     present : iterable of :class:`Engine`
         Engines that have a queue. By default those of the configuration; a command for any
         other is never accepted.
@@ -94,8 +104,8 @@ class Dispatcher(wiring.Component):
         Bit for each engine: its oldest command is done. At the earliest in the cycle after it was
         taken.
     clear : :py:`In(1)`
-        Pulse; a new command stream begins: ``completed`` and all semaphores go to zero. Only while
-        ``idle``.
+        Pulse; a new command stream begins: ``completed`` goes to zero, and a cycle later all
+        semaphores, which a reset leaves alone. Only while ``idle``.
     halt : :py:`In(1)`
         Offer no more commands. One that is already offered stays so.
     event_start, event_done : :py:`Out(4)`
@@ -103,18 +113,19 @@ class Dispatcher(wiring.Component):
     event_start_index, event_done_index : :py:`Out(ArrayLayout(16, 4))`
         Index of that command.
     completed : :py:`Out(32)`
-        Commands done since ``clear``.
+        Commands done since ``clear``. Three cycles late, as ``fault``.
     pending : :py:`Out(4)`
-        Bit for each engine: a command is in its queue.
+        Bit for each engine: a command is in its queue or on offer.
     waiting : :py:`Out(4)`
         Bit for each engine: the command at the head of its queue lacks a token.
     oldest : :py:`Out(16)`
         The smallest index of all commands that are queued or in an engine; while there are none,
-        the index of the next command to come. Two cycles late.
+        the index of the next command to come. Three cycles late.
     idle : :py:`Out(1)`
-        No command is queued or in an engine.
+        No command is queued or in an engine. A cycle late.
     fault : :py:`Out(Fault)`
         ``SEMAPHORE`` for one cycle: the command of this index gave a token to a full semaphore.
+        Not later than ``completed`` counts that command.
     """
 
     def __init__(self, config: AcceleratorConfig, *,
@@ -149,107 +160,110 @@ class Dispatcher(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
 
-        semaphores = {(producer, consumer): Signal(range(SEMAPHORE_MAX + 1),
-                                                   name=f"tokens_{producer.name.lower()}_to_"
-                                                        f"{consumer.name.lower()}")
-                      for producer in Engine for consumer in Engine
-                      if {producer, consumer} <= self._present}
-        # Whether a semaphore has tokens, without the comparison.
-        some = {pair: Signal(name=tokens.name.replace("tokens", "some"))
-                for pair, tokens in semaphores.items()}
-        give = Array(Signal(len(Engine), name=f"give_{engine.name.lower()}") for engine in Engine)
-        take = Array(Signal(len(Engine), name=f"take_{engine.name.lower()}") for engine in Engine)
-        busy = Signal(len(Engine))
-        ages = []  # (there is a command, its index) for each engine
+        present = sorted(self._present, key=lambda engine: engine.value)
+        semaphores = {(producer, consumer): _Semaphore()
+                      for producer in present for consumer in present}
+        for (producer, consumer), semaphore in semaphores.items():
+            m.submodules[f"{producer.name.lower()}_to_{consumer.name.lower()}"] = semaphore
 
-        for engine in sorted(self._present, key=lambda engine: engine.value):
-            e = engine.value
+        busy = Signal(len(Engine))
+        ages = []       # (there is a command, its index) for each engine, a cycle late
+        overflows = []  # (a token too many, the index of the command that gave it)
+
+        for engine in present:
+            e    = engine.value
+            name = engine.name.lower()
             port = self.engines[e]
 
-            m.submodules[f"queue_{engine.name.lower()}"] = queue = \
-                Queue(shape=EngineCommand, depth=self._queue_depth)
-            m.submodules[f"in_flight_{engine.name.lower()}"] = in_flight = _InFlight()
+            # The head is in registers: the engine, and all that is decided here, start from there.
+            m.submodules[f"head_{name}"] = head = HalfSlice(shape=EngineCommand)
+            queued: Value = C(0)
+            incoming = head.i
+            if self._queue_depth > 1:
+                m.submodules[f"queue_{name}"] = queue = \
+                    Queue(shape=EngineCommand, depth=self._queue_depth - 1)
+                connect(m, queue.o, head.i)
+                queued   = queue.level != 0
+                incoming = queue.i
+            m.submodules[f"in_flight_{name}"] = in_flight = \
+                Queue(shape=_InFlight, depth=IN_FLIGHT)  # oldest first
 
-            m.d.comb += queue.i.p.index.eq(self.commands.p.index)
-            m.d.comb += queue.i.p.command.eq(self.commands.p.raw)
+            m.d.comb += incoming.p.index.eq(self.commands.p.index)
+            m.d.comb += incoming.p.command.eq(self.commands.p.raw)
             with m.If(self.commands.p.engine == engine):
-                m.d.comb += queue.i.valid.eq(self.commands.valid)
-                m.d.comb += self.commands.ready.eq(queue.i.ready)
+                m.d.comb += incoming.valid.eq(self.commands.valid)
+                m.d.comb += self.commands.ready.eq(incoming.ready)
 
-            # The grant is a register: the tokens leave as it is set, so they leave once however
-            # long the engine takes, and the comparison of masks is not in the engine's path.
-            # Its masks come from registers, to which they are copied first.
-            header  = Header(queue.o.p.command[:Header.as_shape().size])
-            known   = Signal(name=f"known_{engine.name.lower()}")
-            wait    = Signal(len(Engine), name=f"wait_{engine.name.lower()}", reset_less=True)
-            post    = Signal(len(Engine), name=f"post_{engine.name.lower()}", reset_less=True)
-            index   = Signal(16, name=f"index_{engine.name.lower()}", reset_less=True)
-            tokens  = Signal(len(Engine), name=f"tokens_at_{engine.name.lower()}")
-            lacking = Signal(name=f"lacking_{engine.name.lower()}")
-            granted = Signal(name=f"granted_{engine.name.lower()}")
+            # The grant is a register: the tokens leave once however long the engine takes, and the
+            # comparison of masks is not in the engine's path.
+            header  = Header(head.o.p.command[:Header.as_shape().size])
+            lacking = Signal(name=f"lacking_{name}")
+            grant   = Signal(name=f"grant_{name}")
+            granted = Signal(name=f"granted_{name}")
+            taking  = Signal(name=f"taking_{name}")  # the first cycle of the grant
             m.d.comb += [
-                tokens.eq(Cat(some[producer, engine] if producer in self._present else 0
-                              for producer in Engine)),
-                lacking.eq((wait & ~tokens).any()),
-                self.pending[e].eq(queue.o.valid),
-                self.waiting[e].eq(known & ~granted & lacking),
-                port.payload.eq(queue.o.payload),
+                lacking.eq(Cat(header.wait[producer.value] & ~semaphores[producer, engine].some
+                               for producer in present).any()),
+                grant.eq(head.o.valid & ~granted & ~lacking & in_flight.i.ready & ~self.halt),
+                self.pending[e].eq(head.o.valid | queued),
+                self.waiting[e].eq(head.o.valid & ~granted & lacking),
+                port.payload.eq(head.o.payload),
                 port.valid.eq(granted),
-                queue.o.ready.eq(granted & port.ready),
+                head.o.ready.eq(granted & port.ready),
             ]
-            m.d.sync += [wait.eq(header.wait), post.eq(header.post), index.eq(queue.o.p.index)]
-            with m.If(granted):
-                with m.If(port.ready):
-                    m.d.sync += [granted.eq(0), known.eq(0)]
-            with m.Elif(known):
-                with m.If(~lacking & ~in_flight.full & ~self.halt):
-                    m.d.sync += granted.eq(1)
-                    m.d.comb += take[e].eq(wait)
-            with m.Else():
-                m.d.sync += known.eq(queue.o.valid)
+            m.d.sync += [granted.eq(grant | (granted & ~port.ready)), taking.eq(grant)]
+            for producer in present:
+                m.d.comb += semaphores[producer, engine].take.eq(
+                    taking & header.wait[producer.value])
 
             m.d.comb += [
                 self.event_start[e].eq(granted & port.ready),
-                self.event_start_index[e].eq(index),
-                in_flight.push.eq(self.event_start[e]),
-                in_flight.new.index.eq(index),
-                in_flight.new.post.eq(post),
+                self.event_start_index[e].eq(head.o.p.index),
+                # As it is offered: whether the engine takes it would be known late in the cycle.
+                in_flight.i.valid.eq(taking),
+                in_flight.i.p.index.eq(head.o.p.index),
+                in_flight.i.p.post.eq(header.post),
                 # An engine that reports more than it was given would corrupt every count.
-                self.event_done[e].eq(self.done[e] & in_flight.valid),
-                self.event_done_index[e].eq(in_flight.head.index),
-                in_flight.pop.eq(self.event_done[e]),
-                give[e].eq(Mux(self.event_done[e], in_flight.head.post, 0)),
+                self.event_done[e].eq(self.done[e] & in_flight.o.valid),
+                self.event_done_index[e].eq(in_flight.o.p.index),
+                in_flight.o.ready.eq(self.done[e]),
             ]
+            # `done` may come from deep inside the engine; tokens move a cycle later.
+            give = Signal(len(Engine), name=f"give_{name}")
+            m.d.sync += give.eq(Mux(self.event_done[e], in_flight.o.p.post, 0))
+            for consumer in present:
+                m.d.comb += semaphores[engine, consumer].give.eq(give[consumer.value])
 
-            m.d.comb += busy[e].eq(in_flight.valid | (queue.level != 0) | queue.i.valid)
-            ages.append((in_flight.valid | known,
-                         Mux(in_flight.valid, in_flight.head.index, index)))
+            m.d.comb += busy[e].eq(in_flight.o.valid | head.o.valid | queued)
+            known = Signal(name=f"known_{name}")
+            index = Signal(16, name=f"oldest_{name}", reset_less=True)
+            m.d.sync += known.eq(in_flight.o.valid | head.o.valid)
+            m.d.sync += index.eq(Mux(in_flight.o.valid, in_flight.o.p.index, head.o.p.index))
+            ages.append((known, index))
+            overflow = Signal(name=f"overflow_{name}")
+            m.d.sync += overflow.eq(Cat(semaphores[engine, consumer].overflow
+                                        for consumer in present).any())
+            overflows.append((overflow, register(m, index, f"given_by_{name}")))
 
-        m.d.comb += self.idle.eq(busy == 0)
+        # One registered copy for each consumer: there are hundreds of sinks.
+        for consumer in present:
+            clear = register(m, self.clear, f"clear_{consumer.name.lower()}", keep=True)
+            for producer in present:
+                m.d.comb += semaphores[producer, consumer].clear.eq(clear)
 
-        overflow = {e: Signal(name=f"overflow_{e.name.lower()}")
-                    for e in sorted(self._present, key=lambda engine: engine.value)}
-        for (producer, consumer), tokens in semaphores.items():
-            given = give[producer.value][consumer.value]
-            taken = take[consumer.value][producer.value]
-            with m.If(given & ~taken):
-                with m.If(tokens == SEMAPHORE_MAX):
-                    m.d.comb += overflow[producer].eq(1)
-                with m.Else():
-                    m.d.sync += [tokens.eq(tokens + 1), some[producer, consumer].eq(1)]
-            with m.If(taken & ~given):
-                m.d.sync += [tokens.eq(tokens - 1), some[producer, consumer].eq(tokens != 1)]
-            with m.If(self.clear):
-                m.d.sync += [tokens.eq(0), some[producer, consumer].eq(0)]
+        m.d.sync += self.idle.eq(~(busy.any() | self.commands.valid))
 
         m.d.sync += self.fault.code.eq(
-            Mux(Cat(overflow.values()).any(), Error.SEMAPHORE, Error.NONE))
-        for engine, overflows in reversed(overflow.items()):
-            with m.If(overflows):
-                m.d.sync += self.fault.index.eq(self.event_done_index[engine.value])
+            Mux(Cat(overflow for overflow, _ in overflows).any(), Error.SEMAPHORE, Error.NONE))
+        blamed = overflows[-1][1]
+        for overflow, index in reversed(overflows[:-1]):
+            blamed = Mux(overflow, index, blamed)
+        m.d.sync += self.fault.index.eq(blamed)
 
-        m.d.sync += self.completed.eq(self.completed + sum(self.event_done[e]
-                                                           for e in range(len(Engine))))
+        # As late as a fault of the same command, so that the end does not overtake it.
+        finished = register(m, self.event_done, "finished")
+        counted  = register(m, sum(finished), "counted")
+        m.d.sync += self.completed.eq(self.completed + counted)
         with m.If(self.clear):
             m.d.sync += self.completed.eq(0)
 
@@ -257,8 +271,9 @@ class Dispatcher(wiring.Component):
         return m
 
     def _find_oldest(self, m: Module, ages: list) -> None:
+        # A command that has to wait before it is accepted is not looked at: there are others.
         coming = Signal(16)
-        with m.If(self.commands.valid & self.commands.ready):
+        with m.If(self.commands.valid):
             m.d.sync += coming.eq(self.commands.p.index + 1)
         with m.If(self.clear):
             m.d.sync += coming.eq(0)

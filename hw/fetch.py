@@ -15,6 +15,10 @@ from weft.hw.registers import Error
 __all__ = ["CommandFetch", "FetchedCommand"]
 
 
+_SINKS = 64
+"""Bits of the command that one enable drives."""
+
+
 class FetchedCommand(data.Struct):
     """A command on its way to the queue of its engine."""
     index:  unsigned(16)                 # position in the command stream
@@ -25,9 +29,10 @@ class FetchedCommand(data.Struct):
 class CommandFetch(wiring.Component):
     """Fetches a stream of 64-byte commands through a read engine.
 
-    One request asks for the whole stream. Its beats are shifted into a 64-byte register; when a
+    One request asks for the whole stream. Its beats are put together in a 64-byte register; when a
     command is complete its opcode is checked and it is offered one cycle after its last beat. A
-    command takes as many cycles as it has beats, one at 512 bits, while nothing stalls.
+    command takes one cycle more than it has beats while nothing stalls: the next one begins when
+    it was taken.
 
     The first fault ends the fetch until the component is reset: the command that failed is not
     offered, nor is any after it, and beats still under way are swallowed, so that the read engine
@@ -62,7 +67,8 @@ class CommandFetch(wiring.Component):
         ``READ`` the command that could not be read; ``ADDRESS`` and ``ARGUMENT`` refuse
         ``address`` and ``count`` and name command 0.
     busy : :py:`Out(1)`
-        From ``start`` until the last command is taken. Not set after a fault.
+        From ``start`` until the cycle after the one in which the last command is taken. Not set
+        after a fault.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -101,60 +107,88 @@ class CommandFetch(wiring.Component):
             counted.eq((self.count[:16] != 0) & (self.count[16:] == 0)),
         ]
 
-        # Beats are put together in front of the command on offer, so that only the last one has to
-        # wait for room; whether there is some is known from the cycle before, if there is one.
-        earlier = Signal(8 * COMMAND_BYTES - width, reset_less=True)
-        shifted = Cat(earlier, self.beats.payload)
-        beat    = Signal(range(max(command_beats, 2)))
-        last    = Signal()
-        index   = Signal(16)  # of the command being put together
-        left    = Signal(16)  # commands not yet complete
-        more    = Signal()    # left != 0
-        room    = Signal()
+        # Each part of the command has an enable of its own, which is set while its beat is the
+        # next one: it loads what is at `beats` in every cycle, valid or not, and the enables move
+        # on with a beat. None is set while a command is on offer.
+        part_width = min(width, _SINKS)
         command = unreset(m, self.commands.payload, "command")
-        known   = Signal()    # the opcode of the command being put together
-        its     = Signal(Engine)
-        m.d.comb += [
-            last.eq(beat == command_beats - 1),
-        ]
-        vacant = ~self.commands.valid | self.commands.ready
+        enables = [Signal(init=first < width, name=f"enable_{first}", attrs={"keep": 1})
+                   for first in range(0, 8 * COMMAND_BYTES, part_width)]
+        for number, enable in enumerate(enables):
+            first = number * part_width
+            with m.If(enable):
+                m.d.sync += command.raw[first:first + part_width].eq(
+                    self.beats.payload[first % width:first % width + part_width])
+        parts = width // part_width  # of a beat
+        last  = enables[-1]
+
         # The opcode comes with the first beat.
-        opcode_known  = Signal()
-        opcode_engine = Signal(Engine)
+        known  = Signal()
+        engine = Signal(Engine)
         with m.Switch(self.beats.payload[:8]):
             for value, its_engine in engines(self._config).items():
                 with m.Case(value):
-                    m.d.comb += [opcode_known.eq(1), opcode_engine.eq(its_engine)]
+                    m.d.comb += [known.eq(1), engine.eq(its_engine)]
+        with m.If(enables[0]):
+            m.d.sync += command.engine.eq(engine)
         if command_beats > 1:
-            m.d.sync += room.eq(vacant)
-            with m.If(beat == 0):
-                m.d.sync += [known.eq(opcode_known), its.eq(opcode_engine)]
-        else:
-            m.d.comb += [room.eq(vacant), known.eq(opcode_known), its.eq(opcode_engine)]
+            first_known = Signal()
+            with m.If(enables[0]):
+                m.d.sync += first_known.eq(known)
+            known = first_known
 
-        # There is no command on offer when the last beat of the next one comes, unless it is also
-        # its first. What is taken over from the beats before it is not looked at.
-        take = ~self.commands.valid if command_beats > 1 else vacant
-        with m.If(take):
-            m.d.sync += [command.raw.eq(shifted), command.index.eq(index), command.engine.eq(its)]
+        taking = Signal()  # beats
+        moves  = Signal()  # one of them
+        opens  = Signal()  # begins to take them
+        taken  = Signal()  # the command on offer
+        left   = Signal(16, reset_less=True)  # commands, with the one that is put together
+        final  = Signal()                     # it is the last one
+        ended  = Signal()                     # and was taken
+        m.d.comb += [
+            self.beats.ready.eq(taking),
+            moves.eq(self.beats.valid & taking),
+            taken.eq(self.commands.valid & self.commands.ready),
+        ]
+        # Plain logic: `commands.ready` has come a long way, and an enable would take a level more.
+        m.d.sync += taking.eq(opens | (taken & ~final) |
+                              (taking & ~(self.beats.valid & (last | self.error))))
+        m.d.sync += [final.eq(left == 1), ended.eq(taken & final)]
+        with m.If(moves):
+            m.d.sync += Cat(enables).eq(Cat(enables) << parts)
+        with m.If(taken):
+            m.d.sync += self.commands.valid.eq(0)
+            m.d.sync += [enable.eq(1) for enable in enables[:parts]]
+            m.d.sync += [command.index.eq(command.index + 1), left.eq(left - 1)]
 
-        m.d.sync += self.fault.code.eq(Error.NONE)
+        # What is asked for is sampled in every cycle until `start`, which only ends that.
+        idle = Signal(init=1)
+        with m.If(idle):
+            m.d.sync += [
+                self.requests.p.address.eq(self.address),
+                self.requests.p.beats.eq(self.count[:16] * command_beats),
+                left.eq(self.count),
+                command.index.eq(0),
+            ]
+
+        # The judgement of a beat falls a cycle later; no other is taken meanwhile.
+        unreadable = Signal()
+        illegal    = Signal()
+        halt       = Signal()
+        m.d.sync += [
+            unreadable.eq(moves & self.error),
+            illegal.eq(moves & last & ~known),
+            halt.eq(self.halt),
+        ]
+
+        # All faults are of the command that is put together.
+        m.d.sync += [self.fault.code.eq(Error.NONE), self.fault.index.eq(command.index)]
         with m.If(self.requests.ready):
             m.d.sync += self.requests.valid.eq(0)
-        with m.If(self.commands.ready):
-            m.d.sync += self.commands.valid.eq(0)
 
         with m.FSM():
             with m.State("idle"):
                 with m.If(self.start):
-                    m.d.sync += [
-                        self.requests.p.address.eq(self.address),
-                        self.requests.p.beats.eq(self.count[:16] * command_beats),
-                        left.eq(self.count),
-                        more.eq(1),
-                        index.eq(0),
-                        beat.eq(0),
-                    ]
+                    m.d.sync += idle.eq(0)
                     m.next = "check"
 
             with m.State("check"):
@@ -165,40 +199,33 @@ class CommandFetch(wiring.Component):
             with m.State("judge"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(miscounted):
-                    self._stop(m, Error.ARGUMENT, 0)
+                    self._stop(m, Error.ARGUMENT)
                 with m.Elif(misplaced):
-                    self._stop(m, Error.ADDRESS, 0)
+                    self._stop(m, Error.ADDRESS)
                 with m.Else():
                     m.d.sync += self.requests.valid.eq(1)
+                    m.d.comb += opens.eq(1)
                     m.next = "fetch"
 
             with m.State("fetch"):
                 m.d.comb += self.busy.eq(1)
-                m.d.comb += self.beats.ready.eq(more & (room | ~last))
-                with m.If(~more & vacant):
+                with m.If(ended):
+                    m.d.sync += idle.eq(1)
                     m.next = "idle"
-                with m.If(self.halt):
+                with m.If(moves & (last | self.error)):
+                    m.d.sync += self.commands.valid.eq(known & ~self.error)
+                with m.If(unreadable):
+                    self._stop(m, Error.READ)
+                with m.Elif(illegal):
+                    self._stop(m, Error.OPCODE)
+                with m.If(halt):
                     m.next = "stopped"
-                with m.If(self.beats.valid & self.beats.ready):
-                    m.d.sync += earlier.eq(shifted[width:])
-                    m.d.sync += beat.eq(Mux(last, 0, beat + 1))
-                    with m.If(self.error):
-                        self._stop(m, Error.READ, index)
-                    with m.Elif(last):
-                        m.d.sync += index.eq(index + 1)
-                        m.d.sync += left.eq(left - 1)
-                        m.d.sync += more.eq(left != 1)
-                        with m.If(known):
-                            m.d.sync += self.commands.valid.eq(1)
-                        with m.Else():
-                            self._stop(m, Error.OPCODE, index)
 
             with m.State("stopped"):
-                m.d.comb += self.beats.ready.eq(1)
+                m.d.comb += opens.eq(1)  # beats that are under way are swallowed
 
         return m
 
-    def _stop(self, m: Module, error: Error, index) -> None:
+    def _stop(self, m: Module, error: Error) -> None:
         m.d.sync += self.fault.code.eq(error)
-        m.d.sync += self.fault.index.eq(index)
         m.next = "stopped"

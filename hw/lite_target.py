@@ -16,7 +16,7 @@ class LiteTarget(wiring.Component):
     """AXI4-Lite on one side, one-cycle reads and writes of 32-bit words on the other.
 
     Address and data of a write may come in either order. One read and one write are in progress
-    at a time; a read takes three cycles, a write two, plus what the bus stalls. All responses are
+    at a time; a read takes four cycles, a write two, plus what the bus stalls. All responses are
     OKAY.
 
     Members
@@ -25,6 +25,7 @@ class LiteTarget(wiring.Component):
         The bus.
     write : :py:`Out(1)`
         Pulse; ``write_data`` is to be written to word ``write_word``, where ``write_mask`` is set.
+        All three are still there in the cycle after it.
     write_word : :py:`Out(10)`
         Address of the word, in words.
     write_data, write_mask : :py:`Out(32)`
@@ -32,7 +33,7 @@ class LiteTarget(wiring.Component):
     read_word : :py:`Out(10)`
         Address of the word to be read, in words.
     read_data : :py:`In(32)`
-        Content of ``read_word`` a cycle later.
+        Content of ``read_word`` two cycles later.
     """
     bus:        In(LiteSignature(addr_width=_ADDR_WIDTH))
     write:      Out(1)
@@ -53,7 +54,7 @@ class LiteTarget(wiring.Component):
             bus.awready.eq(~has_address),
             bus.wready.eq(~has_data),
             bus.bresp.eq(Response.OKAY),
-            self.write.eq(has_address & has_data & (~bus.bvalid | bus.bready)),
+            self.write.eq(has_address & has_data & ~bus.bvalid),
             self.write_mask.eq(Cat(strobe.replicate(8) for strobe in strobes)),
         ]
         with m.If(bus.awvalid & bus.awready):
@@ -71,17 +72,18 @@ class LiteTarget(wiring.Component):
             m.d.sync += bus.bvalid.eq(1)
 
         has_read = Signal()
+        chosen   = Signal()
         is_read  = Signal()  # `read_data` is there
         m.d.comb += bus.arready.eq(~has_read)
         m.d.comb += bus.rresp.eq(Response.OKAY)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += has_read.eq(1)
             m.d.sync += self.read_word.eq(bus.araddr[2:])
-        m.d.sync += is_read.eq(has_read)
+        m.d.sync += [chosen.eq(has_read), is_read.eq(chosen)]
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
         with m.If(is_read & (~bus.rvalid | bus.rready)):
-            m.d.sync += [has_read.eq(0), is_read.eq(0)]
+            m.d.sync += [has_read.eq(0), chosen.eq(0), is_read.eq(0)]
             m.d.sync += bus.rdata.eq(self.read_data)
             m.d.sync += bus.rvalid.eq(1)
 

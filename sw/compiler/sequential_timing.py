@@ -16,9 +16,9 @@ from .memory_timing import MemoryTiming
 __all__ = ["SequentialRun", "run_sequential"]
 
 
-# Cycles from the doorbell to the first fetch, and from the last command's end to the interrupt.
-_DOORBELL = 3
-_INTERRUPT = 1
+# Cycles from the doorbell to the first fetch. The interrupt comes a cycle after the last command's
+# end; the cycle of the doorbell itself is not counted.
+_DOORBELL = 4
 
 _FETCH = 2      # cycles of a beat of a command, beside the latency of the memory
 _BEAT = 3       # of one that is copied
@@ -72,8 +72,7 @@ def run_sequential(commands: Sequence[tuple[Opcode, dict[str, Any]]], config: Ac
             read, write = (read, write + moved) if store else (read + moved, write)
         spans.append((start, start + cycles))
         cycle = start + cycles + 1
-    return SequentialRun(spans=spans, cycles=cycle - 1 + _INTERRUPT, read_beats=read,
-                         write_beats=write)
+    return SequentialRun(spans=spans, cycles=cycle - 1, read_beats=read, write_beats=write)
 
 
 def _matrix(fields: dict[str, Any], config: AcceleratorConfig) -> int:

@@ -164,9 +164,9 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
 
 
 # Cycles from the doorbell until the first burst of commands can be issued, and from the last
-# command's end to the interrupt.
-_DOORBELL = 6
-_INTERRUPT = 1
+# command's end to the interrupt, less that of the doorbell itself, which is not counted.
+_DOORBELL = 7
+_INTERRUPT = 2
 
 _FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core
 
@@ -208,7 +208,11 @@ class _Player:
         self._load = LoadTiming(config, self._port, self._matrix.writes, self._vector.writes)
         self._ready: dict[Engine, int | None] = dict.fromkeys(Engine, 0)
         self._queues = {engine: _Queue() for engine in Engine}
-        self._queued = queue_latency(config.queue_depth)
+        # A queue ends in registers that hold its head; the rest is memory, if there is a rest.
+        # There is room in it again so many cycles after its head was taken.
+        behind = config.queue_depth - 1
+        self._queued = queue_latency(behind) if behind else 0
+        self._room = 2 if behind else 1
         self._done = [_NEVER] * self._count
         self._spans = [(0, 0)] * self._count
         self._waits: list[tuple[int, Cause]] = [(0, Cause.FETCH)] * self._count
@@ -333,13 +337,14 @@ class _Player:
             if before >= len(queue.starts):
                 queue.full = True
                 return
-            if queue.starts[before] >= cycle:
-                heappush(self._events, (queue.starts[before] + 1, self._PUSH, 0))
+            room = queue.starts[before] + self._room
+            if room > cycle:
+                heappush(self._events, (room, self._PUSH, 0))
                 return
         queue.commands.append(self._fetched)
         queue.pushes.append(cycle)
         self._fetched += 1
-        self._next = max(self._next, cycle)
+        self._next = max(self._next, cycle + 1)
         self._pushing = False
         self._find_start(engine)
         self._take()
@@ -381,7 +386,7 @@ class _Player:
         queue.found = False
         if queue.full:
             queue.full = False
-            heappush(self._events, (cycle + 1, self._PUSH, 0))
+            heappush(self._events, (cycle + self._room, self._PUSH, 0))
         fields = self._decoded[index][3]
         match engine:
             case Engine.LOAD:

@@ -86,6 +86,7 @@ class Bench:
         data = value.to_bytes(4, "little")[offset:offset + size]
         answer = await with_timeout(self.host.write(address + offset, data), 100, "us")
         assert answer.resp == AxiResp.OKAY
+        await ClockCycles(self.dut.clk, 1)  # registers change a cycle after the answer
 
     async def read(self, address):
         answer = await with_timeout(self.host.read(address, 4), 100, "us")
@@ -381,7 +382,7 @@ async def a_reset_waits_until_the_memory_is_quiet(dut):
     assert await bench.status() == Status.ERROR | Status.BUSY
     assert bench.resets == 0 and dut.halt.value == 1
     await bench.cycle(quiet=1)
-    await ClockCycles(dut.clk, QUIET_CYCLES + 4)
+    await ClockCycles(dut.clk, QUIET_CYCLES + 5)
     assert bench.resets == 1 and dut.halt.value == 0
     assert await bench.status() == Status.QUIET
 

@@ -236,7 +236,7 @@ def test_without_counters_there_are_only_cycles():
         ctx.set(bus.rready, 1)
         value, = await ctx.tick().sample(bus.rdata).until(bus.rvalid)
         ctx.set(bus.arvalid, 0)
-        await ctx.tick().repeat(3)
+        await ctx.tick().repeat(4)
         return value
 
     async def bench(ctx):

@@ -174,14 +174,34 @@ def test_random_programs_keep_the_semaphore_rules_and_complete(overlap, duration
         assert most == IN_FLIGHT  # an engine that takes more is held back
 
 
-def test_a_command_without_waits_is_offered_three_cycles_after_it_was_fetched():
-    bench = DispatchBench([command(MATRIX)], overlap=1)
+@pytest.mark.parametrize("depth, latency", [(1, 2), (2, 3), (4, 3)])
+def test_a_command_without_waits_is_offered_as_soon_as_it_is_through_its_queue(depth, latency):
+    bench = DispatchBench([command(MATRIX)], overlap=1, config=CONFIG.replace(queue_depth=depth))
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
 
     bench.run(testbench)
-    assert bench.started == [(3, MATRIX, 0)]
+    assert bench.started == [(latency, MATRIX, 0)]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_queue_holds_as_many_commands_as_it_is_deep(depth):
+    program = [command(LOAD)] * (depth + 1) + [command(STORE)]
+    bench = DispatchBench(program, config=CONFIG.replace(queue_depth=depth))
+    dut = bench.dut
+
+    async def testbench(ctx):
+        await ctx.tick().repeat(20)
+        assert ctx.get(dut.commands.valid) and ctx.get(dut.commands.p.index) == depth
+        ctx.set(dut.engines[LOAD.value].ready, 1)
+        await ctx.tick()
+        ctx.set(dut.engines[LOAD.value].ready, 0)
+        await ctx.tick().repeat(20)
+        assert not ctx.get(dut.commands.valid)
+        assert ctx.get(dut.pending) == 1 << LOAD.value | 1 << STORE.value
+
+    bench.run(testbench)
 
 
 def test_a_dependent_command_is_offered_two_cycles_after_done():
@@ -300,11 +320,16 @@ def test_clear_begins_a_new_stream_with_no_tokens():
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.completed) == 1
+        assert ctx.get(dut.oldest) == 1
         ctx.set(dut.clear, 1)
         await ctx.tick()
         ctx.set(dut.clear, 0)
         assert ctx.get(dut.completed) == 0
-        assert ctx.get(dut.oldest) == 1
+        await ctx.tick().repeat(3)
+        assert ctx.get(dut.completed) == 0
+        assert ctx.get(dut.oldest) == 0
         for engine in (LOAD, MATRIX, STORE):
             await stream_put(ctx, dut.commands, {"index": engine.value, "engine": engine,
                                                  "raw": command(engine, wait=[LOAD])[1]})
@@ -322,9 +347,25 @@ def test_a_full_semaphore_is_a_fault_that_names_the_command():
 
     async def testbench(ctx):
         await bench.until_all_done(ctx)
+        await ctx.tick().repeat(3)
 
     bench.run(testbench)
     assert bench.faults == [(Error.SEMAPHORE, SEMAPHORE_MAX + n) for n in range(21)]
+
+
+def test_the_count_does_not_overtake_the_fault_of_the_same_command():
+    bench = DispatchBench([command(LOAD, post=[MATRIX])] * (SEMAPHORE_MAX + 1), overlap=1)
+    dut   = bench.dut
+    came  = []
+
+    async def testbench(ctx):
+        async for *_, code, completed in ctx.tick().sample(dut.fault.code, dut.completed):
+            came.append(code == Error.SEMAPHORE)
+            if completed == SEMAPHORE_MAX + 1:
+                return
+
+    bench.run(testbench)
+    assert any(came)
 
 
 def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
@@ -349,7 +390,7 @@ def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
         await ctx.tick().repeat(4)
         assert bench.faults == []
         await bench.finish(ctx, LOAD)  # still full
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(3)
 
     bench.run(testbench)
     assert bench.faults == [(Error.SEMAPHORE, SEMAPHORE_MAX + 3)]

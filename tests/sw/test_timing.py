@@ -72,7 +72,7 @@ def test_command_starts_two_cycles_after_the_token():
     assert second.cause is Cause.LOAD
     assert second.waited > 0
     assert timeline.waits(Engine.MATRIX)[Cause.LOAD] == second.waited
-    assert timeline.cycles == second.done + 1  # until the interrupt
+    assert timeline.cycles == second.done + 2  # until the interrupt
 
 
 def test_tokens_are_taken_in_the_order_in_which_they_are_given():
@@ -126,9 +126,9 @@ def test_engine_holds_a_few_commands_that_are_not_done():
 
 
 def test_commands_are_fetched_at_the_rate_of_the_bus():
-    # Each takes 8 beats of 64 bits, and less time than that to execute.
+    # Each takes 8 beats of 64 bits and one to be handed over, and less time to execute.
     pushes = played(*[load(units=1) for _ in range(3)]).commands
-    assert pushes[1].start - pushes[0].start == 8
+    assert pushes[1].start - pushes[0].start == 9
     wide = played(*[load(units=1) for _ in range(3)], config=SMALL.replace(axi_data_width=256))
     assert wide.commands[1].start - wide.commands[0].start < 8
 
