@@ -25,9 +25,9 @@ class WriteEngine(wiring.Component):
 
     Runs and their beats are taken side by side; beats go to the runs in order. A burst is
     announced only once all its beats are buffered, so a burst on the bus never waits for data.
-    One beat per cycle is sustained while the memory acknowledges within about ``(outstanding - 1)
-    * burst_beats`` cycles. The first beat reaches the bus four cycles after the last beat of its
-    burst is taken.
+    One beat per cycle is sustained while bursts are of four beats or more and the memory
+    acknowledges within about ``(outstanding - 1) * burst_beats`` cycles. The first beat reaches
+    the bus five cycles after the last beat of its burst is taken.
 
     Parameters
     ----------
@@ -108,32 +108,39 @@ class WriteEngine(wiring.Component):
         burst = splitter.o
 
         # Addresses.
-        flying  = Signal(range(self._outstanding + 1))
-        unasked = Signal(range(buffer_beats + 1))  # buffered beats of no announced burst
-        issue   = Signal()
-        answer  = Signal()
+        # Beats that have come and beats announced, modulo a power of 2.
+        arrived   = Signal(range(buffer_beats + 1))
+        announced = Signal.like(arrived)
+        flying    = Signal(range(self._outstanding + 1))
+        may       = Signal()  # all of the burst at hand is buffered, as seen a cycle ago
+        issue     = Signal()
+        answer    = Signal()
+        unasked = (arrived - announced)[:len(arrived)]
+        m.d.sync += may.eq(burst.valid & (unasked > burst.p.length)
+                           & (flying != self._outstanding))
+        # `may` falls before the splitter offers the next burst.
         m.d.comb += [
-            issue.eq(burst.valid & (~self.axi.awvalid | self.axi.awready) & ~self.halt
-                     & (flying != self._outstanding) & (unasked > burst.p.length)),
-            burst.ready.eq(issue),
+            issue.eq(burst.valid & may & ~self.axi.awvalid & ~self.halt),
+            burst.ready.eq(may & ~self.axi.awvalid & ~self.halt),
             self.axi.awid.eq(self._id),
             self.axi.awsize.eq(exact_log2(self._data_width // 8)),
             self.axi.awburst.eq(BURST_INCR),
         ]
-        with m.If(self.axi.awready):
-            m.d.sync += self.axi.awvalid.eq(0)
-        with m.If(issue):
+        awaddr = unreset(m, self.axi.awaddr, "awaddr")
+        awlen  = unreset(m, self.axi.awlen, "awlen")
+        with m.If(~self.axi.awvalid):
             m.d.sync += [
-                self.axi.awvalid.eq(1),
-                self.axi.awaddr.eq(burst.p.address),
-                self.axi.awlen.eq(burst.p.length),
+                self.axi.awvalid.eq(issue),
+                awaddr.eq(burst.p.address),
+                awlen.eq(burst.p.length),
             ]
+        with m.Elif(self.axi.awready):
+            m.d.sync += self.axi.awvalid.eq(0)
         m.d.sync += flying.eq(flying + issue - answer)
-        arrived = self.i.valid & self.i.ready
         with m.If(issue):
-            m.d.sync += unasked.eq(unasked - burst.p.length - 1 + arrived)
-        with m.Else():
-            m.d.sync += unasked.eq(unasked + arrived)
+            m.d.sync += announced.eq(announced + burst.p.length + 1)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += arrived.eq(arrived + 1)
 
         # Both queues have room for every burst in flight.
         m.d.comb += [
@@ -178,7 +185,7 @@ class WriteEngine(wiring.Component):
             self.error.eq(answer & self.axi.bresp.as_value()[1]),
         ]
 
-        waiting = ~splitter.idle | (unasked != 0)
+        waiting = ~splitter.idle | (arrived != announced)
         m.d.comb += self.idle.eq((flying == 0) & (self.halt | ~waiting))
 
         return m
