@@ -27,7 +27,7 @@ class WriteEngine(wiring.Component):
     announced only once all its beats are buffered, so a burst on the bus never waits for data.
     One beat per cycle is sustained while bursts are of four beats or more and the memory
     acknowledges within about ``(outstanding - 1) * burst_beats`` cycles. The first beat reaches
-    the bus five cycles after the last beat of its burst is taken.
+    the bus six cycles after the last beat of its burst is taken.
 
     Parameters
     ----------
@@ -95,13 +95,12 @@ class WriteEngine(wiring.Component):
         m = Module()
 
         # One burst is on the bus while the next one fills up.
-        buffer_beats = 2 * self._burst_beats + 1
+        buffer_beats = 2 * self._burst_beats
         m.submodules.splitter = splitter = BurstSplitter(
             data_width=self._data_width, addr_width=self._addr_width,
             burst_beats=self._burst_beats)
         m.submodules.buffer = buffer = Queue(shape=beat_layout(self._data_width),
                                              depth=buffer_beats)
-        m.submodules.lengths = lengths = Queue(shape=8, depth=self._outstanding)
         m.submodules.lasts = lasts = Queue(shape=1, depth=self._outstanding)
         connect(m, flipped(self.requests), splitter.i)
         connect(m, flipped(self.i), buffer.i)
@@ -113,11 +112,12 @@ class WriteEngine(wiring.Component):
         announced = Signal.like(arrived)
         flying    = Signal(range(self._outstanding + 1))
         may       = Signal()  # all of the burst at hand is buffered, as seen a cycle ago
+        following = Signal()  # a burst is announced, and not yet sent
         issue     = Signal()
         answer    = Signal()
         unasked = (arrived - announced)[:len(arrived)]
         m.d.sync += may.eq(burst.valid & (unasked > burst.p.length)
-                           & (flying != self._outstanding))
+                           & (flying != self._outstanding) & ~following)
         # `may` falls before the splitter offers the next burst.
         m.d.comb += [
             issue.eq(burst.valid & may & ~self.axi.awvalid & ~self.halt),
@@ -142,37 +142,40 @@ class WriteEngine(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += arrived.eq(arrived + 1)
 
-        # Both queues have room for every burst in flight.
-        m.d.comb += [
-            lengths.i.valid.eq(issue),
-            lengths.i.payload.eq(burst.p.length),
-            lasts.i.valid.eq(issue),
-            lasts.i.payload.eq(burst.p.last),
-        ]
+        # There is room for every burst in flight.
+        m.d.comb += [lasts.i.valid.eq(issue), lasts.i.payload.eq(burst.p.last)]
 
-        # Data. A beat of an announced burst is always there, but may still be on its way through
-        # the buffer, hence `buffer.o.valid`.
-        sent = Signal(8)
-        step = Signal()
+        # Data: the burst that is sent, and the one that follows it. A beat of an announced burst is
+        # always there, but may still be on its way through the buffer, hence `buffer.o.valid`.
+        length  = Signal(8, reset_less=True)  # of the following burst
+        sending = Signal()
+        left    = Signal(8, reset_less=True)  # beats behind the next one
+        last    = Signal(reset_less=True)     # left == 0
+        step    = Signal()
         m.d.comb += [
-            step.eq(lengths.o.valid & buffer.o.valid & (~self.axi.wvalid | self.axi.wready)),
+            step.eq(sending & buffer.o.valid & (~self.axi.wvalid | self.axi.wready)),
             buffer.o.ready.eq(step),
-            lengths.o.ready.eq(step & (sent == lengths.o.payload)),
         ]
-        with m.If(self.axi.wready):
-            m.d.sync += self.axi.wvalid.eq(0)
+        with m.If(~following):
+            m.d.sync += [following.eq(issue), length.eq(burst.p.length)]
+        with m.If(step):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
+        with m.If(~sending | (step & last)):
+            m.d.sync += [sending.eq(following), left.eq(length), last.eq(length == 0)]
+            with m.If(following):
+                m.d.sync += following.eq(0)
+
         wdata = unreset(m, self.axi.wdata, "wdata")
         wstrb = unreset(m, self.axi.wstrb, "wstrb")
+        with m.If(self.axi.wready):
+            m.d.sync += self.axi.wvalid.eq(0)
         with m.If(step):
             m.d.sync += [
                 self.axi.wvalid.eq(1),
                 wdata.eq(buffer.o.p.data),
                 wstrb.eq(buffer.o.p.strb),
-                self.axi.wlast.eq(lengths.o.ready),
-                sent.eq(sent + 1),
+                self.axi.wlast.eq(last),
             ]
-            with m.If(lengths.o.ready):
-                m.d.sync += sent.eq(0)
 
         # Responses.
         m.d.comb += [

@@ -214,7 +214,7 @@ class StoreTiming:
         self._memory = memory
         self._parts = max(1, config.word_bytes // config.axi_bytes)
         self._slots = max(1, config.axi_bytes // config.word_bytes)
-        self._queue = queue_latency(2 * config.axi_burst_beats + 1)
+        self._queue = queue_latency(2 * config.axi_burst_beats)
         self._flying: deque[int] = deque(maxlen=config.axi_outstanding)  # their responses
         self._free = 0        # when the splitter takes the next line
         self._sent = -1
@@ -255,7 +255,7 @@ class StoreTiming:
                     cycle = max(cycle, self._flying[0] + 2)
                 cut = cycle + _NEXT
                 self._free = cycle + 1
-                first = max(cycle + 1, self._sent + 1, filled - length + 1 + self._queue)
+                first = max(cycle + 2, self._sent + 1, filled - length + 1 + self._queue)
                 self._sent = first + self._memory.cycles(length)
                 self._steps.append(self._sent)
                 response = self._sent + 1 + self._memory.latency
