@@ -203,7 +203,10 @@ class Bridge(wiring.Component):
             with m.State("WAIT"):
                 with m.If(memory.read_ready):
                     m.d.sync += memory.read.eq(0)
-                    m.next = "CHOOSE"
+                    m.next = "PASS"
+            # The byte is on its way.
+            with m.State("PASS"):
+                m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.next = "LATCH"
             with m.State("LATCH"):
