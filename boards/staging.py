@@ -206,9 +206,12 @@ class StagingMemory(wiring.Component):
         # A beat in the memory, and one in the register behind it. If the other side does not take
         # that one it is held, since the memory goes on to the next.
         about = data.StructLayout({"id": ID_WIDTH, "resp": Response, "last": 1})
-        inside, its_inside = Signal(), Signal(about)
-        behind, its_behind = Signal(), Signal(about)
-        held,   its_held   = Signal(), Signal(about)
+        inside = Signal()
+        behind = Signal()
+        held   = Signal()
+        its_inside = Signal(about, reset_less=True)
+        its_behind = Signal(about, reset_less=True)
+        its_held   = Signal(about, reset_less=True)
         shown     = Signal(about)
         held_data = Signal(self._data_width, reset_less=True)
         m.d.comb += [
