@@ -151,7 +151,8 @@ class StagingMemory(wiring.Component):
             port.data.eq(Mux(single.write, single.write_data.replicate(1 << lane_bits),
                              axi.wdata)),
             port.lanes.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
-                              Mux(beat & sound, axi.wstrb, 0))),
+                              # A beat that must wait for `bready` is written more than once.
+                              Mux(axi.wvalid & active & sound, axi.wstrb, 0))),
         ]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)

@@ -113,6 +113,7 @@ class LoadEngine(wiring.Component):
         # units of a beat. One of the two stays zero. While there is none, what comes is loaded in
         # every cycle.
         vacant   = Signal(init=1)
+        also_vacant = Signal(init=1, attrs={"keep": 1})  # is the same; for half of the sinks
         active   = Signal()
         transfer = Signal(transfer_layout(config), reset_less=True)
         left     = Signal.like(transfer.units, reset_less=True)          # units of this line
@@ -167,21 +168,26 @@ class LoadEngine(wiring.Component):
             writes.i.p.last.eq(last_unit & last_line),
         ]
 
+        coming = transfers.o.p
         m.d.comb += transfers.o.ready.eq(vacant)
         with m.If(vacant):
             m.d.sync += [
                 vacant.eq(~transfers.o.valid),
-                active.eq(transfers.o.valid & (transfers.o.p.code == Error.NONE)),
-                transfer.eq(transfers.o.payload),
-                address.eq(transfers.o.p.local_address),
-                left.eq(transfers.o.p.units),
-                last_left.eq(transfers.o.p.one_unit),
-                last_line.eq(transfers.o.p.one_line),
+                also_vacant.eq(~transfers.o.valid),
+                active.eq(transfers.o.valid & coming.legal),
+                *(transfer[name].eq(coming[name]) for name in ("code", "lines", "local_address")),
+                address.eq(coming.local_address),
+                left.eq(coming.units),
+                last_left.eq(coming.one_unit),
+                last_line.eq(coming.one_line),
                 part.eq(0),
                 slot.eq(0),
-                last_part.eq(only(transfers.o.p.memory, parts)),
-                last_slot.eq(only(transfers.o.p.memory, slots)),
+                last_part.eq(only(coming.memory, parts)),
+                last_slot.eq(only(coming.memory, slots)),
             ]
+        with m.If(also_vacant):
+            m.d.sync += [transfer[name].eq(coming[name]) for name in (
+                "index", "memory", "units", "local_stride", "one_line", "one_unit")]
         next_line = transfer.local_address + transfer.local_stride
         with m.If(step):
             m.d.sync += [part.eq(part + 1), last_part.eq(next_part)]
@@ -207,9 +213,15 @@ class LoadEngine(wiring.Component):
                     last_left.eq(transfer.one_unit),
                     active.eq(~last_line),
                     vacant.eq(last_line),
+                    also_vacant.eq(last_line),
                 ]
             with m.If(self.beats_error):
-                m.d.sync += [active.eq(0), vacant.eq(0), transfer.code.eq(Error.READ)]
+                m.d.sync += [
+                    active.eq(0),
+                    vacant.eq(0),
+                    also_vacant.eq(0),
+                    transfer.code.eq(Error.READ),
+                ]
 
         # A transfer that is there but not active has failed. It says so only when all before it is
         # written.

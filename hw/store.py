@@ -197,7 +197,7 @@ class StoreEngine(wiring.Component):
         with m.If(vacant):
             m.d.sync += [
                 vacant.eq(~begin),
-                active.eq(begin & (front.transfers.p.code == Error.NONE)),
+                active.eq(begin & front.transfers.p.legal),
                 transfer.eq(front.transfers.payload),
                 address.eq(front.transfers.p.local_address),
                 left.eq(front.transfers.p.units),
@@ -251,7 +251,8 @@ class StoreEngine(wiring.Component):
         failed   = Signal()
         m.d.comb += [
             finished.eq(self.write_done & ~self.write_error & ~failed & last),
-            waiting.ready.eq(~valid | finished),
+            # After an error it does not matter what becomes of the others.
+            waiting.ready.eq(~valid | (self.write_done & last)),
         ]
         m.d.sync += self.done.eq(finished)
         with m.If(waiting.ready):

@@ -29,13 +29,14 @@ def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
     """The on-chip side of a load or store: ``lines`` runs of ``units`` units; ``one_line`` and
     ``one_unit`` tell whether these are 1.
 
-    If ``code`` is not ``Error.NONE`` the command is not to be executed. Otherwise it lies inside
-    its memory, so the fields for units are as wide as the largest memory needs.
+    If it is not ``legal`` the command is not to be executed, and ``code`` tells why. Otherwise it
+    lies inside its memory, so the fields for units are as wide as the largest memory needs.
     """
     width = max(depth for _, depth in _geometry(config).values()).bit_length()
     return data.StructLayout({
         "index":         INDEX_WIDTH,
         "code":          CODE_WIDTH,
+        "legal":         1,
         "memory":        3,
         "lines":         16,
         "units":         width,
@@ -208,86 +209,73 @@ class TransferFront(wiring.Component):
             m.d.sync += beyond.eq(beyond | odd.any() | carried.any())
         m.d.sync += outside.eq(Cat(end[-1] & end[beat_shift:-1].any(), local_end > depth))
 
-        with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.commands.valid):
-                    m.d.sync += [copy.eq(0) for copy in vacant]
-                    m.next = "MEASURE"
-
-            with m.State("MEASURE"):
+        # A bit for each thing to do, of which at most one is set: each is an enable of its own.
+        measure  = Signal()
+        prepare  = Signal()
+        multiply = Signal()
+        check    = Signal()  # gives `beyond` and `outside` the time to settle
+        judge    = Signal()
+        more     = Signal()
+        m.d.comb += more.eq(factor[1:].any())
+        m.d.sync += [
+            measure.eq(self.commands.valid & self.commands.ready),
+            prepare.eq(measure),
+            multiply.eq((prepare & ~last_line) | (multiply & more)),
+            check.eq((prepare & last_line) | (multiply & ~more)),
+            judge.eq(check),
+        ]
+        with m.If(self.commands.valid & self.commands.ready):
+            m.d.sync += [copy.eq(0) for copy in vacant]
+        with m.If(measure):
+            m.d.sync += [
+                line_beats.eq(beats),
+                factor.eq(lines - 1),
+                step.eq(stride),
+                local_step.eq(local_stride),
+                local_end.eq(local_address + units),
+                last_line.eq(transfer.one_line),
+            ]
+        with m.If(prepare):
+            first_end = address + (line_beats << beat_shift)
+            m.d.sync += [end.eq(first_end), carried[0].eq(above(first_end, end).any())]
+        with m.If(multiply):
+            next_end, next_local = end + step, local_end + local_step
+            m.d.sync += [
+                factor.eq(factor >> 1),
+                step.eq(step << 1),
+                wide.eq(wide | step[-1]),
+                local_step.eq(local_step << 1),
+                local_wide.eq(local_wide | local_step[-1]),
+            ]
+            with m.If(factor[0]):
                 m.d.sync += [
-                    line_beats.eq(beats),
-                    factor.eq(lines - 1),
-                    step.eq(stride),
-                    local_step.eq(local_stride),
-                    local_end.eq(local_address + units),
-                    last_line.eq(transfer.one_line),
+                    end.eq(next_end),
+                    local_end.eq(next_local),
+                    carried[1:].eq(Cat(wide.any(), local_wide, above(next_end, end).any(),
+                                       above(next_local, local_end).any()) | carried[1:]),
                 ]
-                m.next = "PREPARE"
+        with m.If(judge):
+            m.d.sync += [self.transfers.valid.eq(1), transfer.legal.eq(0)]
+            with m.If(empty.any() | unknown):
+                m.d.sync += transfer.code.eq(Error.ARGUMENT)
+            with m.Elif(beyond | outside.any()):
+                m.d.sync += transfer.code.eq(Error.ADDRESS)
+            with m.Else():
+                m.d.sync += [transfer.code.eq(Error.NONE), transfer.legal.eq(1)]
 
-            with m.State("PREPARE"):
-                first_end = address + (line_beats << beat_shift)
-                m.d.sync += [end.eq(first_end), carried[0].eq(above(first_end, end).any())]
-                m.next = "MULTIPLY"
-                with m.If(last_line):
-                    m.next = "CHECK"
-
-            with m.State("MULTIPLY"):
-                next_end, next_local = end + step, local_end + local_step
-                m.d.sync += [
-                    factor.eq(factor >> 1),
-                    step.eq(step << 1),
-                    wide.eq(wide | step[-1]),
-                    local_step.eq(local_step << 1),
-                    local_wide.eq(local_wide | local_step[-1]),
-                ]
-                with m.If(factor[0]):
-                    m.d.sync += [
-                        end.eq(next_end),
-                        local_end.eq(next_local),
-                        carried[1:].eq(Cat(wide.any(), local_wide, above(next_end, end).any(),
-                                           above(next_local, local_end).any()) | carried[1:]),
-                    ]
-                with m.If(factor[1:] == 0):
-                    m.next = "CHECK"
-
-            # Gives `beyond` and `outside` the time to settle.
-            with m.State("CHECK"):
-                m.next = "JUDGE"
-
-            with m.State("JUDGE"):
-                m.d.sync += self.transfers.valid.eq(1)
-                with m.If(empty.any() | unknown):
-                    m.d.sync += transfer.code.eq(Error.ARGUMENT)
-                with m.Elif(beyond | outside.any()):
-                    m.d.sync += transfer.code.eq(Error.ADDRESS)
-                with m.Else():
-                    m.d.sync += transfer.code.eq(Error.NONE)
-                m.next = "OFFER"
-
-            with m.State("OFFER"):
-                with m.If(self.transfers.ready):
-                    m.d.sync += self.transfers.valid.eq(0)
-                    with m.If(transfer.code == Error.NONE):
-                        m.d.sync += self.requests.valid.eq(1)
-                        m.next = "REQUEST"
-                    with m.Else():
-                        m.next = "STOPPED"
-
-            with m.State("REQUEST"):
-                with m.If(self.requests.ready):
-                    m.d.sync += [
-                        address.eq(address + stride),
-                        lines.eq(lines - 1),
-                        last_line.eq(lines == 2),
-                    ]
-                    with m.If(last_line):
-                        m.d.sync += self.requests.valid.eq(0)
-                        m.d.sync += [copy.eq(1) for copy in vacant]
-                        m.next = "IDLE"
-
-            # Only a reset leaves this state.
-            with m.State("STOPPED"):
-                pass
+        # Nothing follows a transfer with an error, until a reset.
+        with m.If(self.transfers.valid & self.transfers.ready):
+            m.d.sync += [
+                self.transfers.valid.eq(0),
+                self.requests.valid.eq(transfer.legal),
+            ]
+        with m.If(self.requests.valid & self.requests.ready):
+            m.d.sync += [
+                address.eq(address + stride),
+                lines.eq(lines - 1),
+                last_line.eq(lines == 2),
+            ]
+            with m.If(last_line):
+                m.d.sync += [self.requests.valid.eq(0), *(copy.eq(1) for copy in vacant)]
 
         return m
