@@ -52,11 +52,12 @@ class _Access:
 class StagingMemory(wiring.Component):
     """Memory on the chip, with the AXI4 port of external memory.
 
-    Reads and writes each move a beat per cycle, from one burst to the next too, and at the same
-    time. The first beat comes three cycles after its address, the response to a write a cycle after
-    its last beat. A byte access takes precedence, and one cycle of its direction. Beats outside
-    the memory, and bursts other than incrementing ones of full width, are answered with DECERR and
-    SLVERR; they read as anything and write nothing.
+    Reads and writes each move a beat per cycle, from one burst to the next too (except writes of
+    a single beat, which take two), and at the same time. The first beat comes three cycles after
+    its address, the response to a write a cycle after its last beat. A byte access takes
+    precedence, and one cycle of its direction. Beats outside the memory, and bursts other than
+    incrementing ones of full width, are answered with DECERR and SLVERR; they read as anything and
+    write nothing.
 
     Parameters
     ----------
@@ -143,8 +144,12 @@ class StagingMemory(wiring.Component):
         sound    = Signal()  # it is OKAY
         identity = Signal(ID_WIDTH)
         beat     = Signal()
+        # The response to the burst before was not taken; of a burst of one beat, a cycle passes
+        # until that is known.
+        stuck    = Signal()
+        settling = Signal()
         m.d.comb += [
-            axi.wready.eq(active & ~single.write & (~axi.bvalid | axi.bready)),
+            axi.wready.eq(active & ~single.write & ~stuck & ~settling),
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
             port.address.eq(Mux(single.write, single.write_address[lane_bits:], word)),
@@ -153,6 +158,10 @@ class StagingMemory(wiring.Component):
             port.lanes.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
                               # A beat that must wait for `bready` is written more than once.
                               Mux(axi.wvalid & active & sound, axi.wstrb, 0))),
+        ]
+        m.d.sync += [
+            stuck.eq(axi.bvalid & ~axi.bready),
+            settling.eq(axi.awvalid & axi.awready & (axi.awlen == 0)),
         ]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)

@@ -151,9 +151,11 @@ class WriteEngine(wiring.Component):
         sending = Signal()
         left    = Signal(8, reset_less=True)  # beats behind the next one
         last    = Signal(reset_less=True)     # left == 0
+        room    = Signal()
         step    = Signal()
         m.d.comb += [
-            step.eq(sending & buffer.o.valid & (~self.axi.wvalid | self.axi.wready)),
+            room.eq(~self.axi.wvalid | self.axi.wready),
+            step.eq(sending & buffer.o.valid & room),
             buffer.o.ready.eq(step),
         ]
         with m.If(~following):
@@ -167,11 +169,9 @@ class WriteEngine(wiring.Component):
 
         wdata = unreset(m, self.axi.wdata, "wdata")
         wstrb = unreset(m, self.axi.wstrb, "wstrb")
-        with m.If(self.axi.wready):
-            m.d.sync += self.axi.wvalid.eq(0)
-        with m.If(step):
+        with m.If(room):
             m.d.sync += [
-                self.axi.wvalid.eq(1),
+                self.axi.wvalid.eq(step),
                 wdata.eq(buffer.o.p.data),
                 wstrb.eq(buffer.o.p.strb),
                 self.axi.wlast.eq(last),

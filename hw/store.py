@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -69,20 +69,23 @@ class WordPacker(wiring.Component):
         m.d.comb += word.eq(self.i.p.word)
         m.d.comb += room.eq(~self.o.valid | self.o.ready)
 
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
         if word_bytes >= beat_bytes:
             parts = word_bytes // beat_bytes
             part  = Signal(range(max(2, parts)))
-            m.d.comb += self.i.ready.eq(room & (part == parts - 1))
-            with m.If(self.i.valid & room):
+            last  = Signal(init=parts == 1)  # part == parts - 1, without the comparison
+            m.d.comb += self.i.ready.eq(room & last)
+            with m.If(room):
                 m.d.sync += [
-                    self.o.valid.eq(1),
+                    self.o.valid.eq(self.i.valid),
                     o.data.eq(word.word_select(part, 8 * beat_bytes)),
                     o.strb.eq(~C(0, beat_bytes)),
-                    part.eq(Mux(part == parts - 1, 0, part + 1)),
                 ]
+            if parts > 1:
+                with m.If(self.i.valid & room):
+                    m.d.sync += [part.eq(part + 1), last.eq(part == parts - 2)]
         else:
+            with m.If(self.o.ready):
+                m.d.sync += self.o.valid.eq(0)
             slots = beat_bytes // word_bytes
             slot  = Signal(range(slots))
             full  = self.i.p.last | (slot == slots - 1)
