@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, MemorySignature, Response
-from weft.hw.delay import delay
+from weft.hw.delay import delay, register
 from weft.hw.registered_memory import RegisteredMemory
 from weft.hw.single_port_memory import SinglePortMemory
 
@@ -19,7 +19,7 @@ class ByteSignature(wiring.Signature):
     Members
     -------
     write : :py:`Out(1)`
-        Write ``write_data`` at ``write_address``, in this very cycle.
+        Write ``write_data`` at ``write_address``; done in the next cycle.
     read : :py:`Out(1)`
         Read at ``read_address``; to be held until ``read_ready``.
     read_ready : :py:`In(1)`
@@ -138,6 +138,12 @@ class StagingMemory(wiring.Component):
         axi, single = self.axi, self.bytes
         lane_bits = exact_log2(self._data_width // 8)
 
+        # A byte to write, once to choose what memory gets and once to hold the bus up.
+        put     = register(m, single.write, "put", keep=True)
+        putting = register(m, single.write, "putting", keep=True)
+        place   = register(m, single.write_address, "place")
+        byte    = register(m, single.write_data, "byte")
+
         active   = Signal()
         word     = Signal.like(port.address)
         response = Signal(Response)
@@ -149,13 +155,12 @@ class StagingMemory(wiring.Component):
         stuck    = Signal()
         settling = Signal()
         m.d.comb += [
-            axi.wready.eq(active & ~single.write & ~stuck & ~settling),
+            axi.wready.eq(active & ~putting & ~stuck & ~settling),
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
-            port.address.eq(Mux(single.write, single.write_address[lane_bits:], word)),
-            port.data.eq(Mux(single.write, single.write_data.replicate(1 << lane_bits),
-                             axi.wdata)),
-            port.lanes.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
+            port.address.eq(Mux(put, place[lane_bits:], word)),
+            port.data.eq(Mux(put, byte.replicate(1 << lane_bits), axi.wdata)),
+            port.lanes.eq(Mux(put, 1 << place[:lane_bits],
                               # A beat that must wait for `bready` is written more than once.
                               Mux(axi.wvalid & active & sound, axi.wstrb, 0))),
         ]

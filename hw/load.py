@@ -110,10 +110,9 @@ class LoadEngine(wiring.Component):
         smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())
 
         # The transfer at hand, and where it is: `part` counts the beats of a unit, `slot` the
-        # units of a beat. One of the two stays zero. While there is none, what comes is loaded in
-        # every cycle.
-        vacant   = Signal(init=1)
-        also_vacant = Signal(init=1, attrs={"keep": 1})  # is the same; for half of the sinks
+        # units of a beat. One of the two stays zero. While there is none, which `vacant` says, what
+        # comes is loaded in every cycle; it is there three times, so that none has many sinks.
+        vacant   = [Signal(init=1, name=f"vacant_{n}", attrs={"keep": 1}) for n in range(3)]
         active   = Signal()
         transfer = Signal(transfer_layout(config), reset_less=True)
         left     = Signal.like(transfer.units, reset_less=True)          # units of this line
@@ -169,12 +168,12 @@ class LoadEngine(wiring.Component):
         ]
 
         coming = transfers.o.p
-        m.d.comb += transfers.o.ready.eq(vacant)
-        with m.If(vacant):
+        m.d.comb += transfers.o.ready.eq(vacant[0])
+        with m.If(vacant[0]):
+            m.d.sync += [copy.eq(~transfers.o.valid) for copy in vacant]
+            m.d.sync += active.eq(transfers.o.valid & coming.legal)
+        with m.If(vacant[1]):
             m.d.sync += [
-                vacant.eq(~transfers.o.valid),
-                also_vacant.eq(~transfers.o.valid),
-                active.eq(transfers.o.valid & coming.legal),
                 *(transfer[name].eq(coming[name]) for name in ("code", "lines", "local_address")),
                 address.eq(coming.local_address),
                 left.eq(coming.units),
@@ -185,7 +184,7 @@ class LoadEngine(wiring.Component):
                 last_part.eq(only(coming.memory, parts)),
                 last_slot.eq(only(coming.memory, slots)),
             ]
-        with m.If(also_vacant):
+        with m.If(vacant[2]):
             m.d.sync += [transfer[name].eq(coming[name]) for name in (
                 "index", "memory", "units", "local_stride", "one_line", "one_unit")]
         next_line = transfer.local_address + transfer.local_stride
@@ -212,21 +211,19 @@ class LoadEngine(wiring.Component):
                     left.eq(transfer.units),
                     last_left.eq(transfer.one_unit),
                     active.eq(~last_line),
-                    vacant.eq(last_line),
-                    also_vacant.eq(last_line),
+                    *(copy.eq(last_line) for copy in vacant),
                 ]
             with m.If(self.beats_error):
                 m.d.sync += [
                     active.eq(0),
-                    vacant.eq(0),
-                    also_vacant.eq(0),
+                    *(copy.eq(0) for copy in vacant),
                     transfer.code.eq(Error.READ),
                 ]
 
         # A transfer that is there but not active has failed. It says so only when all before it is
         # written.
         m.d.comb += self.fault.index.eq(transfer.index)
-        with m.If(~vacant & ~active & ~writes.o.valid):
+        with m.If(~vacant[0] & ~active & ~writes.o.valid):
             m.d.sync += self.fault.code.eq(transfer.code)
 
         # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
@@ -250,7 +247,7 @@ class LoadEngine(wiring.Component):
         m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & write.last)
 
         m.d.comb += [
-            self.busy.eq(front.busy | transfers.o.valid | ~vacant | writes.o.valid),
+            self.busy.eq(front.busy | transfers.o.valid | ~vacant[0] | writes.o.valid),
             self.activity.busy.eq(step),
             self.activity.activation.eq(writes.o.valid & ~writes.o.ready),
             self.activity.memory.eq(active),
