@@ -48,7 +48,7 @@ class AxiSlice(wiring.Component):
             fields = [name for name in self.i.signature.members
                       if name.startswith(channel)
                       and name not in (f"{channel}valid", f"{channel}ready")]
-            slice_type = RegisterSlice if channel in ("w", "r") else HalfSlice
+            slice_type: Any = RegisterSlice if channel in ("w", "r") else HalfSlice
             m.submodules[channel] = link = slice_type(shape=data.StructLayout(
                 {name: self.i.signature.members[name].shape for name in fields}))
             m.d.comb += [
