@@ -5,6 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.axi import LiteSignature
+from weft.hw.delay import register
 
 from .protocol import CRC_BYTES, HEADER_BYTES, Identity
 from .staging import ByteSignature
@@ -80,9 +81,13 @@ class Bridge(wiring.Component):
         taken    = Signal()
         is_write, is_register, is_identify = opcode[0], opcode[1], opcode[2]
 
-        store = Signal()        # a byte of payload
-        wanted = is_write & (count != 0)
-        sound = (position == _PAYLOAD) | ((position == _CHECK) & self.i_intact)
+        # What is compared comes a cycle later; bytes are further apart than that.
+        store    = Signal()     # a byte of payload
+        some     = register(m, count != 0, "some")
+        checking = register(m, position == _CHECK, "checking")
+        paying   = register(m, position == _PAYLOAD, "paying")
+        wanted = is_write & some
+        sound = paying | (checking & self.i_intact)
         m.d.comb += [
             store.eq(self.i_valid & sound & wanted),
         ]
@@ -127,6 +132,7 @@ class Bridge(wiring.Component):
         to_count    = Signal(16)
         to_register = Signal()
         to_identify = Signal()
+        to_last     = Signal()  # to_count == 1
         has_data    = Signal()
         has_address = Signal()  # the control port took it
         has_value   = Signal()
@@ -152,7 +158,8 @@ class Bridge(wiring.Component):
                     to_count.eq(count),
                     to_register.eq(is_register),
                     to_identify.eq(is_identify),
-                    has_data.eq(~is_write & (count != 0)),
+                    to_last.eq(count == 1),
+                    has_data.eq(~is_write & some),
                 ]
                 with m.If(pending):
                     m.d.sync += last_tag.eq(tag)
@@ -203,7 +210,10 @@ class Bridge(wiring.Component):
             with m.State("WAIT"):
                 with m.If(memory.read_ready):
                     m.d.sync += memory.read.eq(0)
-                    m.next = "CHOOSE"
+                    m.next = "PASS"
+            # The byte is on its way.
+            with m.State("PASS"):
+                m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.next = "LATCH"
             with m.State("LATCH"):
@@ -214,12 +224,17 @@ class Bridge(wiring.Component):
             with m.State("DATA"):
                 m.d.comb += self.o.valid.eq(1)
                 m.d.comb += self.o.payload.eq(byte)
-                m.d.comb += self.o_last.eq(to_count == 1)
+                m.d.comb += self.o_last.eq(to_last)
                 with m.If(self.o.ready):
-                    m.d.sync += to_address.eq(to_address + 1)
-                    m.d.sync += to_count.eq(to_count - 1)
-                    m.next = "FETCH"
-                    with m.If(to_count == 1):
+                    m.next = "STEP"
+                    with m.If(to_last):
                         m.next = "IDLE"
+            with m.State("STEP"):
+                m.d.sync += [
+                    to_address.eq(to_address + 1),
+                    to_count.eq(to_count - 1),
+                    to_last.eq(to_count == 2),
+                ]
+                m.next = "FETCH"
 
         return m

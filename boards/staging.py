@@ -1,11 +1,13 @@
 """On-chip memory in place of external memory: an AXI4 port, and one for single bytes."""
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, MemorySignature, Response
+from weft.hw.delay import delay, register
+from weft.hw.registered_memory import RegisteredMemory
 from weft.hw.single_port_memory import SinglePortMemory
 
 __all__ = ["ByteSignature", "StagingMemory"]
@@ -17,11 +19,11 @@ class ByteSignature(wiring.Signature):
     Members
     -------
     write : :py:`Out(1)`
-        Write ``write_data`` at ``write_address``, in this very cycle.
+        Write ``write_data`` at ``write_address``; done in the next cycle.
     read : :py:`Out(1)`
         Read at ``read_address``; to be held until ``read_ready``.
     read_ready : :py:`In(1)`
-        Taken; ``read_data`` is there two cycles later, and until the next is taken.
+        Taken; ``read_data`` is there three cycles later, and until the next is taken.
     """
 
     def __init__(self, *, addr_width: int):
@@ -37,8 +39,8 @@ class ByteSignature(wiring.Signature):
 
 
 class _Access:
-    """A read or a write of the memory: ``data`` comes a cycle after a read, which is one with
-    ``enable``."""
+    """A read or a write of the memory: ``data`` comes two cycles after a read, which is one with
+    ``enable``, and stays until that of the next one."""
 
     def __init__(self, depth: int, lanes: int):
         self.address = Signal(range(depth))
@@ -50,11 +52,12 @@ class _Access:
 class StagingMemory(wiring.Component):
     """Memory on the chip, with the AXI4 port of external memory.
 
-    Reads and writes each move a beat per cycle, from one burst to the next too, and at the same
-    time. The first beat comes two cycles after its address, the response to a write a cycle after
-    its last beat. A byte access takes precedence, and one cycle of its direction. Beats outside
-    the memory, and bursts other than incrementing ones of full width, are answered with DECERR and
-    SLVERR; they read as anything and write nothing.
+    Reads and writes each move a beat per cycle, from one burst to the next too (except writes of
+    a single beat, which take two), and at the same time. The first beat comes three cycles after
+    its address, the response to a write a cycle after its last beat. A byte access takes
+    precedence, and one cycle of its direction. Beats outside the memory, and bursts other than
+    incrementing ones of full width, are answered with DECERR and SLVERR; they read as anything and
+    write nothing.
 
     Parameters
     ----------
@@ -98,26 +101,27 @@ class StagingMemory(wiring.Component):
         writing = Signal()  # keeps reads away
         if self._single_port:
             m.submodules.storage = single = SinglePortMemory(depth=depth, lanes=lanes)
+            fetched = Signal()
             m.d.comb += [
                 writing.eq(write.lanes.any()),
                 single.enable.eq(writing | read.enable),
                 single.address.eq(Mux(writing, write.address, read.address)),
                 single.write.eq(write.lanes),
                 single.write_data.eq(write.data),
-                read.data.eq(single.read_data),
             ]
+            m.d.sync += fetched.eq(read.enable)
+            with m.If(fetched):
+                m.d.sync += read.data.eq(single.read_data)
         else:
-            m.submodules.storage = storage = memory.Memory(
-                shape=unsigned(self._data_width), depth=depth, init=[])
-            write_port = storage.write_port(granularity=8)
-            read_port = storage.read_port()
+            m.submodules.storage = storage = RegisteredMemory(
+                depth=depth, width=self._data_width, granularity=8)
             m.d.comb += [
-                write_port.addr.eq(write.address),
-                write_port.data.eq(write.data),
-                write_port.en.eq(write.lanes),
-                read_port.addr.eq(read.address),
-                read_port.en.eq(read.enable),
-                read.data.eq(read_port.data),
+                storage.write_address.eq(write.address),
+                storage.write_data.eq(write.data),
+                storage.write_enable.eq(write.lanes),
+                storage.read_address.eq(read.address),
+                storage.read_enable.eq(read.enable),
+                read.data.eq(storage.read_data),
             ]
 
         self._write_side(m, write)
@@ -134,35 +138,53 @@ class StagingMemory(wiring.Component):
         axi, single = self.axi, self.bytes
         lane_bits = exact_log2(self._data_width // 8)
 
+        # A byte to write, once to choose what memory gets and once to hold the bus up.
+        put     = register(m, single.write, "put", keep=True)
+        putting = register(m, single.write, "putting", keep=True)
+        place   = register(m, single.write_address, "place")
+        byte    = register(m, single.write_data, "byte")
+
         active   = Signal()
         word     = Signal.like(port.address)
         response = Signal(Response)
+        sound    = Signal()  # it is OKAY
         identity = Signal(ID_WIDTH)
         beat     = Signal()
+        # The response to the burst before was not taken; of a burst of one beat, a cycle passes
+        # until that is known.
+        stuck    = Signal()
+        settling = Signal()
         m.d.comb += [
-            axi.wready.eq(active & ~single.write & (~axi.bvalid | axi.bready)),
+            axi.wready.eq(active & ~putting & ~stuck & ~settling),
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
-            port.address.eq(Mux(single.write, single.write_address[lane_bits:], word)),
-            port.data.eq(Mux(single.write, single.write_data.replicate(1 << lane_bits),
-                             axi.wdata)),
-            port.lanes.eq(Mux(single.write, 1 << single.write_address[:lane_bits],
-                              Mux(beat & (response == Response.OKAY), axi.wstrb, 0))),
+            port.address.eq(Mux(put, place[lane_bits:], word)),
+            port.data.eq(Mux(put, byte.replicate(1 << lane_bits), axi.wdata)),
+            port.lanes.eq(Mux(put, 1 << place[:lane_bits],
+                              # A beat that must wait for `bready` is written more than once.
+                              Mux(axi.wvalid & active & sound, axi.wstrb, 0))),
+        ]
+        m.d.sync += [
+            stuck.eq(axi.bvalid & ~axi.bready),
+            settling.eq(axi.awvalid & axi.awready & (axi.awlen == 0)),
         ]
         with m.If(axi.bready):
             m.d.sync += axi.bvalid.eq(0)
         with m.If(beat):
             m.d.sync += word.eq(word + 1)
             with m.If(axi.wlast):
-                m.d.sync += active.eq(0)
                 m.d.sync += axi.bvalid.eq(1)
                 m.d.sync += axi.bresp.eq(response)
                 m.d.sync += axi.bid.eq(identity)
-        with m.If(axi.awvalid & axi.awready):
-            m.d.sync += active.eq(1)
-            m.d.sync += word.eq(axi.awaddr[lane_bits:])
-            m.d.sync += response.eq(self._response(axi.awaddr, axi.awsize, axi.awburst))
-            m.d.sync += identity.eq(axi.awid)
+        with m.If(axi.awready):
+            its = self._response(axi.awaddr, axi.awsize, axi.awburst)
+            m.d.sync += [
+                active.eq(axi.awvalid),
+                word.eq(axi.awaddr[lane_bits:]),
+                response.eq(its),
+                sound.eq(its == Response.OKAY),
+                identity.eq(axi.awid),
+            ]
 
     def _read_side(self, m: Module, port: _Access, writing: Signal) -> None:
         axi, single = self.axi, self.bytes
@@ -174,11 +196,8 @@ class StagingMemory(wiring.Component):
         last     = Signal()  # left == 0
         response = Signal(Response)
         identity = Signal(ID_WIDTH)
-        free     = Signal()  # what the memory gives next has a place
+        free     = Signal()  # there is a place for what the memory gives, and it may be asked
         beat     = Signal()
-        lane     = Signal(lane_bits)
-        taken    = Signal()
-        kept     = Signal(self._data_width)
         m.d.comb += [
             free.eq((~axi.rvalid | axi.rready) & ~writing),
             beat.eq(active & free & ~single.read),
@@ -186,30 +205,48 @@ class StagingMemory(wiring.Component):
             port.enable.eq(beat | (single.read & free)),
             port.address.eq(Mux(single.read, single.read_address[lane_bits:], word)),
             axi.arready.eq(~active | (beat & last)),
-            axi.rdata.eq(port.data),
-            single.read_data.eq(kept.word_select(lane, 8)),
         ]
-        with m.If(single.read & free):
-            m.d.sync += lane.eq(single.read_address[:lane_bits])
-        m.d.sync += taken.eq(single.read & free)
-        with m.If(taken):
-            m.d.sync += kept.eq(port.data)
-        with m.If(axi.rready):
-            m.d.sync += axi.rvalid.eq(0)
         with m.If(beat):
-            m.d.sync += axi.rvalid.eq(1)
-            m.d.sync += axi.rid.eq(identity)
-            m.d.sync += axi.rresp.eq(response)
-            m.d.sync += axi.rlast.eq(last)
-            m.d.sync += word.eq(word + 1)
-            m.d.sync += left.eq(left - 1)
-            m.d.sync += last.eq(left == 1)
-            with m.If(last):
-                m.d.sync += active.eq(0)
-        with m.If(axi.arvalid & axi.arready):
-            m.d.sync += active.eq(1)
-            m.d.sync += word.eq(axi.araddr[lane_bits:])
-            m.d.sync += left.eq(axi.arlen)
-            m.d.sync += last.eq(axi.arlen == 0)
-            m.d.sync += identity.eq(axi.arid)
-            m.d.sync += response.eq(self._response(axi.araddr, axi.arsize, axi.arburst))
+            m.d.sync += [word.eq(word + 1), left.eq(left - 1), last.eq(left == 1)]
+        with m.If(axi.arready):
+            m.d.sync += [
+                active.eq(axi.arvalid),
+                word.eq(axi.araddr[lane_bits:]),
+                left.eq(axi.arlen),
+                last.eq(axi.arlen == 0),
+                identity.eq(axi.arid),
+                response.eq(self._response(axi.araddr, axi.arsize, axi.arburst)),
+            ]
+
+        # A beat in the memory, and one in the register behind it. If the other side does not take
+        # that one it is held, since the memory goes on to the next.
+        about = data.StructLayout({"id": ID_WIDTH, "resp": Response, "last": 1})
+        inside = Signal()
+        behind = Signal()
+        held   = Signal()
+        its_inside = Signal(about, reset_less=True)
+        its_behind = Signal(about, reset_less=True)
+        its_held   = Signal(about, reset_less=True)
+        shown     = Signal(about)
+        held_data = Signal(self._data_width, reset_less=True)
+        m.d.comb += [
+            shown.eq(Mux(held, its_held, its_behind)),
+            axi.rvalid.eq(held | behind),
+            axi.rdata.eq(Mux(held, held_data, port.data)),
+            axi.rid.eq(shown.id),
+            axi.rresp.eq(shown.resp),
+            axi.rlast.eq(shown.last),
+        ]
+        m.d.sync += [inside.eq(beat), held.eq(axi.rvalid & ~axi.rready)]
+        with m.If(beat):
+            m.d.sync += [its_inside.id.eq(identity), its_inside.resp.eq(response),
+                         its_inside.last.eq(last)]
+        with m.If(~held):
+            m.d.sync += [behind.eq(inside), its_behind.eq(its_inside),
+                         its_held.eq(its_behind), held_data.eq(port.data)]
+
+        # A byte goes the same way, and then to a register of its own.
+        lane   = delay(m, single.read_address[:lane_bits], 2, name="lane")
+        passed = delay(m, single.read & free, 2, name="passed")
+        with m.If(passed):
+            m.d.sync += single.read_data.eq(port.data.word_select(lane, 8))

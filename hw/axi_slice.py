@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.axi import MemorySignature
+from weft.hw.half_slice import HalfSlice
 from weft.hw.register_slice import RegisterSlice
 
 __all__ = ["AxiSlice"]
@@ -14,9 +15,11 @@ __all__ = ["AxiSlice"]
 
 class AxiSlice(wiring.Component):
     """Cuts all paths through a memory port: a :class:`~weft.hw.register_slice.RegisterSlice` in
-    each of its five channels.
+    each channel of data, and a :class:`~weft.hw.half_slice.HalfSlice` in those of addresses and
+    responses.
 
-    Each way takes a cycle longer; one beat per cycle passes.
+    Each way takes a cycle longer. One beat per cycle passes, and one address or response every
+    second cycle.
 
     Parameters
     ----------
@@ -45,7 +48,8 @@ class AxiSlice(wiring.Component):
             fields = [name for name in self.i.signature.members
                       if name.startswith(channel)
                       and name not in (f"{channel}valid", f"{channel}ready")]
-            m.submodules[channel] = link = RegisterSlice(shape=data.StructLayout(
+            slice_type: Any = RegisterSlice if channel in ("w", "r") else HalfSlice
+            m.submodules[channel] = link = slice_type(shape=data.StructLayout(
                 {name: self.i.signature.members[name].shape for name in fields}))
             m.d.comb += [
                 link.i.valid.eq(getattr(source, f"{channel}valid")),

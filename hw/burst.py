@@ -4,10 +4,8 @@ from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
-
-from weft.hw.register_slice import RegisterSlice
 
 __all__ = ["BurstSplitter", "burst_layout", "check_burst_beats", "request_layout"]
 
@@ -40,8 +38,8 @@ class BurstSplitter(wiring.Component):
     """Cuts each request into bursts, in order.
 
     A burst is as long as possible: it ends where the request ends, after ``burst_beats``, or in
-    front of a 4 KiB boundary, which AXI forbids to cross. Makes one burst per cycle, also from
-    one request to the next; latency is two cycles.
+    front of a 4 KiB boundary, which AXI forbids to cross. Makes one burst every third cycle, also
+    from one request to the next; latency is two cycles.
 
     Parameters
     ----------
@@ -55,11 +53,11 @@ class BurstSplitter(wiring.Component):
     Members
     -------
     i : :py:`In(stream.Signature(request_layout(addr_width)))`
-        Requests.
+        Requests. ``ready`` is a register.
     o : :py:`Out(stream.Signature(burst_layout(addr_width)))`
-        Bursts.
+        Bursts. ``valid`` is a register.
     idle : :py:`Out(1)`
-        No request is being cut and no burst is waiting.
+        No request is being cut and no burst is waiting. A register.
 
     Raises
     ------
@@ -81,59 +79,49 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        shift      = exact_log2(self._beat_bytes)
-        page_beats = _PAGE_BYTES // self._beat_bytes
+        shift = exact_log2(self._beat_bytes)
+        low   = exact_log2(self._burst_beats)
 
-        def limit(page: Any) -> Any:
-            return Mux(page < self._burst_beats, page, self._burst_beats)
-
-        busy    = Signal()
         address = Signal.like(self.i.p.address, reset_less=True)
         left    = Signal.like(self.i.p.beats, reset_less=True)
-        # Beats to the end of the 4 KiB page, and the longest burst that this leaves. The second
-        # follows from the first, but is kept in a register to be off the path to `left`.
-        page    = Signal(range(page_beats + 1), reset_less=True)
-        longest = Signal(range(self._burst_beats + 1), reset_less=True)
+        longest = Signal(range(self._burst_beats + 1), reset_less=True)  # that the page allows
+        last    = Signal(reset_less=True)  # all that is left fits into it
 
-        last   = Signal(reset_less=True)  # left <= longest, without the comparison
-        step   = Signal()
-        # Keeps the bus's `ready` away from the way back to who makes requests.
-        m.submodules.output = output = RegisterSlice(shape=self.o.p.shape())
-        connect(m, output.o, flipped(self.o))
+        # One bit for each state, of which just one is set: each is an enable of its own.
+        empty = Signal(init=1)  # takes a request
+        judge = Signal()        # finds out how long the next burst is
+        step  = Signal()        # goes on behind a burst
         m.d.comb += [
-            step.eq(busy & output.i.ready),
-            self.i.ready.eq(~busy | (step & last)),
-            self.idle.eq(~busy & ~self.o.valid),
-            output.i.valid.eq(busy),
-            output.i.p.address.eq(address),
-            output.i.p.length.eq(Mux(last, left[:9], longest) - 1),
-            output.i.p.last.eq(last),
+            self.i.ready.eq(empty),
+            self.idle.eq(empty),
+            self.o.p.address.eq(address),
+            self.o.p.length.eq((Mux(last, left, longest) - 1)[:low]),
+            self.o.p.last.eq(last),
         ]
+        with m.If(empty):
+            m.d.sync += [address.eq(self.i.p.address), left.eq(self.i.p.beats)]
+            with m.If(self.i.valid):
+                m.d.sync += [empty.eq(0), judge.eq(1)]
+        with m.If(judge):
+            m.d.sync += [judge.eq(0), self.o.valid.eq(1)]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += [self.o.valid.eq(0), empty.eq(last), step.eq(~last)]
         with m.If(step):
-            m.d.sync += busy.eq(~last)
-            # After the last burst these hold nothing of use.
-            next_page = Mux(page == longest, page_beats, page - longest)
-            next_left = (left - longest)[:len(left)]
-            # What is left fits into the page behind `longest` if all fits into this one.
-            next_fits = (page == longest) | (left <= page)
             m.d.sync += [
+                step.eq(0),
+                judge.eq(1),
                 address.eq(address + (longest << shift)),
-                left.eq(next_left),
-                page.eq(next_page),
-                longest.eq(limit(next_page)),
-                last.eq((next_left <= self._burst_beats) & next_fits),
+                left.eq(left - longest),
             ]
 
-        with m.If(self.i.valid & self.i.ready):
-            first_page = page_beats - self.i.p.address[shift:12]
-            m.d.sync += [
-                busy.eq(1),
-                address.eq(self.i.p.address),
-                left.eq(self.i.p.beats),
-                page.eq(first_page),
-                longest.eq(limit(first_page)),
-                last.eq((self.i.p.beats <= self._burst_beats)
-                        & (self.i.p.beats <= first_page)),
-            ]
+        # Only in the last stretch of a page does the page shorten a burst, to the complement of
+        # where in that stretch it begins.
+        within = address[shift:shift + low]
+        ending = address[shift + low:12].all()
+        more   = left[low + 1:].any() | (left[low] & left[:low].any())  # than `burst_beats`
+        m.d.sync += [
+            longest.eq(Mux(ending & within.any(), (-within)[:low], self._burst_beats)),
+            last.eq(~more & (~ending | (left[:low + 1] + within <= self._burst_beats))),
+        ]
 
         return m

@@ -19,7 +19,8 @@ def delay(m: Module, value: Value, cycles: int, *, name: str, reset_less: bool =
 
 def register(m: Module, value: Any, name: str, *, keep: bool = False) -> Any:
     """``value`` a cycle later; not reset. With ``keep`` synthesis does not make one register of
-    this and others that are equal."""
+    this and others that are equal. Not to be called inside ``m.If`` or ``m.Case``, where the
+    assignment would be conditional; the same goes for :func:`delay`."""
     following = Signal.like(value, name=name, reset_less=True, attrs={"keep": 1} if keep else {})
     m.d.sync += following.eq(value)
     return following

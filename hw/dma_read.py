@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, ReadSignature
 from weft.hw.burst import BurstSplitter, check_burst_beats, request_layout
+from weft.hw.delay import unreset
 from weft.hw.queue import Queue
 
 __all__ = ["ReadEngine"]
@@ -18,10 +19,11 @@ class ReadEngine(wiring.Component):
     """AXI4 reader.
 
     Beats come out in the order of the requests. A burst is asked for only once there is buffer
-    space for all of it, so the memory is never made to wait: ``rready`` is always high. One beat
-    per cycle is sustained while the memory answers within about ``(outstanding - 1) *
-    burst_beats`` cycles. From a request to its address on the bus takes three cycles, from a beat
-    on the bus to ``o`` two (one if the buffer is of at most 16 beats).
+    space for the longest one, so the memory is never made to wait: ``rready`` is always high. One
+    beat per cycle is sustained while bursts are of three beats or more and the memory answers
+    within about ``(outstanding - 1) * burst_beats`` cycles. From a request to its address on the
+    bus takes three cycles, from a beat on the bus to ``o`` two (one if the buffer is of at most 16
+    beats).
 
     Parameters
     ----------
@@ -97,38 +99,45 @@ class ReadEngine(wiring.Component):
         connect(m, flipped(self.requests), splitter.i)
         burst = splitter.o
 
+        # Beats asked for and beats taken, modulo a power of 2: the difference is what is reserved
+        # of the buffer.
+        asked  = Signal(range(buffer_beats + 1))
+        taken  = Signal.like(asked)
         flying = Signal(range(self._outstanding + 1))
-        space  = Signal(range(buffer_beats + 1), init=buffer_beats)
+        may    = Signal()  # there is room for any burst, as seen a cycle ago
         issue  = Signal()
         beat   = Signal()
-        taken  = Signal()
+        reserved = (asked - taken)[:len(asked)]
+        m.d.sync += may.eq((reserved <= buffer_beats - self._burst_beats)
+                           & (flying != self._outstanding))
+        # `may` knows of the burst before: bursts are three cycles apart.
         m.d.comb += [
-            issue.eq(burst.valid & (~self.axi.arvalid | self.axi.arready) & ~self.halt
-                     & (flying != self._outstanding) & (space > burst.p.length)),
-            burst.ready.eq(issue),
+            issue.eq(burst.valid & may & ~self.axi.arvalid & ~self.halt),
+            burst.ready.eq(may & ~self.axi.arvalid & ~self.halt),
             beat.eq(self.axi.rvalid & (self.axi.rid == self._id)),
-            taken.eq(self.o.valid & self.o.ready),
         ]
+        with m.If(issue):
+            m.d.sync += asked.eq(asked + burst.p.length + 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += taken.eq(taken + 1)
+        m.d.sync += flying.eq(flying + issue - (beat & self.axi.rlast))
 
         # Addresses. `halt` gates the way into this register, so it never takes back an address.
+        araddr = unreset(m, self.axi.araddr, "araddr")
+        arlen  = unreset(m, self.axi.arlen, "arlen")
         m.d.comb += [
             self.axi.arid.eq(self._id),
             self.axi.arsize.eq(exact_log2(self._data_width // 8)),
             self.axi.arburst.eq(BURST_INCR),
         ]
-        with m.If(self.axi.arready):
-            m.d.sync += self.axi.arvalid.eq(0)
-        with m.If(issue):
+        with m.If(~self.axi.arvalid):
             m.d.sync += [
-                self.axi.arvalid.eq(1),
-                self.axi.araddr.eq(burst.p.address),
-                self.axi.arlen.eq(burst.p.length),
+                self.axi.arvalid.eq(issue),
+                araddr.eq(burst.p.address),
+                arlen.eq(burst.p.length),
             ]
-        m.d.sync += flying.eq(flying + issue - (beat & self.axi.rlast))
-        with m.If(issue):
-            m.d.sync += space.eq(space - burst.p.length - 1 + taken)
-        with m.Else():
-            m.d.sync += space.eq(space + taken)
+        with m.Elif(self.axi.arready):
+            m.d.sync += self.axi.arvalid.eq(0)
 
         # Data. The space is reserved: `buffer.i.ready` need not be looked at.
         failed = self.axi.rresp.as_value()[1]
@@ -144,7 +153,7 @@ class ReadEngine(wiring.Component):
         ]
         m.d.sync += self.error.eq(beat & failed)
 
-        waiting = ~splitter.idle | (space != buffer_beats)
+        waiting = ~splitter.idle | (asked != taken)
         m.d.comb += self.idle.eq((flying == 0) & (self.halt | ~waiting))
 
         return m

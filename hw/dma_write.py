@@ -25,9 +25,9 @@ class WriteEngine(wiring.Component):
 
     Runs and their beats are taken side by side; beats go to the runs in order. A burst is
     announced only once all its beats are buffered, so a burst on the bus never waits for data.
-    One beat per cycle is sustained while the memory acknowledges within about ``(outstanding - 1)
-    * burst_beats`` cycles. The first beat reaches the bus four cycles after the last beat of its
-    burst is taken.
+    One beat per cycle is sustained while bursts are of four beats or more and the memory
+    acknowledges within about ``(outstanding - 1) * burst_beats`` cycles. The first beat reaches
+    the bus six cycles after the last beat of its burst is taken.
 
     Parameters
     ----------
@@ -95,77 +95,87 @@ class WriteEngine(wiring.Component):
         m = Module()
 
         # One burst is on the bus while the next one fills up.
-        buffer_beats = 2 * self._burst_beats + 1
+        buffer_beats = 2 * self._burst_beats
         m.submodules.splitter = splitter = BurstSplitter(
             data_width=self._data_width, addr_width=self._addr_width,
             burst_beats=self._burst_beats)
         m.submodules.buffer = buffer = Queue(shape=beat_layout(self._data_width),
                                              depth=buffer_beats)
-        m.submodules.lengths = lengths = Queue(shape=8, depth=self._outstanding)
         m.submodules.lasts = lasts = Queue(shape=1, depth=self._outstanding)
         connect(m, flipped(self.requests), splitter.i)
         connect(m, flipped(self.i), buffer.i)
         burst = splitter.o
 
         # Addresses.
-        flying  = Signal(range(self._outstanding + 1))
-        unasked = Signal(range(buffer_beats + 1))  # buffered beats of no announced burst
-        issue   = Signal()
-        answer  = Signal()
+        # Beats that have come and beats announced, modulo a power of 2.
+        arrived   = Signal(range(buffer_beats + 1))
+        announced = Signal.like(arrived)
+        flying    = Signal(range(self._outstanding + 1))
+        may       = Signal()  # all of the burst at hand is buffered, as seen a cycle ago
+        following = Signal()  # a burst is announced, and not yet sent
+        issue     = Signal()
+        answer    = Signal()
+        unasked = (arrived - announced)[:len(arrived)]
+        m.d.sync += may.eq(burst.valid & (unasked > burst.p.length)
+                           & (flying != self._outstanding) & ~following)
+        # `may` falls before the splitter offers the next burst.
         m.d.comb += [
-            issue.eq(burst.valid & (~self.axi.awvalid | self.axi.awready) & ~self.halt
-                     & (flying != self._outstanding) & (unasked > burst.p.length)),
-            burst.ready.eq(issue),
+            issue.eq(burst.valid & may & ~self.axi.awvalid & ~self.halt),
+            burst.ready.eq(may & ~self.axi.awvalid & ~self.halt),
             self.axi.awid.eq(self._id),
             self.axi.awsize.eq(exact_log2(self._data_width // 8)),
             self.axi.awburst.eq(BURST_INCR),
         ]
-        with m.If(self.axi.awready):
-            m.d.sync += self.axi.awvalid.eq(0)
-        with m.If(issue):
+        awaddr = unreset(m, self.axi.awaddr, "awaddr")
+        awlen  = unreset(m, self.axi.awlen, "awlen")
+        with m.If(~self.axi.awvalid):
             m.d.sync += [
-                self.axi.awvalid.eq(1),
-                self.axi.awaddr.eq(burst.p.address),
-                self.axi.awlen.eq(burst.p.length),
+                self.axi.awvalid.eq(issue),
+                awaddr.eq(burst.p.address),
+                awlen.eq(burst.p.length),
             ]
+        with m.Elif(self.axi.awready):
+            m.d.sync += self.axi.awvalid.eq(0)
         m.d.sync += flying.eq(flying + issue - answer)
-        arrived = self.i.valid & self.i.ready
         with m.If(issue):
-            m.d.sync += unasked.eq(unasked - burst.p.length - 1 + arrived)
-        with m.Else():
-            m.d.sync += unasked.eq(unasked + arrived)
+            m.d.sync += announced.eq(announced + burst.p.length + 1)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += arrived.eq(arrived + 1)
 
-        # Both queues have room for every burst in flight.
-        m.d.comb += [
-            lengths.i.valid.eq(issue),
-            lengths.i.payload.eq(burst.p.length),
-            lasts.i.valid.eq(issue),
-            lasts.i.payload.eq(burst.p.last),
-        ]
+        # There is room for every burst in flight.
+        m.d.comb += [lasts.i.valid.eq(issue), lasts.i.payload.eq(burst.p.last)]
 
-        # Data. A beat of an announced burst is always there, but may still be on its way through
-        # the buffer, hence `buffer.o.valid`.
-        sent = Signal(8)
-        step = Signal()
+        # Data: the burst that is sent, and the one that follows it. A beat of an announced burst is
+        # always there, but may still be on its way through the buffer, hence `buffer.o.valid`.
+        length  = Signal(8, reset_less=True)  # of the following burst
+        sending = Signal()
+        left    = Signal(8, reset_less=True)  # beats behind the next one
+        last    = Signal(reset_less=True)     # left == 0
+        room    = Signal()
+        step    = Signal()
         m.d.comb += [
-            step.eq(lengths.o.valid & buffer.o.valid & (~self.axi.wvalid | self.axi.wready)),
+            room.eq(~self.axi.wvalid | self.axi.wready),
+            step.eq(sending & buffer.o.valid & room),
             buffer.o.ready.eq(step),
-            lengths.o.ready.eq(step & (sent == lengths.o.payload)),
         ]
-        with m.If(self.axi.wready):
-            m.d.sync += self.axi.wvalid.eq(0)
+        with m.If(~following):
+            m.d.sync += [following.eq(issue), length.eq(burst.p.length)]
+        with m.If(step):
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
+        with m.If(~sending | (step & last)):
+            m.d.sync += [sending.eq(following), left.eq(length), last.eq(length == 0)]
+            with m.If(following):
+                m.d.sync += following.eq(0)
+
         wdata = unreset(m, self.axi.wdata, "wdata")
         wstrb = unreset(m, self.axi.wstrb, "wstrb")
-        with m.If(step):
+        with m.If(room):
             m.d.sync += [
-                self.axi.wvalid.eq(1),
+                self.axi.wvalid.eq(step),
                 wdata.eq(buffer.o.p.data),
                 wstrb.eq(buffer.o.p.strb),
-                self.axi.wlast.eq(lengths.o.ready),
-                sent.eq(sent + 1),
+                self.axi.wlast.eq(last),
             ]
-            with m.If(lengths.o.ready):
-                m.d.sync += sent.eq(0)
 
         # Responses.
         m.d.comb += [
@@ -178,7 +188,7 @@ class WriteEngine(wiring.Component):
             self.error.eq(answer & self.axi.bresp.as_value()[1]),
         ]
 
-        waiting = ~splitter.idle | (unasked != 0)
+        waiting = ~splitter.idle | (arrived != announced)
         m.d.comb += self.idle.eq((flying == 0) & (self.halt | ~waiting))
 
         return m

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -110,87 +110,129 @@ class LoadEngine(wiring.Component):
         smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())
 
         # The transfer at hand, and where it is: `part` counts the beats of a unit, `slot` the
-        # units of a beat. One of the two stays zero.
+        # units of a beat. One of the two stays zero. While there is none, which `vacant` says, what
+        # comes is loaded in every cycle; it is there three times, so that none has many sinks.
+        vacant   = [Signal(init=1, name=f"vacant_{n}", attrs={"keep": 1}) for n in range(3)]
         active   = Signal()
         transfer = Signal(transfer_layout(config), reset_less=True)
         left     = Signal.like(transfer.units, reset_less=True)          # units of this line
         address  = Signal.like(transfer.local_address, reset_less=True)  # of this unit
         part     = Signal(range(max(2, largest // beat_bytes)), reset_less=True)
         slot     = Signal(range(max(2, beat_bytes // smallest)), reset_less=True)
+        # What comparisons would tell: each is decided a step earlier.
+        last_left = Signal(reset_less=True)  # left == 1
+        last_line = Signal(reset_less=True)  # of the transfer
+        last_part = Signal(reset_less=True)
+        last_slot = Signal(reset_less=True)
 
         # Writes, on their way to the memory.
         m.submodules.writes = writes = RegisterSlice(shape=data.StructLayout({
             "ports":   len(ports),  # bit for the one that it is for; none if all is padding
             "address": address.shape(),
             "part":    part.shape(),
+            "slot":    slot.shape(),
             "data":    8 * beat_bytes,
             "last":    1,  # of its command
         }))
         write = writes.o.p
 
-        last_part  = Signal()
-        last_slot  = Signal()
-        piece      = Signal(8 * beat_bytes)  # of this beat, the unit in `slot`
+        parts = {number: max(1, unit_bytes // beat_bytes)
+                 for number, (_, unit_bytes, _) in ports.items()}
+        slots = {number: max(1, beat_bytes // unit_bytes)
+                 for number, (_, unit_bytes, _) in ports.items()}
+        next_part, next_slot = Signal(), Signal()  # the next one is the last
         with m.Switch(transfer.memory):
-            for number, (_, unit_bytes, _) in ports.items():
+            for number in ports:
                 with m.Case(number):
-                    slots = max(1, beat_bytes // unit_bytes)
-                    parts = max(1, unit_bytes // beat_bytes)
                     m.d.comb += [
-                        last_part.eq(part == parts - 1),
-                        last_slot.eq(slot == slots - 1),
+                        next_part.eq(part == parts[number] - 2 if parts[number] > 1 else 1),
+                        next_slot.eq(slot == slots[number] - 2 if slots[number] > 1 else 1),
                     ]
-                    width = 8 * beat_bytes // slots
-                    m.d.comb += piece.eq(
-                        self.beats.payload.word_select(slot[:ceil_log2(slots)], width))
 
-        failed    = Signal()
+        def only(memory: Any, counts: dict[Memory, int]) -> Value:
+            """Whether there is but one of what ``counts`` tells for a memory."""
+            return Cat(memory == number for number, count in counts.items() if count == 1).any()
+
         step      = Signal()
-        last_left = Signal(reset_less=True)  # left == 1, without the comparison
         last_unit = Signal()
-        last_line = Signal(reset_less=True)  # of the transfer
-        may_step  = Signal()
         m.d.comb += [
             last_unit.eq(last_part & last_left),
-            failed.eq(self.fault.code != Error.NONE),
-            may_step.eq(active & self.beats.valid & ~self.beats_error & ~failed),
-            step.eq(may_step & writes.i.ready),
+            step.eq(active & self.beats.valid & writes.i.ready),
             self.beats.ready.eq(step & (last_slot | last_unit)),
-            writes.i.valid.eq(may_step),
+            writes.i.valid.eq(active & self.beats.valid & ~self.beats_error),
             writes.i.p.address.eq(address),
             writes.i.p.part.eq(part),
-            writes.i.p.data.eq(piece),
+            writes.i.p.slot.eq(slot),
+            writes.i.p.data.eq(self.beats.payload),
             writes.i.p.last.eq(last_unit & last_line),
         ]
 
+        coming = transfers.o.p
+        m.d.comb += transfers.o.ready.eq(vacant[0])
+        with m.If(vacant[0]):
+            m.d.sync += [copy.eq(~transfers.o.valid) for copy in vacant]
+            m.d.sync += active.eq(transfers.o.valid & coming.legal)
+        with m.If(vacant[1]):
+            m.d.sync += [
+                *(transfer[name].eq(coming[name]) for name in ("code", "lines", "local_address")),
+                address.eq(coming.local_address),
+                left.eq(coming.units),
+                last_left.eq(coming.one_unit),
+                last_line.eq(coming.one_line),
+                part.eq(0),
+                slot.eq(0),
+                last_part.eq(only(coming.memory, parts)),
+                last_slot.eq(only(coming.memory, slots)),
+            ]
+        with m.If(vacant[2]):
+            m.d.sync += [transfer[name].eq(coming[name]) for name in (
+                "index", "memory", "units", "local_stride", "one_line", "one_unit")]
+        next_line = transfer.local_address + transfer.local_stride
         with m.If(step):
-            m.d.sync += part.eq(part + 1)
+            m.d.sync += [part.eq(part + 1), last_part.eq(next_part)]
             with m.If(last_part):
                 m.d.sync += [
                     part.eq(0),
-                    slot.eq(Mux(last_slot | last_unit, 0, slot + 1)),
+                    last_part.eq(only(transfer.memory, parts)),
+                    slot.eq(slot + 1),
+                    last_slot.eq(next_slot),
                     left.eq(left - 1),
                     last_left.eq(left == 2),
                     address.eq(address + 1),
                 ]
+                with m.If(last_slot | last_left):
+                    m.d.sync += [slot.eq(0), last_slot.eq(only(transfer.memory, slots))]
             with m.If(last_unit):
                 m.d.sync += [
                     transfer.lines.eq(transfer.lines - 1),
                     last_line.eq(transfer.lines == 2),
-                    # `local_address` stays that of the first unit of the next line.
-                    transfer.local_address.eq(transfer.local_address + transfer.local_stride),
-                    address.eq(transfer.local_address),
+                    transfer.local_address.eq(next_line),
+                    address.eq(next_line),
                     left.eq(transfer.units),
-                    last_left.eq(transfer.units == 1),
+                    last_left.eq(transfer.one_unit),
                     active.eq(~last_line),
+                    *(copy.eq(last_line) for copy in vacant),
                 ]
+            with m.If(self.beats_error):
+                m.d.sync += [
+                    active.eq(0),
+                    *(copy.eq(0) for copy in vacant),
+                    transfer.code.eq(Error.READ),
+                ]
+
+        # A transfer that is there but not active has failed. It says so only when all before it is
+        # written.
+        m.d.comb += self.fault.index.eq(transfer.index)
+        with m.If(~vacant[0] & ~active & ~writes.o.valid):
+            m.d.sync += self.fault.code.eq(transfer.code)
 
         # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
         # lanes and let the mask choose. Parts that are all padding are no writes.
         refusing = []
         for bit, (number, (port, unit_bytes, lanes)) in enumerate(ports.items()):
             piece_bytes = min(beat_bytes, unit_bytes)
-            source = [write.data[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
+            piece = write.data.word_select(write.slot[:ceil_log2(slots[number])], 8 * piece_bytes)
+            source = [piece[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
             used = -(-lanes // piece_bytes)  # parts that are not all padding
             m.d.comb += [
                 writes.i.p.ports[bit].eq((transfer.memory == number) & (part < used)),
@@ -204,32 +246,8 @@ class LoadEngine(wiring.Component):
 
         m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & write.last)
 
-        # A command is refused only when all of the one before is written.
-        refused = transfers.o.p.code != Error.NONE
-        m.d.comb += transfers.o.ready.eq(~active & ~failed & (~refused | ~writes.o.valid))
-        with m.If(transfers.o.valid & transfers.o.ready):
-            with m.If(refused):
-                m.d.sync += self.fault.code.eq(transfers.o.p.code)
-                m.d.sync += self.fault.index.eq(transfers.o.p.index)
-            with m.Else():
-                m.d.sync += [
-                    active.eq(1),
-                    transfer.eq(transfers.o.payload),
-                    transfer.local_address.eq(
-                        transfers.o.p.local_address + transfers.o.p.local_stride),
-                    address.eq(transfers.o.p.local_address),
-                    last_line.eq(transfers.o.p.lines == 1),
-                    left.eq(transfers.o.p.units),
-                    last_left.eq(transfers.o.p.units == 1),
-                    part.eq(0),
-                    slot.eq(0),
-                ]
-        with m.If(active & self.beats.valid & self.beats_error & ~failed):
-            m.d.sync += self.fault.code.eq(Error.READ)
-            m.d.sync += self.fault.index.eq(transfer.index)
-
         m.d.comb += [
-            self.busy.eq(front.busy | transfers.o.valid | active | writes.o.valid),
+            self.busy.eq(front.busy | transfers.o.valid | ~vacant[0] | writes.o.valid),
             self.activity.busy.eq(step),
             self.activity.activation.eq(writes.o.valid & ~writes.o.ready),
             self.activity.memory.eq(active),

@@ -36,15 +36,12 @@ class ReadArbiter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # An address that is on the bus must stay there until it is taken.
+        # An address that is on the bus must stay there until it is taken: one of the first reader
+        # does by itself.
+        kept   = Signal()  # the second reader has the bus, and keeps it
         chosen = Signal()
-        locked = Signal()
-        owner  = Signal()
-        m.d.comb += chosen.eq(Mux(locked, owner, ~self.readers[0].arvalid))
-        m.d.sync += [
-            locked.eq(self.axi.arvalid & ~self.axi.arready),
-            owner.eq(chosen),
-        ]
+        m.d.comb += chosen.eq(kept | ~self.readers[0].arvalid)
+        m.d.sync += kept.eq(chosen & self.axi.arvalid & ~self.axi.arready)
 
         m.d.comb += self.axi.rready.eq(1)
         for number in range(2):

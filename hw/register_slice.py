@@ -39,17 +39,18 @@ class RegisterSlice(wiring.Component):
         front = Signal.like(outgoing, reset_less=True)
         back  = Signal.like(outgoing, reset_less=True)  # waits behind `front`
         full  = Signal()                                # `back` is in use
-        m.d.comb += [outgoing.eq(front), self.i.ready.eq(~full)]
+        ready = Signal(init=1)  # the opposite; `full` has enough to drive with the payload
+        m.d.comb += [outgoing.eq(front), self.i.ready.eq(ready)]
 
         with m.If(~full):
             m.d.sync += back.eq(incoming)
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0)]
+            m.d.sync += [self.o.valid.eq(self.i.valid | full), full.eq(0), ready.eq(1)]
             with m.If(full):
                 m.d.sync += front.eq(back)
             with m.Else():
                 m.d.sync += front.eq(incoming)
         with m.Elif(self.i.valid):
-            m.d.sync += full.eq(1)
+            m.d.sync += [full.eq(1), ready.eq(0)]
 
         return m

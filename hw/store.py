@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -69,20 +69,23 @@ class WordPacker(wiring.Component):
         m.d.comb += word.eq(self.i.p.word)
         m.d.comb += room.eq(~self.o.valid | self.o.ready)
 
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
         if word_bytes >= beat_bytes:
             parts = word_bytes // beat_bytes
             part  = Signal(range(max(2, parts)))
-            m.d.comb += self.i.ready.eq(room & (part == parts - 1))
-            with m.If(self.i.valid & room):
+            last  = Signal(init=parts == 1)  # part == parts - 1, without the comparison
+            m.d.comb += self.i.ready.eq(room & last)
+            with m.If(room):
                 m.d.sync += [
-                    self.o.valid.eq(1),
+                    self.o.valid.eq(self.i.valid),
                     o.data.eq(word.word_select(part, 8 * beat_bytes)),
                     o.strb.eq(~C(0, beat_bytes)),
-                    part.eq(Mux(part == parts - 1, 0, part + 1)),
                 ]
+            if parts > 1:
+                with m.If(self.i.valid & room):
+                    m.d.sync += [part.eq(part + 1), last.eq(part == parts - 2)]
         else:
+            with m.If(self.o.ready):
+                m.d.sync += self.o.valid.eq(0)
             slots = beat_bytes // word_bytes
             slot  = Signal(range(slots))
             full  = self.i.p.last | (slot == slots - 1)
@@ -165,44 +168,62 @@ class StoreEngine(wiring.Component):
         m.submodules.words = words = Queue(shape=8 * self._config.word_lanes, depth=_WORDS)
         m.submodules.packer = packer = WordPacker(config=self._config)
         m.submodules.open = open_commands = Queue(shape=data.StructLayout({
-            "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16}), depth=_COMMANDS - 1)
+            "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16, "one_line": 1}),
+            depth=_COMMANDS - 1)
         connect(m, flipped(self.commands), front.commands)
         connect(m, front.requests, flipped(self.requests))
         connect(m, packer.o, flipped(self.beats))
 
         # Reading. `lasts` holds an entry for every word from its request until it is packed, so
         # room in `lasts` is room in `words` as well.
+        # While there is no transfer at hand, what comes is loaded in every cycle.
+        vacant    = Signal(init=1)
         active    = Signal()
         transfer  = Signal.like(front.transfers.payload, reset_less=True)
         left      = Signal.like(transfer.units, reset_less=True)          # words of this line
         address   = Signal.like(transfer.local_address, reset_less=True)  # of the next word
-        last_word = Signal()
-        last_line = Signal()
+        # Decided a word, or a line, earlier.
+        last_word = Signal(reset_less=True)  # left == 1
+        last_line = Signal(reset_less=True)  # transfer.lines == 1
         read      = Signal()
         m.submodules.addresses = requests = RegisterSlice(shape=24)
         connect(m, requests.o, flipped(self.read_request))
         m.d.comb += [
-            last_word.eq(left == 1),
-            last_line.eq(transfer.lines == 1),
             requests.i.valid.eq(active & lasts.i.ready),
             requests.i.payload.eq(address),
             read.eq(requests.i.valid & requests.i.ready),
             lasts.i.valid.eq(read),
             lasts.i.payload.eq(last_word),
         ]
+        begin = Signal()
+        m.d.comb += begin.eq(front.transfers.valid & vacant & open_commands.i.ready)
+        with m.If(vacant):
+            m.d.sync += [
+                vacant.eq(~begin),
+                active.eq(begin & front.transfers.p.legal),
+                transfer.eq(front.transfers.payload),
+                address.eq(front.transfers.p.local_address),
+                left.eq(front.transfers.p.units),
+                last_word.eq(front.transfers.p.one_unit),
+                last_line.eq(front.transfers.p.one_line),
+            ]
+        next_line = transfer.local_address + transfer.local_stride
         with m.If(read):
             m.d.sync += [
                 address.eq(address + 1),
                 left.eq(left - 1),
+                last_word.eq(left == 2),
             ]
             with m.If(last_word):
                 m.d.sync += [
                     transfer.lines.eq(transfer.lines - 1),
-                    # `local_address` stays that of the first word of the next line.
-                    transfer.local_address.eq(transfer.local_address + transfer.local_stride),
-                    address.eq(transfer.local_address),
+                    last_line.eq(transfer.lines == 2),
+                    transfer.local_address.eq(next_line),
+                    address.eq(next_line),
                     left.eq(transfer.units),
+                    last_word.eq(transfer.one_unit),
                     active.eq(~last_line),
+                    vacant.eq(last_line),
                 ]
 
         m.d.comb += [
@@ -216,24 +237,12 @@ class StoreEngine(wiring.Component):
         ]
 
         # A new command is taken by the reading half and by the finishing half at once.
-        begin = Signal()
         m.d.comb += [
-            begin.eq(front.transfers.valid & ~active & open_commands.i.ready),
-            front.transfers.ready.eq(~active & open_commands.i.ready),
+            front.transfers.ready.eq(vacant & open_commands.i.ready),
             open_commands.i.valid.eq(begin),
-            open_commands.i.p.index.eq(front.transfers.p.index),
-            open_commands.i.p.code.eq(front.transfers.p.code),
-            open_commands.i.p.lines.eq(front.transfers.p.lines),
+            *(open_commands.i.p[name].eq(front.transfers.p[name])
+              for name in ("index", "code", "lines", "one_line")),
         ]
-        with m.If(begin):
-            m.d.sync += [
-                active.eq(front.transfers.p.code == Error.NONE),
-                transfer.eq(front.transfers.payload),
-                transfer.local_address.eq(
-                    front.transfers.p.local_address + front.transfers.p.local_stride),
-                address.eq(front.transfers.p.local_address),
-                left.eq(front.transfers.p.units),
-            ]
 
         # Finishing, in order. Errors come to light here, so that the earlier command is named.
         # The oldest command has registers of its own, in which its lines are counted down.
@@ -244,26 +253,26 @@ class StoreEngine(wiring.Component):
         finished = Signal()
         failed   = Signal()
         m.d.comb += [
-            failed.eq(self.fault.code != Error.NONE),
             finished.eq(self.write_done & ~self.write_error & ~failed & last),
-            waiting.ready.eq(~valid | finished),
+            # After an error it does not matter what becomes of the others.
+            waiting.ready.eq(~valid | (self.write_done & last)),
         ]
         m.d.sync += self.done.eq(finished)
         with m.If(waiting.ready):
             m.d.sync += [
                 valid.eq(waiting.valid),
                 oldest.eq(waiting.payload),
-                last.eq(waiting.p.lines == 1),
+                last.eq(waiting.p.one_line),
             ]
         with m.Elif(self.write_done):
             m.d.sync += [oldest.lines.eq(oldest.lines - 1), last.eq(oldest.lines == 2)]
+        with m.If(~failed):
+            m.d.sync += self.fault.index.eq(oldest.index)
         with m.If(~failed & valid):
             with m.If(oldest.code != Error.NONE):
-                m.d.sync += self.fault.code.eq(oldest.code)
-                m.d.sync += self.fault.index.eq(oldest.index)
+                m.d.sync += [failed.eq(1), self.fault.code.eq(oldest.code)]
             with m.Elif(self.write_error):
-                m.d.sync += self.fault.code.eq(Error.WRITE)
-                m.d.sync += self.fault.index.eq(oldest.index)
+                m.d.sync += [failed.eq(1), self.fault.code.eq(Error.WRITE)]
 
         m.d.comb += [
             self.busy.eq(front.busy | waiting.valid | valid),

@@ -16,26 +16,34 @@ from weft.hw.registers import Error
 __all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
 
 
+_AT_ONCE = 16
+"""Bits that are compared with zero in a cycle: two levels of LUTs."""
+
+
 def indexed_layout(command: type[data.Struct]) -> data.StructLayout:
     """A command with its index in the command stream."""
     return data.StructLayout({"index": INDEX_WIDTH, "command": command})
 
 
 def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """The on-chip side of a load or store: ``lines`` runs of ``units`` units.
+    """The on-chip side of a load or store: ``lines`` runs of ``units`` units; ``one_line`` and
+    ``one_unit`` tell whether these are 1.
 
-    If ``code`` is not ``Error.NONE`` the command is not to be executed. Otherwise it lies inside
-    its memory, so the fields for units are as wide as the largest memory needs.
+    If it is not ``legal`` the command is not to be executed, and ``code`` tells why. Otherwise it
+    lies inside its memory, so the fields for units are as wide as the largest memory needs.
     """
     width = max(depth for _, depth in _geometry(config).values()).bit_length()
     return data.StructLayout({
         "index":         INDEX_WIDTH,
         "code":          CODE_WIDTH,
+        "legal":         1,
         "memory":        3,
         "lines":         16,
         "units":         width,
         "local_address": width,
         "local_stride":  width,
+        "one_line":      1,
+        "one_unit":      1,
     })
 
 
@@ -59,7 +67,7 @@ class TransferFront(wiring.Component):
     Every field is checked before anything is asked for. The two ends of the command's ranges,
     ``address + (lines - 1) * stride + bytes`` outside and ``local_address + (lines - 1) *
     local_stride + units`` on chip, are formed by shifting and adding, so a command takes
-    ``3 + bit_length(lines - 1)`` cycles until its transfer is offered. Then comes one
+    ``5 + bit_length(lines - 1)`` cycles until its transfer is offered. Then comes one
     request per cycle. Commands follow each other without waiting for data, so this time is hidden
     behind the data of the command before. After a command with an error no other is taken.
 
@@ -103,9 +111,8 @@ class TransferFront(wiring.Component):
         transfer   = self.transfers.p
 
         # Fields are kept as wide as legal values are; `beyond` stands for all bits above, of
-        # fields and of sums. Nothing is ever subtracted, so what was beyond stays so.
-        beyond  = Signal(reset_less=True)
-        empty   = Signal(reset_less=True)
+        # fields and of sums. Nothing is ever subtracted, so what was beyond stays so: after the
+        # first command that is, there is no other.
         index   = Signal(INDEX_WIDTH, reset_less=True)
         lines   = Signal(16, reset_less=True)
         address = Signal(addr_width, reset_less=True)
@@ -131,21 +138,36 @@ class TransferFront(wiring.Component):
             with m.Default():
                 m.d.comb += unknown.eq(1)
 
-        line_beats = Signal.like(self.requests.p.beats, reset_less=True)
+        line_beats = Signal.like(beats, reset_less=True)
         factor     = Signal(16, reset_less=True)
         end        = Signal(addr_width + 1, reset_less=True)
         step       = Signal(addr_width, reset_less=True)
         local_end  = Signal(len(units) + 1, reset_less=True)
         local_step = Signal.like(units, reset_less=True)
-        # The strides matter only if there is a second line.
-        wide       = Signal(reset_less=True)
-        local_wide = Signal(reset_less=True)
-        last_line  = Signal()
-        m.d.comb += last_line.eq(lines == 1)
+        last_line  = Signal(reset_less=True)
 
         def above(value: Value, target: Signal) -> Value:
-            """Whether ``value`` has bits that ``target`` has no room for."""
-            return value[len(target):].any()
+            """Bits of ``value`` that ``target`` has no room for."""
+            return value[len(target):]
+
+        def any_of(*values: Value) -> Value:
+            """A bit for some bits of ``values`` at a time: whether any of them is set."""
+            bits = Cat(*values)
+            return Cat(bits[low:low + _AT_ONCE].any() for low in range(0, len(bits), _AT_ONCE))
+
+        # What is found out of a command, a little in each cycle.
+        illegal = any_of(offered.address[:beat_shift], offered.stride[:beat_shift],
+                         above(offered.address, address), above(offered.units, units),
+                         above(offered.local_address, local_address))
+        empty   = Signal(2, reset_less=True)
+        odd     = Signal.like(illegal, name="odd", reset_less=True)
+        # The strides matter only if there is a second line.
+        wide       = Signal.like(any_of(above(offered.stride, stride)), name="wide",
+                                 reset_less=True)
+        local_wide = Signal(reset_less=True)
+        carried = Signal(5)  # by sums
+        beyond  = Signal()
+        outside = Signal(2, reset_less=True)
 
         m.d.comb += [
             transfer.index.eq(index),
@@ -158,91 +180,102 @@ class TransferFront(wiring.Component):
             self.requests.p.beats.eq(line_beats),
         ]
 
-        with m.FSM() as fsm:
-            with m.State("IDLE"):
-                m.d.comb += self.commands.ready.eq(1)
+        # All equal; set while no command is at hand, which is when what comes is loaded in every
+        # cycle. One for each part of it, so that none has many sinks.
+        vacant = [Signal(init=1, name=f"vacant_{n}", attrs={"keep": 1}) for n in range(3)]
+        m.d.comb += [self.commands.ready.eq(vacant[0]), self.busy.eq(~vacant[0])]
+        with m.If(vacant[0]):
+            m.d.sync += [
+                index.eq(self.commands.p.index),
+                lines.eq(offered.lines),
+                transfer.one_line.eq(offered.lines == 1),
+                transfer.one_unit.eq(offered.units[:len(units)] == 1),
+                empty.eq(Cat(offered.lines == 0, offered.units == 0)),
+                odd.eq(illegal),
+            ]
+        with m.If(vacant[1]):
+            m.d.sync += [address.eq(offered.address), units.eq(offered.units)]
+        with m.If(vacant[2]):
+            m.d.sync += [
+                stride.eq(offered.stride),
+                local_address.eq(offered.local_address),
+                local_stride.eq(offered.local_stride),
+                wide.eq(any_of(above(offered.stride, stride))),
+                local_wide.eq(above(offered.local_stride, local_stride).any()),
+            ]
+            if self._command is LoadCommand:
+                m.d.sync += memory.eq(offered.memory)
+        with m.If(~vacant[0]):
+            m.d.sync += beyond.eq(beyond | odd.any() | carried.any())
+        m.d.sync += outside.eq(Cat(end[-1] & end[beat_shift:-1].any(), local_end > depth))
+
+        # A bit for each thing to do, of which at most one is set: each is an enable of its own.
+        measure  = Signal()
+        prepare  = Signal()
+        multiply = Signal()
+        check    = Signal()  # gives `beyond` and `outside` the time to settle
+        judge    = Signal()
+        more     = Signal()
+        m.d.comb += more.eq(factor[1:].any())
+        m.d.sync += [
+            measure.eq(self.commands.valid & self.commands.ready),
+            prepare.eq(measure),
+            multiply.eq((prepare & ~last_line) | (multiply & more)),
+            check.eq((prepare & last_line) | (multiply & ~more)),
+            judge.eq(check),
+        ]
+        with m.If(self.commands.valid & self.commands.ready):
+            m.d.sync += [copy.eq(0) for copy in vacant]
+        with m.If(measure):
+            m.d.sync += [
+                line_beats.eq(beats),
+                factor.eq(lines - 1),
+                step.eq(stride),
+                local_step.eq(local_stride),
+                local_end.eq(local_address + units),
+                last_line.eq(transfer.one_line),
+            ]
+        with m.If(prepare):
+            first_end = address + (line_beats << beat_shift)
+            m.d.sync += [end.eq(first_end), carried[0].eq(above(first_end, end).any())]
+        with m.If(multiply):
+            next_end, next_local = end + step, local_end + local_step
+            m.d.sync += [
+                factor.eq(factor >> 1),
+                step.eq(step << 1),
+                wide.eq(wide | step[-1]),
+                local_step.eq(local_step << 1),
+                local_wide.eq(local_wide | local_step[-1]),
+            ]
+            with m.If(factor[0]):
                 m.d.sync += [
-                    index.eq(self.commands.p.index),
-                    lines.eq(offered.lines),
-                    address.eq(offered.address),
-                    stride.eq(offered.stride),
-                    units.eq(offered.units),
-                    local_address.eq(offered.local_address),
-                    local_stride.eq(offered.local_stride),
-                    empty.eq((offered.lines == 0) | (offered.units == 0)),
-                    beyond.eq(Cat(offered.address[:beat_shift], offered.stride[:beat_shift],
-                                  above(offered.address, address), above(offered.units, units),
-                                  above(offered.local_address, local_address)).any()),
-                    wide.eq(above(offered.stride, stride)),
-                    local_wide.eq(above(offered.local_stride, local_stride)),
+                    end.eq(next_end),
+                    local_end.eq(next_local),
+                    carried[1:].eq(Cat(wide.any(), local_wide, above(next_end, end).any(),
+                                       above(next_local, local_end).any()) | carried[1:]),
                 ]
-                if self._command is LoadCommand:
-                    m.d.sync += memory.eq(offered.memory)
-                with m.If(self.commands.valid):
-                    m.next = "PREPARE"
+        with m.If(judge):
+            m.d.sync += [self.transfers.valid.eq(1), transfer.legal.eq(0)]
+            with m.If(empty.any() | unknown):
+                m.d.sync += transfer.code.eq(Error.ARGUMENT)
+            with m.Elif(beyond | outside.any()):
+                m.d.sync += transfer.code.eq(Error.ADDRESS)
+            with m.Else():
+                m.d.sync += [transfer.code.eq(Error.NONE), transfer.legal.eq(1)]
 
-            with m.State("PREPARE"):
-                first_end = address + (beats << beat_shift)
-                m.d.sync += [
-                    line_beats.eq(beats),
-                    factor.eq(lines - 1),
-                    step.eq(stride),
-                    end.eq(first_end),
-                    beyond.eq(beyond | above(first_end, end)),
-                    local_step.eq(local_stride),
-                    local_end.eq(local_address + units),
-                ]
-                m.next = "MULTIPLY"
-
-            with m.State("MULTIPLY"):
-                next_end, next_local = end + step, local_end + local_step
-                m.d.sync += [
-                    factor.eq(factor >> 1),
-                    step.eq(step << 1),
-                    wide.eq(wide | step[-1]),
-                    local_step.eq(local_step << 1),
-                    local_wide.eq(local_wide | local_step[-1]),
-                ]
-                with m.If(factor[0]):
-                    m.d.sync += [
-                        end.eq(next_end),
-                        local_end.eq(next_local),
-                        beyond.eq(beyond | wide | local_wide | above(next_end, end)
-                                  | above(next_local, local_end)),
-                    ]
-                with m.If(factor == 0):
-                    m.d.sync += self.transfers.valid.eq(1)
-                    with m.If(empty | unknown):
-                        m.d.sync += transfer.code.eq(Error.ARGUMENT)
-                    with m.Elif(beyond | (end > 1 << addr_width) | (local_end > depth)):
-                        m.d.sync += transfer.code.eq(Error.ADDRESS)
-                    with m.Else():
-                        m.d.sync += transfer.code.eq(Error.NONE)
-                    m.next = "OFFER"
-
-            with m.State("OFFER"):
-                with m.If(self.transfers.ready):
-                    m.d.sync += self.transfers.valid.eq(0)
-                    with m.If(transfer.code == Error.NONE):
-                        m.d.sync += self.requests.valid.eq(1)
-                        m.next = "REQUEST"
-                    with m.Else():
-                        m.next = "STOPPED"
-
-            with m.State("REQUEST"):
-                with m.If(self.requests.ready):
-                    m.d.sync += [
-                        address.eq(address + stride),
-                        lines.eq(lines - 1),
-                    ]
-                    with m.If(last_line):
-                        m.d.sync += self.requests.valid.eq(0)
-                        m.next = "IDLE"
-
-            # Only a reset leaves this state.
-            with m.State("STOPPED"):
-                pass
-
-        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        # Nothing follows a transfer with an error, until a reset.
+        with m.If(self.transfers.valid & self.transfers.ready):
+            m.d.sync += [
+                self.transfers.valid.eq(0),
+                self.requests.valid.eq(transfer.legal),
+            ]
+        with m.If(self.requests.valid & self.requests.ready):
+            m.d.sync += [
+                address.eq(address + stride),
+                lines.eq(lines - 1),
+                last_line.eq(lines == 2),
+            ]
+            with m.If(last_line):
+                m.d.sync += [self.requests.valid.eq(0), *(copy.eq(1) for copy in vacant)]
 
         return m

@@ -33,8 +33,8 @@ __all__ = ["MEMORY", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming", "Read
 
 
 # What a LOAD or STORE takes beside the moving and the latency of the memory.
-_LOAD_LATENCY = 14
-_STORE_LATENCY = 23 + ActivationMemory.LATENCY
+_LOAD_LATENCY = 16
+_STORE_LATENCY = 26 + ActivationMemory.LATENCY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,7 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
 _DOORBELL = 7
 _INTERRUPT = 2
 
+_BURST = 3  # cycles from one burst of commands to the next: see weft.hw.burst
 _FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core
 
 _NEVER = 1 << 62
@@ -224,7 +225,7 @@ class _Player:
         self._burst = next(self._bursts, None)
         self._buffer = _FETCH_OUTSTANDING * config.axi_burst_beats
         self._buffered = queue_latency(self._buffer)
-        self._asked = _DOORBELL
+        self._asked = _DOORBELL + 1 - _BURST
         self._issued = 0
         self._arrivals: deque[tuple[int, int]] = deque()       # up to beat, cycle of the last
         self._taken = 0
@@ -291,15 +292,15 @@ class _Player:
         """Finds out when the next burst of commands is asked for: there must be room for it."""
         if self._burst is None:
             return
-        need = self._issued + self._burst - self._buffer
+        need = self._issued + self._config.axi_burst_beats - self._buffer
         if need > self._taken:
             return
-        cycle = self._asked + 1
+        cycle = self._asked + _BURST
         while self._takes and self._takes[0][0] < need:
             self._takes.popleft()
         if need > 0:
             upto, last = self._takes[0]
-            cycle = max(cycle, last - (upto - need) + 1)
+            cycle = max(cycle, last - (upto - need) + 2)
         self._asked = cycle
         self._issued += self._burst
         heappush(self._events, (cycle, self._ASK, self._burst))

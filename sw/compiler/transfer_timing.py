@@ -36,6 +36,17 @@ def transfer_size(config: AcceleratorConfig, opcode: Opcode,
     return fields["lines"], beats, max(beats, fields["units"])
 
 
+def _offered(start: int, lines: int) -> int:
+    """When a command that is accepted in cycle ``start`` has been checked: see
+    :class:`~weft.hw.transfer.TransferFront`."""
+    return start + 5 + (lines - 1).bit_length()
+
+
+# Cycles from a line that the splitter takes to its first burst, and from a burst to the next.
+_CUT = 2
+_NEXT = 3
+
+
 @dataclass(frozen=True)
 class _Line:
     """A line of a LOAD: where it lies, and what follows it."""
@@ -83,7 +94,8 @@ class LoadTiming:
         self._bursts: Iterator[int] = iter(())
         self._length = self._left = 0        # beats of the next burst, and of the line behind it
         self._moves = 0                      # cycles to move what is left of the line
-        self._asked = self._split = self._issued = self._before_that = self._address = -1
+        self._asked = self._address = -1
+        self._free = 0        # when the splitter takes the next line
         self._flying: deque[int] = deque(maxlen=config.axi_outstanding)  # their last beats
         self._total = 0       # beats issued
         self._taken: deque[tuple[int, int, int, int]] = deque()
@@ -96,7 +108,7 @@ class LoadTiming:
         config = self._config
         lines, beats, cycles = transfer_size(config, Opcode.LOAD, fields)
         slots = max(1, config.axi_bytes // _unit_bytes(config)[Memory(fields["memory"]).value])
-        offered = start + 3 + (lines - 1).bit_length()
+        offered = _offered(start, lines)
         parts = max(1, config.word_bytes // config.axi_bytes)
         pattern = (0,) * parts if fields["memory"] == Memory.ACTIVATION.value else ()
         self.ready = None
@@ -114,7 +126,7 @@ class LoadTiming:
         if self._upcoming is not None or not self._lines:
             return
         self._upcoming = line = self._lines.popleft()
-        self._asked = max(self._asked + 1, self._split, line.offered + 1)
+        self._asked = max(self._free, line.offered + 1)
         if line.last:
             self.ready = self._asked + 1
 
@@ -129,34 +141,30 @@ class LoadTiming:
             # The moving half takes a command when it has moved all of the one before.
             self._began = max(self._line.offered + 1, self._moved + 1)
             self._moved = self._began
-        self._prepare(self._asked + 1)
+        self._prepare(self._asked + _CUT)
 
-    def _prepare(self, split: int) -> None:
-        """Finds out when the next burst is issued."""
+    def _prepare(self, cycle: int) -> None:
+        """Finds out when the next burst is issued, which is there from ``cycle`` on."""
         self._length = length = next(self._bursts)
         self._left -= length
-        free = self._before_that + 1  # the splitter holds two
-        if split < free:
-            split = free
-        self._split = split
-        cycle = split + 1
-        if cycle < self._address:
-            cycle = self._address
-        # As many may be in flight as there are; and there must be room for it in the buffer.
+        if cycle <= self._address:
+            cycle = self._address + 1
+        # As many may be in flight as there are; and there must be room for any burst.
         flying = self._flying
-        if len(flying) == self._outstanding and cycle <= flying[0]:
-            cycle = flying[0] + 1
-        need = self._total + length - self._buffer
+        if len(flying) == self._outstanding and cycle <= flying[0] + 1:
+            cycle = flying[0] + 2
+        need = self._total + self._config.axi_burst_beats - self._buffer
         taken = self._taken
         while taken and taken[0][0] < need:
             taken.popleft()
         if taken:
             total, beats, end, slots = taken[0]
-            room = end - (total - need) * slots + 1
+            room = end - (total - need) * slots + 2
             if need > total - beats and cycle < room:
                 cycle = room
         self.next = cycle
         if not self._left:
+            self._free = cycle + 1
             self._ask()
 
     def advance(self) -> tuple[int, int, int] | None:
@@ -164,8 +172,8 @@ class LoadTiming:
         and since when it was moved."""
         assert self.next is not None and self._line is not None
         line, length = self._line, self._length
-        self._before_that, self._issued = self._issued, self.next
-        self._address, first, last = self._port.read(self.next + 1, length)
+        issued = self.next
+        self._address, first, last = self._port.read(issued + 1, length)
         self._flying.append(last)
         self._total += length
         slots = line.slots
@@ -183,7 +191,7 @@ class LoadTiming:
         self.busy += cycles
         self._taken.append((self._total, length, end, slots))
         if self._left:
-            self._prepare(self._split + 1)
+            self._prepare(issued + _NEXT)
             return None
         began = self._began
         self._take_line()
@@ -206,10 +214,10 @@ class StoreTiming:
         self._memory = memory
         self._parts = max(1, config.word_bytes // config.axi_bytes)
         self._slots = max(1, config.axi_bytes // config.word_bytes)
-        self._queue = queue_latency(2 * config.axi_burst_beats + 1)
+        self._queue = queue_latency(2 * config.axi_burst_beats)
         self._flying: deque[int] = deque(maxlen=config.axi_outstanding)  # their responses
-        self._asked = self._split = self._issued = self._before_that = -1
-        self._address = self._sent = -1
+        self._free = 0        # when the splitter takes the next line
+        self._sent = -1
         self._read = -1000    # cycle in which the last word was asked for
         self._packed = -1000  # cycle in which the last word was packed
         self._steps: deque[int] = deque([-1000, -1000], maxlen=2)
@@ -223,18 +231,18 @@ class StoreTiming:
         when it is done, and from when to when the engine works on it."""
         config = self._config
         lines, beats, _ = transfer_size(config, Opcode.STORE, fields)
-        begun = max(start + 3 + (lines - 1).bit_length(), self._read + 1)
+        begun = max(_offered(start, lines), self._read + 1)
         if len(self._begun) == self._begun.maxlen:
             begun = max(begun, self._begun[0])
-        self._asked = max(begun, self._asked)
         # A word is read in every cycle, but not more than 16 ahead of the packer.
         word = begun + 1
         packed = max(self._packed + 1, word + 2 + ActivationMemory.LATENCY)
         address, units, response = fields["address"], fields["units"], start
+        asked = begun
         for _ in range(lines):
             left = units
-            self._asked = max(self._asked + 1, self._split)
-            split_from = self._asked + 1
+            asked = max(asked + 1, self._free)
+            cut = asked + _CUT
             for length in bursts(config, address, beats):
                 words = min(left, length * self._slots // self._parts or 1)
                 left -= words
@@ -242,15 +250,12 @@ class StoreTiming:
                 packed = max(packed, self._steps[0] - config.axi_burst_beats)
                 packed += work
                 filled = packed  # the last beat is in the buffer
-                split = max(split_from, self._before_that + 1)
-                split_from = split + 1
-                cycle = max(split + 1, self._address, filled + 1)
+                cycle = max(cut + 1, filled + 2)
                 if len(self._flying) == self._flying.maxlen:
-                    cycle = max(cycle, self._flying[0] + 1)
-                self._split = split
-                self._before_that, self._issued = self._issued, cycle
-                self._address = cycle + 1
-                first = max(cycle + 1, self._sent + 1, filled - length + 1 + self._queue)
+                    cycle = max(cycle, self._flying[0] + 2)
+                cut = cycle + _NEXT
+                self._free = cycle + 1
+                first = max(cycle + 2, self._sent + 1, filled - length + 1 + self._queue)
                 self._sent = first + self._memory.cycles(length)
                 self._steps.append(self._sent)
                 response = self._sent + 1 + self._memory.latency
@@ -263,4 +268,4 @@ class StoreTiming:
         self._begun.append(response + 2)
         self.busy += max(0, done - max(start + 1, self._until))
         self._until = done
-        return max(self._asked + 1, begun), done, (start, done)
+        return asked + 1, done, (start, done)

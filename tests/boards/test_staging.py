@@ -47,6 +47,7 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
             await ctx.tick()
             ctx.set(single.write, 0)
             await random_stall(ctx, rng, stall)
+        await ctx.tick()  # the last one is being written
 
     async def byte_out(ctx, address):
         ctx.set(single.read, 1)
@@ -55,7 +56,7 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
         while not ready:
             _clk, _rst, ready = await ctx.tick().sample(single.read_ready)
         ctx.set(single.read, 0)
-        await ctx.tick()
+        await ctx.tick().repeat(2)
         return ctx.get(single.read_data)
 
     async def write_bursts(ctx):

@@ -185,8 +185,11 @@ async def keeps_no_more_bursts_in_flight_than_it_may(dut):
     bench.ram.b_channel.pause = True
     runs = OUTSTANDING + 2
     cocotb.start_soon(bench.beats(0, runs))
-    for number in range(runs):
-        await bench.request(number * DATA_BYTES, 1)
+
+    async def ask():
+        for number in range(runs):
+            await bench.request(number * DATA_BYTES, 1)
+    cocotb.start_soon(ask())
     await ClockCycles(dut.clk, 100)
     assert len(bench.bursts) + int(dut.write_axi_awvalid.value) == OUTSTANDING
     assert bench.done == 0
