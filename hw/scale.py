@@ -74,10 +74,20 @@ class FloatScale(wiring.Component):
         negative = delay(m, self.i < 0, self.latency - 1, name="negative", reset_less=True)
         magnitude = register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
 
-        # Normalization: shift the leading one to the top, in two stages. `shift` counts places.
-        coarse, coarse_shift = self._normalize(m, magnitude, (16, 8), "coarse")
-        fine, fine_shift = self._normalize(m, coarse, (4, 2, 1), "fine")
-        shift = Cat(fine_shift, register(m, coarse_shift, "coarse_shift"))
+        # Normalization: shift the leading one to the top, first to its highest byte and then in
+        # there. `shift` counts places; of its bits none waits for another.
+        clear = [~magnitude[8 * byte:8 * byte + 8].any() for byte in range(4)]
+        by_16 = clear[3] & clear[2]
+        by_8 = Mux(by_16, clear[1], clear[3])
+        coarse_shift = register(m, Cat(by_8, by_16), "coarse_shift")
+        coarse = register(m, (magnitude << Cat(C(0, 3), by_8, by_16))[:32], "coarse")
+        by_4 = ~coarse[28:].any()
+        by_2 = Mux(by_4, ~coarse[26:28].any(), ~coarse[30:].any())
+        by_1 = Mux(by_4, Mux(coarse[26:28].any(), ~coarse[27], ~coarse[25]),
+                   Mux(coarse[30:].any(), ~coarse[31], ~coarse[29]))
+        fine = register(m, (coarse << Cat(by_1, by_2, by_4))[:32], "fine")
+        shift = Cat(register(m, Cat(by_1, by_2, by_4), "fine_shift"),
+                    register(m, coarse_shift, "later_coarse_shift"))
 
         # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The
         # multiplier's own operand registers end this stage.
@@ -115,24 +125,17 @@ class FloatScale(wiring.Component):
         aligned = Signal(_MANTISSA + _INTEGER + 1)
         m.d.comb += aligned.eq(rounded << places)
         integer = register(m, Mux(tiny, 0, aligned[24:]) | huge.replicate(_INTEGER + 1), "integer")
-        up = register(m, ~tiny & ~huge & _rounds_up(aligned[24], aligned[:24]), "integer_up")
+        # Of the bits that are dropped, those that are so at each shift, and then the others.
+        dropped = _MANTISSA - 1 - _INTEGER
+        below = rounded[:dropped].any() | Cat(
+            rounded[dropped + k] & (places < _INTEGER - k) for k in range(_INTEGER)).any()
+        up = register(m, ~tiny & ~huge & aligned[23] & (aligned[24] | below), "integer_up")
 
         total = Signal(_INTEGER + 1)
         m.d.comb += total.eq(integer + up)
         o = register(m, Mux(negative, -total, total)[:_INTEGER + 2].as_signed(), "result")
         m.d.comb += self.o.eq(o)
         return m
-
-    @staticmethod
-    def _normalize(m: Module, value: Value, places: tuple[int, ...],
-                   name: str) -> tuple[Value, Value]:
-        """``value`` shifted left by those ``places`` that shift out zeros only, and which."""
-        shifted = []
-        for count in places:
-            clear = ~value[-count:].any()
-            value = Mux(clear, value << count, value)[:len(value)]
-            shifted.append(clear)
-        return register(m, value, name), register(m, Cat(reversed(shifted)), f"{name}_shift")
 
 
 def _rounds_up(lowest: Value, below: Value) -> Value:
