@@ -3,6 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
@@ -11,7 +12,7 @@ from .commands import Engine, VectorCommand, VectorOp
 from .cycle_accounting import activity_layout
 from .delay import delay, register
 from .fault import Fault
-from .queue import Queue
+from .half_slice import HalfSlice
 from .registers import Error
 from .scratch_memory import ScratchMemory, unit_write_layout
 from .vector_alu import VectorAlu
@@ -27,22 +28,20 @@ from .vector_words import VectorWords
 __all__ = ["VectorEngine"]
 
 
-_WORDS = 16  # results under way: enough to hide the latency of the requantizer
-_JOBS  = 4   # commands of which words are still to be written
-
+_SHARING = 8  # lanes that share a register for what controls them
 
 class VectorEngine(wiring.Component):
     """Executes VECTOR commands.
 
     One word is read per cycle, and the words of a window that are still there from the position
-    before are not read again. Commands follow each other without a gap: while the results of one
-    are on their way, the next one reads. So a command that reads what the one before it writes
-    must wait for its token.
+    before are not read again. While the results of a command are on their way, the next one reads.
+    So a command that reads what the one before it writes must wait for its token.
 
     From the cycle in which a command is accepted to ``done`` it takes, beside a cycle for each
-    word that it reads, ``ceil(log2(vector_taps)) + 36 + vector_groups`` cycles; 17 instead of the
-    ``36 + vector_groups`` if its results are not requantized. If the command before it still
-    reads, the first one of its words follows the last one of that in the next cycle.
+    word that it reads, ``max(1, ceil(log2(vector_taps))) + 36 + vector_groups`` cycles; 18 instead
+    of the ``36 + vector_groups`` if its results are not requantized. If the command before it still
+    reads, there are three cycles between the last one of its words and the first one of this; none
+    if words had to wait for each other, for requantization or for the memory.
 
     Parameters
     ----------
@@ -92,31 +91,53 @@ class VectorEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        config = self._config
+        config  = self._config
+        # Results under way: enough to hide the latency of the requantizer.
+        results = 32 if config.vector_groups <= 2 else 16
         m.submodules.decoder    = decoder    = VectorDecoder(config)
         m.submodules.sequencer  = sequencer  = VectorSequencer(config)
         m.submodules.words      = words      = VectorWords(config)
-        m.submodules.issue      = issue      = VectorIssue(config, credits=_WORDS + 1)
+        m.submodules.issue      = issue      = VectorIssue(config, credits=results)
         m.submodules.window     = window     = VectorWindow(config)
         m.submodules.alu        = alu        = VectorAlu(config)
         m.submodules.table      = table      = VectorTable(config)
         m.submodules.drain      = drain      = VectorDrain(config)
-        m.submodules.jobs       = jobs       = Queue(shape=OutputJob, depth=_JOBS)
-        m.submodules.output     = output     = VectorOutput(config, depth=_WORDS)
+        m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
+        m.submodules.output     = output     = VectorOutput(config, depth=results)
         m.submodules.weights    = weights    = ScratchMemory(
-            depth=config.vector_entries, lanes=config.vector_entry_lanes)
+            depth=config.vector_entries, lanes=config.vector_entry_lanes, registered=True)
         m.submodules.parameters = parameters = ScratchMemory(
-            depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes)
+            depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes,
+            registered=True)
 
         connect(m, flipped(self.commands), decoder.commands)
-        connect(m, sequencer.groups, words.groups)
-        connect(m, words.o, issue.taps)
         connect(m, issue.request, flipped(self.request))
         connect(m, jobs.o, output.jobs)
         connect(m, output.write, flipped(self.write))
-        connect(m, flipped(self.weight_write), weights.write)
-        connect(m, flipped(self.parameter_write), parameters.write)
         connect(m, flipped(self.table_write), table.write)
+        # A register on the way to blocks that lie far apart.
+        for port, scratch, depth, name in (
+                (self.weight_write, weights.write, config.vector_entries, "weight_write"),
+                (self.parameter_write, parameters.write, config.vector_parameter_depth,
+                 "parameter_write")):
+            legal = port.p.address < depth
+            m.d.comb += [
+                port.ready.eq(1),
+                scratch.valid.eq(delay(m, port.valid & legal, 1, name=f"{name}_valid")),
+                scratch.p.address.eq(register(m, port.p.address[:ceil_log2(depth)],
+                                              f"{name}_address")),
+                scratch.p.data.eq(register(m, port.p.data, f"{name}_data")),
+                scratch.p.mask.eq(register(m, port.p.mask, f"{name}_mask")),
+            ]
+
+        m.d.comb += [
+            sequencer.room.eq(issue.room),
+            sequencer.last.eq(words.last),
+            words.group.eq(sequencer.group),
+            words.valid.eq(sequencer.valid),
+            issue.i.eq(words.o),
+            issue.i_valid.eq(words.o_valid),
+        ]
 
         # The loops of reading and those of writing begin a command together.
         decoded = decoder.o
@@ -126,15 +147,17 @@ class VectorEngine(wiring.Component):
             sequencer.commands.payload.eq(decoded.payload),
             jobs.i.valid.eq(decoded.valid & sequencer.commands.ready),
             jobs.i.p.index.eq(decoded.p.index),
+            jobs.i.p.one_outer.eq(decoded.p.one_outer),
+            jobs.i.p.one_inner.eq(decoded.p.one_inner),
         ]
         for name in ("blocks", "out_outer", "out_inner", "out_base", "out_block_step",
                      "out_outer_step", "out_inner_step"):
             m.d.comb += jobs.i.p[name].eq(decoded.p.command[name])
 
         # A tap arrives with its word, and goes through the window with it.
-        # Its weights are read a cycle ahead, so that there is a register behind their memory.
-        ahead  = delay(m, issue.tap_valid, ActivationMemory.LATENCY - 1, name="ahead")
-        coming = delay(m, issue.tap, ActivationMemory.LATENCY - 1, name="coming", reset_less=True)
+        # Its weights are read a cycle ahead, as they come two cycles later.
+        ahead  = delay(m, issue.tap_valid, ActivationMemory.LATENCY - 2, name="ahead")
+        coming = delay(m, issue.tap, ActivationMemory.LATENCY - 2, name="coming", reset_less=True)
         valid  = delay(m, ahead, 1, name="valid")
         tap    = delay(m, coming, 1, name="tap", reset_less=True)
         passes = delay(m, valid, VectorWindow.LATENCY, name="group_valid")
@@ -144,49 +167,58 @@ class VectorEngine(wiring.Component):
         m.d.comb += [
             window.valid.eq(valid),
             window.tap.eq(tap),
+            window.next_tap.eq(coming),
             window.word.eq(self.word),
             weights.read_address.eq(coming.weight),
             weights.read_enable.eq(ahead),
             alu.valid.eq(passes),
             alu.tap.eq(group),
             alu.next_op.eq(almost.operation.op),
+            alu.next_valid.eq(valid),
             alu.window.eq(window.o),
-            Value.cast(alu.weights).eq(register(m, Value.cast(weights.read_data), "weight_row")),
+            Value.cast(alu.weights).eq(Value.cast(weights.read_data)),
             table.table.eq(group.operation.table),
             table.word.eq(window.o[config.vector_taps - 1]),
             table.enable.eq(passes & (group.operation.op == VectorOp.LOOKUP)),
             drain.sums.eq(alu.sums),
+            drain.sums_coming.eq(alu.sums_coming),
             drain.sums_result.eq(alu.sums_result),
-            drain.sums_valid.eq(alu.sums_valid),
             parameters.read_address.eq(drain.parameter_address),
             parameters.read_enable.eq(drain.parameter_enable),
             Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
         ]
 
-        # Maxima and table entries need no requantization.
-        late      = delay(m, group, alu.max_latency, name="late", reset_less=True)
-        plain_end = delay(m, passes & group.end & plain, alu.max_latency + 1, name="plain_end")
+        # Maxima and table entries need no requantization: one of them is chosen, then clamped.
+        ended     = delay(m, passes & group.end & plain, alu.max_latency + 1, name="ended")
+        operation = delay(m, group.operation.op, alu.max_latency - 1, name="operation",
+                          reset_less=True)
+        result    = delay(m, group.result, alu.max_latency + 1, name="result", reset_less=True)
         entries   = delay(m, table.o, alu.max_latency - VectorTable.LATENCY, name="entries",
                           reset_less=True)
-        clamped   = Signal(data.ArrayLayout(signed(8), config.word_lanes), reset_less=True)
+        words_out = []
         for lane in range(config.word_lanes):
-            value = Mux(late.operation.op == VectorOp.LOOKUP, entries[lane], alu.maxima[lane])
-            with m.If(value < late.result.clamp_min):
-                m.d.sync += clamped[lane].eq(late.result.clamp_min)
-            with m.Elif(value > late.result.clamp_max):
-                m.d.sync += clamped[lane].eq(late.result.clamp_max)
-            with m.Else():
-                m.d.sync += clamped[lane].eq(value)
+            if lane % _SHARING == 0:
+                looks_up  = register(m, operation == VectorOp.LOOKUP, f"looks_up_{lane}", keep=True)
+                plain_end = register(m, ended, f"plain_end_{lane}", keep=True)
+            value   = register(m, Mux(looks_up, entries[lane], alu.maxima[lane]), f"value_{lane}")
+            clamped = Signal(signed(8), name=f"clamped_{lane}", reset_less=True)
+            m.d.sync += clamped.eq(value)
+            with m.If(value < result.clamp_min):
+                m.d.sync += clamped.eq(result.clamp_min)
+            with m.Elif(value > result.clamp_max):
+                m.d.sync += clamped.eq(result.clamp_max)
+            words_out.append(Mux(plain_end, clamped, drain.o[lane]))
         m.d.comb += [
-            output.i.eq(Mux(plain_end, Value.cast(clamped), Value.cast(drain.o))),
-            output.i_valid.eq(plain_end | drain.o_valid),
-            issue.scaled.eq(drain.o_valid),
+            *(output.i[lane].eq(word) for lane, word in enumerate(words_out)),
+            output.i_valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid),
             issue.credit.eq(output.credit),
             self.done.eq(output.done),
             self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
             self.activity.activation.eq(self.request.valid | self.write.valid),
             self.activity.drain.eq(self.busy),
         ]
+
+        m.d.sync += issue.scaled.eq(drain.o_valid)
 
         executing = Signal(8)  # accepted, and not done
         reading   = Signal(8)  # all words requested, and not done

@@ -2,13 +2,14 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
 from .commands import VectorCommand, VectorOp
-from .delay import unreset
+from .delay import register
 from .fault import Fault
+from .half_slice import HalfSlice
 from .registers import Error
 
 __all__ = ["VectorDecoder", "decoded_layout"]
@@ -30,6 +31,12 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
         "last_size":    range(taps + 1),
         "group_step":   24,               # from group to group
         "group_x_step": 12,
+        "first_y":      signed(9),        # coordinates of the first tap
+        "first_x":      signed(9),
+        "one_outer":    1,                # loops of a single round
+        "one_inner":    1,
+        "one_row":      1,
+        "one_group":    1,
         # The place at which a group starts to read: in the first window of a row, behind the
         # padding; later, behind the words that are still there.
         "first_start":  start,
@@ -42,7 +49,8 @@ class VectorDecoder(wiring.Component):
     """Holds one command while the one before it runs.
 
     A command is offered three cycles after it was accepted, and the next one is accepted the cycle
-    after it was taken.
+    after it was taken. What follows from the command held is worked out again in every cycle, so
+    that nothing has to tell hundreds of registers when to load.
 
     Members
     -------
@@ -67,109 +75,102 @@ class VectorDecoder(wiring.Component):
         })
 
     def _wrong(self, command):
-        """Whether a command contradicts itself."""
-        nonzero = Cat(command[name] == 0 for name in (
+        """What contradicts itself in a command: conditions none of which must hold."""
+        zero = [command[name] == 0 for name in (
             "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
-            "kernel_inner")).any()
+            "kernel_inner")]
         binary = (command.op == VectorOp.ADD) | (command.op == VectorOp.MULTIPLY)
         window = (command.op == VectorOp.CONV) | (command.op == VectorOp.MAX)
         passes = -(-3 // self._config.vector_taps)
-        return (nonzero | (Value.cast(command.op) > VectorOp.LOOKUP.value)
-                | (binary & (command.kernel_outer != 2))
-                | ((command.op == VectorOp.ADD) & (command.kernel_inner != passes))
-                | ((command.op == VectorOp.MULTIPLY) & (command.kernel_inner != 1))
-                | ((command.op == VectorOp.LOOKUP)
-                   & ((command.kernel_outer != 1) | (command.kernel_inner != 1)))
-                | (command.slide & (~window | (command.stride_inner == 0)
-                                    | (command.dilation_inner != 1))))
+        return [
+            *zero,
+            Value.cast(command.op) > VectorOp.LOOKUP.value,
+            binary & (command.kernel_outer != 2),
+            (command.op == VectorOp.ADD) & (command.kernel_inner != passes),
+            (command.op == VectorOp.MULTIPLY) & (command.kernel_inner != 1),
+            (command.op == VectorOp.LOOKUP) & (command.kernel_outer != 1),
+            (command.op == VectorOp.LOOKUP) & (command.kernel_inner != 1),
+            command.slide & ~window,
+            command.slide & (command.stride_inner == 0),
+            command.slide & (command.dilation_inner != 1),
+        ]
 
     def elaborate(self, platform):
         m = Module()
 
-        config  = self._config
-        taps    = config.vector_taps
-        out     = unreset(m, self.o.payload, "out")
-        command = out.command
-        stage   = Signal(2)  # cycles since it was accepted
-        code    = Signal(Error)
+        config = self._config
+        taps   = config.vector_taps
+        out    = self.o.p
 
-        m.d.comb += [
-            self.commands.ready.eq((stage == 0) & (self.fault.code == Error.NONE)),
-            self.o.valid.eq((stage == 3) & (code == Error.NONE)),
-        ]
-        with m.If(self.commands.valid & self.commands.ready):
-            m.d.sync += [
-                command.eq(self.commands.p.command),
-                out.index.eq(self.commands.p.index),
-                stage.eq(1),
-            ]
+        m.submodules.held = held = HalfSlice(shape=self.commands.payload.shape())
+        connect(m, flipped(self.commands), held.i)
+        command = held.o.p.command
+        m.d.comb += [out.index.eq(held.o.p.index), out.command.eq(command)]
+
+        def settle(**values):
+            for name, value in values.items():
+                m.d.comb += out[name].eq(register(m, value, name))
 
         # First cycle: all that depends on the command alone.
-        op = command.op
-        window = (op == VectorOp.CONV) | (op == VectorOp.MAX)
-        address_multiples = [C(0)] + [Signal(24, name=f"address_multiple_{k}", reset_less=True)
-                                      for k in range(1, taps)]
-        x_multiples       = [C(0)] + [Signal(12, name=f"x_multiple_{k}", reset_less=True)
-                                      for k in range(1, taps)]
-        fresh = Signal(range(taps + 1), reset_less=True)  # words a group reads when it slides
-        with m.If(stage == 1):
-            m.d.sync += [
-                stage.eq(2),
-                code.eq(Error.NONE),
-                fresh.eq(Mux(command.slide & (command.stride_inner < taps),
-                             command.stride_inner, taps)),
-                out.second.eq(command.in_base + command.kernel_outer_step),
-                out.window.eq(window),
-                out.weighted.eq((op == VectorOp.CONV) | (op == VectorOp.ADD)),
-                out.scaled.eq((op != VectorOp.MAX) & (op != VectorOp.LOOKUP)),
-                # Division by a constant, as a table.
-                out.groups.eq(Array(C(-(-k // taps), 8) for k in range(256))[command.kernel_inner]),
-                out.last_size.eq(Array(C((k - 1) % taps + 1, 4)
-                                       for k in range(256))[command.kernel_inner]),
-                out.group_step.eq(_multiple(command.kernel_inner_step, taps)),
-                out.group_x_step.eq(_multiple(command.dilation_inner, taps)),
-            ]
-            for k in range(1, taps):
-                m.d.sync += [
-                    address_multiples[k].eq(_multiple(command.kernel_inner_step, k)),
-                    x_multiples[k].eq(_multiple(command.dilation_inner, k)),
-                ]
-            with m.If(~window):
-                m.d.sync += [
-                    out.groups.eq(command.kernel_inner),
-                    out.last_size.eq(1),
-                    out.group_step.eq(0),
-                    out.group_x_step.eq(0),
-                ]
-            with m.If((op == VectorOp.LOOKUP) & (command.table >= config.vector_tables)):
-                m.d.sync += code.eq(Error.ADDRESS)
-            with m.If(self._wrong(command)):
-                m.d.sync += code.eq(Error.ARGUMENT)
+        op      = command.op
+        window  = (op == VectorOp.CONV) | (op == VectorOp.MAX)
+        inner   = command.kernel_inner
+        address = [C(0)] + [register(m, _multiple(command.kernel_inner_step, k)[:24],
+                                     f"address_multiple_{k}") for k in range(1, taps)]
+        x       = [C(0)] + [register(m, _multiple(command.dilation_inner, k)[:12],
+                                     f"x_multiple_{k}") for k in range(1, taps)]
+        fresh   = Signal(range(taps + 1), reset_less=True)  # words a group reads when it slides
+        m.d.sync += fresh.eq(Mux(command.slide & (command.stride_inner < taps),
+                                 command.stride_inner, taps))
+        settle(
+            second=(command.in_base + command.kernel_outer_step)[:24],
+            window=window,
+            weighted=(op == VectorOp.CONV) | (op == VectorOp.ADD),
+            scaled=(op != VectorOp.MAX) & (op != VectorOp.LOOKUP),
+            # Division by a constant, as a table.
+            groups=Mux(window, Array(C(-(-k // taps), 8) for k in range(256))[inner], inner),
+            last_size=Mux(window, Array(C((k - 1) % taps + 1, 4) for k in range(256))[inner], 1),
+            group_step=Mux(window, _multiple(command.kernel_inner_step, taps), 0),
+            group_x_step=Mux(window, _multiple(command.dilation_inner, taps), 0),
+            first_y=-command.pad_outer,
+            first_x=-command.pad_inner,
+            one_outer=command.out_outer == 1,
+            one_inner=command.out_inner == 1,
+            one_row=command.kernel_outer == 1,
+        )
+        wrong     = register(m, Cat(self._wrong(command)), "wrong").any()
+        no_table  = register(m, (op == VectorOp.LOOKUP) & (command.table >= config.vector_tables),
+                             "no_table")
 
         # Second cycle.
-        with m.If(stage == 2):
-            m.d.sync += [stage.eq(3), out.full_size.eq(Mux(out.window, taps, 1))]
-            first_size = Mux(out.groups == 1, out.last_size, taps)
-            for name, place in (
-                    ("first", Mux(command.pad_inner < first_size,
-                                  command.pad_inner, first_size - 1)),
-                    ("full", taps - fresh),
-                    ("last", Mux(out.last_size > fresh, out.last_size - fresh, 0))):
-                start  = out[f"{name}_start"]
-                chosen = Signal(range(taps), name=f"{name}_place")
-                with m.If(command.slide):
-                    m.d.comb += chosen.eq(place)
-                m.d.sync += [
-                    start.place.eq(chosen),
-                    start.offset.eq(Array(address_multiples)[chosen]),
-                    start.x_offset.eq(Array(x_multiples)[chosen]),
-                ]
+        settle(full_size=Mux(out.window, taps, 1), one_group=out.groups == 1)
+        first_size = Mux(out.groups == 1, out.last_size, taps)
+        for name, place in (
+                ("first", Mux(command.pad_inner < first_size, command.pad_inner, first_size - 1)),
+                ("full", taps - fresh),
+                ("last", Mux(out.last_size > fresh, out.last_size - fresh, 0))):
+            chosen = Signal(range(taps), name=f"{name}_place")
+            with m.If(command.slide):
+                m.d.comb += chosen.eq(place)
+            for field, value in (("place", chosen), ("offset", Array(address)[chosen]),
+                                 ("x_offset", Array(x)[chosen])):
+                m.d.comb += out[f"{name}_start"][field].eq(
+                    register(m, value, f"{name}_start_{field}"))
 
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += stage.eq(0)
-        with m.If((stage == 3) & (code != Error.NONE) & ~self.earlier
-                  & (self.fault.code == Error.NONE)):
-            m.d.sync += [self.fault.code.eq(code), self.fault.index.eq(out.index)]
+        begun   = Signal()  # the first cycle is over
+        refused = Signal()
+        taken   = self.o.valid & self.o.ready
+        m.d.sync += [
+            begun.eq(held.o.valid & ~taken),
+            self.o.valid.eq(begun & ~wrong & ~no_table & ~taken),
+            refused.eq(begun & (wrong | no_table)),
+        ]
+        m.d.comb += held.o.ready.eq(taken)
+        with m.If(refused & ~self.earlier & (self.fault.code == Error.NONE)):
+            m.d.sync += [
+                self.fault.code.eq(Mux(wrong, Error.ARGUMENT, Error.ADDRESS)),
+                self.fault.index.eq(out.index),
+            ]
 
         return m
 

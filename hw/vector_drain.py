@@ -7,10 +7,14 @@ from amaranth.lib.wiring import In, Out
 from weft.config import AcceleratorConfig
 
 from .commands import ChannelParameters
+from .delay import delay, register
 from .requantize import Requantizer
 from .vector_tap import result_layout
 
 __all__ = ["VectorDrain"]
+
+
+_SHARING = 2  # lanes that share a register for when their sums are loaded
 
 
 class VectorDrain(wiring.Component):
@@ -21,12 +25,12 @@ class VectorDrain(wiring.Component):
 
     Members
     -------
-    sums, sums_result, sums_valid : inputs
+    sums, sums_coming, sums_result : inputs
         As of :class:`~weft.hw.vector_alu.VectorAlu`.
     parameter_address : :py:`Out(24)`
     parameter_enable : :py:`Out(1)`
     parameters : :py:`In(data.ArrayLayout(ChannelParameters, requant_lanes))`
-        The entry, the cycle after its address.
+        The entry, two cycles after its address.
     o : :py:`Out(data.ArrayLayout(signed(8), rows))`
         The word, in the one cycle in which ``o_valid`` is set.
     o_valid : :py:`Out(1)`
@@ -36,8 +40,8 @@ class VectorDrain(wiring.Component):
         self._config = config
         super().__init__({
             "sums":              In(data.ArrayLayout(signed(32), config.word_lanes)),
+            "sums_coming":       In(1),
             "sums_result":       In(result_layout()),
-            "sums_valid":        In(1),
             "parameter_address": Out(24),
             "parameter_enable":  Out(1),
             "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
@@ -53,47 +57,52 @@ class VectorDrain(wiring.Component):
         groups = config.vector_groups
 
         # The sums at hand move down as their first lanes leave, and on when nobody looks at them.
-        held   = Signal.like(self.sums, reset_less=True)
+        # One register cannot tell all of them when to load.
+        held = Signal.like(self.sums, reset_less=True)
+        for first in range(0, config.word_lanes, _SHARING):
+            load = register(m, self.sums_coming, f"load_{first}", keep=True)
+            for lane in range(first, min(first + _SHARING, config.word_lanes)):
+                m.d.sync += held[lane].eq(Mux(load, self.sums[lane], (
+                    held[lane + lanes] if lane + lanes < config.word_lanes else 0)))
+
+        # Their parameters are read a cycle ahead.
         result = Signal(result_layout(), reset_less=True)
-        active = Signal()
+        ahead  = Signal()
+        last   = Signal(reset_less=True)
         group  = Signal(range(groups), reset_less=True)
-        m.d.sync += Value.cast(held).eq(Value.cast(held) >> (32 * lanes))
-        with m.If(active):
+        with m.If(self.sums_coming):
+            m.d.sync += [
+                result.eq(self.sums_result),
+                group.eq(0),
+                last.eq(groups == 1),
+                ahead.eq(1),
+            ]
+        with m.Elif(ahead):
             m.d.sync += [
                 result.parameter.eq(result.parameter + 1),
                 group.eq(group + 1),
-            ]
-            with m.If(group == groups - 1):
-                m.d.sync += active.eq(0)
-        with m.If(self.sums_valid):
-            m.d.sync += [
-                held.eq(self.sums),
-                result.eq(self.sums_result),
-                group.eq(0),
-                active.eq(1),
+                last.eq(group == groups - 2),
+                ahead.eq(~last),
             ]
         m.d.comb += [
             self.parameter_address.eq(result.parameter),
-            self.parameter_enable.eq(active),
+            self.parameter_enable.eq(ahead),
         ]
 
         m.submodules.requantizer = requantizer = Requantizer(
             config.replace(fip=False, accumulator_width=32))
-        i       = Signal(requantizer.i.shape(), reset_less=True)
+        i       = Signal(requantizer.i.shape())
         i_valid = Signal()
-        m.d.sync += [
-            i_valid.eq(active),
-            i.out_zero.eq(result.out_zero),
-            i.clamp_min.eq(result.clamp_min),
-            i.clamp_max.eq(result.clamp_max),
-        ]
+        m.d.comb += i_valid.eq(delay(m, ahead, 2, name="ahead"))
+        for name in ("out_zero", "clamp_min", "clamp_max"):
+            m.d.comb += i[name].eq(delay(m, result[name], 2, name=name, reset_less=True))
         m.d.comb += [
             requantizer.i.eq(i),
             requantizer.i.valid.eq(i_valid),
             i.parameters.eq(self.parameters),
         ]
         for lane in range(lanes):
-            m.d.sync += i.acc[lane].eq(held[lane])
+            m.d.comb += i.acc[lane].eq(register(m, held[lane], f"acc_{lane}"))
 
         o = requantizer.o
         if groups == 1:
@@ -106,10 +115,9 @@ class VectorDrain(wiring.Component):
             Value.cast(self.o).eq(whole),
             self.o_valid.eq(o.valid & (place == groups - 1)),
         ]
+        # The groups of a word follow each other, so nothing has to wait.
+        m.d.sync += so_far.eq(whole[8 * lanes:])
         with m.If(o.valid):
-            m.d.sync += [
-                so_far.eq(whole[8 * lanes:]),
-                place.eq(Mux(place == groups - 1, 0, place + 1)),
-            ]
+            m.d.sync += place.eq(Mux(place == groups - 1, 0, place + 1))
 
         return m

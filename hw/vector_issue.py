@@ -1,20 +1,28 @@
 """The read side of the vector engine."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
 
 from weft.config import AcceleratorConfig
 
 from .commands import VectorOp
-from .delay import unreset
+from .queue import Queue
+from .register_slice import RegisterSlice
 from .vector_tap import placed_layout, tap_layout
+from .vector_words import VectorWords
 
 __all__ = ["VectorIssue"]
 
 
+_QUEUED = 16  # words between the loops and the memory
+
+
 class VectorIssue(wiring.Component):
     """Requests the words of taps, and sends each tap after its word.
+
+    Taps are queued, which keeps the memory's ``ready`` away from the loops: these stop when the
+    queue gets full, early enough for what they have made by then.
 
     All that follows has a fixed latency and no backpressure. So the last tap of a position waits
     here: for room for the position's result in the output queue; if results are requantized, until
@@ -29,12 +37,16 @@ class VectorIssue(wiring.Component):
 
     Members
     -------
-    taps : :py:`In(stream.Signature(placed_layout(config)))`
+    i : :py:`In(placed_layout(config))`
+        A tap, in the one cycle in which ``i_valid`` is set.
+    i_valid : :py:`In(1)`
+    room : :py:`Out(1)`
+        Another group of taps may be made, in the next cycle.
     request : :py:`Out(stream.Signature(24))`
-        Words to read.
+        Words to read; the first one two cycles after its tap came in.
     tap : :py:`Out(tap_layout(config))`
     tap_valid : :py:`Out(1)`
-        ``tap`` goes out. If it is inside, this is the cycle in which its request was accepted.
+        ``tap`` goes out. If it is inside, its request was accepted in the cycle before.
     scaled : :py:`In(1)`
         A result has been requantized.
     credit : :py:`In(1)`
@@ -47,7 +59,9 @@ class VectorIssue(wiring.Component):
         self._config  = config
         self._credits = credits
         super().__init__({
-            "taps":      In(stream.Signature(placed_layout(config))),
+            "i":         In(placed_layout(config)),
+            "i_valid":   In(1),
+            "room":      Out(1),
             "request":   Out(stream.Signature(24)),
             "tap":       Out(tap_layout(config)),
             "tap_valid": Out(1),
@@ -59,22 +73,40 @@ class VectorIssue(wiring.Component):
         m = Module()
 
         config = self._config
-        placed = self.taps.p
 
-        address = unreset(m, self.request.payload, "address")
-        tap     = unreset(m, self.tap, "tap")
-        sending = Signal()
-        scales  = Signal(reset_less=True)
-        sent    = Signal()
-        m.d.comb += self.taps.ready.eq(~sending | sent)
-        op = placed.tap.operation.op
-        with m.If(self.taps.ready):
-            m.d.sync += [
-                sending.eq(self.taps.valid),
-                address.eq(placed.address),
-                tap.eq(placed.tap),
-                scales.eq((op != VectorOp.MAX) & (op != VectorOp.LOOKUP)),
-            ]
+        # Two queues of the same taps: what the next request depends on goes into a register, and
+        # what only follows it stays in its queue until the request has been accepted.
+        m.submodules.heads = heads = Queue(depth=_QUEUED, shape=data.StructLayout({
+            "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1}))
+        m.submodules.front = front = RegisterSlice(shape=heads.o.payload.shape())
+        m.submodules.taps  = taps  = Queue(shape=tap_layout(config), depth=_QUEUED)
+        connect(m, heads.o, front.i)
+        new   = self.i.tap
+        plain = (new.operation.op == VectorOp.MAX) | (new.operation.op == VectorOp.LOOKUP)
+        m.d.comb += [
+            heads.i.valid.eq(self.i_valid),
+            heads.i.p.address.eq(self.i.address),
+            heads.i.p.inside.eq(new.inside),
+            heads.i.p.ends_scaled.eq(new.end & ~plain),
+            heads.i.p.ends_plain.eq(new.end & plain),
+            taps.i.valid.eq(self.i_valid),
+            taps.i.payload.eq(new),
+            # Beside the group that may come after this: a word on its way in each stage, and here.
+            self.room.eq(taps.level <= _QUEUED - config.vector_taps - VectorWords.LATENCY - 1),
+        ]
+
+        head   = front.o.p
+        permit = Signal()
+        sent   = Signal()
+        m.d.comb += [
+            self.request.valid.eq(front.o.valid & head.inside & permit),
+            self.request.payload.eq(head.address),
+            sent.eq(front.o.valid & permit & (~head.inside | self.request.ready)),
+            front.o.ready.eq(permit & (~head.inside | self.request.ready)),
+            self.tap.eq(taps.o.payload),
+            taps.o.ready.eq(self.tap_valid),
+        ]
+        m.d.sync += self.tap_valid.eq(sent)
 
         credits = Signal(range(self._credits + 1), init=self._credits)
         scaling = Signal(range(self._credits + 1))
@@ -83,29 +115,34 @@ class VectorIssue(wiring.Component):
         no_credit  = Signal()
         no_scaling = Signal(init=1)
         no_pace    = Signal(init=1)
-        permit  = Signal()
-        ends    = Signal()
+        may_scaled = Signal(init=1)  # a last tap may go whose result is requantized
+        may_plain  = Signal(init=1)  # one whose result is not
+        m.d.comb += permit.eq((may_scaled | ~head.ends_scaled) & (may_plain | ~head.ends_plain))
+
+        # All that is known without `sent`, which is late, comes before it: what is so in the next
+        # cycle with a result more, and with none.
+        ends_scaled  = Signal()
+        ends         = Signal()
+        less_credit  = ~self.credit & (credits == 1)
+        same_credit  = ~self.credit & no_credit
+        same_scaling = no_scaling | (self.scaled & (scaling == 1))
+        same_pace    = no_pace | (pace == 1)
+        at_once      = C(config.vector_groups == 1)
         m.d.comb += [
-            permit.eq(~self.tap.end | (~no_credit & Mux(scales, no_pace, no_scaling))),
-            self.request.valid.eq(sending & self.tap.inside & permit),
-            sent.eq(sending & permit & (~self.tap.inside | self.request.ready)),
-            self.tap_valid.eq(sent),
-            ends.eq(sent & self.tap.end),
+            ends_scaled.eq(sent & head.ends_scaled),
+            ends.eq(sent & (head.ends_scaled | head.ends_plain)),
         ]
         m.d.sync += [
             credits.eq(credits - ends + self.credit),
-            scaling.eq(scaling + (ends & scales) - self.scaled),
+            scaling.eq(scaling + ends_scaled - self.scaled),
+            pace.eq(Mux(ends_scaled, config.vector_groups - 1, pace - 1)),
+            no_credit.eq(Mux(ends, less_credit, same_credit)),
+            no_scaling.eq(~ends_scaled & same_scaling),
+            no_pace.eq(Mux(ends_scaled, at_once, same_pace)),
+            may_scaled.eq(Mux(ends, ~less_credit & Mux(head.ends_scaled, at_once, same_pace),
+                              ~same_credit & same_pace)),
+            may_plain.eq(Mux(ends, ~less_credit & ~head.ends_scaled & same_scaling,
+                             ~same_credit & same_scaling)),
         ]
-        with m.If(self.credit != ends):
-            m.d.sync += no_credit.eq(ends & (credits == 1))
-        with m.If(self.scaled != (ends & scales)):
-            m.d.sync += no_scaling.eq(self.scaled & (scaling == 1))
-        with m.If(~no_pace):
-            m.d.sync += [pace.eq(pace - 1), no_pace.eq(pace == 1)]
-        with m.If(ends & scales):
-            m.d.sync += [
-                pace.eq(config.vector_groups - 1),
-                no_pace.eq(config.vector_groups == 1),
-            ]
 
         return m

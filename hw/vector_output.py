@@ -1,15 +1,19 @@
 """The write side of the vector engine."""
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
+from .delay import register
 from .fault import Fault
+from .half_slice import HalfSlice
 from .queue import Queue
+from .register_slice import RegisterSlice
 from .registers import Error
 from .scratch_memory import unit_write_layout
+from .vector_loops import assign, copies
 
 __all__ = ["OutputJob", "VectorOutput"]
 
@@ -24,32 +28,39 @@ class OutputJob(data.Struct):
     out_block_step: unsigned(24)
     out_outer_step: unsigned(24)
     out_inner_step: unsigned(24)
+    one_outer:      unsigned(1)   # loops of a single round
+    one_inner:      unsigned(1)
+
+
+_ADDRESSES = 16  # worked out in advance
+_MARGIN    = 3   # of those, some that may still come after the queue was found full
 
 
 class VectorOutput(wiring.Component):
     """Gives the words of each command their addresses, and queues and writes them.
 
-    A word may come every cycle, also from command to command. The queue has no backpressure:
-    whoever makes the words takes a credit for each, of ``depth + 1``, and gets it back with
-    ``credit``. One word is in a register behind the queue.
+    A word may come every cycle, also from command to command. The addresses are worked out before
+    the words come, and wait for them in a queue of their own; the words wait in a memory. There is
+    no backpressure: whoever makes the words takes a credit for each, of ``depth``, and gets it back
+    with ``credit``.
 
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
     depth : :class:`int`
-        Words queued.
+        Words that can wait, a power of 2.
 
     Members
     -------
     jobs : :py:`In(stream.Signature(OutputJob))`
-        To be valid two cycles before the first word at the latest.
+        Taken one every second cycle while none is waiting.
     i : :py:`In(data.ArrayLayout(signed(8), rows))`
         The next word, in the one cycle in which ``i_valid`` is set.
     i_valid : :py:`In(1)`
     write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
         To the activation memory.
     credit : :py:`Out(1)`
-        A word has left.
+        A word has left in the cycle before.
     done : :py:`Out(1)`
         The last word of a command has left in the cycle before.
     fault : :py:`Out(Fault)`
@@ -58,6 +69,8 @@ class VectorOutput(wiring.Component):
     """
 
     def __init__(self, config: AcceleratorConfig, *, depth: int):
+        if not isinstance(depth, int) or depth < 1 or depth & (depth - 1):
+            raise ValueError(f"Output depth must be a power of 2, not {depth!r}")
         self._config = config
         self._depth  = depth
         super().__init__({
@@ -73,105 +86,127 @@ class VectorOutput(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        lanes = self._config.word_lanes
-        m.submodules.words = words = Queue(depth=self._depth, shape=data.StructLayout({
-            "address": 24, "data": data.ArrayLayout(8, lanes), "last": 1}))
+        m.submodules.held = held = HalfSlice(shape=OutputJob)
+        m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=data.StructLayout({
+            "address": 24, "legal": 1, "last": 1}))
+        connect(m, flipped(self.jobs), held.i)
+        job = held.o.p
 
-        active        = Signal()
-        job           = Signal(OutputJob, reset_less=True)
-        blocks_left   = Signal(16, reset_less=True)
-        outer_left    = Signal(16, reset_less=True)
-        inner_left    = Signal(16, reset_less=True)
-        block_address = Signal(24, reset_less=True)
-        outer_address = Signal(24, reset_less=True)
-        address       = Signal(24, reset_less=True)
-        # Whether a counter is at 1, without the comparison.
-        last_inner    = Signal(reset_less=True)
-        last_outer    = Signal(reset_less=True)
-        last_block    = Signal(reset_less=True)
-        last          = last_inner & last_outer & last_block
-        next_block    = (block_address + job.out_block_step)[:24]
-        next_outer    = Mux(last_outer, next_block, outer_address + job.out_outer_step)[:24]
-
-        with m.If(self.i_valid):
+        # The loops. As those of the sequencer they are at their end while there is no job, and
+        # their first step gives no address.
+        active      = Signal()  # the first address has begun
+        ending      = Signal()  # with the last address
+        ended       = Signal()
+        runs        = Signal()  # there is a job, not ended
+        soon        = Signal()  # there will be
+        blocks_left = Signal(16, reset_less=True)  # not begun yet
+        outer_left  = Signal(16, reset_less=True)
+        inner_left  = Signal(16, reset_less=True)
+        next_block  = Signal(24, reset_less=True)
+        next_outer  = Signal(24, reset_less=True)
+        address     = Signal(24, reset_less=True)
+        # Whether there is a job, and room; and whether a loop is in its last round, without the
+        # comparison: for the counters, for the addresses, and for what is once in a block.
+        mays   = may,        may_move,   may_turn   = copies("may", 3, init=0)
+        inners = last_inner, ends_inner, turn_inner = copies("last_inner", 3)
+        outers = last_outer, ends_outer, turn_outer = copies("last_outer", 3)
+        last_block  = Signal(reset_less=True)
+        last        = last_inner & last_outer & last_block
+        start       = self.jobs.valid & self.jobs.ready
+        m.d.comb += [
+            ending.eq(may_turn & turn_inner & turn_outer & last_block),
+            soon.eq((start | runs) & ~ending),
+            held.o.ready.eq(ended),
+        ]
+        m.d.sync += [
+            runs.eq(soon),
+            *assign(mays, ((addresses.level <= _ADDRESSES - _MARGIN) & (start | runs)) & ~ending),
+            ended.eq(ending),
+        ]
+        with m.If(may):
             m.d.sync += [
+                active.eq(1),
                 inner_left.eq(inner_left - 1),
-                last_inner.eq(inner_left == 2),
-                address.eq(address + job.out_inner_step),
+                *assign(inners, inner_left == 2),
             ]
             with m.If(last_inner):
                 m.d.sync += [
                     inner_left.eq(job.out_inner),
-                    last_inner.eq(job.out_inner == 1),
-                    address.eq(next_outer),
-                    outer_address.eq(next_outer),
+                    *assign(inners, job.one_inner),
                     outer_left.eq(outer_left - 1),
-                    last_outer.eq(outer_left == 2),
+                    *assign(outers, outer_left == 2),
                 ]
                 with m.If(last_outer):
                     m.d.sync += [
                         outer_left.eq(job.out_outer),
-                        last_outer.eq(job.out_outer == 1),
-                        block_address.eq(next_block),
-                        blocks_left.eq(blocks_left - 1),
-                        last_block.eq(blocks_left == 2),
+                        *assign(outers, job.one_outer),
                     ]
-        m.d.comb += self.jobs.ready.eq(~active | (self.i_valid & last))
-        with m.If(self.jobs.ready):
-            new = self.jobs.p
+        outer = Mux(ends_outer, next_block, next_outer)
+        with m.If(may_move):
+            m.d.sync += address.eq(Mux(ends_inner, outer, address + job.out_inner_step))
+            with m.If(ends_inner):
+                m.d.sync += next_outer.eq(outer + job.out_outer_step)
+        with m.If(may_turn & turn_inner & turn_outer):
             m.d.sync += [
-                active.eq(self.jobs.valid),
-                job.eq(new),
-                blocks_left.eq(new.blocks),
-                outer_left.eq(new.out_outer),
-                inner_left.eq(new.out_inner),
-                last_block.eq(new.blocks == 1),
-                last_outer.eq(new.out_outer == 1),
-                last_inner.eq(new.out_inner == 1),
-                block_address.eq(new.out_base),
-                outer_address.eq(new.out_base),
-                address.eq(new.out_base),
+                blocks_left.eq(blocks_left - 1),
+                last_block.eq(blocks_left == 1),
+                next_block.eq(next_block + job.out_block_step),
+            ]
+        with m.If(~held.o.valid):
+            m.d.sync += [
+                active.eq(0),
+                *assign([*inners, *outers], 1),
+                last_block.eq(0),
+                blocks_left.eq(self.jobs.p.blocks),
+                next_block.eq(self.jobs.p.out_base),
             ]
 
-        # The word and its address, a cycle later.
-        placed = Signal(words.i.p.shape(), reset_less=True)
-        index  = Signal(16, reset_less=True)
         legal  = Signal(reset_less=True)
-        valid  = Signal()
-        m.d.sync += [
-            valid.eq(self.i_valid),
-            index.eq(job.index),
-            placed.address.eq(address),
-            legal.eq(address < self._config.activation_depth),
-            Value.cast(placed.data).eq(Value.cast(self.i)),
-            placed.last.eq(last),
-        ]
+        placed = Signal()
+        failed = Signal()  # all addresses from here on are in vain
+        m.d.sync += [placed.eq(may & active), legal.eq(address < self._config.activation_depth)]
         m.d.comb += [
-            words.i.valid.eq(valid & legal & (self.fault.code == Error.NONE)),
-            words.i.payload.eq(placed),
+            addresses.i.valid.eq(placed),
+            addresses.i.p.address.eq(register(m, address, "placed_address")),
+            addresses.i.p.legal.eq(legal),
+            addresses.i.p.last.eq(register(m, last, "placed_last")),
         ]
-        with m.If(valid & ~legal & (self.fault.code == Error.NONE)):
-            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(index)]
+        index = register(m, job.index, "placed_index")
+        with m.If(placed & ~legal & ~failed):
+            m.d.sync += [failed.eq(1), self.fault.index.eq(index)]
 
-        # A register of its own: what the memory sees does not come out of the queue in that cycle.
-        leave   = Signal()
-        written = Signal(reset_less=True)  # the last word of its command
-        write   = Signal(words.o.p.shape(), reset_less=True)
-        m.d.comb += [
-            self.write.p.address.eq(write.address),
-            self.write.p.data.eq(write.data),
-            self.write.p.mask.eq(~0),
-            words.o.ready.eq(~self.write.valid | self.write.ready),
-            leave.eq(self.write.valid & self.write.ready),
-            self.credit.eq(leave),
+        # The words. Each comes into a register first, and stays in the memory until it is written.
+        lanes = self._config.word_lanes
+        m.submodules.words = words = memory.Memory(
+            shape=unsigned(8 * lanes), depth=self._depth, init=[])
+        write = words.write_port()
+        read  = words.read_port(domain="comb")
+        level = Signal(range(self._depth + 1))
+        some  = Signal()  # whether it is not zero, without the comparison
+        leave = Signal()
+        m.d.comb += write.data.eq(register(m, Value.cast(self.i), "word"))
+        m.d.sync += [
+            write.en.eq(self.i_valid),
+            write.addr.eq(write.addr + write.en),
+            read.addr.eq(read.addr + leave),
+            level.eq(level + write.en - leave),
         ]
-        with m.If(words.o.ready):
-            m.d.sync += [
-                self.write.valid.eq(words.o.valid),
-                write.address.eq(words.o.p.address),
-                write.data.eq(words.o.p.data),
-                written.eq(words.o.p.last),
-            ]
-        m.d.sync += self.done.eq(leave & written)
+        with m.If(write.en != leave):
+            m.d.sync += some.eq(write.en | (level != 1))
+
+        # The address is in a register of its own, because which bank is asked depends on it.
+        m.submodules.target = target = RegisterSlice(shape=addresses.o.payload.shape())
+        connect(m, addresses.o, target.i)
+        m.d.comb += [
+            self.write.valid.eq(target.o.valid & target.o.p.legal & some),
+            self.write.p.address.eq(target.o.p.address),
+            Value.cast(self.write.p.data).eq(read.data),
+            self.write.p.mask.eq(~0),
+            leave.eq(self.write.valid & self.write.ready),
+            target.o.ready.eq(target.o.p.legal & some & self.write.ready),
+        ]
+        m.d.sync += [self.credit.eq(leave), self.done.eq(leave & target.o.p.last)]
+        with m.If(target.o.valid & ~target.o.p.legal & some):
+            m.d.sync += self.fault.code.eq(Error.ADDRESS)
 
         return m

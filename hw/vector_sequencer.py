@@ -2,12 +2,14 @@
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
 from .commands import VectorOp
+from .half_slice import HalfSlice
 from .vector_decode import decoded_layout
+from .vector_loops import assign, copies
 from .vector_tap import WINDOW_SLOTS, group_layout
 
 __all__ = ["VectorSequencer"]
@@ -16,40 +18,138 @@ __all__ = ["VectorSequencer"]
 class VectorSequencer(wiring.Component):
     """Walks channel blocks, outer and inner positions, kernel rows and groups.
 
-    One group per cycle. The first one is offered the cycle after its command was taken, and a
-    command is taken in the cycle in which the last group of the one before it is.
+    One group per cycle. The first one is there two cycles after its command was taken, and a
+    command is taken two cycles after the last group of the one before it: so from command to
+    command there are three cycles without a group.
+
+    Nothing that the memory does comes here in the same cycle: whether a group may be made is in a
+    register, and nobody refuses one that is.
 
     Members
     -------
     commands : :py:`In(stream.Signature(decoded_layout(config)))`
-    groups : :py:`Out(stream.Signature(group_layout(config)))`
+    room : :py:`In(1)`
+        A group may be made in the next cycle.
+    last : :py:`In(1)`
+        The group made before, if any, gives its last word in this cycle, and so another may be
+        made.
+    group : :py:`Out(group_layout(config))`
+    valid : :py:`Out(1)`
+        ``group`` is made, in this cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
             "commands": In(stream.Signature(decoded_layout(config))),
-            "groups":   Out(stream.Signature(group_layout(config))),
+            "room":     In(1),
+            "last":     In(1),
+            "group":    Out(group_layout(config)),
+            "valid":    Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
 
-        config  = self._config
-        taps    = config.vector_taps
-        decoded = Signal(decoded_layout(config), reset_less=True)
-        command = decoded.command
-        active  = Signal()
+        config = self._config
+        taps   = config.vector_taps
 
-        # Counters count down to 1. Each loop has the address where it starts.
-        blocks_left    = Signal(16, reset_less=True)
-        outer_left     = Signal(16, reset_less=True)
-        inner_left     = Signal(16, reset_less=True)
-        rows_left      = Signal(8, reset_less=True)
-        groups_left    = Signal(8, reset_less=True)
-        block_address  = Signal(24, reset_less=True)
-        outer_address  = Signal(24, reset_less=True)
-        inner_address  = Signal(24, reset_less=True)
+        m.submodules.held = held = HalfSlice(shape=self.commands.payload.shape())
+        connect(m, flipped(self.commands), held.i)
+        decoded = held.o.p
+        command = decoded.command
+        active  = Signal()  # the first group has begun
+        ending  = Signal()  # with the last group
+        ended   = Signal()
+        runs    = Signal()  # there is a command, not ended
+        soon    = Signal()  # there will be
+        start   = self.commands.valid & held.i.ready
+        m.d.comb += [
+            soon.eq((start | runs) & ~ending),
+            held.o.ready.eq(ended),
+        ]
+        m.d.sync += [runs.eq(soon), ended.eq(ending)]
+
+        # Whether there is a command, and room; whether there is no command; and whether a loop is in
+        # its last round, without the comparison. So that none has many sinks there are registers for
+        # the counters, for the addresses, for the operands, for what is seldom, and for the end.
+        mays   = may,  may_move,  may_change,  may_turn,  may_end = copies("may", 5, init=0)
+        idles  = idle, idle_change, idle_turn = copies("idle", 3, init=1)
+        groups = last_group, group_moves, group_changes, group_turns, group_ends = copies(
+            "last_group", 5)
+        rows   = last_row, row_moves, row_changes, row_turns, row_ends = copies("last_row", 5)
+        inners = last_inner, inner_moves, inner_changes, inner_turns, inner_ends = copies(
+            "last_inner", 5)
+        outers = last_outer, outer_moves, outer_changes, outer_turns, outer_ends = copies(
+            "last_outer", 5)
+        turn   = Signal()  # to the next block
+        m.d.sync += [
+            *assign(mays, (self.room & (start | runs)) & ~ending),
+            *assign(idles, (idle & ~start) | ended),
+        ]
+        last_block   = Signal(reset_less=True)
+        position_end = Signal()
+        command_end  = Signal()
+
+        # Counters count down to 1.
+        blocks_left = Signal(16, reset_less=True)  # not begun yet
+        outer_left  = Signal(16, reset_less=True)
+        inner_left  = Signal(16, reset_less=True)
+        rows_left   = Signal(8, reset_less=True)
+        groups_left = Signal(8, reset_less=True)
+        m.d.comb += [
+            position_end.eq(last_group & last_row),
+            command_end.eq(position_end & last_inner & last_outer & last_block),
+            turn.eq(group_turns & row_turns & inner_turns & outer_turns),
+            ending.eq(may_end & self.last & group_ends & row_ends & inner_ends & outer_ends
+                      & last_block),
+        ]
+        with m.If(may & self.last):
+            m.d.sync += [
+                active.eq(1),
+                groups_left.eq(groups_left - 1),
+                *assign(groups, groups_left == 2),
+            ]
+            with m.If(last_group):
+                m.d.sync += [
+                    groups_left.eq(decoded.groups),
+                    *assign(groups, decoded.one_group),
+                    rows_left.eq(rows_left - 1),
+                    *assign(rows, rows_left == 2),
+                ]
+                with m.If(last_row):
+                    m.d.sync += [
+                        rows_left.eq(command.kernel_outer),
+                        *assign(rows, decoded.one_row),
+                        inner_left.eq(inner_left - 1),
+                        *assign(inners, inner_left == 2),
+                    ]
+                    with m.If(last_inner):
+                        m.d.sync += [
+                            inner_left.eq(command.out_inner),
+                            *assign(inners, decoded.one_inner),
+                            outer_left.eq(outer_left - 1),
+                            *assign(outers, outer_left == 2),
+                        ]
+                        with m.If(last_outer):
+                            m.d.sync += [
+                                outer_left.eq(command.out_outer),
+                                *assign(outers, decoded.one_outer),
+                            ]
+
+        # While there is no command all loops are at their end. So with its first step, which makes
+        # no group, they start anew, from here.
+        new = self.commands.p
+        with m.If(idle):
+            m.d.sync += [
+                active.eq(0),
+                *assign([*groups, *rows, *inners, *outers], 1),
+            ]
+
+        # Each loop has the address where it starts, the outer ones that where they start next.
+        next_block     = Signal(24, reset_less=True)
+        next_outer     = Signal(24, reset_less=True)
+        next_inner     = Signal(24, reset_less=True)
         row_address    = Signal(24, reset_less=True)
         group_address  = Signal(24, reset_less=True)
         second_address = Signal(24, reset_less=True)  # with broadcast
@@ -67,23 +167,10 @@ class VectorSequencer(wiring.Component):
         block_weight   = Signal(17, reset_less=True)
         parameter      = Signal(17, reset_less=True)
 
-        # Whether a counter is at 1, without the comparison.
-        last_group   = Signal(reset_less=True)
-        last_row     = Signal(reset_less=True)
-        last_inner   = Signal(reset_less=True)
-        last_outer   = Signal(reset_less=True)
-        last_block   = Signal(reset_less=True)
-        position_end = Signal()
-        command_end  = Signal()
-        m.d.comb += [
-            position_end.eq(last_group & last_row),
-            command_end.eq(position_end & last_inner & last_outer & last_block),
-        ]
-
-        group = self.groups.p
+        group = self.group
         tap   = group.tap
         m.d.comb += [
-            self.groups.valid.eq(active),
+            self.valid.eq(may & self.last & active),
             group.index.eq(decoded.index),
             group.size.eq(Mux(last_group, decoded.last_size, decoded.full_size)),
             group.address.eq(group_address),
@@ -129,134 +216,87 @@ class VectorSequencer(wiring.Component):
         with m.Else():
             m.d.comb += begin_at(decoded.full_start)
 
-        next_inner  = Signal(24)
-        next_outer  = Signal(24)
-        next_block  = Signal(24)
-        next_row    = Signal(24)
-        next_x      = Signal(signed(19))
-        next_y      = Signal(signed(19))
-        next_weight = Signal(17)
-        m.d.comb += [
-            next_block.eq(block_address + command.in_block_step),
-            next_outer.eq(Mux(last_outer, next_block, outer_address + command.in_outer_step)),
-            next_inner.eq(Mux(last_inner, next_outer, inner_address + command.in_inner_step)),
-            next_row.eq(Mux(command.broadcast, second_address,
-                            row_address + command.kernel_outer_step)),
-            next_x.eq(Mux(last_inner, -command.pad_inner, inner_x + command.stride_inner)),
-            next_y.eq(outer_y),
-            next_weight.eq(block_weight),
-        ]
-        with m.If(last_inner):
-            m.d.comb += next_y.eq(Mux(last_outer, -command.pad_outer,
-                                      outer_y + command.stride_outer))
-        with m.If(last_inner & last_outer & ~command.shared):
-            m.d.comb += next_weight.eq(weight + 1)
-
-        with m.If(active & self.groups.ready):
+        # Where the next position, row and group are.
+        outer_address = Mux(outer_moves, next_block, next_outer)
+        inner_address = Mux(inner_moves, outer_address, next_inner)
+        next_row      = Mux(command.broadcast, second_address,
+                            row_address + command.kernel_outer_step)[:24]
+        next_y        = Mux(inner_moves, Mux(outer_moves, decoded.first_y,
+                                             outer_y + command.stride_outer), outer_y)
+        next_x        = Mux(inner_moves, decoded.first_x, inner_x + command.stride_inner)
+        with m.If(may_move & self.last):
             m.d.sync += [
-                groups_left.eq(groups_left - 1),
-                last_group.eq(groups_left == 2),
-                first_group.eq(0),
                 group_address.eq(group_address + decoded.group_step),
                 group_x.eq(group_x + decoded.group_x_step),
+            ]
+            with m.If(group_moves):
+                m.d.sync += [
+                    row_address.eq(next_row),
+                    group_address.eq(next_row),
+                    row_y.eq(row_y + command.dilation_outer),
+                    group_x.eq(inner_x),
+                ]
+                with m.If(row_moves):
+                    m.d.sync += [
+                        next_inner.eq(inner_address + command.in_inner_step),
+                        row_address.eq(inner_address),
+                        group_address.eq(inner_address),
+                        row_y.eq(next_y),
+                        outer_y.eq(next_y),
+                        inner_x.eq(next_x),
+                        group_x.eq(next_x),
+                    ]
+
+        # The operands. The first step makes no group, and so takes no weights.
+        next_weight = Mux(active & inner_changes & outer_changes & ~command.shared,
+                          (weight + 1)[:17], block_weight)
+        with m.If(may_change & self.last):
+            m.d.sync += [
+                first_group.eq(group_changes),
                 begin.eq(0),
                 pass_.eq(pass_ + 1),
                 slot.eq(slot + 1),
                 weight.eq(weight + 1),
             ]
-            with m.If(last_group):
+            with m.If(group_changes):
                 m.d.sync += [
-                    groups_left.eq(decoded.groups),
-                    last_group.eq(decoded.groups == 1),
-                    first_group.eq(1),
-                    rows_left.eq(rows_left - 1),
-                    last_row.eq(rows_left == 2),
-                    row_address.eq(next_row),
-                    group_address.eq(next_row),
-                    row_y.eq(row_y + command.dilation_outer),
-                    group_x.eq(inner_x),
                     pass_.eq(0),
                     second.eq(1),
                     # The first factor is no summand.
                     begin.eq(command.op == VectorOp.MULTIPLY),
                 ]
-                with m.If(last_row):
+                with m.If(row_changes):
                     m.d.sync += [
-                        rows_left.eq(command.kernel_outer),
-                        last_row.eq(command.kernel_outer == 1),
-                        inner_left.eq(inner_left - 1),
-                        last_inner.eq(inner_left == 2),
-                        inner_address.eq(next_inner),
-                        row_address.eq(next_inner),
-                        group_address.eq(next_inner),
-                        row_y.eq(next_y),
-                        outer_y.eq(next_y),
-                        inner_x.eq(next_x),
-                        group_x.eq(next_x),
-                        first_inner.eq(last_inner),
+                        first_inner.eq(inner_changes),
                         begin.eq(1),
                         second.eq(0),
                         slot.eq(0),
                         weight.eq(next_weight),
                         block_weight.eq(next_weight),
                     ]
-                    with m.If(last_inner):
-                        m.d.sync += [
-                            inner_left.eq(command.out_inner),
-                            last_inner.eq(command.out_inner == 1),
-                            outer_left.eq(outer_left - 1),
-                            last_outer.eq(outer_left == 2),
-                            outer_address.eq(next_outer),
-                        ]
-                        with m.If(last_outer):
-                            m.d.sync += [
-                                outer_left.eq(command.out_outer),
-                                last_outer.eq(command.out_outer == 1),
-                                blocks_left.eq(blocks_left - 1),
-                                last_block.eq(blocks_left == 2),
-                                block_address.eq(next_block),
-                                second_address.eq(second_address + command.kernel_inner_step),
-                                active.eq(~last_block),
-                            ]
-                            with m.If(~command.shared):
-                                m.d.sync += parameter.eq(parameter + config.vector_groups)
+        with m.If(idle_change):
+            m.d.sync += block_weight.eq(new.command.weight_base)
 
-        m.d.comb += self.commands.ready.eq(~active | (self.groups.ready & command_end))
-        with m.If(self.commands.valid & self.commands.ready):
-            new     = self.commands.p
-            offered = new.command
+        # Once in a row of positions, and once in a block.
+        with m.If(may_turn & self.last & group_turns & row_turns & inner_turns):
+            m.d.sync += next_outer.eq(outer_address + command.in_outer_step)
+        with m.If(may_turn & self.last & turn):
             m.d.sync += [
-                decoded.eq(new),
-                active.eq(1),
-                blocks_left.eq(offered.blocks),
-                last_block.eq(offered.blocks == 1),
-                outer_left.eq(offered.out_outer),
-                last_outer.eq(offered.out_outer == 1),
-                inner_left.eq(offered.out_inner),
-                last_inner.eq(offered.out_inner == 1),
-                rows_left.eq(offered.kernel_outer),
-                last_row.eq(offered.kernel_outer == 1),
-                groups_left.eq(new.groups),
-                last_group.eq(new.groups == 1),
-                block_address.eq(offered.in_base),
-                outer_address.eq(offered.in_base),
-                inner_address.eq(offered.in_base),
-                row_address.eq(offered.in_base),
-                group_address.eq(offered.in_base),
+                blocks_left.eq(blocks_left - 1),
+                last_block.eq(blocks_left == 1),
+                next_block.eq(next_block + command.in_block_step),
+            ]
+            with m.If(active):
+                m.d.sync += second_address.eq(second_address + command.kernel_inner_step)
+            with m.If(active & ~command.shared):
+                m.d.sync += parameter.eq(parameter + config.vector_groups)
+        with m.If(idle_turn):
+            m.d.sync += [
+                blocks_left.eq(new.command.blocks),
+                last_block.eq(0),
+                next_block.eq(new.command.in_base),
                 second_address.eq(new.second),
-                outer_y.eq(-offered.pad_outer),
-                row_y.eq(-offered.pad_outer),
-                inner_x.eq(-offered.pad_inner),
-                group_x.eq(-offered.pad_inner),
-                first_inner.eq(1),
-                first_group.eq(1),
-                begin.eq(1),
-                pass_.eq(0),
-                second.eq(0),
-                slot.eq(0),
-                weight.eq(offered.weight_base),
-                block_weight.eq(offered.weight_base),
-                parameter.eq(offered.parameter_base),
+                parameter.eq(new.command.parameter_base),
             ]
 
         return m

@@ -1,26 +1,28 @@
 """Look-up tables of 256 entries for all lanes at once."""
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
+from .delay import delay, register
+from .registered_memory import RegisteredMemory
 from .scratch_memory import unit_write_layout
 
 __all__ = ["VectorTable"]
 
 
 class VectorTable(wiring.Component):
-    """A copy of all tables for every two lanes, read by both at once.
+    """A copy of all tables for every lane.
 
-    The write port shares an address with one of the two read ports, so that a copy fits a
-    true dual-port block memory. Writes wait while words are looked up.
+    An entry must not be looked up in the cycle after its write, or in that before.
 
     Members
     -------
     write : :py:`In(stream.Signature(unit_write_layout(1)))`
-        Bytes of the tables.
+        Bytes of the tables; always ready.
     table : :py:`In(8)`
     word : :py:`In(data.ArrayLayout(signed(8), rows))`
     enable : :py:`In(1)`
@@ -33,7 +35,7 @@ class VectorTable(wiring.Component):
     LATENCY : :class:`int`
     """
 
-    LATENCY = 1
+    LATENCY = RegisteredMemory.LATENCY
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -50,29 +52,23 @@ class VectorTable(wiring.Component):
         m = Module()
 
         depth = self._config.vector_table_bytes
-        lanes = self._config.word_lanes
-        m.d.comb += self.write.ready.eq(~self.enable)
-        write_enable = self.write.valid & ~self.enable & self.write.p.mask[0] \
-            & (self.write.p.address < depth)
+        m.d.comb += self.write.ready.eq(1)
 
-        for first in range(0, lanes, 2):
-            m.submodules[f"copy_{first}"] = copy = memory.Memory(
-                shape=unsigned(8), depth=depth, init=[])
-            write = copy.write_port()
+        # From a register, as the copies lie far apart.
+        write   = self.write.p
+        address = register(m, write.address[:max(1, ceil_log2(depth))], "address")
+        entry   = register(m, write.data[0], "entry")
+        enable  = delay(m, self.write.valid & write.mask[0] & (write.address < depth), 1,
+                        name="write_enable")
+        for lane in range(self._config.word_lanes):
+            m.submodules[f"copy_{lane}"] = copy = RegisteredMemory(depth=depth, width=8)
             m.d.comb += [
-                write.addr.eq(self.write.p.address),
-                write.data.eq(self.write.p.data),
-                write.en.eq(write_enable),
+                copy.write_address.eq(address),
+                copy.write_data.eq(entry),
+                copy.write_enable.eq(enable),
+                copy.read_address.eq(Cat(Value.cast(self.word[lane]), self.table)),
+                copy.read_enable.eq(self.enable),
+                self.o[lane].eq(copy.read_data),
             ]
-            for lane in range(first, min(first + 2, lanes)):
-                read = copy.read_port()
-                index = Cat(Value.cast(self.word[lane]), self.table)
-                if lane == first:
-                    with m.If(self.enable):
-                        m.d.comb += write.addr.eq(index)
-                    m.d.comb += read.addr.eq(write.addr)
-                else:
-                    m.d.comb += read.addr.eq(index)
-                m.d.comb += [read.en.eq(self.enable), self.o[lane].eq(read.data)]
 
         return m

@@ -7,9 +7,13 @@ from amaranth.lib.wiring import In, Out
 from weft.config import AcceleratorConfig
 
 from .commands import VectorOp
+from .delay import register
 from .vector_tap import WINDOW_SLOTS, tap_layout
 
 __all__ = ["VectorWindow"]
+
+
+_SHARING = 8  # lanes that share a register for whether there is a word
 
 
 class VectorWindow(wiring.Component):
@@ -23,6 +27,8 @@ class VectorWindow(wiring.Component):
     -------
     valid : :py:`In(1)`
     tap : :py:`In(tap_layout(config))`
+    next_tap : :py:`In(tap_layout(config))`
+        The tap of the next cycle.
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word of ``tap``, if it has one.
     o : :py:`Out(data.ArrayLayout(data.ArrayLayout(signed(8), rows), vector_taps))`
@@ -38,11 +44,12 @@ class VectorWindow(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "valid":   In(1),
-            "tap":     In(tap_layout(config)),
-            "word":    In(data.ArrayLayout(8, config.word_lanes)),
-            "o":       Out(data.ArrayLayout(data.ArrayLayout(signed(8), config.word_lanes),
-                                            config.vector_taps)),
+            "valid":       In(1),
+            "tap":         In(tap_layout(config)),
+            "next_tap":    In(tap_layout(config)),
+            "word":        In(data.ArrayLayout(8, config.word_lanes)),
+            "o":           Out(data.ArrayLayout(
+                data.ArrayLayout(signed(8), config.word_lanes), config.vector_taps)),
         })
 
     def elaborate(self, platform):
@@ -53,16 +60,17 @@ class VectorWindow(wiring.Component):
         word_bits = 8 * lanes
         kept_bits = word_bits * (taps - 1)
 
-        padding = Signal(8)
-        newest  = Signal(word_bits)
-        m.d.comb += padding.eq(self.tap.operation.in_zero)
-        with m.If(self.tap.operation.op == VectorOp.MAX):
-            m.d.comb += padding.eq(-128)
-        m.d.comb += newest.eq(Mux(self.tap.inside, Value.cast(self.word),
-                                  padding.replicate(lanes)))
+        coming  = self.next_tap
+        padding = register(m, Mux(coming.operation.op == VectorOp.MAX, C(-128, signed(8)),
+                                  coming.operation.in_zero).as_unsigned(), "padding")
+        newest  = []  # byte by byte
+        for lane in range(lanes):
+            if lane % _SHARING == 0:
+                inside = register(m, coming.inside, f"inside_{lane}", keep=True)
+            newest.append(Mux(inside, self.word[lane], padding))
 
         if not kept_bits:
-            m.d.sync += Value.cast(self.o).eq(newest)
+            m.d.sync += Value.cast(self.o).eq(Cat(newest))
             return m
 
         m.submodules.groups = groups = memory.Memory(
@@ -74,7 +82,7 @@ class VectorWindow(wiring.Component):
         m.d.comb += [
             read.addr.eq(self.tap.slot),
             recent.eq(Value.cast(self.o)[word_bits:]),
-            whole.eq(Cat(recent, newest)),
+            whole.eq(Cat(recent, *newest)),
             write.addr.eq(self.tap.slot),
             write.data.eq(whole[word_bits:]),
             write.en.eq(self.valid & self.tap.last),

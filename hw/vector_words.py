@@ -1,49 +1,58 @@
 """From groups of taps to their words, one per cycle."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
+from .delay import unreset
 from .fault import Fault
-from .queue import Queue
 from .registers import Error
 from .vector_tap import group_layout, placed_layout
 
 __all__ = ["VectorWords"]
 
 
-_QUEUED = 8   # words between here and the memory
-_MARGIN = 3   # of those, words that may still come after the queue was found full
-
-
 class VectorWords(wiring.Component):
     """Gives each word of a group its address, and finds out whether it is inside the input.
 
-    One word per cycle, and groups follow each other without a gap. A word is in the queue, whose
-    output is ``o``, three cycles after its group was taken. The queue keeps the memory's ``ready``
-    away from the loops.
+    One word per cycle, and groups follow each other without a gap. There is no backpressure: the
+    first word of a group comes out :attr:`LATENCY` cycles after it, the others in the cycles after.
 
     Members
     -------
-    groups : :py:`In(stream.Signature(group_layout(config)))`
-    o : :py:`Out(stream.Signature(placed_layout(config)))`
+    group : :py:`In(group_layout(config))`
+    valid : :py:`In(1)`
+        ``group`` is to be taken, which may only be while ``last`` is set.
+    last : :py:`Out(1)`
+        The group at hand, if any, gives its last word.
+    o : :py:`Out(placed_layout(config))`
+    o_valid : :py:`Out(1)`
     passed : :py:`Out(1)`
-        The last word of a command goes into the queue.
+        The last word of a command has come out in the cycle before.
     earlier : :py:`In(1)`
         A command of which all words have passed is not done yet.
     fault : :py:`Out(Fault)`
         Held until reset. The word at fault does not pass, nor does any after it, and the fault
         comes when all commands before are done. ``ADDRESS``: outside the activation, the weight or
         the parameter memory. ``ARGUMENT``: a window of too many groups to slide.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
     """
+
+    LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "groups":  In(stream.Signature(group_layout(config))),
-            "o":       Out(stream.Signature(placed_layout(config))),
+            "group":   In(group_layout(config)),
+            "valid":   In(1),
+            "last":    Out(1),
+            "o":       Out(placed_layout(config)),
+            "o_valid": Out(1),
             "passed":  Out(1),
             "earlier": In(1),
             "fault":   Out(Fault),
@@ -53,39 +62,42 @@ class VectorWords(wiring.Component):
         m = Module()
 
         config = self._config
-        layout = placed_layout(config)
-        m.submodules.queue = queue = Queue(shape=layout, depth=_QUEUED)
+        taps   = config.vector_taps
 
         # The group at hand, and its next word.
         active  = Signal()
         group   = Signal(group_layout(config), reset_less=True)
         address = Signal(24, reset_less=True)
         x       = Signal(signed(19), reset_less=True)
-        more    = Signal(range(config.vector_taps), reset_less=True)  # words after this one
+        more    = Signal(range(taps), reset_less=True)  # words after this one
         first   = Signal(reset_less=True)
-        last    = Signal(reset_less=True)
-        room    = Signal()
-        new     = self.groups.p
-        m.d.sync += room.eq(queue.level <= _QUEUED - _MARGIN)
-        m.d.comb += self.groups.ready.eq(~active | (room & last))
-        with m.If(active & room):
+        new     = self.group
+        with m.If(self.last):
             m.d.sync += [
-                address.eq(address + group.step),
-                x.eq(x + group.x_step),
-                more.eq(more - 1),
-                first.eq(0),
-                last.eq(more == 1),
-            ]
-        with m.If(self.groups.ready):
-            m.d.sync += [
-                active.eq(self.groups.valid),
+                active.eq(self.valid),
                 group.eq(new),
                 address.eq(new.address + new.offset),
                 x.eq(new.x + new.x_offset),
-                more.eq(new.size - new.start - 1),
                 first.eq(1),
-                last.eq(new.start + 1 == new.size),
             ]
+        if taps == 1:
+            m.d.comb += self.last.eq(1)
+        else:
+            last = Signal(init=1)
+            m.d.comb += self.last.eq(last)
+            with m.If(last):
+                m.d.sync += [
+                    more.eq(new.size - new.start - 1),
+                    last.eq(~self.valid | (new.start + 1 == new.size)),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    address.eq(address + group.step),
+                    x.eq(x + group.x_step),
+                    more.eq(more - 1),
+                    first.eq(0),
+                    last.eq(more == 1),
+                ]
 
         inside = Signal()
         legal  = Signal()
@@ -96,39 +108,30 @@ class VectorWords(wiring.Component):
         ]
         valid  = Signal()
         ends   = Signal(reset_less=True)
+        wrong  = Signal(reset_less=True)
         code   = Signal(Error, reset_less=True)
         index  = Signal(16, reset_less=True)
-        placed = Signal(layout, reset_less=True)
+        placed = unreset(m, self.o, "placed")
         m.d.sync += [
-            valid.eq(active & room),
+            valid.eq(active),
             index.eq(group.index),
-            ends.eq(group.command_end & last),
+            ends.eq(group.command_end & self.last),
             placed.address.eq(address),
             *(placed.tap[name].eq(group.tap[name]) for name, _ in group.tap.shape()),
             placed.tap.inside.eq(inside),
             placed.tap.first.eq(first),
-            placed.tap.last.eq(last),
-            placed.tap.end.eq(group.tap.end & last),
-            code.eq(Error.NONE),
+            placed.tap.last.eq(self.last),
+            placed.tap.end.eq(group.tap.end & self.last),
+            wrong.eq(group.no_entry | (inside & ~legal) | (group.no_slot & self.last)),
+            code.eq(Mux(group.no_slot & self.last, Error.ARGUMENT, Error.ADDRESS)),
         ]
-        with m.If(group.no_entry | (inside & ~legal)):
-            m.d.sync += code.eq(Error.ADDRESS)
-        with m.If(group.no_slot & last):
-            m.d.sync += code.eq(Error.ARGUMENT)
 
-        found = Signal(Fault)
-        ill   = Signal()  # this word, or one before it
-        m.d.comb += [
-            ill.eq((code != Error.NONE) | (found.code != Error.NONE)),
-            queue.i.valid.eq(valid & ~ill),
-            queue.i.payload.eq(placed),
-            self.passed.eq(valid & ~ill & ends),
-            self.o.valid.eq(queue.o.valid),
-            self.o.payload.eq(queue.o.payload),
-            queue.o.ready.eq(self.o.ready),
-        ]
-        with m.If(valid & (found.code == Error.NONE)):
-            m.d.sync += [found.code.eq(code), found.index.eq(index)]
+        found  = Signal(Fault)
+        failed = Signal()  # a word before this one
+        m.d.comb += self.o_valid.eq(valid & ~wrong & ~failed)
+        m.d.sync += self.passed.eq(self.o_valid & ends)
+        with m.If(valid & wrong & ~failed):
+            m.d.sync += [failed.eq(1), found.code.eq(code), found.index.eq(index)]
         with m.If(~self.earlier):
             m.d.sync += self.fault.eq(found)
 

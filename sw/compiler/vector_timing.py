@@ -21,10 +21,11 @@ __all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_o
 
 # Of the vector engine's stages: from the start of a command to its offer by the decoder, from there
 # to its first word, and from the last word to the write of its result beside what those in between
-# tell of themselves.
+# tell of themselves; and cycles in which the loops make no words, from command to command.
 _VECTOR_DECODE = 3
-_VECTOR_FIRST = 5
-_VECTOR_OUTPUT = 4
+_VECTOR_FIRST = 6
+_VECTOR_OUTPUT = 3
+_VECTOR_GAP = 3
 
 
 def window_words(config: AcceleratorConfig, kernel: tuple[int, int], *, stride: int, pad: int,
@@ -73,7 +74,7 @@ def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
     levels = max(1, ceil_log2(config.vector_taps))
     window = ActivationMemory.LATENCY + VectorWindow.LATENCY
     if not scaled:
-        return window + levels + 2 + _VECTOR_OUTPUT
+        return window + levels + 3 + _VECTOR_OUTPUT
     return (window + VECTOR_PRODUCT + levels + 1 + config.vector_groups + Requantizer.latency + 1
             + _VECTOR_OUTPUT)
 
@@ -102,6 +103,7 @@ class _Sweep:
     start: int
     cycles: int    # to read, if nobody is in the way
     scaled: bool
+    paced: bool    # words wait for the results of others to be requantized
     pattern: tuple[int, ...]  # of banks, of the words of a position
     step: int                 # from position to position
     first: int                # of the first position
@@ -136,6 +138,7 @@ class VectorTiming:
         self._begin = 0       # first word of the one that reads
         self._last = -1000    # last word of the one before
         self._scaled_last = -1000
+        self._gap = 0         # behind it
         self.next: int | None = None
         self.ready: int | None = 0
         self.writes, self.lookups = Spans(), Spans()
@@ -151,7 +154,7 @@ class VectorTiming:
         banks = config.activation_banks
         in_row = max(1, words[1] // kernel[0])
         self._accepted.append(_Sweep(
-            index, start, cycles, scaled,
+            index, start, cycles, scaled, scaled and words[1] < config.vector_groups,
             pattern=tuple((row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
                           % banks for row in range(kernel[0]) for tap in range(in_row)),
             step=fields["in_inner_step"] % banks,
@@ -168,13 +171,13 @@ class VectorTiming:
             return
         sweep = self._accepted[0]
         # The loops take a command when they have made the last group of the one before.
-        taken = max(sweep.start + _VECTOR_DECODE, self._last - _VECTOR_FIRST + 1)
+        taken = max(sweep.start + _VECTOR_DECODE, self._last - _VECTOR_FIRST + 1 + self._gap)
         if len(self._accepted) == 1:
             self.ready = taken + 1
         self._begin = max(taken + _VECTOR_FIRST, self._last + 1)
         if not sweep.scaled:  # its first result must not overtake one that is requantized
             requantized = self._scaled_last + self._latency[True] - _VECTOR_OUTPUT + 1
-            self._begin = max(self._begin, requantized + 2 - sweep.first)
+            self._begin = max(self._begin, requantized + 3 - sweep.first)
         latency = self._latency[sweep.scaled]
         self.writes.add(self._begin + latency, self._begin + sweep.cycles + latency, sweep.writes)
         self.next = self._begin + sweep.cycles - 1
@@ -194,6 +197,8 @@ class VectorTiming:
         if sweep.scaled:
             self._scaled_last = last
         self._last = last
+        # Words that wait are made in advance, and then the gap comes in advance as well.
+        self._gap = 0 if sweep.paced else _VECTOR_GAP
         self.busy += last + 1 - self._begin
         done = last + self._latency[sweep.scaled] + 1
         span = self._begin, last + 1
