@@ -74,20 +74,24 @@ class FloatScale(wiring.Component):
         negative = delay(m, self.i < 0, self.latency - 1, name="negative", reset_less=True)
         magnitude = register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
 
-        # Normalization: shift the leading one to the top, first to its highest byte and then in
-        # there. `shift` counts places; of its bits none waits for another.
-        clear = [~magnitude[8 * byte:8 * byte + 8].any() for byte in range(4)]
-        by_16 = clear[3] & clear[2]
-        by_8 = Mux(by_16, clear[1], clear[3])
-        coarse_shift = register(m, Cat(by_8, by_16), "coarse_shift")
-        coarse = register(m, (magnitude << Cat(C(0, 3), by_8, by_16))[:32], "coarse")
-        by_4 = ~coarse[28:].any()
-        by_2 = Mux(by_4, ~coarse[26:28].any(), ~coarse[30:].any())
-        by_1 = Mux(by_4, Mux(coarse[26:28].any(), ~coarse[27], ~coarse[25]),
-                   Mux(coarse[30:].any(), ~coarse[31], ~coarse[29]))
-        fine = register(m, (coarse << Cat(by_1, by_2, by_4))[:32], "fine")
-        shift = Cat(register(m, Cat(by_1, by_2, by_4), "fine_shift"),
-                    register(m, coarse_shift, "later_coarse_shift"))
+        # Normalization: how far the leading one is from the top of the upper 16 bits, and how far
+        # from that of the lower, and then the shift. `shift` counts places.
+        octets = [magnitude[8 * number:8 * number + 8] for number in range(4)]
+        clear = [~octet.any() for octet in octets]
+        zeros = [_leading_zeros(octet) for octet in octets]
+        upper = Cat(Mux(clear[3], zeros[2], zeros[3]), clear[3])
+        lower = Cat(Mux(clear[1], zeros[0], zeros[1]), clear[1])
+        magnitude = register(m, magnitude, "later_magnitude")
+        halves = []
+        for number in range(2):  # of the bits, each with registers of its own for the shift
+            by_16, above, below = (
+                register(m, value, f"{name}_{number}", keep=True) for name, value in (
+                    ("by_16", clear[3] & clear[2]), ("upper", upper), ("lower", lower)))
+            places = Mux(by_16, below, above)
+            shifted = Mux(by_16, magnitude << 16, magnitude)[:32] << places
+            halves.append(shifted[16 * number:16 * number + 16])
+        fine = register(m, Cat(halves), "fine")
+        shift = register(m, Cat(places, by_16), "shift")
 
         # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The
         # multiplier's own operand registers end this stage.
@@ -118,6 +122,7 @@ class FloatScale(wiring.Component):
         # A magnitude below 2**-1 gives zero, one of 2**8 or more saturates. The carry needs no
         # regard: what it makes 2**-1 still rounds to zero, and there is room for a 2**8 below.
         places = register(m, (power + 1)[:4], "places")
+        few = register(m, Cat((power + 1)[:4] < _INTEGER - k for k in range(_INTEGER)), "few")
         tiny = register(m, ~nonzero | (power < -1), "tiny")
         huge = register(m, nonzero & (power >= _INTEGER), "huge")
 
@@ -125,15 +130,16 @@ class FloatScale(wiring.Component):
         aligned = Signal(_MANTISSA + _INTEGER + 1)
         m.d.comb += aligned.eq(rounded << places)
         integer = register(m, Mux(tiny, 0, aligned[24:]) | huge.replicate(_INTEGER + 1), "integer")
-        # Of the bits that are dropped, those that are so at each shift, and then the others.
+        half = register(m, ~tiny & ~huge & aligned[23], "half")
+        # Of the bits below that, those that are so at each shift, and then the others.
         dropped = _MANTISSA - 1 - _INTEGER
-        below = rounded[:dropped].any() | Cat(
-            rounded[dropped + k] & (places < _INTEGER - k) for k in range(_INTEGER)).any()
-        up = register(m, ~tiny & ~huge & aligned[23] & (aligned[24] | below), "integer_up")
+        below = register(m, rounded[:dropped].any() | Cat(
+            rounded[dropped + k] & few[k] for k in range(_INTEGER)).any(), "below")
 
-        total = Signal(_INTEGER + 1)
-        m.d.comb += total.eq(integer + up)
-        o = register(m, Mux(negative, -total, total)[:_INTEGER + 2].as_signed(), "result")
+        # With the sign: -(integer + up) is ~integer + ~up, of one bit.
+        up = half & (integer[0] | below)
+        signs = negative.replicate(_INTEGER + 2)
+        o = register(m, ((integer ^ signs) + (up ^ negative))[:_INTEGER + 2].as_signed(), "result")
         m.d.comb += self.o.eq(o)
         return m
 
@@ -141,3 +147,12 @@ class FloatScale(wiring.Component):
 def _rounds_up(lowest: Value, below: Value) -> Value:
     """Whether to round up: ``lowest`` is the lowest bit kept, ``below`` the bits dropped."""
     return below[-1] & (lowest | below[:-1].any())
+
+
+def _leading_zeros(octet: Value) -> Value:
+    """Of 8 bits of which one is set, how many are above the first one."""
+    by_4 = ~octet[4:].any()
+    by_2 = Mux(by_4, ~octet[2:4].any(), ~octet[6:].any())
+    odd = octet[7] | (~octet[6] & (octet[5] | (~octet[4] & (octet[3] | (~octet[2] & octet[1])))))
+    by_1 = ~odd  # the first one is at none of the odd places
+    return Cat(by_1, by_2, by_4)

@@ -3,6 +3,7 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
@@ -113,9 +114,21 @@ class VectorEngine(wiring.Component):
         connect(m, issue.request, flipped(self.request))
         connect(m, jobs.o, output.jobs)
         connect(m, output.write, flipped(self.write))
-        connect(m, flipped(self.weight_write), weights.write)
-        connect(m, flipped(self.parameter_write), parameters.write)
         connect(m, flipped(self.table_write), table.write)
+        # A register on the way to blocks that lie far apart.
+        for port, scratch, depth, name in (
+                (self.weight_write, weights.write, config.vector_entries, "weight_write"),
+                (self.parameter_write, parameters.write, config.vector_parameter_depth,
+                 "parameter_write")):
+            legal = port.p.address < depth
+            m.d.comb += [
+                port.ready.eq(1),
+                scratch.valid.eq(delay(m, port.valid & legal, 1, name=f"{name}_valid")),
+                scratch.p.address.eq(register(m, port.p.address[:ceil_log2(depth)],
+                                              f"{name}_address")),
+                scratch.p.data.eq(register(m, port.p.data, f"{name}_data")),
+                scratch.p.mask.eq(register(m, port.p.mask, f"{name}_mask")),
+            ]
 
         m.d.comb += [
             sequencer.room.eq(issue.room),
@@ -154,7 +167,7 @@ class VectorEngine(wiring.Component):
         m.d.comb += [
             window.valid.eq(valid),
             window.tap.eq(tap),
-            window.next_inside.eq(coming.inside),
+            window.next_tap.eq(coming),
             window.word.eq(self.word),
             weights.read_address.eq(coming.weight),
             weights.read_enable.eq(ahead),

@@ -13,6 +13,7 @@ from .queue import Queue
 from .register_slice import RegisterSlice
 from .registers import Error
 from .scratch_memory import unit_write_layout
+from .vector_loops import assign, copies
 
 __all__ = ["OutputJob", "VectorOutput"]
 
@@ -94,7 +95,6 @@ class VectorOutput(wiring.Component):
         # The loops. As those of the sequencer they are at their end while there is no job, and
         # their first step gives no address.
         active      = Signal()  # the first address has begun
-        may         = Signal()  # there is a job, and room
         ending      = Signal()  # with the last address
         ended       = Signal()
         runs        = Signal()  # there is a job, not ended
@@ -105,51 +105,58 @@ class VectorOutput(wiring.Component):
         next_block  = Signal(24, reset_less=True)
         next_outer  = Signal(24, reset_less=True)
         address     = Signal(24, reset_less=True)
-        # Whether a loop is in its last round, without the comparison.
-        last_inner  = Signal(reset_less=True)
-        last_outer  = Signal(reset_less=True)
+        # Whether there is a job, and room; and whether a loop is in its last round, without the
+        # comparison: for the counters, for the addresses, and for what is once in a block.
+        mays   = may,        may_move,   may_turn   = copies("may", 3, init=0)
+        inners = last_inner, ends_inner, turn_inner = copies("last_inner", 3)
+        outers = last_outer, ends_outer, turn_outer = copies("last_outer", 3)
         last_block  = Signal(reset_less=True)
         last        = last_inner & last_outer & last_block
-        outer       = Mux(last_outer, next_block, next_outer)
+        start       = self.jobs.valid & self.jobs.ready
         m.d.comb += [
-            ending.eq(may & active & last),
-            soon.eq((self.jobs.valid & self.jobs.ready) | (runs & ~ending)),
+            ending.eq(may_turn & turn_inner & turn_outer & last_block),
+            soon.eq((start | runs) & ~ending),
             held.o.ready.eq(ended),
         ]
         m.d.sync += [
             runs.eq(soon),
-            may.eq(soon & (addresses.level <= _ADDRESSES - _MARGIN)),
+            *assign(mays, ((addresses.level <= _ADDRESSES - _MARGIN) & (start | runs)) & ~ending),
             ended.eq(ending),
         ]
         with m.If(may):
             m.d.sync += [
                 active.eq(1),
                 inner_left.eq(inner_left - 1),
-                last_inner.eq(inner_left == 2),
-                address.eq(address + job.out_inner_step),
+                *assign(inners, inner_left == 2),
             ]
             with m.If(last_inner):
                 m.d.sync += [
                     inner_left.eq(job.out_inner),
-                    last_inner.eq(job.one_inner),
+                    *assign(inners, job.one_inner),
                     outer_left.eq(outer_left - 1),
-                    last_outer.eq(outer_left == 2),
-                    next_outer.eq(outer + job.out_outer_step),
-                    address.eq(outer),
+                    *assign(outers, outer_left == 2),
                 ]
                 with m.If(last_outer):
                     m.d.sync += [
                         outer_left.eq(job.out_outer),
-                        last_outer.eq(job.one_outer),
-                        blocks_left.eq(blocks_left - 1),
-                        last_block.eq(blocks_left == 1),
-                        next_block.eq(next_block + job.out_block_step),
+                        *assign(outers, job.one_outer),
                     ]
+        outer = Mux(ends_outer, next_block, next_outer)
+        with m.If(may_move):
+            m.d.sync += address.eq(Mux(ends_inner, outer, address + job.out_inner_step))
+            with m.If(ends_inner):
+                m.d.sync += next_outer.eq(outer + job.out_outer_step)
+        with m.If(may_turn & turn_inner & turn_outer):
+            m.d.sync += [
+                blocks_left.eq(blocks_left - 1),
+                last_block.eq(blocks_left == 1),
+                next_block.eq(next_block + job.out_block_step),
+            ]
         with m.If(~held.o.valid):
             m.d.sync += [
                 active.eq(0),
-                last_inner.eq(1),
-                last_outer.eq(1),
+                *assign([*inners, *outers], 1),
+                last_block.eq(0),
                 blocks_left.eq(self.jobs.p.blocks),
                 next_block.eq(self.jobs.p.out_base),
             ]

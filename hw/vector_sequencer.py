@@ -9,6 +9,7 @@ from weft.config import AcceleratorConfig
 from .commands import VectorOp
 from .half_slice import HalfSlice
 from .vector_decode import decoded_layout
+from .vector_loops import assign, copies
 from .vector_tap import WINDOW_SLOTS, group_layout
 
 __all__ = ["VectorSequencer"]
@@ -58,36 +59,94 @@ class VectorSequencer(wiring.Component):
         decoded = held.o.p
         command = decoded.command
         active  = Signal()  # the first group has begun
-        may     = Signal()  # there is a command, and room
-        step    = Signal()
         ending  = Signal()  # with the last group
         ended   = Signal()
         runs    = Signal()  # there is a command, not ended
         soon    = Signal()  # there will be
-        # There is no command; registers of their own for what is loaded then.
-        idle, idle_operands = (Signal(init=1, name=f"idle_{number}", attrs={"keep": 1})
-                               for number in range(2))
         start   = self.commands.valid & held.i.ready
         m.d.comb += [
-            soon.eq(start | (runs & ~ending)),
-            step.eq(may & self.last),
+            soon.eq((start | runs) & ~ending),
             held.o.ready.eq(ended),
         ]
-        m.d.sync += [
-            runs.eq(soon),
-            may.eq(soon & self.room),
-            ended.eq(ending),
-            idle.eq((idle & ~start) | ended),
-            idle_operands.eq((idle & ~start) | ended),
-        ]
+        m.d.sync += [runs.eq(soon), ended.eq(ending)]
 
-        # Counters count down to 1. Each loop has the address where it starts, the outer ones that
-        # where they start the next time.
-        blocks_left    = Signal(16, reset_less=True)  # not begun yet
-        outer_left     = Signal(16, reset_less=True)
-        inner_left     = Signal(16, reset_less=True)
-        rows_left      = Signal(8, reset_less=True)
-        groups_left    = Signal(8, reset_less=True)
+        # Whether there is a command, and room; whether there is no command; and whether a loop is
+        # in its last round, without the comparison. So that none has many sinks there are registers
+        # for the counters, the addresses, the operands, for what is seldom, and for the end.
+        mays   = may,  may_move,  may_change,  may_turn,  may_end = copies("may", 5, init=0)
+        idles  = idle, idle_change, idle_turn = copies("idle", 3, init=1)
+        groups = last_group, group_moves, group_changes, group_turns, group_ends = copies(
+            "last_group", 5)
+        rows   = last_row, row_moves, row_changes, row_turns, row_ends = copies("last_row", 5)
+        inners = last_inner, inner_moves, inner_changes, inner_turns, inner_ends = copies(
+            "last_inner", 5)
+        outers = last_outer, outer_moves, outer_changes, outer_turns, outer_ends = copies(
+            "last_outer", 5)
+        turn   = Signal()  # to the next block
+        m.d.sync += [
+            *assign(mays, (self.room & (start | runs)) & ~ending),
+            *assign(idles, (idle & ~start) | ended),
+        ]
+        last_block   = Signal(reset_less=True)
+        position_end = Signal()
+        command_end  = Signal()
+
+        # Counters count down to 1.
+        blocks_left = Signal(16, reset_less=True)  # not begun yet
+        outer_left  = Signal(16, reset_less=True)
+        inner_left  = Signal(16, reset_less=True)
+        rows_left   = Signal(8, reset_less=True)
+        groups_left = Signal(8, reset_less=True)
+        m.d.comb += [
+            position_end.eq(last_group & last_row),
+            command_end.eq(position_end & last_inner & last_outer & last_block),
+            turn.eq(group_turns & row_turns & inner_turns & outer_turns),
+            ending.eq(may_end & self.last & group_ends & row_ends & inner_ends & outer_ends
+                      & last_block),
+        ]
+        with m.If(may & self.last):
+            m.d.sync += [
+                active.eq(1),
+                groups_left.eq(groups_left - 1),
+                *assign(groups, groups_left == 2),
+            ]
+            with m.If(last_group):
+                m.d.sync += [
+                    groups_left.eq(decoded.groups),
+                    *assign(groups, decoded.one_group),
+                    rows_left.eq(rows_left - 1),
+                    *assign(rows, rows_left == 2),
+                ]
+                with m.If(last_row):
+                    m.d.sync += [
+                        rows_left.eq(command.kernel_outer),
+                        *assign(rows, decoded.one_row),
+                        inner_left.eq(inner_left - 1),
+                        *assign(inners, inner_left == 2),
+                    ]
+                    with m.If(last_inner):
+                        m.d.sync += [
+                            inner_left.eq(command.out_inner),
+                            *assign(inners, decoded.one_inner),
+                            outer_left.eq(outer_left - 1),
+                            *assign(outers, outer_left == 2),
+                        ]
+                        with m.If(last_outer):
+                            m.d.sync += [
+                                outer_left.eq(command.out_outer),
+                                *assign(outers, decoded.one_outer),
+                            ]
+
+        # While there is no command all loops are at their end. So with its first step, which makes
+        # no group, they start anew, from here.
+        new = self.commands.p
+        with m.If(idle):
+            m.d.sync += [
+                active.eq(0),
+                *assign([*groups, *rows, *inners, *outers], 1),
+            ]
+
+        # Each loop has the address where it starts, the outer ones that where they start next.
         next_block     = Signal(24, reset_less=True)
         next_outer     = Signal(24, reset_less=True)
         next_inner     = Signal(24, reset_less=True)
@@ -108,24 +167,10 @@ class VectorSequencer(wiring.Component):
         block_weight   = Signal(17, reset_less=True)
         parameter      = Signal(17, reset_less=True)
 
-        # Whether a loop is in its last round, without the comparison.
-        last_group   = Signal(reset_less=True)
-        last_row     = Signal(reset_less=True)
-        last_inner   = Signal(reset_less=True)
-        last_outer   = Signal(reset_less=True)
-        last_block   = Signal(reset_less=True)
-        position_end = Signal()
-        command_end  = Signal()
-        m.d.comb += [
-            position_end.eq(last_group & last_row),
-            command_end.eq(position_end & last_inner & last_outer & last_block),
-            ending.eq(step & active & command_end),
-        ]
-
         group = self.group
         tap   = group.tap
         m.d.comb += [
-            self.valid.eq(step & active),
+            self.valid.eq(may & self.last & active),
             group.index.eq(decoded.index),
             group.size.eq(Mux(last_group, decoded.last_size, decoded.full_size)),
             group.address.eq(group_address),
@@ -172,51 +217,27 @@ class VectorSequencer(wiring.Component):
             m.d.comb += begin_at(decoded.full_start)
 
         # Where the next position, row and group are.
-        outer_address = Mux(last_outer, next_block, next_outer)
-        inner_address = Mux(last_inner, outer_address, next_inner)
+        outer_address = Mux(outer_moves, next_block, next_outer)
+        inner_address = Mux(inner_moves, outer_address, next_inner)
         next_row      = Mux(command.broadcast, second_address,
                             row_address + command.kernel_outer_step)[:24]
-        next_y        = Mux(last_inner, Mux(last_outer, decoded.first_y,
-                                            outer_y + command.stride_outer), outer_y)
-        next_x        = Mux(last_inner, decoded.first_x, inner_x + command.stride_inner)
-        next_weight   = Mux(active & last_inner & last_outer & ~command.shared,
-                            (weight + 1)[:17], block_weight)
-
-        with m.If(step):
+        next_y        = Mux(inner_moves, Mux(outer_moves, decoded.first_y,
+                                             outer_y + command.stride_outer), outer_y)
+        next_x        = Mux(inner_moves, decoded.first_x, inner_x + command.stride_inner)
+        with m.If(may_move & self.last):
             m.d.sync += [
-                active.eq(1),
-                groups_left.eq(groups_left - 1),
-                last_group.eq(groups_left == 2),
-                first_group.eq(0),
                 group_address.eq(group_address + decoded.group_step),
                 group_x.eq(group_x + decoded.group_x_step),
-                begin.eq(0),
-                pass_.eq(pass_ + 1),
-                slot.eq(slot + 1),
-                weight.eq(weight + 1),
             ]
-            with m.If(last_group):
+            with m.If(group_moves):
                 m.d.sync += [
-                    groups_left.eq(decoded.groups),
-                    last_group.eq(decoded.one_group),
-                    first_group.eq(1),
-                    rows_left.eq(rows_left - 1),
-                    last_row.eq(rows_left == 2),
                     row_address.eq(next_row),
                     group_address.eq(next_row),
                     row_y.eq(row_y + command.dilation_outer),
                     group_x.eq(inner_x),
-                    pass_.eq(0),
-                    second.eq(1),
-                    # The first factor is no summand.
-                    begin.eq(command.op == VectorOp.MULTIPLY),
                 ]
-                with m.If(last_row):
+                with m.If(row_moves):
                     m.d.sync += [
-                        rows_left.eq(command.kernel_outer),
-                        last_row.eq(decoded.one_row),
-                        inner_left.eq(inner_left - 1),
-                        last_inner.eq(inner_left == 2),
                         next_inner.eq(inner_address + command.in_inner_step),
                         row_address.eq(inner_address),
                         group_address.eq(inner_address),
@@ -224,52 +245,57 @@ class VectorSequencer(wiring.Component):
                         outer_y.eq(next_y),
                         inner_x.eq(next_x),
                         group_x.eq(next_x),
-                        first_inner.eq(last_inner),
+                    ]
+
+        # The operands. The first step makes no group, and so takes no weights.
+        next_weight = Mux(active & inner_changes & outer_changes & ~command.shared,
+                          (weight + 1)[:17], block_weight)
+        with m.If(may_change & self.last):
+            m.d.sync += [
+                first_group.eq(group_changes),
+                begin.eq(0),
+                pass_.eq(pass_ + 1),
+                slot.eq(slot + 1),
+                weight.eq(weight + 1),
+            ]
+            with m.If(group_changes):
+                m.d.sync += [
+                    pass_.eq(0),
+                    second.eq(1),
+                    # The first factor is no summand.
+                    begin.eq(command.op == VectorOp.MULTIPLY),
+                ]
+                with m.If(row_changes):
+                    m.d.sync += [
+                        first_inner.eq(inner_changes),
                         begin.eq(1),
                         second.eq(0),
                         slot.eq(0),
                         weight.eq(next_weight),
                         block_weight.eq(next_weight),
                     ]
-                    with m.If(last_inner):
-                        m.d.sync += [
-                            inner_left.eq(command.out_inner),
-                            last_inner.eq(decoded.one_inner),
-                            outer_left.eq(outer_left - 1),
-                            last_outer.eq(outer_left == 2),
-                            next_outer.eq(outer_address + command.in_outer_step),
-                        ]
-                        with m.If(last_outer):
-                            m.d.sync += [
-                                outer_left.eq(command.out_outer),
-                                last_outer.eq(decoded.one_outer),
-                                blocks_left.eq(blocks_left - 1),
-                                last_block.eq(blocks_left == 1),
-                                next_block.eq(next_block + command.in_block_step),
-                            ]
-                            with m.If(active):
-                                m.d.sync += second_address.eq(
-                                    second_address + command.kernel_inner_step)
-                            with m.If(active & ~command.shared):
-                                m.d.sync += parameter.eq(parameter + config.vector_groups)
+        with m.If(idle_change):
+            m.d.sync += block_weight.eq(new.command.weight_base)
 
-        # While there is no command all loops are at their end. So with its first step, which makes
-        # no group, they start anew, from here.
-        new = self.commands.p
-        with m.If(idle):
+        # Once in a row of positions, and once in a block.
+        with m.If(may_turn & self.last & group_turns & row_turns & inner_turns):
+            m.d.sync += next_outer.eq(outer_address + command.in_outer_step)
+        with m.If(may_turn & self.last & turn):
             m.d.sync += [
-                active.eq(0),
-                last_group.eq(1),
-                last_row.eq(1),
-                last_inner.eq(1),
-                last_outer.eq(1),
-                blocks_left.eq(new.command.blocks),
-                next_block.eq(new.command.in_base),
+                blocks_left.eq(blocks_left - 1),
+                last_block.eq(blocks_left == 1),
+                next_block.eq(next_block + command.in_block_step),
             ]
-        with m.If(idle_operands):
+            with m.If(active):
+                m.d.sync += second_address.eq(second_address + command.kernel_inner_step)
+            with m.If(active & ~command.shared):
+                m.d.sync += parameter.eq(parameter + config.vector_groups)
+        with m.If(idle_turn):
             m.d.sync += [
+                blocks_left.eq(new.command.blocks),
+                last_block.eq(0),
+                next_block.eq(new.command.in_base),
                 second_address.eq(new.second),
-                block_weight.eq(new.command.weight_base),
                 parameter.eq(new.command.parameter_base),
             ]
 

@@ -27,8 +27,8 @@ class VectorWindow(wiring.Component):
     -------
     valid : :py:`In(1)`
     tap : :py:`In(tap_layout(config))`
-    next_inside : :py:`In(1)`
-        The next cycle's tap has a word.
+    next_tap : :py:`In(tap_layout(config))`
+        The tap of the next cycle.
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word of ``tap``, if it has one.
     o : :py:`Out(data.ArrayLayout(data.ArrayLayout(signed(8), rows), vector_taps))`
@@ -46,7 +46,7 @@ class VectorWindow(wiring.Component):
         super().__init__({
             "valid":       In(1),
             "tap":         In(tap_layout(config)),
-            "next_inside": In(1),
+            "next_tap":    In(tap_layout(config)),
             "word":        In(data.ArrayLayout(8, config.word_lanes)),
             "o":           Out(data.ArrayLayout(
                 data.ArrayLayout(signed(8), config.word_lanes), config.vector_taps)),
@@ -60,14 +60,13 @@ class VectorWindow(wiring.Component):
         word_bits = 8 * lanes
         kept_bits = word_bits * (taps - 1)
 
-        padding = Signal(8)
+        coming  = self.next_tap
+        padding = register(m, Mux(coming.operation.op == VectorOp.MAX, C(-128, signed(8)),
+                                  coming.operation.in_zero).as_unsigned(), "padding")
         newest  = []  # byte by byte
-        m.d.comb += padding.eq(self.tap.operation.in_zero)
-        with m.If(self.tap.operation.op == VectorOp.MAX):
-            m.d.comb += padding.eq(-128)
         for lane in range(lanes):
             if lane % _SHARING == 0:
-                inside = register(m, self.next_inside, f"inside_{lane}", keep=True)
+                inside = register(m, coming.inside, f"inside_{lane}", keep=True)
             newest.append(Mux(inside, self.word[lane], padding))
 
         if not kept_bits:
