@@ -70,9 +70,9 @@ class VectorSequencer(wiring.Component):
         ]
         m.d.sync += [runs.eq(soon), ended.eq(ending)]
 
-        # Whether there is a command, and room; whether there is no command; and whether a loop is in
-        # its last round, without the comparison. So that none has many sinks there are registers for
-        # the counters, for the addresses, for the operands, for what is seldom, and for the end.
+        # Whether there is a command, and room; whether there is no command; and whether a loop is
+        # in its last round, without the comparison. So that none has many sinks there are registers
+        # for the counters, the addresses, the operands, for what is seldom, and for the end.
         mays   = may,  may_move,  may_change,  may_turn,  may_end = copies("may", 5, init=0)
         idles  = idle, idle_change, idle_turn = copies("idle", 3, init=1)
         groups = last_group, group_moves, group_changes, group_turns, group_ends = copies(
