@@ -28,9 +28,13 @@ class ActivationMemory(wiring.Component):
     """Activation words in ``activation_banks`` banks, interleaved by the low address bits.
 
     Each bank takes one read and one write per cycle. Readers, and writers, are ordered by
-    priority: number 0 is never refused; another waits while one before it wants the same bank.
+    priority: number 0 never waits; another does while one before it wants the same bank.
     A read or write outside the memory is accepted, and has no effect. A read sees the writes that
     were accepted two cycles before it, or earlier.
+
+    The last reader never waits for the others in the same cycle: a request of it is accepted, and
+    kept to be tried again in the next cycle if another one wanted its bank. Only then it is not
+    ready, and its word comes as many cycles later as it was tried in vain.
 
     The last writer comes to the banks a cycle later than the others: it waits for what they wrote
     in the cycle before, so that its ``ready`` needs nothing but registers.
@@ -46,7 +50,8 @@ class ActivationMemory(wiring.Component):
     read_request : :py:`In(stream.Signature(24)).array(readers)`
         Word addresses.
     read_data : :py:`Out(data.ArrayLayout(8, rows)).array(readers)`
-        The word, ``LATENCY`` cycles after its request was accepted; otherwise 0.
+        The word, ``LATENCY`` cycles after its request was accepted (of the last reader: later if it
+        had to be tried again); otherwise 0.
     read_valid : :py:`Out(1).array(readers)`
     write : :py:`In(stream.Signature(unit_write_layout(rows))).array(writers)`
 
@@ -89,6 +94,8 @@ class ActivationMemory(wiring.Component):
     def _read(self, m, banks):
         bank_bits = exact_log2(len(banks))
         requests  = [self.read_request[i] for i in range(self._readers)]
+        if len(requests) > 1:
+            requests[-1] = self._retry(m, requests[-1])
         wanted    = [request.payload[:bank_bits] for request in requests]
         for index, request in enumerate(requests):
             m.d.comb += request.ready.eq(_free(requests[:index], wanted[:index], wanted[index]))
@@ -124,6 +131,19 @@ class ActivationMemory(wiring.Component):
                                            bits=len(held)):
                     m.d.comb += term[part].eq(Mux(choice, word[part], 0))
             m.d.sync += held.eq(reduce(or_, terms))
+
+    def _retry(self, m, request):
+        """What ``request`` asks for, until the choice falls upon it. Nothing but a register is
+        between its ``ready`` and a refusal, which comes from far and late in a cycle."""
+        tried   = stream.Signature(24).create(path=("tried",))
+        refused = Signal()
+        m.d.comb += [
+            request.ready.eq(~refused),
+            tried.valid.eq(request.valid | refused),
+            tried.payload.eq(Mux(refused, register(m, tried.payload, "again"), request.payload)),
+        ]
+        m.d.sync += refused.eq(tried.valid & ~tried.ready)
+        return tried
 
     def _write(self, m, banks):
         bank_bits = exact_log2(len(banks))

@@ -11,6 +11,7 @@ from weft.hw.axi import BURST_INCR, ID_WIDTH, WriteSignature
 from weft.hw.burst import BurstSplitter, check_burst_beats, request_layout
 from weft.hw.delay import unreset
 from weft.hw.queue import Queue
+from weft.hw.register_slice import RegisterSlice
 
 __all__ = ["WriteEngine", "beat_layout"]
 
@@ -151,12 +152,22 @@ class WriteEngine(wiring.Component):
         sending = Signal()
         left    = Signal(8, reset_less=True)  # beats behind the next one
         last    = Signal(reset_less=True)     # left == 0
-        room    = Signal()
         step    = Signal()
+        # So that buffer and counters wait for a register alone.
+        m.submodules.beats = beats = RegisterSlice(shape=data.StructLayout({
+            "data": self._data_width, "strb": self._data_width // 8, "last": 1}))
         m.d.comb += [
-            room.eq(~self.axi.wvalid | self.axi.wready),
-            step.eq(sending & buffer.o.valid & room),
-            buffer.o.ready.eq(step),
+            step.eq(sending & buffer.o.valid & beats.i.ready),
+            buffer.o.ready.eq(sending & beats.i.ready),
+            beats.i.valid.eq(sending & buffer.o.valid),
+            beats.i.p.data.eq(buffer.o.p.data),
+            beats.i.p.strb.eq(buffer.o.p.strb),
+            beats.i.p.last.eq(last),
+            self.axi.wvalid.eq(beats.o.valid),
+            self.axi.wdata.eq(beats.o.p.data),
+            self.axi.wstrb.eq(beats.o.p.strb),
+            self.axi.wlast.eq(beats.o.p.last),
+            beats.o.ready.eq(self.axi.wready),
         ]
         with m.If(~following):
             m.d.sync += [following.eq(issue), length.eq(burst.p.length)]
@@ -166,16 +177,6 @@ class WriteEngine(wiring.Component):
             m.d.sync += [sending.eq(following), left.eq(length), last.eq(length == 0)]
             with m.If(following):
                 m.d.sync += following.eq(0)
-
-        wdata = unreset(m, self.axi.wdata, "wdata")
-        wstrb = unreset(m, self.axi.wstrb, "wstrb")
-        with m.If(room):
-            m.d.sync += [
-                self.axi.wvalid.eq(step),
-                wdata.eq(buffer.o.p.data),
-                wstrb.eq(buffer.o.p.strb),
-                self.axi.wlast.eq(last),
-            ]
 
         # Responses.
         m.d.comb += [

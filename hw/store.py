@@ -64,26 +64,30 @@ class WordPacker(wiring.Component):
         beat_bytes = self._config.axi_bytes
         word_bytes = self._config.word_bytes
         word       = Signal(8 * word_bytes)
-        room       = Signal()
-        o          = unreset(m, self.o.payload, "o")
         m.d.comb += word.eq(self.i.p.word)
-        m.d.comb += room.eq(~self.o.valid | self.o.ready)
 
         if word_bytes >= beat_bytes:
             parts = word_bytes // beat_bytes
             part  = Signal(range(max(2, parts)))
             last  = Signal(init=parts == 1)  # part == parts - 1, without the comparison
-            m.d.comb += self.i.ready.eq(room & last)
-            with m.If(room):
-                m.d.sync += [
-                    self.o.valid.eq(self.i.valid),
-                    o.data.eq(word.word_select(part, 8 * beat_bytes)),
-                    o.strb.eq(~C(0, beat_bytes)),
-                ]
+            # So that the queue of words waits for a register alone.
+            m.submodules.beats = beats = RegisterSlice(shape=8 * beat_bytes)
+            m.d.comb += [
+                beats.i.valid.eq(self.i.valid),
+                beats.i.payload.eq(word.word_select(part, 8 * beat_bytes)),
+                self.i.ready.eq(beats.i.ready & last),
+                self.o.valid.eq(beats.o.valid),
+                self.o.p.data.eq(beats.o.payload),
+                self.o.p.strb.eq(~C(0, beat_bytes)),
+                beats.o.ready.eq(self.o.ready),
+            ]
             if parts > 1:
-                with m.If(self.i.valid & room):
+                with m.If(self.i.valid & beats.i.ready):
                     m.d.sync += [part.eq(part + 1), last.eq(part == parts - 2)]
         else:
+            room = Signal()
+            o    = unreset(m, self.o.payload, "o")
+            m.d.comb += room.eq(~self.o.valid | self.o.ready)
             with m.If(self.o.ready):
                 m.d.sync += self.o.valid.eq(0)
             slots = beat_bytes // word_bytes
