@@ -10,7 +10,7 @@ from typing import Any
 
 from weft.boards.board import Board
 from weft.boards.flow import Capacity, capacity, flow
-from weft.boards.netlist import count_components, find_sources, read_netlist
+from weft.boards.netlist import add_settings, count_components, find_sources
 from weft.boards.timing import CriticalPath, read_timing
 from weft.boards.tools import find_tool, run_tool, run_yosys
 from weft.errors import InputError
@@ -172,6 +172,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
         run_yosys(rtlil, f"{tools.synthesis[board.device]}; write_json top.json", folder=folder)
+        netlist = add_settings(folder / "top.json", tools.settings[board.device])
 
     def place(seed: int) -> Route:
         start = time.monotonic()
@@ -186,7 +187,6 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             routes = tuple(sorted(pool.map(place, numbers), key=lambda route: -route.clock_mhz))
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
-    netlist = read_netlist(folder / "top.json")
     components = count_components(netlist)
     used = timing.used(tools)
     if not tools.ffs:

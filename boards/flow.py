@@ -61,6 +61,8 @@ class Flow:
     text_option : :class:`str`
         The option that takes the file to write.
     pack_options : sequence of :class:`str`
+    settings : dict
+        Of the place tool, which has no options for these, by device.
     constraints : :class:`str`
         Suffix of the file with pins.
     image : :class:`str`
@@ -77,6 +79,7 @@ class Flow:
     place_options: Sequence[str]
     text_option: str
     pack_options: Sequence[str]
+    settings: Mapping[str, Mapping[str, str]]
     constraints: str
     image: str
     luts: str
@@ -113,13 +116,19 @@ _FLOWS = {
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
-        pack_options=("--compress",), constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
+        pack_options=("--compress",),
+        # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In
+        # the middle of the large device it must, or the design cannot be routed.
+        settings={"LFE5U-85F": {"router2/bbMargin/x": "15", "router2/bbMargin/y": "15"},
+                  "LFE5U-25F": {}},
+        constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
         ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
     Family.ICE40: Flow(
         synthesis={"iCE40UP5K": "synth_ice40 -abc9 -device u -top top"},
         place_tool="nextpnr-ice40", pack_tool="icepack",
         device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
-        place_options=("--pcf",), text_option="--asc", pack_options=(), constraints=".pcf",
+        place_options=("--pcf",), text_option="--asc", pack_options=(),
+        settings={"iCE40UP5K": {}}, constraints=".pcf",
         image=".bin", luts="ICESTORM_LC", ffs="", multipliers="ICESTORM_DSP",
         block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
 }

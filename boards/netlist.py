@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from weft.boards.flow import Capacity
 from weft.boards.names import place_in_source, source_line
 
-__all__ = ["count_components", "find_sources", "read_netlist"]
+__all__ = ["add_settings", "count_components", "find_sources"]
 
 
 # Kind of cell -> what it takes of what. A TRELLIS_DPR16X4 is a distributed memory.
@@ -21,10 +22,20 @@ _COSTS = {
 }
 
 
-def read_netlist(file: Path) -> dict[str, Any]:
-    """The top module of a flattened design, as Yosys writes it in JSON."""
-    modules = json.loads(file.read_text(encoding="utf-8"))["modules"].values()
-    return next(module for module in modules if "top" in module["attributes"])
+def add_settings(file: Path, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Tells nextpnr ``settings`` for which it has no options, in the netlist ``file``.
+
+    Returns
+    -------
+    dict
+        The top module of the netlist.
+    """
+    netlist = json.loads(file.read_text(encoding="utf-8"))
+    top = next(module for module in netlist["modules"].values() if "top" in module["attributes"])
+    if settings:
+        top["settings"] = dict(settings)
+        file.write_text(json.dumps(netlist), encoding="utf-8")
+    return top
 
 
 def count_components(netlist: dict[str, Any]) -> dict[str, Capacity]:
@@ -34,7 +45,7 @@ def count_components(netlist: dict[str, Any]) -> dict[str, Capacity]:
     Parameters
     ----------
     netlist : dict
-        As :func:`read_netlist` reads it.
+        As :func:`add_settings` returns it.
     """
     counts: dict[str, Counter[str]] = {}
     for name, cell in netlist["cells"].items():
