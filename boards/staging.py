@@ -19,11 +19,12 @@ class ByteSignature(wiring.Signature):
     Members
     -------
     write : :py:`Out(1)`
-        Write ``write_data`` at ``write_address``; done in the next cycle.
+        Write ``write_data`` at ``write_address``; done two cycles later.
     read : :py:`Out(1)`
         Read at ``read_address``; to be held until ``read_ready``.
     read_ready : :py:`In(1)`
-        Taken; ``read_data`` is there three cycles later, and until the next is taken.
+        Taken, a cycle after ``read`` at the earliest; ``read_data`` is there three cycles later,
+        and until the next is taken.
     """
 
     def __init__(self, *, addr_width: int):
@@ -40,10 +41,12 @@ class ByteSignature(wiring.Signature):
 
 class _Access:
     """A read or a write of the memory: ``data`` comes two cycles after a read, which is one with
-    ``enable``, and stays until that of the next one."""
+    ``enable``, and stays until that of the next one. Equal addresses, one for each memory: the
+    blocks of a large one lie all over the device."""
 
-    def __init__(self, depth: int, lanes: int):
-        self.address = Signal(range(depth))
+    def __init__(self, depth: int, lanes: int, memories: int):
+        self.addresses = [Signal(range(depth), name=f"address_{number}", reset_less=True,
+                                 attrs={"keep": 1}) for number in range(memories)]
         self.enable  = Signal()
         self.lanes   = Signal(lanes)
         self.data    = Signal(8 * lanes)
@@ -55,9 +58,9 @@ class StagingMemory(wiring.Component):
     Reads and writes each move a beat per cycle, from one burst to the next too (except writes of
     a single beat, which take two), and at the same time. The first beat comes three cycles after
     its address, the response to a write a cycle after its last beat. A byte access takes
-    precedence, and one cycle of its direction. Beats outside the memory, and bursts other than
-    incrementing ones of full width, are answered with DECERR and SLVERR; they read as anything and
-    write nothing.
+    precedence, and one or two cycles of its direction. Beats outside the memory, and bursts other
+    than incrementing ones of full width, are answered with DECERR and SLVERR; they read as anything
+    and write nothing.
 
     Parameters
     ----------
@@ -96,8 +99,9 @@ class StagingMemory(wiring.Component):
 
         depth, lanes = self._size // (self._data_width // 8), self._data_width // 8
         # What the two sides want of the memory.
-        write = _Access(depth, lanes)
-        read  = _Access(depth, lanes)
+        memories = 1 if self._single_port else lanes
+        write = _Access(depth, lanes, memories)
+        read  = _Access(depth, lanes, memories)
         writing = Signal()  # keeps reads away
         if self._single_port:
             m.submodules.storage = single = SinglePortMemory(depth=depth, lanes=lanes)
@@ -105,7 +109,7 @@ class StagingMemory(wiring.Component):
             m.d.comb += [
                 writing.eq(write.lanes.any()),
                 single.enable.eq(writing | read.enable),
-                single.address.eq(Mux(writing, write.address, read.address)),
+                single.address.eq(Mux(writing, write.addresses[0], read.addresses[0])),
                 single.write.eq(write.lanes),
                 single.write_data.eq(write.data),
             ]
@@ -113,16 +117,17 @@ class StagingMemory(wiring.Component):
             with m.If(fetched):
                 m.d.sync += read.data.eq(single.read_data)
         else:
-            m.submodules.storage = storage = RegisteredMemory(
-                depth=depth, width=self._data_width, granularity=8)
-            m.d.comb += [
-                storage.write_address.eq(write.address),
-                storage.write_data.eq(write.data),
-                storage.write_enable.eq(write.lanes),
-                storage.read_address.eq(read.address),
-                storage.read_enable.eq(read.enable),
-                read.data.eq(storage.read_data),
-            ]
+            for lane in range(lanes):
+                m.submodules[f"storage_{lane}"] = storage = RegisteredMemory(depth=depth, width=8)
+                byte = slice(8 * lane, 8 * lane + 8)
+                m.d.comb += [
+                    storage.write_address.eq(write.addresses[lane]),
+                    storage.write_data.eq(write.data[byte]),
+                    storage.write_enable.eq(write.lanes[lane]),
+                    storage.read_address.eq(read.addresses[lane]),
+                    storage.read_enable.eq(read.enable),
+                    read.data[byte].eq(storage.read_data),
+                ]
 
         self._write_side(m, write)
         self._read_side(m, read, writing)
@@ -145,7 +150,7 @@ class StagingMemory(wiring.Component):
         byte    = register(m, single.write_data, "byte")
 
         active   = Signal()
-        word     = Signal.like(port.address)
+        word     = Signal.like(port.addresses[0])
         response = Signal(Response)
         sound    = Signal()  # it is OKAY
         identity = Signal(ID_WIDTH)
@@ -158,13 +163,13 @@ class StagingMemory(wiring.Component):
             axi.wready.eq(active & ~putting & ~stuck & ~settling),
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
-            port.address.eq(Mux(put, place[lane_bits:], word)),
+        ]
+        m.d.sync += [
+            *(address.eq(Mux(put, place[lane_bits:], word)) for address in port.addresses),
             port.data.eq(Mux(put, byte.replicate(1 << lane_bits), axi.wdata)),
             port.lanes.eq(Mux(put, 1 << place[:lane_bits],
                               # A beat that must wait for `bready` is written more than once.
                               Mux(axi.wvalid & active & sound, axi.wstrb, 0))),
-        ]
-        m.d.sync += [
             stuck.eq(axi.bvalid & ~axi.bready),
             settling.eq(axi.awvalid & axi.awready & (axi.awlen == 0)),
         ]
@@ -191,7 +196,9 @@ class StagingMemory(wiring.Component):
         lane_bits = exact_log2(self._data_width // 8)
 
         active   = Signal()
-        word     = Signal.like(port.address)
+        word     = Signal.like(port.addresses[0])
+        following = Signal.like(word)  # what `word` will be
+        serving  = Signal()  # the addresses are that of a byte, not `word`
         left     = Signal(8)
         last     = Signal()  # left == 0
         response = Signal(Response)
@@ -200,18 +207,26 @@ class StagingMemory(wiring.Component):
         beat     = Signal()
         m.d.comb += [
             free.eq((~axi.rvalid | axi.rready) & ~writing),
-            beat.eq(active & free & ~single.read),
-            single.read_ready.eq(free),
-            port.enable.eq(beat | (single.read & free)),
-            port.address.eq(Mux(single.read, single.read_address[lane_bits:], word)),
+            beat.eq(active & free & ~serving),
+            single.read_ready.eq(serving & free),
+            port.enable.eq(free & (active | serving)),
+            following.eq(word),
             axi.arready.eq(~active | (beat & last)),
         ]
+        coming = single.read & ~single.read_ready
+        m.d.sync += [
+            word.eq(following),
+            serving.eq(coming),
+            *(address.eq(Mux(coming, single.read_address[lane_bits:], following))
+              for address in port.addresses),
+        ]
         with m.If(beat):
-            m.d.sync += [word.eq(word + 1), left.eq(left - 1), last.eq(left == 1)]
+            m.d.comb += following.eq(word + 1)
+            m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
         with m.If(axi.arready):
+            m.d.comb += following.eq(axi.araddr[lane_bits:])
             m.d.sync += [
                 active.eq(axi.arvalid),
-                word.eq(axi.araddr[lane_bits:]),
                 left.eq(axi.arlen),
                 last.eq(axi.arlen == 0),
                 identity.eq(axi.arid),
@@ -247,6 +262,6 @@ class StagingMemory(wiring.Component):
 
         # A byte goes the same way, and then to a register of its own.
         lane   = delay(m, single.read_address[:lane_bits], 2, name="lane")
-        passed = delay(m, single.read & free, 2, name="passed")
+        passed = delay(m, single.read_ready, 2, name="passed")
         with m.If(passed):
             m.d.sync += single.read_data.eq(port.data.word_select(lane, 8))

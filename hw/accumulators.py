@@ -52,9 +52,9 @@ class AccumulatorColumn(wiring.Component):
         The accumulator, :attr:`DRAIN_LATENCY` cycles after its address.
     """
 
-    REUSE = 3
+    REUSE = 4
     DRAIN_LATENCY = RegisteredMemory.LATENCY + 1
-    ACCUMULATE_LATENCY = 3
+    ACCUMULATE_LATENCY = 4
     """Cycles from ``i`` until a drain may ask for the sum."""
 
     def __init__(self, *, psum_width: int, width: int, pixels: int):
@@ -77,22 +77,24 @@ class AccumulatorColumn(wiring.Component):
         m = Module()
 
         reads = []
-        # Read, register, add and write: control and partial sum follow two cycles behind. No
-        # resets: what is left of a stream is through before anything of the next one comes.
+        # Read, register, add, register and write: control and partial sum follow behind. No resets:
+        # what is left of a stream is through before anything of the next one comes.
         read_i   = Signal.like(self.i, reset_less=True)
         read_sum = Signal.like(self.psum, reset_less=True)
         add_i    = Signal.like(self.i, reset_less=True)
         add_sum  = Signal.like(self.psum, reset_less=True)
         old      = Signal(signed(self._width))
-        new      = Signal(signed(self._width))
+        new      = Signal(signed(self._width), reset_less=True)
+        new_i    = Signal.like(self.i, reset_less=True)
         m.d.comb += self.o.eq(read_i)
         m.d.sync += [
             read_i.eq(self.i),
             read_sum.eq(self.psum),
             add_i.eq(read_i),
             add_sum.eq(read_sum),
+            new_i.eq(add_i),
+            new.eq(old + add_sum),
         ]
-        m.d.comb += new.eq(old + add_sum)
 
         for half in range(2):
             storage = RegisteredMemory(depth=self._pixels, width=self._width)
@@ -104,9 +106,9 @@ class AccumulatorColumn(wiring.Component):
                 storage.read_address.eq(Mux(accumulating, self.i.pixel, self.drain_pixel)),
                 storage.read_enable.eq(
                     accumulating | (self.drain_enable & (self.drain_half == half))),
-                storage.write_address.eq(add_i.pixel),
+                storage.write_address.eq(new_i.pixel),
                 storage.write_data.eq(new),
-                storage.write_enable.eq(add_i.valid & (add_i.half == half)),
+                storage.write_enable.eq(new_i.valid & (new_i.half == half)),
             ]
 
         # The choice between the halves comes behind the memories' registers, where it shares a
