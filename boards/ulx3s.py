@@ -26,7 +26,7 @@ ULX3S_25F = Board(
         activation_banks=2, weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_data_width=32, axi_addr_width=16, queue_depth=1, vector_taps=1, counters=False,
         **_STAGING),
-    clock_mhz=60, memory_bytes=32 * 1024, baud=3_000_000, loader="ulx3s")
+    clock_mhz=90, memory_bytes=32 * 1024, baud=3_000_000, loader="ulx3s")
 
 
 def make_platform(board: Board) -> Any:
