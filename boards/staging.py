@@ -41,12 +41,11 @@ class ByteSignature(wiring.Signature):
 
 class _Access:
     """A read or a write of the memory: ``data`` comes two cycles after a read, which is one with
-    ``enable``, and stays until that of the next one. Equal addresses, one for each memory: the
-    blocks of a large one lie all over the device."""
+    ``enable``, and stays until that of the next one. The address is a register: the blocks of a
+    large memory lie all over the device."""
 
-    def __init__(self, depth: int, lanes: int, memories: int):
-        self.addresses = [Signal(range(depth), name=f"address_{number}", reset_less=True,
-                                 attrs={"keep": 1}) for number in range(memories)]
+    def __init__(self, depth: int, lanes: int):
+        self.address = Signal(range(depth), reset_less=True)
         self.enable  = Signal()
         self.lanes   = Signal(lanes)
         self.data    = Signal(8 * lanes)
@@ -99,9 +98,8 @@ class StagingMemory(wiring.Component):
 
         depth, lanes = self._size // (self._data_width // 8), self._data_width // 8
         # What the two sides want of the memory.
-        memories = 1 if self._single_port else lanes
-        write = _Access(depth, lanes, memories)
-        read  = _Access(depth, lanes, memories)
+        write = _Access(depth, lanes)
+        read  = _Access(depth, lanes)
         writing = Signal()  # keeps reads away
         if self._single_port:
             m.submodules.storage = single = SinglePortMemory(depth=depth, lanes=lanes)
@@ -109,7 +107,7 @@ class StagingMemory(wiring.Component):
             m.d.comb += [
                 writing.eq(write.lanes.any()),
                 single.enable.eq(writing | read.enable),
-                single.address.eq(Mux(writing, write.addresses[0], read.addresses[0])),
+                single.address.eq(Mux(writing, write.address, read.address)),
                 single.write.eq(write.lanes),
                 single.write_data.eq(write.data),
             ]
@@ -117,17 +115,16 @@ class StagingMemory(wiring.Component):
             with m.If(fetched):
                 m.d.sync += read.data.eq(single.read_data)
         else:
-            for lane in range(lanes):
-                m.submodules[f"storage_{lane}"] = storage = RegisteredMemory(depth=depth, width=8)
-                byte = slice(8 * lane, 8 * lane + 8)
-                m.d.comb += [
-                    storage.write_address.eq(write.addresses[lane]),
-                    storage.write_data.eq(write.data[byte]),
-                    storage.write_enable.eq(write.lanes[lane]),
-                    storage.read_address.eq(read.addresses[lane]),
-                    storage.read_enable.eq(read.enable),
-                    read.data[byte].eq(storage.read_data),
-                ]
+            m.submodules.storage = storage = RegisteredMemory(
+                depth=depth, width=self._data_width, granularity=8)
+            m.d.comb += [
+                storage.write_address.eq(write.address),
+                storage.write_data.eq(write.data),
+                storage.write_enable.eq(write.lanes),
+                storage.read_address.eq(read.address),
+                storage.read_enable.eq(read.enable),
+                read.data.eq(storage.read_data),
+            ]
 
         self._write_side(m, write)
         self._read_side(m, read, writing)
@@ -150,7 +147,7 @@ class StagingMemory(wiring.Component):
         byte    = register(m, single.write_data, "byte")
 
         active   = Signal()
-        word     = Signal.like(port.addresses[0])
+        word     = Signal.like(port.address)
         response = Signal(Response)
         sound    = Signal()  # it is OKAY
         identity = Signal(ID_WIDTH)
@@ -165,7 +162,7 @@ class StagingMemory(wiring.Component):
             axi.awready.eq(~active | (beat & axi.wlast)),
         ]
         m.d.sync += [
-            *(address.eq(Mux(put, place[lane_bits:], word)) for address in port.addresses),
+            port.address.eq(Mux(put, place[lane_bits:], word)),
             port.data.eq(Mux(put, byte.replicate(1 << lane_bits), axi.wdata)),
             port.lanes.eq(Mux(put, 1 << place[:lane_bits],
                               # A beat that must wait for `bready` is written more than once.
@@ -196,7 +193,7 @@ class StagingMemory(wiring.Component):
         lane_bits = exact_log2(self._data_width // 8)
 
         active   = Signal()
-        word     = Signal.like(port.addresses[0])
+        word     = Signal.like(port.address)
         following = Signal.like(word)  # what `word` will be
         serving  = Signal()  # the addresses are that of a byte, not `word`
         left     = Signal(8)
@@ -217,8 +214,7 @@ class StagingMemory(wiring.Component):
         m.d.sync += [
             word.eq(following),
             serving.eq(coming),
-            *(address.eq(Mux(coming, single.read_address[lane_bits:], following))
-              for address in port.addresses),
+            port.address.eq(Mux(coming, single.read_address[lane_bits:], following)),
         ]
         with m.If(beat):
             m.d.comb += following.eq(word + 1)

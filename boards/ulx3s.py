@@ -17,7 +17,7 @@ ULX3S_85F = Board(
         name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
         weight_bytes=32 * 1024, accumulator_pixels=512, queue_depth=1, vector_taps=1,
         **_STAGING),
-    clock_mhz=75, memory_bytes=128 * 1024, baud=3_000_000, loader="ulx3s")
+    clock_mhz=60, memory_bytes=128 * 1024, baud=3_000_000, loader="ulx3s")
 
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=Family.ECP5, device="LFE5U-25F",
