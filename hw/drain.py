@@ -274,7 +274,9 @@ class Drain(wiring.Component):
         split = exact_log2(_NEIGHBOURS)
         early = delay(m, group, AccumulatorColumn.DRAIN_LATENCY - 1, name="group",
                       reset_less=True)
-        late  = delay(m, early[split:], 2, name="neighbourhood", reset_less=True)
+        late  = Const(0)  # where there is one neighbourhood only
+        if len(early) > split:
+            late = delay(m, early[split:], 2, name="neighbourhood", reset_less=True)
         for lane in range(lanes):
             sums  = [self.sums[number * lanes + lane] for number in range(config.requant_groups)]
             among = []

@@ -162,8 +162,7 @@ class TransferFront(wiring.Component):
         empty   = Signal(2, reset_less=True)
         odd     = Signal.like(illegal, name="odd", reset_less=True)
         # The strides matter only if there is a second line.
-        wide       = Signal.like(any_of(above(offered.stride, stride)), name="wide",
-                                 reset_less=True)
+        wide       = Signal(max(1, len(any_of(above(offered.stride, stride)))), reset_less=True)
         local_wide = Signal(reset_less=True)
         carried = Signal(5)  # by sums
         beyond  = Signal()
