@@ -75,6 +75,8 @@ def random_fields(rng, config, memory):
         if name in ("stride", "address") and rng.random() < 0.8:
             value = value // beat * beat
         fields[name] = value
+    if rng.random() < 0.1:  # the stride fits, and only a multiple of it does not
+        fields |= {"lines": (1 << rng.randrange(1, 16)) + 1, "stride": 1 << 31, "address": 0}
     return fields
 
 
