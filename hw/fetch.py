@@ -8,15 +8,12 @@ from amaranth.utils import exact_log2
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
 from weft.hw.commands import COMMAND_BYTES, Engine, engines
+from weft.hw.copies import SINKS
 from weft.hw.delay import unreset
 from weft.hw.fault import Fault
 from weft.hw.registers import Error
 
 __all__ = ["CommandFetch", "FetchedCommand"]
-
-
-_SINKS = 64
-"""Bits of the command that one enable drives."""
 
 
 class FetchedCommand(data.Struct):
@@ -110,7 +107,7 @@ class CommandFetch(wiring.Component):
         # Each part of the command has an enable of its own, which is set while its beat is the
         # next one: it loads what is at `beats` in every cycle, valid or not, and the enables move
         # on with a beat. None is set while a command is on offer.
-        part_width = min(width, _SINKS)
+        part_width = min(width, SINKS)
         command = unreset(m, self.commands.payload, "command")
         enables = [Signal(init=first < width, name=f"enable_{first}", attrs={"keep": 1})
                    for first in range(0, 8 * COMMAND_BYTES, part_width)]

@@ -2,17 +2,14 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from weft.hw.copies import alike, assign, parts
 from weft.hw.delay import unreset
 
 __all__ = ["HalfSlice"]
-
-
-_SINKS = 64
-"""Bits of the payload that one enable drives."""
 
 
 class HalfSlice(wiring.Component):
@@ -44,18 +41,17 @@ class HalfSlice(wiring.Component):
 
         incoming, held = Value.cast(self.i.payload), Value.cast(unreset(m, self.o.payload, "held"))
         # All equal; one for each part of the payload, so that none has many sinks.
-        vacant = [Signal(init=1, name=f"vacant_{start}", attrs={"keep": 1})
-                  for start in range(0, max(1, len(held)), _SINKS)]
+        where  = parts(len(held)) or [slice(0)]
+        vacant = alike("vacant", len(where), init=1)
         m.d.comb += self.i.ready.eq(vacant[0])
 
-        for number, enable in enumerate(vacant):
-            part = slice(number * _SINKS, (number + 1) * _SINKS)
+        for part, enable in zip(where, vacant, strict=True):
             with m.If(enable):
                 m.d.sync += held[part].eq(incoming[part])
         with m.If(self.o.valid):
             with m.If(self.o.ready):
-                m.d.sync += [self.o.valid.eq(0), *(enable.eq(1) for enable in vacant)]
+                m.d.sync += [self.o.valid.eq(0), *assign(vacant, 1)]
         with m.Elif(self.i.valid):
-            m.d.sync += [self.o.valid.eq(1), *(enable.eq(0) for enable in vacant)]
+            m.d.sync += [self.o.valid.eq(1), *assign(vacant, 0)]
 
         return m

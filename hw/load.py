@@ -10,6 +10,7 @@ from amaranth.utils import ceil_log2
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
 from weft.hw.commands import Engine, LoadCommand, Memory, memories
+from weft.hw.copies import alike, assign
 from weft.hw.cycle_accounting import activity_layout
 from weft.hw.fault import Fault
 from weft.hw.queue import Queue
@@ -112,7 +113,7 @@ class LoadEngine(wiring.Component):
         # The transfer at hand, and where it is: `part` counts the beats of a unit, `slot` the
         # units of a beat. One of the two stays zero. While there is none, which `vacant` says, what
         # comes is loaded in every cycle; it is there three times, so that none has many sinks.
-        vacant   = [Signal(init=1, name=f"vacant_{n}", attrs={"keep": 1}) for n in range(3)]
+        vacant   = alike("vacant", 3, init=1)
         active   = Signal()
         transfer = Signal(transfer_layout(config), reset_less=True)
         left     = Signal.like(transfer.units, reset_less=True)          # units of this line
@@ -170,7 +171,7 @@ class LoadEngine(wiring.Component):
         coming = transfers.o.p
         m.d.comb += transfers.o.ready.eq(vacant[0])
         with m.If(vacant[0]):
-            m.d.sync += [copy.eq(~transfers.o.valid) for copy in vacant]
+            m.d.sync += assign(vacant, ~transfers.o.valid)
             m.d.sync += active.eq(transfers.o.valid & coming.legal)
         with m.If(vacant[1]):
             m.d.sync += [
@@ -211,12 +212,12 @@ class LoadEngine(wiring.Component):
                     left.eq(transfer.units),
                     last_left.eq(transfer.one_unit),
                     active.eq(~last_line),
-                    *(copy.eq(last_line) for copy in vacant),
+                    *assign(vacant, last_line),
                 ]
             with m.If(self.beats_error):
                 m.d.sync += [
                     active.eq(0),
-                    *(copy.eq(0) for copy in vacant),
+                    *assign(vacant, 0),
                     transfer.code.eq(Error.READ),
                 ]
 

@@ -7,6 +7,7 @@ from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from .copies import parts
 from .half_slice import HalfSlice
 
 __all__ = ["Queue"]
@@ -125,8 +126,8 @@ class Queue(wiring.Component):
         # so that no enable depends on `valid`; only the pointer does. Pointers and enable drive
         # memory all over the place: each group of columns has its own.
         incoming, outgoing = Cat(self.i.payload), Cat(self.o.payload)
-        for first in range(0, len(incoming), _COLUMNS):
-            columns = slice(first, min(first + _COLUMNS, len(incoming)))
+        for columns in parts(len(incoming), _COLUMNS):
+            first = columns.start
             written, read = (Signal(range(self._depth), name=f"{name}_{first}", attrs={"keep": 1})
                              for name in ("written", "read"))
             enable = Signal(init=1, name=f"enable_{first}", attrs={"keep": 1})

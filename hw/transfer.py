@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
 from weft.hw.commands import LoadCommand, Memory, StoreCommand, memories
+from weft.hw.copies import alike, assign
 from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH
 from weft.hw.registers import Error
 
@@ -181,7 +182,7 @@ class TransferFront(wiring.Component):
 
         # All equal; set while no command is at hand, which is when what comes is loaded in every
         # cycle. One for each part of it, so that none has many sinks.
-        vacant = [Signal(init=1, name=f"vacant_{n}", attrs={"keep": 1}) for n in range(3)]
+        vacant = alike("vacant", 3, init=1)
         m.d.comb += [self.commands.ready.eq(vacant[0]), self.busy.eq(~vacant[0])]
         with m.If(vacant[0]):
             m.d.sync += [
@@ -224,7 +225,7 @@ class TransferFront(wiring.Component):
             judge.eq(check),
         ]
         with m.If(self.commands.valid & self.commands.ready):
-            m.d.sync += [copy.eq(0) for copy in vacant]
+            m.d.sync += assign(vacant, 0)
         with m.If(measure):
             m.d.sync += [
                 line_beats.eq(beats),
@@ -275,6 +276,6 @@ class TransferFront(wiring.Component):
                 last_line.eq(lines == 2),
             ]
             with m.If(last_line):
-                m.d.sync += [self.requests.valid.eq(0), *(copy.eq(1) for copy in vacant)]
+                m.d.sync += [self.requests.valid.eq(0), *assign(vacant, 1)]
 
         return m

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
+from .copies import alike, assign
 from .delay import register
 from .fault import Fault
 from .half_slice import HalfSlice
@@ -13,7 +14,6 @@ from .queue import Queue
 from .register_slice import RegisterSlice
 from .registers import Error
 from .scratch_memory import unit_write_layout
-from .vector_loops import assign, copies
 
 __all__ = ["OutputJob", "VectorOutput"]
 
@@ -107,9 +107,9 @@ class VectorOutput(wiring.Component):
         address     = Signal(24, reset_less=True)
         # Whether there is a job, and room; and whether a loop is in its last round, without the
         # comparison: for the counters, for the addresses, and for what is once in a block.
-        mays   = may,        may_move,   may_turn   = copies("may", 3, init=0)
-        inners = last_inner, ends_inner, turn_inner = copies("last_inner", 3)
-        outers = last_outer, ends_outer, turn_outer = copies("last_outer", 3)
+        mays   = may,        may_move,   may_turn   = alike("may", 3, init=0)
+        inners = last_inner, ends_inner, turn_inner = alike("last_inner", 3)
+        outers = last_outer, ends_outer, turn_outer = alike("last_outer", 3)
         last_block  = Signal(reset_less=True)
         last        = last_inner & last_outer & last_block
         start       = self.jobs.valid & self.jobs.ready

@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .commands import VectorOp
+from .copies import alike, assign
 from .half_slice import HalfSlice
 from .vector_decode import decoded_layout
-from .vector_loops import assign, copies
 from .vector_tap import WINDOW_SLOTS, group_layout
 
 __all__ = ["VectorSequencer"]
@@ -73,14 +73,14 @@ class VectorSequencer(wiring.Component):
         # Whether there is a command, and room; whether there is no command; and whether a loop is
         # in its last round, without the comparison. So that none has many sinks there are registers
         # for the counters, the addresses, the operands, for what is seldom, and for the end.
-        mays   = may,  may_move,  may_change,  may_turn,  may_end = copies("may", 5, init=0)
-        idles  = idle, idle_change, idle_turn = copies("idle", 3, init=1)
-        groups = last_group, group_moves, group_changes, group_turns, group_ends = copies(
+        mays   = may,  may_move,  may_change,  may_turn,  may_end = alike("may", 5, init=0)
+        idles  = idle, idle_change, idle_turn = alike("idle", 3, init=1)
+        groups = last_group, group_moves, group_changes, group_turns, group_ends = alike(
             "last_group", 5)
-        rows   = last_row, row_moves, row_changes, row_turns, row_ends = copies("last_row", 5)
-        inners = last_inner, inner_moves, inner_changes, inner_turns, inner_ends = copies(
+        rows   = last_row, row_moves, row_changes, row_turns, row_ends = alike("last_row", 5)
+        inners = last_inner, inner_moves, inner_changes, inner_turns, inner_ends = alike(
             "last_inner", 5)
-        outers = last_outer, outer_moves, outer_changes, outer_turns, outer_ends = copies(
+        outers = last_outer, outer_moves, outer_changes, outer_turns, outer_ends = alike(
             "last_outer", 5)
         turn   = Signal()  # to the next block
         m.d.sync += [
