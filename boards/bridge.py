@@ -213,6 +213,8 @@ class Bridge(wiring.Component):
                     m.next = "PASS"
             # The byte is on its way.
             with m.State("PASS"):
+                m.next = "REACH"
+            with m.State("REACH"):
                 m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.next = "LATCH"

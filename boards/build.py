@@ -11,6 +11,7 @@ from typing import Any
 from weft.boards.board import Board
 from weft.boards.flow import Capacity, capacity, flow
 from weft.boards.netlist import add_settings, count_components, find_sources
+from weft.boards.rip_up import RipUp
 from weft.boards.timing import CriticalPath, read_timing
 from weft.boards.tools import find_tool, run_tool, run_yosys
 from weft.errors import InputError
@@ -176,8 +177,11 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
 
     def place(seed: int) -> Route:
         start = time.monotonic()
-        run_tool([place_tool, *tools.device[board.device], *tools.place(seed)],
-                 folder=folder, log=folder / f"seed{seed}.log")
+        command = [place_tool, *tools.device[board.device], *tools.place(seed)]
+        log = folder / f"seed{seed}.log"
+        # What cannot be in time is routed once more without the attempt.
+        if not run_tool([*command, *tools.rip_up], folder=folder, log=log, stop=RipUp().in_vain):
+            run_tool(command, folder=folder, log=log)
         return Route(seed=seed, clock_mhz=read_timing(folder / f"seed{seed}.json").clock_mhz,
                      seconds=round(time.monotonic() - start, 1))
 

@@ -1,6 +1,7 @@
-"""Where the multipliers of the array go on an ECP5."""
+"""Where multipliers go on an ECP5: those of the array, and those of several blocks each."""
 
 from dataclasses import dataclass
+from itertools import product
 
 from weft.config import AcceleratorConfig, ConfigError
 
@@ -63,7 +64,8 @@ class Floorplan:
     the wires between neighbours become as long as the device is wide. Rows of PEs are dealt to the
     rows of blocks in bands, top down, and the PEs of a column and band stand side by side. So
     partial sums and weights cross from one row of blocks to the next only between two bands, and
-    pixels hop over as many blocks as a band has rows.
+    pixels hop over as many blocks as a band has rows. The last band may have fewer rows. Each is in
+    the middle of its row, and the blocks that are left for others lie together at both ends.
 
     Parameters
     ----------
@@ -83,16 +85,35 @@ class Floorplan:
             raise ConfigError(
                 f"Array must fit into {len(sites.rows)} x {sites.columns} multipliers with no row "
                 f"of PEs in two rows of them, not be {config.pe_rows} x {config.array_columns} PEs")
-        # Few bands, of equal height, in the middle of the device.
+        # Few bands, of equal height but the last one.
         bands = -(-config.pe_rows // band)
-        self._band = -(-config.pe_rows // bands)
+        self._height = -(-config.pe_rows // bands)
+        self._rows = config.pe_rows
+        self._columns = config.array_columns
         self._first_row = (len(sites.rows) - bands) // 2
-        self._first_column = (sites.columns - self._band * config.array_columns) // 2
         self._sites = sites
+        self._free = set(product(range(len(sites.rows)), range(sites.columns))) - {
+            self._site(position) for position in product(range(self._rows), range(self._columns))}
 
     def bel(self, position: tuple[int, int]) -> str:
         """The block for the PE at ``position``, row and column in the array."""
+        return self._sites.bel(*self._site(position))
+
+    def neighbours(self, count: int) -> tuple[str, ...] | None:
+        """``count`` blocks side by side that the array has left and that were not given away yet,
+        from the bottom up, where the sums come out; ``None`` if there are none."""
+        for row in reversed(range(len(self._sites.rows))):
+            for column in range(self._sites.columns - count + 1):
+                run = {(row, column + number) for number in range(count)}
+                if run <= self._free:
+                    self._free -= run
+                    return tuple(self._sites.bel(*site) for site in sorted(run))
+        return None
+
+    def _site(self, position: tuple[int, int]) -> tuple[int, int]:
+        """Row and column of blocks."""
         row, column = position
-        band, place = divmod(row, self._band)
-        return self._sites.bel(self._first_row + band,
-                               self._first_column + column * self._band + place)
+        band, place = divmod(row, self._height)
+        height = min(self._height, self._rows - band * self._height)
+        first = (self._sites.columns - height * self._columns) // 2
+        return self._first_row + band, first + column * height + place

@@ -58,6 +58,8 @@ class Flow:
         Options of the place tool that choose a device, its package and its speed grade.
     place_options : sequence of :class:`str`
         Further options; the last takes the file with pins.
+    rip_up : sequence of :class:`str`
+        Options to route again what is late, which never ends if the clock cannot be met.
     text_option : :class:`str`
         The option that takes the file to write.
     pack_options : sequence of :class:`str`
@@ -87,6 +89,7 @@ class Flow:
     multipliers: str
     block_rams: str
     large_rams: str = ""
+    rip_up: Sequence[str] = ()
 
     def place(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
@@ -116,6 +119,7 @@ _FLOWS = {
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
+        rip_up=("--tmg-ripup",),
         pack_options=("--compress",),
         # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In
         # the middle of the large device it must, or the design cannot be routed.

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, MemorySignature, Response
+from weft.hw.copies import alike, assign, copies, parts
 from weft.hw.delay import delay, register
 from weft.hw.registered_memory import RegisteredMemory
 from weft.hw.single_port_memory import SinglePortMemory
@@ -23,7 +24,7 @@ class ByteSignature(wiring.Signature):
     read : :py:`Out(1)`
         Read at ``read_address``; to be held until ``read_ready``.
     read_ready : :py:`In(1)`
-        Taken, a cycle after ``read`` at the earliest; ``read_data`` is there three cycles later,
+        Taken, a cycle after ``read`` at the earliest; ``read_data`` is there four cycles later,
         and until the next is taken.
     """
 
@@ -39,13 +40,16 @@ class ByteSignature(wiring.Signature):
         })
 
 
+_PART = 16  # bits of a beat that share registers for their address
+
+
 class _Access:
     """A read or a write of the memory: ``data`` comes two cycles after a read, which is one with
-    ``enable``, and stays until that of the next one. The address is a register: the blocks of a
-    large memory lie all over the device."""
+    ``enable``, and stays until that of the next one. ``coming`` is the address of the next cycle,
+    as registers are in front of the memory: the blocks of a large one lie all over the device."""
 
     def __init__(self, depth: int, lanes: int):
-        self.address = Signal(range(depth), reset_less=True)
+        self.coming  = Signal(range(depth))
         self.enable  = Signal()
         self.lanes   = Signal(lanes)
         self.data    = Signal(8 * lanes)
@@ -97,6 +101,8 @@ class StagingMemory(wiring.Component):
         m = Module()
 
         depth, lanes = self._size // (self._data_width // 8), self._data_width // 8
+        # Whether a beat is offered; for the bus, and for each part of the memory.
+        self._shown = alike("shown", 1 + len(parts(self._data_width, _PART)), init=0)
         # What the two sides want of the memory.
         write = _Access(depth, lanes)
         read  = _Access(depth, lanes)
@@ -107,7 +113,8 @@ class StagingMemory(wiring.Component):
             m.d.comb += [
                 writing.eq(write.lanes.any()),
                 single.enable.eq(writing | read.enable),
-                single.address.eq(Mux(writing, write.address, read.address)),
+                single.address.eq(Mux(writing, register(m, write.coming, "write_address"),
+                                      register(m, read.coming, "read_address"))),
                 single.write.eq(write.lanes),
                 single.write_data.eq(write.data),
             ]
@@ -115,16 +122,21 @@ class StagingMemory(wiring.Component):
             with m.If(fetched):
                 m.d.sync += read.data.eq(single.read_data)
         else:
-            m.submodules.storage = storage = RegisteredMemory(
-                depth=depth, width=self._data_width, granularity=8)
-            m.d.comb += [
-                storage.write_address.eq(write.address),
-                storage.write_data.eq(write.data),
-                storage.write_enable.eq(write.lanes),
-                storage.read_address.eq(read.address),
-                storage.read_enable.eq(read.enable),
-                read.data.eq(storage.read_data),
-            ]
+            writes, reads = (copies(m, access.coming, name, bits=self._data_width, part=_PART)
+                             for name, access in (("write_address", write), ("read_address", read)))
+            for (part, write_address), (_, read_address), shown in zip(
+                    writes, reads, self._shown[1:], strict=True):
+                m.submodules[f"storage_{part.start}"] = storage = RegisteredMemory(
+                    depth=depth, width=part.stop - part.start, granularity=8, role="staging")
+                m.d.comb += [
+                    storage.write_address.eq(write_address),
+                    storage.write_data.eq(write.data[part]),
+                    storage.write_enable.eq(write.lanes[part.start // 8:part.stop // 8]),
+                    storage.read_address.eq(read_address),
+                    # In vain where no beat is asked for, which does no harm.
+                    storage.read_enable.eq(~shown | self.axi.rready),
+                    read.data[part].eq(storage.read_data),
+                ]
 
         self._write_side(m, write)
         self._read_side(m, read, writing)
@@ -147,7 +159,7 @@ class StagingMemory(wiring.Component):
         byte    = register(m, single.write_data, "byte")
 
         active   = Signal()
-        word     = Signal.like(port.address)
+        word     = Signal.like(port.coming)
         response = Signal(Response)
         sound    = Signal()  # it is OKAY
         identity = Signal(ID_WIDTH)
@@ -161,8 +173,8 @@ class StagingMemory(wiring.Component):
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
         ]
+        m.d.comb += port.coming.eq(Mux(put, place[lane_bits:], word))
         m.d.sync += [
-            port.address.eq(Mux(put, place[lane_bits:], word)),
             port.data.eq(Mux(put, byte.replicate(1 << lane_bits), axi.wdata)),
             port.lanes.eq(Mux(put, 1 << place[:lane_bits],
                               # A beat that must wait for `bready` is written more than once.
@@ -193,7 +205,7 @@ class StagingMemory(wiring.Component):
         lane_bits = exact_log2(self._data_width // 8)
 
         active   = Signal()
-        word     = Signal.like(port.address)
+        word     = Signal.like(port.coming)
         following = Signal.like(word)  # what `word` will be
         serving  = Signal()  # the addresses are that of a byte, not `word`
         left     = Signal(8)
@@ -211,10 +223,10 @@ class StagingMemory(wiring.Component):
             axi.arready.eq(~active | (beat & last)),
         ]
         coming = single.read & ~single.read_ready
+        m.d.comb += port.coming.eq(Mux(coming, single.read_address[lane_bits:], following))
         m.d.sync += [
             word.eq(following),
             serving.eq(coming),
-            port.address.eq(Mux(coming, single.read_address[lane_bits:], following)),
         ]
         with m.If(beat):
             m.d.comb += following.eq(word + 1)
@@ -242,13 +254,18 @@ class StagingMemory(wiring.Component):
         held_data = Signal(self._data_width, reset_less=True)
         m.d.comb += [
             shown.eq(Mux(held, its_held, its_behind)),
-            axi.rvalid.eq(held | behind),
+            axi.rvalid.eq(self._shown[0]),
             axi.rdata.eq(Mux(held, held_data, port.data)),
             axi.rid.eq(shown.id),
             axi.rresp.eq(shown.resp),
             axi.rlast.eq(shown.last),
         ]
-        m.d.sync += [inside.eq(beat), held.eq(axi.rvalid & ~axi.rready)]
+        keeps = axi.rvalid & ~axi.rready
+        m.d.sync += [
+            inside.eq(beat),
+            held.eq(keeps),
+            *assign(self._shown, keeps | Mux(held, behind, inside)),
+        ]
         with m.If(beat):
             m.d.sync += [its_inside.id.eq(identity), its_inside.resp.eq(response),
                          its_inside.last.eq(last)]
@@ -256,8 +273,9 @@ class StagingMemory(wiring.Component):
             m.d.sync += [behind.eq(inside), its_behind.eq(its_inside),
                          its_held.eq(its_behind), held_data.eq(port.data)]
 
-        # A byte goes the same way, and then to a register of its own.
-        lane   = delay(m, single.read_address[:lane_bits], 2, name="lane")
-        passed = delay(m, single.read_ready, 2, name="passed")
+        # A byte goes the same way, and then to registers of its own.
+        beat_of = register(m, port.data, "beat_of")
+        lane    = delay(m, single.read_address[:lane_bits], 3, name="lane")
+        passed  = delay(m, single.read_ready, 3, name="passed")
         with m.If(passed):
-            m.d.sync += single.read_data.eq(port.data.word_select(lane, 8))
+            m.d.sync += single.read_data.eq(beat_of.word_select(lane, 8))

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from weft.boards.names import rename
@@ -54,10 +54,21 @@ def run_yosys(design: str, commands: str, *, folder: Path) -> None:
              folder=folder, log=log, writes_log=True)
 
 
-def run_tool(command: Sequence[str], *, folder: Path, log: Path, writes_log: bool = False) -> None:
+def run_tool(command: Sequence[str], *, folder: Path, log: Path, writes_log: bool = False,
+             stop: Callable[[str], bool] = lambda line: False) -> bool:
     """Runs a tool in ``folder``; ``log`` gets all that it says.
 
-    With ``writes_log`` the tool writes it by itself.
+    Parameters
+    ----------
+    writes_log : :class:`bool`
+        The tool writes it by itself.
+    stop : callable
+        Told each line that the tool says; whether to stop it.
+
+    Returns
+    -------
+    :class:`bool`
+        Whether it ran to its end.
 
     Raises
     ------
@@ -66,13 +77,23 @@ def run_tool(command: Sequence[str], *, folder: Path, log: Path, writes_log: boo
     """
     if writes_log:
         log.unlink(missing_ok=True)
-    with open(os.devnull, "wb") if writes_log else log.open("wb") as file:
-        result = subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT,
-                                check=False)
-    if result.returncode == 0:
-        return
+    with (open(os.devnull, "wb") if writes_log else log.open("wb", buffering=0) as file,
+          subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT) as process):
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                file.write(line)
+                if stop(line.decode(errors="replace")):
+                    process.kill()
+                    return False
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode == 0:
+        return True
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] \
-        or [f"exit code {result.returncode}, without a message"]
+        or [f"exit code {process.returncode}, without a message"]
     raise ToolError(f"{Path(command[0]).name} failed: {errors[0].removeprefix('ERROR:').strip()} "
                     f"(log: {log})")

@@ -15,9 +15,9 @@ ULX3S_85F = Board(
     name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=Family.ECP5, device="LFE5U-85F",
     config=AcceleratorConfig(
         name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
-        weight_bytes=32 * 1024, accumulator_pixels=512, queue_depth=1, vector_taps=1,
-        **_STAGING),
-    clock_mhz=60, memory_bytes=128 * 1024, baud=3_000_000, loader="ulx3s")
+        activation_banks=2, weight_bytes=32 * 1024, accumulator_pixels=512, queue_depth=1,
+        vector_taps=1, **_STAGING),
+    clock_mhz=100, memory_bytes=128 * 1024, baud=3_000_000, loader="ulx3s")
 
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=Family.ECP5, device="LFE5U-25F",
@@ -36,6 +36,7 @@ def make_platform(board: Board) -> Any:
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
     from weft.boards.floorplan import ECP5_SITES
+    from weft.boards.memory_floorplan import ECP5_MEMORY_SITES, MemoryFloorplan
     from weft.boards.primitives.ecp5 import ECP5Primitives
 
     base: Any
@@ -48,6 +49,8 @@ def make_platform(board: Board) -> Any:
 
     platform = Platform()
     platform.assign_multipliers(board.config, ECP5_SITES[size])
+    if size in ECP5_MEMORY_SITES:
+        platform.memory_floorplan = MemoryFloorplan(board.config, ECP5_MEMORY_SITES[size])
     platform.add_resources([Resource("esp32_idle", 0, Pins("L2", dir="o"),
                                      Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))])
     return platform

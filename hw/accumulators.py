@@ -97,7 +97,8 @@ class AccumulatorColumn(wiring.Component):
         ]
 
         for half in range(2):
-            storage = RegisteredMemory(depth=self._pixels, width=self._width)
+            storage = RegisteredMemory(depth=self._pixels, width=self._width,
+                                       role="accumulators")
             m.submodules[f"half_{half}"] = storage
             reads.append(storage.read_data)
 

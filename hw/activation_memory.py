@@ -10,10 +10,10 @@ from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 
-from .copies import copies
+from .copies import SINKS, copies, parts
 from .delay import delay, register, unreset
 from .registered_memory import RegisteredMemory
-from .scratch_memory import ScratchMemory, unit_write_layout
+from .scratch_memory import unit_write_layout
 
 __all__ = ["ActivationMemory"]
 
@@ -29,8 +29,8 @@ class ActivationMemory(wiring.Component):
 
     Each bank takes one read and one write per cycle. Readers, and writers, are ordered by
     priority: number 0 never waits; another does while one before it wants the same bank.
-    A read or write outside the memory is accepted, and has no effect. A read sees the writes that
-    were accepted two cycles before it, or earlier.
+    Addresses are inside the memory: whoever asks has checked them. A read sees the writes that were
+    accepted two cycles before it, or earlier.
 
     The last reader never waits for the others in the same cycle: a request of it is accepted, and
     kept to be tried again in the next cycle if another one wanted its bank. Only then it is not
@@ -80,16 +80,24 @@ class ActivationMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        # Each in parts, with registers in front of them for each alone: blocks lie far apart.
         count = self._config.activation_banks
-        banks = [ScratchMemory(depth=self._config.activation_depth // count,
-                               lanes=self._config.word_lanes, registered=True)
-                 for _ in range(count)]
+        depth = self._config.activation_depth // count
+        banks = [[RegisteredMemory(depth=depth, width=8 * (part.stop - part.start), granularity=8,
+                                   role="activation")
+                  for part in self._parts] for _ in range(count)]
         for index, bank in enumerate(banks):
-            m.submodules[f"bank_{index}"] = bank
+            for part, memory in zip(self._parts, bank, strict=True):
+                m.submodules[f"bank_{index}_{part.start}"] = memory
         self._write(m, banks)
         self._read(m, banks)
 
         return m
+
+    @property
+    def _parts(self):
+        """Lanes of a word that share a memory."""
+        return parts(self._config.word_lanes, SINKS // 8)
 
     def _read(self, m, banks):
         bank_bits = exact_log2(len(banks))
@@ -100,19 +108,21 @@ class ActivationMemory(wiring.Component):
         for index, request in enumerate(requests):
             m.d.comb += request.ready.eq(_free(requests[:index], wanted[:index], wanted[index]))
 
-        # A register in front of each bank, and one behind the choice among them: blocks lie far
-        # apart. The last reader's address is there if nobody else's is.
+        # A register behind the choice among the banks, too. The last reader's address is there if
+        # nobody else's is.
         for number, bank in enumerate(banks):
             address = requests[-1].payload[bank_bits:]
             for request, at in reversed(list(zip(requests[:-1], wanted, strict=False))):
                 address = Mux(request.valid & (at == number), request.payload[bank_bits:], address)
-            m.d.comb += [
-                bank.read_address.eq(register(m, address, f"read_address_{number}")),
-                bank.read_enable.eq(register(
-                    m, Cat(request.valid & (at == number)
-                           for request, at in zip(requests, wanted, strict=True)).any(),
-                    f"read_enable_{number}")),
-            ]
+            enable = Cat(request.valid & (at == number)
+                         for request, at in zip(requests, wanted, strict=True)).any()
+            for index, memory in enumerate(bank):
+                m.d.comb += [
+                    memory.read_address.eq(
+                        register(m, address, f"read_address_{number}_{index}", keep=True)),
+                    memory.read_enable.eq(
+                        register(m, enable, f"read_enable_{number}_{index}", keep=True)),
+                ]
 
         for index, request in enumerate(requests):
             accepted = request.valid & request.ready
@@ -122,7 +132,7 @@ class ActivationMemory(wiring.Component):
             chosen = delay(m, Cat(accepted & (wanted[index] == number)
                                   for number in range(len(banks))),
                            self.LATENCY - 2, name=f"chosen_{index}", reset_less=True)
-            words = [Value.cast(bank.read_data) for bank in banks]
+            words = [Cat(memory.read_data for memory in bank) for bank in banks]
             held  = Value.cast(unreset(m, self.read_data[index], f"read_data_{index}"))
             terms = [Signal.like(held, name=f"term_{index}_{number}")
                      for number in range(len(banks))]
@@ -149,10 +159,14 @@ class ActivationMemory(wiring.Component):
         bank_bits = exact_log2(len(banks))
         requests  = [self.write[i] for i in range(self._writers)]
         wanted    = [request.p.address[:bank_bits] for request in requests]
-        # As the banks see them.
-        local     = [Cat(request.p.address[bank_bits:], C(0, bank_bits),
-                         Value.cast(request.p.data), request.p.mask) for request in requests]
         *early, last = requests
+
+        address_bits = len(banks[0][0].write_address)
+
+        def local(payload, part):
+            """As one part of a bank sees it: lanes to write, address and data."""
+            return Cat(payload.mask[part], payload.address[bank_bits:][:address_bits],
+                       Value.cast(payload.data)[8 * part.start:8 * part.stop])
 
         # All but the last one: who writes to which bank, known a cycle before the choice.
         takes = []
@@ -160,20 +174,26 @@ class ActivationMemory(wiring.Component):
             m.d.comb += request.ready.eq(_free(early[:index], wanted[:index], wanted[index]))
             takes.append(Cat(request.valid & request.ready & (wanted[index] == number)
                              for number in range(len(banks))))
-        held = [register(m, local[index], f"write_{index}") for index in range(len(early))]
+        held = [register(m, request.payload, f"write_{index}")
+                for index, request in enumerate(early)]
         busy = Signal(len(banks))
         m.d.sync += busy.eq(reduce(or_, takes, C(0, len(banks))))
         m.d.comb += last.ready.eq(~busy.bit_select(wanted[-1], 1))
 
-        # A register in front of each bank, whose blocks lie far apart.
         for number, bank in enumerate(banks):
-            m.d.sync += bank.write.valid.eq(
-                busy[number] | (last.valid & (wanted[-1] == number)))
-            payload = Value.cast(unreset(m, bank.write.payload, f"write_payload_{number}"))
-            m.d.sync += payload.eq(local[-1])
-            for index, take in enumerate(takes):
-                # A choice among three takes two LUTs.
-                for part, chosen in copies(m, take[number], f"take_{index}_{number}",
-                                           bits=len(payload), part=32):
-                    with m.If(chosen):
-                        m.d.sync += payload[part].eq(held[index][part])
+            for part, memory in zip(self._parts, bank, strict=True):
+                name = f"{number}_{part.start}"
+                write = Signal.like(local(last.p, part), name=f"write_{name}", reset_less=True,
+                                    attrs={"keep": 1})
+                m.d.comb += Cat(memory.write_enable, memory.write_address,
+                                memory.write_data).eq(write)
+                m.d.sync += write.eq(local(last.p, part))
+                with m.If(~(last.valid & (wanted[-1] == number))):
+                    m.d.sync += write[:len(memory.write_enable)].eq(0)
+                for index, take in enumerate(takes):
+                    # A choice among three takes two LUTs.
+                    value = local(held[index], part)
+                    for where, chosen in copies(m, take[number], f"take_{index}_{name}",
+                                                bits=len(value), part=32):
+                        with m.If(chosen):
+                            m.d.sync += write[where].eq(value[where])

@@ -12,6 +12,7 @@ from weft.hw.burst import request_layout
 from weft.hw.commands import Engine, LoadCommand, Memory, memories
 from weft.hw.copies import alike, assign
 from weft.hw.cycle_accounting import activity_layout
+from weft.hw.delay import register
 from weft.hw.fault import Fault
 from weft.hw.queue import Queue
 from weft.hw.register_slice import RegisterSlice
@@ -56,7 +57,8 @@ class LoadEngine(wiring.Component):
         Part of the payload of ``beats``: there was an error response.
     activation, weight, parameter : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the on-chip memories, of ``word_lanes``, ``weight_row_lanes`` and
-        ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts.
+        ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts. Only
+        ``activation`` may refuse a write: the others, and those below, must be ready.
     vector_weight, vector_parameter, table : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the memories of the vector engine, of ``vector_entry_lanes``,
         ``parameter_entry_lanes`` lanes and 1 lane; only if the configuration has one.
@@ -135,7 +137,6 @@ class LoadEngine(wiring.Component):
             "data":    8 * beat_bytes,
             "last":    1,  # of its command
         }))
-        write = writes.o.p
 
         parts = {number: max(1, unit_bytes // beat_bytes)
                  for number, (_, unit_bytes, _) in ports.items()}
@@ -227,10 +228,25 @@ class LoadEngine(wiring.Component):
         with m.If(~vacant[0] & ~active & ~writes.o.valid):
             m.d.sync += self.fault.code.eq(transfer.code)
 
+        # Only the activation memory refuses. What is for the others is registered first, as they
+        # lie far from here.
+        refused = Signal()
+        taken   = register(m, writes.o.payload, "taken")
+        # A bit for each part of a unit.
+        place   = Cat(writes.o.p.part == number for number in range(max(parts.values())))
+        taken_place = register(m, place, "taken_place")
+        m.d.comb += writes.o.ready.eq(~refused)
+
         # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
         # lanes and let the mask choose. Parts that are all padding are no writes.
-        refusing = []
         for bit, (number, (port, unit_bytes, lanes)) in enumerate(ports.items()):
+            wanted = writes.o.valid & writes.o.p.ports[bit]
+            if number == Memory.ACTIVATION:
+                write, valid, chosen = writes.o.p, wanted, place
+                m.d.comb += refused.eq(wanted & ~port.ready)
+            else:
+                write, valid, chosen = taken, Signal(name=f"taken_{bit}"), taken_place
+                m.d.sync += valid.eq(wanted)
             piece_bytes = min(beat_bytes, unit_bytes)
             piece = write.data.word_select(write.slot[:ceil_log2(slots[number])], 8 * piece_bytes)
             source = [piece[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
@@ -239,13 +255,11 @@ class LoadEngine(wiring.Component):
                 writes.i.p.ports[bit].eq((transfer.memory == number) & (part < used)),
                 port.p.address.eq(write.address),
                 Cat(port.p.data).eq(Cat(source)),
-                port.p.mask.eq(Cat(write.part == lane // piece_bytes for lane in range(lanes))),
-                port.valid.eq(writes.o.valid & write.ports[bit]),
+                port.p.mask.eq(Cat(chosen[lane // piece_bytes] for lane in range(lanes))),
+                port.valid.eq(valid),
             ]
-            refusing.append(write.ports[bit] & ~port.ready)
-        m.d.comb += writes.o.ready.eq(~Cat(refusing).any())
 
-        m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & write.last)
+        m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & writes.o.p.last)
 
         m.d.comb += [
             self.busy.eq(front.busy | transfers.o.valid | ~vacant[0] | writes.o.valid),

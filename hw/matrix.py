@@ -3,14 +3,13 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
 from .accumulators import Accumulators
 from .commands import Engine, MatrixCommand
 from .cycle_accounting import activity_layout
-from .delay import delay, register
+from .delay import delay
 from .drain import Drain
 from .fault import Fault
 from .half_slice import HalfSlice
@@ -91,28 +90,17 @@ class MatrixEngine(wiring.Component):
             config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
             shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
         m.submodules.weights      = weights      = ScratchMemory(
-            depth=config.weight_depth, lanes=config.weight_row_lanes, registered=True)
+            depth=config.weight_depth, lanes=config.weight_row_lanes, role="weights")
         m.submodules.parameters   = parameters   = ScratchMemory(
-            depth=config.parameter_depth, lanes=config.parameter_entry_lanes,
-            registered=True)
+            depth=config.parameter_depth, lanes=config.parameter_entry_lanes)
 
         connect(m, flipped(self.commands), sequencer.commands)
         connect(m, sequencer.steps, feeder.steps)
         connect(m, feeder.loaded, streamer.steps)
         connect(m, streamer.request, flipped(self.request))
         connect(m, drain.write, flipped(self.write))
-        # In registers, and checked before them: the memories lie far from where the writes come
-        # from.
-        for port, memory, depth in (
-                (self.weight_write, weights, config.weight_depth),
-                (self.parameter_write, parameters, config.parameter_depth)):
-            written = register(m, port.payload, "written")
-            m.d.comb += [
-                port.ready.eq(1),
-                memory.write.payload.eq(written),
-                memory.write.p.address.eq(written.address[:ceil_log2(depth)]),
-            ]
-            m.d.sync += memory.write.valid.eq(port.valid & (port.p.address < depth))
+        connect(m, flipped(self.weight_write), weights.write)
+        connect(m, flipped(self.parameter_write), parameters.write)
 
         m.d.comb += [
             weights.read_address.eq(feeder.read_address),

@@ -1,6 +1,6 @@
 """A memory with a register behind it, the one place where a board puts its block memories."""
 
-from typing import Any
+from typing import Any, Literal
 
 from amaranth import *
 from amaranth.lib import memory, wiring
@@ -9,7 +9,10 @@ from amaranth.utils import ceil_log2
 
 from .replacement import replacement
 
-__all__ = ["RegisteredMemory"]
+__all__ = ["MemoryRole", "RegisteredMemory"]
+
+
+MemoryRole = Literal["accumulators", "activation", "staging", "weights", "other"]
 
 
 class RegisteredMemory(wiring.Component):
@@ -31,6 +34,8 @@ class RegisteredMemory(wiring.Component):
         Bits of a row, at least 1.
     granularity : :class:`int`
         Bits of a part of a row that has a write enable of its own; divides ``width``.
+    role : :class:`str`
+        What the memory is for, by which a platform may choose a place for it.
 
     Members
     -------
@@ -51,7 +56,8 @@ class RegisteredMemory(wiring.Component):
 
     LATENCY = 2
 
-    def __init__(self, *, depth: int, width: int, granularity: int | None = None):
+    def __init__(self, *, depth: int, width: int, granularity: int | None = None,
+                 role: MemoryRole = "other"):
         for noun, value in (("Depth", depth), ("Width", width)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{noun} must be a positive integer, not {value!r}")
@@ -61,6 +67,7 @@ class RegisteredMemory(wiring.Component):
         self._depth = depth
         self._width = width
         self._granularity = granularity
+        self._role: MemoryRole = role
         address = max(1, ceil_log2(depth))
         super().__init__({
             "write_address": In(address),
@@ -78,6 +85,10 @@ class RegisteredMemory(wiring.Component):
     @property
     def width(self) -> int:
         return self._width
+
+    @property
+    def role(self) -> MemoryRole:
+        return self._role
 
     @property
     def granularity(self) -> int:

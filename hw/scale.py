@@ -17,6 +17,8 @@ MULTIPLIER_LATENCY = 5
 _MANTISSA = 24  # bits of a float32's mantissa, the leading one included
 _BIAS = 127     # of a float32's exponent
 
+_AT_ONCE = 6    # bits whose disjunction takes little
+
 # Result bits: magnitudes of 2**8 and more are all alike to an int8 with an int8 zero point.
 _INTEGER = 8
 
@@ -109,15 +111,19 @@ class FloatScale(wiring.Component):
                       MULTIPLIER_LATENCY, name="power", reset_less=True)
         nonzero = delay(m, fine[31], MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
 
-        # fl32 of the product: choose the 24 bits, then round.
+        # fl32 of the product: choose the 24 bits, then round. Of the bits below half the lowest one
+        # that is kept, a bit for some at a time tells whether there are any.
         product = self.product[:48]
         upper = product[47]
         kept = register(m, Mux(upper, product[24:], product[23:47]), "kept")
-        up = register(m, Mux(upper, _rounds_up(product[24], product[:24]),
-                             _rounds_up(product[23], product[:23])), "up")
+        kept_half = register(m, Mux(upper, product[23], product[22]), "kept_half")
+        kept_below = register(m, Cat(upper & product[22], (
+            product[low:min(low + _AT_ONCE, 22)].any() for low in range(0, 22, _AT_ONCE))),
+            "kept_below")
         power = register(m, power + upper, "kept_power")
         nonzero = register(m, nonzero, "kept_nonzero")
 
+        up = kept_half & (kept[0] | kept_below.any())
         rounded = register(m, kept + up, "rounded")  # up to 2**24, as above
         # A magnitude below 2**-1 gives zero, one of 2**8 or more saturates. The carry needs no
         # regard: what it makes 2**-1 still rounds to zero, and there is room for a 2**8 below.

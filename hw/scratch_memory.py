@@ -1,11 +1,14 @@
 """A memory of wide units with lane masks: one write port, one read port."""
 
+from typing import Any
+
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .registered_memory import RegisteredMemory
+from .delay import register
+from .registered_memory import MemoryRole, RegisteredMemory
 
 __all__ = ["ScratchMemory", "unit_write_layout"]
 
@@ -22,10 +25,10 @@ def unit_write_layout(lanes: int) -> data.StructLayout:
 class ScratchMemory(wiring.Component):
     """On-chip memory of ``depth`` units of ``lanes`` bytes.
 
-    A write is accepted every cycle. Read data appears the cycle after its address, and is held
-    while ``read_enable`` is low. Reading a unit in the cycle in which it is written gives its old
-    contents. With ``registered`` data appear a cycle later, and what such a read gives is not
-    defined: see :class:`~weft.hw.registered_memory.RegisteredMemory`.
+    A write is accepted every cycle, and takes effect for reads from the cycle after the next one
+    on. Between, it is in registers: blocks of memory lie far from where writes come from. What a
+    read gets of a unit that is written then is not defined: see
+    :class:`~weft.hw.registered_memory.RegisteredMemory`.
 
     Parameters
     ----------
@@ -33,26 +36,28 @@ class ScratchMemory(wiring.Component):
         Units, at least 1.
     lanes : :class:`int`
         Bytes of a unit, at least 1.
-    registered : :class:`bool`
-        Whether there is an output register.
+    role : :class:`str`
+        What it is for, as for :class:`~weft.hw.registered_memory.RegisteredMemory`.
 
     Members
     -------
     write : :py:`In(stream.Signature(unit_write_layout(lanes)))`
-        Writes; an address outside the memory is ignored.
+        Writes. Addresses are inside the memory: whoever writes has checked them.
     read_address : :py:`In(ceil_log2(depth))`
     read_enable : :py:`In(1)`
     read_data : :py:`Out(data.ArrayLayout(8, lanes))`
+        The unit, ``RegisteredMemory.LATENCY`` cycles after its address; it stays while
+        ``read_enable``, a cycle earlier, is low.
     """
 
-    def __init__(self, *, depth: int, lanes: int, registered: bool = False):
+    def __init__(self, *, depth: int, lanes: int, role: MemoryRole = "other"):
         if not isinstance(depth, int) or depth < 1:
             raise ValueError(f"Depth must be a positive integer, not {depth!r}")
         if not isinstance(lanes, int) or lanes < 1:
             raise ValueError(f"Lanes must be a positive integer, not {lanes!r}")
         self._depth = depth
         self._lanes = lanes
-        self._registered = registered
+        self._role: MemoryRole = role
         super().__init__({
             "write":        In(stream.Signature(unit_write_layout(lanes))),
             "read_address": In(max(1, ceil_log2(depth))),
@@ -60,36 +65,23 @@ class ScratchMemory(wiring.Component):
             "read_data":    Out(data.ArrayLayout(8, lanes)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
+        m.submodules.storage = storage = RegisteredMemory(
+            depth=self._depth, width=8 * self._lanes, granularity=8, role=self._role)
         request = self.write.p
-        enable = Mux(self.write.valid & (request.address < self._depth), request.mask, 0)
-        m.d.comb += self.write.ready.eq(1)
-
-        if self._registered:
-            m.submodules.storage = registered = RegisteredMemory(
-                depth=self._depth, width=8 * self._lanes, granularity=8)
-            m.d.comb += [
-                registered.write_address.eq(request.address),
-                registered.write_data.eq(request.data),
-                registered.write_enable.eq(enable),
-                registered.read_address.eq(self.read_address),
-                registered.read_enable.eq(self.read_enable),
-                self.read_data.eq(registered.read_data),
-            ]
-            return m
-
-        m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(8 * self._lanes), depth=self._depth, init=[])
-        write = storage.write_port(granularity=8)
-        read = storage.read_port()
+        mask    = Mux(self.write.valid, request.mask, 0)
+        # Kept: of memories that are written from the same place each has registers of its own.
         m.d.comb += [
-            write.addr.eq(request.address),
-            write.data.eq(request.data),
-            write.en.eq(enable),
-            read.addr.eq(self.read_address),
-            read.en.eq(self.read_enable),
-            self.read_data.eq(read.data),
+            self.write.ready.eq(1),
+            storage.write_address.eq(register(
+                m, request.address[:len(storage.write_address)], "write_address", keep=True)),
+            storage.write_data.eq(register(m, Value.cast(request.data), "write_data", keep=True)),
+            storage.write_enable.eq(register(m, mask, "write_enable", keep=True)),
+            storage.read_address.eq(self.read_address),
+            storage.read_enable.eq(self.read_enable),
+            self.read_data.eq(storage.read_data),
         ]
+
         return m

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 from weft.hw.burst import request_layout
 from weft.hw.commands import Engine, StoreCommand
+from weft.hw.copies import alike, assign
 from weft.hw.cycle_accounting import activity_layout
 from weft.hw.delay import unreset
 from weft.hw.dma_write import beat_layout
@@ -24,6 +25,9 @@ __all__ = ["StoreEngine", "WordPacker"]
 _WORDS = 16
 """Words read ahead. A queue of distributed memory on most devices; more than the latency of the
 activation memory, so reading never pauses."""
+
+_MARGIN = 2
+"""Of those, some that may still come after the queue was found full."""
 
 _COMMANDS = 4
 """Commands that may wait for their acknowledgements."""
@@ -138,7 +142,7 @@ class StoreEngine(wiring.Component):
     read_data : :py:`In(data.ArrayLayout(8, config.word_lanes))`
         The words, in order.
     read_valid : :py:`In(1)`
-        A word is there and must be taken. Any latency is right; up to 14 cycles cost nothing.
+        A word is there and must be taken. Any latency is right; up to 12 cycles cost nothing.
     requests : :py:`Out(stream.Signature(request_layout(config.axi_addr_width)))`
         Lines, to a write engine.
     beats : :py:`Out(stream.Signature(beat_layout(config.axi_data_width)))`
@@ -178,24 +182,26 @@ class StoreEngine(wiring.Component):
         connect(m, front.requests, flipped(self.requests))
         connect(m, packer.o, flipped(self.beats))
 
-        # Reading. `lasts` holds an entry for every word from its request until it is packed, so
-        # room in `lasts` is room in `words` as well.
+        # Reading. `lasts` holds an entry for every word from before its request until it is packed,
+        # so room in `lasts` is room in `addresses` and `words` as well.
         # While there is no transfer at hand, what comes is loaded in every cycle.
         vacant    = Signal(init=1)
-        active    = Signal()
+        actives   = alike("active", 2, init=0)
         transfer  = Signal.like(front.transfers.payload, reset_less=True)
         left      = Signal.like(transfer.units, reset_less=True)          # words of this line
         address   = Signal.like(transfer.local_address, reset_less=True)  # of the next word
         # Decided a word, or a line, earlier.
         last_word = Signal(reset_less=True)  # left == 1
         last_line = Signal(reset_less=True)  # transfer.lines == 1
-        read      = Signal()
-        m.submodules.addresses = requests = RegisterSlice(shape=24)
+        rooms     = alike("room", 2, init=0)  # in all queues, for a few more
+        # A word is asked for: known twice, for what changes with each, and at the end of a line.
+        read, read_line = (a & b for a, b in zip(actives, rooms, strict=True))
+        m.submodules.addresses = requests = Queue(shape=24, depth=_WORDS)
         connect(m, requests.o, flipped(self.read_request))
+        m.d.sync += assign(rooms, lasts.level <= _WORDS - _MARGIN)
         m.d.comb += [
-            requests.i.valid.eq(active & lasts.i.ready),
+            requests.i.valid.eq(read),
             requests.i.payload.eq(address),
-            read.eq(requests.i.valid & requests.i.ready),
             lasts.i.valid.eq(read),
             lasts.i.payload.eq(last_word),
         ]
@@ -204,7 +210,7 @@ class StoreEngine(wiring.Component):
         with m.If(vacant):
             m.d.sync += [
                 vacant.eq(~begin),
-                active.eq(begin & front.transfers.p.legal),
+                *assign(actives, begin & front.transfers.p.legal),
                 transfer.eq(front.transfers.payload),
                 address.eq(front.transfers.p.local_address),
                 left.eq(front.transfers.p.units),
@@ -220,15 +226,18 @@ class StoreEngine(wiring.Component):
             ]
             with m.If(last_word):
                 m.d.sync += [
-                    transfer.lines.eq(transfer.lines - 1),
-                    last_line.eq(transfer.lines == 2),
-                    transfer.local_address.eq(next_line),
                     address.eq(next_line),
                     left.eq(transfer.units),
                     last_word.eq(transfer.one_unit),
-                    active.eq(~last_line),
+                    *assign(actives, ~last_line),
                     vacant.eq(last_line),
                 ]
+        with m.If(read_line & last_word):
+            m.d.sync += [
+                transfer.lines.eq(transfer.lines - 1),
+                last_line.eq(transfer.lines == 2),
+                transfer.local_address.eq(next_line),
+            ]
 
         m.d.comb += [
             words.i.valid.eq(self.read_valid),

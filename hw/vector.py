@@ -3,7 +3,6 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import ceil_log2
 
 from weft.config import AcceleratorConfig
 
@@ -28,7 +27,7 @@ from .vector_words import VectorWords
 __all__ = ["VectorEngine"]
 
 
-_SHARING = 8  # lanes that share a register for what controls them
+_SHARING = 4  # lanes that share a register for what controls them
 
 class VectorEngine(wiring.Component):
     """Executes VECTOR commands.
@@ -105,30 +104,17 @@ class VectorEngine(wiring.Component):
         m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
         m.submodules.output     = output     = VectorOutput(config, depth=results)
         m.submodules.weights    = weights    = ScratchMemory(
-            depth=config.vector_entries, lanes=config.vector_entry_lanes, registered=True)
+            depth=config.vector_entries, lanes=config.vector_entry_lanes)
         m.submodules.parameters = parameters = ScratchMemory(
-            depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes,
-            registered=True)
+            depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes)
 
         connect(m, flipped(self.commands), decoder.commands)
         connect(m, issue.request, flipped(self.request))
         connect(m, jobs.o, output.jobs)
         connect(m, output.write, flipped(self.write))
         connect(m, flipped(self.table_write), table.write)
-        # A register on the way to blocks that lie far apart.
-        for port, scratch, depth, name in (
-                (self.weight_write, weights.write, config.vector_entries, "weight_write"),
-                (self.parameter_write, parameters.write, config.vector_parameter_depth,
-                 "parameter_write")):
-            legal = port.p.address < depth
-            m.d.comb += [
-                port.ready.eq(1),
-                scratch.valid.eq(delay(m, port.valid & legal, 1, name=f"{name}_valid")),
-                scratch.p.address.eq(register(m, port.p.address[:ceil_log2(depth)],
-                                              f"{name}_address")),
-                scratch.p.data.eq(register(m, port.p.data, f"{name}_data")),
-                scratch.p.mask.eq(register(m, port.p.mask, f"{name}_mask")),
-            ]
+        connect(m, flipped(self.weight_write), weights.write)
+        connect(m, flipped(self.parameter_write), parameters.write)
 
         m.d.comb += [
             sequencer.room.eq(issue.room),
@@ -192,7 +178,7 @@ class VectorEngine(wiring.Component):
         ended     = delay(m, passes & group.end & plain, alu.max_latency + 1, name="ended")
         operation = delay(m, group.operation.op, alu.max_latency - 1, name="operation",
                           reset_less=True)
-        result    = delay(m, group.result, alu.max_latency + 1, name="result", reset_less=True)
+        result    = delay(m, group.result, alu.max_latency, name="result", reset_less=True)
         entries   = delay(m, table.o, alu.max_latency - VectorTable.LATENCY, name="entries",
                           reset_less=True)
         words_out = []
@@ -200,13 +186,15 @@ class VectorEngine(wiring.Component):
             if lane % _SHARING == 0:
                 looks_up  = register(m, operation == VectorOp.LOOKUP, f"looks_up_{lane}", keep=True)
                 plain_end = register(m, ended, f"plain_end_{lane}", keep=True)
+                lowest    = register(m, result.clamp_min, f"lowest_{lane}", keep=True)
+                highest   = register(m, result.clamp_max, f"highest_{lane}", keep=True)
             value   = register(m, Mux(looks_up, entries[lane], alu.maxima[lane]), f"value_{lane}")
             clamped = Signal(signed(8), name=f"clamped_{lane}", reset_less=True)
             m.d.sync += clamped.eq(value)
-            with m.If(value < result.clamp_min):
-                m.d.sync += clamped.eq(result.clamp_min)
-            with m.Elif(value > result.clamp_max):
-                m.d.sync += clamped.eq(result.clamp_max)
+            with m.If(value < lowest):
+                m.d.sync += clamped.eq(lowest)
+            with m.Elif(value > highest):
+                m.d.sync += clamped.eq(highest)
             words_out.append(Mux(plain_end, clamped, drain.o[lane]))
         m.d.comb += [
             *(output.i[lane].eq(word) for lane, word in enumerate(words_out)),

@@ -194,19 +194,29 @@ class VectorOutput(wiring.Component):
         with m.If(write.en != leave):
             m.d.sync += some.eq(write.en | (level != 1))
 
-        # The address is in a register of its own, because which bank is asked depends on it.
-        m.submodules.target = target = RegisterSlice(shape=addresses.o.payload.shape())
-        connect(m, addresses.o, target.i)
+        # Which bank is asked depends on the address, and whether it answers on others: both meet
+        # their words in registers.
+        target = addresses.o
+        m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
+            "address": 24, "data": 8 * lanes, "last": 1}))
         m.d.comb += [
-            self.write.valid.eq(target.o.valid & target.o.p.legal & some),
-            self.write.p.address.eq(target.o.p.address),
-            Value.cast(self.write.p.data).eq(read.data),
+            leaving.i.valid.eq(target.valid & target.p.legal & some),
+            leaving.i.p.address.eq(target.p.address),
+            leaving.i.p.data.eq(read.data),
+            leaving.i.p.last.eq(target.p.last),
+            leave.eq(leaving.i.valid & leaving.i.ready),
+            target.ready.eq(target.p.legal & some & leaving.i.ready),
+            self.write.valid.eq(leaving.o.valid),
+            self.write.p.address.eq(leaving.o.p.address),
+            Value.cast(self.write.p.data).eq(leaving.o.p.data),
             self.write.p.mask.eq(~0),
-            leave.eq(self.write.valid & self.write.ready),
-            target.o.ready.eq(target.o.p.legal & some & self.write.ready),
+            leaving.o.ready.eq(self.write.ready),
         ]
-        m.d.sync += [self.credit.eq(leave), self.done.eq(leave & target.o.p.last)]
-        with m.If(target.o.valid & ~target.o.p.legal & some):
+        m.d.sync += [
+            self.credit.eq(leave),
+            self.done.eq(leaving.o.valid & leaving.o.ready & leaving.o.p.last),
+        ]
+        with m.If(target.valid & ~target.p.legal & some):
             m.d.sync += self.fault.code.eq(Error.ADDRESS)
 
         return m

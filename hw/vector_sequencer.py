@@ -104,42 +104,63 @@ class VectorSequencer(wiring.Component):
             ending.eq(may_end & self.last & group_ends & row_ends & inner_ends & outer_ends
                       & last_block),
         ]
+        # Of the command, loops of one round, and of two: near the loops, unlike the rest of it. And
+        # whether a loop has two rounds left, which then is one.
+        new    = self.commands.p
+        rounds = {"group": new.groups, "row": new.command.kernel_outer,
+                  "inner": new.command.out_inner, "outer": new.command.out_outer}
+        single, double, two = ({
+            name: Signal(name=f"{kind}_{name}", reset_less=True, attrs={"keep": 1})
+            for name in rounds} for kind in ("single", "double", "two"))
+        with m.If(idle):
+            m.d.sync += [
+                *(single[name].eq(new[f"one_{name}"]) for name in rounds),
+                *(double[name].eq(number == 2) for name, number in rounds.items()),
+            ]
+
         with m.If(may & self.last):
             m.d.sync += [
                 active.eq(1),
                 groups_left.eq(groups_left - 1),
-                *assign(groups, groups_left == 2),
+                *assign(groups, two["group"]),
+                two["group"].eq(groups_left == 3),
             ]
             with m.If(last_group):
                 m.d.sync += [
                     groups_left.eq(decoded.groups),
-                    *assign(groups, decoded.one_group),
+                    *assign(groups, single["group"]),
+                    two["group"].eq(double["group"]),
                     rows_left.eq(rows_left - 1),
-                    *assign(rows, rows_left == 2),
+                    *assign(rows, two["row"]),
+                    two["row"].eq(rows_left == 3),
                 ]
                 with m.If(last_row):
                     m.d.sync += [
                         rows_left.eq(command.kernel_outer),
-                        *assign(rows, decoded.one_row),
+                        *assign(rows, single["row"]),
+                        two["row"].eq(double["row"]),
                         inner_left.eq(inner_left - 1),
-                        *assign(inners, inner_left == 2),
+                        *assign(inners, two["inner"]),
+                        two["inner"].eq(inner_left == 3),
                     ]
                     with m.If(last_inner):
                         m.d.sync += [
                             inner_left.eq(command.out_inner),
-                            *assign(inners, decoded.one_inner),
+                            *assign(inners, single["inner"]),
+                            two["inner"].eq(double["inner"]),
                             outer_left.eq(outer_left - 1),
-                            *assign(outers, outer_left == 2),
+                            *assign(outers, two["outer"]),
+                            two["outer"].eq(outer_left == 3),
                         ]
                         with m.If(last_outer):
                             m.d.sync += [
                                 outer_left.eq(command.out_outer),
-                                *assign(outers, decoded.one_outer),
+                                *assign(outers, single["outer"]),
+                                two["outer"].eq(double["outer"]),
                             ]
 
         # While there is no command all loops are at their end. So with its first step, which makes
         # no group, they start anew, from here.
-        new = self.commands.p
         with m.If(idle):
             m.d.sync += [
                 active.eq(0),

@@ -58,8 +58,7 @@ class VectorTable(wiring.Component):
         write   = self.write.p
         address = register(m, write.address[:max(1, ceil_log2(depth))], "address")
         entry   = register(m, write.data[0], "entry")
-        enable  = delay(m, self.write.valid & write.mask[0] & (write.address < depth), 1,
-                        name="write_enable")
+        enable  = delay(m, self.write.valid & write.mask[0], 1, name="write_enable")
         for lane in range(self._config.word_lanes):
             m.submodules[f"copy_{lane}"] = copy = RegisteredMemory(depth=depth, width=8)
             m.d.comb += [

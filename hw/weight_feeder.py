@@ -81,18 +81,20 @@ class WeightFeeder(wiring.Component):
         # What there is to know of the two counters, without the comparisons.
         whole = Signal()        # all rows are left
         final = Signal()        # this row is the last one
-        empty = Signal(init=1)  # none is left
+        some  = Signal()        # any is left
+        reads = Signal(attrs={"keep": 1})  # the same, for the memory
         cool  = Signal(init=1)  # no cooldown
 
         begin    = Signal()
         issue    = Signal()
         handover = Signal()
         m.d.comb += [
-            begin.eq(step.o.valid & step.o.p.legal & ~begun & (empty | final)),
+            begin.eq(step.o.valid & step.o.p.legal & ~begun & (~some | final)),
             # Once a tile has begun to shift it goes on: its own switch is what it waits for.
-            issue.eq(~empty & (cool | ~whole)),
+            issue.eq(some & (cool | ~whole)),
             self.read_address.eq(row),
-            self.read_enable.eq(issue),
+            # In vain where none is issued, which does no harm: the row stays the same.
+            self.read_enable.eq(reads),
             self.loaded.payload.eq(step.o.payload),
             self.waiting.eq(step.o.valid & ~self.loaded.valid),
             handover.eq(self.loaded.valid & self.loaded.ready),
@@ -105,7 +107,8 @@ class WeightFeeder(wiring.Component):
                 row.eq(row + 1),
                 whole.eq(0),
                 final.eq(rows_left == 2),
-                empty.eq(final),
+                some.eq(~final),
+                reads.eq(~final),
             ]
         with m.If(~cool):
             m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
@@ -116,7 +119,8 @@ class WeightFeeder(wiring.Component):
                 rows_left.eq(rows),
                 whole.eq(1),
                 final.eq(rows == 1),
-                empty.eq(0),
+                some.eq(1),
+                reads.eq(1),
             ]
 
         # In the next cycle, with the row that is issued then, few enough are left.

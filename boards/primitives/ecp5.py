@@ -1,7 +1,7 @@
 """Lattice ECP5: multipliers in its blocks (``MULT18X18D``), and in LUTs where blocks run out."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -40,7 +40,7 @@ class ECP5Multipliers:
     Attributes
     ----------
     multiplier_blocks : :class:`int`
-        Blocks of the device.
+        Blocks to give away.
     reserved_blocks : :class:`dict`
         Blocks set aside by role; those of ``"array"`` must be enough for all of that role.
     floorplan : :class:`Floorplan` or ``None``
@@ -66,10 +66,14 @@ class ECP5Multipliers:
         ConfigError
             If the array does not fit.
         """
-        self.multiplier_blocks = sites.blocks
         self.reserved_blocks = {
             "array": config.multipliers,
             "requantize": _COMPOSED_BLOCKS * config.requant_lanes * (2 if config.vector else 1)}
+        # The vector engine's lanes are alike: if not all of them can have a block, those that did
+        # would only have a long way to it.
+        left = max(0, sites.blocks - sum(self.reserved_blocks.values()))
+        lanes = config.word_lanes * config.vector_taps if config.vector else 0
+        self.multiplier_blocks = sites.blocks - (left if lanes > left else 0)
         self.floorplan = Floorplan(config, sites)
 
     def get_multiplier(self, multiplier: Multiplier) -> Module:
@@ -88,7 +92,7 @@ class ECP5Multipliers:
         counts["in blocks"] += 1
         counts["blocks"] += number
         if number > 1:
-            return _composed(multiplier)
+            return _composed(multiplier, self.floorplan and self.floorplan.neighbours(number))
         bel = None
         if is_array and self.floorplan is not None and multiplier.position is not None:
             bel = self.floorplan.bel(multiplier.position)
@@ -116,8 +120,9 @@ def _single(multiplier: Multiplier, bel: str | None) -> Module:
     return m
 
 
-def _composed(multiplier: Multiplier) -> Module:
-    """A product of two limbs each: ``(ah * 2**17 + al) * (bh * 2**17 + bl)``."""
+def _composed(multiplier: Multiplier, bels: Sequence[str] | None) -> Module:
+    """A product of two limbs each: ``(ah * 2**17 + al) * (bh * 2**17 + bl)``; in ``bels``, if there
+    are such."""
     m = Module()
     extra = multiplier.latency - _COMPOSED_LATENCY
     front = min(extra, 1)
@@ -125,8 +130,10 @@ def _composed(multiplier: Multiplier) -> Module:
             for name, value in (("a", multiplier.a), ("b", multiplier.b)))
     limbs = [[value[:_LIMB].as_unsigned(), value[_LIMB:].as_signed()] for value in (
         _extended(a, _LIMB + 2), _extended(b, _LIMB + 2))]
-    low, middle_a, middle_b, high = (_block(m, limbs[0][i], limbs[1][j], name=f"block_{i}_{j}")
-                                     for i, j in ((0, 0), (1, 0), (0, 1), (1, 1)))
+    places: Sequence[str | None] = bels or [None] * _COMPOSED_BLOCKS
+    low, middle_a, middle_b, high = (
+        _block(m, limbs[0][i], limbs[1][j], name=f"block_{i}_{j}", bel=bel)
+        for (i, j), bel in zip(((0, 0), (1, 0), (0, 1), (1, 1)), places, strict=True))
 
     # The products of the lower and the upper limbs stand side by side: there is nothing to add.
     outer = register(m, Cat(low[:2 * _LIMB], high), "outer")

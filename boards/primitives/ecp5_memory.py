@@ -4,6 +4,7 @@ from typing import Any
 
 from amaranth import *
 
+from weft.boards.memory_floorplan import MemoryFloorplan
 from weft.hw.registered_memory import RegisteredMemory
 
 __all__ = ["ECP5Memories"]
@@ -20,7 +21,14 @@ class ECP5Memories:
 
     A memory becomes a row of blocks of the widest shape that is as deep, each with port A to write
     and port B to read. One that is deeper than 16384 rows is left to synthesis.
+
+    Attributes
+    ----------
+    memory_floorplan : :class:`MemoryFloorplan` or ``None``
+        Where they go; ``None`` leaves it to the placer.
     """
+
+    memory_floorplan: MemoryFloorplan | None = None
 
     def get_registered_memory(self, memory: RegisteredMemory) -> Module | None:
         """What to elaborate in place of ``memory``, if there is anything better."""
@@ -38,12 +46,15 @@ class ECP5Memories:
                   for index, end in enumerate(range(part, memory.width + 1, part))
                   for start in range(end - part, end, lane)]
         for number, first in enumerate(range(0, len(pieces), lanes)):
-            _block(m, memory, shape, lane, pieces[first:first + lanes], enables, f"block_{number}")
+            bel = self.memory_floorplan and self.memory_floorplan.bel(memory.role)
+            _block(m, memory, shape, lane, pieces[first:first + lanes], enables, f"block_{number}",
+                   bel)
         return m
 
 
 def _block(m: Module, memory: RegisteredMemory, shape: tuple[int, int], lane: int,
-           pieces: list[tuple[int, int, int]], enables: Value, name: str) -> None:
+           pieces: list[tuple[int, int, int]], enables: Value, name: str,
+           bel: str | None) -> None:
     """Adds a block for ``pieces``: the bits from, up to, and their write enable."""
     width, skip = shape
     write = Signal(36, name=f"{name}_write")
@@ -85,6 +96,8 @@ def _block(m: Module, memory: RegisteredMemory, shape: tuple[int, int], lane: in
                   f"p_REGMODE_{port}": "OUTREG", f"p_CSDECODE_{port}": "0b000",
                   f"p_WRITEMODE_{port}": "NORMAL",
                   **{f"i_CS{port}{k}": Const(0) for k in range(3)}}
+    if bel is not None:
+        ports["a_BEL"] = bel
     m.submodules[name] = Instance(
         "DP16KD", i_CEA=enable.any(), i_WEA=Const(1) if has_bytes else enable[0],
         i_CEB=memory.read_enable, i_WEB=Const(0),

@@ -24,7 +24,7 @@ __all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_o
 # tell of themselves; and cycles in which the loops make no words, from command to command.
 _VECTOR_DECODE = 3
 _VECTOR_FIRST = 6
-_VECTOR_OUTPUT = 3
+_VECTOR_OUTPUT = 4
 _VECTOR_GAP = 3
 
 

@@ -170,6 +170,20 @@ def test_missing_tool(monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_late_wires_that_cannot_be_in_time_are_routed_once_more_without_the_attempt(
+        tools, tmp_path):
+    tools("nextpnr-ecp5", """
+import sys, itertools
+if "--tmg-ripup" in sys.argv:
+    for number in itertools.count(1):
+        print(f"Info: iter={number} wires=9 overused=0 overuse=0 tmgfail=3", flush=True)
+""" + NEXTPNR)
+    result = build(BOARD, tmp_path, allow_timing_fail=True)
+    assert not result.met and result.clock_mhz == 90
+    assert result.bitstream is not None
+    assert "tmgfail" not in (tmp_path / "seed1.log").read_text()
+
+
 def test_native_tools_come_first(tools, tmp_path):
     assert find_tool("yosys") == str(tmp_path / "tools" / "yosys")
 

@@ -40,7 +40,12 @@ def test_pes_get_blocks_of_their_own_and_neighbours_lie_near(device, shape):
             assert y == left_y and 0 < x - left_x <= sites.columns // shape.array_columns
         if row:
             above_y, above_x = place[row - 1, column]
-            assert (y, x) == (above_y, above_x + 1) or (y == above_y + 1 and x <= above_x)
+            assert (y, x) == (above_y, above_x + 1) or (
+                y == above_y + 1 and abs(x - above_x) <= sites.columns // 4)
+    for y in {y for y, _x in place.values()}:
+        taken = sorted(x for its_y, x in place.values() if its_y == y)
+        assert taken == list(range(taken[0], taken[-1] + 1))
+        assert abs(taken[0] - (sites.columns - 1 - taken[-1])) <= 1
 
 
 @pytest.mark.parametrize(("device", "shape", "message"), [
@@ -52,3 +57,25 @@ def test_pes_get_blocks_of_their_own_and_neighbours_lie_near(device, shape):
 def test_an_array_that_does_not_fit_is_refused(device, shape, message):
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         Floorplan(shape, ECP5_SITES[device])
+
+
+@pytest.mark.parametrize(("device", "shape", "count", "runs"), [
+    ("85F", config(16, 16), 4, 4), ("25F", config(8, 4), 4, 2), ("25F", config(8, 4), 5, 0),
+])
+def test_blocks_that_are_left_are_given_away_side_by_side(device, shape, count, runs):
+    sites = ECP5_SITES[device]
+    row_of = {sites.bel(row, column): [sites.bel(row, other) for other in range(sites.columns)]
+              for row, column in itertools.product(range(len(sites.rows)), range(sites.columns))}
+    plan = Floorplan(shape, sites)
+    taken = {plan.bel(pe) for pe in itertools.product(
+        range(shape.pe_rows), range(shape.array_columns))}
+
+    given = list(iter(lambda: plan.neighbours(count), None))
+
+    assert len(given) == runs
+    for bels in given:
+        row = row_of[bels[0]]
+        start = row.index(bels[0])
+        assert list(bels) == row[start:start + count]
+        assert taken.isdisjoint(bels)
+        taken.update(bels)

@@ -56,7 +56,7 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
         while not ready:
             _clk, _rst, ready = await ctx.tick().sample(single.read_ready)
         ctx.set(single.read, 0)
-        await ctx.tick().repeat(2)
+        await ctx.tick().repeat(3)
         return ctx.get(single.read_data)
 
     async def write_bursts(ctx):
