@@ -104,16 +104,19 @@ class VectorSequencer(wiring.Component):
             ending.eq(may_end & self.last & group_ends & row_ends & inner_ends & outer_ends
                       & last_block),
         ]
-        # Of the command, loops of one round, and of two: near the loops, unlike the rest of it. And
-        # whether a loop has two rounds left, which then is one.
+        # Of the command, the rounds of each loop, and whether they are one or two: near the loops,
+        # unlike the rest of it. And whether a loop has two rounds left, which then is one.
         new    = self.commands.p
         rounds = {"group": new.groups, "row": new.command.kernel_outer,
                   "inner": new.command.out_inner, "outer": new.command.out_outer}
+        full = {name: Signal.like(number, name=f"full_{name}", reset_less=True, attrs={"keep": 1})
+                for name, number in rounds.items()}
         single, double, two = ({
             name: Signal(name=f"{kind}_{name}", reset_less=True, attrs={"keep": 1})
             for name in rounds} for kind in ("single", "double", "two"))
         with m.If(idle):
             m.d.sync += [
+                *(full[name].eq(number) for name, number in rounds.items()),
                 *(single[name].eq(new[f"one_{name}"]) for name in rounds),
                 *(double[name].eq(number == 2) for name, number in rounds.items()),
             ]
@@ -127,7 +130,7 @@ class VectorSequencer(wiring.Component):
             ]
             with m.If(last_group):
                 m.d.sync += [
-                    groups_left.eq(decoded.groups),
+                    groups_left.eq(full["group"]),
                     *assign(groups, single["group"]),
                     two["group"].eq(double["group"]),
                     rows_left.eq(rows_left - 1),
@@ -136,7 +139,7 @@ class VectorSequencer(wiring.Component):
                 ]
                 with m.If(last_row):
                     m.d.sync += [
-                        rows_left.eq(command.kernel_outer),
+                        rows_left.eq(full["row"]),
                         *assign(rows, single["row"]),
                         two["row"].eq(double["row"]),
                         inner_left.eq(inner_left - 1),
@@ -145,7 +148,7 @@ class VectorSequencer(wiring.Component):
                     ]
                     with m.If(last_inner):
                         m.d.sync += [
-                            inner_left.eq(command.out_inner),
+                            inner_left.eq(full["inner"]),
                             *assign(inners, single["inner"]),
                             two["inner"].eq(double["inner"]),
                             outer_left.eq(outer_left - 1),
@@ -154,7 +157,7 @@ class VectorSequencer(wiring.Component):
                         ]
                         with m.If(last_outer):
                             m.d.sync += [
-                                outer_left.eq(command.out_outer),
+                                outer_left.eq(full["outer"]),
                                 *assign(outers, single["outer"]),
                                 two["outer"].eq(double["outer"]),
                             ]
