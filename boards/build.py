@@ -1,5 +1,6 @@
 """From a board and a configuration to a bitstream, and what it came to."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,10 +114,14 @@ def design(board: Board) -> tuple[float, dict[str, str]]:
     from weft.boards.registry import make_platform
     from weft.boards.top import Top
 
-    top = Top(board)
+    top, tools = Top(board), flow(board.family)
     files = make_platform(board).prepare(top, "top").files
-    return top.clock_mhz, {name: files[name]
-                           for name in ("top.il", f"top{flow(board.family).constraints}")}
+    constraints = f"top{tools.constraints}"
+    return top.clock_mhz, {
+        "top.il": files["top.il"],
+        constraints: re.sub(r'(?<=^FREQUENCY PORT )("[^"]*") ([\d.]+) HZ', lambda found:
+                            f"{found[1]} {float(found[2]) * tools.reserve:.1f} HZ",
+                            files[constraints], flags=re.MULTILINE)}
 
 
 def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool = False,

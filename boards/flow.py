@@ -60,6 +60,9 @@ class Flow:
         Further options; the last takes the file with pins.
     rip_up : sequence of :class:`str`
         Options to route again what is late, which never ends if the clock cannot be met.
+    reserve : :class:`float`
+        What to ask of the place tool, of the oscillator's frequency: its router stops when it takes
+        all wires for in time, of which some may be up to 1 % late.
     text_option : :class:`str`
         The option that takes the file to write.
     pack_options : sequence of :class:`str`
@@ -90,6 +93,7 @@ class Flow:
     block_rams: str
     large_rams: str = ""
     rip_up: Sequence[str] = ()
+    reserve: float = 1.0
 
     def place(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
@@ -119,7 +123,7 @@ _FLOWS = {
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
-        rip_up=("--tmg-ripup",),
+        rip_up=("--tmg-ripup",), reserve=1.03,
         pack_options=("--compress",),
         # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In
         # the middle of the large device it must, or the design cannot be routed.
