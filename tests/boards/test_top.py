@@ -35,9 +35,10 @@ def test_clock_is_made_by_the_pll(files):
     assert 25 * settings["CLKFB_DIV"] / settings["CLKI_DIV"] == pytest.approx(clock_mhz)
 
 
-def test_multipliers_of_the_array_are_placed(files):
+def test_multipliers_of_the_array_and_of_several_blocks_are_placed(files):
     places = re.findall(r'attribute \\BEL "(\w+/\w+/\w+)"', files[1]["top.il"])
-    assert len(set(places)) == len(places) == BOARD.config.multipliers
+    requantization = 2 * 4 * BOARD.config.requant_lanes  # of the matrix and the vector engine
+    assert len(set(places)) == len(places) == BOARD.config.multipliers + requantization
 
 
 def test_clock_that_misses_the_baud_rate_wrong():
