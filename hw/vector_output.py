@@ -172,8 +172,8 @@ class VectorOutput(wiring.Component):
             addresses.i.p.last.eq(register(m, last, "placed_last")),
         ]
         index = register(m, job.index, "placed_index")
-        with m.If(placed & ~legal & ~failed):
-            m.d.sync += [failed.eq(1), self.fault.index.eq(index)]
+        with m.If(~failed):  # the index before there is a fault is nobody's
+            m.d.sync += [failed.eq(placed & ~legal), self.fault.index.eq(index)]
 
         # The words. Each comes into a register first, and stays in the memory until it is written.
         lanes = self._config.word_lanes

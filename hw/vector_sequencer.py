@@ -74,7 +74,7 @@ class VectorSequencer(wiring.Component):
         # in its last round, without the comparison. So that none has many sinks there are registers
         # for the counters, the addresses, the operands, for what is seldom, and for the end.
         mays   = may,  may_move,  may_change,  may_turn,  may_end = alike("may", 5, init=0)
-        idles  = idle, idle_change, idle_turn = alike("idle", 3, init=1)
+        idles  = idle, _, idle_change, idle_turn, _ = alike("idle", 5, init=1)
         groups = last_group, group_moves, group_changes, group_turns, group_ends = alike(
             "last_group", 5)
         rows   = last_row, row_moves, row_changes, row_turns, row_ends = alike("last_row", 5)
@@ -125,50 +125,48 @@ class VectorSequencer(wiring.Component):
             m.d.sync += [
                 active.eq(1),
                 groups_left.eq(groups_left - 1),
-                *assign(groups, two["group"]),
                 two["group"].eq(groups_left == 3),
             ]
             with m.If(last_group):
                 m.d.sync += [
                     groups_left.eq(full["group"]),
-                    *assign(groups, single["group"]),
                     two["group"].eq(double["group"]),
                     rows_left.eq(rows_left - 1),
-                    *assign(rows, two["row"]),
                     two["row"].eq(rows_left == 3),
                 ]
                 with m.If(last_row):
                     m.d.sync += [
                         rows_left.eq(full["row"]),
-                        *assign(rows, single["row"]),
                         two["row"].eq(double["row"]),
                         inner_left.eq(inner_left - 1),
-                        *assign(inners, two["inner"]),
                         two["inner"].eq(inner_left == 3),
                     ]
                     with m.If(last_inner):
                         m.d.sync += [
                             inner_left.eq(full["inner"]),
-                            *assign(inners, single["inner"]),
                             two["inner"].eq(double["inner"]),
                             outer_left.eq(outer_left - 1),
-                            *assign(outers, two["outer"]),
                             two["outer"].eq(outer_left == 3),
                         ]
                         with m.If(last_outer):
                             m.d.sync += [
                                 outer_left.eq(full["outer"]),
-                                *assign(outers, single["outer"]),
                                 two["outer"].eq(double["outer"]),
                             ]
 
+        # Each copy of what says that a loop is in its last round depends on those beside it.
         # While there is no command all loops are at their end. So with its first step, which makes
         # no group, they start anew, from here.
+        for makes, rests, *lasts in zip(mays, idles, groups, rows, inners, outers, strict=True):
+            steps = makes & self.last
+            for name, last in zip(rounds, lasts, strict=True):
+                with m.If(steps):
+                    m.d.sync += last.eq(Mux(last, single[name], two[name]))
+                steps &= last
+            with m.If(rests):
+                m.d.sync += [last.eq(1) for last in lasts]
         with m.If(idle):
-            m.d.sync += [
-                active.eq(0),
-                *assign([*groups, *rows, *inners, *outers], 1),
-            ]
+            m.d.sync += active.eq(0)
 
         # Each loop has the address where it starts, the outer ones that where they start next.
         next_block     = Signal(24, reset_less=True)

@@ -558,7 +558,7 @@ def test_a_command_takes_its_words_and_the_next_one_follows_three_cycles_later(
     alone  = cycles_of(op, 1, config=config)
     levels = max(1, ceil_log2(config.vector_taps))
     assert alone - words == ActivationMemory.LATENCY + (
-        16 + levels if op is VectorOp.LOOKUP else 34 + levels + config.vector_groups)
+        16 + levels if op is VectorOp.LOOKUP else 35 + levels + config.vector_groups)
     assert cycles_of(op, 3, config=config) == alone + 2 * (words + 3)
 
 
