@@ -15,7 +15,7 @@ from .vector_tap import result_layout, tap_layout
 __all__ = ["VectorAlu"]
 
 
-_MULTIPLIER = 4  # cycles of a product
+_MULTIPLIER = 5  # cycles of a product
 _SHARING    = 2  # lanes that share a register for what controls them
 
 

@@ -48,7 +48,7 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
 class VectorDecoder(wiring.Component):
     """Holds one command while the one before it runs.
 
-    A command is offered three cycles after it was accepted, and the next one is accepted the cycle
+    A command is offered four cycles after it was accepted, and the next one is accepted the cycle
     after it was taken. What follows from the command held is worked out again in every cycle, so
     that nothing has to tell hundreds of registers when to load.
 
@@ -157,13 +157,17 @@ class VectorDecoder(wiring.Component):
                 m.d.comb += out[f"{name}_start"][field].eq(
                     register(m, value, f"{name}_start_{field}"))
 
+        bad = register(m, wrong | no_table, "bad")
+
         begun   = Signal()  # the first cycle is over
+        settled = Signal()  # and the second
         refused = Signal()
         taken   = self.o.valid & self.o.ready
         m.d.sync += [
             begun.eq(held.o.valid & ~taken),
-            self.o.valid.eq(begun & ~wrong & ~no_table & ~taken),
-            refused.eq(begun & (wrong | no_table)),
+            settled.eq(begun & ~taken),
+            self.o.valid.eq(settled & ~bad & ~taken),
+            refused.eq(settled & bad),
         ]
         m.d.comb += held.o.ready.eq(taken)
         with m.If(refused & ~self.earlier & (self.fault.code == Error.NONE)):

@@ -22,7 +22,7 @@ __all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_o
 # Of the vector engine's stages: from the start of a command to its offer by the decoder, from there
 # to its first word, and from the last word to the write of its result beside what those in between
 # tell of themselves; and cycles in which the loops make no words, from command to command.
-_VECTOR_DECODE = 3
+_VECTOR_DECODE = 4
 _VECTOR_FIRST = 6
 _VECTOR_OUTPUT = 4
 _VECTOR_GAP = 3
