@@ -7,12 +7,27 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .commands import VectorOp
-from .copies import alike, assign
+from .copies import assign
 from .half_slice import HalfSlice
 from .vector_decode import decoded_layout
 from .vector_tap import WINDOW_SLOTS, group_layout
 
 __all__ = ["VectorSequencer"]
+
+
+class _Loops:
+    """What a part of the logic looks at, in registers for it alone. ``may``: there is a command,
+    and room. ``idle``: there is no command. ``group``, ``row``, ``inner``, ``outer``: that loop is
+    in its last round, known without a comparison."""
+
+    def __init__(self, name: str):
+        def flag(what, **options):
+            return Signal(name=f"{what}_{name}", attrs={"keep": 1}, **options)
+
+        self.may  = flag("may")
+        self.idle = flag("idle", init=1)
+        self.group, self.row, self.inner, self.outer = (
+            flag(loop, reset_less=True) for loop in ("group", "row", "inner", "outer"))
 
 
 class VectorSequencer(wiring.Component):
@@ -70,22 +85,14 @@ class VectorSequencer(wiring.Component):
         ]
         m.d.sync += [runs.eq(soon), ended.eq(ending)]
 
-        # Whether there is a command, and room; whether there is no command; and whether a loop is
-        # in its last round, without the comparison. So that none has many sinks there are registers
-        # for the counters, the addresses, the operands, for what is seldom, and for the end.
-        mays   = may,  may_move,  may_change,  may_turn,  may_end = alike("may", 5, init=0)
-        idles  = idle, _, idle_change, idle_turn, _ = alike("idle", 5, init=1)
-        groups = last_group, group_moves, group_changes, group_turns, group_ends = alike(
-            "last_group", 5)
-        rows   = last_row, row_moves, row_changes, row_turns, row_ends = alike("last_row", 5)
-        inners = last_inner, inner_moves, inner_changes, inner_turns, inner_ends = alike(
-            "last_inner", 5)
-        outers = last_outer, outer_moves, outer_changes, outer_turns, outer_ends = alike(
-            "last_outer", 5)
-        turn   = Signal()  # to the next block
+        # So that none has many sinks there are registers for the group at hand, the counters, the
+        # addresses, the operands, for what is seldom, and for the end.
+        hand, counts, moves, changes, turns, ends = loops = [_Loops(name) for name in (
+            "hand", "counts", "moves", "changes", "turns", "ends")]
+        turn = Signal()  # to the next block
         m.d.sync += [
-            *assign(mays, (self.room & (start | runs)) & ~ending),
-            *assign(idles, (idle & ~start) | ended),
+            *assign((copy.may for copy in loops), (self.room & (start | runs)) & ~ending),
+            *assign((copy.idle for copy in loops), (hand.idle & ~start) | ended),
         ]
         last_block   = Signal(reset_less=True)
         position_end = Signal()
@@ -98,10 +105,10 @@ class VectorSequencer(wiring.Component):
         rows_left   = Signal(8, reset_less=True)
         groups_left = Signal(8, reset_less=True)
         m.d.comb += [
-            position_end.eq(last_group & last_row),
-            command_end.eq(position_end & last_inner & last_outer & last_block),
-            turn.eq(group_turns & row_turns & inner_turns & outer_turns),
-            ending.eq(may_end & self.last & group_ends & row_ends & inner_ends & outer_ends
+            position_end.eq(hand.group & hand.row),
+            command_end.eq(position_end & hand.inner & hand.outer & last_block),
+            turn.eq(turns.group & turns.row & turns.inner & turns.outer),
+            ending.eq(ends.may & self.last & ends.group & ends.row & ends.inner & ends.outer
                       & last_block),
         ]
         # Of the command, the rounds of each loop, and whether they are one or two: near the loops,
@@ -114,58 +121,59 @@ class VectorSequencer(wiring.Component):
         single, double, two = ({
             name: Signal(name=f"{kind}_{name}", reset_less=True, attrs={"keep": 1})
             for name in rounds} for kind in ("single", "double", "two"))
-        with m.If(idle):
+        with m.If(counts.idle):
             m.d.sync += [
                 *(full[name].eq(number) for name, number in rounds.items()),
                 *(single[name].eq(new[f"one_{name}"]) for name in rounds),
                 *(double[name].eq(number == 2) for name, number in rounds.items()),
             ]
 
-        with m.If(may & self.last):
+        with m.If(hand.may & self.last):
+            m.d.sync += active.eq(1)
+        with m.If(counts.may & self.last):
             m.d.sync += [
-                active.eq(1),
                 groups_left.eq(groups_left - 1),
                 two["group"].eq(groups_left == 3),
             ]
-            with m.If(last_group):
+            with m.If(counts.group):
                 m.d.sync += [
                     groups_left.eq(full["group"]),
                     two["group"].eq(double["group"]),
                     rows_left.eq(rows_left - 1),
                     two["row"].eq(rows_left == 3),
                 ]
-                with m.If(last_row):
+                with m.If(counts.row):
                     m.d.sync += [
                         rows_left.eq(full["row"]),
                         two["row"].eq(double["row"]),
                         inner_left.eq(inner_left - 1),
                         two["inner"].eq(inner_left == 3),
                     ]
-                    with m.If(last_inner):
+                    with m.If(counts.inner):
                         m.d.sync += [
                             inner_left.eq(full["inner"]),
                             two["inner"].eq(double["inner"]),
                             outer_left.eq(outer_left - 1),
                             two["outer"].eq(outer_left == 3),
                         ]
-                        with m.If(last_outer):
+                        with m.If(counts.outer):
                             m.d.sync += [
                                 outer_left.eq(full["outer"]),
                                 two["outer"].eq(double["outer"]),
                             ]
 
-        # Each copy of what says that a loop is in its last round depends on those beside it.
-        # While there is no command all loops are at their end. So with its first step, which makes
-        # no group, they start anew, from here.
-        for makes, rests, *lasts in zip(mays, idles, groups, rows, inners, outers, strict=True):
-            steps = makes & self.last
-            for name, last in zip(rounds, lasts, strict=True):
+        # Each copy depends on its own. While there is no command all loops are at their end. So
+        # with its first step, which makes no group, they start anew, from here.
+        for copy in loops:
+            steps = copy.may & self.last
+            for name in rounds:
+                last = getattr(copy, name)
                 with m.If(steps):
                     m.d.sync += last.eq(Mux(last, single[name], two[name]))
+                with m.If(copy.idle):
+                    m.d.sync += last.eq(1)
                 steps &= last
-            with m.If(rests):
-                m.d.sync += [last.eq(1) for last in lasts]
-        with m.If(idle):
+        with m.If(hand.idle):
             m.d.sync += active.eq(0)
 
         # Each loop has the address where it starts, the outer ones that where they start next.
@@ -192,9 +200,9 @@ class VectorSequencer(wiring.Component):
         group = self.group
         tap   = group.tap
         m.d.comb += [
-            self.valid.eq(may & self.last & active),
+            self.valid.eq(hand.may & self.last & active),
             group.index.eq(decoded.index),
-            group.size.eq(Mux(last_group, decoded.last_size, decoded.full_size)),
+            group.size.eq(Mux(hand.group, decoded.last_size, decoded.full_size)),
             group.address.eq(group_address),
             group.step.eq(command.kernel_inner_step),
             group.y.eq(row_y),
@@ -233,32 +241,32 @@ class VectorSequencer(wiring.Component):
         with m.If(first_inner):
             with m.If(first_group):
                 m.d.comb += begin_at(decoded.first_start)
-        with m.Elif(last_group):
+        with m.Elif(hand.group):
             m.d.comb += begin_at(decoded.last_start)
         with m.Else():
             m.d.comb += begin_at(decoded.full_start)
 
         # Where the next position, row and group are.
-        outer_address = Mux(outer_moves, next_block, next_outer)
-        inner_address = Mux(inner_moves, outer_address, next_inner)
+        outer_address = Mux(moves.outer, next_block, next_outer)
+        inner_address = Mux(moves.inner, outer_address, next_inner)
         next_row      = Mux(command.broadcast, second_address,
                             row_address + command.kernel_outer_step)[:24]
-        next_y        = Mux(inner_moves, Mux(outer_moves, decoded.first_y,
+        next_y        = Mux(moves.inner, Mux(moves.outer, decoded.first_y,
                                              outer_y + command.stride_outer), outer_y)
-        next_x        = Mux(inner_moves, decoded.first_x, inner_x + command.stride_inner)
-        with m.If(may_move & self.last):
+        next_x        = Mux(moves.inner, decoded.first_x, inner_x + command.stride_inner)
+        with m.If(moves.may & self.last):
             m.d.sync += [
                 group_address.eq(group_address + decoded.group_step),
                 group_x.eq(group_x + decoded.group_x_step),
             ]
-            with m.If(group_moves):
+            with m.If(moves.group):
                 m.d.sync += [
                     row_address.eq(next_row),
                     group_address.eq(next_row),
                     row_y.eq(row_y + command.dilation_outer),
                     group_x.eq(inner_x),
                 ]
-                with m.If(row_moves):
+                with m.If(moves.row):
                     m.d.sync += [
                         next_inner.eq(inner_address + command.in_inner_step),
                         row_address.eq(inner_address),
@@ -270,39 +278,39 @@ class VectorSequencer(wiring.Component):
                     ]
 
         # The operands. The first step makes no group, and so takes no weights.
-        next_weight = Mux(active & inner_changes & outer_changes & ~command.shared,
+        next_weight = Mux(active & changes.inner & changes.outer & ~command.shared,
                           (weight + 1)[:17], block_weight)
-        with m.If(may_change & self.last):
+        with m.If(changes.may & self.last):
             m.d.sync += [
-                first_group.eq(group_changes),
+                first_group.eq(changes.group),
                 begin.eq(0),
                 pass_.eq(pass_ + 1),
                 slot.eq(slot + 1),
                 weight.eq(weight + 1),
             ]
-            with m.If(group_changes):
+            with m.If(changes.group):
                 m.d.sync += [
                     pass_.eq(0),
                     second.eq(1),
                     # The first factor is no summand.
                     begin.eq(command.op == VectorOp.MULTIPLY),
                 ]
-                with m.If(row_changes):
+                with m.If(changes.row):
                     m.d.sync += [
-                        first_inner.eq(inner_changes),
+                        first_inner.eq(changes.inner),
                         begin.eq(1),
                         second.eq(0),
                         slot.eq(0),
                         weight.eq(next_weight),
                         block_weight.eq(next_weight),
                     ]
-        with m.If(idle_change):
+        with m.If(changes.idle):
             m.d.sync += block_weight.eq(new.command.weight_base)
 
         # Once in a row of positions, and once in a block.
-        with m.If(may_turn & self.last & group_turns & row_turns & inner_turns):
+        with m.If(turns.may & self.last & turns.group & turns.row & turns.inner):
             m.d.sync += next_outer.eq(outer_address + command.in_outer_step)
-        with m.If(may_turn & self.last & turn):
+        with m.If(turns.may & self.last & turn):
             m.d.sync += [
                 blocks_left.eq(blocks_left - 1),
                 last_block.eq(blocks_left == 1),
@@ -312,7 +320,7 @@ class VectorSequencer(wiring.Component):
                 m.d.sync += second_address.eq(second_address + command.kernel_inner_step)
             with m.If(active & ~command.shared):
                 m.d.sync += parameter.eq(parameter + config.vector_groups)
-        with m.If(idle_turn):
+        with m.If(turns.idle):
             m.d.sync += [
                 blocks_left.eq(new.command.blocks),
                 last_block.eq(0),
