@@ -61,8 +61,8 @@ class Flow:
     rip_up : sequence of :class:`str`
         Options to route again what is late, which never ends if the clock cannot be met.
     reserve : :class:`float`
-        What to ask of the place tool, of the oscillator's frequency: its router stops when it takes
-        all wires for in time, of which some may be up to 1 % late.
+        What to ask of the place tool, of the oscillator's frequency: some wires may be up to 1 %
+        later than its router takes them for, and the rest is a margin.
     text_option : :class:`str`
         The option that takes the file to write.
     pack_options : sequence of :class:`str`
@@ -123,7 +123,7 @@ _FLOWS = {
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
-        rip_up=("--tmg-ripup",), reserve=1.03,
+        rip_up=("--tmg-ripup",), reserve=1.05,
         pack_options=("--compress",),
         # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In
         # the middle of the large device it must, or the design cannot be routed.
