@@ -115,12 +115,13 @@ def design(board: Board) -> tuple[float, dict[str, str]]:
     from weft.boards.top import Top
 
     top, tools = Top(board), flow(board.family)
+    reserve = tools.reserve[board.device]
     files = make_platform(board).prepare(top, "top").files
     constraints = f"top{tools.constraints}"
     return top.clock_mhz, {
         "top.il": files["top.il"],
         constraints: re.sub(r'(?<=^FREQUENCY PORT )("[^"]*") ([\d.]+) HZ', lambda found:
-                            f"{found[1]} {float(found[2]) * tools.reserve:.1f} HZ",
+                            f"{found[1]} {float(found[2]) * reserve:.1f} HZ",
                             files[constraints], flags=re.MULTILINE)}
 
 

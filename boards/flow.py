@@ -60,12 +60,12 @@ class Flow:
         Further options; the last takes the file with pins.
     rip_up : sequence of :class:`str`
         Options to route again what is late, which never ends if the clock cannot be met.
-    reserve : :class:`float`
-        What to ask of the place tool, of the oscillator's frequency: some wires may be up to 1 %
-        later than its router takes them for, and the rest is a margin.
     text_option : :class:`str`
         The option that takes the file to write.
     pack_options : sequence of :class:`str`
+    reserve : dict of :class:`float`
+        What to ask of the place tool, of the oscillator's frequency, by device: some wires may be
+        up to 1 % later than its router takes them for, and the rest is a margin.
     settings : dict
         Of the place tool, which has no options for these, by device.
     constraints : :class:`str`
@@ -84,6 +84,7 @@ class Flow:
     place_options: Sequence[str]
     text_option: str
     pack_options: Sequence[str]
+    reserve: Mapping[str, float]
     settings: Mapping[str, Mapping[str, str]]
     constraints: str
     image: str
@@ -93,7 +94,6 @@ class Flow:
     block_rams: str
     large_rams: str = ""
     rip_up: Sequence[str] = ()
-    reserve: float = 1.0
 
     def place(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
@@ -123,7 +123,7 @@ _FLOWS = {
                 "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
         place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
-        rip_up=("--tmg-ripup",), reserve=1.05,
+        rip_up=("--tmg-ripup",), reserve={"LFE5U-85F": 1.05, "LFE5U-25F": 1.03},
         pack_options=("--compress",),
         # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In
         # the middle of the large device it must, or the design cannot be routed.
@@ -136,7 +136,7 @@ _FLOWS = {
         place_tool="nextpnr-ice40", pack_tool="icepack",
         device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
         place_options=("--pcf",), text_option="--asc", pack_options=(),
-        settings={"iCE40UP5K": {}}, constraints=".pcf",
+        reserve={"iCE40UP5K": 1}, settings={"iCE40UP5K": {}}, constraints=".pcf",
         image=".bin", luts="ICESTORM_LC", ffs="", multipliers="ICESTORM_DSP",
         block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
 }
