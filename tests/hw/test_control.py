@@ -1,4 +1,5 @@
 # amaranth: UnusedElaboratable=no
+import os
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,15 @@ LOAD, MATRIX, _, STORE = Engine
 CONFIG = PRESETS["tiny"]
 
 
-def test_control_port_with_an_independent_host(tmp_path):
+def test_control_port_with_an_independent_host(tmp_path, monkeypatch):
+    # A machine may have `python3` alone.
+    python = tmp_path / "no_python" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nexit 127\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(python.parent), prepend=os.pathsep)
     run_cocotb(ControlPort(CONFIG, faults=2), name="control_port",
-               bench=Path(__file__).parent / "cocotb_control.py", build_dir=tmp_path)
+               bench=Path(__file__).parent / "cocotb_control.py", build_dir=tmp_path / "build")
 
 
 class ControlledDispatcher(wiring.Component):
