@@ -85,7 +85,7 @@ def test_array_multipliers_and_staging_memory_are_exact(tiny):
 
 
 @pytest.mark.parametrize(("changes", "luts", "ffs", "multipliers", "block_rams"), [
-    ({}, 13_110, 17_005, 22, 47),
+    ({}, 13_153, 17_237, 22, 47),
     ({"vector_taps": 0}, 8_648, 11_220, 14, 40),
 ])
 def test_estimate_is_near_what_nextpnr_packed(changes, luts, ffs, multipliers, block_rams):
