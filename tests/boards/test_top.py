@@ -35,6 +35,12 @@ def test_clock_is_made_by_the_pll(files):
     assert 25 * settings["CLKFB_DIV"] / settings["CLKI_DIV"] == pytest.approx(clock_mhz)
 
 
+def test_more_is_asked_of_the_tools_than_the_clock(files):
+    hertz, = re.findall(r'^FREQUENCY PORT "clk25_0__io" ([\d.]+) HZ;$', files[1]["top.lpf"],
+                        re.MULTILINE)
+    assert float(hertz) == pytest.approx(1.03 * 25e6)
+
+
 def test_multipliers_of_the_array_and_of_several_blocks_are_placed(files):
     places = re.findall(r'attribute \\BEL "(\w+/\w+/\w+)"', files[1]["top.il"])
     requantization = 2 * 4 * BOARD.config.requant_lanes  # of the matrix and the vector engine
