@@ -12,8 +12,8 @@ from .cycle_accounting import activity_layout
 from .delay import delay
 from .drain import Drain
 from .fault import Fault
-from .half_slice import HalfSlice
 from .pixel_streamer import PixelStreamer
+from .register_slice import RegisterSlice
 from .registers import Error
 from .scratch_memory import ScratchMemory, unit_write_layout
 from .sequencer import StepSequencer
@@ -126,22 +126,20 @@ class MatrixEngine(wiring.Component):
         ]
 
         # A job is announced with its last pixel, and may start when that has been accumulated. Two
-        # can wait: one for each half.
-        m.submodules.announced = announced = HalfSlice(shape=DrainJob)
-        m.submodules.waiting   = waiting   = HalfSlice(shape=DrainJob)
+        # can wait, one for each half, and the second may come in the cycle after the first.
+        m.submodules.announced = announced = RegisterSlice(shape=DrainJob)
         complete = delay(m, streamer.job_valid,
                          PixelStreamer.LATENCY + array.latency + accumulators.latency - 1,
                          name="complete")
         ready_jobs = Signal(range(3))
         start      = drain.jobs.valid & drain.jobs.ready
         m.d.sync += ready_jobs.eq(ready_jobs + complete - start)
-        connect(m, announced.o, waiting.i)
         m.d.comb += [
             announced.i.valid.eq(streamer.job_valid),
             announced.i.payload.eq(streamer.job),
-            drain.jobs.valid.eq(waiting.o.valid & (ready_jobs != 0)),
-            drain.jobs.payload.eq(waiting.o.payload),
-            waiting.o.ready.eq(drain.jobs.ready & (ready_jobs != 0)),
+            drain.jobs.valid.eq(announced.o.valid & (ready_jobs != 0)),
+            drain.jobs.payload.eq(announced.o.payload),
+            announced.o.ready.eq(drain.jobs.ready & (ready_jobs != 0)),
         ]
 
         executing = Signal(8)

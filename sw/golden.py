@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from weft import reference
 from weft.errors import InputError, ModelError
 
-__all__ = ["Exactness", "GoldenSession", "cpu_is_exact", "session_options", "to_int8"]
+__all__ = ["Exactness", "GoldenSession", "cpu_is_exact", "load_exactly", "session_options",
+           "to_int8"]
 
 
 _SILENT = 4
@@ -43,21 +44,53 @@ def _has_vnni() -> bool:
     return bool({"avx512_vnni", "avx_vnni"} & _cpu_flags())
 
 
-def session_options(*, threads: int = 1) -> onnxruntime.SessionOptions:
-    """Options with which onnxruntime keeps quantized layers in integers, and logs nothing.
+def session_options(*, threads: int = 1) -> tuple[onnxruntime.SessionOptions, ...]:
+    """Options with which onnxruntime keeps quantized layers in integers, and logs nothing: those to
+    try first come first.
 
     Without ``session.qdqisint8allowed`` it runs most int8 convolutions in float32. Without VNNI its
-    x86 kernels add pairs of products in 16 bits and saturate; ``session.x64quantprecision`` avoids
-    those kernels, but it stops models with a Gemm from loading where there is VNNI.
+    x86 kernels for uint8 activations add pairs of products in 16 bits and saturate;
+    ``session.x64quantprecision`` avoids those kernels. Models with int8 activations do not load
+    with it, and their kernels are exact without it.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _SILENT
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    if _is_x86() and _cpu_flags() and not _has_vnni():
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return options
+    found = []
+    for precise in (True, False) if _is_x86() and _cpu_flags() and not _has_vnni() else (False,):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _SILENT
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        if precise:
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        found.append(options)
+    return tuple(found)
+
+
+def load_exactly(model: onnx.ModelProto, *, threads: int = 1,
+                 optimized: Path | None = None) -> onnxruntime.InferenceSession:
+    """An onnxruntime session with :func:`session_options`.
+
+    Parameters
+    ----------
+    model : :class:`onnx.ModelProto`
+    threads : :class:`int`
+    optimized : :class:`Path`
+        A file for the model as it is after all of onnxruntime's fusions.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime cannot load the model.
+    """
+    for options in session_options(threads=threads):
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
+        try:
+            return onnxruntime.InferenceSession(model.SerializeToString(), options,
+                                                providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a dozen exception classes of its own
+            failure = error
+    raise ModelError(f"onnxruntime cannot load the model: {_first_line(failure)}") from failure
 
 
 def to_int8(values: np.ndarray) -> np.ndarray:
@@ -108,12 +141,7 @@ class GoldenSession:
         self._names = tuple(present)
         self._source = source
         self._threads = threads
-        try:
-            self._session = onnxruntime.InferenceSession(
-                source.SerializeToString(), session_options(threads=threads),
-                providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a dozen exception classes of its own
-            raise ModelError(f"onnxruntime cannot load the model: {_first_line(error)}") from error
+        self._session = load_exactly(source, threads=threads)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,12 +149,9 @@ class GoldenSession:
 
     @functools.cached_property
     def optimized(self) -> tuple[onnx.NodeProto, ...]:
-        options = session_options(threads=self._threads)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
-            options.optimized_model_filepath = str(path)
-            onnxruntime.InferenceSession(self._source.SerializeToString(), options,
-                                         providers=["CPUExecutionProvider"])
+            load_exactly(self._source, threads=self._threads, optimized=path)
             return tuple(onnx.load(path).graph.node)
 
     @functools.cached_property

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from weft import compiler
 from weft.config import AcceleratorConfig
 from weft.device import Driver, Event, EventKind, RunResult
-from weft.golden import session_options
+from weft.golden import load_exactly
 from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.hw.registers import Counter
 from weft.ir import Edge, Graph, Tensor
@@ -298,8 +297,7 @@ class HostModel:
     """A part of the model that onnxruntime runs."""
 
     def __init__(self, model: onnx.ModelProto):
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"])
+        self._session = load_exactly(model)
         self._inputs = [info.name for info in self._session.get_inputs()]
         self._outputs = [info.name for info in self._session.get_outputs()]
 

@@ -87,17 +87,28 @@ def test_nothing_is_logged(model, capfd):
 
 
 @pytest.mark.parametrize("flags, precise", [
-    ({"avx2"}, True), ({"avx2", "avx_vnni"}, False), ({"avx512_vnni"}, False), (set(), False)])
-def test_slow_exact_kernels_are_asked_for_only_without_vnni(monkeypatch, flags, precise):
+    ({"avx2"}, [True, False]), ({"avx2", "avx_vnni"}, [False]), ({"avx512_vnni"}, [False]),
+    (set(), [False])])
+def test_slow_exact_kernels_are_tried_first_only_without_vnni(monkeypatch, flags, precise):
     monkeypatch.setattr(golden, "_cpu_flags", lambda: frozenset(flags))
     monkeypatch.setattr(golden, "_is_x86", lambda: True)
-    options = session_options()
-    assert options.get_session_config_entry("session.qdqisint8allowed") == "1"
-    if precise:
-        assert options.get_session_config_entry("session.x64quantprecision") == "1"
-    else:
-        with pytest.raises(RuntimeError):
-            options.get_session_config_entry("session.x64quantprecision")
+    tries = session_options()
+    assert len(tries) == len(precise)
+    for options, expected in zip(tries, precise, strict=True):
+        assert options.get_session_config_entry("session.qdqisint8allowed") == "1"
+        if expected:
+            assert options.get_session_config_entry("session.x64quantprecision") == "1"
+        else:
+            with pytest.raises(RuntimeError):
+                options.get_session_config_entry("session.x64quantprecision")
+
+
+@pytest.mark.parametrize("flags", [{"avx2"}, {"avx2", "avx512_vnni"}])
+def test_a_model_loads_with_and_without_vnni(monkeypatch, model, flags):
+    monkeypatch.setattr(golden, "_cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(golden, "_is_x86", lambda: True)
+    session = GoldenSession(model, tensors=["conv_q"])
+    assert session.run(random_inputs(np.random.default_rng(1), model))["conv_q"].dtype == np.int8
 
 
 def test_exactness_is_a_truth_value_with_a_reason():
