@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from weft.config import AcceleratorConfig
 
+from .checks import are_on, require
 from .delay import delay, register
 from .registered_memory import RegisteredMemory
 
@@ -180,4 +181,17 @@ class Accumulators(wiring.Component):
             ]
             control = column.o
 
+        if are_on():
+            self._check(m, last=control)
         return m
+
+    def _check(self, m, *, last):
+        # Column 0 is the first to begin a tile, and the last column the last to end one.
+        for name, at in (("first", self.i), ("last", last)):
+            require(m, ~(at.valid & self.drain_enable & (at.half == self.drain_half)),
+                    f"the {name} column does not accumulate into the half that is drained")
+        for cycles in range(1, AccumulatorColumn.REUSE):
+            past = delay(m, self.i, cycles, name=f"past_{cycles}")
+            require(m, ~(self.i.valid & past.valid & (past.half == self.i.half)
+                         & (past.pixel == self.i.pixel)),
+                    "a pixel does not come again before its sum is written")

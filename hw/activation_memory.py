@@ -47,13 +47,14 @@ class ActivationMemory(wiring.Component):
 
     Members
     -------
-    read_request : :py:`In(stream.Signature(24)).array(readers)`
-        Word addresses.
+    read_request_N : :py:`In(stream.Signature(24))`
+        Word addresses. Reader 0 is ``always_ready``.
     read_data : :py:`Out(data.ArrayLayout(8, rows)).array(readers)`
         The word, ``LATENCY`` cycles after its request was accepted (of the last reader: later if it
         had to be tried again); otherwise 0.
     read_valid : :py:`Out(1).array(readers)`
-    write : :py:`In(stream.Signature(unit_write_layout(rows))).array(writers)`
+    write_N : :py:`In(stream.Signature(unit_write_layout(rows)))`
+        Writer 0 is ``always_ready``.
 
     Attributes
     ----------
@@ -71,11 +72,24 @@ class ActivationMemory(wiring.Component):
         self._writers = writers
         lanes = config.word_lanes
         super().__init__({
-            "read_request": In(stream.Signature(24)).array(readers),
+            **{f"read_request_{number}": In(stream.Signature(24, always_ready=number == 0))
+               for number in range(readers)},
             "read_data":    Out(data.ArrayLayout(8, lanes)).array(readers),
             "read_valid":   Out(1).array(readers),
-            "write":        In(stream.Signature(unit_write_layout(lanes))).array(writers),
+            **{f"write_{number}": In(stream.Signature(unit_write_layout(lanes),
+                                                      always_ready=number == 0))
+               for number in range(writers)},
         })
+
+    @property
+    def read_request(self):
+        """The readers, by priority."""
+        return [getattr(self, f"read_request_{number}") for number in range(self._readers)]
+
+    @property
+    def write(self):
+        """The writers, by priority."""
+        return [getattr(self, f"write_{number}") for number in range(self._writers)]
 
     def elaborate(self, platform):
         m = Module()
@@ -101,11 +115,11 @@ class ActivationMemory(wiring.Component):
 
     def _read(self, m, banks):
         bank_bits = exact_log2(len(banks))
-        requests  = [self.read_request[i] for i in range(self._readers)]
+        requests  = self.read_request
         if len(requests) > 1:
             requests[-1] = self._retry(m, requests[-1])
         wanted    = [request.payload[:bank_bits] for request in requests]
-        for index, request in enumerate(requests):
+        for index, request in enumerate(requests[1:], 1):
             m.d.comb += request.ready.eq(_free(requests[:index], wanted[:index], wanted[index]))
 
         # A register behind the choice among the banks, too. The last reader's address is there if
@@ -157,7 +171,7 @@ class ActivationMemory(wiring.Component):
 
     def _write(self, m, banks):
         bank_bits = exact_log2(len(banks))
-        requests  = [self.write[i] for i in range(self._writers)]
+        requests  = self.write
         wanted    = [request.p.address[:bank_bits] for request in requests]
         *early, last = requests
 
@@ -171,14 +185,16 @@ class ActivationMemory(wiring.Component):
         # All but the last one: who writes to which bank, known a cycle before the choice.
         takes = []
         for index, request in enumerate(early):
-            m.d.comb += request.ready.eq(_free(early[:index], wanted[:index], wanted[index]))
+            if index:
+                m.d.comb += request.ready.eq(_free(early[:index], wanted[:index], wanted[index]))
             takes.append(Cat(request.valid & request.ready & (wanted[index] == number)
                              for number in range(len(banks))))
         held = [register(m, request.payload, f"write_{index}")
                 for index, request in enumerate(early)]
         busy = Signal(len(banks))
         m.d.sync += busy.eq(reduce(or_, takes, C(0, len(banks))))
-        m.d.comb += last.ready.eq(~busy.bit_select(wanted[-1], 1))
+        if early:
+            m.d.comb += last.ready.eq(~busy.bit_select(wanted[-1], 1))
 
         for number, bank in enumerate(banks):
             for part, memory in zip(self._parts, bank, strict=True):

@@ -10,6 +10,7 @@ from weft.config import AcceleratorConfig
 
 from .activation_memory import ActivationMemory
 from .axi import MemorySignature
+from .checks import watched
 from .commands import Engine
 from .cycle_accounting import COUNTED, CycleAccounting
 from .delay import register
@@ -93,7 +94,7 @@ class Core(wiring.Component):
             # Each has a register of its own for the reset, or one of them would drive thousands
             # all over the device.
             reset = register(m, self.reset, f"reset_{name}", keep=True)
-            m.submodules[name] = ResetInserter(reset)(component)
+            m.submodules[name] = ResetInserter(reset)(watched(component))
             return component
 
         fetch      = add("fetch", CommandFetch(config))

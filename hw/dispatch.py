@@ -7,11 +7,13 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from weft.config import AcceleratorConfig
+from weft.hw.checks import require
 from weft.hw.commands import COMMAND_BYTES, Engine, Header, engines
 from weft.hw.delay import register
 from weft.hw.fault import Fault
 from weft.hw.fetch import FetchedCommand
 from weft.hw.half_slice import HalfSlice
+from weft.hw.promise import Promise
 from weft.hw.queue import Queue
 from weft.hw.registers import Error
 
@@ -60,6 +62,7 @@ class _Semaphore(wiring.Component):
             self.some.eq(held | self.give),
             self.overflow.eq(self.give & ~self.take & full),
         ]
+        require(m, ~self.take | self.some | self.clear, "a token that is taken is there")
         with m.If(self.give & ~self.take & ~full):
             m.d.sync += [
                 tokens.eq(tokens + 1),
@@ -187,6 +190,9 @@ class Dispatcher(wiring.Component):
                 incoming = queue.i
             m.submodules[f"in_flight_{name}"] = in_flight = \
                 Queue(shape=_InFlight, depth=IN_FLIGHT)  # oldest first
+            m.submodules[f"promise_{name}"] = promise = Promise(
+                shape=_InFlight, because="a command is granted when there is room for it")
+            connect(m, promise.o, in_flight.i)
 
             m.d.comb += incoming.p.index.eq(self.commands.p.index)
             m.d.comb += incoming.p.command.eq(self.commands.p.raw)
@@ -220,9 +226,9 @@ class Dispatcher(wiring.Component):
                 self.event_start[e].eq(granted & port.ready),
                 self.event_start_index[e].eq(head.o.p.index),
                 # As it is offered: whether the engine takes it would be known late in the cycle.
-                in_flight.i.valid.eq(taking),
-                in_flight.i.p.index.eq(head.o.p.index),
-                in_flight.i.p.post.eq(header.post),
+                promise.i.valid.eq(taking),
+                promise.i.p.index.eq(head.o.p.index),
+                promise.i.p.post.eq(header.post),
                 # An engine that reports more than it was given would corrupt every count.
                 self.event_done[e].eq(self.done[e] & in_flight.o.valid),
                 self.event_done_index[e].eq(in_flight.o.p.index),

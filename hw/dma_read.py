@@ -9,7 +9,9 @@ from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, ReadSignature
 from weft.hw.burst import BurstSplitter, check_burst_beats, request_layout
+from weft.hw.checks import require
 from weft.hw.delay import unreset
+from weft.hw.promise import Promise
 from weft.hw.queue import Queue
 
 __all__ = ["ReadEngine"]
@@ -120,7 +122,10 @@ class ReadEngine(wiring.Component):
             m.d.sync += asked.eq(asked + burst.p.length + 1)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += taken.eq(taken + 1)
-        m.d.sync += flying.eq(flying + issue - (beat & self.axi.rlast))
+        ended = beat & self.axi.rlast
+        m.d.sync += flying.eq(flying + issue - ended)
+        require(m, (flying != self._outstanding) | ~issue | ended, "bursts in flight are limited")
+        require(m, flying.any() | ~beat, "a beat belongs to a burst in flight")
 
         # Addresses. `halt` gates the way into this register, so it never takes back an address.
         araddr = unreset(m, self.axi.araddr, "araddr")
@@ -139,13 +144,16 @@ class ReadEngine(wiring.Component):
         with m.Elif(self.axi.arready):
             m.d.sync += self.axi.arvalid.eq(0)
 
-        # Data. The space is reserved: `buffer.i.ready` need not be looked at.
+        # Data.
+        m.submodules.reserved = reserved = Promise(
+            shape=buffer.i.payload.shape(), because="a burst is asked for only with room for it")
+        connect(m, reserved.o, buffer.i)
         failed = self.axi.rresp.as_value()[1]
         m.d.comb += [
             self.axi.rready.eq(1),
-            buffer.i.valid.eq(beat),
-            buffer.i.p.data.eq(self.axi.rdata),
-            buffer.i.p.error.eq(failed),
+            reserved.i.valid.eq(beat),
+            reserved.i.p.data.eq(self.axi.rdata),
+            reserved.i.p.error.eq(failed),
             self.o.valid.eq(buffer.o.valid),
             self.o.payload.eq(buffer.o.p.data),
             self.o_error.eq(buffer.o.valid & buffer.o.p.error),

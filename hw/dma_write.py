@@ -9,7 +9,9 @@ from amaranth.utils import exact_log2
 
 from weft.hw.axi import BURST_INCR, ID_WIDTH, WriteSignature
 from weft.hw.burst import BurstSplitter, check_burst_beats, request_layout
+from weft.hw.checks import require
 from weft.hw.delay import unreset
+from weft.hw.promise import Promise
 from weft.hw.queue import Queue
 from weft.hw.register_slice import RegisterSlice
 
@@ -138,13 +140,17 @@ class WriteEngine(wiring.Component):
         with m.Elif(self.axi.awready):
             m.d.sync += self.axi.awvalid.eq(0)
         m.d.sync += flying.eq(flying + issue - answer)
+        require(m, (flying != self._outstanding) | ~issue | answer, "bursts in flight are limited")
+        require(m, flying.any() | ~answer, "an answer belongs to a burst in flight")
         with m.If(issue):
             m.d.sync += announced.eq(announced + burst.p.length + 1)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += arrived.eq(arrived + 1)
 
-        # There is room for every burst in flight.
-        m.d.comb += [lasts.i.valid.eq(issue), lasts.i.payload.eq(burst.p.last)]
+        m.submodules.promise = promise = Promise(
+            shape=1, because="there is room for every burst in flight")
+        connect(m, promise.o, lasts.i)
+        m.d.comb += [promise.i.valid.eq(issue), promise.i.payload.eq(burst.p.last)]
 
         # Data: the burst that is sent, and the one that follows it. A beat of an announced burst is
         # always there, but may still be on its way through the buffer, hence `buffer.o.valid`.

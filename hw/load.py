@@ -58,7 +58,7 @@ class LoadEngine(wiring.Component):
     activation, weight, parameter : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the on-chip memories, of ``word_lanes``, ``weight_row_lanes`` and
         ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts. Only
-        ``activation`` may refuse a write: the others, and those below, must be ready.
+        ``activation`` may refuse a write: the others, and those below, are ``always_ready``.
     vector_weight, vector_parameter, table : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the memories of the vector engine, of ``vector_entry_lanes``,
         ``parameter_entry_lanes`` lanes and 1 lane; only if the configuration has one.
@@ -76,14 +76,17 @@ class LoadEngine(wiring.Component):
             "beats":       In(stream.Signature(config.axi_data_width)),
             "beats_error": In(1),
             "activation":  Out(stream.Signature(unit_write_layout(config.word_lanes))),
-            "weight":      Out(stream.Signature(unit_write_layout(config.weight_row_lanes))),
-            "parameter":   Out(stream.Signature(unit_write_layout(config.parameter_entry_lanes))),
+            "weight":      Out(stream.Signature(
+                unit_write_layout(config.weight_row_lanes), always_ready=True)),
+            "parameter":   Out(stream.Signature(
+                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
             **({
                 "vector_weight":    Out(stream.Signature(
-                    unit_write_layout(config.vector_entry_lanes))),
+                    unit_write_layout(config.vector_entry_lanes), always_ready=True)),
                 "vector_parameter": Out(stream.Signature(
-                    unit_write_layout(config.parameter_entry_lanes))),
-                "table":            Out(stream.Signature(unit_write_layout(1))),
+                    unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+                "table":            Out(stream.Signature(
+                    unit_write_layout(1), always_ready=True)),
             } if config.vector else {}),
         })
 

@@ -7,17 +7,17 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .accumulators import Accumulators
+from .checks import require
 from .commands import Engine, MatrixCommand
 from .cycle_accounting import activity_layout
 from .delay import delay
 from .drain import Drain
 from .fault import Fault
+from .job_queue import JobQueue
 from .pixel_streamer import PixelStreamer
-from .register_slice import RegisterSlice
 from .registers import Error
 from .scratch_memory import ScratchMemory, unit_write_layout
 from .sequencer import StepSequencer
-from .step import DrainJob
 from .systolic_array import SystolicArray
 from .weight_feeder import WeightFeeder
 
@@ -43,13 +43,13 @@ class MatrixEngine(wiring.Component):
         Held until reset.
     busy : :py:`Out(1)`
         A command is executing.
-    request : :py:`Out(stream.Signature(24))`
-        Activation words to read; must always be ready.
+    request : :py:`Out(stream.Signature(24, always_ready=True))`
+        Activation words to read.
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word, ``ActivationMemory.LATENCY`` cycles later.
-    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
-        Activation words to write; must always be ready.
-    weight_write, parameter_write : :py:`In(stream.Signature(unit_write_layout(...)))`
+    write : :py:`Out(stream.Signature(unit_write_layout(rows), always_ready=True))`
+        Activation words to write.
+    weight_write, parameter_write : :py:`In(stream.Signature(..., always_ready=True))`
         From the load engine.
     activity : :py:`Out(activity_layout(Engine.MATRIX))`
         What the engine does in this cycle.
@@ -65,13 +65,14 @@ class MatrixEngine(wiring.Component):
             "done":              Out(1),
             "fault":             Out(Fault),
             "busy":              Out(1),
-            "request":           Out(stream.Signature(24)),
+            "request":           Out(stream.Signature(24, always_ready=True)),
             "word":              In(data.ArrayLayout(8, config.word_lanes)),
-            "write":             Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "write":             Out(stream.Signature(
+                unit_write_layout(config.word_lanes), always_ready=True)),
             "weight_write":      In(stream.Signature(
-                unit_write_layout(config.weight_row_lanes))),
+                unit_write_layout(config.weight_row_lanes), always_ready=True)),
             "parameter_write":   In(stream.Signature(
-                unit_write_layout(config.parameter_entry_lanes))),
+                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
             "activity":          Out(activity_layout(Engine.MATRIX)),
             "draining":          Out(1),
         })
@@ -125,26 +126,17 @@ class MatrixEngine(wiring.Component):
             self.done.eq(drain.done),
         ]
 
-        # A job is announced with its last pixel, and may start when that has been accumulated. Two
-        # can wait, one for each half, and the second may come in the cycle after the first.
-        m.submodules.announced = announced = RegisterSlice(shape=DrainJob)
-        complete = delay(m, streamer.job_valid,
-                         PixelStreamer.LATENCY + array.latency + accumulators.latency - 1,
-                         name="complete")
-        ready_jobs = Signal(range(3))
-        start      = drain.jobs.valid & drain.jobs.ready
-        m.d.sync += ready_jobs.eq(ready_jobs + complete - start)
-        m.d.comb += [
-            announced.i.valid.eq(streamer.job_valid),
-            announced.i.payload.eq(streamer.job),
-            drain.jobs.valid.eq(announced.o.valid & (ready_jobs != 0)),
-            drain.jobs.payload.eq(announced.o.payload),
-            announced.o.ready.eq(drain.jobs.ready & (ready_jobs != 0)),
-        ]
+        m.submodules.jobs = jobs = JobQueue(
+            latency=PixelStreamer.LATENCY + array.latency + accumulators.latency)
+        connect(m, streamer.job, jobs.i)
+        connect(m, jobs.o, drain.jobs)
 
         executing = Signal(8)
         accepted  = self.commands.valid & self.commands.ready
         m.d.sync += executing.eq(executing + accepted - self.done)
+        require(m, ~executing.all() | ~accepted | self.done,
+                "commands that are accepted can be counted")
+        require(m, executing.any() | accepted | ~self.done, "a command that is done was accepted")
         m.d.comb += [
             self.busy.eq(executing != 0),
             self.draining.eq(drain.enable),

@@ -9,6 +9,7 @@ from weft.config import AcceleratorConfig
 
 from .accumulators import AccumulatorColumn, accumulate_layout
 from .activation_memory import ActivationMemory
+from .checks import require
 from .copies import copies
 from .delay import delay, register
 from .fault import Fault
@@ -30,18 +31,17 @@ class PixelStreamer(wiring.Component):
     steps : :py:`In(stream.Signature(Step))`
         Steps whose weights are in the shadow registers. The payload must be there, and stay, from
         the cycle before ``valid``.
-    request : :py:`Out(stream.Signature(24))`
-        Word addresses; must always be ready.
+    request : :py:`Out(stream.Signature(24, always_ready=True))`
+        Word addresses.
     word : :py:`In(data.ArrayLayout(8, rows))`
         Data, ``ActivationMemory.LATENCY`` cycles after its request.
     o : :py:`Out({"data": ..., "switch": 1})`
         To the array; ``switch`` marks the first pixel of a step.
     control : :py:`Out(accumulate_layout(accumulator_pixels))`
         Where the pixel on ``o`` is accumulated.
-    job : :py:`Out(DrainJob)`
-        Valid while ``job_valid``: the last pixel of these sums has left the address generator.
-        It reaches ``o`` :attr:`LATENCY` cycles later.
-    job_valid : :py:`Out(1)`
+    job : :py:`Out(stream.Signature(DrainJob, always_ready=True))`
+        The last pixel of these sums has left the address generator. It reaches ``o``
+        :attr:`LATENCY` cycles later.
     release : :py:`In(1)`
         An accumulator half has been drained.
     accepting : :py:`Out(1)`
@@ -66,15 +66,14 @@ class PixelStreamer(wiring.Component):
         self._config = config
         super().__init__({
             "steps":     In(stream.Signature(Step)),
-            "request":   Out(stream.Signature(24)),
+            "request":   Out(stream.Signature(24, always_ready=True)),
             "word":      In(data.ArrayLayout(8, config.word_lanes)),
             "o":         Out(data.StructLayout({
                 "data":   data.ArrayLayout(signed(config.activation_width), config.rows),
                 "switch": 1,
             })),
             "control":   Out(accumulate_layout(config.accumulator_pixels)),
-            "job":       Out(DrainJob),
-            "job_valid": Out(1),
+            "job":       Out(stream.Signature(DrainJob, always_ready=True)),
             "release":   In(1),
             "accepting": Out(1),
             "full":      Out(1),
@@ -127,6 +126,8 @@ class PixelStreamer(wiring.Component):
             opened.eq(accept & self.steps.p.first_tap),
             open_tiles.eq(open_tiles + opened - self.release),
         ]
+        require(m, (open_tiles != 2) | ~opened | self.release, "at most two tiles are open")
+        require(m, (open_tiles != 0) | opened | ~self.release, "a tile that is released is open")
 
         single = register(m, self.steps.p.pixels[:bits] == 1, "single")
         m.d.comb += [
@@ -196,15 +197,15 @@ class PixelStreamer(wiring.Component):
             m.d.sync += origin_at_end.eq(after_at_end)
 
         m.d.comb += [
-            self.job_valid.eq(ends),
-            self.job.half.eq(half),
-            self.job.pixels.eq(step.pixels),
-            self.job.single.eq(step_single),
+            self.job.valid.eq(ends),
+            self.job.p.half.eq(half),
+            self.job.p.pixels.eq(step.pixels),
+            self.job.p.single.eq(step_single),
         ]
         for name in ("index", "last_pixels", "first_columns", "last_columns", "out_base",
                      "out_plane", "out_zero", "clamp_min", "clamp_max", "parameter_base",
                      "last_groups", "rule"):
-            m.d.comb += self.job[name].eq(step[name])
+            m.d.comb += self.job.p[name].eq(step[name])
 
         # Stage 1: add the tap. Stage 2: is it inside? Then the memory.
         y       = Signal(signed(19), reset_less=True)

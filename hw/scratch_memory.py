@@ -41,7 +41,7 @@ class ScratchMemory(wiring.Component):
 
     Members
     -------
-    write : :py:`In(stream.Signature(unit_write_layout(lanes)))`
+    write : :py:`In(stream.Signature(unit_write_layout(lanes), always_ready=True))`
         Writes. Addresses are inside the memory: whoever writes has checked them.
     read_address : :py:`In(ceil_log2(depth))`
     read_enable : :py:`In(1)`
@@ -59,7 +59,7 @@ class ScratchMemory(wiring.Component):
         self._lanes = lanes
         self._role: MemoryRole = role
         super().__init__({
-            "write":        In(stream.Signature(unit_write_layout(lanes))),
+            "write":        In(stream.Signature(unit_write_layout(lanes), always_ready=True)),
             "read_address": In(max(1, ceil_log2(depth))),
             "read_enable":  In(1),
             "read_data":    Out(data.ArrayLayout(8, lanes)),
@@ -74,7 +74,6 @@ class ScratchMemory(wiring.Component):
         mask    = Mux(self.write.valid, request.mask, 0)
         # Kept: of memories that are written from the same place each has registers of its own.
         m.d.comb += [
-            self.write.ready.eq(1),
             storage.write_address.eq(register(
                 m, request.address[:len(storage.write_address)], "write_address", keep=True)),
             storage.write_data.eq(register(m, Value.cast(request.data), "write_data", keep=True)),

@@ -14,6 +14,7 @@ from weft.hw.cycle_accounting import activity_layout
 from weft.hw.delay import unreset
 from weft.hw.dma_write import beat_layout
 from weft.hw.fault import CODE_WIDTH, INDEX_WIDTH, Fault
+from weft.hw.promise import Promise
 from weft.hw.queue import Queue
 from weft.hw.register_slice import RegisterSlice
 from weft.hw.registers import Error
@@ -198,12 +199,17 @@ class StoreEngine(wiring.Component):
         read, read_line = (a & b for a, b in zip(actives, rooms, strict=True))
         m.submodules.addresses = requests = Queue(shape=24, depth=_WORDS)
         connect(m, requests.o, flipped(self.read_request))
+        promised = {}
+        for name, queue in (("addresses", requests), ("lasts", lasts), ("words", words)):
+            m.submodules[f"promised_{name}"] = promised[name] = Promise(
+                shape=queue.i.payload.shape(), because="there is room for each word asked for")
+            connect(m, promised[name].o, queue.i)
         m.d.sync += assign(rooms, lasts.level <= _WORDS - _MARGIN)
         m.d.comb += [
-            requests.i.valid.eq(read),
-            requests.i.payload.eq(address),
-            lasts.i.valid.eq(read),
-            lasts.i.payload.eq(last_word),
+            promised["addresses"].i.valid.eq(read),
+            promised["addresses"].i.payload.eq(address),
+            promised["lasts"].i.valid.eq(read),
+            promised["lasts"].i.payload.eq(last_word),
         ]
         begin = Signal()
         m.d.comb += begin.eq(front.transfers.valid & vacant & open_commands.i.ready)
@@ -240,8 +246,8 @@ class StoreEngine(wiring.Component):
             ]
 
         m.d.comb += [
-            words.i.valid.eq(self.read_valid),
-            words.i.payload.eq(Cat(self.read_data)),
+            promised["words"].i.valid.eq(self.read_valid),
+            promised["words"].i.payload.eq(Cat(self.read_data)),
             packer.i.valid.eq(words.o.valid),
             packer.i.p.word.eq(words.o.payload),
             packer.i.p.last.eq(lasts.o.payload),

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.config import AcceleratorConfig
 
 from .activation_memory import ActivationMemory
+from .checks import require
 from .commands import Engine, VectorCommand, VectorOp
 from .cycle_accounting import activity_layout
 from .delay import delay, register
@@ -65,7 +66,7 @@ class VectorEngine(wiring.Component):
         The word, ``ActivationMemory.LATENCY`` cycles after its request was accepted.
     write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
         Activation words to write; may be refused.
-    weight_write, parameter_write, table_write : :py:`In(stream.Signature(unit_write_layout(...)))`
+    weight_write, parameter_write, table_write : :py:`In(stream.Signature(..., always_ready=True))`
         From the load engine, of ``vector_entry_lanes``, ``parameter_entry_lanes`` and 1 lane.
     """
 
@@ -81,10 +82,11 @@ class VectorEngine(wiring.Component):
             "request":         Out(stream.Signature(24)),
             "word":            In(data.ArrayLayout(8, config.word_lanes)),
             "write":           Out(stream.Signature(unit_write_layout(config.word_lanes))),
-            "weight_write":    In(stream.Signature(unit_write_layout(config.vector_entry_lanes))),
+            "weight_write":    In(stream.Signature(
+                unit_write_layout(config.vector_entry_lanes), always_ready=True)),
             "parameter_write": In(stream.Signature(
-                unit_write_layout(config.parameter_entry_lanes))),
-            "table_write":     In(stream.Signature(unit_write_layout(1))),
+                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+            "table_write":     In(stream.Signature(unit_write_layout(1), always_ready=True)),
         })
 
     def elaborate(self, platform):
@@ -121,9 +123,8 @@ class VectorEngine(wiring.Component):
             sequencer.last.eq(words.last),
             words.group.eq(sequencer.group),
             words.valid.eq(sequencer.valid),
-            issue.i.eq(words.o),
-            issue.i_valid.eq(words.o_valid),
         ]
+        connect(m, words.o, issue.i)
 
         # The loops of reading and those of writing begin a command together.
         decoded = decoder.o
@@ -197,8 +198,8 @@ class VectorEngine(wiring.Component):
                 m.d.sync += clamped.eq(highest)
             words_out.append(Mux(plain_end, clamped, drain.o[lane]))
         m.d.comb += [
-            *(output.i[lane].eq(word) for lane, word in enumerate(words_out)),
-            output.i_valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid),
+            *(output.i.p[lane].eq(word) for lane, word in enumerate(words_out)),
+            output.i.valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid),
             issue.credit.eq(output.credit),
             self.done.eq(output.done),
             self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
@@ -208,12 +209,16 @@ class VectorEngine(wiring.Component):
 
         m.d.sync += issue.scaled.eq(drain.o_valid)
 
+        accepted  = self.commands.valid & self.commands.ready
         executing = Signal(8)  # accepted, and not done
         reading   = Signal(8)  # all words requested, and not done
         m.d.sync += [
-            executing.eq(executing + (self.commands.valid & self.commands.ready) - self.done),
+            executing.eq(executing + accepted - self.done),
             reading.eq(reading + words.passed - self.done),
         ]
+        for name, count, up in (("accepted", executing, accepted), ("read", reading, words.passed)):
+            require(m, ~count.all() | ~up | self.done, f"commands that are {name} can be counted")
+            require(m, count.any() | up | ~self.done, f"a command that is done was {name}")
         m.d.comb += [
             self.busy.eq(executing != 0),
             decoder.earlier.eq(executing != 1),

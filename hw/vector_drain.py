@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
+from .checks import require
 from .commands import ChannelParameters
 from .delay import delay, register
 from .requantize import Requantizer
@@ -70,6 +71,7 @@ class VectorDrain(wiring.Component):
         ahead  = Signal()
         last   = Signal(reset_less=True)
         group  = Signal(range(groups), reset_less=True)
+        require(m, ~self.sums_coming | ~ahead | last, "sums leave room for those before")
         with m.If(self.sums_coming):
             m.d.sync += [
                 result.eq(self.sums_result),

@@ -6,7 +6,9 @@ from amaranth.lib.wiring import In, Out, connect
 
 from weft.config import AcceleratorConfig
 
+from .checks import require
 from .commands import VectorOp
+from .promise import Promise
 from .queue import Queue
 from .register_slice import RegisterSlice
 from .vector_tap import placed_layout, tap_layout
@@ -37,9 +39,8 @@ class VectorIssue(wiring.Component):
 
     Members
     -------
-    i : :py:`In(placed_layout(config))`
-        A tap, in the one cycle in which ``i_valid`` is set.
-    i_valid : :py:`In(1)`
+    i : :py:`In(stream.Signature(placed_layout(config), always_ready=True))`
+        Taps.
     room : :py:`Out(1)`
         Another group of taps may be made, in the next cycle.
     request : :py:`Out(stream.Signature(24))`
@@ -59,8 +60,7 @@ class VectorIssue(wiring.Component):
         self._config  = config
         self._credits = credits
         super().__init__({
-            "i":         In(placed_layout(config)),
-            "i_valid":   In(1),
+            "i":         In(stream.Signature(placed_layout(config), always_ready=True)),
             "room":      Out(1),
             "request":   Out(stream.Signature(24)),
             "tap":       Out(tap_layout(config)),
@@ -80,17 +80,22 @@ class VectorIssue(wiring.Component):
             "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1}))
         m.submodules.front = front = RegisterSlice(shape=heads.o.payload.shape())
         m.submodules.taps  = taps  = Queue(shape=tap_layout(config), depth=_QUEUED)
+        promised = {}
+        for name, queue in (("heads", heads), ("taps", taps)):
+            m.submodules[f"promised_{name}"] = promised[name] = Promise(
+                shape=queue.i.payload.shape(), because="the loops stop before the queue is full")
+            connect(m, promised[name].o, queue.i)
         connect(m, heads.o, front.i)
-        new   = self.i.tap
+        new   = self.i.p.tap
         plain = (new.operation.op == VectorOp.MAX) | (new.operation.op == VectorOp.LOOKUP)
         m.d.comb += [
-            heads.i.valid.eq(self.i_valid),
-            heads.i.p.address.eq(self.i.address),
-            heads.i.p.inside.eq(new.inside),
-            heads.i.p.ends_scaled.eq(new.end & ~plain),
-            heads.i.p.ends_plain.eq(new.end & plain),
-            taps.i.valid.eq(self.i_valid),
-            taps.i.payload.eq(new),
+            promised["heads"].i.valid.eq(self.i.valid),
+            promised["heads"].i.p.address.eq(self.i.p.address),
+            promised["heads"].i.p.inside.eq(new.inside),
+            promised["heads"].i.p.ends_scaled.eq(new.end & ~plain),
+            promised["heads"].i.p.ends_plain.eq(new.end & plain),
+            promised["taps"].i.valid.eq(self.i.valid),
+            promised["taps"].i.payload.eq(new),
             # Beside the group that may come after this: a word on its way in each stage, and here.
             self.room.eq(taps.level <= _QUEUED - config.vector_taps - VectorWords.LATENCY - 1),
         ]
@@ -107,6 +112,7 @@ class VectorIssue(wiring.Component):
             taps.o.ready.eq(self.tap_valid),
         ]
         m.d.sync += self.tap_valid.eq(sent)
+        require(m, ~self.tap_valid | taps.o.valid, "a tap follows its request")
 
         credits = Signal(range(self._credits + 1), init=self._credits)
         scaling = Signal(range(self._credits + 1))
@@ -132,6 +138,9 @@ class VectorIssue(wiring.Component):
             ends_scaled.eq(sent & head.ends_scaled),
             ends.eq(sent & (head.ends_scaled | head.ends_plain)),
         ]
+        require(m, credits.any() | ~ends, "a result has a credit")
+        require(m, (credits != self._credits) | ~self.credit, "a credit that returns was taken")
+        require(m, scaling.any() | ~self.scaled, "a result that is scaled is under way")
         m.d.sync += [
             credits.eq(credits - ends + self.credit),
             scaling.eq(scaling + ends_scaled - self.scaled),

@@ -6,10 +6,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.config import AcceleratorConfig
 
+from .checks import require
 from .copies import alike, assign
 from .delay import register
 from .fault import Fault
 from .half_slice import HalfSlice
+from .promise import Promise
 from .queue import Queue
 from .register_slice import RegisterSlice
 from .registers import Error
@@ -54,9 +56,8 @@ class VectorOutput(wiring.Component):
     -------
     jobs : :py:`In(stream.Signature(OutputJob))`
         Taken one every second cycle while none is waiting.
-    i : :py:`In(data.ArrayLayout(signed(8), rows))`
-        The next word, in the one cycle in which ``i_valid`` is set.
-    i_valid : :py:`In(1)`
+    i : :py:`In(stream.Signature(data.ArrayLayout(signed(8), rows), always_ready=True))`
+        Words.
     write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
         To the activation memory.
     credit : :py:`Out(1)`
@@ -75,8 +76,8 @@ class VectorOutput(wiring.Component):
         self._depth  = depth
         super().__init__({
             "jobs":    In(stream.Signature(OutputJob)),
-            "i":       In(data.ArrayLayout(signed(8), config.word_lanes)),
-            "i_valid": In(1),
+            "i":       In(stream.Signature(
+                data.ArrayLayout(signed(8), config.word_lanes), always_ready=True)),
             "write":   Out(stream.Signature(unit_write_layout(config.word_lanes))),
             "credit":  Out(1),
             "done":    Out(1),
@@ -89,6 +90,9 @@ class VectorOutput(wiring.Component):
         m.submodules.held = held = HalfSlice(shape=OutputJob)
         m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=data.StructLayout({
             "address": 24, "legal": 1, "last": 1}))
+        m.submodules.promised = promised = Promise(
+            shape=addresses.i.payload.shape(), because="the loops stop before the queue is full")
+        connect(m, promised.o, addresses.i)
         connect(m, flipped(self.jobs), held.i)
         job = held.o.p
 
@@ -166,10 +170,10 @@ class VectorOutput(wiring.Component):
         failed = Signal()  # all addresses from here on are in vain
         m.d.sync += [placed.eq(may & active), legal.eq(address < self._config.activation_depth)]
         m.d.comb += [
-            addresses.i.valid.eq(placed),
-            addresses.i.p.address.eq(register(m, address, "placed_address")),
-            addresses.i.p.legal.eq(legal),
-            addresses.i.p.last.eq(register(m, last, "placed_last")),
+            promised.i.valid.eq(placed),
+            promised.i.p.address.eq(register(m, address, "placed_address")),
+            promised.i.p.legal.eq(legal),
+            promised.i.p.last.eq(register(m, last, "placed_last")),
         ]
         index = register(m, job.index, "placed_index")
         with m.If(~failed):  # the index before there is a fault is nobody's
@@ -184,13 +188,14 @@ class VectorOutput(wiring.Component):
         level = Signal(range(self._depth + 1))
         some  = Signal()  # whether it is not zero, without the comparison
         leave = Signal()
-        m.d.comb += write.data.eq(register(m, Value.cast(self.i), "word"))
+        m.d.comb += write.data.eq(register(m, Value.cast(self.i.payload), "word"))
         m.d.sync += [
-            write.en.eq(self.i_valid),
+            write.en.eq(self.i.valid),
             write.addr.eq(write.addr + write.en),
             read.addr.eq(read.addr + leave),
             level.eq(level + write.en - leave),
         ]
+        require(m, (level != self._depth) | ~write.en | leave, "a word has room by its credit")
         with m.If(write.en != leave):
             m.d.sync += some.eq(write.en | (level != 1))
 

@@ -21,8 +21,8 @@ class VectorTable(wiring.Component):
 
     Members
     -------
-    write : :py:`In(stream.Signature(unit_write_layout(1)))`
-        Bytes of the tables; always ready.
+    write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
+        Bytes of the tables.
     table : :py:`In(8)`
     word : :py:`In(data.ArrayLayout(signed(8), rows))`
     enable : :py:`In(1)`
@@ -41,7 +41,7 @@ class VectorTable(wiring.Component):
         self._config = config
         lanes = data.ArrayLayout(signed(8), config.word_lanes)
         super().__init__({
-            "write":  In(stream.Signature(unit_write_layout(1))),
+            "write":  In(stream.Signature(unit_write_layout(1), always_ready=True)),
             "table":  In(8),
             "word":   In(lanes),
             "enable": In(1),
@@ -52,7 +52,6 @@ class VectorTable(wiring.Component):
         m = Module()
 
         depth = self._config.vector_table_bytes
-        m.d.comb += self.write.ready.eq(1)
 
         # From a register, as the copies lie far apart.
         write   = self.write.p

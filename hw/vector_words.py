@@ -1,11 +1,12 @@
 """From groups of taps to their words, one per cycle."""
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.config import AcceleratorConfig
 
+from .checks import require
 from .delay import unreset
 from .fault import Fault
 from .registers import Error
@@ -27,8 +28,7 @@ class VectorWords(wiring.Component):
         ``group`` is to be taken, which may only be while ``last`` is set.
     last : :py:`Out(1)`
         The group at hand, if any, gives its last word.
-    o : :py:`Out(placed_layout(config))`
-    o_valid : :py:`Out(1)`
+    o : :py:`Out(stream.Signature(placed_layout(config), always_ready=True))`
     passed : :py:`Out(1)`
         The last word of a command has come out in the cycle before.
     earlier : :py:`In(1)`
@@ -51,8 +51,7 @@ class VectorWords(wiring.Component):
             "group":   In(group_layout(config)),
             "valid":   In(1),
             "last":    Out(1),
-            "o":       Out(placed_layout(config)),
-            "o_valid": Out(1),
+            "o":       Out(stream.Signature(placed_layout(config), always_ready=True)),
             "passed":  Out(1),
             "earlier": In(1),
             "fault":   Out(Fault),
@@ -63,6 +62,8 @@ class VectorWords(wiring.Component):
 
         config = self._config
         taps   = config.vector_taps
+
+        require(m, ~self.valid | self.last, "a group comes when the one before has ended")
 
         # The group at hand, and its next word.
         active  = Signal()
@@ -111,7 +112,7 @@ class VectorWords(wiring.Component):
         wrong  = Signal(reset_less=True)
         code   = Signal(Error, reset_less=True)
         index  = Signal(16, reset_less=True)
-        placed = unreset(m, self.o, "placed")
+        placed = unreset(m, self.o.payload, "placed")
         m.d.sync += [
             valid.eq(active),
             index.eq(group.index),
@@ -128,8 +129,8 @@ class VectorWords(wiring.Component):
 
         found  = Signal(Fault)
         failed = Signal()  # a word before this one
-        m.d.comb += self.o_valid.eq(valid & ~wrong & ~failed)
-        m.d.sync += self.passed.eq(self.o_valid & ends)
+        m.d.comb += self.o.valid.eq(valid & ~wrong & ~failed)
+        m.d.sync += self.passed.eq(self.o.valid & ends)
         with m.If(valid & wrong & ~failed):
             m.d.sync += [failed.eq(1), found.code.eq(code), found.index.eq(index)]
         with m.If(~self.earlier):

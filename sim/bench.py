@@ -68,7 +68,7 @@ def run_cocotb(component: wiring.Component, *, name: str, bench: Path, build_dir
 
     build_dir.mkdir(parents=True, exist_ok=True)
     source, built = build_dir / f"{name}.v", build_dir / f"{name}.built"
-    text = to_verilog(component, name=name)
+    text = to_verilog(component, name=name, checks=True)
     fresh = built.exists() and source.read_text(encoding="utf-8") == text
 
     values = tool_environment()

@@ -12,6 +12,7 @@ from weft.boards.board import Board
 from weft.errors import InputError, ToolError
 from weft.sim.build import TOP, Build, Harness, Progress, build_library, hardware_identity
 from weft.sim.cache import mark_used
+from weft.sim.simulator import RuleError
 
 __all__ = ["BoardSimulator", "build_board", "fast_line"]
 
@@ -27,14 +28,14 @@ def build_board(board: Board, *, progress: Progress | None = None) -> Build:
         from weft.boards.system import System
         from weft.hw.verilog import to_verilog
         from weft.sim.top import SimulationTop
-        return to_verilog(SimulationTop(System(board)), name=TOP)
+        return to_verilog(SimulationTop(System(board)), name=TOP, checks=True)
 
     folder = Path(weft.boards.__file__).parent
     identity = hardware_identity(board.config, *(folder / name for name in _SOURCES))
     # Of the board itself, what the hardware hangs on.
     identity += f"\n{board.family} {board.clock_mhz} {board.baud} {board.memory_bytes}"
     return build_library(identity, generate, Harness(
-        source="board_harness.cpp", headers=("line.h",), constants={}), progress=progress)
+        source="board_harness.cpp", headers=("line.h", "rules.h"), constants={}), progress=progress)
 
 
 class _LineParameters(ctypes.Structure):
@@ -53,6 +54,7 @@ _FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "board_reset":              ([c_void_p], None),
     "board_run":                ([c_void_p, c_uint64], None),
     "board_cycle":              ([c_void_p], c_uint64),
+    "board_rule_line":          ([c_void_p], c_int),
     "board_available":          ([c_void_p], c_uint64),
     "board_send":               ([c_void_p, c_char_p, c_uint64], None),
     "board_run_until_received": ([c_void_p, c_uint64, c_uint64], None),
@@ -91,6 +93,7 @@ class BoardSimulator:
             function.argtypes = arguments
             function.restype = result
         mark_used(build.library.parent)
+        self._build = build
         self._clock_hz = board.clock_mhz * 1e6
         bit = self._clock_hz / board.baud / (1 + mismatch)
         self._handle = self._library.board_create(ctypes.byref(_LineParameters(
@@ -110,6 +113,10 @@ class BoardSimulator:
             raise InputError("The simulator is closed")
         return self._handle
 
+    def _check(self) -> None:
+        if line := self._library.board_rule_line(self._open()):
+            raise RuleError(self._build, line, self.cycle)
+
     @property
     def cycle(self) -> int:
         """Clock cycles since the simulator was created."""
@@ -124,8 +131,15 @@ class BoardSimulator:
         self._library.board_reset(self._open())
 
     def run(self, cycles: int) -> None:
-        """Let time pass."""
+        """Let time pass.
+
+        Raises
+        ------
+        RuleError
+            If the hardware breaks a rule of its own; so in :meth:`run_until_received`.
+        """
         self._library.board_run(self._open(), cycles)
+        self._check()
 
     def send(self, data: bytes) -> None:
         """Put bytes on the line to the board, behind those that are on their way; no time
@@ -140,6 +154,7 @@ class BoardSimulator:
     def run_until_received(self, count: int, max_cycles: int) -> None:
         """Let time pass until ``count`` bytes have arrived, at most ``max_cycles``."""
         self._library.board_run_until_received(self._open(), count, max_cycles)
+        self._check()
 
     def receive(self, count: int) -> bytes:
         """Up to ``count`` bytes that have arrived."""

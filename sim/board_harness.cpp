@@ -8,6 +8,7 @@
 
 #include "Vweft_top.h"
 #include "line.h"
+#include "rules.h"
 #include "verilated.h"
 #include "weft_config.h"
 
@@ -47,6 +48,7 @@ public:
     uint64_t receive(uint8_t* data, uint64_t count) { return up_.receive(cycle_, data, count); }
     LineFaults& faults(bool to_device) { return to_device ? down_.faults() : up_.faults(); }
     uint64_t cycle() const { return cycle_; }
+    int rule_line() const { return rule_.line(); }
 
 private:
     void step() {
@@ -57,6 +59,7 @@ private:
         top_->clk = 1;
         top_->eval();
         ++cycle_;
+        rule_.look();
     }
 
     std::unique_ptr<VerilatedContext> context_;
@@ -64,6 +67,7 @@ private:
     LineFromDevice up_;
     LineToDevice down_;
     uint64_t cycle_ = 0;
+    BrokenRule rule_;
 };
 
 }  // namespace
@@ -82,6 +86,7 @@ WEFT_API void board_destroy(Board* b) { delete b; }
 WEFT_API void board_reset(Board* b) { b->reset(); }
 WEFT_API void board_run(Board* b, uint64_t cycles) { b->run(cycles); }
 WEFT_API uint64_t board_cycle(Board* b) { return b->cycle(); }
+WEFT_API int board_rule_line(Board* b) { return b->rule_line(); }
 WEFT_API uint64_t board_available(Board* b) { return b->available(); }
 
 WEFT_API void board_send(Board* b, const uint8_t* data, uint64_t count) { b->send(data, count); }

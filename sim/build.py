@@ -101,7 +101,7 @@ def generate(config: AcceleratorConfig) -> str:
     from weft.hw.accelerator import Accelerator
     from weft.hw.verilog import to_verilog
     from weft.sim.top import SimulationTop
-    return to_verilog(SimulationTop(Accelerator(config)), name=TOP)
+    return to_verilog(SimulationTop(Accelerator(config)), name=TOP, checks=True)
 
 
 def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int = 3,
@@ -197,7 +197,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness:
 
     flags = [*_COMPILER, f"-DVM_TRACE={int(trace)}",
              f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
-             "-DVM_COVERAGE=0", "-DVM_SC=0"]
+             "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVL_USER_STOP"]
     folders = ["-Icpp", f"-I{Path(__file__).parent}", f"-I{include}", f"-I{include / 'vltstd'}"]
     commands: list[list[str]] = []
     kept: list[tuple[str, Path]] = []
@@ -279,7 +279,7 @@ class _Steps:
 
 
 def _harness(config: AcceleratorConfig) -> Harness:
-    return Harness(source="harness.cpp", headers=("memory.h", "trace.h"), constants={
+    return Harness(source="harness.cpp", headers=("memory.h", "rules.h", "trace.h"), constants={
         "kDataBytes": config.axi_bytes,
         "kIdBits": ID_WIDTH,
         "kBurstIncr": BURST_INCR,

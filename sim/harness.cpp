@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "rules.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "trace.h"
@@ -18,7 +19,7 @@ struct FstFunctions;
 
 namespace {
 
-enum Status : int { kIrq = 0, kTimeout = 1, kProtocol = 2 };
+enum Status : int { kIrq = 0, kTimeout = 1, kProtocol = 2, kRule = 3 };
 
 // Cycles in which the control port must answer.
 constexpr unsigned kLiteLimit = 10000;
@@ -65,15 +66,17 @@ public:
     int run_until_irq(uint64_t max_cycles) {
         const uint64_t end = max_cycles > UINT64_MAX - cycle_ ? UINT64_MAX : cycle_ + max_cycles;
         while (!top_->irq) {
-            if (*protocol_error()) return kProtocol;
+            if (const int broken = broken_rule()) return broken;
             if (cycle_ >= end) return kTimeout;
             step();
         }
-        return *protocol_error() ? kProtocol : kIrq;
+        const int broken = broken_rule();
+        return broken ? broken : kIrq;
     }
 
-    void run(uint64_t cycles) {
+    int run(uint64_t cycles) {
         while (cycles--) step();
+        return broken_rule();
     }
 
     int reg_write(uint32_t address, uint32_t data) {
@@ -134,6 +137,13 @@ public:
     Memory& memory() { return *memory_; }
     uint64_t cycle() const { return cycle_; }
     std::vector<Event>& events() { return events_; }
+
+    // What the hardware did wrong on its buses, or by its own checks; 0 if nothing.
+    int broken_rule() const {
+        return rule_.line() ? kRule : *protocol_error() ? kProtocol : 0;
+    }
+
+    int rule_line() const { return rule_.line(); }
 
     const char* protocol_error() const {
         return *lite_error_ ? lite_error_ : memory_->protocol_error();
@@ -198,6 +208,7 @@ private:
         top_->eval();
         dump(1);
         ++cycle_;
+        rule_.look();
     }
 
     void observe() {
@@ -245,6 +256,7 @@ private:
     std::unique_ptr<VerilatedVcdC> trace_;
 #endif
     uint64_t cycle_ = 0;
+    BrokenRule rule_;
     uint64_t lite_random_;
     std::vector<Event> events_;
     char lite_error_[128] = "";
@@ -267,9 +279,11 @@ WEFT_API Harness* weft_create(const MemoryParameters* parameters) {
 WEFT_API void weft_destroy(Harness* h) { delete h; }
 WEFT_API void weft_reset(Harness* h) { h->reset(); }
 WEFT_API int weft_run_until_irq(Harness* h, uint64_t cycles) { return h->run_until_irq(cycles); }
-WEFT_API void weft_run(Harness* h, uint64_t cycles) { h->run(cycles); }
+WEFT_API int weft_run(Harness* h, uint64_t cycles) { return h->run(cycles); }
 WEFT_API uint64_t weft_cycle(Harness* h) { return h->cycle(); }
 WEFT_API const char* weft_protocol_error(Harness* h) { return h->protocol_error(); }
+
+WEFT_API int weft_rule_line(Harness* h) { return h->rule_line(); }
 
 WEFT_API int weft_reg_write(Harness* h, uint32_t address, uint32_t value) {
     return h->reg_write(address, value);

@@ -12,15 +12,25 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from weft.errors import InputError, ToolError, WeftError
+from weft.hw.verilog import broken_rule
 from weft.sim.build import Build
 from weft.sim.cache import mark_used
 from weft.sim.trace import FstFunctions, TraceFormat, fst_end_time, fst_functions
 
-__all__ = ["MemoryModel", "ProtocolError", "RunStatus", "SimulatorEvent", "Simulator"]
+__all__ = ["MemoryModel", "ProtocolError", "RuleError", "RunStatus", "SimulatorEvent", "Simulator"]
 
 
 class ProtocolError(WeftError):
     """The simulated hardware broke a rule of AXI4 or AXI4-Lite."""
+
+
+class RuleError(WeftError):
+    """The simulated hardware failed one of its own checks, see :mod:`weft.hw.checks`."""
+
+    def __init__(self, build: Build, line: int, cycle: int):
+        rule = broken_rule(build.verilog.read_text(encoding="utf-8"), line)
+        super().__init__(f"The accelerator broke a rule of its own before cycle {cycle}, which is "
+                         f"a defect of Weft; please report it: {rule}")
 
 
 class RunStatus(IntEnum):
@@ -30,6 +40,7 @@ class RunStatus(IntEnum):
 
 
 _PROTOCOL = 2
+_RULE = 3
 
 
 class SimulatorEvent(NamedTuple):
@@ -103,7 +114,8 @@ _FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "weft_destroy":            ([c_void_p], None),
     "weft_reset":              ([c_void_p], None),
     "weft_run_until_irq":      ([c_void_p, c_uint64], c_int),
-    "weft_run":                ([c_void_p, c_uint64], None),
+    "weft_run":                ([c_void_p, c_uint64], c_int),
+    "weft_rule_line":          ([c_void_p], c_int),
     "weft_cycle":              ([c_void_p], c_uint64),
     "weft_protocol_error":     ([c_void_p], c_char_p),
     "weft_reg_write":          ([c_void_p, c_uint32, c_uint32], c_int),
@@ -150,7 +162,7 @@ class Simulator:
     """
 
     def __init__(self, build: Build, memory: MemoryModel):
-        self._can_trace = build.trace
+        self._build = build
         self._trace: Path | None = None
         self._trace_start = 0
         self._bytes = memory.bytes
@@ -191,6 +203,8 @@ class Simulator:
         return self._handle
 
     def _check(self, status: int) -> int:
+        if status == _RULE:
+            raise RuleError(self._build, self._library.weft_rule_line(self._handle), self.cycle)
         if status == _PROTOCOL:
             text = self._library.weft_protocol_error(self._handle).decode()
             raise ProtocolError(f"The accelerator broke the bus protocol in {text}")
@@ -211,8 +225,8 @@ class Simulator:
         ------
         InputError
             If the file of a trace cannot be written any more.
-        ProtocolError
-            If the accelerator breaks a rule of its buses.
+        ProtocolError, RuleError
+            If the accelerator breaks a rule of its buses, or one of its own.
         """
         status = self._check(self._library.weft_run_until_irq(self._open(), max_cycles))
         self._check_trace()
@@ -225,8 +239,10 @@ class Simulator:
         ------
         InputError
             If the file of a trace cannot be written any more.
+        ProtocolError, RuleError
+            If the accelerator breaks a rule of its buses, or one of its own.
         """
-        self._library.weft_run(self._open(), cycles)
+        self._check(self._library.weft_run(self._open(), cycles))
         self._check_trace()
 
     @property
@@ -315,7 +331,7 @@ class Simulator:
             If the file is to be ``.fst`` and pylibfst is not installed.
         """
         functions = fst_functions() if TraceFormat.of(path) is TraceFormat.FST else None
-        if not self._can_trace:
+        if not self._build.trace:
             raise InputError("Recording needs a simulator that was built for it, with trace=True")
         self.trace_stop()
         if error := self._library.weft_trace_start(self._open(), str(path).encode(), functions):

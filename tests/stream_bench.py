@@ -7,13 +7,16 @@ from amaranth.hdl import Elaboratable, Value
 from amaranth.lib import stream
 from amaranth.sim import Simulator
 
+from weft.hw.checks import checking, watched
+
 __all__ = ["make_simulator", "random_stall", "stream_get", "stream_put", "stream_source",
            "stream_sink", "stream_watch"]
 
 
 def make_simulator(dut: Elaboratable) -> Simulator:
-    """A simulator of ``dut`` with a clock on the ``sync`` domain."""
-    sim = Simulator(dut)
+    """A simulator of ``dut``, with its checks and a clock on the ``sync`` domain."""
+    with checking():
+        sim = Simulator(watched(dut))
     sim.add_clock(1e-6)
     return sim
 
@@ -37,11 +40,14 @@ async def stream_put(ctx: Any, port: stream.Interface, payload: Any) -> None:
 
 async def stream_get(ctx: Any, port: stream.Interface) -> Any:
     """Takes one payload from ``port``."""
-    ctx.set(port.ready, 1)
+    refuses = not port.signature.always_ready
+    if refuses:
+        ctx.set(port.ready, 1)
     valid, payload = 0, None
     while not valid:
         _clk, _rst, valid, payload = await ctx.tick().sample(port.valid, port.payload)
-    ctx.set(port.ready, 0)
+    if refuses:
+        ctx.set(port.ready, 0)
     return payload
 
 

@@ -104,8 +104,8 @@ class VerilatorDevice:
         ------
         DeviceTimeout
             If it is not after ``timeout_cycles``.
-        ProtocolError
-            If the accelerator breaks a rule of its buses.
+        ProtocolError, RuleError
+            If the accelerator breaks a rule of its buses, or one of its own.
         """
         left = timeout_cycles
         while True:

@@ -124,19 +124,23 @@ class Bench:
                 rng = random.Random(self.seed + 3 + memory.value)
                 model = self.on_chip[memory]
                 fields = port.p.address, port.p.data.as_value(), port.p.mask
-                stall = self.stall if memory == Memory.ACTIVATION else 0  # the others never refuse
-                ctx.set(port.ready, not stall)
+                refuses = not port.signature.always_ready
+                stall = self.stall if refuses else 0
+                if refuses:
+                    ctx.set(port.ready, not stall)
                 while True:
                     valid = 0
                     while stall and not valid:  # a memory may well wait for `valid`
                         _clk, _rst, valid = await ctx.tick().sample(port.valid)
                     await random_stall(ctx, rng, stall)
-                    ctx.set(port.ready, 1)
+                    if refuses:
+                        ctx.set(port.ready, 1)
                     valid = 0
                     while not valid:
                         _clk, _rst, valid, address, word, mask = await ctx.tick().sample(
                             port.valid, *fields)
-                    ctx.set(port.ready, not stall)
+                    if refuses:
+                        ctx.set(port.ready, not stall)
                     assert mask, "a write of nothing"
                     for lane in range(model.shape[1]):
                         if mask >> lane & 1:

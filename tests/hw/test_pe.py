@@ -3,7 +3,7 @@ import random
 import re
 
 import pytest
-from amaranth.sim import Simulator
+from stream_bench import make_simulator
 
 from weft.hw.pe import ProcessingElement
 
@@ -24,8 +24,7 @@ def run(dut, cycles):
             outputs.append((ctx.get(dut.o_psum), ctx.get(dut.o_pixel), weights))
             await ctx.tick()
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
+    sim = make_simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
     return outputs

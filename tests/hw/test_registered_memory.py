@@ -3,7 +3,7 @@ import random
 import re
 
 import pytest
-from amaranth.sim import Simulator
+from stream_bench import make_simulator
 
 from weft.hw.registered_memory import RegisteredMemory
 
@@ -32,8 +32,7 @@ def test_data_come_two_cycles_after_their_address_and_parts_are_written_alone():
             rows[write] = rows[write] & ~mask | data & mask
             assert ctx.get(dut.read_data) == expected
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
+    sim = make_simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from amaranth.hdl import Value
 from amaranth.lib import data
-from amaranth.sim import Simulator
 from requantize_vectors import (
     LANES,
     DoubleGroup,
@@ -17,6 +16,7 @@ from requantize_vectors import (
     random_magnitudes,
     wrap,
 )
+from stream_bench import make_simulator
 
 from weft.config import AcceleratorConfig
 from weft.hw.requantize import Requantizer
@@ -61,8 +61,7 @@ def run(config, groups, *, stall=0.0, seed=0):
                                 np.frombuffer(lane_bytes, np.int8)))
             cycle += 1
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
+    sim = make_simulator(dut)
     sim.add_testbench(source)
     sim.add_testbench(sink, background=True)
     sim.run()

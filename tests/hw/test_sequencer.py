@@ -146,7 +146,7 @@ def test_streamed_words_are_those_of_the_taps(stall):
     async def drains(ctx):
         own = random.Random(3)
         jobs = 0
-        async for _clk, _rst, job in ctx.tick().sample(dut.job_valid):
+        async for _clk, _rst, job in ctx.tick().sample(dut.job.valid):
             jobs += job
             ctx.set(dut.release, 0)
             if jobs and own.random() < 0.2:

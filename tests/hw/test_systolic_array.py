@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from amaranth.hdl import Value
-from amaranth.sim import Simulator
+from stream_bench import make_simulator
 
 from weft.config import AcceleratorConfig
 from weft.hw.systolic_array import SystolicArray
@@ -83,8 +83,7 @@ def run(config, tiles, pixels_of, *, seed=0, slack=0, tile_pixels=0):
                     outputs[arrival, c] = value - (value >> width - 1 << width)
             await ctx.tick()
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
+    sim = make_simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
 
