@@ -105,7 +105,8 @@ class MatrixCommand(data.Struct):
     The engine walks, outermost first: column tiles, pixel tiles, kernel rows, kernel columns,
     channel blocks, pixels. Weight tiles lie in the weight memory in that order. Each pixel tile
     is requantized to the output while the next one is accumulated. Addresses and plane sizes are
-    in words of the activation memory; all sizes are at least 1.
+    in words of the activation memory; all sizes are at least 1, and ``clamp_min`` is at most
+    ``clamp_max``.
 
     Products that the compiler can form are fields, so that the engine only adds:
     ``pixel_row_step = stride_h * in_w`` and ``kernel_row_step = dilation_h * in_w``;
@@ -213,9 +214,10 @@ class VectorCommand(data.Struct):
         ``kernel_inner`` are 1. 1 cycle per word.
 
     All but MAX and LOOKUP take at least ``rows / requant_lanes`` cycles per word. With ``shared``
-    all channel blocks use the weights and parameters of the first. With ``broadcast``, ADD and
-    MULTIPLY take ``b`` from a plane of one word: ``in_base + kernel_outer_step + block *
-    kernel_inner_step``.
+    all channel blocks use the weights and parameters of the first; MAX and LOOKUP have neither and
+    ignore it. With ``broadcast``, ADD and MULTIPLY take ``b`` from a plane of one word: ``in_base +
+    kernel_outer_step + block * kernel_inner_step``. ``slide``, ``broadcast`` and ``subtract`` must
+    be zero where they are not mentioned, and ``clamp_min`` at most ``clamp_max``.
 
     All sizes are at least 1. A command starts when the one before it has read its last word: one
     that reads what that writes must wait for its token. An element-wise operation may write over

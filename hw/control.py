@@ -1,4 +1,4 @@
-"""The control port: registers, doorbell, errors, watchdog, interrupt and counters."""
+"""The control port: registers, doorbell, errors, limits of time, interrupt and counters."""
 
 from functools import reduce
 from operator import or_
@@ -48,7 +48,8 @@ class ControlPort(wiring.Component):
     The device is busy from START until ``completed`` equals the count and ``idle`` is set, or
     until a fault. The first fault, of the lowest number if several come at once, sets ERROR and
     ERROR_INDEX and raises ``halt`` until a reset. A watchdog raises a fault of its own when
-    ``progress`` is missing for WATCHDOG cycles while busy, and names ``oldest``.
+    ``progress`` is missing for WATCHDOG cycles while busy, and names ``oldest``. So does a stream
+    that is not done two cycles after CYCLE_LIMIT, which is to be written before the doorbell.
 
     RESET waits until the memory has been quiet for a few cycles, with ``halt`` raised and BUSY set
     meanwhile, so it also aborts a command stream; then ``core_reset`` is high for one cycle and
@@ -132,6 +133,7 @@ class ControlPort(wiring.Component):
         pending = Signal()   # an end that is not acknowledged
         enable  = Signal()
         limit   = Signal(32, init=WATCHDOG_CYCLES)
+        longest = Signal(32)  # run
         m.d.sync += self.irq.eq(pending & enable)
 
         # Writes --------------------------------------------------------------------------------
@@ -149,6 +151,7 @@ class ControlPort(wiring.Component):
             Register.COMMAND_COUNT: self.count,
             Register.IRQ_ENABLE:    enable,
             Register.WATCHDOG:      limit,
+            Register.CYCLE_LIMIT:   longest,
         }.items():
             with m.If(written[address]):
                 m.d.sync += value.eq((value & ~target.write_mask) | bits)
@@ -166,12 +169,25 @@ class ControlPort(wiring.Component):
         with m.Else():
             m.d.sync += quiet_for.eq(quiet_for + 1)
 
-        late = Signal(Fault)
-        m.d.comb += late.code.eq(Mux(self._watch(m, busy=busy, limit=limit,
-                                                 reload=written[Register.WATCHDOG]),
-                                     Error.WATCHDOG, Error.NONE))
-        m.d.comb += late.index.eq(self.oldest)
-        strikes, error = self._judge(m, [*self.faults, late], clear=cleared, failed=failed)
+        doorbell = Signal()
+        counting = Signal()  # the counters count
+        m.d.sync += counting.eq(busy)
+        counters = self._count(m, counting=counting, clear=doorbell)
+
+        stalled, late = Signal(Fault), Signal(Fault)
+        expired = Signal()
+        m.d.sync += expired.eq(counting & (longest != 0)
+                               & (counters[Counter.CYCLES] == longest))
+        m.d.comb += [
+            stalled.code.eq(Mux(self._watch(m, busy=busy, limit=limit,
+                                            reload=written[Register.WATCHDOG]),
+                                Error.WATCHDOG, Error.NONE)),
+            stalled.index.eq(self.oldest),
+            late.code.eq(Mux(expired & busy, Error.CYCLE_LIMIT, Error.NONE)),
+            late.index.eq(self.oldest),
+        ]
+        strikes, error = self._judge(m, [*self.faults, stalled, late], clear=cleared,
+                                     failed=failed)
 
         total    = Signal(32, reset_less=True)  # `count` at the doorbell
         reached  = Signal()
@@ -185,7 +201,6 @@ class ControlPort(wiring.Component):
         m.d.sync += ended.eq(busy & ~self.start & self.idle & (total != 0))
         m.d.comb += finished.eq(busy & reached & ended)
 
-        doorbell = Signal()
         m.d.comb += doorbell.eq(written[Register.CONTROL] & (bits[:2] == Control.START) &
                                 ~busy & ~failed & ~resetting)
         m.d.sync += self.start.eq(doorbell)
@@ -225,8 +240,9 @@ class ControlPort(wiring.Component):
             Register.IRQ_ENABLE:    enable,
             Register.WATCHDOG:      limit,
             Register.COMPLETED:     self.completed,
+            Register.CYCLE_LIMIT:   longest,
         }
-        for counter, value in self._count(m, busy=busy, clear=doorbell).items():
+        for counter, value in counters.items():
             words[COUNTER_BASE + 4 * counter] = value
         for n, value in enumerate(config_words(self._config).values()):
             words[CONFIG_BASE + 4 * n] = value
@@ -301,12 +317,11 @@ class ControlPort(wiring.Component):
             m.d.comb += bites.eq(left == 1)
         return bites
 
-    def _count(self, m: Module, *, busy, clear) -> dict[Counter, Signal]:
+    def _count(self, m: Module, *, counting, clear) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load
         on the signals that move data; a read of theirs could not be answered before that."""
-        counting = Signal()
-        counted  = Signal.like(self.count_up)
-        m.d.sync += [counting.eq(busy), counted.eq(self.count_up)]
+        counted = Signal.like(self.count_up)
+        m.d.sync += counted.eq(self.count_up)
         values = {}
         for number, counter in enumerate(Counter if self._config.counters else [Counter.CYCLES]):
             if number % _CLEARED == 0:

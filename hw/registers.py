@@ -14,7 +14,7 @@ __all__ = ["DEVICE_ID", "VERSION", "Register", "Control", "Status", "Error", "Co
 
 
 DEVICE_ID = 0x54464557  # "WEFT" in memory order
-VERSION = 1
+VERSION = 2
 
 
 class Register(IntEnum):
@@ -32,6 +32,7 @@ class Register(IntEnum):
     IRQ_CLEAR     = 0x28  # write bit 0: acknowledge done and error
     WATCHDOG      = 0x2C  # cycles without progress before the device stops; 0 turns it off
     COMPLETED     = 0x30  # read: commands completed since the doorbell
+    CYCLE_LIMIT   = 0x34  # cycles from the doorbell before the device stops; 0 turns it off
 
 
 class Control(IntFlag):
@@ -53,11 +54,12 @@ class Error(IntEnum):
     NONE        = 0
     OPCODE      = 1  # illegal opcode
     ADDRESS     = 2  # an address outside the memory, or an unaligned one
-    ARGUMENT    = 3  # a field that must not be zero is, or is larger than the hardware
+    ARGUMENT    = 3  # a field is zero that must not be, is too large, or contradicts another
     READ        = 4  # the memory answered a read with SLVERR or DECERR
     WRITE       = 5  # the memory answered a write with SLVERR or DECERR
     SEMAPHORE   = 6  # a semaphore overflowed
     WATCHDOG    = 7  # no progress: stalled memory or deadlocked semaphores
+    CYCLE_LIMIT = 8  # the stream takes too long: a command is larger than it was meant to be
 
 
 class Counter(IntEnum):

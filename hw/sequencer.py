@@ -64,7 +64,8 @@ class StepSequencer(wiring.Component):
                    ("tile_pixels",), ("out_pixels",), ("col_tiles",), ("last_groups",))
         impossible = [*(Cat(command[name] == 0 for name in names).any() for names in nonzero),
                       command.tile_pixels > config.accumulator_pixels,
-                      command.last_groups > config.requant_groups]
+                      command.last_groups > config.requant_groups,
+                      command.clamp_min > command.clamp_max]
         if not config.double_rounding:
             impossible.append(command.rule == Rounding.DOUBLE)
         wrong = register(m, Cat(impossible), "wrong").any()

@@ -93,6 +93,8 @@ class VectorDecoder(wiring.Component):
             command.slide & ~window,
             command.slide & (command.stride_inner == 0),
             command.slide & (command.dilation_inner != 1),
+            (command.broadcast & ~binary) | (command.subtract & (command.op != VectorOp.ADD)),
+            command.clamp_min > command.clamp_max,
         ]
 
     def elaborate(self, platform):

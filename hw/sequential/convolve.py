@@ -109,7 +109,8 @@ class ConvolutionEngine(wiring.Component):
         m.d.comb += self.refused.eq(Error.NONE)
         with m.If(fields.beyond):
             m.d.comb += self.refused.eq(Error.ADDRESS)
-        with m.If(fields.empty | fields.rule | (fields.last_groups > config.requant_groups)):
+        with m.If(fields.empty | fields.rule | (fields.last_groups > config.requant_groups)
+                  | (fields.clamp_min > fields.clamp_max)):
             m.d.comb += self.refused.eq(Error.ARGUMENT)
 
         # The outer loops: column tiles and pixels. The fields of bases count on with them.

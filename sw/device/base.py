@@ -27,14 +27,19 @@ class DeviceStopped(DeviceError):
         Index in the command stream of the command that failed.
     command : :class:`str` or :py:`None`
         Its disassembly, where the command stream is known.
+    limit : :class:`int` or :py:`None`
+        Cycles that the stream was not done within, if that is why.
     """
 
-    def __init__(self, error: Error, index: int, command: str | None = None):
+    def __init__(self, error: Error, index: int, command: str | None = None, *,
+                 limit: int | None = None):
         self.error = error
         self.index = index
         self.command = command
+        self.limit = limit
         where = f" ({command})" if command else ""
-        super().__init__(f"Device stopped: {error.name} error in command {index}{where}")
+        why = "" if limit is None else f", which takes more than the {limit} cycles of its stream"
+        super().__init__(f"Device stopped: {error.name} error in command {index}{where}{why}")
 
 
 class DeviceTimeout(DeviceError):
@@ -96,7 +101,7 @@ class Device(Protocol):
     def wait(self, timeout_cycles: int | None = None) -> None:
         """Let the device run until it raises its interrupt; return at once if it has.
 
-        Without a timeout the device's own watchdog is what bounds the wait.
+        Without a timeout the device's own limits, WATCHDOG and CYCLE_LIMIT, bound the wait.
 
         Raises
         ------

@@ -22,6 +22,7 @@ __all__ = ["Driver", "RunResult"]
 
 
 _IDLE_READS = 3
+_REGISTER_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,10 @@ class Driver:
         Checked at construction against its own ``config``.
     watchdog_cycles : :class:`int`
         Cycles without progress after which the device stops itself; 0 turns that off.
+    command_cycles : :class:`int`
+        Cycles that the commands of a stream may take on average, waiting included, before the
+        device stops itself; 0 turns that off. Of a stream as a whole at most ``2**32 - 1``. The
+        default is far more than any command takes that writes each word once.
     status_reads : :class:`int`
         How often a reset reads the status until it gives up, at least 3.
 
@@ -62,14 +67,16 @@ class Driver:
     """
 
     def __init__(self, device: Device, *, watchdog_cycles: int = 1_000_000,
-                 status_reads: int = 10_000):
-        if not 0 <= watchdog_cycles < 1 << 32:
-            raise ValueError(f"Watchdog cycles must be between 0 and {(1 << 32) - 1}, "
-                             f"not {watchdog_cycles!r}")
+                 command_cycles: int = 1 << 24, status_reads: int = 10_000):
+        for name, value in (("Watchdog", watchdog_cycles), ("Command", command_cycles)):
+            if not 0 <= value <= _REGISTER_MAX:
+                raise ValueError(f"{name} cycles must be between 0 and {_REGISTER_MAX}, "
+                                 f"not {value!r}")
         if status_reads < _IDLE_READS:
             raise ValueError(f"Status reads must be at least {_IDLE_READS}, not {status_reads!r}")
         self._device = device
         self._watchdog_cycles = watchdog_cycles
+        self._command_cycles = command_cycles
         self._status_reads = status_reads
         self._identify()
         self.reset()
@@ -140,7 +147,7 @@ class Driver:
         commands : :class:`bytes`
             The same commands, to name the one that fails; read back from the device if not given.
         timeout_cycles : :class:`int`
-            Longest run, in clock cycles; unlimited if not given, save for the watchdog.
+            Longest run, in clock cycles; if not given, the device's own limits are the only ones.
 
         Raises
         ------
@@ -165,12 +172,14 @@ class Driver:
         device.write_register(Register.COMMAND_ADDR, address & 0xffff_ffff)
         device.write_register(Register.COMMAND_ADDRH, address >> 32)
         device.write_register(Register.COMMAND_COUNT, count)
+        limit = min(count * self._command_cycles, _REGISTER_MAX)
+        device.write_register(Register.CYCLE_LIMIT, limit)
         device.write_register(Register.CONTROL, Control.START)
         device.wait(timeout_cycles)
 
         status = Status(device.read_register(Register.STATUS))
         if status & Status.ERROR:
-            raise self._failure(address, count, commands)
+            raise self._failure(address, count, commands, limit)
         if not status & Status.DONE:
             raise DeviceError(f"Device raised its interrupt without a result, its status is "
                               f"{_names(status)}")
@@ -180,7 +189,8 @@ class Driver:
         return RunResult(cycles=counters[Counter.CYCLES], counters=counters,
                          events=device.events())
 
-    def _failure(self, address: int, count: int, commands: bytes | None) -> DeviceStopped:
+    def _failure(self, address: int, count: int, commands: bytes | None,
+                 limit: int) -> DeviceStopped:
         device = self._device
         code = device.read_register(Register.ERROR)
         index = device.read_register(Register.ERROR_INDEX)
@@ -190,7 +200,8 @@ class Driver:
         except ValueError:
             raise DeviceError(f"Device stopped with the unknown error code {code} in command "
                               f"{index}") from None
-        return DeviceStopped(error, index, self._describe(address, count, commands, index))
+        return DeviceStopped(error, index, self._describe(address, count, commands, index),
+                             limit=limit if error is Error.CYCLE_LIMIT else None)
 
     def _describe(self, address: int, count: int, commands: bytes | None,
                   index: int) -> str | None:

@@ -5,6 +5,7 @@ orders that queues and tokens allow it picks one at random, so that a stream tha
 gives wrong values sooner or later.
 """
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ _LOCAL_BITS = 24  # of addresses in on-chip memories
 _TAPS_EXACT_IN_FLOAT32 = (1 << 24) // (128 * 128)
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
 _WINDOW_GROUPS = 32  # groups of taps whose words the vector engine can keep
+_STEPS_PER_WORD = 1024  # of a command, for each word of the activation memory: a bound on arrays
 
 
 class _Fault(Exception):
@@ -70,7 +72,10 @@ class FunctionalDevice:
 
     A command stream runs to its end, or to its first error, at the doorbell. Counters other than
     ``READ_BEATS`` and ``WRITE_BEATS`` stay zero, and there are no events. A deadlock is reported
-    as the watchdog would.
+    as the watchdog would. A command is refused with ``CYCLE_LIMIT`` if its engine needs more cycles
+    than that, from the doorbell on, even if it never waits; and so is, whatever the limit, one of
+    more than 1024 steps (pixels times weight tiles, or words read) for each word of the
+    activation memory, which would take hours and all memory.
 
     Parameters
     ----------
@@ -94,6 +99,7 @@ class FunctionalDevice:
         self._counters = dict.fromkeys(Counter, 0)
         self._status = Status(0)
         self._pending = False
+        self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
         self._activation = np.zeros((config.activation_depth, config.word_lanes), np.int8)
         self._weight = np.zeros((config.weight_depth, config.weight_row_lanes), np.int8)
         self._parameter = np.zeros((config.parameter_depth, config.parameter_entry_lanes), np.int8)
@@ -141,7 +147,7 @@ class FunctionalDevice:
                 self._pending = False
                 self._status &= ~Status.DONE
         elif register in (Register.COMMAND_ADDR, Register.COMMAND_ADDRH, Register.COMMAND_COUNT,
-                          Register.WATCHDOG):
+                          Register.WATCHDOG, Register.CYCLE_LIMIT):
             self._registers[Register(register)] = value & 0xffff_ffff
         elif register == Register.IRQ_ENABLE:
             self._registers[Register.IRQ_ENABLE] = value & 1
@@ -195,6 +201,7 @@ class FunctionalDevice:
         self._pending = False
         self._registers[Register.COMPLETED] = 0
         self._counters = dict.fromkeys(Counter, 0)
+        self._spent = dict.fromkeys(Engine, 0)
         try:
             self._run()
         except _Fault as fault:
@@ -296,6 +303,15 @@ class FunctionalDevice:
             return self._vector(command)
         return self._matrix(command)
 
+    def _spend(self, command: _Command, cycles: int, steps: int) -> None:
+        """Refuses a legal command that takes too long."""
+        engine = self._engines[command.opcode]
+        self._spent[engine] += cycles
+        limit = self._registers[Register.CYCLE_LIMIT]
+        if (limit and self._spent[engine] > limit) \
+                or steps > _STEPS_PER_WORD * self._config.activation_depth:
+            raise command.fault(Error.CYCLE_LIMIT)
+
     # Load and store ---------------------------------------------------------------------------
 
     def _spans(self, command: _Command, unit_bytes: int, depth: int, wrong: Error) \
@@ -312,6 +328,7 @@ class FunctionalDevice:
         if fields["address"] % config.axi_bytes or stride % config.axi_bytes \
                 or end > 1 << config.axi_addr_width or local_end > depth:
             raise command.fault(Error.ADDRESS)
+        self._spend(command, lines * max(units, beats), lines * units)
         if end > len(self._memory):
             raise command.fault(wrong)
         counter = Counter.READ_BEATS if wrong is Error.READ else Counter.WRITE_BEATS
@@ -367,8 +384,12 @@ class FunctionalDevice:
         if not all(fields[name] for name in positive) \
                 or fields["tile_pixels"] > config.accumulator_pixels \
                 or fields["last_groups"] > config.requant_groups \
-                or (fields["rule"] == Rounding.DOUBLE.value and not config.double_rounding):
+                or (fields["rule"] == Rounding.DOUBLE.value and not config.double_rounding) \
+                or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
+        steps = math.prod(fields[name] for name in (
+            "out_pixels", "kernel_h", "kernel_w", "channel_blocks", "col_tiles"))
+        self._spend(command, steps, steps)
         sums = self._accumulate(command)
         return lambda: self._drain(command, sums)
 
@@ -476,7 +497,8 @@ class FunctionalDevice:
         positive = ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
                     "kernel_inner")
         if not all(fields[name] for name in positive) \
-                or fields["op"] not in {op.value for op in VectorOp}:
+                or fields["op"] not in {op.value for op in VectorOp} \
+                or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
         passes = -(-3 // config.vector_taps)
@@ -485,7 +507,9 @@ class FunctionalDevice:
         shapes = {VectorOp.ADD: (2, passes), VectorOp.MULTIPLY: (2, 1), VectorOp.LOOKUP: (1, 1)}
         if kernel != shapes.get(op, kernel) or (fields["slide"] and (
                 not window or not fields["stride_inner"] or fields["dilation_inner"] != 1
-                or kernel[0] * groups > _WINDOW_GROUPS)):
+                or kernel[0] * groups > _WINDOW_GROUPS)) \
+                or (fields["broadcast"] and op not in (VectorOp.ADD, VectorOp.MULTIPLY)) \
+                or (fields["subtract"] and op is not VectorOp.ADD):
             raise command.fault(Error.ARGUMENT)
         blocks = 1 if fields["shared"] else fields["blocks"]
         weights = fields["weight_base"] + blocks * kernel[0] * groups
@@ -495,6 +519,8 @@ class FunctionalDevice:
                     and parameters > config.vector_parameter_depth) \
                 or (op is VectorOp.LOOKUP and fields["table"] >= config.vector_tables):
             raise command.fault(Error.ADDRESS)
+        positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]
+        self._spend(command, positions, positions * kernel[0] * kernel[1])
 
 
 def _wrap(values: np.ndarray, width: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from weft.hw.registers import (
 
 STALL = 0.4
 WRITABLE = {Register.COMMAND_ADDR: 32, Register.COMMAND_ADDRH: 32, Register.COMMAND_COUNT: 32,
-            Register.IRQ_ENABLE: 1, Register.WATCHDOG: 32}
+            Register.IRQ_ENABLE: 1, Register.WATCHDOG: 32, Register.CYCLE_LIMIT: 32}
 
 
 def pauses(seed):
@@ -146,7 +146,7 @@ async def writes_only_the_bytes_that_are_strobed(dut):
     held = dict.fromkeys(WRITABLE, 0) | {Register.WATCHDOG: WATCHDOG_CYCLES}
     # A write to any other register but CONTROL must change nothing.
     targets = [*WRITABLE] * 3 + [Register.ID, Register.STATUS, Register.ERROR, Register.COMPLETED,
-                                 COUNTER_BASE, CONFIG_BASE, 0x34, 0x418]
+                                 COUNTER_BASE, CONFIG_BASE, 0x38, 0x418]
     for _ in range(120):
         target = bench.rng.choice(targets)
         offset = bench.rng.randrange(4)
@@ -476,3 +476,53 @@ async def the_watchdog_can_be_off_and_sleeps_while_nothing_runs(dut):
     await bench.write(Register.WATCHDOG, 30)  # and back on, in the middle of a stream
     await ClockCycles(dut.clk, 40)
     assert await bench.status() == Status.ERROR | Status.QUIET
+
+
+@cocotb.test()
+async def a_stream_is_ended_after_its_limit_of_cycles_whatever_its_progress(dut):
+    bench = Bench(dut, seed=19)
+    await bench.start()
+    await bench.write(Register.IRQ_ENABLE, 1)
+    await bench.cycle(progress=1)
+    for limit in (1, 2, 77):
+        await bench.write(Register.CYCLE_LIMIT, limit)
+        await bench.doorbell(4)
+        await bench.cycle(oldest=limit)
+        await ClockCycles(dut.clk, 100)
+        assert dut.irq.value == 1 and dut.halt.value == 1
+        assert await bench.status() == Status.ERROR | Status.QUIET
+        assert await bench.read(Register.ERROR) == Error.CYCLE_LIMIT
+        assert await bench.read(Register.ERROR_INDEX) == limit
+        # Counted until the fault has passed its registers.
+        assert await bench.read(COUNTER_BASE + 4 * Counter.CYCLES) in range(limit, limit + 5)
+        await bench.reset()
+        assert await bench.read(Register.CYCLE_LIMIT) == limit
+
+
+@cocotb.test()
+async def a_stream_may_take_its_limit_of_cycles_and_no_more_than_two_others(dut):
+    bench = Bench(dut, seed=20, stalls=False)
+    await bench.start()
+    await bench.write(Register.IRQ_ENABLE, 1)
+
+    async def run(limit, length=40):
+        """Whether a run is done that takes the same cycles whatever the limit, and the cycles."""
+        await bench.write(Register.CYCLE_LIMIT, limit)
+        await bench.doorbell(1)
+        await bench.cycle(completed=0)
+        await ClockCycles(dut.clk, length)
+        await bench.cycle(completed=1)
+        await RisingEdge(dut.irq)
+        status = await bench.status()
+        assert status in (Status.DONE | Status.QUIET, Status.ERROR | Status.QUIET)
+        cycles = await bench.read(COUNTER_BASE + 4 * Counter.CYCLES)
+        await bench.reset()
+        return bool(status & Status.DONE), cycles
+
+    done, cycles = await run(0)
+    assert done and cycles >= 40
+    # Twice: the counter still shows the limit as the next stream begins.
+    for _ in range(2):
+        assert await run(cycles) == (True, cycles)
+    for limit in (cycles - 3, cycles - 10):  # an end in the last moment is not taken back
+        assert not (await run(limit))[0]

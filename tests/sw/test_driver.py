@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+from amaranth.lib import data
 
 from weft.config import PRESETS
 from weft.device import (
@@ -13,7 +14,16 @@ from weft.device import (
     EventKind,
 )
 from weft.device.verilator import VerilatorDevice
-from weft.hw.commands import COMMAND_BYTES, Engine, Memory, Opcode, disassemble, encode
+from weft.hw.commands import (
+    COMMAND_BYTES,
+    COMMANDS,
+    Engine,
+    Memory,
+    Opcode,
+    VectorOp,
+    disassemble,
+    encode,
+)
 from weft.hw.registers import (
     CONFIG_BASE,
     COUNTER_BASE,
@@ -103,11 +113,31 @@ def test_run_writes_the_address_and_rings_the_doorbell_last():
     result = driver.run(0x12_3456_7880, 3, timeout_cycles=99)
     assert device.written == [
         (Register.COMMAND_ADDR, 0x3456_7880), (Register.COMMAND_ADDRH, 0x12),
-        (Register.COMMAND_COUNT, 3), (Register.CONTROL, Control.START), (Register.IRQ_CLEAR, 1)]
+        (Register.COMMAND_COUNT, 3), (Register.CYCLE_LIMIT, 3 << 24),
+        (Register.CONTROL, Control.START), (Register.IRQ_CLEAR, 1)]
     assert device.timeout == 99
     assert result.cycles == 1000
     assert result.counters == {counter: 1000 + counter for counter in Counter}
     assert result.events == [Event(Engine.LOAD, EventKind.START, 0, 5)]
+
+
+@pytest.mark.parametrize("count, command_cycles, limit", [
+    (1, 0, 0), (3, 5, 15), (65535, 1 << 24, (1 << 32) - 1)])
+def test_the_limit_of_a_run_grows_with_its_commands(count, command_cycles, limit):
+    device = FakeDevice()
+    Driver(device, command_cycles=command_cycles).run(0, count)
+    assert (Register.CYCLE_LIMIT, limit) in device.written
+
+
+def test_a_run_beyond_its_limit_names_limit_and_command():
+    device = FakeDevice()
+    device.ending = {Register.STATUS: Status.ERROR | Status.QUIET,
+                     Register.ERROR: Error.CYCLE_LIMIT, Register.ERROR_INDEX: 1}
+    with pytest.raises(DeviceStopped, match=r"^Device stopped: CYCLE_LIMIT error in command 1 "
+                                            r"\(load .*\), which takes more than the 200 cycles "
+                                            r"of its stream$") as caught:
+        Driver(device, command_cycles=100).run(0, 2, commands=load() * 2)
+    assert caught.value.limit == 200
 
 
 @pytest.mark.parametrize("register, value, message", [
@@ -221,6 +251,8 @@ def test_run_wrong_arguments(arguments, message):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"watchdog_cycles": -1}, "Watchdog cycles must be between 0 and 4294967295, not -1"),
+    ({"command_cycles": 1 << 32}, "Command cycles must be between 0 and 4294967295, "
+                                  "not 4294967296"),
     ({"status_reads": 2}, "Status reads must be at least 3, not 2"),
 ])
 def test_driver_wrong_arguments(arguments, message):
@@ -279,6 +311,47 @@ def test_simulated_device_names_its_failures_and_recovers(simulated):
         with pytest.raises(DeviceStopped) as caught:
             driver.run(0, count, commands=b"".join(commands))
         assert (caught.value.error, caught.value.index) == (error, index)
+        driver.reset()
+        driver.run(0, put(simulated, load(), store()))
+        assert simulated.read_memory(0x2_0000, len(DATA)) == DATA
+
+
+def filled(opcode, ones, **changes):
+    """A command with some fields one and all others zero, but for the changes."""
+    fields = {name: int(name in ones) for name, _ in data.Layout.cast(COMMANDS[opcode])
+              if name != "header" and not name.startswith("_")}
+    return encode(opcode, **fields | changes)
+
+
+def matrix(**changes):
+    return filled(Opcode.MATRIX, (
+        "in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h", "stride_w",
+        "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels", "col_tiles",
+        "last_groups"), **changes)
+
+
+def vector(**changes):
+    return filled(Opcode.VECTOR, (
+        "kernel_outer", "kernel_inner", "in_outer", "in_inner", "blocks", "out_outer",
+        "out_inner"), op=VectorOp.LOOKUP, **changes)
+
+
+GIANTS = {Engine.LOAD: load(wait=8, lines=65535), Engine.STORE: store(wait=8, lines=65535),
+          Engine.MATRIX: matrix(wait=8, out_pixels=(1 << 24) - 1),
+          Engine.VECTOR: vector(wait=8, out_outer=65535, out_inner=65535)}
+
+
+@pytest.mark.parametrize("engine", Engine)
+@pytest.mark.parametrize("simulated", [{}, {"stall_probability": 0.5, "latency": 50}],
+                         indirect=True)
+def test_a_giant_command_is_ended_and_the_device_is_usable_again(simulated, engine):
+    for cycles in range(1000, 1100, 11):  # in different moments
+        driver = Driver(simulated, command_cycles=cycles)
+        count = put(simulated, load(), store(post=1 << engine.value), GIANTS[engine])
+        with pytest.raises(DeviceStopped) as caught:
+            driver.run(0, count)
+        assert (caught.value.error, caught.value.index) == (Error.CYCLE_LIMIT, 2)
+        assert caught.value.limit == 3 * cycles
         driver.reset()
         driver.run(0, put(simulated, load(), store()))
         assert simulated.read_memory(0x2_0000, len(DATA)) == DATA

@@ -235,6 +235,7 @@ def load_command(**changes) -> bytes:
     (encode(Opcode.MATRIX, **{**MATRIX, "out_pixels": 0}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "tile_pixels": 129}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "last_groups": 3}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "clamp_min": 5, "clamp_max": 4}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "rule": Rounding.DOUBLE}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "in_base": TINY.activation_depth}), Error.ADDRESS),
     (encode(Opcode.MATRIX, **{**MATRIX, "out_base": TINY.activation_depth}), Error.ADDRESS),
@@ -283,6 +284,35 @@ def test_semaphore_overflow_stops_the_device():
     message = re.escape("Device stopped: SEMAPHORE error in command 255 ")
     with pytest.raises(DeviceStopped, match=f"^{message}"):
         Driver(device).run(0, 256)
+
+
+@pytest.mark.parametrize("giant, cycles", [
+    (encode(Opcode.MATRIX, **{**MATRIX, "out_pixels": 16, "kernel_h": 9, "kernel_w": 4}), 16 * 36),
+    (load_command(lines=300, units=2), 600),
+    (encode(Opcode.STORE, **{**STORE, "lines": 300, "units": 2}), 600),
+])
+def test_a_stream_beyond_its_limit_of_cycles_is_stopped(giant, cycles):
+    device = FunctionalDevice(TINY, memory_bytes=4096)
+    device.write_memory(0, load_command() + giant)
+    spare = 1 if giant[0] == Opcode.LOAD.value else 0
+    limit = (cycles + spare + 1) // 2
+    Driver(device, command_cycles=limit).run(0, 2)
+    with pytest.raises(DeviceStopped) as caught:
+        Driver(device, command_cycles=limit - 1).run(0, 2)
+    assert (caught.value.error, caught.value.index) == (Error.CYCLE_LIMIT, 1)
+    Driver(device).run(0, 2)  # each stream is counted anew
+
+
+@pytest.mark.parametrize("giant", [
+    encode(Opcode.MATRIX, **{**MATRIX, "out_pixels": (1 << 24) - 1, "kernel_h": 2}),
+    load_command(lines=65535, units=300),
+])
+def test_no_command_runs_for_ever_even_without_a_limit(giant):
+    device = FunctionalDevice(TINY, memory_bytes=4096)
+    device.write_memory(0, giant)
+    with pytest.raises(DeviceStopped) as caught:
+        Driver(device, command_cycles=0).run(0, 1)
+    assert (caught.value.error, caught.value.index) == (Error.CYCLE_LIMIT, 0)
 
 
 def test_stopped_device_ignores_the_doorbell_until_reset():

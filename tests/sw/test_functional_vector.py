@@ -36,6 +36,9 @@ def run(*commands: bytes) -> FunctionalDevice:
     {"slide": 1}, {"in_base": (1 << 24) - 1, "pad_inner": 1, "kernel_inner": 2},
     {"op": VectorOp.LOOKUP, "table": TINY.vector_tables - 1},
     {"op": VectorOp.MAX, "weight_base": 65535, "parameter_base": 65535},
+    {"op": VectorOp.MAX, "shared": 1}, {"op": VectorOp.LOOKUP, "shared": 1},
+    {**ADD, "broadcast": 1, "subtract": 1, "shared": 1}, {"clamp_min": 3, "clamp_max": 3},
+    {**ADD, "op": VectorOp.MULTIPLY, "broadcast": 1},
 ])
 def test_legal_command_is_executed(changes):
     run(vector(**changes))
@@ -50,6 +53,13 @@ def test_legal_command_is_executed(changes):
     ({**ADD, "op": VectorOp.MULTIPLY, "kernel_inner": 2}, Error.ARGUMENT),
     ({"op": VectorOp.LOOKUP, "kernel_outer": 2}, Error.ARGUMENT),
     ({**ADD, "slide": 1}, Error.ARGUMENT),
+    *(({"op": op, "broadcast": 1}, Error.ARGUMENT)
+      for op in (VectorOp.CONV, VectorOp.MAX, VectorOp.LOOKUP)),
+    *(({"op": op, "subtract": 1}, Error.ARGUMENT)
+      for op in (VectorOp.CONV, VectorOp.MAX, VectorOp.LOOKUP)),
+    ({**ADD, "op": VectorOp.MULTIPLY, "subtract": 1}, Error.ARGUMENT),
+    ({"clamp_min": 127, "clamp_max": -128}, Error.ARGUMENT),
+    ({"out_outer": 65535, "out_inner": 65535}, Error.CYCLE_LIMIT),
     ({"slide": 1, "stride_inner": 0}, Error.ARGUMENT),
     ({"slide": 1, "dilation_inner": 2}, Error.ARGUMENT),
     ({"slide": 1, "kernel_outer": 33, "dilation_outer": 0}, Error.ARGUMENT),

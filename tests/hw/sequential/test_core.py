@@ -10,7 +10,7 @@ from weft.device import DeviceStopped, Driver
 from weft.device.verilator import VerilatorDevice
 from weft.errors import CompileError
 from weft.hw.commands import COMMAND_BYTES, Opcode, decode, encode
-from weft.hw.registers import Error
+from weft.hw.registers import Error, Register
 from weft.session import InferenceSession
 
 CONFIG = BOARDS["icebreaker"].config.replace(axi_addr_width=20)
@@ -106,6 +106,7 @@ def test_illegal_opcode_is_named(program):
         "last_groups")),
     (Opcode.MATRIX, {"last_groups": 5}, Error.ARGUMENT),
     (Opcode.MATRIX, {"rule": 1}, Error.ARGUMENT),
+    (Opcode.MATRIX, {"clamp_min": 1, "clamp_max": 0}, Error.ARGUMENT),
     (Opcode.LOAD, {"address": 2}, Error.ADDRESS),
     (Opcode.LOAD, {"address": 1 << 20}, Error.ADDRESS),
     (Opcode.LOAD, {"local_address": (1 << 24) - 1}, Error.ADDRESS),
@@ -137,6 +138,31 @@ def test_stalled_memory_ends_in_the_watchdog(program, beats):
         program, prepare=lambda device: device.simulator.stop_memory(after_beats=beats))
     assert error is Error.WATCHDOG
     assert index < program.count
+
+
+@pytest.mark.parametrize("opcode, changes", [
+    (Opcode.MATRIX, {"out_base": 0, "out_pixels": 16000, "out_plane": 0, "kernel_h": 20,
+                     "kernel_w": 20, "in_h": 1, "in_w": 1, "channel_blocks": 1, "weight_base": 0}),
+    (Opcode.LOAD, {"lines": 65535, "stride": 0, "local_stride": 0}),
+    (Opcode.STORE, {"lines": 65535, "stride": 0, "local_stride": 0}),
+])
+def test_a_giant_command_is_ended_and_the_device_is_usable_again(program, opcode, changes):
+    _, giant = first(program, opcode)
+    _, load  = first(program, Opcode.LOAD)
+    raw = [encode(Opcode.LOAD, **load | {"lines": 1, "units": 1}),
+           encode(opcode, **giant | changes)]
+    device = VerilatorDevice(CONFIG, memory_bytes=program.memory_bytes)
+    for cycles in range(5000, 5050, 7):  # in different moments
+        driver = Driver(device, command_cycles=cycles)
+        device.write_memory(program.command_address, b"".join(raw))
+        with pytest.raises(DeviceStopped) as caught:
+            driver.run(program.command_address, 2)
+        assert (caught.value.error, caught.value.index) == (Error.CYCLE_LIMIT, 1)
+        driver.reset()
+        assert device.read_register(Register.COMPLETED) == 0
+        driver.run(program.command_address, 1)
+        assert device.read_register(Register.COMPLETED) == 1
+    device.close()
 
 
 @pytest.mark.parametrize("address, count, error", [
