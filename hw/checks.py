@@ -12,7 +12,11 @@ from typing import Any
 
 from amaranth.hdl import Assert, Elaboratable, Fragment, Module, Signal, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import Flow, In, Out
+
+from .half_slice import HalfSlice
+from .queue import Queue
+from .register_slice import RegisterSlice
 
 __all__ = ["are_on", "checking", "require", "watched"]
 
@@ -61,8 +65,9 @@ class _Watched(Elaboratable):
 
 
 def watched(component: Any) -> Any:
-    """``component``, with checks of the stream rules at its outputs and at all ports of the
-    components inside: while a payload waits, neither it nor ``valid`` changes. Goes inside a
+    """``component``, with checks of the stream rules at its outputs and at those of all components
+    inside: while a payload waits, neither it nor ``valid`` changes. Of slices and queues, whose
+    outputs keep the rules if their inputs do, the inputs are looked at. Goes inside a
     ``ResetInserter``, so that the checks are reset with what they look at."""
     return _Watched(component) if _on.get() else component
 
@@ -73,23 +78,21 @@ def _watch(fragment: Any, platform: Any, *, outside: bool) -> None:
             _watch(inner, platform, outside=False)
     for origin in fragment.origins or ():
         if isinstance(origin, wiring.Component):
-            for path, port in _streams(origin.signature, origin, outputs_only=outside):
+            stores = isinstance(origin, HalfSlice | RegisterSlice | Queue) and not outside
+            for path, port in _streams(origin.signature, origin, In if stores else Out):
                 fragment.add_subfragment(Fragment.get(_stream_rules(path, port), platform),
                                          f"rules_of_{path}")
 
 
-def _streams(signature: Any, interface: Any, *, outputs_only: bool,
-             path: str = "") -> Iterator[tuple[str, Any]]:
-    """The stream ports of an interface, nested ones too, that may be refused."""
+def _streams(signature: Any, interface: Any, flow: Flow) -> Iterator[tuple[str, Any]]:
+    """The stream ports in one direction of an interface that may be refused."""
     for name, member in signature.members.items():
-        if not member.is_signature or (outputs_only and member.flow == In):
+        if not member.is_signature or member.flow != flow \
+                or not isinstance(member.signature, stream.Signature) \
+                or member.signature.always_ready:
             continue
         for index, port in _elements(getattr(interface, name), member.dimensions):
-            where = "_".join([*filter(None, [path]), name, *index])
-            if not isinstance(member.signature, stream.Signature):
-                yield from _streams(member.signature, port, outputs_only=False, path=where)
-            elif not (member.signature.always_ready or member.signature.always_valid):
-                yield where, port
+            yield "_".join([name, *index]), port
 
 
 def _elements(port: Any, dimensions: tuple[int, ...]) -> Iterator[tuple[list[str], Any]]:
@@ -106,7 +109,9 @@ def _stream_rules(name: str, port: Any) -> Module:
     payload = Value.cast(port.payload)
     waiting = Signal()  # a payload was refused in the cycle before
     refused = Signal(len(payload), reset_less=True)
-    m.d.sync += [waiting.eq(port.valid & ~port.ready), refused.eq(payload)]
+    m.d.sync += waiting.eq(port.valid & ~port.ready)
+    with m.If(port.valid & ~port.ready):
+        m.d.sync += refused.eq(payload)
     with m.If(waiting):
         require(m, port.valid, f"{name}.valid stays until the transfer")
         require(m, payload == refused, f"{name}.payload stays until the transfer")

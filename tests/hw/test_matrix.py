@@ -161,6 +161,24 @@ def test_overlapping_commands_equal_the_reference(config):
         np.testing.assert_array_equal(bench.tensor(out_base, values.shape), values)
 
 
+@pytest.mark.parametrize("pixels", [1, 2, 4, 5, 6, 15, 16])
+def test_jobs_of_one_pixel_right_behind_others_are_not_lost(pixels):
+    # With one step each, the pixel's job comes in the cycle after that of the tile before it.
+    rng = np.random.default_rng(pixels)
+    bench = MatrixBench(TINY)
+    expected = []
+    for number, width in enumerate([pixels, 1, 1, pixels, 1]):
+        builder = GraphBuilder(rng, (4, 1, width))
+        graph = builder.graph(builder.conv(builder.input, 4))
+        x = rng.integers(-128, 128, (4, 1, width), dtype=np.int8)
+        bench.place(number * 64, x)
+        bench.add(graph, number * 64, 1000 + 64 * number, 16)
+        expected.append(reference.run(graph, {"x": x})[graph.layers[0].output])
+    assert bench.run() == []
+    for number, values in enumerate(expected):
+        np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
+
+
 def test_weight_switches_cost_no_cycle():
     config = TINY
     rng = np.random.default_rng(1)
