@@ -1,0 +1,95 @@
+"""One illegal command in a stream."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fuzz.programs_order import Command
+from weft.config import AcceleratorConfig
+from weft.hw.commands import Opcode, VectorOp, encode
+
+__all__ = ["spoil"]
+
+
+_FIRST_BEYOND = 128 * 1024  # of external memory
+_SIZES = {
+    Opcode.LOAD: ("lines", "units"), Opcode.STORE: ("lines", "units"),
+    Opcode.MATRIX: ("in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h",
+                    "stride_w", "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels",
+                    "col_tiles", "last_groups"),
+    Opcode.VECTOR: ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
+                    "kernel_inner"),
+}
+
+
+def spoil(rng: random.Random, config: AcceleratorConfig, commands: Sequence[Command]) \
+        -> list[Command]:
+    """The commands, of which one is changed so that a device must refuse it."""
+    index = rng.randrange(len(commands))
+    command = commands[index]
+    if rng.random() < 0.15:
+        raw = bytearray(encode(command.opcode, **command.fields))
+        raw[0] = rng.choice((0, 5, 0x11, 0x80, 0xff, *(() if config.vector else (4,))))
+        spoiled = replace(command, raw=bytes(raw), origin=command.fields)
+    else:
+        changes = rng.choice(_changes(rng, config, command))
+        spoiled = replace(command, fields=command.fields | changes, origin=command.fields)
+        if "memory" in changes:  # which has no name
+            raw = bytearray(encode(command.opcode, **command.fields))
+            raw[4] = changes["memory"]
+            spoiled = replace(spoiled, raw=bytes(raw))
+    return [*commands[:index], spoiled, *commands[index + 1:]]
+
+
+def _changes(rng: random.Random, config: AcceleratorConfig,
+             command: Command) -> list[dict[str, int]]:
+    """Changes of fields, each of which makes a command illegal."""
+    f = command.fields
+    wrong: list[dict[str, int]] = [{rng.choice(_SIZES[command.opcode]): 0}]
+    if command.opcode in (Opcode.LOAD, Opcode.STORE):
+        beat = config.axi_bytes
+        wrong += [
+            {"address": f["address"] + rng.randint(1, beat - 1)},
+            {"stride": f["stride"] + rng.randint(1, beat - 1)},
+            {"address": _FIRST_BEYOND},
+            {"lines": 1, "local_address": (1 << 24) - 1},
+        ]
+        if command.opcode is Opcode.LOAD:
+            wrong.append({"memory": rng.choice((6, 7))})
+        else:
+            wrong += [{"local_address": config.activation_depth - f["units"] + 1, "lines": 1},
+                      {"address": _FIRST_BEYOND - beat, "units": 2 * beat, "lines": 1,
+                       "local_address": 0}]
+        return wrong
+    wrong.append({"clamp_min": f["clamp_max"], "clamp_max": f["clamp_min"]}
+                 if f["clamp_min"] < f["clamp_max"] else {"clamp_min": 1, "clamp_max": 0})
+    if command.opcode is Opcode.MATRIX:
+        wrong += [
+            {"last_groups": rng.randint(config.requant_groups + 1, 255)},
+            {"weight_base": config.weight_depth - rng.randrange(config.weight_tile_rows)},
+            {"parameter_base": config.parameter_depth - f["last_groups"] + 1},
+            {"out_base": config.activation_depth - f["out_pixels"] + 1},
+            {"out_base": (1 << 24) - 1},
+        ]
+        if not config.double_rounding:
+            wrong.append({"rule": 1})
+        if not config.sequential:  # which has no pixel tiles
+            wrong.append({"tile_pixels": rng.randint(config.accumulator_pixels + 1, 65535)})
+        return wrong
+    op = VectorOp(f["op"])
+    wrong += [{"out_base": config.activation_depth}, {"out_base": (1 << 24) - 1}]
+    if op in (VectorOp.CONV, VectorOp.ADD):
+        wrong.append({"weight_base": rng.choice((config.vector_entries, 65535))})
+    if op in (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY):
+        wrong.append({"parameter_base": config.vector_parameter_depth - config.vector_groups + 1})
+    if op is VectorOp.LOOKUP and config.vector_tables < 256:
+        wrong.append({"table": config.vector_tables})
+    if op not in (VectorOp.CONV, VectorOp.MAX):
+        wrong += [{"slide": 1}, {"kernel_outer": 3}, {"kernel_inner": 7}]
+    elif f["slide"]:
+        wrong += [{"stride_inner": 0}, {"dilation_inner": 2}, {"kernel_outer": 33}]
+    if op not in (VectorOp.ADD, VectorOp.MULTIPLY):
+        wrong.append({"broadcast": 1})
+    if op is not VectorOp.ADD:
+        wrong.append({"subtract": 1})
+    return wrong
