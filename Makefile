@@ -6,13 +6,15 @@ CONFIG ?= base
 OUT    ?= build/verilog
 BOARD  ?= ulx3s-85f
 SEEDS  ?= 1
+COUNT  ?= 200
+SEED   ?= 0
 
 bin   := .venv/bin
 side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all fuzz bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +29,12 @@ test: $(stamp)  ## run the tests, about 15 minutes
 
 test-all: $(stamp)  ## run all tests
 	$(bin)/python -m pytest $(side_by_side)
+
+fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
+	@PYTHONPATH=tests $(bin)/python -m fuzz --count $(COUNT) --seed $(SEED) $(on_config)
+
+# CONFIG has a default for `make verilog`; here it counts only if it is given.
+on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)
