@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
@@ -16,6 +17,7 @@ from configs import ODD
 from models import quantize_model, random_inputs, run_plan
 from onnxruntime.quantization import QuantFormat
 
+import weft.session
 from fuzz.draw import draw_graph
 from fuzz.graphs import FloatGraph
 from weft.boards.registry import BOARDS
@@ -45,6 +47,7 @@ CONFIGS: dict[str, AcceleratorConfig] = {
 """By name."""
 
 _TIMEOUT_CYCLES = 20_000_000
+_WATCHDOG_CYCLES = 100_000  # a tenth of what is usual: the sooner a stop is found
 _MEMORIES = ("activation_bytes", "weight_bytes", "accumulator_pixels", "parameter_channels",
              "vector_entries")
 
@@ -123,7 +126,7 @@ def draw_case(seed: int, index: int, config: str) -> Case:
     """Case ``index`` of a seed, on a configuration: always the same."""
     rng = np.random.default_rng([seed, index, *hashlib.sha256(config.encode()).digest()[:4]])
     real = CONFIGS[config]
-    graph = draw_graph(rng, channels=round(2.5 * max(real.rows, real.cols)), vector=real.vector,
+    graph = draw_graph(rng, lanes=(real.rows, real.cols), vector=real.vector,
                        macs=4000 * real.macs_per_cycle)
     memories = {}
     if rng.random() < 0.4:
@@ -222,6 +225,8 @@ def _open(case: Case, plan: Plan) -> tuple[InferenceSession, Twins]:
         return twins[-1]
 
     with ExitStack() as stack:
+        stack.enter_context(patch.object(weft.session, "Driver", partial(
+            weft.session.Driver, watchdog_cycles=_WATCHDOG_CYCLES)))
         if case.grain is not None:
             stack.enter_context(patch.multiple(pieces, _GRAINS=(case.grain,), _EFFORT=0))
         session = InferenceSession(plan, config=config.replace(**case.memories), device=device,

@@ -9,7 +9,7 @@ from fuzz.graphs import UNARY, FloatGraph, Node, Unfit
 __all__ = ["draw_graph"]
 
 
-def draw_graph(rng: np.random.Generator, *, channels: int, macs: int,
+def draw_graph(rng: np.random.Generator, *, lanes: tuple[int, int], macs: int,
                vector: bool = True) -> FloatGraph:
     """A random network of blocks: each reads a tensor that is there already, the newest or any
     other, so that there are chains as well as branches that live long.
@@ -17,8 +17,9 @@ def draw_graph(rng: np.random.Generator, *, channels: int, macs: int,
     Parameters
     ----------
     rng : :class:`numpy.random.Generator`
-    channels : :class:`int`
-        Most channels of a layer, but for those of a concatenation.
+    lanes : (rows, cols)
+        Of the array. Many layers have just as many channels, or one more; or few, or up to twice
+        and a half as many.
     macs : :class:`int`
         Most multiply-accumulates; there are some: a quantizer leaves a network without any as it
         is.
@@ -27,7 +28,7 @@ def draw_graph(rng: np.random.Generator, *, channels: int, macs: int,
     """
     while True:
         try:
-            graph = _Draft(rng, channels, vector).finish()
+            graph = _Draft(rng, lanes, vector).finish()
         except Unfit:  # a window that is larger than its plane
             continue
         if 0 < graph.macs <= macs:
@@ -35,9 +36,9 @@ def draw_graph(rng: np.random.Generator, *, channels: int, macs: int,
 
 
 class _Draft:
-    def __init__(self, rng: np.random.Generator, channels: int, vector: bool):
+    def __init__(self, rng: np.random.Generator, lanes: tuple[int, int], vector: bool):
         self._rng = rng
-        self._channels = channels
+        self._lanes = lanes
         self._nodes: list[Node] = []
         self._inputs: dict[str, tuple[int, int, int]] = {"x": (self._count(), *self._plane())}
         if rng.random() < 0.1:
@@ -55,9 +56,16 @@ class _Draft:
         return bool(self._rng.random() < probability)
 
     def _count(self) -> int:
-        """Channels: often one, or few."""
-        most = self._channels if self._chance(0.4) else min(8, self._channels)
-        return 1 if self._chance(0.15) else int(self._rng.integers(1, most + 1))
+        """Channels: those of an array's tile, one, few, or any number."""
+        kind = self._rng.random()
+        if kind < 0.4:
+            return int(self._rng.choice(self._lanes))
+        if kind < 0.5:
+            return 1
+        if kind < 0.6:
+            return int(self._rng.choice(self._lanes)) * int(self._rng.integers(1, 3)) + 1
+        most = 5 * max(self._lanes) // 2 if kind < 0.75 else min(8, 2 * max(self._lanes))
+        return int(self._rng.integers(1, most + 1))
 
     def _plane(self) -> tuple[int, int]:
         """Height and width: often a single pixel, a row or a column."""
@@ -135,9 +143,9 @@ class _Draft:
         return source
 
     def fork(self, source: str) -> None:
-        """Two branches that nothing joins."""
+        """Branches that nothing joins."""
         self.conv(source)
-        self.activation(self.pointwise(source, self._count()))
+        self.chain(source)
 
     def gemm(self, source: str) -> str:
         """A tail, or a way back to planes of one pixel."""
@@ -176,13 +184,22 @@ class _Draft:
         x = self.node(gate, x, bounds=(0.0, 1.0)) if gate == "Clip" else self.node(gate, x)
         return self.node("Mul", source, x)
 
+    def race(self, source: str) -> str:
+        """Two branches that run side by side, one of them on a single pixel; their product."""
+        branches = [source, self.node("GlobalAveragePool", source)]
+        steps = [0] * int(self._rng.integers(1, 5)) + [1] * int(self._rng.integers(1, 5))
+        for at in steps:
+            branches[at] = self.activation(self.pointwise(branches[at], self._count()))
+        few, many = (self.pointwise(branch, source) for branch in reversed(branches))
+        return self.node("Mul", many, self.node("Sigmoid", few) if self._chance(0.5) else few)
+
     def inception(self, source: str) -> str:
         """Branches that are concatenated."""
         branches = [source] if self._chance(0.2) else []
-        for _ in range(int(self._rng.integers(2, 4))):
+        for _ in range(int(self._rng.integers(2, 5))):
             kind = self._rng.random()
             if kind < 0.5:
-                branches.append(self.activation(self.pointwise(source, self._count())))
+                branches.append(self.chain(source))
             elif kind < 0.8:
                 branches.append(self.node("Conv", source, filters=self._count(), kernel=(3, 3),
                                           pads=(1, 1, 1, 1)))
@@ -231,6 +248,6 @@ class _Draft:
 
 
 _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
-_VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.squeeze,
+_VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
            _Draft.combine)

@@ -98,7 +98,7 @@ def test_case_survives_being_written_down():
 
 def test_shapes_are_those_that_onnx_infers():
     for index in range(60):
-        graph = draw_graph(np.random.default_rng([SEED, index]), channels=12, macs=50000)
+        graph = draw_graph(np.random.default_rng([SEED, index]), lanes=(4, 4), macs=50000)
         model = onnx.shape_inference.infer_shapes(graph.to_onnx(), strict_mode=True)
         found = {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
                  for value in (*model.graph.value_info, *model.graph.output)}
@@ -109,7 +109,7 @@ def test_shapes_are_those_that_onnx_infers():
 def test_networks_have_what_people_build():
     ops, planes, outputs = set(), set(), set()
     for index in range(150):
-        graph = draw_graph(np.random.default_rng([SEED, index]), channels=12, macs=50000)
+        graph = draw_graph(np.random.default_rng([SEED, index]), lanes=(4, 4), macs=50000)
         ops |= {node.op for node in graph.nodes}
         planes |= {shape[1:] for shape in graph.shapes.values() if len(shape) == 3}
         outputs.add(len(graph.outputs))
