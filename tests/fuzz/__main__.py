@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"network {outcome.index} of seed {options.seed} on {outcome.case.config}: "
                   f"{outcome.error}", flush=True)
         progress(f"{done} of {len(jobs)} networks, {failed} failed, "
-                 f"{time.monotonic() - start:.0f} s")
+                 f"{time.monotonic() - start:.0f} s", line=done % 100 == 0)
     progress("")
     print(f"{'configuration':<14}{'networks':>9}{'passed':>8}{'refused':>9}{'failed':>8}"
           f"{'s per 100':>11}{'kilocycles':>12}{'bytes':>14}{'onnxruntime':>14}")
@@ -157,10 +157,12 @@ def reason(error: str) -> str:
     return " ".join("N" if any(map(str.isdigit, word)) else word for word in words)
 
 
-def progress(text: str) -> None:
-    """Shows a line in place of the one before, on a terminal."""
+def progress(text: str, *, line: bool = False) -> None:
+    """Shows a text in place of the one before, on a terminal; elsewhere some of them, as lines."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    elif line:
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Random networks on the RTL; and the tools that find, shrink and repeat one that fails."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from models import random_inputs, run_plan
 
 from fuzz import __main__ as runner
 from fuzz import check as checker
@@ -14,6 +16,9 @@ from fuzz.graphs import FloatGraph, Node, Unfit
 from fuzz.shrink import shrink
 from weft.config import PRESETS
 from weft.device.functional import FunctionalDevice
+from weft.golden import cpu_is_exact
+from weft.session import InferenceSession
+from weft.verify import Verifier
 
 SEED = 1
 
@@ -36,6 +41,32 @@ def test_more_random_networks_are_right_on_the_rtl(config, index):
     outcome = runner.run(draw_case(SEED + 1, index, config))
     assert outcome.error == ""
     assert outcome.compared > 0 or outcome.refusal
+
+
+# Networks that hung, or came out wrong, before two drain jobs could be announced in a row.
+REPRODUCERS = Path(__file__).parents[3] / "shared" / "repro"
+
+
+@pytest.mark.skipif(not REPRODUCERS.is_dir(), reason="needs ../shared/repro")
+@pytest.mark.parametrize("config, name, batch", [
+    ("tiny", "wrong_tiny_28", 1), ("tiny", "hang_tiny", 1), ("base", "wrong_base_113", 1),
+    *(("base", name, batch) for name in ("batch_base_6_2_3_8", "batch_base_6_2_3_32")
+      for batch in (1, 2, 3))])
+def test_single_pixels_right_behind_other_jobs(config, name, batch):
+    model = onnx.load(REPRODUCERS / f"{name}.onnx")
+    rng = np.random.default_rng(batch)
+    feeds = [random_inputs(rng, model) for _ in range(batch)]
+    with InferenceSession(model, config=config, batch=batch, keep_tensors=True) as session:
+        verifier = Verifier(session.plan)
+        for tensors in (False, True, False):
+            result = session.run_batch(feeds, tensors=tensors)
+            expected = [run_plan(session.plan, feed)[0] for feed in feeds]
+            for feed, values, outputs, layers in zip(feeds, expected, result.outputs,
+                                                     result.tensors, strict=True):
+                for info, output in zip(session.get_outputs(), outputs, strict=True):
+                    np.testing.assert_array_equal(output, values[info.name])
+                if tensors and cpu_is_exact():
+                    assert verifier.check(feed, outputs, layers).mismatches == ()
 
 
 # The tools ------------------------------------------------------------------------------------
