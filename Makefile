@@ -14,7 +14,7 @@ side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all fuzz-programs bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all fuzz fuzz-programs bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,12 @@ test-all: $(stamp)  ## run all tests
 
 fuzz-programs: $(stamp)  ## run COUNT=200 random command streams of SEED=0 on the RTL of each core
 	@PYTHONPATH=tests $(bin)/python -m fuzz.programs_main --count $(COUNT) --seed $(SEED)
+
+fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
+	@PYTHONPATH=tests $(bin)/python -m fuzz --count $(COUNT) --seed $(SEED) $(on_config)
+
+# CONFIG has a default for `make verilog`; here it counts only if it is given.
+on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)

@@ -1,0 +1,335 @@
+"""One network on one accelerator: the RTL, the functional device, the numpy reference and
+onnxruntime must agree on every byte of every layer."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+from unittest.mock import patch
+
+import numpy as np
+import onnx
+from configs import ODD
+from models import quantize_model, random_inputs, run_plan
+from onnxruntime.quantization import QuantFormat
+
+import weft.session
+from fuzz.draw import draw_graph
+from fuzz.graphs import FloatGraph
+from weft.boards.registry import BOARDS
+from weft.compiler import pieces
+from weft.config import PRESETS, AcceleratorConfig
+from weft.device.base import Device
+from weft.device.functional import FunctionalDevice
+from weft.device.verilator import VerilatorDevice
+from weft.errors import CompileError, ModelError
+from weft.frontend import partition
+from weft.golden import cpu_is_exact, to_int8
+from weft.hw.registers import Register
+from weft.ir import Plan
+from weft.session import InferenceSession
+from weft.verify import Verifier
+
+__all__ = ["CONFIGS", "Case", "Difference", "Passed", "Refused", "check", "draw_case", "quantized"]
+
+
+CONFIGS: dict[str, AcceleratorConfig] = {
+    **PRESETS,
+    "plain": PRESETS["tiny"].replace(fip=False),
+    "odd": ODD,
+    "two_by_three": PRESETS["tiny"].replace(rows=2, cols=3, requant_lanes=1),
+    "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20),
+}
+"""By name."""
+
+_TIMEOUT_CYCLES = 20_000_000
+_WATCHDOG_CYCLES = 100_000  # a tenth of what is usual: the sooner a stop is found
+_MEMORIES = ("activation_bytes", "weight_bytes", "accumulator_pixels", "parameter_channels",
+             "vector_entries")
+
+
+class Refused(Exception):
+    """The front end or the compiler says that the network cannot run."""
+
+
+class Difference(Exception):
+    """Bytes that are not what they should be, or a device that stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network and all circumstances under which it runs.
+
+    Parameters
+    ----------
+    graph : :class:`FloatGraph`
+    config : :class:`str`
+        Of :data:`CONFIGS`: that of the device.
+    memories : :class:`dict`
+        Fields of the configuration for which it is compiled, smaller than the device's.
+    per_channel, unsigned, reduce_range, operators : :class:`bool`
+        For the quantizer: a scale for each channel, uint8 activations, weights of 7 bits,
+        QOperator form instead of QDQ.
+    batch : :class:`int`
+    keep_tensors : :class:`bool`
+        Every layer is stored and compared, not only the outputs; which takes the memory's time.
+    grain : (convolution, vector) or :py:`None`
+        Cycles of the pieces in which layers are computed, at least, instead of a search for the
+        best pieces: that takes most of a compilation, and finds but a few of all ways.
+    latency : :class:`int`
+    stall_probability : :class:`float`
+    seed : :class:`int`
+        Of calibration, input, memory and the order in which the functional device executes.
+    """
+
+    graph: FloatGraph
+    config: str
+    memories: dict[str, int] = field(default_factory=dict)
+    per_channel: bool = True
+    unsigned: bool = False
+    reduce_range: bool = False
+    operators: bool = False
+    batch: int = 1
+    keep_tensors: bool = True
+    grain: tuple[float, float] | None = None
+    latency: int = 32
+    stall_probability: float = 0.0
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "graph": self.graph.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From what :meth:`to_dict` made."""
+        grain = values["grain"]
+        return cls(**{**values, "graph": FloatGraph.from_dict(values["graph"]),
+                      "grain": grain and tuple(grain)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What a case that passed came to: bytes compared with the reference, those of them that were
+    compared with onnxruntime too, and cycles of both runs."""
+
+    compared: int
+    golden: int
+    cycles: int
+
+
+def draw_case(seed: int, index: int, config: str) -> Case:
+    """Case ``index`` of a seed, on a configuration: always the same."""
+    rng = np.random.default_rng([seed, index, *hashlib.sha256(config.encode()).digest()[:4]])
+    real = CONFIGS[config]
+    graph = draw_graph(rng, lanes=(real.rows, real.cols), vector=real.vector,
+                       macs=4000 * real.macs_per_cycle)
+    memories = {}
+    if rng.random() < 0.4:
+        for name in _MEMORIES:
+            smaller = getattr(real, name) >> int(rng.integers(0, 8))
+            try:
+                real.replace(**{name: smaller})
+            except ValueError:
+                continue
+            memories[name] = smaller
+    grain = tuple(float(2 ** rng.uniform(3, 10)) for _ in range(2)) if rng.random() < 0.85 else None
+    return Case(
+        graph=graph, config=config, memories=memories, grain=grain,
+        per_channel=bool(rng.random() < 0.5), unsigned=bool(rng.random() < 0.4),
+        reduce_range=bool(rng.random() < 0.2), operators=bool(rng.random() < 0.25),
+        batch=int(rng.choice([1, 1, 1, 2, 3, 4])), keep_tensors=bool(rng.random() < 0.5),
+        latency=int(rng.choice([1, 2, 8, 32, 100])),
+        stall_probability=float(rng.choice([0.0, 0.0, 0.2, 0.6])), seed=int(rng.integers(1 << 31)))
+
+
+def quantized(case: Case) -> onnx.ModelProto:
+    """The int8 model of a case."""
+    with tempfile.TemporaryDirectory() as folder:
+        return quantize_model(
+            np.random.default_rng(case.seed), case.graph.to_onnx(), Path(folder),
+            per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,
+            quant_format=QuantFormat.QOperator if case.operators else QuantFormat.QDQ)
+
+
+class Twins:
+    """Two devices as one, that run the same commands: what is read is the first one's.
+
+    Attributes
+    ----------
+    differences : list of :class:`str`
+        Where the second gave something else.
+    """
+
+    def __init__(self, first: Device, second: Device):
+        self._first, self._second = first, second
+        self._both = (first, second)
+        self.differences: list[str] = []
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        return self._first.config
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._first.memory_bytes
+
+    def write_memory(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        for device in self._both:
+            device.write_memory(address, data)
+
+    def read_memory(self, address: int, count: int) -> bytes:
+        data, other = (device.read_memory(address, count) for device in self._both)
+        if data != other:
+            at = next(index for index in range(count) if data[index] != other[index])
+            self.differences.append(f"byte {address + at:#x} of memory is {data[at]} on the RTL "
+                                    f"and {other[at]} on the functional device")
+        return data
+
+    def write_register(self, register: int, value: int) -> None:
+        for device in self._both:
+            device.write_register(register, value)
+
+    def read_register(self, register: int) -> int:
+        return self._first.read_register(register)
+
+    def wait(self, timeout_cycles: int | None = None) -> None:
+        for device in self._both:
+            device.wait(timeout_cycles)
+        data, other = (device.read_register(Register.ERROR) for device in self._both)
+        if data != other:
+            self.differences.append(f"error {data} on the RTL, {other} on the functional device")
+
+    def events(self) -> Sequence[Any]:
+        return self._first.events()
+
+    def close(self) -> None:
+        for device in self._both:
+            device.close()
+
+
+def _open(case: Case, plan: Plan) -> tuple[InferenceSession, Twins]:
+    config = CONFIGS[case.config]
+    twins = []
+
+    def device(_config: AcceleratorConfig, *, memory_bytes: int) -> Device:
+        memory_bytes = max(memory_bytes, 4096)
+        twins.append(Twins(
+            VerilatorDevice(config, memory_bytes=memory_bytes, latency=case.latency,
+                            stall_probability=case.stall_probability, seed=case.seed),
+            FunctionalDevice(config, memory_bytes=memory_bytes, seed=case.seed)))
+        return twins[-1]
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(weft.session, "Driver", partial(
+            weft.session.Driver, watchdog_cycles=_WATCHDOG_CYCLES)))
+        if case.grain is not None:
+            stack.enter_context(patch.multiple(pieces, _GRAINS=(case.grain,), _EFFORT=0))
+        session = InferenceSession(plan, config=config.replace(**case.memories), device=device,
+                                   keep_tensors=case.keep_tensors, batch=case.batch,
+                                   timeout_cycles=_TIMEOUT_CYCLES)
+    return session, twins[-1]
+
+
+def check(case: Case) -> Passed:
+    """Runs a case: two batches, the second one on the constants that are on chip from the first.
+
+    Raises
+    ------
+    Refused
+        With the reason.
+    Difference
+        With the first layer that differs. Any other exception is a defect, too.
+    """
+    try:
+        plan = partition(quantized(case))
+        session, twins = _open(case, plan)
+    except (ModelError, CompileError) as error:
+        raise Refused(str(error)) from error
+    rng = np.random.default_rng(case.seed)
+    total = golden = cycles = 0
+    with session:
+        checker = _Checker(plan, session, case)
+        for _ in range(2):
+            feeds = []
+            for _ in range(case.batch):
+                reach = np.float32(1 + 3 * rng.random())
+                feeds.append({name: values * reach
+                              for name, values in random_inputs(rng, plan.model).items()})
+            result = session.run_batch(feeds, tensors=case.keep_tensors)
+            cycles += result.cycles
+            for frame in range(case.batch):
+                done = checker.check(feeds[frame], result.outputs[frame], result.tensors[frame])
+                total, golden = total + done[0], golden + done[1]
+            if twins.differences:
+                raise Difference(twins.differences[0])
+    return Passed(compared=total, golden=golden, cycles=cycles)
+
+
+class _Checker:
+    """Compares frames with the reference and onnxruntime, as far as either is exact."""
+
+    def __init__(self, plan: Plan, session: InferenceSession, case: Case):
+        self._plan = plan
+        self._names = [info.name for info in session.get_outputs()]
+        self._verifier = Verifier(plan, layers=case.keep_tensors)
+        # The sum, product or average of some scales has inputs at which float32 decides.
+        inexact = [layer.output for program in session.programs for layer in program.layers
+                   if layer.exactness is not None and not layer.exactness.exact]
+        self._inexact = _downstream(plan.model, inexact)
+        self._in_float = self._inexact | _downstream(plan.model, (
+            name for node in plan.model.graph.node for name in node.output
+            if any(caveat.endswith(f" '{node.name}' in float32")
+                   for caveat in self._verifier.caveats)))
+
+    def check(self, feed: dict[str, np.ndarray], outputs: list[np.ndarray],
+              tensors: dict[str, np.ndarray]) -> tuple[int, int]:
+        """Bytes compared with the reference, and with onnxruntime."""
+        values, inner = run_plan(self._plan, feed)
+        found = tensors | dict(zip(self._names, outputs, strict=True))
+        count = 0
+        for graph, layers in zip(self._plan.graphs, inner, strict=True):
+            for layer in graph.layers:
+                tensor = graph.tensors[layer.output]
+                if tensor.name in tensors and tensor.name not in self._inexact:
+                    got = to_int8(tensors[tensor.name]).reshape(-1)
+                    got = got if tensor.order is None else got[tensor.order]
+                    count += _equal(f"{layer.op} '{layer.name}'", got,
+                                    layers[layer.output].reshape(-1), "the reference")
+        for name in self._names:
+            if name not in self._inexact:
+                count += _equal(f"output '{name}'", found[name], values[name], "the reference")
+        if not cpu_is_exact():
+            return count, 0
+        verdict = self._verifier.check(feed, outputs, tensors)
+        wrong = [each for each in verdict.mismatches if each.tensor not in self._in_float]
+        if wrong:
+            raise Difference(f"{wrong[0]}, in {len(wrong)} tensors")
+        return count, sum(value.nbytes for name, value in found.items()
+                          if name not in self._in_float)
+
+
+def _equal(what: str, got: np.ndarray, expected: np.ndarray, source: str) -> int:
+    if got.shape != expected.shape or got.dtype != expected.dtype:
+        raise Difference(f"{what} is {got.dtype} {got.shape}, {source} gives {expected.dtype} "
+                         f"{expected.shape}")
+    differ = np.frombuffer(got.tobytes(), np.uint8) != np.frombuffer(expected.tobytes(), np.uint8)
+    if differ.any():
+        first = int(np.argmax(differ)) // got.itemsize
+        raise Difference(f"{what}: value {first} is {got.flat[first]}, {source} gives "
+                         f"{expected.flat[first]} ({np.count_nonzero(differ)} of {got.nbytes} "
+                         f"bytes differ)")
+    return got.nbytes
+
+
+def _downstream(model: onnx.ModelProto, names: Iterable[str]) -> set[str]:
+    """The tensors, and all that are made of them."""
+    found = set(names)
+    for node in model.graph.node:
+        if found.intersection(node.input):
+            found.update(node.output)
+    return found

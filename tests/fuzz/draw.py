@@ -1,0 +1,253 @@
+"""Random networks: the shapes of networks that people use, at sizes that nobody would."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fuzz.graphs import UNARY, FloatGraph, Node, Unfit
+
+__all__ = ["draw_graph"]
+
+
+def draw_graph(rng: np.random.Generator, *, lanes: tuple[int, int], macs: int,
+               vector: bool = True) -> FloatGraph:
+    """A random network of blocks: each reads a tensor that is there already, the newest or any
+    other, so that there are chains as well as branches that live long.
+
+    Parameters
+    ----------
+    rng : :class:`numpy.random.Generator`
+    lanes : (rows, cols)
+        Of the array. Many layers have just as many channels, or one more; or few, or up to twice
+        and a half as many.
+    macs : :class:`int`
+        Most multiply-accumulates; there are some: a quantizer leaves a network without any as it
+        is.
+    vector : :class:`bool`
+        With layers that are no convolutions.
+    """
+    while True:
+        try:
+            graph = _Draft(rng, lanes, vector).finish()
+        except Unfit:  # a window that is larger than its plane
+            continue
+        if 0 < graph.macs <= macs:
+            return graph
+
+
+class _Draft:
+    def __init__(self, rng: np.random.Generator, lanes: tuple[int, int], vector: bool):
+        self._rng = rng
+        self._lanes = lanes
+        self._nodes: list[Node] = []
+        self._inputs: dict[str, tuple[int, int, int]] = {"x": (self._count(), *self._plane())}
+        if rng.random() < 0.1:
+            self._inputs["y"] = (self._count(), *self._plane())
+        self._graph: FloatGraph | None = None
+        blocks: tuple[Callable[[str], object], ...] = _ANY
+        if vector:
+            blocks += _VECTOR
+        for _ in range(int(rng.integers(1, 7))):
+            blocks[int(rng.integers(len(blocks)))](self, self._source())
+
+    # Choices ----------------------------------------------------------------------------------
+
+    def _chance(self, probability: float) -> bool:
+        return bool(self._rng.random() < probability)
+
+    def _count(self) -> int:
+        """Channels: those of an array's tile, one, few, or any number."""
+        kind = self._rng.random()
+        if kind < 0.4:
+            return int(self._rng.choice(self._lanes))
+        if kind < 0.5:
+            return 1
+        if kind < 0.6:
+            return int(self._rng.choice(self._lanes)) * int(self._rng.integers(1, 3)) + 1
+        most = 5 * max(self._lanes) // 2 if kind < 0.75 else min(8, 2 * max(self._lanes))
+        return int(self._rng.integers(1, most + 1))
+
+    def _plane(self) -> tuple[int, int]:
+        """Height and width: often a single pixel, a row or a column."""
+        if self._chance(0.1):
+            return 1, 1
+        most = int(self._rng.choice([4, 8, 14]))
+        height, width = (1 if self._chance(0.1) else int(self._rng.integers(1, most + 1))
+                         for _ in range(2))
+        return height, width
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        if not self._nodes:
+            return dict(self._inputs)
+        return FloatGraph(seed=0, inputs=self._inputs, nodes=tuple(self._nodes),
+                          outputs=(self._nodes[-1].name,)).shapes
+
+    def _source(self) -> str:
+        planes = [name for name, shape in self._shapes.items() if len(shape) == 3]
+        return planes[-1] if self._chance(0.6) else planes[int(self._rng.integers(len(planes)))]
+
+    def _window(self, source: str, most: int = 3) -> dict[str, tuple[int, ...]]:
+        """A kernel that fits the plane, with strides and pads."""
+        rng, kernel, pads, strides = self._rng, [], ([], []), []
+        same = self._chance(0.4)
+        for length in self._shapes[source][1:]:
+            size = int(rng.integers(1, most + 1))
+            if self._chance(0.05):
+                size = int(length)  # the whole plane: one pixel is left
+            before, after = (size // 2, (size - 1) // 2) if same else \
+                (int(pad) for pad in rng.integers(0, size, 2))
+            if size > length + before + after:
+                size = before = after = 1
+                before = after = 0
+            kernel.append(size)
+            pads[0].append(before)
+            pads[1].append(after)
+            strides.append(1 if same or self._chance(0.6) else int(rng.integers(1, 4)))
+        return {"kernel": tuple(kernel), "strides": tuple(strides), "pads": (*pads[0], *pads[1])}
+
+    # Nodes ------------------------------------------------------------------------------------
+
+    def node(self, op: str, *inputs: str, **options: object) -> str:
+        name = f"n{len(self._nodes)}"
+        self._nodes.append(Node(name, op, inputs, **options))
+        return name
+
+    def activation(self, source: str) -> str:
+        """Relu or Clip, which cost nothing, or nothing at all."""
+        kind = self._rng.random()
+        if kind < 0.4:
+            return self.node("Relu", source)
+        if kind < 0.6:
+            low, high = sorted(round(float(bound), 2) for bound in self._rng.uniform(-2, 4, 2))
+            return self.node("Clip", source, bounds=(low, high + 0.1))
+        return source
+
+    def pointwise(self, source: str, filters: int | str) -> str:
+        return self.node("Conv", source, filters=filters, bias=self._chance(0.8))
+
+    # Blocks -----------------------------------------------------------------------------------
+
+    def conv(self, source: str) -> str:
+        window = self._window(source, most=4)
+        if self._chance(0.15):
+            window["dilations"] = (2, 2) if self._chance(0.5) else (1, 2)
+        group = int(self._rng.choice([2, 3, 4])) if self._chance(0.25) else 1
+        filters = group * -(-self._count() // group)
+        return self.activation(self.node("Conv", source, filters=filters, group=group,
+                                         bias=self._chance(0.8), **window))
+
+    def chain(self, source: str) -> str:
+        for _ in range(int(self._rng.integers(1, 4))):
+            source = self.activation(self.pointwise(source, self._count()))
+        return source
+
+    def fork(self, source: str) -> None:
+        """Branches that nothing joins."""
+        self.conv(source)
+        self.chain(source)
+
+    def gemm(self, source: str) -> str:
+        """A tail, or a way back to planes of one pixel."""
+        x = self.activation(self.node("Gemm", source, filters=self._count(),
+                                      bias=self._chance(0.8)))
+        return self.node("Vector", x) if self._chance(0.6) else x
+
+    def depthwise(self, source: str) -> str:
+        return self.activation(self.node("Depthwise", source, bias=self._chance(0.8),
+                                         **self._window(source, most=4)))
+
+    def separable(self, source: str) -> str:
+        return self.activation(self.pointwise(self.depthwise(source), self._count()))
+
+    def residual(self, source: str) -> str:
+        """A sum with what went round one to three layers; or with a projection of it."""
+        branch = source
+        for _ in range(int(self._rng.integers(0, 3))):
+            branch = self.activation(self.pointwise(branch, self._count()))
+        branch = self.activation(self.pointwise(branch, source))
+        if self._chance(0.3):
+            source = self.pointwise(source, source)
+        pair = (source, branch) if self._chance(0.5) else (branch, source)
+        return self.activation(self.node("Add", *pair))
+
+    def squeeze(self, source: str) -> str:
+        """Squeeze and excitation: a factor for each channel, made of its average."""
+        x = self.node("GlobalAveragePool", source)
+        few = max(1, self._shapes[source][0] // int(self._rng.integers(1, 5)))
+        if self._chance(0.3):
+            x = self.node("Vector", self.node("Gemm", x, filters=few))
+        else:
+            x = self.pointwise(x, few)
+        x = self.pointwise(self.activation(x), source)
+        gate = str(self._rng.choice(["Sigmoid", "HardSigmoid", "Clip", "Tanh"]))
+        x = self.node(gate, x, bounds=(0.0, 1.0)) if gate == "Clip" else self.node(gate, x)
+        return self.node("Mul", source, x)
+
+    def race(self, source: str) -> str:
+        """Two branches that run side by side, one of them on a single pixel; their product."""
+        branches = [source, self.node("GlobalAveragePool", source)]
+        steps = [0] * int(self._rng.integers(1, 5)) + [1] * int(self._rng.integers(1, 5))
+        for at in steps:
+            branches[at] = self.activation(self.pointwise(branches[at], self._count()))
+        few, many = (self.pointwise(branch, source) for branch in reversed(branches))
+        return self.node("Mul", many, self.node("Sigmoid", few) if self._chance(0.5) else few)
+
+    def inception(self, source: str) -> str:
+        """Branches that are concatenated."""
+        branches = [source] if self._chance(0.2) else []
+        for _ in range(int(self._rng.integers(2, 5))):
+            kind = self._rng.random()
+            if kind < 0.5:
+                branches.append(self.chain(source))
+            elif kind < 0.8:
+                branches.append(self.node("Conv", source, filters=self._count(), kernel=(3, 3),
+                                          pads=(1, 1, 1, 1)))
+            else:
+                branches.append(self.node("MaxPool", source, kernel=(3, 3), pads=(1, 1, 1, 1)))
+        return self.node("Concat", *branches)
+
+    def pool(self, source: str) -> str:
+        window = self._window(source)
+        if self._chance(0.5):
+            return self.node("MaxPool", source, **window)
+        return self.node("AveragePool", source, count_pads=self._chance(0.5), **window)
+
+    def shrink(self, source: str) -> str:
+        """One pixel, and layers on it."""
+        return self.chain(self.node("GlobalAveragePool", source))
+
+    def enlarge(self, source: str) -> str:
+        factors = tuple(int(each) for each in self._rng.integers(1, 4, 2))
+        return self.node("Resize", source, factors=factors)
+
+    def unary(self, source: str) -> str:
+        return self.node(str(self._rng.choice(list(UNARY))), source)
+
+    def combine(self, source: str) -> str:
+        """A sum or product of two tensors of one shape, or a product with a factor for each
+        channel."""
+        shapes = self._shapes
+        shape = shapes[source]
+        others = [name for name, other in shapes.items() if other in (shape, (shape[0], 1, 1))]
+        other = others[int(self._rng.integers(len(others)))]
+        op = "Add" if shapes[other] == shape and self._chance(0.5) else "Mul"
+        return self.activation(self.node(op, source, other))
+
+    # ------------------------------------------------------------------------------------------
+
+    def finish(self) -> FloatGraph:
+        """The network: its outputs are all tensors that nobody reads, and sometimes one more."""
+        read = {name for node in self._nodes for name in node.inputs}
+        outputs = [node.name for node in self._nodes if node.name not in read]
+        inner = [node.name for node in self._nodes if node.name in read]
+        if inner and self._chance(0.25):
+            outputs.append(inner[int(self._rng.integers(len(inner)))])
+        return FloatGraph(seed=int(self._rng.integers(1 << 31)), inputs=self._inputs,
+                          nodes=tuple(self._nodes), outputs=tuple(outputs)).pruned()
+
+
+_ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
+_VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
+           _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
+           _Draft.combine)

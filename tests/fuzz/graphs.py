@@ -1,0 +1,284 @@
+"""Float networks as a list of nodes that can be drawn at random, changed, and written down.
+
+Weights and shapes follow from the description: a change of one node leads to another whole network,
+or to :class:`Unfit`. So a network that fails can be made smaller step by step.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from math import gcd, prod
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["UNARY", "FloatGraph", "Node", "Unfit"]
+
+
+UNARY: dict[str, dict[str, float]] = {
+    "Relu": {}, "Sigmoid": {}, "Tanh": {}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "HardSwish": {}, "LeakyRelu": {"alpha": 0.1}, "Elu": {"alpha": 1.0}, "Softplus": {}, "Abs": {},
+    "Neg": {},
+}
+"""Operators of one value, with their attributes."""
+
+
+class Unfit(Exception):
+    """A description that is no network: shapes that do not fit, or windows without a value."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of one output.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        Its own, and that of its tensor.
+    op : :class:`str`
+        An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for
+        a Reshape from [1, N] to [1, N, 1, 1].
+    inputs : list of :class:`str`
+        Nodes, or inputs of the graph.
+    filters : :class:`int` or :class:`str`
+        Output channels of a Conv or Gemm; a name stands for those of that tensor.
+    kernel, strides, dilations : (h, w)
+    pads : (top, left, bottom, right)
+    group : :class:`int`
+        At most; the greatest common divisor with both numbers of channels is taken.
+    bounds : (low, high)
+        Of a Clip.
+    factors : (h, w)
+        Of a Resize.
+    count_pads : :class:`bool`
+        Padding counts in the divisor of an AveragePool.
+    bias : :class:`bool`
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    filters: int | str = 1
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    dilations: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    group: int = 1
+    bounds: tuple[float, float] = (0.0, 6.0)
+    factors: tuple[int, int] = (1, 1)
+    count_pads: bool = False
+    bias: bool = True
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From what JSON makes of a node: tuples have become lists."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value
+                      for key, value in values.items()})
+
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """A float network.
+
+    Parameters
+    ----------
+    seed : :class:`int`
+        Of all weights; those of a node depend on its name, too, and on nothing else.
+    inputs : :class:`dict` of (C, H, W)
+    nodes : tuple of :class:`Node`
+        In an order in which they can be computed.
+    outputs : tuple of :class:`str`
+    """
+
+    seed: int
+    inputs: dict[str, tuple[int, int, int]]
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+    shapes: dict[str, Shape] = field(init=False, compare=False, repr=False)
+    macs: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shapes: dict[str, Shape] = dict(self.inputs)
+        macs = 0
+        for node in self.nodes:
+            try:
+                sources = [shapes[name] for name in node.inputs]
+                shapes[node.name] = _SHAPES[node.op](node, sources, shapes)
+            except KeyError as error:
+                raise Unfit(f"{node.name} reads {error}") from None
+            if min(shapes[node.name]) < 1:
+                raise Unfit(f"{node.name} is empty")
+            macs += prod(_weight_shape(node, sources[0], shapes[node.name])) * \
+                prod(shapes[node.name][1:])
+        if not self.outputs or any(name not in shapes or name in self.inputs
+                                   for name in self.outputs):
+            raise Unfit("the outputs must be nodes")
+        object.__setattr__(self, "shapes", shapes)
+        object.__setattr__(self, "macs", macs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: options that a node has no use for are left out."""
+        plain = asdict(Node("", "", ()))
+        nodes = [{key: value for key, value in asdict(node).items()
+                  if key in ("name", "op", "inputs") or value != plain[key]}
+                 for node in self.nodes]
+        return {"seed": self.seed, "inputs": self.inputs, "nodes": nodes, "outputs": self.outputs}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From what :meth:`to_dict` made, by way of JSON or not."""
+        return cls(seed=values["seed"], outputs=tuple(values["outputs"]),
+                   inputs={name: tuple(shape) for name, shape in values["inputs"].items()},
+                   nodes=tuple(Node.from_dict(each) for each in values["nodes"]))
+
+    def pruned(self) -> "FloatGraph":
+        """Without nodes and inputs that no output needs."""
+        needed = set(self.outputs)
+        for node in reversed(self.nodes):
+            if node.name in needed:
+                needed |= {*node.inputs} | ({node.filters} if isinstance(node.filters, str)
+                                            else set())
+        return replace(self, nodes=tuple(node for node in self.nodes if node.name in needed),
+                       inputs={name: shape for name, shape in self.inputs.items()
+                               if name in needed})
+
+    def to_onnx(self) -> onnx.ModelProto:
+        """The float model. Weights are such that values neither grow nor die on the way."""
+        nodes: list[onnx.NodeProto] = []
+        initial: list[onnx.TensorProto] = []
+
+        def constant(name: str, value: np.ndarray) -> str:
+            initial.append(numpy_helper.from_array(value, name))
+            return name
+
+        for node in self.nodes:
+            source, shape = self.shapes[node.inputs[0]], self.shapes[node.name]
+            rng = np.random.default_rng([self.seed, *node.name.encode()])
+            inputs, extra = list(node.inputs), {}
+            op = {"Depthwise": "Conv", "Vector": "Reshape"}.get(node.op, node.op)
+            if op in ("Conv", "Gemm"):
+                size = _weight_shape(node, source, shape)
+                weights = rng.standard_normal(size) * np.sqrt(1.5 / prod(size[1:]))
+                inputs.append(constant(f"{node.name}_w", weights.astype(np.float32)))
+                if node.bias:
+                    bias = 0.1 * rng.standard_normal(size[0])
+                    inputs.append(constant(f"{node.name}_b", bias.astype(np.float32)))
+            if op == "Conv":
+                extra = {"group": _groups(node, source, shape), "kernel_shape": node.kernel,
+                         "strides": node.strides, "pads": node.pads, "dilations": node.dilations}
+            elif op == "Gemm":
+                extra = {"transB": 1}
+                if len(source) > 1:
+                    nodes.append(helper.make_node("Flatten", inputs[:1], [f"{node.name}_flat"],
+                                                  name=f"{node.name}_flat"))
+                    inputs[0] = f"{node.name}_flat"
+            elif op in ("MaxPool", "AveragePool"):
+                extra = {"kernel_shape": node.kernel, "strides": node.strides, "pads": node.pads}
+                extra |= {"count_include_pad": int(node.count_pads)} if op == "AveragePool" \
+                    else {"dilations": node.dilations}
+            elif op == "Clip":
+                inputs += [constant(f"{node.name}_{index}", np.asarray(bound, np.float32))
+                           for index, bound in enumerate(node.bounds)]
+            elif op == "Concat":
+                extra = {"axis": 1}
+            elif op == "Resize":
+                scales = np.array([1, 1, *node.factors], np.float32)
+                inputs += ["", constant(f"{node.name}_s", scales)]
+                extra = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+                         "nearest_mode": "floor"}
+            elif op == "Reshape":
+                inputs.append(constant(f"{node.name}_s", np.array([1, *shape], np.int64)))
+            nodes.append(helper.make_node(op, inputs, [node.name], name=node.name, **extra,
+                                          **UNARY.get(op, {})))
+
+        def info(name: str) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *self.shapes[name]))
+
+        graph = helper.make_graph(nodes, "network", [info(name) for name in self.inputs],
+                                  [info(name) for name in self.outputs], initial)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+# Shapes ---------------------------------------------------------------------------------------
+
+def _planes(shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise Unfit("a vector has no planes")
+    return shape
+
+
+def _filters(node: Node, shapes: dict[str, Shape]) -> int:
+    return shapes[node.filters][0] if isinstance(node.filters, str) else node.filters
+
+
+def _groups(node: Node, source: Shape, shape: Shape) -> int:
+    if node.op == "Depthwise":
+        return source[0]
+    return gcd(node.group, gcd(source[0], shape[0]))
+
+
+def _weight_shape(node: Node, source: Shape, shape: Shape) -> Shape:
+    """Of the weights, filters first; with a factor of 0 if there are none."""
+    if node.op in ("Conv", "Depthwise"):
+        return (shape[0], source[0] // _groups(node, source, shape), *node.kernel)
+    return (shape[0], prod(source)) if node.op == "Gemm" else (0,)
+
+
+def _window(node: Node, source: Shape) -> Shape:
+    sizes = []
+    for axis, length in enumerate(_planes(source)[1:]):
+        before, after = node.pads[axis], node.pads[axis + 2]
+        reach = node.dilations[axis] * (node.kernel[axis] - 1)
+        if max(before, after) > reach:
+            raise Unfit(f"{node.name} has more padding than kernel")
+        sizes.append((length + before + after - reach - 1) // node.strides[axis] + 1)
+    return tuple(sizes)
+
+
+def _same(node: Node, sources: list[Shape]) -> Shape:
+    if sources[0] != sources[1]:
+        raise Unfit(f"{node.name} joins {sources}")
+    return sources[0]
+
+
+def _product(node: Node, sources: list[Shape]) -> Shape:
+    shape, gate = sources
+    if gate != shape and gate != (shape[0], *[1] * len(shape[1:])):
+        raise Unfit(f"{node.name} multiplies {sources}")
+    return shape
+
+
+def _joined(node: Node, sources: list[Shape]) -> Shape:
+    if len({_planes(source)[1:] for source in sources}) > 1:
+        raise Unfit(f"{node.name} joins {sources}")
+    return (sum(source[0] for source in sources), *sources[0][1:])
+
+
+def _vector(node: Node, source: Shape) -> Shape:
+    if len(source) != 1:
+        raise Unfit(f"{node.name} is of a vector")
+    return (source[0], 1, 1)
+
+
+_Rule = Callable[[Node, list[Shape], dict[str, Shape]], Shape]
+
+_SHAPES: dict[str, _Rule] = {
+    "Conv": lambda node, sources, shapes: (_filters(node, shapes), *_window(node, sources[0])),
+    "Depthwise": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
+    "MaxPool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
+    "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
+    "Gemm": lambda node, sources, shapes: (_filters(node, shapes),),
+    "GlobalAveragePool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "Clip": lambda node, sources, shapes: sources[0],
+    "Add": lambda node, sources, shapes: _same(node, sources),
+    "Mul": lambda node, sources, shapes: _product(node, sources),
+    "Concat": lambda node, sources, shapes: _joined(node, sources),
+    "Resize": lambda node, sources, shapes: (
+        _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
+    "Vector": lambda node, sources, shapes: _vector(node, sources[0]),
+    **dict.fromkeys(UNARY, lambda node, sources, shapes: sources[0]),
+}
