@@ -17,10 +17,6 @@ from weft.sim.simulator import RuleError
 __all__ = ["BoardSimulator", "build_board", "fast_line"]
 
 
-_SOURCES = ("board.py", "bridge.py", "crc.py", "frame.py", "protocol.py", "staging.py",
-            "system.py", "uart.py")
-
-
 def build_board(board: Board, *, progress: Progress | None = None) -> Build:
     """The simulator of :class:`~weft.boards.system.System` for ``board``, from the cache or built
     now; otherwise as :func:`weft.sim.build.build`."""
@@ -30,8 +26,7 @@ def build_board(board: Board, *, progress: Progress | None = None) -> Build:
         from weft.sim.top import SimulationTop
         return to_verilog(SimulationTop(System(board)), name=TOP, checks=True)
 
-    folder = Path(weft.boards.__file__).parent
-    identity = hardware_identity(board.config, *(folder / name for name in _SOURCES))
+    identity = hardware_identity(board.config, Path(weft.boards.__file__).parent)
     # Of the board itself, what the hardware hangs on.
     identity += f"\n{board.family} {board.clock_mhz} {board.baud} {board.memory_bytes}"
     return build_library(identity, generate, Harness(

