@@ -24,6 +24,7 @@ from onnxruntime import quantization
 
 from weft.cli import guarded
 from weft.digits import MODEL, load, load_training
+from weft.distribution import install_command
 from weft.errors import ToolError
 from weft.output import check_writable, replacing
 
@@ -172,8 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _make(path: Path) -> int:
     if importlib.util.find_spec("torch") is None:
-        raise ToolError("Training needs PyTorch, which is not installed: run "
-                        "pip install 'weft[train]'")
+        raise ToolError(f"Training needs PyTorch, which is not installed: run "
+                        f"{install_command('train')}")
     check_writable(path)
     training, held_out = load_training(), load()
     float_model = to_onnx(_train(*training))
