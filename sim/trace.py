@@ -5,6 +5,7 @@ from ctypes import c_void_p
 from enum import StrEnum
 from pathlib import Path
 
+from weft.distribution import install_command
 from weft.errors import InputError, ToolError
 
 __all__ = ["FstFunctions", "TraceFormat", "fst_end_time", "fst_functions"]
@@ -67,8 +68,8 @@ def fst_functions() -> FstFunctions:
         from pylibfst import ffi, lib
     except ImportError:
         raise ToolError("pylibfst, which writes .fst files, is not installed in this Python "
-                        "environment: run pip install 'weft[toolchain]', or record to a .vcd "
-                        "file") from None
+                        f"environment: run {install_command('toolchain')}, or record to a "
+                        f".vcd file") from None
     return FstFunctions(**{
         name: int(ffi.cast("uintptr_t", ffi.addressof(lib, function)))
         for name, function in _FUNCTIONS.items()})

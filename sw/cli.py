@@ -4,18 +4,18 @@ import argparse
 import dataclasses
 import json
 import sys
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from weft.arrays import read_arrays, write_arrays
 from weft.config import PRESETS, AcceleratorConfig, load_config
-from weft.errors import InputError, WeftError
-from weft.output import check_writable, replacing
-from weft.termination import terminable
+from weft.errors import InputError
+from weft.guard import DEBUG, EXIT_MISMATCH, guarded
+from weft.output import check_outputs, replacing, write_text
 
 if TYPE_CHECKING:
     from weft.report import Progress
@@ -24,27 +24,7 @@ if TYPE_CHECKING:
 # What is slow to import (onnxruntime, Amaranth, rich) is imported by the command that needs it, so
 # that `weft --help` and a misspelt option answer at once.
 
-__all__ = ["add_session_options", "guarded", "main", "open_session", "session_target"]
-
-
-EXIT_MISMATCH = 1
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
-
-
-def guarded(program: Callable[[], int]) -> int:
-    """Runs ``program`` and gives the exit code of the process: its result, or 2 with one line on
-    standard error for an error that is the user's to mend, or 130 after Ctrl-C. SIGTERM raises
-    :exc:`SystemExit`, see :func:`weft.termination.terminable`."""
-    try:
-        with terminable():
-            return program()
-    except WeftError as error:
-        print(f"weft: error: {error}", file=sys.stderr)
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        print("weft: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+__all__ = ["add_session_options", "main", "open_session", "session_target"]
 
 
 def _add_config_option(parser: argparse.ArgumentParser, default: str | None = "base",
@@ -150,9 +130,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.timeline_frames is not None and options.timeline is None:
         raise InputError("Option --timeline-frames needs --timeline")
     config, device = session_target(options)
-    for path in (options.output, options.json, options.trace, options.timeline):
-        if path is not None:
-            check_writable(path)
+    check_outputs({"--output": options.output, "--json": options.json, "--trace": options.trace,
+                   "--timeline": options.timeline}, _read_files(options))
     arrays = _source(options)
 
     with ExitStack() as stack:
@@ -172,14 +151,12 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         keys = ["output"] if len(names) == 1 else names
-        with replacing(options.output) as path, path.open("wb") as file:
-            results: dict[str, Any] = dict(zip(keys, run.outputs, strict=True))
-            np.savez(file, **results)
+        write_arrays(options.output, dict(zip(keys, run.outputs, strict=True)))
     if options.json is not None:
-        _write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+        write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
     if options.timeline is not None:
         timeline = trace_events(frames or [run.last], model=options.model.name)
-        _write_text(options.timeline, json.dumps(timeline) + "\n")
+        write_text(options.timeline, json.dumps(timeline) + "\n")
     print_run(run, terminal())
     return EXIT_MISMATCH if run.differing else 0
 
@@ -190,7 +167,7 @@ def _report(options: argparse.Namespace) -> int:
     from weft.runner import run_frames
 
     config = load_config(options.config)
-    check_writable(options.output)
+    check_outputs({"--output": options.output}, _read_files(options))
     arrays = _source(options)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
@@ -204,7 +181,7 @@ def _report(options: argparse.Namespace) -> int:
         run = run_frames(session, inputs, model=options.model.name, device="verilator",
                          verify=options.verify, layers=layers, progress=progress.step)
         page = report_page(run, session.plan)
-    _write_text(options.output, page)
+    write_text(options.output, page)
     print(f"{options.output}: {run.last.cycles:,} cycles")
     return EXIT_MISMATCH if run.differing else 0
 
@@ -283,11 +260,16 @@ def _compile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _read_files(options: argparse.Namespace) -> dict[str, str | Path | None]:
+    """The files that a run reads, none of which it may write to."""
+    return {"the model": options.model, "--inputs": options.inputs, "--config": options.config}
+
+
 def _source(options: argparse.Namespace) -> dict[str, np.ndarray] | None:
     """The arrays of ``--inputs``, if it was given."""
     if options.random is not None and options.random < 1:
         raise InputError(f"Number of random frames must be at least 1, not {options.random}")
-    return None if options.inputs is None else _read_arrays(options.inputs)
+    return None if options.inputs is None else read_arrays(options.inputs)
 
 
 def _frames(session: "InferenceSession", arrays: dict[str, np.ndarray] | None,
@@ -299,22 +281,6 @@ def _frames(session: "InferenceSession", arrays: dict[str, np.ndarray] | None,
         return random_frames(session, options.random or default, seed=options.seed)
     names = [info.name for info in session.get_inputs()]
     return _choose_inputs(arrays, names, options.inputs)
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        # numpy leaves a file that it cannot make sense of open, unless it was given one.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"Inputs {path} must be an .npz file with an array for each "
-                                 f"input, not a single array")
-            with archive:
-                return dict(archive)
-    except OSError as error:
-        raise InputError(f"Inputs {path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"Inputs {path} must be an .npz file of plain arrays: {error}") from None
 
 
 def _choose_inputs(arrays: dict[str, np.ndarray], names: list[str], path: Path) \
@@ -330,11 +296,6 @@ def _choose_inputs(arrays: dict[str, np.ndarray], names: list[str], path: Path) 
     return {name: arrays[key] for name, key in keys.items()}
 
 
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def _verilog(options: argparse.Namespace) -> int:
     from weft.hw.accelerator import Accelerator
     from weft.hw.verilog import to_verilog
@@ -347,12 +308,12 @@ def _verilog(options: argparse.Namespace) -> int:
         raise InputError(f"Folder {folder} cannot be created: {error.strerror}") from None
     top = f"weft_{config.name}"
     verilog, description = folder / f"{top}.v", folder / f"{top}.json"
-    for path in (verilog, description):
-        check_writable(path)
+    check_outputs({"the Verilog": verilog, "its configuration": description},
+                  {"--config": options.config})
     component = Accelerator(config)
-    _write_text(verilog, to_verilog(component, name=top))
+    write_text(verilog, to_verilog(component, name=top))
     # What goes with the Verilog, for tools that would otherwise have to guess it.
-    _write_text(description, json.dumps({"top": top, "verilog": verilog.name,
+    write_text(description, json.dumps({"top": top, "verilog": verilog.name,
                                          "config": config.to_dict()}, indent=2) + "\n")
     print(f"{verilog}: module {top}, {config.rate_text}")
     print(f"{description}: its configuration")
@@ -370,14 +331,13 @@ def _build(options: argparse.Namespace) -> int:
         board = dataclasses.replace(board, config=load_config(options.config))
     if options.freq is not None:
         board = dataclasses.replace(board, clock_mhz=options.freq)
-    if options.json is not None:
-        check_writable(options.json)
+    check_outputs({"--json": options.json}, {"--config": options.config})
     folder: Path = options.output or Path("build") / board.name
     with Progress() as progress:
         result = build(board, folder, seeds=options.seeds, progress=progress.stage,
                        allow_timing_fail=options.allow_timing_fail)
     if options.json is not None:
-        _write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")
+        write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")
     print_build(result, terminal())
     return 0 if result.bitstream is not None else EXIT_MISMATCH
 
@@ -399,9 +359,10 @@ def _bench(options: argparse.Namespace) -> int:
 
     record: Path = options.baseline
     comparisons_file = record.with_name(scale_sim.SCALE_SIM.name)
-    for path in (options.json, options.markdown, record if options.record else None):
-        if path is not None:
-            check_writable(path)
+    check_outputs({"--json": options.json, "--markdown": options.markdown,
+                   "--baseline": record if options.record else None,
+                   "the comparison with SCALE-Sim": comparisons_file if options.record else None},
+                  {"--baseline": None if options.record else record})
     recorded = baseline.load(record) if options.check or (options.record and record.exists()) \
         else []
     cases = select(networks=options.network, configs=options.config, models=options.models,
@@ -417,7 +378,7 @@ def _bench(options: argparse.Namespace) -> int:
     if options.json is not None:
         baseline.save(measured, options.json)
     if options.markdown is not None:
-        _write_text(options.markdown, benchmark_page(measured, comparisons))
+        write_text(options.markdown, benchmark_page(measured, comparisons))
 
     changes = baseline.compare(recorded, measured)
     grown = [change for change in changes if change.share > baseline.TOLERANCE]
@@ -457,6 +418,8 @@ def _config_show(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="weft", description="From a quantized ONNX network to a running hardware accelerator.")
+    parser.add_argument(DEBUG, action="store_true",
+                        help="show where an error came from; can also follow the command")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     run = commands.add_parser(
@@ -609,8 +572,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs ``weft`` with ``arguments`` (default: those of the process); returns the exit code."""
+    return guarded(_main, arguments)
+
+
+def _main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    return guarded(lambda: options.program(options))
+    code: int = options.program(options)
+    return code
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ def _power_of_2_at_least(value: int) -> int:
     return 1 << (value - 1).bit_length()
 
 
+_NAME_LENGTH = 64           # of a name that becomes part of file names
+_FILE_CHARACTERS = 1 << 16  # of a configuration file
+
 # What a user writes (TOML key) -> how an error names it.
 _NOUNS = {
     "rows": "Rows",
@@ -151,6 +154,9 @@ class AcceleratorConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ConfigError(f"Name must be an identifier, not {self.name!r}")
+        if len(self.name) > _NAME_LENGTH:
+            raise ConfigError(f"Name must have at most {_NAME_LENGTH} characters, "
+                              f"not {len(self.name)}")
         for field in ("fip", "double_rounding", "counters", "sequential"):
             if not isinstance(getattr(self, field), bool):
                 noun = field.replace("_", " ").capitalize()
@@ -412,21 +418,31 @@ def load_config(source: str) -> AcceleratorConfig:
         raise ConfigError(f"Config must be one of {', '.join(PRESETS)} or a .toml file, "
                           f"not {source!r}")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_FILE_CHARACTERS + 1)
+        if len(text) > _FILE_CHARACTERS:
+            raise ConfigError(f"Config file {source} must have at most {_FILE_CHARACTERS} "
+                              f"characters")
+        values = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"Config file {source} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"Config file {source} is not TOML: {error}") from None
 
     fields = {field.name for field in dataclasses.fields(AcceleratorConfig)}
     preset = values.pop("preset", None)
-    for key in values:
+    for key, value in values.items():
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise ConfigError(f"Config file {source} must have numbers of at most 64 bits; {key} "
+                              f"has {value.bit_length()}")
         if key not in fields:
             raise ConfigError(f"Config file {source} has an unknown field {key!r}; the fields are "
                               f"preset, {', '.join(sorted(fields))}")
     values.setdefault("name", path.stem if path.stem.isidentifier() else "custom")
     if preset is not None:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ConfigError(f"Preset must be one of {', '.join(PRESETS)}, not {preset!r}")
         return PRESETS[preset].replace(**values)
     missing = [field.name for field in dataclasses.fields(AcceleratorConfig)

@@ -1,10 +1,18 @@
 """Errors that are the user's to mend: one clear line, no traceback on the command line."""
 
+from weft.text import printable
+
 __all__ = ["WeftError", "ModelError", "CompileError", "InputError", "ToolError"]
 
 
 class WeftError(Exception):
-    """Base of all errors that the command line prints as one line, with exit code 2."""
+    """Base of all errors that the command line prints as one line, with exit code 2.
+
+    As text it is one line, whatever the names in it are made of.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ModelError(WeftError):

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from weft.config import AcceleratorConfig
@@ -18,6 +18,7 @@ from weft.hw.registers import cycle_counters
 from weft.inspection import Inspection
 from weft.ir import Where
 from weft.runner import Run
+from weft.text import printable
 
 if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
@@ -30,6 +31,16 @@ __all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_
 _NAME = 24  # characters of a layer's name that a table of 110 columns has room for
 
 
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError   # for the program to end as it does elsewhere
+
+
+def escape(text: str) -> str:
+    """Text of others in a table or line: no markup, and nothing that a terminal acts upon."""
+    return escape_markup(printable(text))
+
+
 class Progress(AbstractContextManager["Progress"]):
     """A line that says what is being done, with a spinner where there is a terminal.
 
@@ -38,7 +49,7 @@ class Progress(AbstractContextManager["Progress"]):
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = _Terminal(stderr=True)
         self._status = self._console.status("") if self._console.is_terminal else None
 
     def __enter__(self) -> "Progress":
@@ -56,7 +67,7 @@ class Progress(AbstractContextManager["Progress"]):
         if self._status is not None:
             self._status.update(escape(text))
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def step(self, text: str) -> None:
         """A step of the current stage begins."""
@@ -71,8 +82,8 @@ def short_name(name: str, length: int = 30) -> str:
 
 def terminal() -> Console:
     """Standard output; with room for the tables where it is a file and has no width."""
-    console = Console()
-    return console if console.is_terminal else Console(width=110)
+    console = _Terminal()
+    return console if console.is_terminal else _Terminal(width=110)
 
 
 def layer_table(run: Run) -> Table:
@@ -89,7 +100,7 @@ def layer_table(run: Run) -> Table:
 
     def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
             utilization: float) -> None:
-        table.add_row(escape(short_name(name, _NAME)), op, engine, shape,
+        table.add_row(escape(short_name(name, _NAME)), escape(op), engine, shape,
                       f"{macs:,}" if macs else "",
                       f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "")
 
@@ -170,7 +181,7 @@ def estimate_table(estimate: Estimate) -> Table:
 
     def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
             utilization: float, bound: str) -> None:
-        table.add_row(escape(short_name(name, _NAME)), op, engine, shape,
+        table.add_row(escape(short_name(name, _NAME)), escape(op), engine, shape,
                       f"{macs:,}" if macs else "",
                       f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "",
                       bound)
@@ -253,7 +264,7 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         figures = ("", "", "") if cost is None else tuple(
             f"{value:,}" if value else "" for value in (cost.cycles, cost.output_bytes,
                                                         cost.constant_bytes))
-        table.add_row(escape(place.name), place.op,
+        table.add_row(escape(place.name), escape(place.op),
                       "[yellow]host[/]" if place.where is Where.HOST
                       else node.engine or "accelerator", *figures)
     console.print(table)

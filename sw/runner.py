@@ -3,16 +3,21 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from weft.config import AcceleratorConfig
 from weft.errors import InputError
+from weft.limits import check_frames
 from weft.session import Figures, InferenceSession, split_frames
 from weft.verify import Mismatch, Verifier
 
 __all__ = ["Run", "random_frames", "run_frames"]
+
+
+_RANDOM_BYTES = 8   # of an element: random numbers are made as float64
 
 
 @dataclass(kw_only=True)
@@ -188,10 +193,15 @@ def random_frames(session: InferenceSession, count: int, *, seed: int = 0) \
     Raises
     ------
     InputError
-        If ``count`` is not positive, or above 1 for a model whose batch dimension is not 1.
+        If ``count`` is not positive, or above 1 for a model whose batch dimension is not 1, or
+        more than there is memory for; or if ``seed`` is negative.
     """
     if count < 1:
         raise InputError(f"Number of random frames must be at least 1, not {count}")
+    if seed < 0:
+        raise InputError(f"Seed must be at least 0, not {seed}")
+    check_frames(count, sum(_RANDOM_BYTES * prod(info.shape) for info in
+                            (*session.get_inputs(), *session.get_outputs())), InputError)
     rng = np.random.default_rng(seed)
     infos, edges = session.get_inputs(), session.graph.inputs
     frames = {}

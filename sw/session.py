@@ -16,8 +16,9 @@ from weft.compiler.batch import check_batch
 from weft.config import AcceleratorConfig, load_config
 from weft.device import Device, DeviceStopped, Driver
 from weft.device.choice import DeviceFactory, choose_device
-from weft.errors import InputError
+from weft.errors import CompileError, InputError
 from weft.ir import Graph, HostPart, Plan
+from weft.limits import check_arrays
 from weft.segment import Figures, GraphResult, HostModel, LayerResult, LoadedGraph
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
@@ -148,6 +149,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             programs.append(compiler.compile(compiler.batch(graph, self.batch), self.config,
                                              keep_tensors=keep_tensors, base=base))
         self.programs = tuple(programs)
+        check_arrays(programs[-1].memory_bytes, f"External memory of {self.plan.name}",
+                     CompileError)
         try:
             self.device: Device = self._factory(
                 self.config, memory_bytes=programs[-1].memory_bytes, **self._options)

@@ -7,6 +7,7 @@ import numpy as np
 
 from weft.golden import GoldenSession, cpu_is_exact
 from weft.ir import Plan
+from weft.text import printable
 
 __all__ = ["Check", "Mismatch", "Verifier"]
 
@@ -38,9 +39,9 @@ class Mismatch:
     total: int
 
     def __str__(self) -> str:
-        return (f"{self.layer}: element {list(self.index)} of tensor '{self.tensor}' is "
-                f"{self.got}, onnxruntime gives {self.expected} "
-                f"({self.count} of {self.total} bytes differ)")
+        return printable(f"{self.layer}: element {list(self.index)} of tensor '{self.tensor}' is "
+                         f"{self.got}, onnxruntime gives {self.expected} "
+                         f"({self.count} of {self.total} bytes differ)")
 
 
 @dataclass(frozen=True, kw_only=True)

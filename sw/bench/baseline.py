@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weft.bench.measure import Measurement
 from weft.errors import InputError
-from weft.output import replacing
+from weft.output import write_text
 
 __all__ = ["BASELINE", "TOLERANCE", "Growth", "compare", "load", "save"]
 
@@ -77,8 +77,7 @@ def save(measurements: Iterable[Measurement], path: Path) -> None:
     """Writes measurements, to be read with :func:`load`."""
     results = ",\n".join(map(_json, measurements))
     text = f'{{"format": {_FORMAT}, "results": [\n{results}\n]}}\n'
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _json(measurement: Measurement) -> str:

@@ -18,7 +18,7 @@ from weft.bench.measure import Measurement
 from weft.bench.suite import CONFIGS
 from weft.config import AcceleratorConfig
 from weft.errors import InputError, ToolError
-from weft.output import replacing
+from weft.output import write_text
 
 __all__ = ["SCALE_SIM", "Comparison", "compare_layers", "load", "save"]
 
@@ -158,8 +158,7 @@ def _run(shapes: Iterable[tuple[int, ...]], config: AcceleratorConfig,
 def save(comparisons: Iterable[Comparison], path: Path = SCALE_SIM) -> None:
     """Writes comparisons, to be read with :func:`load`."""
     lines = ",\n".join(f" {json.dumps(asdict(each))}" for each in comparisons)
-    with replacing(path) as temporary:
-        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_text(path, f"[\n{lines}\n]\n")
 
 
 def load(path: Path = SCALE_SIM) -> list[Comparison]:

@@ -16,7 +16,7 @@ from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.ir import Graph
 
 from .allocate import allocate
-from .batch import batch
+from .batch import MAX_COMMANDS, batch
 from .check import ProgramError, check
 from .constants import place_constants
 from .emit import emit
@@ -35,8 +35,6 @@ from .verify import verify
 
 __all__ = ["batch", "compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo",
            "Exactness", "Resident", "Section", "Slot"]
-
-_MAX_COMMANDS = (1 << 16) - 1  # the index of a command has 16 bits
 
 
 def compile(graph: Graph, config: AcceleratorConfig, *,
@@ -78,9 +76,9 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     planned = cut(mapped, config, plan(mapped, config, keep_tensors=keep_tensors), play_plan)
     lowered = lower_plan(planned)
     ops = lowered.ops
-    if not 1 <= len(ops) <= _MAX_COMMANDS:
+    if not 1 <= len(ops) <= MAX_COMMANDS:
         raise CompileError(f"Model {graph.name!r} takes {len(ops)} commands, a stream can have 1 "
-                           f"to {_MAX_COMMANDS}")
+                           f"to {MAX_COMMANDS}")
     again = tuple(op for op in ops if not _loads_constant(op))
     warm = lowered.settled and 1 <= len(again) < len(ops)
     streams = [_stream("commands", graph, ops)]

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from weft.errors import InputError
 from weft.ir import Concat, Edge, Graph, Layer
+from weft.limits import check_arrays
 
-__all__ = ["batch", "check_batch"]
+__all__ = ["MAX_COMMANDS", "batch", "check_batch"]
+
+
+MAX_COMMANDS = (1 << 16) - 1
+"""Commands of a stream, at most: the index of a command has 16 bits."""
 
 
 def check_batch(frames: int) -> int:
@@ -41,10 +47,17 @@ def batch(graph: Graph, frames: int) -> Graph:
     Raises
     ------
     InputError
-        If ``frames`` is not an integer of at least 1.
+        If ``frames`` is not an integer of at least 1, or more than there are commands or memory
+        for.
     """
     if check_batch(frames) == 1:
         return graph
+    most = MAX_COMMANDS // len(graph.layers)
+    if frames > most:
+        raise InputError(f"Batch must be at most {most} for a model of {len(graph.layers)} layers, "
+                         f"not {frames}: a stream can have {MAX_COMMANDS} commands")
+    check_arrays(frames * sum(prod(tensor.shape) for tensor in graph.tensors.values()),
+                 f"Tensors of a batch of {frames}", InputError)
     if graph.frames != 1:
         raise ValueError(f"Graph {graph.name!r} must be of one frame, not {graph.frames}")
     separator = " frame "

@@ -9,6 +9,7 @@ from weft.config import AcceleratorConfig
 from weft.hw.commands import COMMAND_BYTES, Engine, disassemble
 from weft.ir import Graph, Layer
 from weft.layout import ChannelMap
+from weft.text import printable
 
 from .exact import Exactness
 from .pack import Packing
@@ -218,7 +219,7 @@ class Program:
         for index, info in enumerate(self.infos):
             lines.append(f"  {index:4} {self._describe_command(info)}")
             lines.append(f"       {disassemble(self.command(index))}")
-        return "\n".join(lines) + "\n"
+        return "\n".join(map(printable, lines)) + "\n"
 
     def _describe_command(self, info: CommandInfo) -> str:
         """What a command does, and for which layer, if that does not go without saying."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from weft.distribution import install_command
 from weft.errors import ToolError
 
 __all__ = ["MODEL", "load", "load_training"]
@@ -48,8 +49,8 @@ def _split() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarra
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise ToolError("The digit images come with scikit-learn, which is not installed: run "
-                        "pip install 'weft[digits]'") from None
+        raise ToolError(f"The digit images come with scikit-learn, which is not installed: run "
+                        f"{install_command('digits')}") from None
     data, labels = load_digits(return_X_y=True)
     images = data.astype(np.float32).reshape(-1, 1, 8, 8)
     labels = labels.astype(np.int64)

@@ -5,9 +5,10 @@ import sys
 
 import numpy as np
 
-from weft.cli import EXIT_MISMATCH, add_session_options, guarded, open_session, session_target
+from weft.cli import add_session_options, open_session, session_target
 from weft.digits import MODEL, load
 from weft.errors import InputError
+from weft.guard import EXIT_MISMATCH, guarded
 from weft.report import Progress, print_run, terminal
 from weft.runner import run_frames
 
@@ -22,15 +23,15 @@ def main(arguments: list[str] | None = None) -> int:
     :class:`int`
         0; 1 if a byte differs from onnxruntime; 2 after an error; 130 after Ctrl-C.
     """
+    return guarded(_main, arguments)
+
+
+def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m weft.digits", description=__doc__)
     add_session_options(parser)
     parser.add_argument("--frames", type=int, metavar="N",
                         help="run only the first N held-out images")
     options = parser.parse_args(arguments)
-    return guarded(lambda: _simulate(options))
-
-
-def _simulate(options: argparse.Namespace) -> int:
     config, device = session_target(options)
     images, labels = load()
     if options.frames is not None:

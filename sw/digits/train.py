@@ -22,9 +22,10 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from weft.cli import guarded
 from weft.digits import MODEL, load, load_training
+from weft.distribution import install_command
 from weft.errors import ToolError
+from weft.guard import guarded
 from weft.output import check_writable, replacing
 
 __all__ = ["LAYERS", "Parameters", "main", "quantize", "to_onnx"]
@@ -162,18 +163,18 @@ def _accuracy(model: bytes, images: np.ndarray, labels: np.ndarray) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Trains, quantizes and reports accuracy on the held-out images; returns the exit code."""
+    return guarded(_main, arguments)
+
+
+def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m weft.digits.train", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", type=Path, default=MODEL, metavar="MODEL.onnx",
                         help="file to write (default: the one in the package)")
-    path = parser.parse_args(arguments).model
-    return guarded(lambda: _make(path))
-
-
-def _make(path: Path) -> int:
+    path: Path = parser.parse_args(arguments).model
     if importlib.util.find_spec("torch") is None:
-        raise ToolError("Training needs PyTorch, which is not installed: run "
-                        "pip install 'weft[train]'")
+        raise ToolError(f"Training needs PyTorch, which is not installed: run "
+                        f"{install_command('train')}")
     check_writable(path)
     training, held_out = load_training(), load()
     float_model = to_onnx(_train(*training))

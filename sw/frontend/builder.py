@@ -29,6 +29,7 @@ from weft.frontend.values import (
     stage_of,
 )
 from weft.ir import Layer, Lookup, Tensor
+from weft.text import printable
 
 __all__ = ["Builder", "Entry"]
 
@@ -125,7 +126,7 @@ class Builder:
 
     def name(self, node: onnx.NodeProto) -> str:
         """How a layer that comes from ``node`` is called."""
-        return node.name or node.output[0]
+        return printable(node.name or node.output[0])
 
     def op(self, node: onnx.NodeProto) -> str:
         """The operator of ``node`` in the file."""

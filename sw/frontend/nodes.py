@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from weft.errors import ModelError
+from weft.text import printable
 
 __all__ = ["BrokenModel", "attributes", "implicit_inputs", "label", "type_name"]
 
@@ -18,19 +19,23 @@ class BrokenModel(ModelError):
 def label(node: onnx.NodeProto) -> str:
     """How messages name a node; by its output where it has no name."""
     op = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-    return f"{op} '{node.name or next(filter(None, node.output), '')}'"
+    return printable(f"{op} '{node.name or next(filter(None, node.output), '')}'")
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Attributes by name, each as the Python value of its own type."""
-    values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value
+    try:
+        values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    except ValueError as error:     # an attribute of no type, or a reference where there is none
+        raise BrokenModel(f"{label(node)} has an attribute without a value: {error}") from None
+    return {name: value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
             for name, value in values.items()}
 
 
 def type_name(kind: int) -> str:
-    """An ONNX element type in lower case: ``int16``."""
-    name: str = TensorProto.DataType.Name(kind)
+    """An ONNX element type in lower case: ``int16``; or its number, if it is none."""
+    name: str = TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() \
+        else f"type {kind}"
     return name.lower()
 
 

@@ -24,6 +24,7 @@ from weft.frontend.values import (
     stage_of,
 )
 from weft.ir import Convolution, Depthwise, Edge, Graph, HostPart, Layer, Placement, Plan, Where
+from weft.text import printable
 
 __all__ = ["make_plan"]
 
@@ -232,7 +233,8 @@ class _Planner:
                 where, (segment, layer) = Where.ACCELERATOR, owner
             else:
                 continue            # needed for a shape alone
-            rows.append(Placement(name=node.name or first, op=self._source.operator(node),
+            rows.append(Placement(name=printable(node.name or first),
+                                  op=printable(self._source.operator(node)),
                                   where=where, segment=segment, reason=text, layer=layer))
         return reversed(rows)
 

@@ -102,6 +102,11 @@ def _average(builder: "Builder", node: onnx.NodeProto, data: Dequantized, layer:
             # onnxruntime then averages in float32, and in another order.
             raise ModelError(f"{label(node)} must have a QuantizeLinear after it, "
                              f"not {pending.clip.node}")
+        scale = np.float32(data.source.scale) \
+            / (np.float32(target.scale) * np.float32(layer.kernel[0] * layer.kernel[1]))
+        if not 2.0 ** -32 <= scale < 256:
+            raise ModelError(f"{label(node)}: input scale / output scale / {layer.kernel[0]} / "
+                             f"{layer.kernel[1]} must be from 2^-32 to 256, not {scale:g}")
         if layer.multiplier is None:
             taps = layer.kernel[0] * layer.kernel[1]
             proof = average_constants(*(Quantization(each.scale, each.zero_point, each.unsigned)
@@ -112,11 +117,6 @@ def _average(builder: "Builder", node: onnx.NodeProto, data: Dequantized, layer:
                                  f"{proof.differing} of {proof.checked} sums may come out "
                                  f"differently on the accelerator")
             return replace(layer, output=name)
-        scale = np.float32(data.source.scale) \
-            / (np.float32(target.scale) * np.float32(layer.kernel[0] * layer.kernel[1]))
-        if not 2.0 ** -32 <= scale < 256:
-            raise ModelError(f"{label(node)}: input scale / output scale / {layer.kernel[0]} / "
-                             f"{layer.kernel[1]} must be from 2^-32 to 256, not {scale:g}")
         return replace(layer, output=name, multiplier=float(scale))
 
     return Pending(node=node, stage=stage, shape=output, view=View((1, *output)), make=make)

@@ -38,8 +38,12 @@ def _parameters(builder: "Builder", node: onnx.NodeProto, shape: tuple[int, ...]
         raise ModelError(f"{label(node)} must have a constant scale and zero point")
     if scale.dtype != np.float32:
         raise ModelError(f"{label(node)} must have a float32 scale, not {scale.dtype}")
-    if not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise ModelError(f"{label(node)} must have positive scales, not {scale.min()}")
+    if zero.size not in (1, scale.size):
+        raise ModelError(f"{label(node)} must have as many zero points as scales, which are "
+                         f"{scale.size}, not {zero.size}")
+    if not (scale.size and np.isfinite(scale).all() and (scale > 0).all()):
+        raise ModelError(f"{label(node)} must have positive scales, not "
+                         f"{scale.min() if scale.size else 'none'}")
     if scale.size == 1 and zero.size == 1:
         scale, zero = scale.reshape(()), zero.reshape(())
         if shape is None:

@@ -11,6 +11,8 @@ from onnx.inliner import inline_local_functions
 from weft.errors import ModelError
 from weft.frontend.nodes import attributes, implicit_inputs, label, type_name
 from weft.frontend.qoperator import Rewritten, is_integer_operator, rewrite
+from weft.frontend.soundness import check_sizes, check_soundness
+from weft.text import printable
 
 __all__ = ["Source"]
 
@@ -67,13 +69,14 @@ class Source:
         if isinstance(model, onnx.ModelProto):
             source = onnx.ModelProto()
             source.CopyFrom(model)
-            name = model.graph.name or "model"
+            name = printable(model.graph.name) or "model"
         else:
             path = Path(model)
-            name = path.name
+            name = printable(path.name)
             source = _read(path)
         _check_format(source, name)
         _check_external(source, name)
+        check_soundness(source, name)
         _check_quantizers(source)
         _fix_batch(source, name)
         integer = any(is_integer_operator(node) for node in source.graph.node)
@@ -89,7 +92,10 @@ class Source:
             # Outputs may lack a shape, which onnxruntime minds as little as we do; the checker
             # does, so it comes second.
             source = onnx.shape_inference.infer_shapes(source, strict_mode=True, data_prop=True)
+            check_sizes(source, name)
             onnx.checker.check_model(source)
+        except ModelError:
+            raise
         except Exception as error:  # both raise classes of several modules
             raise ModelError(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
         if not integer:
@@ -225,7 +231,11 @@ def _check_quantizers(model: onnx.ModelProto) -> None:
         kind = types.get(node.input[2]) if len(node.input) > 2 else None
         allowed = [TensorProto.INT8, TensorProto.UINT8]
         if node.op_type == "QuantizeLinear":
-            kind = given.get("output_dtype") or kind
+            wanted = given.get("output_dtype", 0)
+            if not isinstance(wanted, int):
+                raise ModelError(f"{label(node)} must have an integer as output_dtype, "
+                                 f"not {wanted!r}")
+            kind = wanted or kind
         else:
             allowed.append(TensorProto.INT32)
         if kind is not None and kind not in allowed:

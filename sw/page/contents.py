@@ -12,6 +12,7 @@ from weft.page.traffic import Traffic, traffic
 from weft.report import short_name, verdict
 from weft.runner import Run
 from weft.segment import Execution
+from weft.text import printable
 from weft.timeline import live_spans, slices
 
 __all__ = ["contents"]
@@ -26,7 +27,7 @@ def contents(run: Run, plan: Plan) -> dict[str, Any]:
     layers = _layers(run, executions, moved, needed)
     config = run.config
     return {
-        "model": run.model,
+        "model": printable(run.model),
         "config": config,
         "config_fields": config.to_dict(),
         "run": run,

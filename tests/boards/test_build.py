@@ -163,9 +163,9 @@ def test_a_tool_that_dies_silently(tools, tmp_path):
 
 def test_missing_tool(monkeypatch, tmp_path):
     monkeypatch.setattr("weft.boards.tools.shutil.which", lambda name, path=None: None)
-    with pytest.raises(ToolError, match=r"^yosys was not found: run pip install 'weft\[fpga\]', "
-                                        r"which brings it as a Python package, or put a native "
-                                        r"one on the PATH$"):
+    with pytest.raises(ToolError, match=(
+            r"^yosys was not found: run pip install 'weft-npu\[fpga\]', which brings it as a "
+            r"Python package, or put a native one on the PATH$")):
         build(BOARD, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -503,7 +503,7 @@ def test_fst_trace_without_pylibfst_is_named(monkeypatch):
     assert TraceFormat.of("x.vcd") is TraceFormat.VCD
     with pytest.raises(ToolError, match=(
             r"^pylibfst, which writes .fst files, is not installed in this Python environment: run "
-            r"pip install 'weft\[toolchain\]', or record to a .vcd file$")):
+            r"pip install 'weft-npu\[toolchain\]', or record to a .vcd file$")):
         TraceFormat.of("x.fst")
 
 

@@ -257,11 +257,11 @@ def test_output_write_failure_leaves_the_old_file(refuse, monkeypatch, tmp_path)
     path = tmp_path / "y.npz"
     path.write_text("old")
 
-    def full(file, **arrays):
+    def full(file, values, **options):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     assert refuse("--output", path) == f"Output {path} cannot be written: No space left on device"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

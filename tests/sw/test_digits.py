@@ -64,7 +64,7 @@ def test_model_recognizes_the_held_out_digits(held_out):
 def test_missing_scikit_learn_is_named_with_its_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ToolError, match=r"^The digit images come with scikit-learn, which is not "
-                                        r"installed: run pip install 'weft\[digits\]'$"):
+                                        r"installed: run pip install 'weft-npu\[digits\]'$"):
         load()
 
 
@@ -105,7 +105,7 @@ def test_training_without_pytorch_names_the_cure(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert train.main([str(tmp_path / "model.onnx")]) == 2
     assert capsys.readouterr().err == ("weft: error: Training needs PyTorch, which is not "
-                                       "installed: run pip install 'weft[train]'\n")
+                                       "installed: run pip install 'weft-npu[train]'\n")
 
 
 def test_exported_network_computes_what_was_trained(held_out):

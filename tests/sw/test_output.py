@@ -7,7 +7,7 @@ from weft.output import check_writable, replacing
 def test_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "a.txt"
     with replacing(path) as temporary:
-        assert temporary.parent == tmp_path and temporary.suffix == ".txt"
+        assert temporary.parent.parent == tmp_path and temporary.name == path.name
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
