@@ -12,7 +12,7 @@ side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all formal bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ test: $(stamp)  ## run the tests, about 15 minutes
 
 test-all: $(stamp)  ## run all tests
 	$(bin)/python -m pytest $(side_by_side)
+
+formal: $(stamp)  ## prove properties of the hardware for all inputs, and list them
+	$(bin)/python -m pytest $(side_by_side) tests/formal
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)
