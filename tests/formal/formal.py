@@ -15,10 +15,10 @@ from typing import Any
 import pyosys
 from amaranth.asserts import AnySeq
 from amaranth.back import rtlil
-from amaranth.hdl import Cat, ClockDomain, Module, Signal, Value
+from amaranth.hdl import Assert, Cat, ClockDomain, Module, Signal, Value
 from amaranth.lib import wiring
 
-__all__ = ["Refuted", "free", "keeps", "prove", "spoil"]
+__all__ = ["Refuted", "checked", "free", "in_order", "keeps", "prove", "spoil"]
 
 
 _ABC = Path(pyosys.__file__).parent / "yosys-abc"
@@ -113,6 +113,38 @@ def free(m: Module, component: wiring.Component, *, but: Iterable[Any] = ()) -> 
         value = Value.cast(port)
         if member.flow is wiring.In and id(value) not in driven:
             m.d.comb += value.eq(AnySeq(len(value)))
+
+
+def checked(kind: type[wiring.Component]) -> type[wiring.Component]:
+    """A kind of queue or slice that must be ready whenever it is given something: for places where
+    ``ready`` is not looked at."""
+    class Checked(kind):
+        def elaborate(self, platform: Any) -> Module:
+            m = super().elaborate(platform)
+            m.d.comb += Assert(~self.i.valid | self.i.ready)
+            return m
+
+    return Checked
+
+
+def in_order(m: Module, i: Any, o: Any, capacity: int) -> Signal:
+    """Asserts that what comes out of a stream is what went in: a payload picked at any time is
+    followed on its way. Never more than ``capacity`` are held. Returns how many are."""
+    put, take = i.valid & i.ready, o.valid & o.ready
+    level   = Signal(range(capacity + 2))
+    picked  = Signal()
+    payload = Signal(Value.cast(i.payload).shape())
+    ahead   = Signal.like(level)  # of the one that was picked
+    m.d.sync += level.eq(level + put - take)
+    with m.If(picked & take):
+        m.d.sync += ahead.eq(ahead - 1)
+        with m.If(ahead == 0):
+            m.d.sync += picked.eq(0)
+            m.d.comb += Assert(Value.cast(o.payload) == payload)
+    with m.If(~picked & put & AnySeq(1)):
+        m.d.sync += [picked.eq(1), payload.eq(i.payload), ahead.eq(level - take)]
+    m.d.comb += [Assert(level <= capacity), Assert(~(take & (level == 0)))]
+    return level
 
 
 def spoil(component: wiring.Component, change: Callable[[Module], None]) -> Any:

@@ -3,9 +3,8 @@
 from typing import Any
 
 import pytest
-from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Module, Signal
-from formal import free, keeps, spoil
+from formal import free, in_order, keeps, spoil
 
 from weft.hw import queue
 from weft.hw.half_slice import HalfSlice
@@ -13,52 +12,31 @@ from weft.hw.queue import Queue
 from weft.hw.register_slice import RegisterSlice
 
 
-def in_order(dut: Any, capacity: int) -> tuple[Module, Signal]:
-    """What comes out of a stream is what went in: a payload picked at any time is followed on its
-    way. Never more than ``capacity`` are held, and what is offered stays. Also returns how many are
-    held."""
+def stream_spec(dut: Any, capacity: int) -> tuple[Module, Signal]:
+    """What is offered stays, and all of it comes in order. Also returns how many are held."""
     m = Module()
     m.submodules.dut = dut
     free(m, dut)
-
-    put, take = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
-    level   = Signal(range(capacity + 2))
-    picked  = Signal()
-    payload = Signal.like(dut.i.payload)
-    ahead   = Signal.like(level)  # of the one that was picked
-    m.d.sync += level.eq(level + put - take)
-    with m.If(picked & take):
-        m.d.sync += ahead.eq(ahead - 1)
-        with m.If(ahead == 0):
-            m.d.sync += picked.eq(0)
-            m.d.comb += Assert(dut.o.payload == payload)
-    with m.If(~picked & put & AnySeq(1)):
-        m.d.sync += [picked.eq(1), payload.eq(dut.i.payload), ahead.eq(level - take)]
-
-    m.d.comb += [
-        Assert(level <= capacity),
-        Assert(~(take & (level == 0))),
-        Assert(keeps(m, dut.o.valid, dut.o.ready, dut.o.payload)),
-    ]
-    return m, level
-
-
-def with_level(dut: Queue) -> Module:
-    m, level = in_order(dut, dut.depth)
-    m.d.comb += [Assert(dut.level == level), Assert(dut.i.ready == (level != dut.depth))]
-    return m
+    m.d.comb += Assert(keeps(m, dut.o.valid, dut.o.ready, dut.o.payload))
+    return m, in_order(m, dut.i, dut.o, capacity)
 
 
 def half(dut: HalfSlice) -> Module:
-    m, level = in_order(dut, 1)
+    m, level = stream_spec(dut, 1)
     m.d.comb += [Assert(dut.i.ready == (level == 0)), Assert(dut.o.valid == (level == 1))]
     return m
 
 
 def full(dut: Any) -> Module:
     """Whoever takes one in every cycle never stops the other side."""
-    m, level = in_order(dut, 2)
+    m, level = stream_spec(dut, 2)
     m.d.comb += [Assert(dut.i.ready == (level != 2)), Assert(dut.o.valid == (level != 0))]
+    return m
+
+
+def with_level(dut: Queue) -> Module:
+    m, level = stream_spec(dut, dut.depth)
+    m.d.comb += [Assert(dut.level == level), Assert(dut.i.ready == (level != dut.depth))]
     return m
 
 
