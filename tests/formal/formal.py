@@ -10,15 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyosys
 from amaranth.asserts import AnySeq
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Cat, ClockDomain, Module, Signal, Value
+from amaranth.hdl import Assert, Cat, ClockDomain, Fragment, Module, Signal, Value
 from amaranth.lib import wiring
 
-__all__ = ["Refuted", "checked", "free", "in_order", "keeps", "prove", "spoil"]
+__all__ = ["Refuted", "checked", "free", "in_order", "inside", "keeps", "prove", "spoil"]
 
 
 _ABC = Path(pyosys.__file__).parent / "yosys-abc"
@@ -93,9 +94,10 @@ def prove(spec: Module, *, folder: Path, depth: int | None = None, seconds: int 
     # How many it has: the sixth number.
     if (folder / "spec.aig").read_bytes().split(b"\n", 1)[0].split()[6] == b"0":
         raise ValueError("There is no assertion")
-    # All assertions are one property: each may help to prove the others.
+    # All assertions are one property: each may help to prove the others. Signals that are always
+    # equal, as those of a model and a design, are found first.
     engine = "pdr" if depth is None else f"bmc3 -F {depth}"
-    report = _run([_ABC, "-c", f"read_aiger spec.aig; fold; strash; orpos; {engine} -T {seconds}; "
+    report = _run([_ABC, "-c", f"read_aiger spec.aig; fold; strash; orpos; scorr; {engine} -T {seconds}; "
                                "write_cex -a trace.aiw"], folder)
     if refuted := re.search(r"was asserted in frame (\d+)", report):
         _yosys(_TRACE, folder)
@@ -113,6 +115,21 @@ def free(m: Module, component: wiring.Component, *, but: Iterable[Any] = ()) -> 
         value = Value.cast(port)
         if member.flow is wiring.In and id(value) not in driven:
             m.d.comb += value.eq(AnySeq(len(value)))
+
+
+def inside(m: Module, component: wiring.Component, name: str = "dut") -> Any:
+    """Adds a component to the specification, and gives its own signals by their names: an
+    assertion about these often helps to prove another, and does no harm."""
+    fragment = Fragment.get(component, None)
+    m.submodules[name] = fragment
+    return _signals(fragment)
+
+
+def _signals(fragment: Fragment) -> SimpleNamespace:
+    signals = {signal.name: signal for statements in fragment.statements.values()
+               for statement in statements for signal in statement._lhs_signals()}
+    parts   = {name: _signals(part) for part, name, _ in fragment.subfragments if name}
+    return SimpleNamespace(**(parts | signals))
 
 
 def checked(kind: type[wiring.Component]) -> type[wiring.Component]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal
-from formal import checked, free, in_order, keeps, spoil
+from formal import checked, free, in_order, inside, keeps, spoil
 
 from weft.hw import dma_read, dma_write
 from weft.hw.burst import BurstSplitter
@@ -50,15 +50,34 @@ def runs_are_cut_well(m, requests, bursts, *, beat_bytes, burst_beats):
         ]
         with m.If(bursts.ready):
             m.d.sync += [address.eq(address + beats * beat_bytes), left.eq(left - beats)]
-    return left
+    return address, left
+
+
+def splitter_holds(inner, address, left, *, data_width, burst_beats):
+    """Asserts how the state of a splitter belongs to what is left of the run."""
+    beat_bytes = data_width // 8
+    page  = (PAGE - inner.address[:12]) // beat_bytes
+    limit = Mux(page < burst_beats, page, burst_beats)
+    busy  = inner.judge | inner.o__valid
+    return [
+        Assert(inner.empty + inner.judge + inner.o__valid + inner.step == 1),
+        Assert(inner.empty == (left == 0)),
+        Assert(inner.empty | (address % beat_bytes == 0)),
+        Assert(inner.empty | (address + left * beat_bytes <= 1 << len(address))),
+        Assert(~busy | ((inner.address == address) & (inner.left == left))),
+        Assert(~(inner.o__valid | inner.step) | ((inner.longest == limit)
+                                                & (inner.last == (inner.left <= limit)))),
+        Assert(~inner.step | ((inner.address + limit * beat_bytes == address)
+                              & (inner.left == left + limit) & (inner.address % beat_bytes == 0))),
+    ]
 
 
 def splitter_spec(dut, *, data_width, burst_beats):
     m = Module()
-    m.submodules.dut = dut
+    inner = inside(m, dut)
     free(m, dut)
     legal_runs(m, dut.i, data_width // 8)
-    left = runs_are_cut_well(
+    address, left = runs_are_cut_well(
         m, dut.i, SimpleNamespace(valid=dut.o.valid, ready=dut.o.ready, address=dut.o.p.address,
                                   length=dut.o.p.length),
         beat_bytes=data_width // 8, burst_beats=burst_beats)
@@ -69,6 +88,7 @@ def splitter_spec(dut, *, data_width, burst_beats):
         Assert(~dut.o.valid | (dut.o.p.last == (left == dut.o.p.length + 1))),
         Assert(dut.idle == (left == 0)),
         Assert(waits <= 2),
+        *splitter_holds(inner, address, left, data_width=data_width, burst_beats=burst_beats),
     ]
     return m
 
