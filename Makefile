@@ -14,7 +14,7 @@ side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all fuzz fuzz-programs bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all fuzz fuzz-programs formal bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or
 
 # CONFIG has a default for `make verilog`; here it counts only if it is given.
 on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
+
+formal: $(stamp)  ## prove properties of the hardware for all inputs, and list them
+	$(bin)/python -m pytest $(side_by_side) tests/formal
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)
