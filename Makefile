@@ -6,13 +6,15 @@ CONFIG ?= base
 OUT    ?= build/verilog
 BOARD  ?= ulx3s-85f
 SEEDS  ?= 1
+COUNT  ?= 150
+SEED   ?= 1
 
 bin   := .venv/bin
 side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all mutants bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +29,9 @@ test: $(stamp)  ## run the tests, about 15 minutes
 
 test-all: $(stamp)  ## run all tests
 	$(bin)/python -m pytest $(side_by_side)
+
+mutants: $(stamp)  ## try COUNT=150 random changes of the hardware: do the unit tests notice? (SEED=1)
+	$(bin)/python tests/mutants --count $(COUNT) --seed $(SEED)
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)
