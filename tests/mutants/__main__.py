@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import random
+import re
 import time
 import tomllib
 from collections import Counter, defaultdict
@@ -58,11 +59,12 @@ def _baseline() -> dict[str, Any]:
     _FOLDER.mkdir(parents=True, exist_ok=True)
     stored = _FOLDER / "baseline.json"
     old = json.loads(stored.read_text()) if stored.exists() else {}
-    common = [*sorted((ROOT / "hw").rglob("*.py")), *sorted((ROOT / "tests").glob("*.py"))]
+    hardware = sorted((ROOT / "hw").rglob("*.py"))
     new = {}
     for path in sorted((ROOT / "tests" / "hw").rglob("test_*.py")):
         name   = path.relative_to(ROOT).as_posix()
-        digest = hashlib.sha256(b"".join(file.read_bytes() for file in [*common, path])).hexdigest()
+        files  = [*hardware, *_helpers(path)]
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         if old.get(name, {}).get("digest") == digest:
             new[name] = old[name]
             continue
@@ -72,6 +74,16 @@ def _baseline() -> dict[str, Any]:
               flush=True)
         stored.write_text(json.dumps({**old, **new}))
     return {test: value for file in new.values() for test, value in file["tests"].items()}
+
+
+def _helpers(path: Path) -> list[Path]:
+    """``path``, and the helpers beside the tests that it imports."""
+    files = [path]
+    for file in files:
+        names = re.findall(r"^from (\w+) import", file.read_text(encoding="utf-8"), re.MULTILINE)
+        helpers = (ROOT / "tests" / f"{name}.py" for name in names)
+        files += [helper for helper in helpers if helper.exists() and helper not in files]
+    return files
 
 
 def _reach(mutant: Mutant, baseline: dict[str, Any]) -> dict[str, float]:

@@ -88,8 +88,7 @@ class _Finder(ast.NodeVisitor):
 
     def _add(self, operator: str, start: int, end: int, text: str) -> None:
         first = self._source.rfind(b"\n", 0, start) + 1
-        last  = self._source.find(b"\n", end)
-        lines = self._source[first:start], self._source[end:last]
+        lines = self._source[first:start], self._source[end:].partition(b"\n")[0]
         before, after = (
             " ".join((lines[0] + middle + lines[1]).decode().split())
             for middle in (self._source[start:end], text.encode()))

@@ -10,15 +10,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import amaranth.sim  # noqa: F401 - here, so that trials need not
-import numpy  # noqa: F401
+import numpy  # noqa: F401 - here, so that trials need not
 import onnxruntime  # noqa: F401
 import pytest
+from amaranth.sim import Simulator
 from mutation import Mutant
 
 __all__ = ["ROOT", "measure", "outcome"]
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 _OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT),
             "-m", "not slow"]
+_TRIES = 3      # failures after which a file of tests is given up, if none has passed
 _PATIENCE = 10  # a test may take so many times as long as without a change
 _LEAST = 10     # seconds of the processor that any test may take
 
@@ -35,7 +36,7 @@ _LEAST = 10     # seconds of the processor that any test may take
 def measure(file: str, log: Path) -> dict[str, Any]:
     """Runs the tests of ``file``: for each that passes ``seconds``, and the lines of hw/ that ran
     for it as ``lines`` of each file. Tests that start a process, such as those that build a
-    simulator, count as failing."""
+    simulator, count as failing; if the first few do, the others are not tried."""
     def run(report: Any) -> int:
         _refuse_processes()
         recorder = _Recorder()
@@ -135,12 +136,23 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Recorder:
-    """What each passing test takes, and the lines of hw/ that run for it."""
+    """What each passing test takes, and the lines of hw/ that run for it: all that makes hardware
+    does so before the simulation runs."""
 
     def __init__(self) -> None:
         self.passed: dict[str, dict[str, Any]] = {}
         self._lines: dict[str, set[int]] = {}
         self._failed = False
+        self._failures = 0
+        simulate = Simulator.run
+
+        def untraced(*arguments: Any, **options: Any) -> None:
+            sys.settrace(None)
+            try:
+                simulate(*arguments, **options)
+            finally:
+                sys.settrace(self._call)
+        Simulator.run = untraced
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
@@ -158,6 +170,11 @@ class _Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._failed |= not report.passed
+        self._failures += report.failed
+
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        if self._failures >= _TRIES and not self.passed:
+            item.session.shouldstop = "its tests seem to need processes"
 
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
