@@ -54,14 +54,13 @@ class Spoiled:
         self.driver.run(self.program.command_address, self.program.count)
 
     def stops(self, error, index, raw=None):
-        """Makes sure that it stops there with that error, and that after a reset the program
-        runs as it is."""
+        """Makes sure that it stops there with that error. What comes next finds it reset, and
+        needs all commands up to its own to work."""
         with pytest.raises(DeviceStopped) as caught:
             self.run(index, raw)
         assert (caught.value.error, caught.value.index) == (error, index)
         self.device.bad = range(0)
         self.driver.reset()
-        self.run()
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +132,10 @@ def test_bad_doorbell_is_refused(spoiled, address, count, error):
         spoiled.driver.run(address, count)
     assert (caught.value.error, caught.value.index) == (error, 0)
     spoiled.driver.reset()
+
+
+def test_the_program_runs_as_it_is_after_all_that(spoiled):
+    spoiled.run()
     spoiled.run()
 
 
