@@ -24,7 +24,7 @@ _COMPARE = {ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="), ast.Lt: ("<", "<="),
 
 # Placement, names and reset: without effect on what is computed.
 _HINTS = {"name", "attrs", "keep", "reset_less", "src_loc_at", "role", "position", "part", "bits"}
-# In their arguments a number is a width. A wider register computes the same, so they only shrink.
+# In their arguments numbers are widths. A wider register computes the same, so they only shrink.
 _SHAPES = {"Signal", "signed", "unsigned", "In", "Out", "StructLayout", "ArrayLayout"}
 _CHECKS = {"Assert", "Assume", "Cover", "Print"}
 _SEQUENCES = (ast.List, ast.Tuple, ast.ListComp, ast.JoinedStr)
@@ -73,7 +73,7 @@ class _Finder(ast.NodeVisitor):
             self._starts.append(self._starts[-1] + len(line))
         self._scope: tuple[str, ...] = ()
         self._lines = (1, 1)
-        self._shape = False
+        self._widens = 0  # by 1 or -1, a number that is greater by 1; 0: it is no width
 
     # Places in the source.
 
@@ -125,10 +125,10 @@ class _Finder(ast.NodeVisitor):
         self._scope = outside
 
     @contextmanager
-    def _as_shape(self, shape: bool) -> Iterator[None]:
-        outside, self._shape = self._shape, shape
+    def _as_width(self, widens: int) -> Iterator[None]:
+        outside, self._widens = self._widens, widens
         yield
-        self._shape = outside
+        self._widens = outside
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         if node.name.lstrip("_").startswith("check"):
@@ -156,7 +156,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if len(self._scope) == 1 and node.value is None:  # a field or a port
-            with self._as_shape(True):
+            with self._as_width(1):
                 self.visit(node.annotation)
         if node.value is not None:
             self.visit(node.value)
@@ -195,11 +195,11 @@ class _Finder(ast.NodeVisitor):
             end = self._end(node.func)
             self._add("any/all", end - 3, end, "all" if node.func.attr == "any" else "any")
         self.visit(node.func)
-        with self._as_shape(_is_call_of(node, _SHAPES)
-                            or (self._shape and _is_call_of(node, {"range"}))):
+        inner = self._widens if _is_call_of(node, {"range"}) else 0
+        with self._as_width(1 if _is_call_of(node, _SHAPES) else inner):
             for argument in node.args:
                 self.visit(argument)
-        with self._as_shape(False):
+        with self._as_width(0):
             for keyword in node.keywords:
                 if keyword.arg not in _HINTS:
                     self.visit(keyword.value)
@@ -216,11 +216,13 @@ class _Finder(ast.NodeVisitor):
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
         listed = isinstance(node.left, _SEQUENCES) or isinstance(node.right, _SEQUENCES)
-        widens = self._shape and isinstance(node.op, ast.Sub)
-        if type(node.op) in _BINARY and not listed and not widens:
+        less   = isinstance(node.op, ast.Sub)
+        if type(node.op) in _BINARY and not listed and self._widens != (1 if less else -1):
             operator, old, new = _BINARY[type(node.op)]
             self._swap_token(operator, node, node.left, node.right, old, new)
-        self.generic_visit(node)
+        self.visit(node.left)
+        with self._as_width(-self._widens if less else self._widens):
+            self.visit(node.right)
 
     def visit_Compare(self, node: ast.Compare) -> None:
         if len(node.ops) == 1 and type(node.ops[0]) in _COMPARE:
@@ -245,7 +247,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(node.lower)
         if node.upper is not None:
             # A slice that is too long is cut by what it is assigned to.
-            with self._as_shape(isinstance(node.upper, ast.Constant)):
+            with self._as_width(isinstance(node.upper, ast.Constant)):
                 self.visit(node.upper)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
@@ -256,9 +258,9 @@ class _Finder(ast.NodeVisitor):
         if isinstance(node.value, bool):
             self._add("boolean", begin, end, str(not node.value))
         elif isinstance(node.value, int):
-            if not self._shape:
+            if self._widens != 1:
                 self._add("constant", begin, end, str(node.value + 1))
-            if node.value > self._shape:
+            if self._widens != -1 and node.value > self._widens:
                 self._add("constant", begin, end, str(node.value - 1))
 
 

@@ -31,6 +31,9 @@ def changes(source):
     ("with m.Elif(~a):\n    pass", {("negation", "with m.Elif(a):")}),
     ("a = Signal(8, init=0)", {("constant", "a = Signal(7, init=0)"),
                                ("constant", "a = Signal(8, init=1)")}),
+    ("a = Signal(range(b - 2))", {("constant", "a = Signal(range(b - 3))")}),
+    ("a = Signal(b + 2)", {("arithmetic", "a = Signal((b - 2))"),
+                           ("constant", "a = Signal(b + 1)")}),
     ("class A:\n    b: unsigned(8)  # bits", {("constant", "b: unsigned(7) # bits")}),
 ])
 def test_every_operator_is_changed(source, expected):

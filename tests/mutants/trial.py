@@ -5,84 +5,61 @@ itself. The changed source is compiled in memory: no file is touched.
 """
 
 import importlib.machinery
-import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType
 from typing import Any
 
-import numpy  # noqa: F401 - here, so that trials need not
+import amaranth.sim  # noqa: F401 - here, so that trials need not
+import numpy  # noqa: F401
 import onnxruntime  # noqa: F401
 import pytest
-from amaranth.sim import Simulator
 from mutation import Mutant
 
-__all__ = ["ROOT", "measure", "outcome"]
+__all__ = ["ROOT", "Outcome", "trial"]
 
 
 ROOT = Path(__file__).parents[2]
 
-_OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT),
+_OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT),
             "-m", "not slow"]
-_TRIES = 3      # failures after which a file of tests is given up, if none has passed
-_PATIENCE = 10  # a test may take so many times as long as without a change
-_LEAST = 10     # seconds of the processor that any test may take
+_PATIENCE = 10  # a test may take so many times as long as it is known to
+_LEAST = 60     # seconds of the processor that any test may take
+_TRIES = 3      # tests that need processes, after which a file is given up if none has passed
 
 
-def measure(file: str, log: Path) -> dict[str, Any]:
-    """Runs the tests of ``file``: for each that passes ``seconds``, and the lines of hw/ that ran
-    for it as ``lines`` of each file. Tests that start a process, such as those that build a
-    simulator, count as failing; if the first few do, the others are not tried."""
-    def run(report: Any) -> int:
-        _refuse_processes()
-        recorder = _Recorder()
-        code = pytest.main([*_OPTIONS, str(ROOT / file)], plugins=[recorder])
-        json.dump(recorder.passed, report)
-        return int(code)
-    return json.loads(_fork(run, log)[1] or "{}")
+@dataclass
+class Outcome:
+    """What became of a trial.
 
-
-def outcome(mutant: Mutant, tests: Mapping[str, float], log: Path) -> tuple[str, str]:
-    """Runs ``tests`` (and the seconds that each takes) with a change, the quickest first.
-
-    Returns
-    -------
-    tuple
+    Attributes
+    ----------
+    result : :class:`str`
         ``"survived"``; ``"killed"`` by the first test that fails; ``"broken"`` if that ended in an
         exception other than a failed assertion, as when no hardware can be made; ``"hung"`` if it
-        took too long. And what killed it.
+        took too long.
+    test : :class:`str`
+        By which test.
+    passed : dict of :class:`str` to :class:`float`
+        Tests that passed, with their seconds.
+    refused : list of :class:`str`
+        Tests that do not count, as they start processes, such as those that build a simulator.
     """
-    def run(report: Any) -> int:
-        _refuse_processes()
-        sys.meta_path.insert(0, _Finder(mutant))
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        files = dict.fromkeys(test.partition("::")[0] for test in tests)
-        return int(pytest.main([*_OPTIONS, "-x", *(str(ROOT / file) for file in files)],
-                               plugins=[_Selection(tests, report)]))
-
-    if not tests:
-        return "survived", ""
-    status, reported = _fork(run, log)
-    *_, last = reported.splitlines() or [""]
-    if os.WIFSIGNALED(status):
-        if os.WTERMSIG(status) == signal.SIGPROF:
-            return "hung", last
-        return "broken", f"signal {os.WTERMSIG(status)}"
-    code = os.waitstatus_to_exitcode(status)
-    if code == pytest.ExitCode.OK:
-        return "survived", ""
-    if code in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
-        test, _, kind = last.partition("\t")
-        return kind or "broken", test or "while the tests were collected"
-    raise RuntimeError(f"pytest ended with {code} for {mutant}: see {log}")
+    result: str = "survived"
+    test: str = ""
+    passed: dict[str, float] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
 
-def _fork(run: Any, log: Path) -> tuple[int, str]:
-    """The status of a child that calls ``run`` with a file, and the content of the file."""
+def trial(mutant: Mutant | None, file: str, seconds: Mapping[str, float], leave_out: Container[str],
+          log: Path, only: str = "") -> Outcome:
+    """Runs the tests of ``file`` with a change, or without one, until one fails: first those that
+    are known to take few ``seconds``. ``only`` names a single one."""
     reported = log.with_suffix(".report")
     child = os.fork()
     if not child:
@@ -92,18 +69,37 @@ def _fork(run: Any, log: Path) -> tuple[int, str]:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
                 os.chdir(ROOT)
-                code = run(report)
+                selection = _Selection(seconds, leave_out, only, report)
+                sys.addaudithook(selection.audit)
+                if mutant is not None:
+                    sys.meta_path.insert(0, _Finder(mutant))
+                signal.signal(signal.SIGPROF, signal.SIG_DFL)
+                code = int(pytest.main([*_OPTIONS, str(ROOT / file)], plugins=[selection]))
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return status, reported.read_text()
 
-
-def _refuse_processes() -> None:
-    def refuse(event: str, arguments: tuple) -> None:
-        if event in ("subprocess.Popen", "os.posix_spawn", "os.system"):
-            raise OSError("these tests run in one process")
-    sys.addaudithook(refuse)
+    outcome = Outcome(test=file)
+    kind = "broken"
+    for line in reported.read_text().splitlines():
+        event, outcome.test, *detail = line.split("\t")
+        if event == "passed":
+            outcome.passed[outcome.test] = float(detail[0])
+        elif event == "refused":
+            outcome.refused.append(outcome.test)
+        elif event == "failed":
+            kind = detail[0]
+    if os.WIFSIGNALED(status):
+        outcome.result = "hung" if os.WTERMSIG(status) == signal.SIGPROF else "broken"
+        return outcome
+    code = os.waitstatus_to_exitcode(status)
+    if code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) or \
+            (code == pytest.ExitCode.INTERRUPTED and outcome.refused):
+        return outcome
+    if code not in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
+        raise RuntimeError(f"pytest ended with {code} for {mutant}: see {log}")
+    outcome.result = kind
+    return outcome
 
 
 class _Finder:
@@ -135,80 +131,61 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self._mutant.apply(self.get_data(self.path)), self.path)
 
 
-class _Recorder:
-    """What each passing test takes, and the lines of hw/ that run for it: all that makes hardware
-    does so before the simulation runs."""
+class _Selection:
+    """Runs the chosen tests, the quickest first, each with a time limit, without processes, and
+    reports what becomes of each."""
 
-    def __init__(self) -> None:
-        self.passed: dict[str, dict[str, Any]] = {}
-        self._lines: dict[str, set[int]] = {}
-        self._failed = False
-        self._failures = 0
-        simulate = Simulator.run
+    def __init__(self, seconds: Mapping[str, float], leave_out: Container[str], only: str,
+                 report: Any):
+        self._seconds   = seconds
+        self._leave_out = leave_out
+        self._only      = only
+        self._report    = report
+        self._passes = self._refuses = False
+        self._passed = self._refused = 0
 
-        def untraced(*arguments: Any, **options: Any) -> None:
-            sys.settrace(None)
-            try:
-                simulate(*arguments, **options)
-            finally:
-                sys.settrace(self._call)
-        Simulator.run = untraced
+    def audit(self, event: str, arguments: tuple) -> None:
+        """Refuses processes."""
+        if event in ("subprocess.Popen", "os.posix_spawn", "os.system"):
+            self._refuses = True
+            raise OSError("processes take too long here")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items
+             if item.nodeid not in self._leave_out and self._only in ("", item.nodeid)),
+            key=lambda item: self._seconds.get(item.nodeid, 0))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        self._lines, self._failed = {}, False
-        begin = time.process_time()
-        sys.settrace(self._call)
-        try:
-            return (yield)
-        finally:
-            sys.settrace(None)
-            if not self._failed:
-                self.passed[item.nodeid] = {
-                    "seconds": round(time.process_time() - begin, 3),
-                    "lines": {file: sorted(lines) for file, lines in self._lines.items()}}
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._failed |= not report.passed
-        self._failures += report.failed
-
-    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
-        if self._failures >= _TRIES and not self.passed:
-            item.session.shouldstop = "its tests seem to need processes"
-
-    def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        code = frame.f_code
-        if not code.co_filename.startswith(_HARDWARE) or code.co_name == "<module>":
-            return None
-        lines = self._lines.setdefault(code.co_filename[len(_HARDWARE) - len("hw/"):], set())
-
-        def line(frame: FrameType, event: str, argument: Any) -> Any:
-            lines.add(frame.f_lineno)
-            return line
-        return line(frame, event, argument)
-
-
-_HARDWARE = f"{(ROOT / 'hw').resolve()}{os.sep}"
-
-
-class _Selection:
-    """Runs the chosen tests only, the quickest first, each with a time limit, and tells how the
-    first failure came about."""
-
-    def __init__(self, tests: Mapping[str, float], report: Any):
-        self._tests  = tests
-        self._report = report
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = sorted((item for item in items if item.nodeid in self._tests),
-                          key=lambda item: self._tests[item.nodeid])
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        limit = max(_LEAST, _PATIENCE * self._tests[nodeid])
+        limit = max(_LEAST, _PATIENCE * self._seconds.get(item.nodeid, 0))
         signal.setitimer(signal.ITIMER_PROF, limit)
-        print(nodeid, file=self._report, flush=True)
+        self._tell("begins", item.nodeid)
+        begin = time.process_time()
+        self._passes, self._refuses = True, False
+        result = yield
+        if self._refuses:
+            self._refused += 1
+            self._tell("refused", item.nodeid)
+            if self._refused >= _TRIES and not self._passed:
+                item.session.shouldstop = "these tests seem to need processes"
+        elif self._passes:
+            self._passed += 1
+            self._tell("passed", item.nodeid, f"{time.process_time() - begin:.3f}")
+        return result
 
-    def pytest_exception_interact(self, node: Any, call: Any, report: Any) -> None:
-        kind = "killed" if call.excinfo.errisinstance((AssertionError, pytest.fail.Exception)) \
-            else "broken"
-        print(f"{node.nodeid}\t{kind}", file=self._report, flush=True)
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Any:
+        report = yield
+        if report.failed:
+            if self._refuses:
+                report.outcome  = "skipped"
+                report.longrepr = (str(item.path), 0, "needs a process")
+            else:
+                self._passes = False
+                asserted = call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
+                self._tell("failed", item.nodeid, "killed" if asserted else "broken")
+        return report
+
+    def _tell(self, *fields: str) -> None:
+        print(*fields, sep="\t", file=self._report, flush=True)

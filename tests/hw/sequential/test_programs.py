@@ -11,7 +11,7 @@ from sw_programs import equal
 from weft import compiler
 from weft.boards.registry import BOARDS
 from weft.device import DeviceStopped, Driver
-from weft.hw.commands import Opcode, decode, encode
+from weft.hw.commands import COMMAND_BYTES, Opcode, decode, encode
 from weft.hw.registers import Error
 
 CONFIG = BOARDS["icebreaker"].config.replace(axi_addr_width=20)
@@ -45,19 +45,16 @@ class Spoiled:
                 return index, fields
         raise AssertionError(opcode)
 
-    def run(self, index=0, raw=None):
-        """Runs the program, with a command replaced."""
-        commands = bytearray(self.program.commands)
-        if raw is not None:
-            commands[index * len(raw):(index + 1) * len(raw)] = raw
-        self.device.write_memory(self.program.command_address, bytes(commands))
-        self.driver.run(self.program.command_address, self.program.count)
+    def run(self, raw=None):
+        """Runs the program, or a command alone."""
+        commands = self.program.commands if raw is None else bytes(raw)
+        self.device.write_memory(self.program.command_address, commands)
+        self.driver.run(self.program.command_address, len(commands) // COMMAND_BYTES)
 
-    def stops(self, error, index, raw=None):
-        """Makes sure that it stops there with that error. What comes next finds it reset, and
-        needs all commands up to its own to work."""
+    def stops(self, error, index=0, raw=None):
+        """Makes sure that it stops there with that error."""
         with pytest.raises(DeviceStopped) as caught:
-            self.run(index, raw)
+            self.run(raw)
         assert (caught.value.error, caught.value.index) == (error, index)
         self.device.bad = range(0)
         self.driver.reset()
@@ -69,10 +66,10 @@ def spoiled():
 
 
 def test_illegal_opcode_is_named(spoiled):
-    index, fields = spoiled.first(Opcode.MATRIX)
+    _index, fields = spoiled.first(Opcode.MATRIX)
     raw = bytearray(encode(Opcode.MATRIX, **fields))
     raw[0] = 0x04  # that of the vector engine, which there is none of
-    spoiled.stops(Error.OPCODE, index, raw)
+    spoiled.stops(Error.OPCODE, raw=raw)
 
 
 @pytest.mark.parametrize("opcode, changes, error", [
@@ -106,9 +103,8 @@ def test_illegal_opcode_is_named(spoiled):
     (Opcode.STORE, {"units": 1 << 20}, Error.ADDRESS),
 ])
 def test_bad_command_is_named(spoiled, opcode, changes, error):
-    index, fields = spoiled.first(opcode)
-    header = {name: fields.pop(name) for name in ("wait", "post")}
-    spoiled.stops(error, index, encode(opcode, **header, **fields | changes))
+    _index, fields = spoiled.first(opcode)
+    spoiled.stops(error, raw=encode(opcode, **fields | changes))
 
 
 @pytest.mark.parametrize("opcode, error", [(Opcode.LOAD, Error.READ), (Opcode.STORE, Error.WRITE)])
