@@ -9,12 +9,15 @@ SEEDS  ?= 1
 COUNT  ?= 200
 SEED   ?= 0
 
+COUNT  ?= 150
+SEED   ?= 1
+
 bin   := .venv/bin
 side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all fuzz fuzz-programs formal bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +44,9 @@ on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
 
 formal: $(stamp)  ## prove properties of the hardware for all inputs, and list them
 	$(bin)/python -m pytest $(side_by_side) tests/formal
+
+mutants: $(stamp)  ## try COUNT=150 random changes of the hardware: do the unit tests notice? (SEED=1)
+	$(bin)/python tests/mutants --count $(COUNT) --seed $(SEED)
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
 	@$(bin)/weft bench --check $(models)

@@ -1,4 +1,7 @@
-"""Compiled programs on the functional device, compared with the reference."""
+"""Compiled programs on a device, by default the functional one, compared with the reference."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from graphs import random_image
@@ -14,11 +17,11 @@ from weft.ir import Graph
 __all__ = ["run", "equal", "fields_of"]
 
 
-def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0,
-        warm: int = 0) -> dict[str, np.ndarray]:
-    """Values of all stored tensors after a frame, with ``warm`` other frames before it: the first
-    of all runs the cold stream, the others the warm one."""
-    device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
+def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0, warm: int = 0,
+        make: Callable[..., Any] = FunctionalDevice) -> dict[str, np.ndarray]:
+    """Values of all stored tensors after a frame on the device that ``make`` makes, with ``warm``
+    other frames before it: the first of all runs the cold stream, the others the warm one."""
+    device = make(program.config, memory_bytes=program.memory_bytes, seed=seed)
     for address, raw in program.image:
         device.write_memory(address, raw)
     driver = Driver(device)
@@ -35,12 +38,13 @@ def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0,
 
 
 def equal(graph: Graph, config: AcceleratorConfig, rng: np.random.Generator, *, seed: int = 0,
-          keep_tensors: bool = False, warm: int = 0) -> Program:
+          keep_tensors: bool = False, warm: int = 0,
+          make: Callable[..., Any] = FunctionalDevice) -> Program:
     """Compiles a graph, and makes sure that a frame of it equals the reference."""
     program = compile(graph, config, keep_tensors=keep_tensors)
     image = random_image(rng, graph)
     expected = reference.run(graph, image)
-    found = run(program, image, seed=seed, warm=warm)
+    found = run(program, image, seed=seed, warm=warm, make=make)
     assert set(found) >= {edge.tensor for edge in graph.outputs}
     if keep_tensors:
         assert set(found) >= {layer.output for layer in graph.layers}

@@ -27,11 +27,12 @@ def word(address, data_width):
 def simulate(dut, runs, *, latency, stall=0.0, o_stall=None, foreign=0.0, seed=0):
     """Reads ``runs`` from a memory that takes an address every cycle and answers in order, each
     ``latency`` cycles later; between its beats are ``foreign`` ones with another identifier.
-    Checks the beats and gives the cycles from the first request to the last beat."""
+    Checks the beats and gives the cycles from the first request to the last beat, and the largest
+    number of bursts that were in flight."""
     data_width = len(dut.o.payload)
     beat_bytes = data_width // 8
     total = sum(beats for _, beats in runs)
-    got, times = [], []
+    got, times, flying = [], [], []
     id = dut._id
 
     async def memory(ctx):
@@ -47,6 +48,7 @@ def simulate(dut, runs, *, latency, stall=0.0, o_stall=None, foreign=0.0, seed=0
                 assert address // 4096 == (address + length * beat_bytes) // 4096
                 queue.extend((cycle + latency, address + n * beat_bytes, n == length)
                              for n in range(length + 1))
+                flying.append(sum(last for *_, last in queue))
             ctx.set(dut.axi.arready, rng.random() >= stall)
             if foreign and rng.random() < foreign:
                 ctx.set(dut.axi.rvalid, 1)
@@ -95,7 +97,7 @@ def simulate(dut, runs, *, latency, stall=0.0, o_stall=None, foreign=0.0, seed=0
     sim.run()
     assert got == [word(address + n * beat_bytes, data_width)
                    for address, beats in runs for n in range(beats)]
-    return times[-1] - times[0]
+    return times[-1] - times[0], max(flying)
 
 
 @pytest.mark.parametrize("data_width, burst_beats, outstanding, id", [
@@ -115,6 +117,13 @@ def test_asks_for_no_more_than_its_buffer_can_hold(outstanding):
     simulate(reader(outstanding=outstanding), [(0, 300)], latency=2, o_stall=0.8)
 
 
+@pytest.mark.parametrize("outstanding", [1, 2, 3, 4, 16])
+def test_has_as_many_bursts_in_flight_as_it_may(outstanding):
+    runs = [(0x1000 * n, 1) for n in range(2 * outstanding + 1)]
+    _, flying = simulate(reader(outstanding=outstanding), runs, latency=80)
+    assert flying == outstanding
+
+
 @pytest.mark.parametrize("runs", [
     [(0, 1024)],
     [(8 * 5, 1024)],                                # the page boundaries shorten some bursts
@@ -122,7 +131,7 @@ def test_asks_for_no_more_than_its_buffer_can_hold(outstanding):
     [(0x1000 * n + 8 * 500, 24) for n in range(20)],
 ])
 def test_sustains_a_beat_per_cycle_at_32_cycles_of_latency(runs):
-    cycles = simulate(reader(), runs, latency=32)
+    cycles, _ = simulate(reader(), runs, latency=32)
     total = sum(beats for _, beats in runs)
     assert cycles <= total + 32 + 5
 
