@@ -9,9 +9,6 @@ SEEDS  ?= 1
 COUNT  ?= 200
 SEED   ?= 0
 
-COUNT  ?= 150
-SEED   ?= 1
-
 bin   := .venv/bin
 side_by_side := -n auto --dist loadfile
 stamp := .venv/.ready
@@ -45,7 +42,7 @@ on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
 formal: $(stamp)  ## prove properties of the hardware for all inputs, and list them
 	$(bin)/python -m pytest $(side_by_side) tests/formal
 
-mutants: $(stamp)  ## try COUNT=150 random changes of the hardware: do the unit tests notice? (SEED=1)
+mutants: $(stamp)  ## try COUNT=200 random changes of the hardware of SEED=0: do the tests notice?
 	$(bin)/python tests/mutants --count $(COUNT) --seed $(SEED)
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded

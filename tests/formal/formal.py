@@ -97,8 +97,8 @@ def prove(spec: Module, *, folder: Path, depth: int | None = None, seconds: int 
     # All assertions are one property: each may help to prove the others. Signals that are always
     # equal, as those of a model and a design, are found first.
     engine = "pdr" if depth is None else f"bmc3 -F {depth}"
-    report = _run([_ABC, "-c", f"read_aiger spec.aig; fold; strash; orpos; scorr; {engine} -T {seconds}; "
-                               "write_cex -a trace.aiw"], folder)
+    report = _run([_ABC, "-c", f"read_aiger spec.aig; fold; strash; orpos; scorr; "
+                               f"{engine} -T {seconds}; write_cex -a trace.aiw"], folder)
     if refuted := re.search(r"was asserted in frame (\d+)", report):
         _yosys(_TRACE, folder)
         raise Refuted(f"An assertion fails in cycle {refuted[1]}: see {folder}/trace.vcd")

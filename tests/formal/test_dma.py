@@ -7,13 +7,10 @@ likes, and transactions of others go by in between.
 from types import SimpleNamespace
 
 import pytest
-from amaranth.hdl import Array, Assert, Assume, Cat, Module, Mux, Signal
-from formal import checked, free, in_order, inside, keeps, spoil
+from amaranth.hdl import Assert, Assume, Module, Mux, Signal
+from formal import free, inside, keeps, spoil
 
-from weft.hw import dma_read, dma_write
 from weft.hw.burst import BurstSplitter
-from weft.hw.dma_read import ReadEngine
-from weft.hw.dma_write import WriteEngine
 
 PAGE = 4096
 ADDR_WIDTH = 13  # two pages

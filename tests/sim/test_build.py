@@ -380,12 +380,12 @@ def test_processor_is_known_by_its_instructions_alone(monkeypatch, tmp_path):
 PROGRAM = """
 import sys
 from pathlib import Path
-from weft.cli import guarded
+from weft.guard import guarded
 from weft.config import PRESETS
 from weft.sim import build, toolchain
 build.verilator = toolchain.verilator = lambda: Path(sys.argv[1])
-guard = lambda: build.build_verilog("a", PRESETS["small"]) and 0
-sys.exit(guarded(guard))
+guard = lambda arguments: build.build_verilog("a", PRESETS["small"]) and 0
+sys.exit(guarded(guard, []))
 """
 
 

@@ -23,7 +23,7 @@ def test_signal_ends_the_program_with_its_exit_code_and_cleans_up(number, code):
     signal.alarm(5)
     try:
         with pytest.raises(SystemExit) as ended:
-            guarded(program)
+            guarded(lambda arguments: program(), [])
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -47,7 +47,7 @@ def test_ignored_signal_stays_ignored():
 
 def test_other_threads_run_programs_too():
     results = []
-    thread = threading.Thread(target=lambda: results.append(guarded(lambda: 5)))
+    thread = threading.Thread(target=lambda: results.append(guarded(lambda arguments: 5, [])))
     thread.start()
     thread.join()
     assert results == [5]
