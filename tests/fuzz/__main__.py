@@ -17,7 +17,8 @@ from pathlib import Path
 
 import onnx
 
-from fuzz.check import CONFIGS, Case, Refused, check, draw_case, quantized
+from fuzz.cases import CONFIGS, Case, draw_case, quantized
+from fuzz.check import Refused, check
 from fuzz.shrink import shrink
 from weft.sim.build import build
 

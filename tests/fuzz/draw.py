@@ -39,6 +39,8 @@ class _Draft:
     def __init__(self, rng: np.random.Generator, lanes: tuple[int, int], vector: bool):
         self._rng = rng
         self._lanes = lanes
+        self._vector = vector
+        self._fused: set[str] = set()  # what only a Relu or Clip may read
         self._nodes: list[Node] = []
         self._inputs: dict[str, tuple[int, int, int]] = {"x": (self._count(), *self._plane())}
         if rng.random() < 0.1:
@@ -84,7 +86,8 @@ class _Draft:
                           outputs=(self._nodes[-1].name,)).shapes
 
     def _source(self) -> str:
-        planes = [name for name, shape in self._shapes.items() if len(shape) == 3]
+        planes = [name for name, shape in self._shapes.items()
+                  if len(shape) == 3 and name not in self._fused]
         return planes[-1] if self._chance(0.6) else planes[int(self._rng.integers(len(planes)))]
 
     def _window(self, source: str, most: int = 3) -> dict[str, tuple[int, ...]]:
@@ -116,6 +119,8 @@ class _Draft:
     def activation(self, source: str) -> str:
         """Relu or Clip, which cost nothing, or nothing at all."""
         kind = self._rng.random()
+        if kind < 0.6 and not self._vector:
+            self._fused.add(source)
         if kind < 0.4:
             return self.node("Relu", source)
         if kind < 0.6:
@@ -240,7 +245,7 @@ class _Draft:
         """The network: its outputs are all tensors that nobody reads, and sometimes one more."""
         read = {name for node in self._nodes for name in node.inputs}
         outputs = [node.name for node in self._nodes if node.name not in read]
-        inner = [node.name for node in self._nodes if node.name in read]
+        inner = [node.name for node in self._nodes if node.name in read - self._fused]
         if inner and self._chance(0.25):
             outputs.append(inner[int(self._rng.integers(len(inner)))])
         return FloatGraph(seed=int(self._rng.integers(1 << 31)), inputs=self._inputs,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from fuzz.check import Case
+from fuzz.cases import Case
 from fuzz.graphs import FloatGraph, Node, Unfit
 
 __all__ = ["shrink", "size"]

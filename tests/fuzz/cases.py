@@ -1,0 +1,119 @@
+"""A random network and the circumstances under which it runs: accelerator, quantization, memory."""
+
+import hashlib
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from configs import ODD
+from models import quantize_model
+from onnxruntime.quantization import QuantFormat
+
+from fuzz.draw import draw_graph
+from fuzz.graphs import FloatGraph
+from weft.boards.registry import BOARDS
+from weft.config import PRESETS, AcceleratorConfig
+
+__all__ = ["CONFIGS", "Case", "draw_case", "quantized"]
+
+
+CONFIGS: dict[str, AcceleratorConfig] = {
+    **PRESETS,
+    "plain": PRESETS["tiny"].replace(fip=False),
+    "odd": ODD,
+    "two_by_three": PRESETS["tiny"].replace(rows=2, cols=3, requant_lanes=1),
+    "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20),
+}
+"""By name."""
+
+_MEMORIES = ("activation_bytes", "weight_bytes", "accumulator_pixels", "parameter_channels",
+             "vector_entries")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network and all circumstances under which it runs.
+
+    Parameters
+    ----------
+    graph : :class:`FloatGraph`
+    config : :class:`str`
+        Of :data:`CONFIGS`: that of the device.
+    memories : :class:`dict`
+        Fields of the configuration for which it is compiled, smaller than the device's.
+    per_channel, unsigned, reduce_range, operators : :class:`bool`
+        For the quantizer: a scale for each channel, uint8 activations, weights of 7 bits,
+        QOperator form instead of QDQ.
+    batch : :class:`int`
+    keep_tensors : :class:`bool`
+        Every layer is stored and compared, not only the outputs; which takes the memory's time.
+    grain : (convolution, vector) or :py:`None`
+        Cycles of the pieces in which layers are computed, at least, instead of a search for the
+        best pieces: that takes most of a compilation, and finds but a few of all ways.
+    latency : :class:`int`
+    stall_probability : :class:`float`
+    seed : :class:`int`
+        Of calibration, input, memory and the order in which the functional device executes.
+    """
+
+    graph: FloatGraph
+    config: str
+    memories: dict[str, int] = field(default_factory=dict)
+    per_channel: bool = True
+    unsigned: bool = False
+    reduce_range: bool = False
+    operators: bool = False
+    batch: int = 1
+    keep_tensors: bool = True
+    grain: tuple[float, float] | None = None
+    latency: int = 32
+    stall_probability: float = 0.0
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "graph": self.graph.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From what :meth:`to_dict` made."""
+        grain = values["grain"]
+        return cls(**{**values, "graph": FloatGraph.from_dict(values["graph"]),
+                      "grain": grain and tuple(grain)})
+
+
+def draw_case(seed: int, index: int, config: str) -> Case:
+    """Case ``index`` of a seed, on a configuration: always the same."""
+    rng = np.random.default_rng([seed, index, *hashlib.sha256(config.encode()).digest()[:4]])
+    real = CONFIGS[config]
+    graph = draw_graph(rng, lanes=(real.rows, real.cols), vector=real.vector,
+                       macs=4000 * real.macs_per_cycle)
+    memories = {}
+    if rng.random() < 0.4:
+        for name in _MEMORIES:
+            smaller = getattr(real, name) >> int(rng.integers(0, 8))
+            try:
+                real.replace(**{name: smaller})
+            except ValueError:
+                continue
+            memories[name] = smaller
+    grain = tuple(float(2 ** rng.uniform(3, 10)) for _ in range(2)) if rng.random() < 0.85 else None
+    return Case(
+        graph=graph, config=config, memories=memories, grain=grain,
+        per_channel=bool(rng.random() < 0.5), unsigned=bool(rng.random() < 0.4),
+        reduce_range=bool(rng.random() < 0.2), operators=bool(rng.random() < 0.25),
+        batch=int(rng.choice([1, 1, 1, 2, 3, 4])), keep_tensors=bool(rng.random() < 0.5),
+        latency=int(rng.choice([1, 2, 8, 32, 100])),
+        stall_probability=float(rng.choice([0.0, 0.0, 0.2, 0.6])), seed=int(rng.integers(1 << 31)))
+
+
+def quantized(case: Case) -> onnx.ModelProto:
+    """The int8 model of a case."""
+    with tempfile.TemporaryDirectory() as folder:
+        return quantize_model(
+            np.random.default_rng(case.seed), case.graph.to_onnx(), Path(folder),
+            per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,
+            quant_format=QuantFormat.QOperator if case.operators else QuantFormat.QDQ)
