@@ -98,7 +98,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     progress : callable
         Told what is being prepared, in a few words.
     timeout_cycles : :class:`int`
-        Longest frame; without it only the device's watchdog ends a frame that hangs.
+        Longest frame; without it only the device's own limits end a frame that hangs.
     options
         Passed on to the device: for verilator ``latency``, ``bandwidth``, ``stall_probability``
         and ``seed``, for functional ``seed``.

@@ -90,8 +90,8 @@ class CopyEngine(wiring.Component):
             bounded=("units", "address", "local_address"), positive=("lines", "units"))
         # The fields with addresses and lines count on while the command is executed.
         lines, line, local_line = fields.lines, fields.address, fields.local_address
-        # In the layout of a STORE the memory is a field that is zero.
-        memory = fields.memory
+        memory = Signal(3)  # bits that in the layout of a STORE are no field
+        m.d.comb += memory.eq(Mux(self.store, Memory.ACTIVATION.value, fields.memory))
         m.d.comb += self.refused.eq(Error.NONE)
         with m.If(fields.beyond):
             m.d.comb += self.refused.eq(Error.ADDRESS)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from amaranth.utils import ceil_log2
 
 from weft import layout, reference, reference_vector
 from weft.config import AcceleratorConfig
@@ -48,6 +49,8 @@ _LOCAL_BITS = 24  # of addresses in on-chip memories
 _TAPS_EXACT_IN_FLOAT32 = (1 << 24) // (128 * 128)
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
 _WINDOW_GROUPS = 32  # groups of taps whose words the vector engine can keep
+# Fields of a MATRIX of which the sequential core keeps no more bits than its memories call for.
+_SEQUENTIAL_SIZES = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
 _STEPS_PER_WORD = 1024  # of a command, for each word of the activation memory: a bound on arrays
 
 
@@ -382,11 +385,14 @@ class FunctionalDevice:
                     "stride_w", "dilation_h", "dilation_w", "out_w", "tile_pixels", "out_pixels",
                     "col_tiles", "last_groups")
         if not all(fields[name] for name in positive) \
-                or fields["tile_pixels"] > config.accumulator_pixels \
+                or (fields["tile_pixels"] > config.accumulator_pixels and not config.sequential) \
                 or fields["last_groups"] > config.requant_groups \
                 or (fields["rule"] == Rounding.DOUBLE.value and not config.double_rounding) \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
+        if config.sequential and any(fields[name] >= 2 << ceil_log2(config.activation_depth)
+                                     for name in _SEQUENTIAL_SIZES):
+            raise command.fault(Error.ADDRESS)
         steps = math.prod(fields[name] for name in (
             "out_pixels", "kernel_h", "kernel_w", "channel_blocks", "col_tiles"))
         self._spend(command, steps, steps)

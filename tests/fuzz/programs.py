@@ -118,6 +118,8 @@ class Painter:
         pixels = out_h * out_w
         tile = min(full, max(1, rng.choice((1, 2, pixels - 1, pixels, pixels, pixels + 1,
                                             -(-pixels // 2), full, rng.randint(1, full)))))
+        if config.sequential and rng.random() < 0.3:  # which has no pixel tiles
+            tile = 65535
         for size, out, axis, pad in (("in_h", out_h, "h", "top"), ("in_w", out_w, "w", "left")):
             natural = ((out - 1) * f[f"stride_{axis}"] + 1 - f[f"pad_{pad}"]
                        + (f[f"kernel_{axis}"] - 1) * f[f"dilation_{axis}"])
@@ -286,6 +288,8 @@ class Painter:
         span = (lines - 1) * stride + line_bytes
         if size > len(window) or span > len(area):
             return None
+        if lines == 1 and rng.random() < 0.3:  # then the strides mean nothing
+            stride, local_stride = rng.randrange(0, 1 << 32, granule), rng.getrandbits(24)
         edge = rng.randrange(area.start, area.stop, 4 * KIB) if rng.random() < 0.5 else \
             rng.randrange(area.start, area.stop, granule)
         address = edge + granule * rng.choice((0, 0, -1, -2, 1, -burst))

@@ -22,6 +22,9 @@ __all__ = ["BATCH", "CONFIGS", "Batch", "draw", "image", "entries", "opening", "
 
 
 CONFIGS = {"tiny": PRESETS["tiny"], "odd": ODD, "base": PRESETS["base"],
+           "double": PRESETS["tiny"].replace(
+               name="double", fip=False, double_rounding=True, vector_taps=2, queue_depth=1,
+               axi_burst_beats=2, activation_banks=1, accumulator_pixels=16),
            "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20)}
 BATCH = 20  # streams that run on the same devices
 
@@ -151,8 +154,8 @@ def save(batch: Batch, error: Exception, folder: Path) -> Path:
     path.write_text(json.dumps(value, indent=1))
     lines = [str(error)]
     for number, stream in enumerate(batch.streams):
-        masks = tokens(CONFIGS[batch.config], stream, random.Random(f"{batch.seed} {number}"))
-        raw = encode_stream(stream, masks)
+        spare = random.Random(f"{batch.seed} {number}")
+        raw = encode_stream(stream, tokens(CONFIGS[batch.config], stream, spare), spare)
         lines.append(f"Stream {number}")
         for index in range(len(stream)):
             one = raw[index * COMMAND_BYTES:(index + 1) * COMMAND_BYTES]

@@ -19,10 +19,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=200, help="streams for each configuration")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz-programs"))
-    parser.add_argument("--repeat", type=Path, help="a file that was written for a failure")
+    parser.add_argument("--repeat", type=Path, help="the file of a failure, to be run again")
     options = parser.parse_args(arguments)
     if options.repeat:
-        compare(load(options.repeat))
+        try:
+            compare(load(options.repeat))
+        except Difference as error:
+            print(error)
+            return 1
         return 0
     failures = 0
     for config in options.config or CONFIGS:

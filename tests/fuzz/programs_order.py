@@ -4,9 +4,19 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from amaranth.lib import data
+
 from weft.compiler.check import accesses
 from weft.config import AcceleratorConfig
-from weft.hw.commands import ENGINES, Engine, Opcode, encode
+from weft.hw.commands import (
+    COMMAND_BYTES,
+    COMMANDS,
+    ENGINES,
+    Engine,
+    Header,
+    Opcode,
+    encode,
+)
 
 __all__ = ["Command", "touches", "tokens", "encode_stream"]
 
@@ -93,11 +103,23 @@ def _hazard(earlier: Command, before: dict[str, tuple[int, int]], later: Command
     return False
 
 
-def encode_stream(commands: Sequence[Command], masks: Sequence[tuple[int, int]]) -> bytes:
-    """The bytes of a stream."""
-    stream = bytearray()
+def encode_stream(commands: Sequence[Command], masks: Sequence[tuple[int, int]],
+                  rng: random.Random | None = None) -> bytes:
+    """The bytes of a stream; with ``rng``, unlisted bits of every other command are random."""
+    stream = b""
     for command, (wait, post) in zip(commands, masks, strict=True):
         raw = bytearray(command.raw or encode(command.opcode, **command.fields))
         raw[1] = wait | post << 4
-        stream += raw
-    return bytes(stream)
+        bits = int.from_bytes(raw, "little")
+        if rng and command.raw is None and rng.random() < 0.5:
+            bits |= rng.getrandbits(8 * COMMAND_BYTES) & _UNLISTED[command.opcode]
+        stream += bits.to_bytes(COMMAND_BYTES, "little")
+    return stream
+
+
+_UNLISTED = {opcode: sum(((1 << field.width) - 1) << field.offset
+                         for fields, base in ((data.Layout.cast(layout), 0), (
+                             data.Layout.cast(Header), 0))
+                         for name, field in fields if name.startswith("_"))
+             for opcode, layout in COMMANDS.items()}
+"""Of each opcode, the bits that are no field of its."""

@@ -88,7 +88,7 @@ def _compare(batch: Batch, runners: Sequence[_Runner]) -> int:
 
     def run(number: int, address: int, commands: Sequence[Command]) -> tuple[Any, ...]:
         spare = random.Random(f"{batch.seed} {number}")
-        stream = encode_stream(commands, tokens(config, commands, spare))
+        stream = encode_stream(commands, tokens(config, commands, spare), spare)
         expected, found = (runner.run(address, stream) for runner in runners)
         if expected != found:
             raise Difference(number, f"ends with {found}, should end with {expected}")

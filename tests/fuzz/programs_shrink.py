@@ -32,7 +32,7 @@ def _smaller(batch: Batch) -> Iterator[Batch]:
         def changed(stream: tuple[Command, ...], number: int = number) -> Batch:
             return replace(batch, streams=(*batch.streams[:number], stream,
                                            *batch.streams[number + 1:]))
-        for index in range(len(stream)):
+        for index in range(len(stream) if len(stream) > 1 else 0):
             yield changed(stream[:index] + stream[index + 1:])
         for index, command in enumerate(stream):
             if command.origin is not None:

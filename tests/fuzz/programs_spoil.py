@@ -73,7 +73,9 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         ]
         if not config.double_rounding:
             wrong.append({"rule": 1})
-        if not config.sequential:  # which has no pixel tiles
+        if config.sequential:
+            wrong += [{name: 1 << 15} for name in ("in_h", "out_w", "col_tiles")]
+        else:  # it has pixel tiles
             wrong.append({"tile_pixels": rng.randint(config.accumulator_pixels + 1, 65535)})
         return wrong
     op = VectorOp(f["op"])

@@ -32,7 +32,8 @@ FUNCTIONAL = [name for name in CONFIGS if name != "base"]
 
 
 def seeds(first, counts):
-    return [(name, f"{first}.{number}") for name in CONFIGS for number in range(counts[name])]
+    return [(name, f"{first}.{number}") for name, count in counts.items()
+            for number in range(count)]
 
 
 @pytest.mark.parametrize("config, seed", seeds("test", SLICE))
@@ -204,6 +205,8 @@ def test_the_runner_tells_what_it_did(monkeypatch, capsys, tmp_path):
     assert f"shrunk to {tmp_path / 'tiny-wrong.1.json'}: Stream 3: something\n" in text
     assert "tiny: 40 streams of " in text and ", 2 of them stopped by an error, 1 failures" in text
     assert load(tmp_path / "tiny-wrong.1.json") == draw("tiny", "wrong.1")
+    assert runner.main(["--repeat", str(tmp_path / "tiny-wrong.1.json")]) == 1
+    assert capsys.readouterr().out == "Stream 3: something\n"
 
     monkeypatch.setattr(runner, "compare", lambda batch: 0)
     assert runner.main(["--config", "odd", "--count", "20"]) == 0

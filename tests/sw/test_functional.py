@@ -5,6 +5,7 @@ import pytest
 from graphs import GraphBuilder, random_graph, random_image
 
 from weft import layout, reference
+from weft.boards.registry import BOARDS
 from weft.compiler import Program, compile
 from weft.config import PRESETS, AcceleratorConfig
 from weft.device import DeviceStopped, DeviceTimeout, Driver
@@ -264,6 +265,20 @@ def test_without_a_vector_engine_its_opcode_is_illegal():
     command = bytes([Opcode.VECTOR.value]) + bytes(COMMAND_BYTES - 1)
     stopped = stop(load_command(), command, config=TINY.replace(vector_taps=0))
     assert (stopped.error, stopped.index) == (Error.OPCODE, 1)
+
+
+@pytest.mark.parametrize("name", ["in_h", "out_w", "col_tiles"])
+def test_a_sequential_device_refuses_sizes_that_its_memories_cannot_have(name):
+    config = BOARDS["icebreaker"].config
+    command = encode(Opcode.MATRIX, **{**MATRIX, name: 2 * config.activation_depth})
+    stopped = stop(load_command(), command, config=config)
+    assert (stopped.error, stopped.index) == (Error.ADDRESS, 1)
+
+
+def test_a_sequential_device_has_no_pixel_tiles():
+    device = FunctionalDevice(BOARDS["icebreaker"].config, memory_bytes=4096)
+    device.write_memory(0, encode(Opcode.MATRIX, **{**MATRIX, "tile_pixels": 65535}))
+    Driver(device).run(0, 1)
 
 
 def test_taps_in_the_padding_may_lie_outside_the_memory():

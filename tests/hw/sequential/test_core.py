@@ -125,6 +125,18 @@ def test_bad_command_is_named(program, opcode, changes, error):
     assert stopped(program, index, raw) == (error, index)
 
 
+def test_bits_of_a_store_that_are_no_field_are_ignored(program):
+    index, _fields = first(program, Opcode.STORE)
+    commands = bytearray(program.commands)
+    commands[index * COMMAND_BYTES + 4] |= 0xff  # where a load has its memory
+    device = VerilatorDevice(CONFIG, memory_bytes=program.memory_bytes)
+    for address, data in program.image:
+        device.write_memory(address, data)
+    device.write_memory(program.command_address, bytes(commands[:(index + 1) * COMMAND_BYTES]))
+    Driver(device).run(program.command_address, index + 1)
+    device.close()
+
+
 @pytest.mark.parametrize("opcode, error", [(Opcode.LOAD, Error.READ), (Opcode.STORE, Error.WRITE)])
 def test_error_of_the_memory_is_named(program, opcode, error):
     index, fields = first(program, opcode)
