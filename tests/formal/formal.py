@@ -16,10 +16,10 @@ from typing import Any
 import pyosys
 from amaranth.asserts import AnySeq
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Cat, ClockDomain, Fragment, Module, Signal, Value
+from amaranth.hdl import Array, Assert, Cat, ClockDomain, Fragment, Module, Signal, Value
 from amaranth.lib import wiring
 
-__all__ = ["Refuted", "checked", "free", "in_order", "inside", "keeps", "prove", "spoil"]
+__all__ = ["Refuted", "checked", "follow", "free", "in_order", "inside", "keeps", "prove", "spoil"]
 
 
 _ABC = Path(pyosys.__file__).parent / "yosys-abc"
@@ -168,6 +168,21 @@ def in_order(m: Module, i: Any, o: Any, capacity: int) -> Signal:
         m.d.sync += [picked.eq(1), payload.eq(i.payload), ahead.eq(level - take)]
     m.d.comb += [Assert(level <= capacity), Assert(~(take & (level == 0)))]
     return level
+
+
+def follow(m: Module, starts: Value, what: Value, ends: Value,
+           depth: int) -> tuple[Array, Signal]:
+    """What is known of each thing under way, oldest first, and how many things there are: never
+    more than ``depth``, which is asserted."""
+    known   = Array(Signal.like(what, name=f"known_{number}") for number in range(depth + 1))
+    count   = Signal(range(depth + 2))
+    m.d.sync += count.eq(count + starts - ends)
+    with m.If(ends):
+        m.d.sync += [known[number].eq(known[number + 1]) for number in range(depth)]
+    with m.If(starts):
+        m.d.sync += known[(count - ends)[:len(count)]].eq(what)
+    m.d.comb += Assert(count <= depth)
+    return known, count
 
 
 def spoil(component: wiring.Component, change: Callable[[Module], None]) -> Any:

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from amaranth.asserts import AnySeq
-from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
-from formal import checked, free, in_order, inside, keeps, spoil
+from formal import checked, follow, free, in_order, inside, keeps, spoil
 
 from weft.hw import dma_read, dma_write
 from weft.hw.burst import BurstSplitter
@@ -145,19 +145,6 @@ def any_bursts(monkeypatch, module):
 
     monkeypatch.setattr(module, "BurstSplitter", make)
     return made
-
-
-def follow(m, starts, length, ends, depth):
-    """The lengths of bursts under way, oldest first, and how many there are."""
-    lengths = Array(Signal(8, name=f"length_{number}") for number in range(depth + 1))
-    count   = Signal(range(depth + 2))
-    m.d.sync += count.eq(count + starts - ends)
-    with m.If(ends):
-        m.d.sync += [lengths[number].eq(lengths[number + 1]) for number in range(depth)]
-    with m.If(starts):
-        m.d.sync += lengths[(count - ends)[:len(count)]].eq(length)
-    m.d.comb += Assert(count <= depth)
-    return lengths, count
 
 
 def read_spec(dut, monkeypatch, *, burst_beats, outstanding, queue=checked(Queue)):

@@ -30,6 +30,7 @@ class AnySteps(wiring.Component):
 
     def __init__(self, config, **timing):
         super().__init__(WeightFeeder(config, **timing).signature)
+        self._groups = config.requant_groups
 
     def elaborate(self, platform):
         m = Module()
@@ -51,6 +52,7 @@ class AnySteps(wiring.Component):
             Assume(~self.loaded.valid | (~taken & (bits == before))),
             Assume(step.first_tap == ~inside_tile),
             Assume((step.pixels != 0) & (step.pixels <= PIXELS)),
+            Assume((step.last_groups != 0) & (step.last_groups <= self._groups)),
             Assume(~inside_tile | (step.pixels == pixels)),
         ]
         return m
@@ -64,7 +66,13 @@ def config(**changes):
 
 
 def jobs_spec(config, monkeypatch, announced=RegisterSlice):
-    monkeypatch.setattr(matrix, "WeightFeeder", AnySteps)
+    feeders = []
+
+    def make_feeder(config, **timing):
+        feeders.append(AnySteps(config, **timing))
+        return feeders[-1]
+
+    monkeypatch.setattr(matrix, "WeightFeeder", make_feeder)
     monkeypatch.setattr(matrix, "RegisterSlice", checked(announced))
     m = Module()
     dut   = MatrixEngine(config)
@@ -73,13 +81,30 @@ def jobs_spec(config, monkeypatch, announced=RegisterSlice):
 
     streamer, drain = inner.streamer, inner.drain
     job, taken = DrainJob(streamer.job), DrainJob(inner.jobs__payload)
-    in_order(m, SimpleNamespace(valid=streamer.job_valid, ready=1,
-                                payload=Cat(job.half, job.pixels)),
-             SimpleNamespace(valid=inner.jobs__valid, ready=drain.jobs__ready,
-                             payload=Cat(taken.half, taken.pixels)), 2)
+    starts  = inner.jobs__valid & drain.jobs__ready
+    waiting = in_order(m, SimpleNamespace(valid=streamer.job_valid, ready=1,
+                                          payload=Cat(job.half, job.pixels)),
+                       SimpleNamespace(valid=inner.jobs__valid, ready=drain.jobs__ready,
+                                       payload=Cat(taken.half, taken.pixels)), 2)
+
+    # A half is given back once, by the job that drains it, and in time.
+    active, finishing = drain.enable, drain.finishing
+    building, released = Signal(), Signal()
+    opens = streamer.accept & feeders[0].loaded.p.first_tap
+    m.d.sync += [
+        building.eq((building & ~streamer.job_valid) | opens),
+        released.eq((released | drain.release) & ~finishing),
+    ]
+    complete = [signal for name, signal in vars(inner).items() if name.startswith("complete_")]
     m.d.comb += [
         Assert(inner.ready_jobs <= 2),
         Assert(streamer.open_tiles <= 2),
+        Assert(~(drain.release & (released | ~active))),
+        Assert(~finishing | released | drain.release),
+        # Each job that waits is complete, or will be.
+        Assert(waiting == inner.ready_jobs + sum(complete)),
+        Assert(streamer.open_tiles + streamer.opened
+               == building + waiting + (active & ~released)),
     ]
     return m
 
