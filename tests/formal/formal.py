@@ -16,10 +16,10 @@ from typing import Any
 import pyosys
 from amaranth.asserts import AnySeq
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Cat, ClockDomain, Fragment, Module, Signal, Value
+from amaranth.hdl import Array, Assert, Cat, ClockDomain, Fragment, Module, Signal, Value
 from amaranth.lib import wiring
 
-__all__ = ["Refuted", "checked", "free", "in_order", "inside", "keeps", "prove", "spoil"]
+__all__ = ["Refuted", "checked", "follow", "free", "in_order", "inside", "keeps", "prove", "spoil"]
 
 
 _ABC = Path(pyosys.__file__).parent / "yosys-abc"
@@ -32,6 +32,8 @@ proc
 memory_nordff
 chformal -lower
 flatten -noscopeinfo
+setattr -unset keep w:* t:*
+opt_clean -purge
 async2sync
 chformal -assume -early
 formalff -clk2ff -ff2anyinit
@@ -41,7 +43,6 @@ memory_map -formal
 opt -fast
 formalff -clk2ff -ff2anyinit
 write_rtlil flat.il
-setattr -unset keep
 delete -output
 opt -full
 techmap
@@ -57,6 +58,9 @@ _TRACE = """
 read_rtlil flat.il
 sim -clock clk -r trace.aiw -map spec.aim -vcd trace.vcd
 """
+
+
+_FAILS = re.compile(r"was asserted in frame (\d+)")
 
 
 class Refuted(AssertionError):
@@ -97,11 +101,13 @@ def prove(spec: Module, *, folder: Path, depth: int | None = None, seconds: int 
     # All assertions are one property: each may help to prove the others. Signals that are always
     # equal, as those of a model and a design, are found first.
     engine = "pdr" if depth is None else f"bmc3 -F {depth}"
-    report = _run([_ABC, "-c", f"read_aiger spec.aig; fold; strash; orpos; scorr; "
-                               f"{engine} -T {seconds}; write_cex -a trace.aiw"], folder)
-    if refuted := re.search(r"was asserted in frame (\d+)", report):
+    report = _abc(f"scleanup; scorr; {engine} -T {seconds}", folder)
+    if refuted := _FAILS.search(report):
+        # The engine may have found a way round; the trace is of the design as it was.
+        trace = _abc(f"bmc3 -F {int(refuted[1]) + 1}; write_cex -a trace.aiw", folder)
         _yosys(_TRACE, folder)
-        raise Refuted(f"An assertion fails in cycle {refuted[1]}: see {folder}/trace.vcd")
+        raise Refuted(f"An assertion fails in cycle {_FAILS.search(trace)[1]}: "
+                      f"see {folder}/trace.vcd")
     proved = "Property proved" if depth is None else f"No output asserted in {depth} frames"
     if proved not in report:
         raise TimeoutError(f"Neither proved nor refuted:\n{report}")
@@ -164,6 +170,21 @@ def in_order(m: Module, i: Any, o: Any, capacity: int) -> Signal:
     return level
 
 
+def follow(m: Module, starts: Value, what: Value, ends: Value,
+           depth: int) -> tuple[Array, Signal]:
+    """What is known of each thing under way, oldest first, and how many things there are: never
+    more than ``depth``, which is asserted."""
+    known   = Array(Signal.like(what, name=f"known_{number}") for number in range(depth + 1))
+    count   = Signal(range(depth + 2))
+    m.d.sync += count.eq(count + starts - ends)
+    with m.If(ends):
+        m.d.sync += [known[number].eq(known[number + 1]) for number in range(depth)]
+    with m.If(starts):
+        m.d.sync += known[(count - ends)[:len(count)]].eq(what)
+    m.d.comb += Assert(count <= depth)
+    return known, count
+
+
 def spoil(component: wiring.Component, change: Callable[[Module], None]) -> Any:
     """The component with an error: ``change`` adds statements, of which the last one counts."""
     elaborate = component.elaborate
@@ -191,6 +212,10 @@ def _yosys(script: str, folder: Path) -> None:
     (folder / "script.ys").write_text(script)
     run = "from pyosys.libyosys import run_pass; run_pass('script script.ys')"
     _run([sys.executable, "-c", run], folder)
+
+
+def _abc(commands: str, folder: Path) -> str:
+    return _run([_ABC, "-c", f"read_aiger spec.aig; fold -s; strash; orpos; {commands}"], folder)
 
 
 def _run(command: list[Any], folder: Path) -> str:
