@@ -92,8 +92,8 @@ def test_pipe_is_written_to(tmp_path):
 def test_full_device_is_named():
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
-    with pytest.raises(InputError, match="^Output /dev/full cannot be written: No space left on "
-                                         "device$"):
+    with pytest.raises(InputError, match=r"^Output /dev/full cannot be written: No space left on "
+                                         r"device$"):
         write_text(Path("/dev/full"), "text")
 
 
