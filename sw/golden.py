@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from weft import reference
 from weft.errors import InputError, ModelError
 
-__all__ = ["Exactness", "GoldenSession", "cpu_is_exact", "load_exactly", "session_options",
-           "to_int8"]
+__all__ = ["Exactness", "GoldenSession", "cpu_is_exact", "first_line", "load_exactly",
+           "session_options", "to_int8"]
 
 
 _SILENT = 4
@@ -90,7 +90,7 @@ def load_exactly(model: onnx.ModelProto, *, threads: int = 1,
                                                 providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a dozen exception classes of its own
             failure = error
-    raise ModelError(f"onnxruntime cannot load the model: {_first_line(failure)}") from failure
+    raise ModelError(f"onnxruntime cannot load the model: {first_line(failure)}") from failure
 
 
 def to_int8(values: np.ndarray) -> np.ndarray:
@@ -168,11 +168,12 @@ class GoldenSession:
         try:
             values = self._session.run(list(self._names), dict(inputs))
         except Exception as error:
-            raise InputError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+            raise InputError(f"onnxruntime cannot run the model: {first_line(error)}") from error
         return dict(zip(self._names, values, strict=True))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of onnxruntime comes to."""
     return str(error).strip().partition("\n")[0]
 
 

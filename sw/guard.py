@@ -60,7 +60,7 @@ def guarded(program: Callable[[list[str]], int], arguments: list[str] | None = N
             with suppress(OSError):
                 traceback.print_exc()
         if failure is not None:
-            text = f"Standard output cannot be written: {failure.strerror or failure}"
+            text = f"Output cannot be written: {failure.strerror or failure}"
         else:
             text = _describe(error)
         return _end(f"error: {text}", EXIT_ERROR)
@@ -106,6 +106,8 @@ def _describe(error: Exception) -> str:
         case OSError(errno=int(number)) if number not in (errno.EBADF, errno.EINVAL):
             # A full disk, a lost file, no permission: of the system, not of the program.
             name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not name:
+                return f"Output cannot be written: {error.strerror}"
             return f"{name}{error.strerror} (at {place})"
     kind = type(error)
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

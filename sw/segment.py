@@ -9,7 +9,8 @@ import onnx
 from weft import compiler
 from weft.config import AcceleratorConfig
 from weft.device import Driver, Event, EventKind, RunResult
-from weft.golden import load_exactly
+from weft.errors import ModelError
+from weft.golden import first_line, load_exactly
 from weft.hw.commands import COMMAND_BYTES, Engine
 from weft.hw.registers import Counter
 from weft.ir import Edge, Graph, Tensor
@@ -302,8 +303,18 @@ class HostModel:
         self._outputs = [info.name for info in self._session.get_outputs()]
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Its outputs by name, for ``values`` among which its inputs are."""
-        results = self._session.run(self._outputs, {name: values[name] for name in self._inputs})
+        """Its outputs by name, for ``values`` among which its inputs are.
+
+        Raises
+        ------
+        ModelError
+            If onnxruntime cannot run it.
+        """
+        feeds = {name: values[name] for name in self._inputs}
+        try:
+            results = self._session.run(self._outputs, feeds)
+        except Exception as error:  # onnxruntime has a dozen exception classes of its own
+            raise ModelError(f"onnxruntime cannot run the model: {first_line(error)}") from error
         return dict(zip(self._outputs, results, strict=True))
 
 

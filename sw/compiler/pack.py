@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 
 import numpy as np
 
 from weft import layout
 from weft.config import AcceleratorConfig
 from weft.ir import Convolution, Graph, Layer
+from weft.limits import TENSOR_ELEMENTS
 
 __all__ = ["Packing", "Packed", "pack"]
 
@@ -25,7 +27,7 @@ class Packing:
 
     Parameters
     ----------
-    gather : int64 [C, H, W]
+    gather : int32 [C, H, W]
         For each value of the new tensor, the flat index of the old one; -1 for padding.
     zero_point : :class:`int`
         Value of the padding.
@@ -166,19 +168,22 @@ def _pack_layer(graph: Graph, layer: Convolution, config: AcceleratorConfig, arr
         frame, loads = max(load, busy) + others, load + constants
         return max(frame, loads), min(frame, loads)
 
-    ways = list(product(
+    as_it_is, *packed = product(
         _axes(height, out_h, kernel_h, layer.strides[0], layer.dilations[0], (top, bottom)),
-        _axes(width, out_w, kernel_w, layer.strides[1], layer.dilations[1], (left, right))))
-    others = array - cycles(ways[0])[1]
+        _axes(width, out_w, kernel_w, layer.strides[1], layer.dilations[1], (left, right)))
+    ways = [as_it_is, *(way for way in packed
+                        if channels * prod(axis.gather.size for axis in way) <= TENSOR_ELEMENTS)]
+    others = array - cycles(as_it_is)[1]
     y, x = min(ways, key=cost)
-    if (y, x) == ways[0]:
+    if (y, x) == as_it_is:
         return layer, None
 
     # Part of the row, part of the column, channel, y, x
-    rows, across = y.gather[:, None, None, :, None], x.gather[None, :, None, None, :]
-    place = rows * width + across
-    place = place + np.arange(channels)[None, None, :, None, None] * (height * width)
-    gather = np.where((rows < 0) | (across < 0), -1, place)
+    # in 32 bits: these are the largest arrays of a compilation
+    rows, across = (axis.gather.astype(np.int32) for axis in (y, x))
+    rows, across = rows[:, None, None, :, None], across[None, :, None, None, :]
+    plane = np.arange(channels, dtype=np.int32)[None, None, :, None, None] * (height * width)
+    gather = np.where((rows < 0) | (across < 0), np.int32(-1), rows * width + across + plane)
     # Output, channel, part of the row, its tap, part of the column, its tap; a tap that there is
     # not is behind the others.
     padded = np.pad(layer.weights, ((0, 0), (0, 0), (0, 1), (0, 1)))

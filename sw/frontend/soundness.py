@@ -61,10 +61,13 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
     makers = {output: node for node in graph.node for output in node.output}
     types = {value.name: value.type.tensor_type.elem_type
              for value in (*graph.value_info, *graph.output, *graph.input)}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     for node in graph.node:
-        found = types.get(next(iter(node.input), ""), TensorProto.FLOAT)
-        if node.op_type == "QuantizeLinear" and found not in (TensorProto.FLOAT, 0):
-            raise ModelError(f"{label(node)} must read float values, not {type_name(found)}")
+        if node.op_type == "QuantizeLinear":
+            found, wanted = (types.get(name, 0) for name in node.input[:2])
+            if found and wanted and found not in (wanted, TensorProto.INT32):
+                raise ModelError(f"{label(node)} must read {type_name(wanted)} values, as its "
+                                 f"scale is, not {type_name(found)}")
     for value in (*graph.input, *graph.value_info, *graph.output):
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if min(sizes, default=0) < 0:

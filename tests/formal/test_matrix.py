@@ -6,10 +6,9 @@ up pixel tiles, at any time. Data plays no part in it.
 
 from types import SimpleNamespace
 
-import pytest
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume, Cat, Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 from formal import checked, free, in_order, inside, keeps
 
