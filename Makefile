@@ -8,7 +8,7 @@ BOARD  ?= ulx3s-85f
 SEEDS  ?= 1
 
 bin   := .venv/bin
-side_by_side := -n auto --dist loadfile
+side_by_side := -n auto --dist worksteal
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
