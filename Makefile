@@ -10,7 +10,7 @@ COUNT  ?= 200
 SEED   ?= 0
 
 bin   := .venv/bin
-side_by_side := -n auto --dist loadfile
+side_by_side := -n auto --dist worksteal
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help

@@ -22,7 +22,7 @@ from typing import Any
 import weft.config
 import weft.hw
 from weft.config import AcceleratorConfig
-from weft.errors import ToolError
+from weft.errors import InputError, ToolError
 from weft.hw.axi import BURST_INCR, ID_WIDTH
 from weft.hw.commands import Engine
 from weft.sim.cache import locked, mark_used, prune, simulators_directory
@@ -104,7 +104,7 @@ def generate(config: AcceleratorConfig) -> str:
     return to_verilog(SimulationTop(Accelerator(config)), name=TOP, checks=True)
 
 
-def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int = 3,
+def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int | None = None,
           progress: Progress | None = None) -> Build:
     """The simulator of ``config``, from the cache or built now.
 
@@ -115,12 +115,14 @@ def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int = 3,
     trace : :class:`bool`
         Make one that can record signals; it is slower and kept separately.
     optimize : :class:`int`
-        Optimization level of the C++ compiler, 0..3.
+        Optimization level of the C++ compiler, 0..3; without it ``$WEFT_OPTIMIZE``, or else 3.
     progress : callable
         Called with one line of text at each step of a build.
 
     Raises
     ------
+    InputError
+        If ``$WEFT_OPTIMIZE`` is no such level.
     ToolError
         If a tool is missing or fails.
     """
@@ -129,7 +131,7 @@ def build(config: AcceleratorConfig, *, trace: bool = False, optimize: int = 3,
 
 
 def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: bool = False,
-                  optimize: int = 3, progress: Progress | None = None) -> Build:
+                  optimize: int | None = None, progress: Progress | None = None) -> Build:
     """As :func:`build`, of a ``weft_top`` that is given as text and has the ports of ``config``."""
     return build_library(f"{config.to_json()}\n{verilog}", lambda: verilog, _harness(config),
                          trace=trace, optimize=optimize, progress=progress)
@@ -142,10 +144,12 @@ def hardware_identity(config: AcceleratorConfig, *sources: Path) -> str:
 
 
 def build_library(identity: str, make_verilog: Callable[[], str], harness: Harness, *,
-                  trace: bool = False, optimize: int = 3,
+                  trace: bool = False, optimize: int | None = None,
                   progress: Progress | None = None) -> Build:
     """A simulator of the Verilog that ``make_verilog`` gives, module :data:`TOP`, with a harness
     of its own; found again by ``identity``. Otherwise as :func:`build`."""
+    if optimize is None:
+        optimize = _default_level()
     if optimize not in range(4):
         raise ValueError(f"Optimize must be between 0 and 3, not {optimize!r}")
     folder = simulators_directory()
@@ -221,11 +225,12 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness:
                     for path, target in zip(_sources(plan, "global"), objects, strict=True)]
     fresh = bool(commands)
 
-    # Construction and trace set-up run once: optimizing them only costs time.
-    fast, slow = (_groups(_sources(plan, f"classes_{speed}", f"support_{speed}"))
+    # Construction and trace set-up run once: optimizing them only costs time. Without that, most of
+    # the time goes into the headers, which one unit has to read only once.
+    fast, slow = (_sources(plan, f"classes_{speed}", f"support_{speed}")
                   for speed in ("fast", "slow"))
-    for level, files in [(optimize, [Path(__file__).parent / harness.source]),
-                         *((optimize, group) for group in fast), *((0, group) for group in slow)]:
+    own = Path(__file__).parent / harness.source
+    for level, files in [*((optimize, group) for group in _groups([own, *fast])), (0, slow)]:
         unit = work / f"unit{len(objects)}.cpp"
         unit.write_text("".join(f'#include "{path}"\n' for path in files), encoding="utf-8")
         objects.append(f"{unit.stem}.o")
@@ -262,6 +267,13 @@ def _harness(config: AcceleratorConfig) -> Harness:
 def _config_header(constants: dict[str, int]) -> str:
     lines = "\n".join(f"constexpr unsigned {name} = {value};" for name, value in constants.items())
     return f"#pragma once\n\nnamespace weft {{\n{lines}\n}}\n"
+
+
+def _default_level() -> int:
+    text = os.environ.get("WEFT_OPTIMIZE") or "3"
+    if text not in ("0", "1", "2", "3"):
+        raise InputError(f"WEFT_OPTIMIZE must be between 0 and 3, not {text!r}")
+    return int(text)
 
 
 def _lookup(place: Path, trace: bool) -> Build | None:

@@ -1,8 +1,10 @@
 """A reader and a writer side by side, so that their cocotb benches share one build."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
@@ -10,6 +12,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from weft.hw.dma_read import ReadEngine
 from weft.hw.dma_write import WriteEngine
 from weft.sim.bench import run_cocotb
+from weft.sim.cache import locked
 
 __all__ = ["run_dma_bench"]
 
@@ -32,9 +35,13 @@ class _DmaPair(wiring.Component):
         return m
 
 
-def run_dma_bench(name: str, build_dir: Path) -> None:
-    """Runs the cocotb module ``name``, in `tests/hw`."""
-    run_cocotb(_DmaPair(), name="dma_pair", bench=Path(__file__).parent / "hw" / f"{name}.py",
-               build_dir=build_dir, environment={
-                   "DATA_BYTES": str(DATA_WIDTH // 8), "BURST_BEATS": str(BURST_BEATS),
-                   "OUTSTANDING": str(OUTSTANDING)})
+def run_dma_bench(name: str, factory: pytest.TempPathFactory) -> None:
+    """Runs the cocotb module ``name``, in `tests/hw`; one build serves all processes of pytest."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with locked(folder / "dma_pair.lock"):
+        run_cocotb(_DmaPair(), name="dma_pair", bench=Path(__file__).parent / "hw" / f"{name}.py",
+                   build_dir=folder / "dma_pair", environment={
+                       "DATA_BYTES": str(DATA_WIDTH // 8), "BURST_BEATS": str(BURST_BEATS),
+                       "OUTSTANDING": str(OUTSTANDING)})

@@ -16,7 +16,7 @@ def reader(**changes):
 
 
 def test_reader_with_an_independent_memory_model(tmp_path_factory):
-    run_dma_bench("cocotb_dma_read", tmp_path_factory.getbasetemp() / "cocotb_dma")
+    run_dma_bench("cocotb_dma_read", tmp_path_factory)
 
 
 def word(address, data_width):

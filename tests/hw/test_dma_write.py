@@ -16,7 +16,7 @@ def writer(**changes):
 
 
 def test_writer_with_an_independent_memory_model(tmp_path_factory):
-    run_dma_bench("cocotb_dma_write", tmp_path_factory.getbasetemp() / "cocotb_dma")
+    run_dma_bench("cocotb_dma_write", tmp_path_factory)
 
 
 def simulate(dut, runs, *, latency, stall=0.0, foreign=0.0, seed=0):

@@ -16,7 +16,7 @@ import pytest
 from copier import Copier
 
 from weft.config import PRESETS
-from weft.errors import ToolError
+from weft.errors import InputError, ToolError
 from weft.hw.verilog import to_verilog
 from weft.sim import build as build_module
 from weft.sim import toolchain
@@ -196,6 +196,24 @@ def test_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 def test_build_optimize_wrong():
     with pytest.raises(ValueError, match=r"^Optimize must be between 0 and 3, not 4$"):
         build_verilog("a", CONFIG, optimize=4)
+
+
+def test_level_of_the_environment_holds_where_none_is_given(cache, monkeypatch):
+    levels = []
+    monkeypatch.setattr(build_module, "_build_in", lambda *rest: levels.append(rest[5]))
+    for text, level in (("0", None), ("2", None), ("2", 1), ("2", 0), ("", None)):
+        monkeypatch.setenv("WEFT_OPTIMIZE", text)
+        build_verilog("a", CONFIG, optimize=level)
+    monkeypatch.delenv("WEFT_OPTIMIZE")
+    build_verilog("a", CONFIG)
+    assert levels == [0, 2, 1, 0, 3, 3]
+
+
+@pytest.mark.parametrize("text", ["4", "-1", "fast"])
+def test_level_of_the_environment_wrong(cache, monkeypatch, text):
+    monkeypatch.setenv("WEFT_OPTIMIZE", text)
+    with pytest.raises(InputError, match=f"^WEFT_OPTIMIZE must be between 0 and 3, not '{text}'$"):
+        build_verilog("a", CONFIG)
 
 
 # Entries that are damaged -----------------------------------------------------------------------

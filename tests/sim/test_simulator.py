@@ -33,7 +33,8 @@ OKAY, SLVERR, DECERR = 0, 2, 3
 
 
 def build_copier(config=CONFIG, *, trace=False):
-    return build_verilog(to_verilog(Copier(config), name=TOP), config, trace=trace, optimize=1)
+    """At the level at which users run it."""
+    return build_verilog(to_verilog(Copier(config), name=TOP), config, trace=trace, optimize=3)
 
 
 @pytest.fixture(scope="module")
