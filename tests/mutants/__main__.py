@@ -24,6 +24,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=150, help="changes to try (default: 150)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     parser.add_argument("--file", default="", help="only files whose path contains this")
+    parser.add_argument("--seconds", type=float, default=60.0,
+                        help="of the processor to spend on the tests of a change, after those of "
+                             "its own module (default: 60)")
     parser.add_argument("--again", action="store_true",
                         help="try once more those of the last run that survived")
     options = parser.parse_args()
@@ -39,13 +42,13 @@ def main() -> None:
     else:
         chosen = _sample(population, options.count, options.seed)
 
-    tests, equivalent = _Tests(_FOLDER / "tests.json"), _equivalent()
+    tests, equivalent = _Tests(_FOLDER / "tests.json", options.seconds), _equivalent()
     results = []
     for number, mutant in enumerate(chosen, 1):
-        begin = time.process_time(), time.monotonic()
+        begin = time.monotonic()
         result, cause = ("equivalent", equivalent[mutant.key]) if mutant.key in equivalent \
             else tests.judge(mutant)
-        print(f"{number:3}/{len(chosen)} {result:10} {time.monotonic() - begin[1]:5.1f} s  "
+        print(f"{number:3}/{len(chosen)} {result:10} {time.monotonic() - begin:5.1f} s  "
               f"{mutant.file}:{mutant.line} [{mutant.operator}]\n    - {mutant.before}\n"
               f"    + {mutant.after}\n    {cause}", flush=True)
         results.append((mutant, result))
@@ -66,8 +69,9 @@ class _Tests:
     """The files of tests, the modules of hw/ that each of them imports, and what is known of each
     test from former trials: kept in a file as long as neither it nor the hardware changes."""
 
-    def __init__(self, stored: Path):
+    def __init__(self, stored: Path, limit: float):
         self._stored = stored
+        self._limit  = limit
         old = json.loads(stored.read_text()) if stored.exists() else {}
         hardware = sorted((ROOT / "hw").rglob("*.py"))
         modules = {_module(path): path for path in hardware}
@@ -96,11 +100,15 @@ class _Tests:
         files = sorted((name for name, reach in self._reach.items() if mutant.file in reach),
                        key=lambda name: (mutant.file not in self._direct[name],
                                          len(self._reach[name])))
-        for name in files:
+        spent = 0.0
+        for number, name in enumerate(files):
             known = self._known[name]
+            if spent > self._limit and mutant.file not in self._direct[name]:
+                return "survived", f"{number} of {len(files)} files of tests"
             while not known.get("given_up"):
                 outcome = trial(mutant, name, known["seconds"], known["left_out"],
                                 _FOLDER / "trial.log")
+                spent += sum(outcome.passed.values())
                 known["left_out"] += outcome.refused
                 known["given_up"] = bool(outcome.refused and not outcome.passed
                                          and outcome.result == "survived")

@@ -22,10 +22,11 @@ _BINARY = {ast.Add: ("arithmetic", "+", "-"), ast.Sub: ("arithmetic", "-", "+"),
 _COMPARE = {ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="), ast.Lt: ("<", "<="),
             ast.LtE: ("<=", "<"), ast.Gt: (">", ">="), ast.GtE: (">=", ">")}
 
-# Placement, names and reset: without effect on what is computed.
-_HINTS = {"name", "attrs", "keep", "reset_less", "src_loc_at", "role", "position", "part", "bits"}
+# Placement, names, reset and checks: without effect on what is computed.
+_HINTS = {"name", "attrs", "keep", "reset_less", "src_loc_at", "role", "position", "part", "bits",
+          "strict"}
 # In their arguments numbers are widths. A wider register computes the same, so they only shrink.
-_SHAPES = {"Signal", "signed", "unsigned", "In", "Out", "StructLayout", "ArrayLayout"}
+_SHAPES = {"Signal", "Signature", "signed", "unsigned", "In", "Out", "StructLayout", "ArrayLayout"}
 _CHECKS = {"Assert", "Assume", "Cover", "Print"}
 _SEQUENCES = (ast.List, ast.Tuple, ast.ListComp, ast.JoinedStr)
 
@@ -221,7 +222,8 @@ class _Finder(ast.NodeVisitor):
             operator, old, new = _BINARY[type(node.op)]
             self._swap_token(operator, node, node.left, node.right, old, new)
         self.visit(node.left)
-        with self._as_width(-self._widens if less else self._widens):
+        divides = isinstance(node.op, ast.FloorDiv)
+        with self._as_width(-self._widens if less or divides else self._widens):
             self.visit(node.right)
 
     def visit_Compare(self, node: ast.Compare) -> None:
