@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from mutants import mutant, sound_models
+from damaged_models import mutant, sound_models
 
 from weft import cli
 from weft.guard import EXIT_ERROR, EXIT_MISMATCH
