@@ -27,7 +27,7 @@ CONFIG = PRESETS["small"]
 
 HANG = """
 if [ "$STUB_HANG" = "${0##*/}" ]; then
-    sleep 60 & echo $! > "$STUB_PIDS/sleep"; echo $$ > "$STUB_PIDS/stub"
+    sleep 60 > /dev/null 2>&1 & echo $! > "$STUB_PIDS/sleep"; echo $$ > "$STUB_PIDS/stub"
     wait
 fi
 """
