@@ -177,8 +177,8 @@ def test_what_the_sweep_must_find_is_found(monkeypatch):
     assert counts == {"faulty": 1} and "Weft made a mistake" in faults[5]
     monkeypatch.setattr(cli, "_main", lambda arguments: bytearray(4 << 30)[0])
     assert "Memory must be enough" in sweep([6])[1][6]
-    monkeypatch.setattr(cli, "_main", lambda arguments: os.kill(os.getpid(), signal.SIGSEGV))
-    assert sweep([7])[1][7] == "ended without a word (exit code -11)"
+    monkeypatch.setattr(cli, "_main", lambda arguments: os.kill(os.getpid(), signal.SIGKILL))
+    assert sweep([7])[1][7] == "ended without a word (exit code -9)"
 
 
 if __name__ == "__main__":

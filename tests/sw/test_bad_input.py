@@ -132,7 +132,7 @@ def test_enlargement_without_bounds_wrong():
     roi = b.constant("roi", np.zeros(0, np.float32))
     scales = b.constant("scales", np.array([1, 1, 1 << 14, 1 << 14], np.float32))
     b.output(b.quantize(b.node("Resize", [x, roi, scales], name="up", mode="nearest")))
-    with pytest.raises(ModelError, match="^Tensor 'up' of Resize 'up' must have at most "):
+    with pytest.raises(ModelError, match=r"^Tensor 'up' of Resize 'up' must have at most "):
         partition(b.build())
 
 
