@@ -96,7 +96,7 @@ def run_all(jobs: list[tuple[int, int, str, Path]], processes: int) -> Iterator[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns 1 if there was a difference or a stop."""
+    """The command line; returns 1 if there was a difference or a stop, or not all ran."""
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=100, metavar="N", help="networks in all")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first")
@@ -118,15 +118,18 @@ def main(arguments: list[str] | None = None) -> int:
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     failed = 0
     start = time.monotonic()
-    for done, outcome in enumerate(run_all(jobs, options.processes), 1):
-        outcomes[outcome.case.config].append(outcome)
-        if outcome.error:
-            failed += 1
-            progress("")
-            print(f"network {outcome.index} of seed {options.seed} on {outcome.case.config}: "
-                  f"{outcome.error}", flush=True)
-        progress(f"{done} of {len(jobs)} networks, {failed} failed, "
-                 f"{time.monotonic() - start:.0f} s", line=done % 100 == 0)
+    try:
+        for done, outcome in enumerate(run_all(jobs, options.processes), 1):
+            outcomes[outcome.case.config].append(outcome)
+            if outcome.error:
+                failed += 1
+                progress("")
+                print(f"network {outcome.index} of seed {options.seed} on {outcome.case.config}: "
+                      f"{outcome.error}", flush=True)
+            progress(f"{done} of {len(jobs)} networks, {failed} failed, "
+                     f"{time.monotonic() - start:.0f} s", line=done % 100 == 0)
+    except KeyboardInterrupt:
+        print(f"interrupted after {sum(map(len, outcomes.values()))} networks")
     progress("")
     print(f"{'configuration':<14}{'networks':>9}{'passed':>8}{'refused':>9}{'failed':>8}"
           f"{'s per 100':>11}{'kilocycles':>12}{'bytes':>14}{'onnxruntime':>14}")
@@ -137,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
                       if outcome.refusal)
     for text, count in reasons.most_common():
         print(f"refused {count}: {text}")
-    return 1 if failed else 0
+    return 1 if failed or sum(map(len, outcomes.values())) < len(jobs) else 0
 
 
 def row(name: str, outcomes: list[Outcome]) -> str:

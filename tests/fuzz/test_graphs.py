@@ -211,3 +211,17 @@ def test_networks_that_pass_or_are_refused_are_counted(monkeypatch, capsys, tmp_
         assert line.split()[:5] == [name, "4", str(4 - count), str(count), "0"]
     assert lines[3] == f"refused {sum(refused.values())}: Layer N needs N bytes"
     assert not list(tmp_path.iterdir())
+
+
+def test_interrupted_run_tells_what_it_has(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(runner, "build", lambda config, progress: None)
+
+    def run_two(jobs, processes):
+        yield from (runner.Outcome(FEW, compared=8) for _ in range(2))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_all", run_two)
+    assert runner.main(["--count", "3", "--config", "tiny", "--folder", str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "interrupted after 2 networks"
+    assert lines[2].split()[:5] == ["tiny", "2", "2", "0", "0"]
