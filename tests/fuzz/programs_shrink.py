@@ -26,6 +26,9 @@ def _is_legal(batch: Batch) -> bool:
 
 def _smaller(batch: Batch) -> Iterator[Batch]:
     """Batches with something less, the boldest first."""
+    for last in (1, 2, len(batch.streams) // 2):
+        if last < len(batch.streams):
+            yield replace(batch, streams=batch.streams[-last:])
     for number in range(len(batch.streams)):
         yield replace(batch, streams=batch.streams[:number] + batch.streams[number + 1:])
     for number, stream in enumerate(batch.streams):
@@ -54,7 +57,7 @@ _SIZES = ("lines", "units", "out_pixels", "tile_pixels", "col_tiles", "last_grou
 
 
 def shrink(batch: Batch, error: Difference, make: Make = rtl, *,
-           attempts: int = 400) -> tuple[Batch, Difference]:
+           attempts: int = 200) -> tuple[Batch, Difference]:
     """A smaller batch that fails as well, and how."""
     batch = replace(batch, streams=batch.streams[:error.stream + 1])
     improved = True
