@@ -138,6 +138,8 @@ class _Draft:
         if self._chance(0.15):
             window["dilations"] = (2, 2) if self._chance(0.5) else (1, 2)
         group = int(self._rng.choice([2, 3, 4])) if self._chance(0.25) else 1
+        if not self._vector and self._shapes[source][0] <= group:
+            group = 1  # or it might be a depthwise one
         filters = group * -(-self._count() // group)
         return self.activation(self.node("Conv", source, filters=filters, group=group,
                                          bias=self._chance(0.8), **window))
