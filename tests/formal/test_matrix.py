@@ -164,6 +164,7 @@ class TwoHalfSlices(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_lost_job_is_found(refute, monkeypatch):
     refute(jobs_spec(config(), monkeypatch, announced=TwoHalfSlices), depth=40)
 
