@@ -101,15 +101,17 @@ def prove(spec: Module, *, folder: Path, depth: int | None = None, seconds: int 
     # All assertions are one property: each may help to prove the others. Signals that are always
     # equal, as those of a model and a design, are found first.
     engine = "pdr" if depth is None else f"bmc3 -F {depth}"
-    report = _abc(f"scleanup; scorr; {engine} -T {seconds}", folder)
+    report = _abc(f"scleanup; scorr; {engine} -T {seconds}; sat", folder)
     if refuted := _FAILS.search(report):
         # The engine may have found a way round; the trace is of the design as it was.
         trace = _abc(f"bmc3 -F {int(refuted[1]) + 1}; write_cex -a trace.aiw", folder)
         _yosys(_TRACE, folder)
         raise Refuted(f"An assertion fails in cycle {_FAILS.search(trace)[1]}: "
                       f"see {folder}/trace.vcd")
-    proved = "Property proved" if depth is None else f"No output asserted in {depth} frames"
-    if proved not in report:
+    # Where nothing at all is left to prove, the engine does not say so.
+    trivial = "UNSATISFIABLE" in report
+    proved  = "Property proved" if depth is None else f"No output asserted in {depth} frames"
+    if not trivial and proved not in report:
         raise TimeoutError(f"Neither proved nor refuted:\n{report}")
 
 

@@ -73,11 +73,13 @@ def dispatcher_spec(dut, monkeypatch, *, capacity, in_flight):
         offered = Signal(name=f"offered_{name}")
         m.d.sync += offered.eq(port.valid)
         begins  = port.valid & ~offered
-        in_order(m, SimpleNamespace(
+        ours = SimpleNamespace(
             valid=dut.commands.valid & (dut.commands.p.engine == engine),
-            ready=dut.commands.ready, payload=Cat(dut.commands.p.index[0], dut.commands.p.raw[:16])),
-            SimpleNamespace(valid=port.valid, ready=port.ready,
-                            payload=Cat(port.p.index[0], port.p.command[:16])), capacity)
+            ready=dut.commands.ready,
+            payload=Cat(dut.commands.p.index[0], dut.commands.p.raw[:16]))
+        in_order(m, ours, SimpleNamespace(
+            valid=port.valid, ready=port.ready,
+            payload=Cat(port.p.index[0], port.p.command[:16])), capacity)
         posts, held = follow(m, port.valid & port.ready, header.post, dut.done[e], in_flight)
         head   = Header(getattr(inner, f"head_{name}").held[16:][:Header.as_shape().size])
         lacks  = Cat(head.wait[giver.value] & (tokens[giver, engine] == 0) for giver in PAIR).any()
@@ -112,7 +114,7 @@ def pair_of_engines(monkeypatch, queue_depth):
     return Dispatcher(PRESETS["tiny"].replace(queue_depth=queue_depth), present=PAIR)
 
 
-@pytest.mark.parametrize("queue_depth", [1, 2])
+@pytest.mark.parametrize("queue_depth", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_dispatcher(prove, monkeypatch, queue_depth):
     dut = pair_of_engines(monkeypatch, queue_depth)
     prove(dispatcher_spec(dut, monkeypatch, capacity=queue_depth, in_flight=2))

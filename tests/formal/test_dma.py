@@ -147,9 +147,9 @@ def any_bursts(monkeypatch, module):
     return made
 
 
-def read_spec(dut, monkeypatch, *, burst_beats, outstanding, queue=checked(Queue)):
+def read_spec(dut, monkeypatch, *, burst_beats, outstanding, queue=None):
     made = any_bursts(monkeypatch, dma_read)
-    monkeypatch.setattr(dma_read, "Queue", queue)  # its `ready` is not looked at
+    monkeypatch.setattr(dma_read, "Queue", queue or checked(Queue))  # its `ready` is not looked at
     m = Module()
     inner = inside(m, dut)
     free(m, dut)
@@ -211,15 +211,18 @@ def read_engine(burst_beats, outstanding):
                       outstanding=outstanding, id=1)
 
 
-@pytest.mark.parametrize("burst_beats, outstanding", [(1, 1), (1, 2), (2, 1), (2, 2), (4, 2)])
+@pytest.mark.parametrize("burst_beats, outstanding", [
+    (1, 1), (1, 2), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((2, 1), (2, 2)))])
 def test_read_engine(prove, monkeypatch, burst_beats, outstanding):
     prove(read_spec(read_engine(burst_beats, outstanding), monkeypatch,
                     burst_beats=burst_beats, outstanding=outstanding))
 
 
-@pytest.mark.parametrize("wrong", ["a place less", "ask again", "wrong burst"])
+@pytest.mark.parametrize("wrong", [
+    "a place less", *(pytest.param(wrong, marks=pytest.mark.slow)
+                      for wrong in ("ask again", "wrong burst"))])
 def test_broken_read_engine_is_found(refute, monkeypatch, wrong):
-    dut, queue = read_engine(2, 2), checked(Queue)
+    dut, queue = read_engine(2, 2), None
     if wrong == "a place less":
         def queue(*, shape, depth):
             return checked(Queue)(shape=shape, depth=depth - 1)
@@ -315,13 +318,16 @@ def write_engine(burst_beats, outstanding):
                        outstanding=outstanding, id=1)
 
 
-@pytest.mark.parametrize("burst_beats, outstanding", [(1, 1), (1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize("burst_beats, outstanding", [
+    (1, 1), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((1, 2), (2, 1), (2, 2)))])
 def test_write_engine(prove, monkeypatch, burst_beats, outstanding):
     prove(write_spec(write_engine(burst_beats, outstanding), monkeypatch,
                      burst_beats=burst_beats, outstanding=outstanding))
 
 
-@pytest.mark.parametrize("wrong", ["a place less", "no last", "all last"])
+@pytest.mark.parametrize("wrong", [
+    "a place less", *(pytest.param(wrong, marks=pytest.mark.slow)
+                      for wrong in ("no last", "all last"))])
 def test_broken_write_engine_is_found(refute, monkeypatch, wrong):
     dut = write_engine(2, 2)
     if wrong != "a place less":

@@ -6,8 +6,9 @@ up pixel tiles, at any time. Data plays no part in it.
 
 from types import SimpleNamespace
 
+import pytest
 from amaranth.asserts import AnySeq
-from amaranth.hdl import Assert, Assume, Cat, Module, Signal
+from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 from formal import checked, free, in_order, inside, keeps
@@ -16,16 +17,48 @@ from weft.config import AcceleratorConfig
 from weft.hw import matrix
 from weft.hw.half_slice import HalfSlice
 from weft.hw.matrix import MatrixEngine
+from weft.hw.pixel_streamer import PixelStreamer
 from weft.hw.register_slice import RegisterSlice
+from weft.hw.sequencer import StepSequencer
 from weft.hw.step import DrainJob
 from weft.hw.weight_feeder import WeightFeeder
 
 PIXELS = 16
 
 
+def any_steps(m, port, groups):
+    """Drives a stream of steps: any that make up pixel tiles, of any number of pixels and taps."""
+    step  = port.p
+    bits  = step.as_value()
+    taken = port.valid & port.ready
+    # All steps of a tile have as many pixels.
+    within = Signal()
+    pixels = Signal.like(step.pixels)
+    with m.If(taken):
+        m.d.sync += [within.eq(~step.last_tap), pixels.eq(step.pixels)]
+    m.d.comb += [
+        port.valid.eq(AnySeq(1)),
+        bits.eq(AnySeq(len(bits))),
+        Assume(keeps(m, port.valid, port.ready, bits)),
+        Assume(step.legal),
+        Assume(step.first_tap == ~within),
+        Assume((step.pixels != 0) & (step.pixels <= PIXELS)),
+        Assume((step.last_groups != 0) & (step.last_groups <= groups)),
+        Assume(~within | (step.pixels == pixels)),
+    ]
+
+
+def comes_well(m, port):
+    """Whether a step is there for a cycle before it is offered, as the pixel streamer wants it."""
+    bits   = port.p.as_value()
+    before = Signal.like(bits)
+    offered, taken = Signal(), Signal()
+    m.d.sync += [before.eq(bits), offered.eq(port.valid), taken.eq(port.valid & port.ready)]
+    return ~port.valid | (~taken & (bits == before))
+
+
 class AnySteps(wiring.Component):
-    """In the place of the weight feeder: steps of any number of pixels and taps. The payload is
-    there a cycle before ``valid``."""
+    """In the place of the weight feeder, for whom ``comes_well`` is proved below."""
 
     def __init__(self, config, **timing):
         super().__init__(WeightFeeder(config, **timing).signature)
@@ -33,45 +66,48 @@ class AnySteps(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        step   = self.loaded.p
-        bits   = step.as_value()
-        before = Signal.like(bits)
-        taken  = Signal(init=1)
-        m.d.sync += [before.eq(bits), taken.eq(self.loaded.valid & self.loaded.ready)]
-        # All steps of a tile have as many pixels.
-        inside_tile = Signal()
-        pixels = Signal.like(step.pixels)
-        with m.If(self.loaded.valid & self.loaded.ready):
-            m.d.sync += [inside_tile.eq(~step.last_tap), pixels.eq(step.pixels)]
-        m.d.comb += [
-            self.steps.ready.eq(0),
-            self.loaded.valid.eq(AnySeq(1)),
-            bits.eq(AnySeq(len(bits))),
-            Assume(keeps(m, self.loaded.valid, self.loaded.ready, bits)),
-            Assume(~self.loaded.valid | (~taken & (bits == before))),
-            Assume(step.first_tap == ~inside_tile),
-            Assume((step.pixels != 0) & (step.pixels <= PIXELS)),
-            Assume((step.last_groups != 0) & (step.last_groups <= self._groups)),
-            Assume(~inside_tile | (step.pixels == pixels)),
-        ]
+        any_steps(m, self.loaded, self._groups)
+        m.d.comb += [self.steps.ready.eq(0), Assume(comes_well(m, self.loaded))]
         return m
+
+
+class AnyCommands(wiring.Component):
+    """In the place of the sequencer: a step every third cycle at most."""
+
+    def __init__(self, config):
+        super().__init__(StepSequencer(config).signature)
+        self._groups = config.requant_groups
+
+    def elaborate(self, platform):
+        m = Module()
+        any_steps(m, self.steps, self._groups)
+        recent = Signal(2)
+        m.d.sync += recent.eq(Cat(self.steps.valid & self.steps.ready, recent[0]))
+        m.d.comb += [self.commands.ready.eq(0), Assume(~(self.steps.valid & recent.any()))]
+        return m
+
+
+def collect(monkeypatch, name, make):
+    """Has the engine use ``make`` for a part of it; what was made is in the list afterwards."""
+    made = []
+
+    def collecting(*args, **parameters):
+        made.append(make(*args, **parameters))
+        return made[-1]
+
+    monkeypatch.setattr(matrix, name, collecting)
+    return made
 
 
 def config(**changes):
     return AcceleratorConfig(**({
-        "rows": 2, "cols": 2, "fip": False, "requant_lanes": 2, "activation_bytes": 64,
-        "activation_banks": 1, "weight_bytes": 64, "accumulator_pixels": PIXELS,
+        "rows": 2, "cols": 2, "fip": False, "requant_lanes": 2, "activation_bytes": 1024,
+        "activation_banks": 1, "weight_bytes": 4096, "accumulator_pixels": PIXELS,
         "parameter_channels": 4, "axi_data_width": 32, "vector_taps": 0} | changes))
 
 
 def jobs_spec(config, monkeypatch, announced=RegisterSlice):
-    feeders = []
-
-    def make_feeder(config, **timing):
-        feeders.append(AnySteps(config, **timing))
-        return feeders[-1]
-
-    monkeypatch.setattr(matrix, "WeightFeeder", make_feeder)
+    feeders = collect(monkeypatch, "WeightFeeder", AnySteps)
     monkeypatch.setattr(matrix, "RegisterSlice", checked(announced))
     m = Module()
     dut   = MatrixEngine(config)
@@ -80,7 +116,6 @@ def jobs_spec(config, monkeypatch, announced=RegisterSlice):
 
     streamer, drain = inner.streamer, inner.drain
     job, taken = DrainJob(streamer.job), DrainJob(inner.jobs__payload)
-    starts  = inner.jobs__valid & drain.jobs__ready
     waiting = in_order(m, SimpleNamespace(valid=streamer.job_valid, ready=1,
                                           payload=Cat(job.half, job.pixels)),
                        SimpleNamespace(valid=inner.jobs__valid, ready=drain.jobs__ready,
@@ -129,5 +164,43 @@ class TwoHalfSlices(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_lost_job_is_found(refute, monkeypatch):
     refute(jobs_spec(config(), monkeypatch, announced=TwoHalfSlices), depth=40)
+
+
+def weights_spec(config, monkeypatch, *, early=0):
+    """The array's contract: a pixel switches to a tile of which all rows were shifted in before,
+    and none of the next tile."""
+    collect(monkeypatch, "StepSequencer", AnyCommands)
+    feeders   = collect(monkeypatch, "WeightFeeder", WeightFeeder)
+    streamers = collect(monkeypatch, "PixelStreamer", PixelStreamer)
+    matrix.PixelStreamer.ACCEPT_TO_SWITCH = PixelStreamer.ACCEPT_TO_SWITCH
+    matrix.PixelStreamer.LATENCY = PixelStreamer.LATENCY
+    m = Module()
+    dut = MatrixEngine(config)
+    matrix.PixelStreamer.ACCEPT_TO_SWITCH += early
+    m.submodules.dut = Fragment.get(dut, None)
+    free(m, dut)
+    feeder,   = feeders
+    streamer, = streamers
+    rows, shifted = config.pe_rows, Signal(range(config.pe_rows + 2))
+    switch, load  = streamer.o.switch, feeder.shift.load
+    m.d.sync += shifted.eq(Mux(switch, 0, shifted) + load)
+    m.d.comb += [
+        Assert(~switch | (shifted == rows)),
+        Assert(shifted <= rows),
+        Assert(comes_well(m, feeder.loaded)),
+    ]
+    return m
+
+
+@pytest.mark.slow
+def test_weights_are_there_for_their_pixels(prove, monkeypatch):
+    prove(weights_spec(config(), monkeypatch), depth=30)
+
+
+@pytest.mark.slow
+def test_weights_that_are_shifted_too_soon_are_found(refute, monkeypatch):
+    """The feeder believes that a pixel takes three cycles less to the array."""
+    refute(weights_spec(config(), monkeypatch, early=-3), depth=30)
