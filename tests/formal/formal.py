@@ -16,7 +16,7 @@ from typing import Any
 import pyosys
 from amaranth.asserts import AnySeq
 from amaranth.back import rtlil
-from amaranth.hdl import Array, Assert, Cat, ClockDomain, Fragment, Module, Signal, Value
+from amaranth.hdl import Array, Assert, Cat, ClockDomain, Const, Fragment, Module, Signal, Value
 from amaranth.lib import wiring
 
 __all__ = ["Refuted", "checked", "follow", "free", "in_order", "inside", "keeps", "prove", "spoil"]
@@ -121,7 +121,8 @@ def free(m: Module, component: wiring.Component, *, but: Iterable[Any] = ()) -> 
     driven = {id(Value.cast(port)) for port in but}
     for _, member, port in component.signature.flatten(component):
         value = Value.cast(port)
-        if member.flow is wiring.In and id(value) not in driven:
+        given = id(value) in driven or isinstance(value, Const)  # the ready of some streams
+        if member.flow is wiring.In and not given:
             m.d.comb += value.eq(AnySeq(len(value)))
 
 

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import connect
 from formal import checked, free, in_order, inside, keeps
 
 from weft.config import AcceleratorConfig
-from weft.hw import matrix
+from weft.hw import job_queue, matrix
 from weft.hw.half_slice import HalfSlice
 from weft.hw.matrix import MatrixEngine
 from weft.hw.pixel_streamer import PixelStreamer
@@ -108,17 +108,17 @@ def config(**changes):
 
 def jobs_spec(config, monkeypatch, announced=RegisterSlice):
     feeders = collect(monkeypatch, "WeightFeeder", AnySteps)
-    monkeypatch.setattr(matrix, "RegisterSlice", checked(announced))
+    monkeypatch.setattr(job_queue, "RegisterSlice", checked(announced))
     m = Module()
     dut   = MatrixEngine(config)
     inner = inside(m, dut)
     free(m, dut)
 
-    streamer, drain = inner.streamer, inner.drain
-    job, taken = DrainJob(streamer.job), DrainJob(inner.jobs__payload)
-    waiting = in_order(m, SimpleNamespace(valid=streamer.job_valid, ready=1,
+    streamer, drain, jobs = inner.streamer, inner.drain, inner.jobs
+    job, taken = DrainJob(streamer.job__payload), DrainJob(jobs.o__payload)
+    waiting = in_order(m, SimpleNamespace(valid=streamer.job__valid, ready=1,
                                           payload=Cat(job.half, job.pixels)),
-                       SimpleNamespace(valid=inner.jobs__valid, ready=drain.jobs__ready,
+                       SimpleNamespace(valid=jobs.o__valid, ready=drain.jobs__ready,
                                        payload=Cat(taken.half, taken.pixels)), 2)
 
     # A half is given back once, by the job that drains it, and in time.
@@ -126,17 +126,17 @@ def jobs_spec(config, monkeypatch, announced=RegisterSlice):
     building, released = Signal(), Signal()
     opens = streamer.accept & feeders[0].loaded.p.first_tap
     m.d.sync += [
-        building.eq((building & ~streamer.job_valid) | opens),
+        building.eq((building & ~streamer.job__valid) | opens),
         released.eq((released | drain.release) & ~finishing),
     ]
-    complete = [signal for name, signal in vars(inner).items() if name.startswith("complete_")]
+    complete = [signal for name, signal in vars(jobs).items() if name.startswith("complete_")]
     m.d.comb += [
-        Assert(inner.ready_jobs <= 2),
+        Assert(jobs.ready <= 2),
         Assert(streamer.open_tiles <= 2),
         Assert(~(drain.release & (released | ~active))),
         Assert(~finishing | released | drain.release),
         # Each job that waits is complete, or will be.
-        Assert(waiting == inner.ready_jobs + sum(complete)),
+        Assert(waiting == jobs.ready + sum(complete)),
         Assert(streamer.open_tiles + streamer.opened
                == building + waiting + (active & ~released)),
     ]
