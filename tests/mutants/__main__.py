@@ -57,12 +57,15 @@ def main() -> None:
 
 
 def _sample(population: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Changes in ``count`` different lines, each of which is as likely as any other."""
+    """Changes in ``count`` different lines, each of which is as likely as any other. A larger
+    count begins with the same ones."""
     lines = defaultdict(list)
     for mutant in population:
         lines[mutant.file, mutant.line].append(mutant)
     rng = random.Random(seed)
-    return [rng.choice(lines[line]) for line in rng.sample(sorted(lines), min(count, len(lines)))]
+    order = sorted(lines)
+    rng.shuffle(order)
+    return [rng.choice(lines[line]) for line in order[:count]]
 
 
 class _Tests:
