@@ -20,7 +20,8 @@ ODD = AcceleratorConfig(
     name="odd", rows=6, cols=10, requant_lanes=2, activation_bytes=6 * 4096, weight_bytes=20480,
     accumulator_pixels=16, parameter_channels=64)
 CONFIGS = [TINY, TINY.replace(fip=False), ODD, ODD.replace(fip=False),
-           TINY.replace(rows=2, cols=3, requant_lanes=1)]
+           TINY.replace(rows=2, cols=3, requant_lanes=1),
+          TINY.replace(rows=6, cols=6, requant_lanes=3)]  # parts of a word of more than two lanes
 
 
 class MatrixBench:
