@@ -122,6 +122,12 @@ class PysimDevice:
                     raise DeviceTimeout("no interrupt")
         self._do(wait)
 
+    def run_cycles(self, count: int) -> None:
+        """Simulate so many cycles."""
+        async def run(ctx: Any, bus: Any) -> None:
+            await ctx.tick().repeat(count)
+        self._do(run)
+
     def events(self) -> Sequence[Event]:
         return list(self._events)
 

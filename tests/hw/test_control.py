@@ -269,7 +269,7 @@ def test_a_read_is_held_until_it_is_taken_and_the_next_waits_for_it():
 def test_a_stream_from_doorbell_to_interrupt():
     async def bench(ctx, host, dut):
         await host.write(Register.IRQ_ENABLE, 1)
-        for address, count in ((0x1_2345_6780, 3), (0xffff_ffff_ffff_ffc0, 70000)):
+        for address, count in ((0x1_2345_6780, 3), (0xffff_ffff_ffff_ffc0, 0xffff_fff0)):
             await host.write(Register.COMMAND_ADDR, address & 0xffff_ffff)
             await host.write(Register.COMMAND_ADDRH, address >> 32)
             await host.write(Register.COMMAND_COUNT, count)

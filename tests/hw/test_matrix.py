@@ -20,7 +20,8 @@ ODD = AcceleratorConfig(
     name="odd", rows=6, cols=10, requant_lanes=2, activation_bytes=6 * 4096, weight_bytes=20480,
     accumulator_pixels=16, parameter_channels=64)
 CONFIGS = [TINY, TINY.replace(fip=False), ODD, ODD.replace(fip=False),
-           TINY.replace(rows=2, cols=3, requant_lanes=1)]
+           TINY.replace(rows=2, cols=3, requant_lanes=1),
+          TINY.replace(rows=6, cols=6, requant_lanes=3)]  # parts of a word of more than two lanes
 
 
 class MatrixBench:
@@ -32,6 +33,7 @@ class MatrixBench:
         self.weights = []
         self.parameters = []
         self.commands = []
+        self.first = 0  # index of the first command
 
     def add(self, graph, in_base, out_base, tile_pixels):
         """Append the command of the graph's only layer; its input lies at ``in_base``."""
@@ -105,7 +107,7 @@ class MatrixBench:
                     await ctx.tick()
                 ctx.set(port.valid, 0)
             await stream_source(dut.commands, [
-                {"index": index, "command": MatrixCommand.from_bits(command)}
+                {"index": self.first + index, "command": MatrixCommand.from_bits(command)}
                 for index, command in enumerate(self.commands)], stall=stall)(ctx)
 
         async def finish(ctx):
@@ -220,11 +222,13 @@ def test_a_half_is_written_again_right_after_its_last_sum_is_drained(groups):
 
 @pytest.mark.parametrize("field, value, index", [
     ("in_base", 16384 * 2, 0), ("out_base", 1 << 20, 0), ("weight_base", 1023, 0),
-    ("parameter_base", 1 << 16, 0),
+    ("parameter_base", 1 << 16, 0), *((field, 1 << 23, 0x8001) for field in (
+        "in_base", "out_base", "weight_base", "parameter_base")),
 ])
 def test_an_address_outside_a_memory_is_a_fault(field, value, index):
     rng = np.random.default_rng(1)
     bench = MatrixBench(TINY)
+    bench.first = index
     bench.add(random_layer(rng, in_channels=5), 0, 1000, 16)
     field = data.Layout.cast(MatrixCommand)[field]
     mask = (1 << field.width) - 1

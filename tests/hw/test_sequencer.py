@@ -72,6 +72,55 @@ def expected_steps(command, base):
     return steps
 
 
+def wide_command(**changes):
+    """A command of one step, but for ``changes``."""
+    command, _base = random_command(random.Random(3))
+    return command | {"kernel_h": 1, "kernel_w": 1, "channel_blocks": 1, "out_w": 1,
+                      "out_pixels": 1, "tile_pixels": 1, "col_tiles": 1} | changes
+
+
+@pytest.mark.parametrize("changes", [
+    {"kernel_h": 130}, {"kernel_w": 130}, {"channel_blocks": (1 << 15) + 2},
+    {"out_pixels": (1 << 23) + 2}, {"col_tiles": (1 << 15) + 2}])
+def test_every_loop_counts_with_all_bits_of_its_field(changes):
+    dut = StepSequencer(CONFIG)
+    steps = []
+
+    async def testbench(ctx):
+        await stream_source(dut.commands, [{"index": 0x8001, "command": wide_command(**changes)}])(
+            ctx)
+        for _ in range(150):
+            await ctx.tick()
+
+    sim = make_simulator(dut)
+    sim.add_testbench(testbench)
+    sim.add_testbench(stream_sink(dut.steps, steps), background=True)
+    sim.run()
+    assert len(steps) > 30
+    inner = {"kernel_h", "kernel_w", "channel_blocks"} & set(changes)
+    for number, step in enumerate(steps):
+        assert step.index == 0x8001
+        assert step.first_tap == (not inner or number == 0)
+        assert step.last_tap == (not inner)
+        assert step.last_pixels == ("out_pixels" not in changes)
+        assert step.last_columns == ("col_tiles" not in changes)
+
+
+@pytest.mark.parametrize("dilation, kernel", [((255, 1), (130, 1)), ((1, 255), (1, 130))])
+def test_a_tap_may_look_as_far_as_kernel_and_dilation_reach(dilation, kernel):
+    dut = StepSequencer(CONFIG)
+    steps = []
+    sim = make_simulator(dut)
+    sim.add_testbench(stream_source(dut.commands, [{"index": 0, "command": wide_command(
+        kernel_h=kernel[0], kernel_w=kernel[1], dilation_h=dilation[0], dilation_w=dilation[1],
+        pad_top=255, pad_left=254)}]))
+    sim.add_testbench(stream_sink(dut.steps, steps, 130))
+    sim.run()
+    taps = [(y, x) for y in range(kernel[0]) for x in range(kernel[1])]
+    assert [(step.y, step.x) for step in steps] == [
+        (y * dilation[0] - 255, x * dilation[1] - 254) for y, x in taps]
+
+
 def step_source(stream, steps, stall=0.0):
     """Like a stream source, but each payload is there a cycle before ``valid``."""
     rng = random.Random(11)

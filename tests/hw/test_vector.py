@@ -50,6 +50,7 @@ class Bench:
         self.used_weights = self.used_parameters = 0
         self.free = 0         # words of the activation memory
         self.commands = []
+        self.first = 100      # index of the first command
         self.expected = []    # (base, int8 [C, H, W])
 
     # Commands ---------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ class Bench:
                         "data": [int(v) & 0xff for v in row]})
             loaded.append(True)
             await stream_source(dut.commands, [
-                {"index": 100 + index, "command": VectorCommand.from_bits(command)}
+                {"index": self.first + index, "command": VectorCommand.from_bits(command)}
                 for index, command in enumerate(self.commands)],
                 stall=self.stall, seed=self.seed)(ctx)
 
@@ -609,13 +610,17 @@ def lookup_command(bench, **changes):
     ({"in_base": 2048 - 8}, Error.ADDRESS),
     ({"in_base": (1 << 24) - 1}, Error.ADDRESS),
     ({"out_base": 2048 - 8}, Error.ADDRESS),
+    ({"in_base": 1 << 23}, Error.ADDRESS),
+    ({"out_base": 1 << 23}, Error.ADDRESS),
+    ({"table": 128}, Error.ADDRESS),
 ])
 def test_an_impossible_look_up_is_a_fault(changes, code):
     bench = Bench(TINY)
+    bench.first = 0x8000
     lookup_command(bench)
     lookup_command(bench, **changes)
     before = bench.words.copy()
-    assert bench.run() == [(code, 101)]
+    assert bench.run() == [(code, 0x8001)]
     assert bench.done == 1
     if code is Error.ARGUMENT:
         before[100:109] = bench.tables[:256][before[:9].view(np.uint8)]
@@ -658,6 +663,8 @@ def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, st
     (VectorOp.CONV, {"slide": 1, "kernel_outer": 33}, Error.ARGUMENT),
     (VectorOp.CONV, {"weight_base": 127, "kernel_outer": 2}, Error.ADDRESS),
     (VectorOp.CONV, {"parameter_base": 31}, Error.ADDRESS),
+    (VectorOp.CONV, {"weight_base": 1 << 15}, Error.ADDRESS),
+    (VectorOp.CONV, {"parameter_base": 1 << 15}, Error.ADDRESS),
 ])
 def test_an_impossible_window_is_a_fault(op, changes, code):
     bench = Bench(TINY)

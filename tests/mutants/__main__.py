@@ -57,17 +57,20 @@ def main() -> None:
 
 
 def _sample(population: list[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Changes in ``count`` different lines, each of which is as likely as any other."""
+    """Changes in ``count`` different lines, each of which is as likely as any other. A larger
+    count begins with the same ones."""
     lines = defaultdict(list)
     for mutant in population:
         lines[mutant.file, mutant.line].append(mutant)
     rng = random.Random(seed)
-    return [rng.choice(lines[line]) for line in rng.sample(sorted(lines), min(count, len(lines)))]
+    order = sorted(lines)
+    rng.shuffle(order)
+    return [rng.choice(lines[line]) for line in order[:count]]
 
 
 class _Tests:
-    """The files of tests, the modules of hw/ that each of them imports, and what is known of each
-    test from former trials: kept in a file as long as neither it nor the hardware changes."""
+    """The files of tests, the files of hw/ that each of them imports, in so many steps, and what is
+    known of each test from former trials: kept as long as neither it nor the hardware changes."""
 
     def __init__(self, stored: Path, limit: float):
         self._stored = stored
@@ -75,20 +78,18 @@ class _Tests:
         old = json.loads(stored.read_text()) if stored.exists() else {}
         hardware = sorted((ROOT / "hw").rglob("*.py"))
         modules = {_module(path): path for path in hardware}
-        self._direct: dict[str, set[str]] = {}  # files of hw/ that a file of tests names
-        self._reach:  dict[str, set[str]] = {}  # and those that these import
-        self._known:  dict[str, dict[str, Any]] = {}
+        self._steps: dict[str, dict[str, int]] = {}  # imports from a file of tests to one of hw/
+        self._known: dict[str, dict[str, Any]] = {}
         for path in sorted((ROOT / "tests" / "hw").rglob("test_*.py")):
             name    = path.relative_to(ROOT).as_posix()
             helpers = _helpers(path)
-            direct  = {modules[module] for file in helpers for module in _imports(file)
-                       if module in modules}
-            reach   = list(direct)
-            for file in reach:
-                reach += {modules[module] for module in _imports(file)
-                          if module in modules} - set(reach)
-            self._direct[name], self._reach[name] = (
-                {file.relative_to(ROOT).as_posix() for file in files} for files in (direct, reach))
+            steps   = dict.fromkeys(helpers, 0)
+            for file in (queue := list(helpers)):
+                following = {modules[module] for module in _imports(file) if module in modules}
+                queue += following - set(steps)
+                steps |= dict.fromkeys(following - set(steps), steps[file] + 1)
+            self._steps[name] = {file.relative_to(ROOT).as_posix(): step
+                                 for file, step in steps.items() if file not in helpers}
             digest = hashlib.sha256(b"".join(
                 file.read_bytes() for file in [*hardware, *helpers])).hexdigest()
             self._known[name] = old[name] if old.get(name, {}).get("digest") == digest else {
@@ -96,14 +97,14 @@ class _Tests:
 
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """The result of a change, and the test that noticed it."""
-        # The fewer modules a file of tests reaches, the more it is about this one, and the quicker.
-        files = sorted((name for name, reach in self._reach.items() if mutant.file in reach),
-                       key=lambda name: (mutant.file not in self._direct[name],
-                                         len(self._reach[name])))
+        # The nearer a file of tests is, the more it is about this module, and the fewer others it
+        # reaches, the quicker it is.
+        files = sorted((name for name, steps in self._steps.items() if mutant.file in steps),
+                       key=lambda name: (self._steps[name][mutant.file], len(self._steps[name])))
         spent = 0.0
         for number, name in enumerate(files):
             known = self._known[name]
-            if spent > self._limit and mutant.file not in self._direct[name]:
+            if spent > self._limit and self._steps[name][mutant.file] > 1:
                 return "survived", f"{number} of {len(files)} files of tests"
             while not known.get("given_up"):
                 outcome = trial(mutant, name, known["seconds"], known["left_out"],

@@ -1,4 +1,5 @@
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,13 @@ def test_a_changed_file_differs_in_one_place_and_is_python(path):
         assert changed != source
         assert mutant.first <= mutant.line <= mutant.last
         ast.parse(changed)
+
+
+def test_every_change_that_is_known_to_make_no_difference_can_be_made():
+    root = HARDWARE[0].parents[1]
+    entries = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text())["mutant"]
+    possible = {mutant.key for file in {entry["file"] for entry in entries}
+                for mutant in mutants(file, (root / file).read_bytes())}
+    for entry in entries:
+        assert (entry["file"], entry["scope"], entry["before"], entry["after"]) in possible
+        assert entry["reason"].endswith(".")

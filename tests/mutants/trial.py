@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 _OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT),
             "-m", "not slow"]
 _PATIENCE = 10  # a test may take so many times as long as it is known to
-_LEAST = 60     # seconds of the processor that any test may take
+_LEAST = 30     # seconds of the processor that any test may take
 _TRIES = 3      # tests that need processes, after which a file is given up if none has passed
 
 

@@ -60,6 +60,8 @@ def test_halves_round_to_even():
 def test_accumulators_beyond_24_bits_round_to_even():
     acc = [(1 << 24) + 1, (1 << 25) + 2, (1 << 25) + 6, -(1 << 26) - 4, (1 << 31) - 1,
            (1 << 25) - 1]
+    # A tie but for the lowest bit: 2.5, and the next number above it.
+    check([Group([5 << 23, (5 << 23) + 2, (5 << 23) + 3], 2.0**-24)])
     check([Group(acc, scale) for scale in (2.0**-18, 1.5 * 2.0**-19, 2.0**-24)])
 
 

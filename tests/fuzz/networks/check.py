@@ -13,7 +13,7 @@ import onnx
 from models import random_inputs, run_plan
 
 import weft.session
-from fuzz.cases import CONFIGS, Case, quantized
+from fuzz.networks.cases import CONFIGS, Case, quantized
 from weft.compiler import pieces
 from weft.config import AcceleratorConfig
 from weft.device.base import Device

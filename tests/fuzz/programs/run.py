@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fuzz.programs_batch import CONFIGS, Batch, dump, entries, image, opening
-from fuzz.programs_layout import Layout
-from fuzz.programs_order import Command, encode_stream, tokens
+from fuzz.programs.batch import CONFIGS, Batch, dump, entries, image, opening
+from fuzz.programs.layout import Layout
+from fuzz.programs.order import Command, encode_stream, tokens
 from weft.device.base import Device, DeviceStopped
 from weft.device.driver import Driver
 from weft.device.functional import FunctionalDevice

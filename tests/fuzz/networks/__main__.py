@@ -1,4 +1,4 @@
-"""Random networks on simulated accelerators, on all cores: ``python -m fuzz --help``.
+"""Random networks on simulated accelerators, on all cores: ``python -m fuzz.networks --help``.
 
 Network N of a seed is the same whatever the number of networks and of processes. One that fails is
 made smaller and written to a folder, with what it takes to run it again.
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import onnx
 
-from fuzz.cases import CONFIGS, Case, draw_case, quantized
-from fuzz.check import Refused, check
-from fuzz.shrink import shrink
+from fuzz.networks.cases import CONFIGS, Case, draw_case, quantized
+from fuzz.networks.check import Refused, check
+from fuzz.networks.shrink import shrink
 from weft.sim.build import build
 
 
@@ -72,7 +72,7 @@ def write(case: Case, folder: Path, name: str, error: str) -> Path:
     that repeats it, and its quantized model beside that."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    values = {"command": f"PYTHONPATH=tests .venv/bin/python -m fuzz --replay {path}",
+    values = {"command": f"PYTHONPATH=tests .venv/bin/python -m fuzz.networks --replay {path}",
               "error": error, "smallest_error": run(case).error, "case": case.to_dict()}
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     onnx.save(quantized(case), path.with_suffix(".onnx"))
@@ -97,14 +97,14 @@ def run_all(jobs: list[tuple[int, int, str, Path]], processes: int) -> Iterator[
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns 1 if there was a difference or a stop, or not all ran."""
-    parser = argparse.ArgumentParser(prog="fuzz", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="fuzz.networks", description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=100, metavar="N", help="networks in all")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="number of the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", action="append", choices=CONFIGS,
                         help="may be repeated; by default all of them take turns")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")
-    parser.add_argument("--folder", type=Path, default=Path("build/fuzz"),
+    parser.add_argument("--folder", type=Path, default=Path("build/fuzz-networks"),
                         help="for networks that fail (%(default)s)")
     parser.add_argument("--replay", type=Path, metavar="FILE.json", help="run one of those again")
     options = parser.parse_args(arguments)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from configs import ODD
 
-from fuzz.programs import Painter
-from fuzz.programs_layout import Layout
-from fuzz.programs_order import Command, encode_stream, tokens
-from fuzz.programs_spoil import spoil
+from fuzz.programs.layout import Layout
+from fuzz.programs.order import Command, encode_stream, tokens
+from fuzz.programs.spoil import spoil
+from fuzz.programs.streams import Painter
 from weft.boards.registry import BOARDS
 from weft.config import PRESETS, AcceleratorConfig
 from weft.hw.commands import COMMAND_BYTES, Memory, Opcode, disassemble

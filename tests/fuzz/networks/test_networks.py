@@ -8,13 +8,13 @@ import onnx
 import pytest
 from models import random_inputs, run_plan
 
-from fuzz import __main__ as runner
-from fuzz import check as checker
-from fuzz.cases import CONFIGS, Case, draw_case
-from fuzz.check import Difference, Refused, Twins, check
-from fuzz.draw import draw_graph
-from fuzz.graphs import FloatGraph, Node, Unfit
-from fuzz.shrink import shrink
+from fuzz.networks import __main__ as runner
+from fuzz.networks import check as checker
+from fuzz.networks.cases import CONFIGS, Case, draw_case
+from fuzz.networks.check import Difference, Refused, Twins, check
+from fuzz.networks.draw import draw_graph
+from fuzz.networks.graphs import FloatGraph, Node, Unfit
+from fuzz.networks.shrink import shrink
 from weft.config import PRESETS
 from weft.device.functional import FunctionalDevice
 from weft.golden import cpu_is_exact
@@ -45,7 +45,7 @@ def test_more_random_networks_are_right_on_the_rtl(config, index):
 
 
 # Networks that hung, or came out wrong, before two drain jobs could be announced in a row.
-REPRODUCERS = Path(__file__).parents[3] / "shared" / "repro"
+REPRODUCERS = Path(__file__).parents[4] / "shared" / "repro"
 
 
 @pytest.mark.skipif(not REPRODUCERS.is_dir(), reason="needs ../shared/repro")

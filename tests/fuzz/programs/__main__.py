@@ -1,4 +1,4 @@
-"""Random command streams on RTL and model: ``python -m fuzz.programs_main``."""
+"""Random command streams on RTL and model: ``python -m fuzz.programs``."""
 
 import argparse
 import sys
@@ -6,15 +6,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuzz.programs_batch import BATCH, CONFIGS, draw, load, save
-from fuzz.programs_run import Difference, compare
-from fuzz.programs_shrink import shrink
+from fuzz.programs.batch import BATCH, CONFIGS, draw, load, save
+from fuzz.programs.run import Difference, compare
+from fuzz.programs.shrink import shrink
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Random command streams on RTL and model.")
+    parser = argparse.ArgumentParser(
+        prog="fuzz.programs", description="Random command streams on RTL and model.")
     parser.add_argument("--config", choices=CONFIGS, action="append", default=[])
     parser.add_argument("--count", type=int, default=200, help="streams for each configuration")
     parser.add_argument("--seed", default="0")

@@ -12,8 +12,8 @@ from configs import ODD
 from models import quantize_model
 from onnxruntime.quantization import QuantFormat
 
-from fuzz.draw import draw_graph
-from fuzz.graphs import FloatGraph
+from fuzz.networks.draw import draw_graph
+from fuzz.networks.graphs import FloatGraph
 from weft.boards.registry import BOARDS
 from weft.config import PRESETS, AcceleratorConfig
 

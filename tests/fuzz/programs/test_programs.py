@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from fuzz import programs_main as runner
-from fuzz.programs import Painter
-from fuzz.programs_batch import CONFIGS, draw, load, save
-from fuzz.programs_layout import Layout
-from fuzz.programs_order import encode_stream, tokens, touches
-from fuzz.programs_run import Difference, compare
-from fuzz.programs_shrink import shrink
-from fuzz.programs_spoil import spoil
+from fuzz.programs import __main__ as runner
+from fuzz.programs.batch import CONFIGS, draw, load, save
+from fuzz.programs.layout import Layout
+from fuzz.programs.order import encode_stream, tokens, touches
+from fuzz.programs.run import Difference, compare
+from fuzz.programs.shrink import shrink
+from fuzz.programs.spoil import spoil
+from fuzz.programs.streams import Painter
 from weft.compiler.check import (
     _MEMORIES,
     ProgramError,

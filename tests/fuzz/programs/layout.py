@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from fuzz.programs_order import Command
+from fuzz.programs.order import Command
 from weft.config import AcceleratorConfig
 from weft.hw.commands import Memory, Opcode, VectorOp
 

@@ -9,8 +9,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.programs_layout import KIB, Layout, allowed_places, entries_fit
-from fuzz.programs_order import Command, touches
+from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
+from fuzz.programs.order import Command, touches
 from weft.hw.commands import Memory, Opcode, VectorOp, memories
 
 __all__ = ["Painter"]

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fuzz.programs_order import Command
+from fuzz.programs.order import Command
 from weft.config import AcceleratorConfig
 from weft.hw.commands import Opcode, VectorOp, encode
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from fuzz.cases import Case
-from fuzz.graphs import FloatGraph, Node, Unfit
+from fuzz.networks.cases import Case
+from fuzz.networks.graphs import FloatGraph, Node, Unfit
 
 __all__ = ["shrink", "size"]
 

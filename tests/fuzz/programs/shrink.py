@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fuzz.programs_batch import CONFIGS, Batch
-from fuzz.programs_layout import entries_fit
-from fuzz.programs_order import Command
-from fuzz.programs_run import Difference, Make, compare, rtl
+from fuzz.programs.batch import CONFIGS, Batch
+from fuzz.programs.layout import entries_fit
+from fuzz.programs.order import Command
+from fuzz.programs.run import Difference, Make, compare, rtl
 from weft.errors import WeftError
 
 __all__ = ["shrink"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fuzz.graphs import UNARY, FloatGraph, Node, Unfit
+from fuzz.networks.graphs import UNARY, FloatGraph, Node, Unfit
 
 __all__ = ["draw_graph"]
 
