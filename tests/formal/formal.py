@@ -24,12 +24,14 @@ __all__ = ["Refuted", "checked", "follow", "free", "in_order", "inside", "keeps"
 
 _ABC = Path(pyosys.__file__).parent / "yosys-abc"
 
-# As SymbiYosys does it for the same engine. Memories become registers.
+# As SymbiYosys does it for the same engine. Memories become registers, and checks at the edge of
+# the clock are looked at in the cycle before it, as there is one clock alone.
 _PREPARE = """
 read_rtlil spec.il
 hierarchy -top top
 proc
 memory_nordff
+setparam -set TRG_ENABLE 0 t:$check
 chformal -lower
 flatten -noscopeinfo
 setattr -unset keep w:* t:*
@@ -99,9 +101,10 @@ def prove(spec: Module, *, folder: Path, depth: int | None = None, seconds: int 
     if (folder / "spec.aig").read_bytes().split(b"\n", 1)[0].split()[6] == b"0":
         raise ValueError("There is no assertion")
     # All assertions are one property: each may help to prove the others. Signals that are always
-    # equal, as those of a model and a design, are found first.
+    # equal, as those of a model and a design, are found first, by induction; that is all it takes
+    # for a property that is inductive.
     engine = "pdr" if depth is None else f"bmc3 -F {depth}"
-    report = _abc(f"scleanup; scorr; {engine} -T {seconds}; sat", folder)
+    report = _abc(f"scleanup; scorr -C 20000; {engine} -T {seconds}; sat", folder)
     if refuted := _FAILS.search(report):
         # The engine may have found a way round; the trace is of the design as it was.
         trace = _abc(f"bmc3 -F {int(refuted[1]) + 1}; write_cex -a trace.aiw", folder)
