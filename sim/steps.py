@@ -15,7 +15,6 @@ __all__ = ["Steps", "no_child_left"]
 
 
 _JOBS = 2
-_TAIL_LINES = 12
 
 
 class Steps:
@@ -95,9 +94,8 @@ class Steps:
             log.write(f"$ {' '.join(command)}\n{output}")
         if process.returncode and not killed:
             self._stop()  # here, before another one is started in its place
-            tail = "\n".join(output.strip().splitlines()[-_TAIL_LINES:])
             raise ToolError(f"{tool} failed (exit code {process.returncode}), the full log is "
-                            f"{self._log}:\n{tail}")
+                            f"{self._log}: {_reason(output)}")
 
     def _stop(self) -> None:
         with self._lock:
@@ -128,3 +126,9 @@ def _children() -> set[int]:
         return {int(process) for path in Path("/proc/self/task").glob("*/children")
                 for process in path.read_text().split()}
     return set()
+
+
+def _reason(output: str) -> str:
+    """The line of a tool's output that most likely says why it failed."""
+    lines = output.strip().splitlines() or ["no output"]
+    return next((line for line in lines if "error" in line.lower()), lines[-1]).strip()

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from amaranth.hdl import Elaboratable, Value
+from amaranth.hdl import Elaboratable, ResetInserter, Signal, Value
 from amaranth.lib import stream
 from amaranth.sim import Simulator
 
@@ -13,10 +13,11 @@ __all__ = ["make_simulator", "random_stall", "stream_get", "stream_put", "stream
            "stream_sink", "stream_watch"]
 
 
-def make_simulator(dut: Elaboratable) -> Simulator:
-    """A simulator of ``dut``, with its checks and a clock on the ``sync`` domain."""
+def make_simulator(dut: Elaboratable, *, reset: Signal | None = None) -> Simulator:
+    """A simulator of ``dut``, with its checks and a clock on the ``sync`` domain; ``reset`` resets
+    both."""
     with checking():
-        sim = Simulator(watched(dut))
+        sim = Simulator(watched(dut) if reset is None else ResetInserter(reset)(watched(dut)))
     sim.add_clock(1e-6)
     return sim
 

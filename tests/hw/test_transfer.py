@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from amaranth.hdl import ResetInserter, Signal
+from amaranth.hdl import Signal
 from amaranth.lib import data
 from stream_bench import make_simulator, stream_get, stream_put
 
@@ -124,7 +124,7 @@ def test_every_field_is_checked_to_its_last_bit(name, command):
                 await ctx.tick()
                 ctx.set(reset, 0)
 
-    sim = make_simulator(ResetInserter(reset)(dut))
+    sim = make_simulator(dut, reset=reset)
     sim.add_testbench(testbench)
     sim.run()
     assert all(codes.count(code) >= 10 for code in (Error.NONE, Error.ADDRESS))

@@ -24,7 +24,7 @@ def test_failing_tool_ends_those_that_run_beside_it(tmp_path):
     late = "(sleep 10; touch survived) & echo > ready; wait"
     soon = "until [ -e ready ]; do sleep 0.01; done; echo no; exit 3"
     with pytest.raises(ToolError, match=re.escape(
-            f"Shell failed (exit code 3), the full log is {tmp_path}/log:\nno")):
+            f"Shell failed (exit code 3), the full log is {tmp_path}/log: no")):
         steps.run_all("Shell", [["sh", "-c", late], ["sh", "-c", soon], ["touch", "another"]])
     assert not (tmp_path / "survived").exists()
     time.sleep(0.1)
