@@ -1,20 +1,23 @@
 """Producers that cannot wait are never refused: no check of the hardware fails, for any traffic."""
 
 import pytest
-from amaranth.hdl import Assert, Assume, Module, Signal
+from amaranth.hdl import Assert, Assume, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from formal import free, inside
+from formal import free, inside, spoil
 
 from weft.config import AcceleratorConfig
-from weft.hw import job_queue, store, vector_output
+from weft.hw import job_queue, store, vector_issue, vector_output
 from weft.hw.burst import request_layout
 from weft.hw.checks import checking
+from weft.hw.commands import VectorOp
 from weft.hw.half_slice import HalfSlice
 from weft.hw.job_queue import JobQueue
 from weft.hw.store import StoreEngine
 from weft.hw.transfer import indexed_layout, transfer_layout
+from weft.hw.vector_issue import VectorIssue
 from weft.hw.vector_output import VectorOutput
+from weft.hw.vector_words import VectorWords
 
 
 def config(**changes):
@@ -147,3 +150,90 @@ def test_vector_output_that_works_out_too_many_addresses_is_found(refute, monkey
     monkeypatch.setattr(vector_output, "_MARGIN", 2)
     refute(output_spec(config()), depth=30)
 
+
+
+def issue_spec(config, agree=Assert, change=None):
+    """The loops make a group where there was room in the cycle before and the group before has
+    given its last word. Results come back some time after their last tap."""
+    m = Module()
+    words, dut = VectorWords(config), VectorIssue(config, credits=CREDITS)
+    if change is not None:
+        spoil(dut, lambda inner: change(inner, dut))
+    with checking():
+        loops = inside(m, words, "words")
+        inner = inside(m, dut)
+    wiring.connect(m, words.o, dut.i)
+    free(m, words)
+    free(m, dut, but=[dut.i.valid, dut.i.payload])
+    taps, groups = config.vector_taps, config.vector_groups
+
+    had_room = Signal()
+    scaled_goes, plain_goes = Signal(), Signal()
+    m.d.sync += [
+        had_room.eq(dut.room),
+        scaled_goes.eq(inner.ends_scaled),
+        plain_goes.eq(inner.ends & ~inner.ends_scaled),
+    ]
+    plain   = (dut.tap.operation.op == VectorOp.MAX) | (dut.tap.operation.op == VectorOp.LOOKUP)
+    ends    = dut.tap_valid & dut.tap.end
+    results = counter(m, CREDITS, ends, dut.credit, "results")
+    scaled  = counter(m, CREDITS, ends & ~plain, dut.scaled, "scaled")
+    since   = Signal(range(groups), init=groups - 1)  # the last end whose result is scaled
+    with m.If(ends & ~plain):
+        m.d.sync += since.eq(0)
+    with m.Elif(since != groups - 1):
+        m.d.sync += since.eq(since + 1)
+    m.d.comb += [
+        Assume(~words.valid | (had_room & words.last)),
+        Assume(~words.valid | ((words.group.start < words.group.size)
+                               & (words.group.size <= taps))),
+        Assume(~dut.credit | (results > scaled)),  # it has been requantized before
+        Assume(~dut.scaled | (scaled != 0)),
+        Assert(~ends | (results != CREDITS)),
+        # A result that is not requantized overtakes none that is.
+        Assert(~(ends & plain) | (scaled == 0)),
+        # One that is comes when the requantizer has taken all lanes of the one before.
+        Assert(~(ends & ~plain) | (since == groups - 1)),
+        # Both queues give the same taps.
+        agree((scaled_goes == (ends & ~plain)) & (plain_goes == (ends & plain))),
+    ]
+
+    # How full the queues are, and how many words are still to come.
+    sound(m, inner.heads, vector_issue._QUEUED)
+    sound(m, inner.taps, vector_issue._QUEUED)
+    front, level = inner.front, inner.taps.level
+    coming = Mux(loops.active, 1 + Mux(loops.last, 0, loops.more), 0)
+    pacing = scaled_goes | (since < groups - 2)
+    m.d.comb += [
+        Assert(front.ready | front.o__valid),
+        Assert(level == inner.heads.level + front.o__valid + ~front.ready + dut.tap_valid),
+        Assert(loops.last | (loops.active & (loops.more != 0) & (loops.more < taps))),
+        Assert(~had_room | (level <= vector_issue._QUEUED - taps - VectorWords.LATENCY)),
+        Assert(level + loops.valid + coming <= vector_issue._QUEUED),
+        # What the registers that spare a comparison have to do with the counters.
+        Assert(inner.credits + results + scaled_goes + plain_goes == CREDITS),
+        Assert(inner.scaling == scaled + scaled_goes),
+        Assert(scaled <= results),
+        Assert(inner.no_credit == (inner.credits == 0)),
+        Assert(inner.no_scaling == (inner.scaling == 0)),
+        Assert(inner.no_pace == ~pacing),
+        Assert(~pacing | (inner.pace == Mux(scaled_goes, groups - 1, groups - 2 - since))),
+        Assert(inner.may_scaled == (~inner.no_credit & inner.no_pace)),
+        Assert(inner.may_plain == (~inner.no_credit & inner.no_scaling)),
+    ]
+    return m
+
+
+def test_vector_issue_has_room_for_each_tap(prove):
+    """That both queues give the same taps, as those were put in, is proved of a queue alone."""
+    prove(issue_spec(config(rows=4), agree=Assume))
+
+
+def test_vector_issue_sends_the_tap_that_it_asked_for(prove):
+    prove(issue_spec(config(rows=4)), depth=8)
+
+
+def test_vector_issue_that_always_sees_room_is_found(refute):
+    spec = issue_spec(config(rows=4), agree=Assume,
+                      change=lambda m, dut: m.d.comb.__iadd__(dut.room.eq(1)))
+    refute(spec, depth=20)
