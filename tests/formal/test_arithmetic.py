@@ -42,7 +42,7 @@ def fip_spec(width, change=None):
     return m
 
 
-@pytest.mark.parametrize("width", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [2, 3])
 def test_fast_inner_product_is_the_inner_product(prove, width):
     # Any weights are active after three cycles; a sum of theirs is out after six more.
     prove(fip_spec(width), depth=10)

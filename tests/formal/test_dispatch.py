@@ -114,7 +114,7 @@ def pair_of_engines(monkeypatch, queue_depth):
     return Dispatcher(PRESETS["tiny"].replace(queue_depth=queue_depth), present=PAIR)
 
 
-@pytest.mark.parametrize("queue_depth", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("queue_depth", [1, 2])
 def test_dispatcher(prove, monkeypatch, queue_depth):
     dut = pair_of_engines(monkeypatch, queue_depth)
     prove(dispatcher_spec(dut, monkeypatch, capacity=queue_depth, in_flight=2))

@@ -6,7 +6,6 @@ up pixel tiles, at any time. Data plays no part in it.
 
 from types import SimpleNamespace
 
-import pytest
 from amaranth.asserts import AnySeq
 from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -164,7 +163,6 @@ class TwoHalfSlices(wiring.Component):
         return m
 
 
-@pytest.mark.slow
 def test_lost_job_is_found(refute, monkeypatch):
     refute(jobs_spec(config(), monkeypatch, announced=TwoHalfSlices), depth=40)
 
@@ -195,12 +193,10 @@ def weights_spec(config, monkeypatch, *, early=0):
     return m
 
 
-@pytest.mark.slow
 def test_weights_are_there_for_their_pixels(prove, monkeypatch):
     prove(weights_spec(config(), monkeypatch), depth=30)
 
 
-@pytest.mark.slow
 def test_weights_that_are_shifted_too_soon_are_found(refute, monkeypatch):
     """The feeder believes that a pixel takes three cycles less to the array."""
     refute(weights_spec(config(), monkeypatch, early=-3), depth=30)

@@ -50,7 +50,7 @@ def test_register_slice(prove, width):
     prove(full(RegisterSlice(shape=width)))
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 8])
 def test_queue(prove, depth):
     prove(with_level(Queue(shape=1, depth=depth)))
 
