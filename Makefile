@@ -30,14 +30,11 @@ test: $(stamp)  ## run the tests, about 15 minutes
 test-all: $(stamp)  ## run all tests
 	$(bin)/python -m pytest $(side_by_side)
 
-fuzz-programs: $(stamp)  ## run COUNT=200 random command streams of SEED=0 on each core, or on that of CONFIG
-	@PYTHONPATH=tests $(bin)/python -m fuzz.programs --count $(COUNT) --seed $(SEED) $(on_config)
-
-# CONFIG has a default for `make verilog`; here it counts only if it is given.
-on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
-
 fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
 	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config)
+
+fuzz-programs: $(stamp)  ## run COUNT=200 random command streams of SEED=0 on five accelerators, or on CONFIG
+	@PYTHONPATH=tests $(bin)/python -m fuzz.programs --count $(COUNT) --seed $(SEED) $(on_config)
 
 # CONFIG has a default for `make verilog`; here it counts only if it is given.
 on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))

@@ -1,8 +1,10 @@
 """Configurations that the tests on RTL sweep: all presets, both kinds of PE, and an odd one."""
 
+import pytest
+
 from weft.config import PRESETS, AcceleratorConfig
 
-__all__ = ["CONFIGS", "ODD"]
+__all__ = ["CONFIGS", "ODD", "SWEPT"]
 
 
 ODD = AcceleratorConfig(
@@ -15,3 +17,9 @@ CONFIGS = {config.name + ("_fip" if config.fip else "_plain"): config
            for preset in PRESETS.values()
            for config in (preset, preset.replace(fip=not preset.fip))} | {"odd": ODD}
 """By name."""
+
+SWEPT = [pytest.param(name, marks=pytest.mark.slow)
+         if name in ("small_plain", "wide_plain", "base_plain") else name for name in CONFIGS]
+"""The same, as parameters of tests. Each takes a simulator of its own, and those of the large
+arrays minutes; a plain array differs from the other in its PEs alone, which are proved to be equal,
+and is simulated in the smallest size."""

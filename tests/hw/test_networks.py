@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.utils
 import pytest
-from configs import CONFIGS
+from configs import CONFIGS, SWEPT
 from models import quantize_model, random_inputs
 from onnxruntime.quantization import QuantFormat
 
@@ -59,7 +59,7 @@ def stem():
 
 
 @real_models
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SWEPT)
 def test_first_layers_of_resnet8(name, stem):
     images = np.load(MODELS / "ic_resnet8_int8.npz")["input"]
     check_frames(stem, CONFIGS[name], [{"input_1": image[None]} for image in images[:2]])
