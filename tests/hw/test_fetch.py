@@ -1,12 +1,13 @@
 import random
 
 import pytest
+from amaranth.lib import data
 from amaranth.sim import Simulator
 from stream_bench import make_simulator, random_stall, stream_get, stream_watch
 
 from weft.config import PRESETS
 from weft.hw.commands import COMMAND_BYTES, ENGINES, Opcode
-from weft.hw.fetch import CommandFetch
+from weft.hw.fetch import CommandFetch, FetchedCommand
 from weft.hw.registers import Error
 
 BEAT_WIDTHS = (32, 64, 128, 256, 512)
@@ -299,3 +300,8 @@ def test_halt_ends_the_fetch_and_lets_the_reader_run_dry():
     assert bench.taken == expected_commands(program)[:len(bench.taken)]
     assert 3 <= len(bench.taken) <= 4
     assert bench.served == len(bench.beats)
+
+
+def test_the_index_tells_all_commands_of_the_longest_stream_apart():
+    # The count of a stream is checked against 16 bits; so many commands take too long to fetch here.
+    assert data.Layout.cast(FetchedCommand)["index"].width == 16
