@@ -303,5 +303,5 @@ def test_halt_ends_the_fetch_and_lets_the_reader_run_dry():
 
 
 def test_the_index_tells_all_commands_of_the_longest_stream_apart():
-    # The count of a stream is checked against 16 bits; so many commands take too long to fetch here.
+    # A count has 16 bits, see above; so many commands would take too long to fetch here.
     assert data.Layout.cast(FetchedCommand)["index"].width == 16
