@@ -9,13 +9,14 @@ from amaranth.hdl import Value
 from stream_bench import make_simulator
 
 from weft.config import AcceleratorConfig
+from weft.device import Driver
 from weft.device.base import DeviceTimeout, Event, EventKind
 from weft.hw.accelerator import Accelerator
 from weft.hw.axi import BURST_INCR, Response
-from weft.hw.commands import Engine
+from weft.hw.commands import Engine, Opcode, encode
 from weft.hw.registers import Control, Register
 
-__all__ = ["PysimDevice"]
+__all__ = ["PysimDevice", "check_reset"]
 
 
 class PysimDevice:
@@ -251,3 +252,23 @@ class PysimDevice:
                 number, *request = taken["aw"]
                 writes += [(place, number) for place in self._burst(*request)]
                 self._owed += 1
+
+
+def check_reset(config: AcceleratorConfig, *, cycles: int) -> None:
+    """A reset, so many cycles behind the doorbell, ends a stream of long loads at its first
+    command, and the device can be used again."""
+    device = PysimDevice(config, memory_bytes=1 << 16, latency=40)
+    driver = Driver(device, status_reads=30)
+    load = encode(Opcode.LOAD, memory=0, lines=8, address=0x1000, stride=0x1000, units=300,
+                  local_address=0, local_stride=0)
+    device.write_memory(0, load * 3)
+    for register, value in ((Register.COMMAND_ADDR, 0), (Register.COMMAND_COUNT, 3),
+                            (Register.CONTROL, Control.START)):
+        device.write_register(register, value)
+    device.run_cycles(cycles)
+    assert [event.kind for event in device.events()] == [EventKind.START]
+    driver.reset()
+    assert [event.kind for event in device.events()] == [EventKind.START]
+    device.write_memory(0, encode(Opcode.LOAD, memory=0, lines=1, address=0x1000, stride=0,
+                                  units=1, local_address=0, local_stride=0))
+    driver.run(0, 1)

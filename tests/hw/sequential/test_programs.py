@@ -5,15 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 from graphs import GraphBuilder, random_graph
-from pysim_device import PysimDevice
+from pysim_device import PysimDevice, check_reset
 from sw_programs import equal
 
 from weft import compiler
 from weft.boards.registry import BOARDS
 from weft.device import DeviceStopped, Driver
-from weft.device.base import EventKind
 from weft.hw.commands import COMMAND_BYTES, Opcode, decode, encode
-from weft.hw.registers import Control, Error, Register
+from weft.hw.registers import Error
 
 CONFIG = BOARDS["icebreaker"].config.replace(axi_addr_width=20)
 
@@ -147,19 +146,4 @@ def test_stalled_memory_ends_in_the_watchdog(beats):
 
 
 def test_a_reset_stops_what_runs():
-    device = PysimDevice(CONFIG, memory_bytes=1 << 16, latency=40)
-    driver = Driver(device, status_reads=30)
-    load = encode(Opcode.LOAD, memory=0, lines=8, address=0x1000, stride=0x1000, units=300,
-                  local_address=0, local_stride=0)
-    device.write_memory(0, load * 3)
-    for register, value in ((Register.COMMAND_ADDR, 0), (Register.COMMAND_COUNT, 3),
-                            (Register.CONTROL, Control.START)):
-        device.write_register(register, value)
-    device.run_cycles(1500)
-    assert [event.kind for event in device.events()] == [EventKind.START]
-    driver.reset()
-    assert [event.kind for event in device.events()] == [EventKind.START]
-    # The device can be used again.
-    device.write_memory(0, encode(Opcode.LOAD, memory=0, lines=1, address=0x1000, stride=0,
-                                  units=1, local_address=0, local_stride=0))
-    driver.run(0, 1)
+    check_reset(CONFIG, cycles=1500)
