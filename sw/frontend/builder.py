@@ -157,9 +157,9 @@ class Builder:
         # Two layers may want one input in two orders: the host packs it twice.
         count = len(quantized.placed) + quantized.accelerated
         name = f"{quantized.name}@{count}" if count else quantized.name
+        self._add_tensor(name, quantized, want)
         quantized.placed[name] = want
         self.entries[name] = Entry(quantized, want)
-        self._add_tensor(name, quantized, want)
         return name, stage
 
     def anywhere(self, quantized: Quantized, otherwise: View | None = None) \
@@ -191,6 +191,9 @@ class Builder:
 
     def _add_tensor(self, name: str, quantized: Quantized, layout: View) -> None:
         channels, height, width = layout.shape
+        if min(channels, height, width) < 1:
+            raise ModelError(f"Tensor '{printable(quantized.name)}' must have sizes of at least 1 "
+                             f"on the accelerator, not {'x'.join(map(str, quantized.shape))}")
         self.tensors[name] = Tensor(
             name=name, shape=(channels, height, width), scale=quantized.scale,
             zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat())

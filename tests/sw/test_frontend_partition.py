@@ -182,6 +182,20 @@ def test_float_layers_stay_with_the_host():
                                          "uint8 behind a DequantizeLinear")
 
 
+def test_tensor_without_elements_stays_with_the_host():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 3, 4, 4))
+    nothing = b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in
+                                    (("start", 0), ("end", 0), ("axis", 1)))], "nothing")
+    for name, source in (("gate", x), ("odd", nothing)):
+        b.output(b.quantize(b.node("Sigmoid", [b.quantize(source, scale=1 / 64)], name),
+                            scale=1 / 256))
+    found = rows(check(b.build()))
+    assert found["gate"].where is Where.ACCELERATOR and found["odd"].where is Where.HOST
+    assert found["odd"].reason == ("Tensor 'nothing_q' must have sizes of at least 1 on the "
+                                   "accelerator, not 1x0x4x4")
+
+
 def test_load_graph_names_what_divides_the_model_wrong():
     model = between(lambda b, x: b.node("Softmax", [x], "odd", axis=1))
     with pytest.raises(ModelError, match=r"^Softmax 'odd' is not supported on the accelerator$"):
