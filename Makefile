@@ -80,7 +80,7 @@ outdated := $(outdated)|lib\.coding|log2_int|Signal\(.*\breset=|\bnmigen\b
 # Set-up. Every way in which it can fail on a new machine ends with one line that says what to do.
 debian = Debian, Ubuntu: apt install
 
-$(stamp): pyproject.toml
+$(stamp): pyproject.toml setup.py
 	@fail() { echo "weft: error: $$1" >&2; exit 1; }; \
 	command -v $(PYTHON) >/dev/null || \
 	    fail "$(PYTHON) was not found: install Python 3.11 or newer ($(debian) python3 python3-venv)"; \

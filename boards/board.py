@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from weft.config import AcceleratorConfig, ConfigError
+from weft.hw.isa.config import AcceleratorConfig, ConfigError
 
 __all__ = ["Board", "Family"]
 

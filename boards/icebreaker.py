@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from weft.boards.board import Board, Family
-from weft.config import AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+
+from .board import Board, Family
 
 __all__ = ["ICEBREAKER", "make_platform"]
 
@@ -24,7 +25,7 @@ def make_platform(board: Board) -> Any:
     of its configuration."""
     from amaranth_boards.icebreaker import ICEBreakerPlatform
 
-    from weft.boards.primitives.ice40 import ICE40Primitives
+    from weft.boards.ice40.primitives import ICE40Primitives
 
     base: Any = ICEBreakerPlatform
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from weft.boards import icebreaker, ulx3s
-from weft.boards.board import Board
-from weft.config import ConfigError
+from weft.hw.isa.config import ConfigError
+
+from . import icebreaker, ulx3s
+from .board import Board
 
 __all__ = ["BOARDS", "find_board", "make_platform"]
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from weft.boards.board import Board, Family
-from weft.config import AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+
+from .board import Board, Family
 
 __all__ = ["ULX3S_25F", "ULX3S_85F", "make_platform"]
 
@@ -35,9 +36,9 @@ def make_platform(board: Board) -> Any:
     from amaranth.build import Attrs, Pins, Resource
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
-    from weft.boards.floorplan import ECP5_SITES
-    from weft.boards.memory_floorplan import ECP5_MEMORY_SITES, MemoryFloorplan
-    from weft.boards.primitives.ecp5 import ECP5Primitives
+    from weft.boards.ecp5.floorplan import ECP5_SITES
+    from weft.boards.ecp5.memory_floorplan import ECP5_MEMORY_SITES, MemoryFloorplan
+    from weft.boards.ecp5.multiplier import ECP5Primitives
 
     base: Any
     base, size = {"LFE5U-85F": (ULX3S_85F_Platform, "85F"),

@@ -4,13 +4,13 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.config import AcceleratorConfig
+from weft.hw.bus.axi import LiteSignature, MemorySignature
+from weft.hw.control.port import ControlPort
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.sequential.core import SequentialCore
 
-from .axi import LiteSignature, MemorySignature
-from .commands import Engine
-from .control import ControlPort
 from .core import Core
-from .sequential.core import SequentialCore
 
 __all__ = ["Accelerator"]
 
@@ -25,7 +25,7 @@ class Accelerator(wiring.Component):
     Members
     -------
     s_axi : :py:`In(LiteSignature())`
-        Control: the registers of :mod:`weft.hw.registers`.
+        Control: the registers of :mod:`weft.hw.isa.registers`.
     m_axi : :py:`Out(MemorySignature(...))`
         Memory.
     irq : :py:`Out(1)`

@@ -6,24 +6,23 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from weft.config import AcceleratorConfig
-
-from .activation_memory import ActivationMemory
-from .axi import MemorySignature
-from .checks import watched
-from .commands import Engine
-from .cycle_accounting import COUNTED, CycleAccounting
-from .delay import register
-from .dispatch import Dispatcher
-from .dma_read import ReadEngine
-from .dma_write import WriteEngine
-from .fault import Fault
-from .fetch import CommandFetch
-from .load import LoadEngine
-from .matrix import MatrixEngine
-from .read_arbiter import ReadArbiter
-from .store import StoreEngine
-from .vector import VectorEngine
+from weft.hw.bus.axi import MemorySignature
+from weft.hw.bus.dma_read import ReadEngine
+from weft.hw.bus.dma_write import WriteEngine
+from weft.hw.bus.read_arbiter import ReadArbiter
+from weft.hw.control.dispatch import Dispatcher
+from weft.hw.control.fetch import CommandFetch
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.lib.checks import watched
+from weft.hw.lib.cycle_accounting import COUNTED, CycleAccounting
+from weft.hw.lib.delay import register
+from weft.hw.matrix.engine import MatrixEngine
+from weft.hw.memory.activation import ActivationMemory
+from weft.hw.transfer.load import LoadEngine
+from weft.hw.transfer.store import StoreEngine
+from weft.hw.vector.engine import VectorEngine
 
 __all__ = ["Core", "core_members"]
 
@@ -63,7 +62,7 @@ class Core(wiring.Component):
     -------
     m_axi : :py:`Out(MemorySignature(...))`
     start, address, count, halt, faults, completed, idle, quiet, progress, oldest, count_up
-        As in :class:`~weft.hw.control.ControlPort`, seen from the other side.
+        As in :class:`~weft.hw.control.port.ControlPort`, seen from the other side.
     reset : :py:`In(1)`
         Pulse: a cycle later everything is reset.
     event_start, event_done : :py:`Out(4)`

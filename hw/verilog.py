@@ -6,7 +6,7 @@ from amaranth.back import verilog
 from amaranth.hdl import Value
 from amaranth.lib import wiring
 
-from weft.hw.checks import checking, watched
+from weft.hw.lib.checks import checking, watched
 
 __all__ = ["broken_rule", "to_verilog"]
 
@@ -20,7 +20,7 @@ def to_verilog(component: wiring.Component, *, name: str, checks: bool = False) 
     """Verilog text of ``component`` as module ``name``.
 
     The ports are those of the signature, paths joined by one underscore, and ``clk`` and ``rst``.
-    With ``checks`` it has those of :mod:`weft.hw.checks`, for simulation: it executes ``$stop``
+    With ``checks`` it has those of :mod:`weft.hw.lib.checks`, for simulation: it executes ``$stop``
     where one fails, and :func:`broken_rule` tells which one that is.
     """
     ports = {"_".join(map(str, path)): (Value.cast(value), None)

@@ -10,20 +10,22 @@ from typing import Any
 import weft.boards
 from weft.boards.board import Board
 from weft.errors import InputError, ToolError
-from weft.sim.build import TOP, Build, Harness, Progress, build_library, hardware_identity
-from weft.sim.cache import mark_used
-from weft.sim.simulator import RuleError
+
+from .build import TOP, Build, Harness, Progress, build_library, hardware_identity
+from .cache import mark_used
+from .simulator import RuleError
 
 __all__ = ["BoardSimulator", "build_board", "fast_line"]
 
 
 def build_board(board: Board, *, progress: Progress | None = None) -> Build:
-    """The simulator of :class:`~weft.boards.system.System` for ``board``, from the cache or built
-    now; otherwise as :func:`weft.sim.build.build`."""
+    """The simulator of :class:`~weft.boards.system.chip.System` for ``board``, from the cache or
+    built now; otherwise as :func:`weft.sim.build.build`."""
     def generate() -> str:
-        from weft.boards.system import System
+        from weft.boards.system.chip import System
         from weft.hw.verilog import to_verilog
-        from weft.sim.top import SimulationTop
+
+        from .top import SimulationTop
         return to_verilog(SimulationTop(System(board)), name=TOP, checks=True)
 
     identity = hardware_identity(board.config, Path(weft.boards.__file__).parent)

@@ -19,16 +19,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import weft.config
 import weft.hw
-from weft.config import AcceleratorConfig
 from weft.errors import InputError, ToolError
-from weft.hw.axi import BURST_INCR, ID_WIDTH
-from weft.hw.commands import Engine
-from weft.sim.cache import locked, mark_used, prune, simulators_directory
-from weft.sim.entry import is_sound, store
-from weft.sim.steps import Steps, no_child_left
-from weft.sim.toolchain import processor, tool_environment, verilator
+from weft.hw.bus.axi import BURST_INCR, ID_WIDTH
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import AcceleratorConfig
+
+from .cache import locked, mark_used, prune, simulators_directory
+from .entry import is_sound, store
+from .steps import Steps, no_child_left
+from .toolchain import processor, tool_environment, verilator
 
 __all__ = ["TOP", "Build", "Harness", "build", "build_library", "build_verilog", "generate",
            "hardware_identity"]
@@ -100,7 +100,8 @@ def generate(config: AcceleratorConfig) -> str:
     # Elaboration and its imports cost seconds, and a cached simulator needs neither.
     from weft.hw.accelerator import Accelerator
     from weft.hw.verilog import to_verilog
-    from weft.sim.top import SimulationTop
+
+    from .top import SimulationTop
     return to_verilog(SimulationTop(Accelerator(config)), name=TOP, checks=True)
 
 
@@ -139,7 +140,7 @@ def build_verilog(verilog: str, config: AcceleratorConfig, *, trace: bool = Fals
 
 def hardware_identity(config: AcceleratorConfig, *sources: Path) -> str:
     """All that the Verilog of ``config`` hangs on, and further files or folders of Python."""
-    digest = _tree_digest(Path(weft.hw.__file__).parent, Path(weft.config.__file__), *sources)
+    digest = _tree_digest(Path(weft.hw.__file__).parent, *sources)
     return f"{config.to_json()}\n{digest}\n{_version('amaranth')}"
 
 

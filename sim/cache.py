@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from weft.errors import ToolError
-from weft.sim.entry import is_trusted
+
+from .entry import is_trusted
 
 __all__ = ["cache_directory", "locked", "mark_used", "prune", "simulators_directory"]
 

@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 from weft.errors import ToolError
-from weft.sim.toolchain import tool_environment, verilator
+
+from .toolchain import tool_environment, verilator
 
 __all__ = ["WAIVERS", "lint"]
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, Self
 
 from weft.errors import InputError, ToolError, WeftError
 from weft.hw.verilog import broken_rule
-from weft.sim.build import Build
-from weft.sim.cache import mark_used
-from weft.sim.trace import FstFunctions, TraceFormat, fst_end_time, fst_functions
+
+from .build import Build
+from .cache import mark_used
+from .trace import FstFunctions, TraceFormat, fst_end_time, fst_functions
 
 __all__ = ["MemoryModel", "ProtocolError", "RuleError", "RunStatus", "SimulatorEvent", "Simulator"]
 
@@ -25,7 +26,7 @@ class ProtocolError(WeftError):
 
 
 class RuleError(WeftError):
-    """The simulated hardware failed one of its own checks, see :mod:`weft.hw.checks`."""
+    """The simulated hardware failed one of its own checks, see :mod:`weft.hw.lib.checks`."""
 
     def __init__(self, build: Build, line: int, cycle: int):
         rule = broken_rule(build.verilog.read_text(encoding="utf-8"), line)

@@ -11,8 +11,8 @@ import platform
 import shutil
 from pathlib import Path
 
-from weft.distribution import install_command
 from weft.errors import ToolError
+from weft.errors.distribution import install_command
 
 __all__ = ["MAKE_VARIABLES", "processor", "tool_environment", "verilator"]
 

@@ -5,8 +5,8 @@ from ctypes import c_void_p
 from enum import StrEnum
 from pathlib import Path
 
-from weft.distribution import install_command
 from weft.errors import InputError, ToolError
+from weft.errors.distribution import install_command
 
 __all__ = ["FstFunctions", "TraceFormat", "fst_end_time", "fst_functions"]
 

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weft.config import AcceleratorConfig
     from weft.errors import WeftError
-    from weft.session import InferenceSession
+    from weft.hw.isa.config import AcceleratorConfig
+    from weft.runtime.session import InferenceSession
 
 __all__ = ["AcceleratorConfig", "InferenceSession", "WeftError"]
 
 
-_HOMES = {"AcceleratorConfig": "weft.config", "InferenceSession": "weft.session",
+_HOMES = {"AcceleratorConfig": "weft.hw.isa.config", "InferenceSession": "weft.runtime.session",
           "WeftError": "weft.errors"}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from weft.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
 __all__ = ["CONFIGS", "ODD", "SWEPT"]
 

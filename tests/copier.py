@@ -7,8 +7,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import enum, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.config import AcceleratorConfig
-from weft.hw.axi import BURST_INCR, LiteSignature, MemorySignature
+from weft.hw.bus.axi import BURST_INCR, LiteSignature, MemorySignature
+from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["Copier", "COPIER_ID", "CONTROL", "STATUS", "SOURCE", "TARGET", "LAST_BEAT", "STROBE",
            "MISCHIEF", "SECOND_ID", "Mischief"]

@@ -9,10 +9,10 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
-from weft.hw.dma_read import ReadEngine
-from weft.hw.dma_write import WriteEngine
-from weft.sim.bench import run_cocotb
+from weft.hw.bus.dma_read import ReadEngine
+from weft.hw.bus.dma_write import WriteEngine
 from weft.sim.cache import locked
+from weft.sim.cocotb_bench import run_cocotb
 
 __all__ = ["run_dma_bench"]
 
@@ -36,12 +36,13 @@ class _DmaPair(wiring.Component):
 
 
 def run_dma_bench(name: str, factory: pytest.TempPathFactory) -> None:
-    """Runs the cocotb module ``name``, in `tests/hw`; one build serves all processes of pytest."""
+    """Runs the cocotb module ``name`` of ``tests/hw/bus``; one build serves all processes."""
     folder = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     with locked(folder / "dma_pair.lock"):
-        run_cocotb(_DmaPair(), name="dma_pair", bench=Path(__file__).parent / "hw" / f"{name}.py",
+        run_cocotb(_DmaPair(), name="dma_pair",
+                   bench=Path(__file__).parent / "hw" / "bus" / f"{name}.py",
                    build_dir=folder / "dma_pair", environment={
                        "DATA_BYTES": str(DATA_WIDTH // 8), "BURST_BEATS": str(BURST_BEATS),
                        "OUTSTANDING": str(OUTSTANDING)})

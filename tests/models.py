@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from weft import reference
 from weft.bench.quantize import quantize_model
-from weft.golden import GoldenSession, to_int8
 from weft.ir import HostPart, Tensor
+from weft.reference.golden import GoldenSession, to_int8
 
 __all__ = ["QdqBuilder", "assert_plan_is_golden", "assert_reference_is_golden", "conv_model",
            "float_cnn", "quantize_model", "random_inputs", "run_plan", "run_quantized"]

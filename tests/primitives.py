@@ -13,7 +13,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Assert
 from amaranth.lib import wiring
 
-from weft.boards.tools import find_tool, run_tool
+from weft.boards.flow.tools import find_tool, run_tool
 
 MODELS = Path(__file__).parent / "boards" / "models"
 

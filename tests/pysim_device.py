@@ -8,19 +8,19 @@ from typing import Any
 from amaranth.hdl import Value
 from stream_bench import make_simulator
 
-from weft.config import AcceleratorConfig
-from weft.device import Driver
-from weft.device.base import DeviceTimeout, Event, EventKind
 from weft.hw.accelerator import Accelerator
-from weft.hw.axi import BURST_INCR, Response
-from weft.hw.commands import Engine, Opcode, encode
-from weft.hw.registers import Control, Register
+from weft.hw.bus.axi import BURST_INCR, Response
+from weft.hw.isa.commands import Engine, Opcode, encode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import Control, Register
+from weft.runtime.device import Driver
+from weft.runtime.device.base import DeviceTimeout, Event, EventKind
 
 __all__ = ["PysimDevice", "check_reset"]
 
 
 class PysimDevice:
-    """A :class:`weft.device.base.Device` for programs of some thousand cycles.
+    """A :class:`weft.runtime.device.base.Device` for programs of some thousand cycles.
 
     The memory answers each request by itself, and asserts that the accelerator keeps the rules of
     AXI4: requests stay until they are taken, bursts are of whole beats, inside the memory and

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from weft.hw.commands import Rounding
+from weft.hw.isa.commands import Rounding
 from weft.reference import requantize, requantize_double
 
 

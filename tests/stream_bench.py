@@ -7,7 +7,7 @@ from amaranth.hdl import Elaboratable, ResetInserter, Signal, Value
 from amaranth.lib import stream
 from amaranth.sim import Simulator
 
-from weft.hw.checks import checking, watched
+from weft.hw.lib.checks import checking, watched
 
 __all__ = ["make_simulator", "random_stall", "stream_get", "stream_put", "stream_source",
            "stream_sink", "stream_watch"]

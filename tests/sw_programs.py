@@ -8,11 +8,11 @@ from graphs import random_image
 
 from weft import reference
 from weft.compiler import Program, compile
-from weft.config import AcceleratorConfig
-from weft.device import Driver
-from weft.device.functional import FunctionalDevice
-from weft.hw.commands import Engine, decode
+from weft.hw.isa.commands import Engine, decode
+from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Graph
+from weft.runtime.device import Driver
+from weft.runtime.device.functional import FunctionalDevice
 
 __all__ = ["run", "equal", "fields_of"]
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from weft.boards.board import Board, Family
-from weft.config import PRESETS
-from weft.device.board_sim import BoardSimDevice
+from weft.hw.isa.config import PRESETS
+from weft.runtime.device.board_sim import BoardSimDevice
 from weft.sim.board import fast_line
 
 __all__ = ["TINY_BOARD", "open_board"]

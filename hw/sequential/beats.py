@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from weft.hw.axi import BURST_INCR, MemorySignature
+from weft.hw.bus.axi import BURST_INCR, MemorySignature
 
 __all__ = ["BeatMaster", "BeatSignature"]
 

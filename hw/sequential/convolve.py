@@ -7,10 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from weft.config import AcceleratorConfig
-from weft.hw.commands import MatrixCommand
-from weft.hw.multiply_accumulate import MultiplyAccumulate
-from weft.hw.registers import Error
+from weft.hw.isa.commands import MatrixCommand
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import Error
+from weft.hw.lib.multiply_accumulate import MultiplyAccumulate
 
 from .fields import Fields, fetched_beat_layout
 from .requantize import SerialRequantizer

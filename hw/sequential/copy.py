@@ -7,9 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from weft.config import AcceleratorConfig
-from weft.hw.commands import LoadCommand, Memory
-from weft.hw.registers import Error
+from weft.hw.isa.commands import LoadCommand, Memory
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import Error
 
 from .beats import BeatSignature
 from .fields import Fields, fetched_beat_layout

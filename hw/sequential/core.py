@@ -7,11 +7,11 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import connect, flipped
 from amaranth.utils import exact_log2
 
-from weft.config import AcceleratorConfig
-from weft.hw.commands import COMMAND_BYTES, Engine, Memory, engines
 from weft.hw.core import core_members
-from weft.hw.registers import Error
-from weft.hw.single_port_memory import SinglePortMemory
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, engines
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import Error
+from weft.hw.memory.single_port import SinglePortMemory
 
 from .beats import BeatMaster
 from .convolve import ConvolutionEngine

@@ -6,7 +6,7 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data
 
-from weft.hw.commands import COMMAND_BYTES
+from weft.hw.isa.commands import COMMAND_BYTES
 
 __all__ = ["Fields", "fetched_beat_layout"]
 

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.commands import ChannelParameters
+from weft.hw.isa.commands import ChannelParameters
 
 __all__ = ["SerialRequantizer"]
 
@@ -18,7 +18,7 @@ _INTEGER = 8    # result bits before the zero point: greater magnitudes are all 
 
 class SerialRequantizer(wiring.Component):
     """Computes ``clamp(RNE(fl32(fl32(acc + bias) * scale)) + out_zero)``, to the last bit as
-    :class:`~weft.hw.scale.FloatScale` does, where the roundings are explained.
+    :class:`~weft.hw.requantize.float32.FloatScale` does, where the roundings are explained.
 
     There is one adder of 32 bits, and a product of mantissas takes a cycle for each bit. All in
     all a value takes some 47 cycles, 68 at most.

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from weft.bench.measure import Measurement
 from weft.errors import InputError
-from weft.output import write_text
+from weft.files.output import write_text
+
+from .measure import Measurement
 
 __all__ = ["BASELINE", "TOLERANCE", "Growth", "compare", "load", "save"]
 

@@ -4,10 +4,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from weft.bench import baseline, scale_sim
-from weft.bench.measure import LayerMeasurement, Measurement
-from weft.bench.scale_sim import Comparison
-from weft.bench.suite import CONFIGS, NETWORKS
+from . import baseline, scale_sim
+from .measure import LayerMeasurement, Measurement
+from .scale_sim import Comparison
+from .suite import CONFIGS, NETWORKS
 
 __all__ = ["benchmark_page"]
 

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from weft.bench.suite import CONFIGS, NETWORKS, Case
-from weft.config import AcceleratorConfig
-from weft.estimate import estimate_plan
+from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Depthwise, Graph
-from weft.runner import random_frames, run_frames
-from weft.segment import Figures
-from weft.session import InferenceSession
+from weft.runtime.estimate import estimate_plan
+from weft.runtime.runner import random_frames, run_frames
+from weft.runtime.segment import Figures
+from weft.runtime.session import InferenceSession
+
+from .suite import CONFIGS, NETWORKS, Case
 
 __all__ = ["LayerMeasurement", "Measurement", "measure"]
 
@@ -55,7 +56,7 @@ class Measurement:
         Of a frame that loads all constants, and of one that finds them on chip; no warm one if
         they do not all fit.
     estimate_cold, estimate_warm : :class:`int` or :py:`None`
-        What :mod:`weft.estimate` tells of them without a simulator.
+        What :mod:`weft.runtime.estimate` tells of them without a simulator.
     dram_bytes_cold, dram_bytes_warm : :class:`int` or :py:`None`
         Read and written by these frames, commands included.
     multipliers : :class:`int`

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from weft.bench.measure import Measurement, measure
-from weft.bench.suite import Case
 from weft.errors import InputError, WeftError
-from weft.termination import exit_when_terminated
+from weft.errors.termination import exit_when_terminated
+
+from .measure import Measurement, measure
+from .suite import Case
 
 __all__ = ["measure_all"]
 

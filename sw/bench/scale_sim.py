@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from weft.bench.measure import Measurement
-from weft.bench.suite import CONFIGS
-from weft.config import AcceleratorConfig
 from weft.errors import InputError, ToolError
-from weft.output import write_text
+from weft.files.output import write_text
+from weft.hw.isa.config import AcceleratorConfig
+
+from .measure import Measurement
+from .suite import CONFIGS
 
 __all__ = ["SCALE_SIM", "Comparison", "compare_layers", "load", "save"]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from weft.bench.networks import NETWORKS as TESTED
-from weft.bench.networks import Builder, conv1x1, conv3x3, resnet18
-from weft.bench.quantize import quantize_model
-from weft.config import PRESETS, AcceleratorConfig
 from weft.digits import MODEL as DIGITS
 from weft.errors import InputError
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
+
+from .networks import NETWORKS as TESTED
+from .networks import Builder, conv1x1, conv3x3, resnet18
+from .quantize import quantize_model
 
 __all__ = ["CONFIGS", "NETWORKS", "Case", "Network", "select"]
 

@@ -10,27 +10,27 @@ Before them, batch can make one graph of several frames.
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from weft.config import AcceleratorConfig
+from weft.compiler.assembly.allocate import allocate
+from weft.compiler.assembly.check import ProgramError, check
+from weft.compiler.assembly.constants import place_constants
+from weft.compiler.assembly.emit import emit
+from weft.compiler.assembly.order import Timeline
+from weft.compiler.assembly.schedule import schedule
+from weft.compiler.lowering.layers import lower
+from weft.compiler.planning.placement import Plan, plan
+from weft.compiler.planning.split import cut
 from weft.errors import CompileError
-from weft.hw.commands import COMMAND_BYTES, Engine
+from weft.hw.isa.commands import COMMAND_BYTES, Engine
+from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Graph
+from weft.reference.exact import Exactness, exactness
 
-from .allocate import allocate
 from .batch import MAX_COMMANDS, batch
-from .check import ProgramError, check
-from .constants import place_constants
-from .emit import emit
+from .channel_layout import map_channels
 from .estimate import check_engines, engine_of
-from .exact import Exactness, exactness
-from .lower import lower
-from .maps import map_channels
+from .first_layer import pack
 from .ops import Buffer, Lowered, Op, Region, Space
-from .order import Timeline
-from .pack import pack
-from .pieces import cut
-from .plan import Plan, plan
 from .program import CommandInfo, LayerInfo, Program, Resident, Section, Slot
-from .schedule import schedule
 from .verify import verify
 
 __all__ = ["batch", "compile", "check", "Program", "ProgramError", "CommandInfo", "LayerInfo",

@@ -6,8 +6,8 @@ from math import prod
 from typing import Any
 
 from weft.errors import InputError
+from weft.errors.limits import check_arrays
 from weft.ir import Concat, Edge, Graph, Layer
-from weft.limits import check_arrays
 
 __all__ = ["MAX_COMMANDS", "batch", "check_batch"]
 

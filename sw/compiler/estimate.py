@@ -1,22 +1,21 @@
 """What a layer will cost on its engine, without compiling it.
 
 What a frame takes is more than that, or less: layers wait for memory and for one another, and
-engines overlap. :mod:`weft.estimate` has those figures, from the same model of the engines.
+engines overlap. :mod:`weft.runtime.estimate` has those figures, from the same model of the engines.
 """
 
 from dataclasses import dataclass
 
-from weft import layout
-from weft.config import AcceleratorConfig
+from weft.compiler.planning.columns import tile_pixels
+from weft.compiler.planning.loop_order import layer_cycles, requantizes
+from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.commands import Engine, Opcode
-from weft.ir import Concat, Convolution, Graph, Layer
+from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Concat, Convolution, Graph, Layer, layout
 
-from .columns import tile_pixels
-from .engine_timing import command_cost, vector_overhead
-from .maps import Mapped, map_channels
-from .pack import pack
-from .walks import layer_cycles, requantizes
+from .channel_layout import Mapped, map_channels
+from .first_layer import pack
 
 __all__ = ["LayerEstimate", "check_engines", "engine_of", "estimate"]
 
@@ -28,11 +27,11 @@ class LayerEstimate:
     Attributes
     ----------
     name : :class:`str`
-    engine : :class:`weft.hw.commands.Engine` or :py:`None`
+    engine : :class:`weft.hw.isa.commands.Engine` or :py:`None`
         :py:`None` if nothing is to be done.
     cycles : :class:`int`
         On its engine as one command, if nothing keeps it waiting: see
-        :mod:`weft.compiler.engine_timing`.
+        :mod:`weft.compiler.timing.engines`.
     macs : :class:`int`
         Multiply-accumulates of the network.
     output_bytes : :class:`int`

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from weft.config import AcceleratorConfig
-from weft.hw.commands import ENGINES, Engine, Memory, Opcode, Rounding, VectorOp
+from weft.hw.isa.commands import ENGINES, Engine, Memory, Opcode, Rounding, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["Space", "Buffer", "Address", "Quotient", "Difference", "Region", "Fields",
            "FieldValues", "Op", "Lowered"]
@@ -146,7 +146,7 @@ class Op:
 
     Parameters
     ----------
-    opcode : :class:`weft.hw.commands.Opcode`
+    opcode : :class:`weft.hw.isa.commands.Opcode`
     layer : :class:`int` or :py:`None`
         Index of the layer it works for; :py:`None` for loads and stores of the graph's inputs.
     text : :class:`str`

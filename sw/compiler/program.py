@@ -4,15 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from weft import layout
-from weft.config import AcceleratorConfig
-from weft.hw.commands import COMMAND_BYTES, Engine, disassemble
-from weft.ir import Graph, Layer
-from weft.layout import ChannelMap
-from weft.text import printable
+from weft.errors.text import printable
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, disassemble
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Graph, Layer, layout
+from weft.ir.layout import ChannelMap
+from weft.reference.exact import Exactness
 
-from .exact import Exactness
-from .pack import Packing
+from .first_layer import Packing
 
 __all__ = ["Program", "CommandInfo", "LayerInfo", "Slot", "Section", "Resident"]
 
@@ -25,7 +24,7 @@ class CommandInfo:
     ----------
     layer : :class:`int` or :py:`None`
         Index of the layer; :py:`None` for loads and stores of the graph's inputs.
-    engine : :class:`weft.hw.commands.Engine`
+    engine : :class:`weft.hw.isa.commands.Engine`
     text : :class:`str`
     reads, writes : :class:`tuple` of (space, start, stop)
         All that it may touch; units on chip, bytes in space "external".
@@ -44,7 +43,7 @@ class LayerInfo:
 
     Attributes
     ----------
-    engine : :class:`weft.hw.commands.Engine` or :py:`None`
+    engine : :class:`weft.hw.isa.commands.Engine` or :py:`None`
         What computes it; :py:`None` for a concatenation, which nothing computes.
     macs : :class:`int`
         Multiply-accumulates of the network, padded taps included, idle lanes not.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weft.distribution import install_command
 from weft.errors import ToolError
+from weft.errors.distribution import install_command
 
 __all__ = ["MODEL", "load", "load_training"]
 

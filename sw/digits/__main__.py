@@ -6,11 +6,12 @@ import sys
 import numpy as np
 
 from weft.cli import add_session_options, open_session, session_target
-from weft.digits import MODEL, load
 from weft.errors import InputError
-from weft.guard import EXIT_MISMATCH, guarded
-from weft.report import Progress, print_run, terminal
-from weft.runner import run_frames
+from weft.errors.guard import EXIT_MISMATCH, guarded
+from weft.report.terminal import Progress, print_run, terminal
+from weft.runtime.runner import run_frames
+
+from . import MODEL, load
 
 __all__ = ["main"]
 

@@ -22,11 +22,12 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from weft.digits import MODEL, load, load_training
-from weft.distribution import install_command
 from weft.errors import ToolError
-from weft.guard import guarded
-from weft.output import check_writable, replacing
+from weft.errors.distribution import install_command
+from weft.errors.guard import guarded
+from weft.files.output import check_writable, replacing
+
+from . import MODEL, load, load_training
 
 __all__ = ["LAYERS", "Parameters", "main", "quantize", "to_onnx"]
 

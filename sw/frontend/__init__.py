@@ -10,19 +10,19 @@ the model,
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
+from onnx import ModelProto
 
 from weft.errors import ModelError
-from weft.frontend.cut import cut
-from weft.frontend.notes import annotate
-from weft.frontend.plan import make_plan
-from weft.frontend.source import Source
+from weft.frontend.onnx.cut import cut
+from weft.frontend.onnx.notes import annotate
+from weft.frontend.onnx.partition import make_plan
+from weft.frontend.onnx.source import Source
 from weft.ir import Graph, Plan, Where
 
 __all__ = ["annotate", "load_graph", "partition"]
 
 
-def partition(model: str | Path | onnx.ModelProto) -> Plan:
+def partition(model: str | Path | ModelProto) -> Plan:
     """A quantized ONNX model (QDQ or QOperator format, int8 or uint8) in segments, each for the
     accelerator or for the host.
 
@@ -41,7 +41,7 @@ def partition(model: str | Path | onnx.ModelProto) -> Plan:
     return make_plan(Source.load(model))[0]
 
 
-def load_graph(model: str | Path | onnx.ModelProto) -> Graph:
+def load_graph(model: str | Path | ModelProto) -> Graph:
     """The accelerated graph of a model that has one, with the host's parts before and after it.
 
     As :func:`partition`, but an operator between two layers that the accelerator lacks is an error.

@@ -28,23 +28,11 @@ from weft.ir import (
     Pool,
     Resize,
 )
-from weft.reference.double_rounding import (
-    double_multiplier,
-    rdbpot,
-    requantize_double,
-    srdhm,
-)
-from weft.reference.pairs import add, every_pair, multiply
-from weft.reference.rounding import dequantize, fma, multiplier, quantize, requantize
-from weft.reference.windows import (
-    average_counts,
-    conv2d,
-    convolution,
-    depthwise,
-    depthwise2d,
-    output_size,
-    pool,
-)
+
+from .fixed_point import double_multiplier, rdbpot, requantize_double, srdhm
+from .pairs import add, every_pair, multiply
+from .rounding import dequantize, fma, multiplier, quantize, requantize
+from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
 __all__ = ["add", "average_counts", "compute", "conv2d", "convolution", "depthwise", "depthwise2d",
            "dequantize", "double_multiplier", "every_pair", "fma", "multiplier", "multiply",

@@ -3,7 +3,8 @@
 import numpy as np
 
 from weft.ir import Add, Multiply, Tensor
-from weft.reference.rounding import fma, multiplier
+
+from .rounding import fma, multiplier
 
 __all__ = ["add", "every_pair", "multiply"]
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from weft.errors import InputError
 from weft.ir import Convolution, Depthwise, Pool, PoolKind, Tensor
-from weft.reference.double_rounding import requantize_double
-from weft.reference.rounding import dequantize, requantize
+
+from .fixed_point import requantize_double
+from .rounding import dequantize, requantize
 
 __all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d", "output_size",
            "pool"]

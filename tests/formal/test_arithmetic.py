@@ -4,8 +4,8 @@ import pytest
 from amaranth.hdl import Assert, Const, Module, Signal
 from formal import free, spoil
 
-from weft.hw.delay import delay, register
-from weft.hw.pe import ProcessingElement
+from weft.hw.lib.delay import delay, register
+from weft.hw.matrix.pe import ProcessingElement
 
 
 def fip_spec(width, change=None):

@@ -6,8 +6,8 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Module, Signal
 from formal import free, in_order, keeps, spoil
 
-from weft.hw.axi_slice import AxiSlice
-from weft.hw.read_arbiter import ReadArbiter
+from weft.hw.bus.axi_slice import AxiSlice
+from weft.hw.bus.read_arbiter import ReadArbiter
 
 READ_ADDRESS = ("arid", "araddr", "arlen", "arsize", "arburst")
 READ_DATA    = ("rid", "rdata", "rresp", "rlast")

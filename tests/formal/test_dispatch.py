@@ -7,11 +7,11 @@ import pytest
 from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from formal import checked, follow, free, in_order, inside, keeps, spoil
 
-from weft.config import PRESETS
-from weft.hw import dispatch
-from weft.hw.commands import Engine, Header
-from weft.hw.dispatch import Dispatcher
-from weft.hw.queue import Queue
+from weft.hw.control import dispatch
+from weft.hw.control.dispatch import Dispatcher
+from weft.hw.isa.commands import Engine, Header
+from weft.hw.isa.config import PRESETS
+from weft.hw.lib.queue import Queue
 
 PAIR = (Engine.LOAD, Engine.STORE)
 

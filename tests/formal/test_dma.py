@@ -12,11 +12,11 @@ from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from formal import checked, follow, free, in_order, inside, keeps, spoil
 
-from weft.hw import dma_read, dma_write
-from weft.hw.burst import BurstSplitter
-from weft.hw.dma_read import ReadEngine
-from weft.hw.dma_write import WriteEngine
-from weft.hw.queue import Queue
+from weft.hw.bus import dma_read, dma_write
+from weft.hw.bus.burst import BurstSplitter
+from weft.hw.bus.dma_read import ReadEngine
+from weft.hw.bus.dma_write import WriteEngine
+from weft.hw.lib.queue import Queue
 
 PAGE = 4096
 ADDR_WIDTH = 13  # two pages

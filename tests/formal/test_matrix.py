@@ -12,15 +12,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect
 from formal import checked, free, in_order, inside, keeps
 
-from weft.config import AcceleratorConfig
-from weft.hw import job_queue, matrix
-from weft.hw.half_slice import HalfSlice
-from weft.hw.matrix import MatrixEngine
-from weft.hw.pixel_streamer import PixelStreamer
-from weft.hw.register_slice import RegisterSlice
-from weft.hw.sequencer import StepSequencer
-from weft.hw.step import DrainJob
-from weft.hw.weight_feeder import WeightFeeder
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.register_slice import RegisterSlice
+from weft.hw.matrix import engine, job_queue
+from weft.hw.matrix.engine import MatrixEngine
+from weft.hw.matrix.pixel_streamer import PixelStreamer
+from weft.hw.matrix.sequencer import StepSequencer
+from weft.hw.matrix.step import DrainJob
+from weft.hw.matrix.weight_feeder import WeightFeeder
 
 PIXELS = 16
 
@@ -94,7 +94,7 @@ def collect(monkeypatch, name, make):
         made.append(make(*args, **parameters))
         return made[-1]
 
-    monkeypatch.setattr(matrix, name, collecting)
+    monkeypatch.setattr(engine, name, collecting)
     return made
 
 
@@ -173,11 +173,11 @@ def weights_spec(config, monkeypatch, *, early=0):
     collect(monkeypatch, "StepSequencer", AnyCommands)
     feeders   = collect(monkeypatch, "WeightFeeder", WeightFeeder)
     streamers = collect(monkeypatch, "PixelStreamer", PixelStreamer)
-    matrix.PixelStreamer.ACCEPT_TO_SWITCH = PixelStreamer.ACCEPT_TO_SWITCH
-    matrix.PixelStreamer.LATENCY = PixelStreamer.LATENCY
+    engine.PixelStreamer.ACCEPT_TO_SWITCH = PixelStreamer.ACCEPT_TO_SWITCH
+    engine.PixelStreamer.LATENCY = PixelStreamer.LATENCY
     m = Module()
     dut = MatrixEngine(config)
-    matrix.PixelStreamer.ACCEPT_TO_SWITCH += early
+    engine.PixelStreamer.ACCEPT_TO_SWITCH += early
     m.submodules.dut = Fragment.get(dut, None)
     free(m, dut)
     feeder,   = feeders

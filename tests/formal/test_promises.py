@@ -6,18 +6,20 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from formal import free, inside, spoil
 
-from weft.config import AcceleratorConfig
-from weft.hw import job_queue, store, vector_issue, vector_output
-from weft.hw.burst import request_layout
-from weft.hw.checks import checking
-from weft.hw.commands import VectorOp
-from weft.hw.half_slice import HalfSlice
-from weft.hw.job_queue import JobQueue
-from weft.hw.store import StoreEngine
-from weft.hw.transfer import indexed_layout, transfer_layout
-from weft.hw.vector_issue import VectorIssue
-from weft.hw.vector_output import VectorOutput
-from weft.hw.vector_words import VectorWords
+from weft.hw.bus.burst import request_layout
+from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.checks import checking
+from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.matrix import job_queue
+from weft.hw.matrix.job_queue import JobQueue
+from weft.hw.transfer import store
+from weft.hw.transfer.front import indexed_layout, transfer_layout
+from weft.hw.transfer.store import StoreEngine
+from weft.hw.vector import issue, output
+from weft.hw.vector.issue import VectorIssue
+from weft.hw.vector.output import VectorOutput
+from weft.hw.vector.words import VectorWords
 
 
 def config(**changes):
@@ -138,7 +140,7 @@ def output_spec(config):
         Assert(credits + inner.write__en + inner.level + dut.credit == CREDITS),
         Assert(inner.some == (inner.level != 0)),
     ]
-    sound(m, inner.addresses, vector_output._ADDRESSES)
+    sound(m, inner.addresses, output._ADDRESSES)
     return m
 
 
@@ -147,7 +149,7 @@ def test_vector_output_has_room_for_each_word(prove):
 
 
 def test_vector_output_that_works_out_too_many_addresses_is_found(refute, monkeypatch):
-    monkeypatch.setattr(vector_output, "_MARGIN", 2)
+    monkeypatch.setattr(output, "_MARGIN", 2)
     refute(output_spec(config()), depth=30)
 
 
@@ -199,8 +201,8 @@ def issue_spec(config, agree=Assert, change=None):
     ]
 
     # How full the queues are, and how many words are still to come.
-    sound(m, inner.heads, vector_issue._QUEUED)
-    sound(m, inner.taps, vector_issue._QUEUED)
+    sound(m, inner.heads, issue._QUEUED)
+    sound(m, inner.taps, issue._QUEUED)
     front, level = inner.front, inner.taps.level
     coming = Mux(loops.active, 1 + Mux(loops.last, 0, loops.more), 0)
     pacing = scaled_goes | (since < groups - 2)
@@ -208,8 +210,8 @@ def issue_spec(config, agree=Assert, change=None):
         Assert(front.ready | front.o__valid),
         Assert(level == inner.heads.level + front.o__valid + ~front.ready + dut.tap_valid),
         Assert(loops.last | (loops.active & (loops.more != 0) & (loops.more < taps))),
-        Assert(~had_room | (level <= vector_issue._QUEUED - taps - VectorWords.LATENCY)),
-        Assert(level + loops.valid + coming <= vector_issue._QUEUED),
+        Assert(~had_room | (level <= issue._QUEUED - taps - VectorWords.LATENCY)),
+        Assert(level + loops.valid + coming <= issue._QUEUED),
         # What the registers that spare a comparison have to do with the counters.
         Assert(inner.credits + results + scaled_goes + plain_goes == CREDITS),
         Assert(inner.scaling == scaled + scaled_goes),

@@ -3,8 +3,8 @@
 from amaranth.hdl import Assert, Module, Mux, Signal, signed
 from formal import free, spoil
 
-from weft.hw.delay import delay
-from weft.hw.scale import FloatScale
+from weft.hw.lib.delay import delay
+from weft.hw.requantize.float32 import FloatScale
 
 
 def magnitude_of(integer):

@@ -6,10 +6,10 @@ import pytest
 from amaranth.hdl import Assert, Module, Signal
 from formal import free, in_order, keeps, spoil
 
-from weft.hw import queue
-from weft.hw.half_slice import HalfSlice
-from weft.hw.queue import Queue
-from weft.hw.register_slice import RegisterSlice
+from weft.hw.lib import queue
+from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.queue import Queue
+from weft.hw.lib.register_slice import RegisterSlice
 
 
 def stream_spec(dut: Any, capacity: int) -> tuple[Module, Signal]:

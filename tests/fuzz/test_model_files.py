@@ -16,7 +16,7 @@ import pytest
 from damaged_models import mutant, sound_models
 
 from weft import cli
-from weft.guard import EXIT_ERROR, EXIT_MISMATCH
+from weft.errors.guard import EXIT_ERROR, EXIT_MISMATCH
 
 MEMORY = 2 << 30        # of data; onnxruntime maps far more addresses than it uses
 SECONDS = 30            # of processor time, which does not hang on what else the machine does

@@ -12,13 +12,13 @@ from configs import CONFIGS, SWEPT
 from graphs import OPERATORS, GraphBuilder, operator_graph, random_graph, random_image
 
 from weft import compiler, reference
-from weft.config import PRESETS
-from weft.device import DeviceStopped, Driver
-from weft.device.verilator import VerilatorDevice
 from weft.errors import CompileError
-from weft.hw.commands import COMMAND_BYTES, Engine, Opcode, decode, encode
-from weft.hw.registers import Error, cycle_counters
-from weft.session import InferenceSession
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, decode, encode
+from weft.hw.isa.config import PRESETS
+from weft.hw.isa.registers import Error, cycle_counters
+from weft.runtime.device import DeviceStopped, Driver
+from weft.runtime.device.verilator import VerilatorDevice
+from weft.runtime.session import InferenceSession
 
 CASES = 8
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from graphs import random_graph, random_image
 
-from weft import compiler, layout, reference
-from weft.config import PRESETS
+from weft import compiler, reference
 from weft.hw.accelerator import Accelerator
-from weft.hw.registers import DEVICE_ID, Register, Status
-from weft.sim.bench import run_cocotb
+from weft.hw.isa.config import PRESETS
+from weft.hw.isa.registers import DEVICE_ID, Register, Status
+from weft.ir import layout
+from weft.sim.cocotb_bench import run_cocotb
 
 
 def test_network_on_independent_axi_models(tmp_path):

@@ -1,6 +1,5 @@
 """Whole networks through the RTL, byte for byte."""
 
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,15 +8,15 @@ import pytest
 from configs import CONFIGS, SWEPT
 from models import quantize_model, random_inputs
 from onnxruntime.quantization import QuantFormat
+from places import MODELS
 
 from weft import digits
 from weft.bench.networks import NETWORKS
-from weft.config import PRESETS
-from weft.golden import cpu_is_exact
-from weft.session import InferenceSession
-from weft.verify import Verifier
+from weft.hw.isa.config import PRESETS
+from weft.reference.golden import cpu_is_exact
+from weft.runtime.compare import Verifier
+from weft.runtime.session import InferenceSession
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
 real_models = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
 
 

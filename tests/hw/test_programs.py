@@ -9,10 +9,10 @@ from pysim_device import PysimDevice, check_reset
 from sw_programs import equal
 
 from weft import compiler
-from weft.config import PRESETS
-from weft.device import DeviceStopped, Driver
-from weft.hw.commands import Engine, Opcode, decode, encode
-from weft.hw.registers import Error, cycle_counters
+from weft.hw.isa.commands import Engine, Opcode, decode, encode
+from weft.hw.isa.config import PRESETS
+from weft.hw.isa.registers import Error, cycle_counters
+from weft.runtime.device import DeviceStopped, Driver
 
 CONFIG = PRESETS["tiny"]
 

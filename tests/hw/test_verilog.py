@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from weft.config import PRESETS
 from weft.hw.accelerator import Accelerator
+from weft.hw.isa.config import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim.lint import WAIVERS, lint
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from copier import Copier
 
-from weft.config import PRESETS
 from weft.errors import InputError, ToolError
+from weft.hw.isa.config import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim import build as build_module
 from weft.sim import toolchain

@@ -18,8 +18,8 @@ from copier import (
     Mischief,
 )
 
-from weft.config import PRESETS
 from weft.errors import InputError, ToolError
+from weft.hw.isa.config import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim import simulator as simulator_module
 from weft.sim.build import TOP, build_verilog

@@ -15,7 +15,7 @@ from onnxruntime.quantization import QuantFormat
 from fuzz.networks.draw import draw_graph
 from fuzz.networks.graphs import FloatGraph
 from weft.boards.registry import BOARDS
-from weft.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
 __all__ = ["CONFIGS", "Case", "draw_case", "quantized"]
 

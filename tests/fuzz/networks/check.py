@@ -12,20 +12,20 @@ import numpy as np
 import onnx
 from models import random_inputs, run_plan
 
-import weft.session
+import weft.runtime.session
 from fuzz.networks.cases import CONFIGS, Case, quantized
-from weft.compiler import pieces
-from weft.config import AcceleratorConfig
-from weft.device.base import Device
-from weft.device.functional import FunctionalDevice
-from weft.device.verilator import VerilatorDevice
+from weft.compiler.planning import split
 from weft.errors import CompileError, ModelError
 from weft.frontend import partition
-from weft.golden import cpu_is_exact, to_int8
-from weft.hw.registers import Register
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import Register
 from weft.ir import Plan
-from weft.session import InferenceSession
-from weft.verify import Verifier
+from weft.reference.golden import cpu_is_exact, to_int8
+from weft.runtime.compare import Verifier
+from weft.runtime.device.base import Device
+from weft.runtime.device.functional import FunctionalDevice
+from weft.runtime.device.verilator import VerilatorDevice
+from weft.runtime.session import InferenceSession
 
 __all__ = ["Difference", "Passed", "Refused", "Twins", "check"]
 
@@ -121,10 +121,10 @@ def _open(case: Case, plan: Plan) -> tuple[InferenceSession, Twins]:
         return twins[-1]
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(weft.session, "Driver", partial(
-            weft.session.Driver, watchdog_cycles=_WATCHDOG_CYCLES)))
+        stack.enter_context(patch.object(weft.runtime.session, "Driver", partial(
+            weft.runtime.session.Driver, watchdog_cycles=_WATCHDOG_CYCLES)))
         if case.grain is not None:
-            stack.enter_context(patch.multiple(pieces, _GRAINS=(case.grain,), _EFFORT=0))
+            stack.enter_context(patch.multiple(split, _GRAINS=(case.grain,), _EFFORT=0))
         session = InferenceSession(plan, config=config.replace(**case.memories), device=device,
                                    keep_tensors=case.keep_tensors, batch=case.batch,
                                    timeout_cycles=_TIMEOUT_CYCLES)

@@ -1,12 +1,12 @@
 """Random networks on the RTL; and the tools that find, shrink and repeat one that fails."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from models import random_inputs, run_plan
+from places import REPRODUCERS
 
 from fuzz.networks import __main__ as runner
 from fuzz.networks import check as checker
@@ -15,11 +15,11 @@ from fuzz.networks.check import Difference, Refused, Twins, check
 from fuzz.networks.draw import draw_graph
 from fuzz.networks.graphs import FloatGraph, Node, Unfit
 from fuzz.networks.shrink import shrink
-from weft.config import PRESETS
-from weft.device.functional import FunctionalDevice
-from weft.golden import cpu_is_exact
-from weft.session import InferenceSession
-from weft.verify import Verifier
+from weft.hw.isa.config import PRESETS
+from weft.reference.golden import cpu_is_exact
+from weft.runtime.compare import Verifier
+from weft.runtime.device.functional import FunctionalDevice
+from weft.runtime.session import InferenceSession
 
 SEED = 1
 
@@ -45,7 +45,6 @@ def test_more_random_networks_are_right_on_the_rtl(config, index):
 
 
 # Networks that hung, or came out wrong, before two drain jobs could be announced in a row.
-REPRODUCERS = Path(__file__).parents[4] / "shared" / "repro"
 
 
 @pytest.mark.skipif(not REPRODUCERS.is_dir(), reason="needs ../shared/repro")

@@ -14,8 +14,8 @@ from fuzz.programs.order import Command, encode_stream, tokens
 from fuzz.programs.spoil import spoil
 from fuzz.programs.streams import Painter
 from weft.boards.registry import BOARDS
-from weft.config import PRESETS, AcceleratorConfig
-from weft.hw.commands import COMMAND_BYTES, Memory, Opcode, disassemble
+from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, disassemble
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
 __all__ = ["BATCH", "CONFIGS", "Batch", "draw", "image", "entries", "opening", "dump", "save",
            "load"]

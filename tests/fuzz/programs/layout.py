@@ -4,8 +4,8 @@ import random
 from dataclasses import dataclass
 
 from fuzz.programs.order import Command
-from weft.config import AcceleratorConfig
-from weft.hw.commands import Memory, Opcode, VectorOp
+from weft.hw.isa.commands import Memory, Opcode, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["KIB", "Layout", "allowed_places", "entries_fit"]
 

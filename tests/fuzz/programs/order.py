@@ -6,17 +6,9 @@ from dataclasses import dataclass
 
 from amaranth.lib import data
 
-from weft.compiler.check import accesses
-from weft.config import AcceleratorConfig
-from weft.hw.commands import (
-    COMMAND_BYTES,
-    COMMANDS,
-    ENGINES,
-    Engine,
-    Header,
-    Opcode,
-    encode,
-)
+from weft.compiler.assembly.check import accesses
+from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Header, Opcode, encode
+from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["Command", "touches", "tokens", "encode_stream"]
 

@@ -7,13 +7,13 @@ from typing import Any
 from fuzz.programs.batch import CONFIGS, Batch, dump, entries, image, opening
 from fuzz.programs.layout import Layout
 from fuzz.programs.order import Command, encode_stream, tokens
-from weft.device.base import Device, DeviceStopped
-from weft.device.driver import Driver
-from weft.device.functional import FunctionalDevice
-from weft.device.verilator import VerilatorDevice
 from weft.errors import WeftError
-from weft.hw.commands import COMMAND_BYTES
-from weft.hw.registers import Counter
+from weft.hw.isa.commands import COMMAND_BYTES
+from weft.hw.isa.registers import Counter
+from weft.runtime.device.base import Device, DeviceStopped
+from weft.runtime.device.driver import Driver
+from weft.runtime.device.functional import FunctionalDevice
+from weft.runtime.device.verilator import VerilatorDevice
 
 __all__ = ["Difference", "Make", "compare", "rtl"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fuzz.programs.order import Command
-from weft.config import AcceleratorConfig
-from weft.hw.commands import Opcode, VectorOp, encode
+from weft.hw.isa.commands import Opcode, VectorOp, encode
+from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["spoil"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
-from weft.hw.commands import Memory, Opcode, VectorOp, memories
+from weft.hw.isa.commands import Memory, Opcode, VectorOp, memories
 
 __all__ = ["Painter"]
 

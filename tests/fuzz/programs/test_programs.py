@@ -14,7 +14,7 @@ from fuzz.programs.run import Difference, compare
 from fuzz.programs.shrink import shrink
 from fuzz.programs.spoil import spoil
 from fuzz.programs.streams import Painter
-from weft.compiler.check import (
+from weft.compiler.assembly.check import (
     _MEMORIES,
     ProgramError,
     _check_stream,
@@ -22,10 +22,10 @@ from weft.compiler.check import (
     _Segments,
     accesses,
 )
-from weft.device import DeviceStopped, Driver
-from weft.device.functional import FunctionalDevice
-from weft.hw.commands import Opcode
-from weft.hw.registers import Error
+from weft.hw.isa.commands import Opcode
+from weft.hw.isa.registers import Error
+from weft.runtime.device import DeviceStopped, Driver
+from weft.runtime.device.functional import FunctionalDevice
 
 SLICE = {"tiny": 4, "odd": 3, "sequential": 3, "base": 1}  # batches
 FUNCTIONAL = [name for name in CONFIGS if name != "base"]

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from weft.boards.registry import BOARDS
-from weft.config import PRESETS, SEQUENTIAL, ConfigError
+from weft.hw.isa.config import PRESETS, SEQUENTIAL, ConfigError
 
 CONFIG = BOARDS["icebreaker"].config
 

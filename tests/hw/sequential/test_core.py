@@ -6,12 +6,12 @@ from graphs import random_graph, random_image
 
 from weft import compiler, digits, reference
 from weft.boards.registry import BOARDS
-from weft.device import DeviceStopped, Driver
-from weft.device.verilator import VerilatorDevice
 from weft.errors import CompileError
-from weft.hw.commands import COMMAND_BYTES, Opcode, decode, encode
-from weft.hw.registers import Error, Register
-from weft.session import InferenceSession
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode, encode
+from weft.hw.isa.registers import Error, Register
+from weft.runtime.device import DeviceStopped, Driver
+from weft.runtime.device.verilator import VerilatorDevice
+from weft.runtime.session import InferenceSession
 
 CONFIG = BOARDS["icebreaker"].config.replace(axi_addr_width=20)
 

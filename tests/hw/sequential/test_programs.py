@@ -10,9 +10,9 @@ from sw_programs import equal
 
 from weft import compiler
 from weft.boards.registry import BOARDS
-from weft.device import DeviceStopped, Driver
-from weft.hw.commands import COMMAND_BYTES, Opcode, decode, encode
-from weft.hw.registers import Error
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode, encode
+from weft.hw.isa.registers import Error
+from weft.runtime.device import DeviceStopped, Driver
 
 CONFIG = BOARDS["icebreaker"].config.replace(axi_addr_width=20)
 

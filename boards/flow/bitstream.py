@@ -1,0 +1,215 @@
+"""From a board and a configuration to a bitstream, and what it came to."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from weft.boards.board import Board
+from weft.boards.family import Capacity, capacity, flow
+from weft.errors import InputError
+
+from .netlist import add_settings, count_components, find_sources
+from .rip_up import RipUp
+from .timing import CriticalPath, read_timing
+from .tools import find_tool, run_tool, run_yosys
+
+__all__ = ["Build", "Route", "build", "design"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One placed and routed design.
+
+    Parameters
+    ----------
+    seed : :class:`int`
+        Of the placer.
+    clock_mhz : :class:`float`
+        What the slowest path allows.
+    seconds : :class:`float`
+        How long it took.
+    """
+
+    seed: int
+    clock_mhz: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """What a build came to.
+
+    Parameters
+    ----------
+    board : :class:`Board`
+        With the configuration and the clock that were built.
+    asked_mhz : :class:`float`
+        The clock that the board's oscillator was turned into.
+    routes : tuple of :class:`Route`
+        One for each seed, best first.
+    path : :class:`CriticalPath`
+        Of the best.
+    used, available : :class:`Capacity`
+    components : dict of :class:`str` to :class:`Capacity`
+        What each component takes after synthesis, by its place in the hierarchy.
+    seconds : dict of :class:`str` to :class:`float`
+        Wall time of each step.
+    bitstream : :class:`~pathlib.Path` or None
+        None if the clock was missed.
+    """
+
+    board: Board
+    asked_mhz: float
+    routes: tuple[Route, ...]
+    path: CriticalPath
+    used: Capacity
+    available: Capacity
+    components: dict[str, Capacity]
+    seconds: dict[str, float]
+    bitstream: Path | None
+
+    @property
+    def clock_mhz(self) -> float:
+        """What the best route's slowest path allows."""
+        return self.routes[0].clock_mhz
+
+    @property
+    def met(self) -> bool:
+        """Whether the clock that was asked for is reached."""
+        return self.clock_mhz >= self.asked_mhz
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, JSON-ready."""
+        return {
+            "board": self.board.name,
+            "device": self.board.device,
+            "config": self.board.config.to_dict(),
+            "asked_mhz": self.asked_mhz,
+            "clock_mhz": self.clock_mhz,
+            "met": self.met,
+            "seeds": [asdict(route) for route in self.routes],
+            "critical_path": self.path.to_dict(),
+            "used": asdict(self.used),
+            "available": asdict(self.available),
+            "components": {name: asdict(used) for name, used in self.components.items()},
+            "seconds": self.seconds,
+            "bitstream": None if self.bitstream is None else str(self.bitstream),
+        }
+
+
+def design(board: Board) -> tuple[float, dict[str, str]]:
+    """The design of ``board`` for the tools.
+
+    Returns
+    -------
+    :class:`float`
+        Its clock in MHz, which may be slightly off what the board asks for.
+    dict
+        Files by name: ``top.il``, and the constraints.
+    """
+    from weft.boards.registry import make_platform
+    from weft.boards.system.top import Top
+
+    top, tools = Top(board), flow(board.family)
+    reserve = tools.reserve[board.device]
+    files = make_platform(board).prepare(top, "top").files
+    constraints = f"top{tools.constraints}"
+    return top.clock_mhz, {
+        "top.il": files["top.il"],
+        constraints: re.sub(r'(?<=^FREQUENCY PORT )("[^"]*") ([\d.]+) HZ', lambda found:
+                            f"{found[1]} {float(found[2]) * reserve:.1f} HZ",
+                            files[constraints], flags=re.MULTILINE)}
+
+
+def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool = False,
+          progress: Callable[[str], None] = lambda text: None) -> Build:
+    """Builds the bitstream of ``board`` in ``folder``, with all intermediate files and logs.
+
+    Parameters
+    ----------
+    board : :class:`Board`
+        Its ``config`` and ``clock_mhz`` are what is built.
+    folder : :class:`~pathlib.Path`
+        Created if need be.
+    seeds : :class:`int`
+        Number of placements to try, two at a time; the fastest is kept.
+    allow_timing_fail : :class:`bool`
+        Write the bitstream even if its clock was missed.
+    progress : callable
+        Told each step as it begins.
+
+    Raises
+    ------
+    ToolError
+        If a tool is missing or fails.
+    ConfigError
+        If the clock cannot be made from the board's oscillator.
+    InputError
+        If there are no seeds, or the folder cannot be written.
+    """
+    if seeds < 1:
+        raise InputError(f"Seeds must be at least 1, not {seeds}")
+    tools = flow(board.family)
+    find_tool("yosys")  # what is missing is to be known before the work begins
+    place_tool, pack_tool = find_tool(tools.place_tool), find_tool(tools.pack_tool)
+    image = folder / f"{board.name}{tools.image}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        image.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"Folder {folder} cannot be written: {error.strerror}") from None
+
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str, text: str) -> Iterator[None]:
+        progress(text)
+        start = time.monotonic()
+        yield
+        seconds[name] = round(time.monotonic() - start, 1)
+
+    with step("generate", f"Generating {board.config.name} for {board.title}"):
+        clock_mhz, files = design(board)
+        rtlil = files.pop("top.il")
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    with step("synthesis", "Synthesis"):
+        run_yosys(rtlil, f"{tools.synthesis[board.device]}; write_json top.json", folder=folder)
+        netlist = add_settings(folder / "top.json", tools.settings[board.device])
+
+    def place(seed: int) -> Route:
+        start = time.monotonic()
+        command = [place_tool, *tools.device[board.device], *tools.place(seed)]
+        log = folder / f"seed{seed}.log"
+        # What cannot be in time is routed once more without the attempt.
+        if not run_tool([*command, *tools.rip_up], folder=folder, log=log, stop=RipUp().in_vain):
+            run_tool(command, folder=folder, log=log)
+        return Route(seed=seed, clock_mhz=read_timing(folder / f"seed{seed}.json").clock_mhz,
+                     seconds=round(time.monotonic() - start, 1))
+
+    numbers = range(1, seeds + 1)
+    with step("place and route", "Place and route" + (f", {seeds} seeds" if seeds > 1 else "")):
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            routes = tuple(sorted(pool.map(place, numbers), key=lambda route: -route.clock_mhz))
+    best = routes[0].seed
+    timing = read_timing(folder / f"seed{best}.json")
+    components = count_components(netlist)
+    used = timing.used(tools)
+    if not tools.ffs:
+        used = replace(used, ffs=sum(component.ffs for component in components.values()))
+
+    met = routes[0].clock_mhz >= clock_mhz
+    if met or allow_timing_fail:
+        with step("pack", "Packing the bitstream"):
+            run_tool([pack_tool, *tools.pack_options, f"seed{best}.txt", image.name],
+                     folder=folder, log=folder / "pack.log")
+    return Build(board=board, asked_mhz=clock_mhz, routes=routes,
+                 path=timing.path.located(find_sources(netlist)),
+                 used=used, available=capacity(board),
+                 components=components, seconds=seconds,
+                 bitstream=image if met or allow_timing_fail else None)

@@ -1,0 +1,166 @@
+"""All that is on the chip of a board, but for clock and pins."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect
+from amaranth.utils import exact_log2
+
+from weft.boards.board import Board, Family
+from weft.hw.accelerator import Accelerator
+from weft.hw.bus.axi_slice import AxiSlice
+from weft.hw.isa.config import ConfigError
+from weft.hw.lib.register_slice import RegisterSlice
+
+from .bridge import Bridge
+from .frame import FrameReceiver, FrameTransmitter
+from .protocol import PROTOCOL_VERSION, Identity
+from .staging import StagingMemory
+from .uart import UartReceiver, UartTransmitter, uart_divisor
+
+__all__ = ["SerialBridge", "System"]
+
+
+class SerialBridge(wiring.Component):
+    """From a serial line to memory and registers: UART, frames and the bridge behind them.
+
+    Parameters
+    ----------
+    divisor : :class:`int`
+        Clock cycles of a bit, at least 4.
+    identity : :class:`~weft.boards.system.protocol.Identity`
+        What the device says of itself.
+
+    Members
+    -------
+    rx, tx
+        The line, see :class:`~weft.boards.system.uart.UartReceiver`.
+    memory, control, irq
+        See :class:`~weft.boards.system.bridge.Bridge`.
+    """
+
+    def __init__(self, *, divisor: int, identity: Identity):
+        self._divisor = divisor
+        self._bridge = Bridge(identity=identity)
+        members = self._bridge.signature.members
+        super().__init__({
+            "rx":      In(1, init=1),
+            "tx":      Out(1, init=1),
+            "memory":  members["memory"],
+            "control": members["control"],
+            "irq":     In(1),
+        })
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+
+        m.submodules.receiver = receiver = UartReceiver(divisor=self._divisor)
+        m.submodules.unframe = unframe = FrameReceiver()
+        m.submodules.bridge = bridge = self._bridge
+        m.submodules.frame = frame = FrameTransmitter()
+        m.submodules.transmitter = transmitter = UartTransmitter(divisor=self._divisor)
+
+        # From the bridge to the line nothing passes in the same cycle.
+        m.submodules.answer = answer = RegisterSlice(
+            shape=data.StructLayout({"data": 8, "last": 1}))
+        m.submodules.line = line = RegisterSlice(shape=8)
+        connect(m, frame.o, line.i)
+        connect(m, line.o, transmitter.i)
+        connect(m, wiring.flipped(self.memory), bridge.memory)
+        connect(m, wiring.flipped(self.control), bridge.control)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            self.tx.eq(transmitter.tx),
+            unframe.i_data.eq(receiver.o_data),
+            unframe.i_valid.eq(receiver.o_valid),
+            unframe.i_error.eq(receiver.o_error),
+            bridge.i_data.eq(unframe.o_data),
+            bridge.i_valid.eq(unframe.o_valid),
+            bridge.i_flag.eq(unframe.o_flag),
+            bridge.i_intact.eq(unframe.o_intact),
+            bridge.irq.eq(self.irq),
+            answer.i.valid.eq(bridge.o.valid),
+            answer.i.p.data.eq(bridge.o.payload),
+            answer.i.p.last.eq(bridge.o_last),
+            bridge.o.ready.eq(answer.i.ready),
+            frame.i.valid.eq(answer.o.valid),
+            frame.i.payload.eq(answer.o.p.data),
+            frame.i_last.eq(answer.o.p.last),
+            answer.o.ready.eq(frame.i.ready),
+        ]
+        return m
+
+
+class System(wiring.Component):
+    """The accelerator of a board, its staging memory, and the serial line to the host.
+
+    What is left to a board's own top level: a clock of ``board.clock_mhz``, a reset, and pins.
+
+    Parameters
+    ----------
+    board : :class:`~weft.boards.board.Board`
+        The large memories of an iCE40 have a single port, see
+        :class:`~weft.boards.system.staging.StagingMemory`.
+
+    Members
+    -------
+    rx : :py:`In(1, init=1)`
+        Serial line from the host; asynchronous, there is a synchronizer inside.
+    tx : :py:`Out(1, init=1)`
+        Serial line to the host.
+    irq : :py:`Out(1)`
+        The accelerator's interrupt: it is done, or it stopped.
+    active : :py:`Out(1)`
+        It reads or writes memory.
+
+    Raises
+    ------
+    ConfigError
+        If the clock cannot be divided down to the baud rate, or the accelerator has not enough
+        address bits for the memory.
+    """
+
+    def __init__(self, board: Board):
+        config = board.config
+        if board.memory_bytes > 1 << config.axi_addr_width:
+            raise ConfigError(f"AXI address width must be at least "
+                              f"{exact_log2(board.memory_bytes)} for {board.memory_bytes} bytes "
+                              f"of memory, not {config.axi_addr_width}")
+        self._board = board
+        self._divisor = uart_divisor(clock_hz=board.clock_mhz * 1e6, baud=board.baud)
+        super().__init__({
+            "rx":     In(1, init=1),
+            "tx":     Out(1, init=1),
+            "irq":    Out(1),
+            "active": Out(1),
+        })
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+        board, config = self._board, self._board.config
+
+        m.submodules.accelerator = accelerator = Accelerator(config)
+        m.submodules.staging = staging = StagingMemory(
+            size=board.memory_bytes, data_width=config.axi_data_width,
+            addr_width=config.axi_addr_width, single_port=board.family is Family.ICE40)
+        m.submodules.serial = serial = SerialBridge(divisor=self._divisor, identity=Identity(
+            version=PROTOCOL_VERSION, memory_bits=exact_log2(board.memory_bytes),
+            clock=round(board.clock_mhz * 100)))
+
+        if config.sequential:
+            connect(m, accelerator.m_axi, staging.axi)
+        else:
+            # The memory spreads over the device.
+            m.submodules.memory_slice = memory_slice = AxiSlice(
+                data_width=config.axi_data_width, addr_width=config.axi_addr_width)
+            connect(m, accelerator.m_axi, memory_slice.i)
+            connect(m, memory_slice.o, staging.axi)
+        connect(m, serial.control, accelerator.s_axi)
+        connect(m, serial.memory, staging.bytes)
+        m.d.comb += [
+            serial.rx.eq(self.rx),
+            self.tx.eq(serial.tx),
+            serial.irq.eq(accelerator.irq),
+            self.irq.eq(accelerator.irq),
+            self.active.eq(staging.axi.rvalid | staging.axi.wvalid),
+        ]
+        return m

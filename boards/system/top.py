@@ -1,0 +1,79 @@
+"""What a board's bitstream holds: a system, with clock and pins around it."""
+
+from dataclasses import replace
+from typing import Any
+
+from amaranth import *
+from amaranth.build import ResourceError
+from amaranth.lib import io
+
+from weft.boards.board import Board
+from weft.boards.registry import make_platform
+
+from .chip import System
+from .pll import clock_source
+
+__all__ = ["Top"]
+
+
+class Top(Elaboratable):
+    """The design of ``board``.
+
+    LED 0 is on once the clock runs, LED 1 while the accelerator reads or writes memory, LED 2
+    once it is done or has stopped; a board with fewer shows the first ones. A platform may name
+    resources in ``high_pins``, which are driven high.
+
+    Parameters
+    ----------
+    board : :class:`Board`
+        Its ``clock_mhz`` is what is asked for.
+
+    Attributes
+    ----------
+    clock_mhz : :class:`float`
+        What the board's oscillator is turned into: as near to that as it goes.
+
+    Raises
+    ------
+    ConfigError
+        If it does not go near enough, or the system cannot be made.
+    """
+
+    def __init__(self, board: Board):
+        oscillator_mhz = make_platform(board).default_clk_frequency / 1e6
+        self._clock = clock_source(board.family, oscillator_mhz=oscillator_mhz,
+                                   asked_mhz=board.clock_mhz)
+        self._system = System(replace(board, clock_mhz=self.clock_mhz))
+
+    @property
+    def clock_mhz(self) -> float:
+        return self._clock.output_mhz
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.domains.sync = ClockDomain("sync", reset_less=self._clock.reset_less)
+        m.submodules.clock = self._clock
+        m.submodules.system = system = self._system
+
+        uart = platform.request("uart", dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [
+            system.rx.eq(rx.i),
+            tx.o.eq(system.tx),
+        ]
+
+        for index, state in enumerate((self._clock.running, system.active, system.irq)):
+            try:
+                port = platform.request("led", index, dir="-")
+            except ResourceError:
+                break
+            m.submodules[f"led_{index}"] = led = io.Buffer("o", port)
+            m.d.comb += led.o.eq(state)
+
+        for name in getattr(platform, "high_pins", ()):
+            m.submodules[name] = pin = io.Buffer("o", platform.request(name, 0, dir="-"))
+            m.d.comb += pin.o.eq(1)
+
+        return m

@@ -1,0 +1,168 @@
+"""Reads runs of beats from external memory as one stream."""
+
+from typing import Any
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
+
+from weft.hw.lib.checks import require
+from weft.hw.lib.delay import unreset
+from weft.hw.lib.promise import Promise
+from weft.hw.lib.queue import Queue
+
+from .axi import BURST_INCR, ID_WIDTH, ReadSignature
+from .burst import BurstSplitter, check_burst_beats, request_layout
+
+__all__ = ["ReadEngine"]
+
+
+class ReadEngine(wiring.Component):
+    """AXI4 reader.
+
+    Beats come out in the order of the requests. A burst is asked for only once there is buffer
+    space for the longest one, so the memory is never made to wait: ``rready`` is always high. One
+    beat per cycle is sustained while bursts are of three beats or more and the memory answers
+    within about ``(outstanding - 1) * burst_beats`` cycles. From a request to its address on the
+    bus takes three cycles, from a beat on the bus to ``o`` two (one if the buffer is of at most 16
+    beats).
+
+    Parameters
+    ----------
+    data_width : :class:`int`
+        Bits of a beat: 32, 64, 128, 256 or 512.
+    addr_width : :class:`int`
+        Bits of an address, 12..64.
+    burst_beats : :class:`int`
+        Longest burst. A power of 2, 1..256; a burst may take at most 4 KiB.
+    outstanding : :class:`int`
+        Bursts in flight at a time, 1..16. The buffer holds as many bursts.
+    id : :class:`int`
+        Identifier of the transactions. Beats with another one are somebody else's.
+
+    Members
+    -------
+    requests : :py:`In(stream.Signature(request_layout(addr_width)))`
+        Runs to read. ``address`` must be a multiple of the beat, ``beats`` at least 1: who asks
+        makes sure.
+    o : :py:`Out(stream.Signature(data_width))`
+        Beats.
+    o_error : :py:`Out(1)`
+        The beat offered on ``o`` was answered with SLVERR or DECERR; its data means nothing. Low
+        while ``o`` is not valid.
+    error : :py:`Out(1)`
+        Pulses when such a beat arrives. The run goes on, so nothing hangs.
+    halt : :py:`In(1)`
+        Ask for no more bursts. An address already on the bus stays there.
+    idle : :py:`Out(1)`
+        Nothing is in flight, and nothing is waiting to be asked for or taken. While ``halt`` is
+        high what is waiting does not count.
+    axi : :py:`Out(ReadSignature(data_width=data_width, addr_width=addr_width))`
+        Memory port.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+    """
+
+    def __init__(self, *, data_width: int, addr_width: int, burst_beats: int, outstanding: int,
+                 id: int):
+        if outstanding not in range(1, 17):
+            raise ValueError(f"Outstanding bursts must be between 1 and 16, not {outstanding!r}")
+        if id not in range(1 << ID_WIDTH):
+            raise ValueError(f"Identifier must be between 0 and {(1 << ID_WIDTH) - 1}, not {id!r}")
+        self._data_width  = data_width
+        self._addr_width  = addr_width
+        self._outstanding = outstanding
+        self._burst_beats = burst_beats
+        self._id          = id
+
+        super().__init__({
+            "requests": In(stream.Signature(request_layout(addr_width))),
+            "o":        Out(stream.Signature(data_width)),
+            "o_error":  Out(1),
+            "error":    Out(1),
+            "halt":     In(1),
+            "idle":     Out(1),
+            "axi":      Out(ReadSignature(data_width=data_width, addr_width=addr_width)),
+        })
+        check_burst_beats(data_width, burst_beats)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        buffer_beats = self._burst_beats * self._outstanding
+        m.submodules.splitter = splitter = BurstSplitter(
+            data_width=self._data_width, addr_width=self._addr_width,
+            burst_beats=self._burst_beats)
+        m.submodules.buffer = buffer = Queue(
+            shape=data.StructLayout({"data": self._data_width, "error": 1}), depth=buffer_beats)
+        connect(m, flipped(self.requests), splitter.i)
+        burst = splitter.o
+
+        # Beats asked for and beats taken, modulo a power of 2: the difference is what is reserved
+        # of the buffer.
+        asked  = Signal(range(buffer_beats + 1))
+        taken  = Signal.like(asked)
+        flying = Signal(range(self._outstanding + 1))
+        may    = Signal()  # there is room for any burst, as seen a cycle ago
+        issue  = Signal()
+        beat   = Signal()
+        reserved = (asked - taken)[:len(asked)]
+        m.d.sync += may.eq((reserved <= buffer_beats - self._burst_beats)
+                           & (flying != self._outstanding))
+        # `may` knows of the burst before: bursts are three cycles apart.
+        m.d.comb += [
+            issue.eq(burst.valid & may & ~self.axi.arvalid & ~self.halt),
+            burst.ready.eq(may & ~self.axi.arvalid & ~self.halt),
+            beat.eq(self.axi.rvalid & (self.axi.rid == self._id)),
+        ]
+        with m.If(issue):
+            m.d.sync += asked.eq(asked + burst.p.length + 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += taken.eq(taken + 1)
+        ended = beat & self.axi.rlast
+        m.d.sync += flying.eq(flying + issue - ended)
+        require(m, (flying != self._outstanding) | ~issue | ended, "bursts in flight are limited")
+        require(m, flying.any() | ~beat, "a beat belongs to a burst in flight")
+
+        # Addresses. `halt` gates the way into this register, so it never takes back an address.
+        araddr = unreset(m, self.axi.araddr, "araddr")
+        arlen  = unreset(m, self.axi.arlen, "arlen")
+        m.d.comb += [
+            self.axi.arid.eq(self._id),
+            self.axi.arsize.eq(exact_log2(self._data_width // 8)),
+            self.axi.arburst.eq(BURST_INCR),
+        ]
+        with m.If(~self.axi.arvalid):
+            m.d.sync += [
+                self.axi.arvalid.eq(issue),
+                araddr.eq(burst.p.address),
+                arlen.eq(burst.p.length),
+            ]
+        with m.Elif(self.axi.arready):
+            m.d.sync += self.axi.arvalid.eq(0)
+
+        # Data.
+        m.submodules.reserved = reserved = Promise(
+            shape=buffer.i.payload.shape(), because="a burst is asked for only with room for it")
+        connect(m, reserved.o, buffer.i)
+        failed = self.axi.rresp.as_value()[1]
+        m.d.comb += [
+            self.axi.rready.eq(1),
+            reserved.i.valid.eq(beat),
+            reserved.i.p.data.eq(self.axi.rdata),
+            reserved.i.p.error.eq(failed),
+            self.o.valid.eq(buffer.o.valid),
+            self.o.payload.eq(buffer.o.p.data),
+            self.o_error.eq(buffer.o.valid & buffer.o.p.error),
+            buffer.o.ready.eq(self.o.ready),
+        ]
+        m.d.sync += self.error.eq(beat & failed)
+
+        waiting = ~splitter.idle | (asked != taken)
+        m.d.comb += self.idle.eq((flying == 0) & (self.halt | ~waiting))
+
+        return m

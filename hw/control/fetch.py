@@ -1,0 +1,228 @@
+"""From a doorbell to a stream of commands: reads the command stream and cuts it into commands."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from weft.hw.bus.burst import request_layout
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, engines
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.isa.registers import Error
+from weft.hw.lib.delay import unreset
+from weft.hw.lib.fanout import SINKS
+
+__all__ = ["CommandFetch", "FetchedCommand"]
+
+
+class FetchedCommand(data.Struct):
+    """A command on its way to the queue of its engine."""
+    index:  unsigned(16)                 # position in the command stream
+    engine: Engine
+    raw:    unsigned(8 * COMMAND_BYTES)  # the descriptor; starts with a Header
+
+
+class CommandFetch(wiring.Component):
+    """Fetches a stream of 64-byte commands through a read engine.
+
+    One request asks for the whole stream. Its beats are put together in a 64-byte register; when a
+    command is complete its opcode is checked and it is offered one cycle after its last beat. A
+    command takes one cycle more than it has beats while nothing stalls: the next one begins when
+    it was taken.
+
+    The first fault ends the fetch until the component is reset: the command that failed is not
+    offered, nor is any after it, and beats still under way are swallowed, so that the read engine
+    can run dry. ``halt`` ends it in the same way, without a fault.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+        Gives the width of addresses and beats, and the opcodes that are legal.
+
+    Members
+    -------
+    start : :py:`In(1)`
+        Pulse; begins a fetch. Ignored while ``busy``, and after a fault.
+    address : :py:`In(64)`
+        Address of the stream in bytes, sampled with ``start``. A multiple of the beat; the stream
+        must end inside ``axi_addr_width`` bits.
+    count : :py:`In(32)`
+        Commands in the stream, 1..65535, sampled with ``start``.
+    requests : :py:`Out(stream)`
+        One request for each fetch, to a read engine.
+    beats : :py:`In(stream)`
+        The beats of that request.
+    error : :py:`In(1)`
+        The beat at ``beats`` came with an error response.
+    halt : :py:`In(1)`
+        Stop; to be held until the reset.
+    commands : :py:`Out(stream.Signature(FetchedCommand))`
+        Commands in stream order.
+    fault : :py:`Out(Fault)`
+        ``code`` is not zero for one cycle. ``OPCODE`` names the command with an illegal opcode,
+        ``READ`` the command that could not be read; ``ADDRESS`` and ``ARGUMENT`` refuse
+        ``address`` and ``count`` and name command 0.
+    busy : :py:`Out(1)`
+        From ``start`` until the cycle after the one in which the last command is taken. Not set
+        after a fault.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "start":    In(1),
+            "address":  In(64),
+            "count":    In(32),
+            "requests": Out(stream.Signature(request_layout(config.axi_addr_width))),
+            "beats":    In(stream.Signature(config.axi_data_width)),
+            "error":    In(1),
+            "halt":     In(1),
+            "commands": Out(stream.Signature(FetchedCommand)),
+            "fault":    Out(Fault),
+            "busy":     Out(1),
+        })
+
+    def elaborate(self, platform) -> Module:
+        m = Module()
+
+        width         = self._config.axi_data_width
+        addr_width    = self._config.axi_addr_width
+        command_beats = COMMAND_BYTES // self._config.axi_bytes
+
+        # A stream that would run over the end of the address space would wrap around to its start.
+        end     = Signal(66, reset_less=True)
+        aligned = Signal()
+        inside  = Signal()
+        counted = Signal()
+        miscounted = Signal()
+        misplaced  = Signal()
+        m.d.comb += inside.eq(end <= 1 << addr_width)
+        m.d.sync += [
+            end.eq(self.address + (self.count[:16] << exact_log2(COMMAND_BYTES))),
+            aligned.eq(self.address[:exact_log2(self._config.axi_bytes)] == 0),
+            counted.eq((self.count[:16] != 0) & (self.count[16:] == 0)),
+        ]
+
+        # Each part of the command has an enable of its own, which is set while its beat is the
+        # next one: it loads what is at `beats` in every cycle, valid or not, and the enables move
+        # on with a beat. None is set while a command is on offer.
+        part_width = min(width, SINKS)
+        command = unreset(m, self.commands.payload, "command")
+        enables = [Signal(init=first < width, name=f"enable_{first}", attrs={"keep": 1})
+                   for first in range(0, 8 * COMMAND_BYTES, part_width)]
+        for number, enable in enumerate(enables):
+            first = number * part_width
+            with m.If(enable):
+                m.d.sync += command.raw[first:first + part_width].eq(
+                    self.beats.payload[first % width:first % width + part_width])
+        parts = width // part_width  # of a beat
+        last  = enables[-1]
+
+        # The opcode comes with the first beat.
+        known  = Signal()
+        engine = Signal(Engine)
+        with m.Switch(self.beats.payload[:8]):
+            for value, its_engine in engines(self._config).items():
+                with m.Case(value):
+                    m.d.comb += [known.eq(1), engine.eq(its_engine)]
+        with m.If(enables[0]):
+            m.d.sync += command.engine.eq(engine)
+        if command_beats > 1:
+            first_known = Signal()
+            with m.If(enables[0]):
+                m.d.sync += first_known.eq(known)
+            known = first_known
+
+        taking = Signal()  # beats
+        moves  = Signal()  # one of them
+        opens  = Signal()  # begins to take them
+        taken  = Signal()  # the command on offer
+        left   = Signal(16, reset_less=True)  # commands, with the one that is put together
+        final  = Signal()                     # it is the last one
+        ended  = Signal()                     # and was taken
+        m.d.comb += [
+            self.beats.ready.eq(taking),
+            moves.eq(self.beats.valid & taking),
+            taken.eq(self.commands.valid & self.commands.ready),
+        ]
+        # Plain logic: `commands.ready` has come a long way, and an enable would take a level more.
+        m.d.sync += taking.eq(opens | (taken & ~final) |
+                              (taking & ~(self.beats.valid & (last | self.error))))
+        m.d.sync += [final.eq(left == 1), ended.eq(taken & final)]
+        with m.If(moves):
+            m.d.sync += Cat(enables).eq(Cat(enables) << parts)
+        with m.If(taken):
+            m.d.sync += self.commands.valid.eq(0)
+            m.d.sync += [enable.eq(1) for enable in enables[:parts]]
+            m.d.sync += [command.index.eq(command.index + 1), left.eq(left - 1)]
+
+        # What is asked for is sampled in every cycle until `start`, which only ends that.
+        idle = Signal(init=1)
+        with m.If(idle):
+            m.d.sync += [
+                self.requests.p.address.eq(self.address),
+                self.requests.p.beats.eq(self.count[:16] * command_beats),
+                left.eq(self.count),
+                command.index.eq(0),
+            ]
+
+        # The judgement of a beat falls a cycle later; no other is taken meanwhile.
+        unreadable = Signal()
+        illegal    = Signal()
+        halt       = Signal()
+        m.d.sync += [
+            unreadable.eq(moves & self.error),
+            illegal.eq(moves & last & ~known),
+            halt.eq(self.halt),
+        ]
+
+        # All faults are of the command that is put together.
+        m.d.sync += [self.fault.code.eq(Error.NONE), self.fault.index.eq(command.index)]
+        with m.If(self.requests.ready):
+            m.d.sync += self.requests.valid.eq(0)
+
+        with m.FSM():
+            with m.State("idle"):
+                with m.If(self.start):
+                    m.d.sync += idle.eq(0)
+                    m.next = "check"
+
+            with m.State("check"):
+                m.d.comb += self.busy.eq(1)
+                m.d.sync += [miscounted.eq(~counted), misplaced.eq(~aligned | ~inside)]
+                m.next = "judge"
+
+            with m.State("judge"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(miscounted):
+                    self._stop(m, Error.ARGUMENT)
+                with m.Elif(misplaced):
+                    self._stop(m, Error.ADDRESS)
+                with m.Else():
+                    m.d.sync += self.requests.valid.eq(1)
+                    m.d.comb += opens.eq(1)
+                    m.next = "fetch"
+
+            with m.State("fetch"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(ended):
+                    m.d.sync += idle.eq(1)
+                    m.next = "idle"
+                with m.If(moves & (last | self.error)):
+                    m.d.sync += self.commands.valid.eq(known & ~self.error)
+                with m.If(unreadable):
+                    self._stop(m, Error.READ)
+                with m.Elif(illegal):
+                    self._stop(m, Error.OPCODE)
+                with m.If(halt):
+                    m.next = "stopped"
+
+            with m.State("stopped"):
+                m.d.comb += opens.eq(1)  # beats that are under way are swallowed
+
+        return m
+
+    def _stop(self, m: Module, error: Error) -> None:
+        m.d.sync += self.fault.code.eq(error)
+        m.next = "stopped"

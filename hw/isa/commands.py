@@ -1,0 +1,383 @@
+"""The command set: one definition for RTL, compiler, functional simulator and documentation.
+
+A command is a fixed 64-byte descriptor in external memory, little-endian. The device fetches a
+stream of them in order and hands each to the queue of its engine. Engines run concurrently and
+meet only at counting semaphores, one for each ordered pair of engines: a command lists from which
+engines it consumes a token before it starts, and to which engines it gives one when it is done.
+"""
+
+from typing import Any
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data, enum
+
+from .config import AcceleratorConfig
+
+__all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
+           "StoreCommand", "VectorOp", "VectorCommand", "Rounding", "ChannelParameters",
+           "DoubleRoundingParameters", "COMMANDS", "ENGINES", "engines", "memories", "encode",
+           "decode", "disassemble"]
+
+
+COMMAND_BYTES = 64
+_COMMAND_BITS = COMMAND_BYTES * 8
+
+
+class Engine(enum.Enum, shape=2):
+    """The engines, in the order of their bits in wait and post masks."""
+    LOAD   = 0
+    MATRIX = 1
+    VECTOR = 2
+    STORE  = 3
+
+
+class Opcode(enum.Enum, shape=8):
+    """What a command does. Zero is no opcode, so that cleared memory is no program."""
+    LOAD   = 0x01
+    MATRIX = 0x02
+    STORE  = 0x03
+    VECTOR = 0x04
+
+
+class Memory(enum.Enum, shape=3):
+    """On-chip memories a LOAD can fill. Addresses count units of the memory, not bytes."""
+    ACTIVATION       = 0
+    WEIGHT           = 1
+    PARAMETER        = 2
+    VECTOR_WEIGHT    = 3
+    VECTOR_PARAMETER = 4
+    TABLE            = 5
+
+
+class Header(data.Struct):
+    """The first 32 bits of every command."""
+    opcode: Opcode
+    wait:   unsigned(4)   # consume a token from each of these engines before starting
+    post:   unsigned(4)   # give a token to each of these engines when done
+    _0:     unsigned(16)
+
+
+class LoadCommand(data.Struct):
+    """Copy ``lines`` runs of ``units`` units each from external memory to an on-chip memory.
+
+    A unit is an activation word, a weight row, a parameter entry, a weight entry of the vector
+    engine or a byte of a table; in external memory it takes the next power of 2 of its bytes.
+    Addresses in external memory are in bytes and must be multiples of the beat size.
+    """
+    header:        Header
+    memory:        Memory
+    _0:            unsigned(13)
+    lines:         unsigned(16)  # 1..65535
+    address:       unsigned(64)  # of the first line, bytes
+    stride:        unsigned(32)  # from line to line, bytes
+    units:         unsigned(24)  # per line, at least 1
+    _1:            unsigned(8)
+    local_address: unsigned(24)  # of the first line, units
+    _2:            unsigned(8)
+    local_stride:  unsigned(24)  # from line to line, units
+    _3:            unsigned(_COMMAND_BITS - 248)
+
+
+class StoreCommand(data.Struct):
+    """Copy activation words to external memory; fields as in :class:`LoadCommand`."""
+    header:        Header
+    _0:            unsigned(16)
+    lines:         unsigned(16)
+    address:       unsigned(64)
+    stride:        unsigned(32)
+    units:         unsigned(24)
+    _1:            unsigned(8)
+    local_address: unsigned(24)
+    _2:            unsigned(8)
+    local_stride:  unsigned(24)
+    _3:            unsigned(_COMMAND_BITS - 248)
+
+
+class Rounding(enum.Enum, shape=1):
+    """How a MATRIX turns sums into int8 values."""
+    FLOAT  = 0  # as onnxruntime does on x86: in float32
+    DOUBLE = 1  # as TFLite Micro does: in fixed point, rounding twice; needs double_rounding
+
+
+class MatrixCommand(data.Struct):
+    """One convolution (a fully connected layer is one of 1x1 output) over on-chip data.
+
+    The engine walks, outermost first: column tiles, pixel tiles, kernel rows, kernel columns,
+    channel blocks, pixels. Weight tiles lie in the weight memory in that order. Each pixel tile
+    is requantized to the output while the next one is accumulated. Addresses and plane sizes are
+    in words of the activation memory; all sizes are at least 1, and ``clamp_min`` is at most
+    ``clamp_max``.
+
+    Products that the compiler can form are fields, so that the engine only adds:
+    ``pixel_row_step = stride_h * in_w`` and ``kernel_row_step = dilation_h * in_w``;
+    ``in_base`` is the address of pixel (0, 0) of channel block 0 less ``pad_top * in_w +
+    pad_left``, modulo 2**24.
+    """
+    header:          Header
+    in_base:         unsigned(24)
+    in_zero:         signed(8)     # input zero point, injected for taps that fall outside
+    in_plane:        unsigned(24)  # from channel block to channel block
+    pad_top:         unsigned(8)
+    in_h:            unsigned(16)
+    in_w:            unsigned(16)
+    channel_blocks:  unsigned(16)
+    kernel_h:        unsigned(8)
+    kernel_w:        unsigned(8)
+    stride_h:        unsigned(8)
+    stride_w:        unsigned(8)
+    dilation_h:      unsigned(8)
+    dilation_w:      unsigned(8)
+    pixel_row_step:  unsigned(24)
+    pad_left:        unsigned(8)
+    kernel_row_step: unsigned(24)
+    _0:              unsigned(8)
+    out_w:           unsigned(16)
+    tile_pixels:     unsigned(16)  # pixels of a full pixel tile, at most accumulator_pixels
+    out_pixels:      unsigned(24)  # out_h * out_w
+    out_zero:        signed(8)
+    out_base:        unsigned(24)
+    clamp_min:       signed(8)
+    out_plane:       unsigned(24)
+    clamp_max:       signed(8)
+    col_tiles:       unsigned(16)
+    last_groups:     unsigned(8)   # requantization groups in use in the last column tile
+    rule:            Rounding
+    _1:              unsigned(7)
+    weight_base:     unsigned(24)  # weight row of the first tile
+    _2:              unsigned(8)
+    parameter_base:  unsigned(24)  # parameter entry of the first group
+    _3:              unsigned(_COMMAND_BITS - 472)
+
+
+class VectorOp(enum.Enum, shape=4):
+    """What a VECTOR computes, per channel."""
+    CONV     = 0  # depthwise convolution; with weights of 1 also sums, that is, average pooling
+    MAX      = 1  # maximum of a window
+    ADD      = 2  # weighted sum, or difference, of two tensors
+    MULTIPLY = 3  # product of two tensors
+    LOOKUP   = 4  # table of 256 entries
+
+
+class VectorCommand(data.Struct):
+    """One operation channel by channel over on-chip data.
+
+    The engine walks, outermost first: channel blocks, outer output positions, inner output
+    positions, kernel rows, kernel taps. One word of the input is read per tap, one word written
+    per position. *Outer* and *inner* are the two axes of a plane, in whatever order suits:
+    every axis has a size, and an address step for input and output, so that a command may slide
+    along columns or rows, and work on a part of a plane, a part of the channel blocks, or write
+    into a part of a larger tensor. With the positions counted from zero, the word of a tap is at ::
+
+        in_base + block * in_block_step + outer * in_outer_step + inner * in_inner_step
+                + row * kernel_outer_step + tap * kernel_inner_step           modulo 2**24
+
+    and has the coordinates ``outer * stride_outer + row * dilation_outer - pad_outer`` and
+    ``inner * stride_inner + tap * dilation_inner - pad_inner``. A tap is read only if both are
+    inside ``in_outer`` and ``in_inner``; another counts as ``in_zero``, or as -128 for MAX.
+    ``in_base`` is, as for MATRIX, an address from which the padding has been subtracted. For
+    element-wise operations paddings and dilations are zero and the sizes those of the output.
+    The result is at ``out_base + block * out_block_step + outer * out_outer_step + inner *
+    out_inner_step``.
+
+    ``scaled(v)`` below is the requantization of a MATRIX, ``RNE(fl32(fl32(v + bias) * scale)) +
+    out_zero``, its parameters ``rows / requant_lanes`` entries of the vector parameter memory for
+    each channel block, in order from ``parameter_base``. Sums are int32 and wrap. Every result is
+    clamped last. ``T`` is ``config.vector_taps``.
+
+    CONV
+        ``scaled(sum(x * w))``. The taps of a kernel row are taken in groups of T, and each group
+        has one entry of the vector weight memory; entries follow each other in the order in which
+        they are used: channel block, kernel row, group. Byte ``t * rows + lane`` of an entry is a
+        weight. A group of fewer than T taps fills the *last* ones of the T places; the places
+        before are zero. The bias holds ``-in_zero * sum(w)``. With ``slide``, the words of a
+        window stay for the next inner position and a group reads only ``min(stride_inner, taps)``
+        words, except at the first inner position; this requires ``dilation_inner == 1``, kernel
+        rows times groups of at most 32, and steps in proportion: ``in_inner_step ==
+        stride_inner * kernel_inner_step``. A position takes one cycle for every word it reads.
+        Average pooling: weights 1, scale ``1 / count`` times the ratio of the scales.
+    MAX
+        ``max(x)``, and no requantization; ``slide`` as for CONV.
+    ADD
+        ``scaled(a * Ma + b * Mb)``, or ``scaled(a * Ma - b * Mb)`` with ``subtract``.
+        ``kernel_outer`` is 2 and ``kernel_inner`` is ``ceil(3 / T)``. Row 0 is ``a``, row 1 is
+        ``b``; so ``kernel_outer_step`` is the distance from ``a`` to ``b``. Ma and Mb are unsigned
+        24-bit numbers, for each channel, in the weight entries, which follow in the order channel
+        block, operand, entry of the operand: byte ``k`` is place ``k % T`` of entry ``k // T``, and
+        places without a byte are zero. The whole sum, bias included, must fit an int32.
+        QLinearAdd rounds after adding the zero point: fold it, and those of the operands, into the
+        bias and give ``out_zero`` zero. ``ceil(3 / T) * 2`` cycles per word.
+    MULTIPLY
+        ``scaled((a - in_zero) * (b - second_zero))``. ``kernel_outer`` is 2, ``kernel_inner`` 1.
+        2 cycles per word.
+    LOOKUP
+        ``table[x]``: byte ``256 * table + (x mod 256)`` of the table memory. ``kernel_outer`` and
+        ``kernel_inner`` are 1. 1 cycle per word.
+
+    All but MAX and LOOKUP take at least ``rows / requant_lanes`` cycles per word. With ``shared``
+    all channel blocks use the weights and parameters of the first; MAX and LOOKUP have neither and
+    ignore it. With ``broadcast``, ADD and MULTIPLY take ``b`` from a plane of one word: ``in_base +
+    kernel_outer_step + block * kernel_inner_step``. ``slide``, ``broadcast`` and ``subtract`` must
+    be zero where they are not mentioned, and ``clamp_min`` at most ``clamp_max``.
+
+    All sizes are at least 1. A command starts when the one before it has read its last word: one
+    that reads what that writes must wait for its token. An element-wise operation may write over
+    its operands, word by word.
+    """
+    header:            Header
+    in_base:           unsigned(24)
+    in_zero:           signed(8)
+    in_block_step:     unsigned(24)
+    pad_outer:         unsigned(8)
+    in_outer_step:     unsigned(24)
+    pad_inner:         unsigned(8)
+    in_inner_step:     unsigned(24)
+    kernel_outer:      unsigned(8)   # kernel rows, or operands
+    kernel_outer_step: unsigned(24)
+    kernel_inner:      unsigned(8)   # taps of a kernel row
+    kernel_inner_step: unsigned(24)
+    second_zero:       signed(8)     # zero point of the second factor of MULTIPLY
+    in_outer:          unsigned(16)  # size of the input, for the padding
+    in_inner:          unsigned(16)
+    stride_outer:      unsigned(8)
+    stride_inner:      unsigned(8)
+    dilation_outer:    unsigned(8)
+    dilation_inner:    unsigned(8)
+    blocks:            unsigned(16)  # channel blocks
+    out_outer:         unsigned(16)  # positions
+    out_inner:         unsigned(16)
+    weight_base:       unsigned(16)  # entry of the vector weight memory
+    out_base:          unsigned(24)
+    out_zero:          signed(8)
+    out_block_step:    unsigned(24)
+    clamp_min:         signed(8)
+    out_outer_step:    unsigned(24)
+    clamp_max:         signed(8)
+    out_inner_step:    unsigned(24)
+    op:                VectorOp
+    slide:             unsigned(1)   # keep words for the next inner position
+    broadcast:         unsigned(1)   # the second operand has one word per channel block
+    subtract:          unsigned(1)   # ADD subtracts the second operand
+    shared:            unsigned(1)   # weights and parameters are those of channel block 0
+    parameter_base:    unsigned(16)  # entry of the vector parameter memory
+    table:             unsigned(8)   # number of the table
+    _0:                unsigned(_COMMAND_BITS - 504)
+
+
+class ChannelParameters(data.Struct):
+    """What requantization needs to know of one output channel; a parameter entry holds those of
+    ``requant_lanes`` consecutive channels."""
+    bias:  signed(32)
+    scale: unsigned(32)  # bits of a float32: zero, or positive and normal
+
+
+class DoubleRoundingParameters(data.Struct):
+    """What stands in the place of :class:`ChannelParameters` for a MATRIX with the DOUBLE rule: its
+    result is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), 2**30 + mantissa), max(-shift, 0)) +
+    out_zero``, with the shift to the left modulo 2**32."""
+    bias:     signed(28)
+    shift:    signed(6)     # -32, at which every result is zero, to 31
+    mantissa: unsigned(30)  # of the 31-bit multiplier, without its leading one
+
+
+COMMANDS: dict[Opcode, type[data.Struct]] = {
+    Opcode.LOAD: LoadCommand, Opcode.MATRIX: MatrixCommand, Opcode.STORE: StoreCommand,
+    Opcode.VECTOR: VectorCommand,
+}
+"""Layout of each opcode."""
+
+ENGINES: dict[Opcode, Engine] = {
+    Opcode.LOAD: Engine.LOAD, Opcode.MATRIX: Engine.MATRIX, Opcode.STORE: Engine.STORE,
+    Opcode.VECTOR: Engine.VECTOR,
+}
+"""Engine that executes each opcode."""
+
+_VECTOR_MEMORIES = (Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE)
+
+
+def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
+    """What of :data:`ENGINES` an accelerator has; other opcodes are illegal."""
+    return {opcode: engine for opcode, engine in ENGINES.items()
+            if config.vector or engine is not Engine.VECTOR}
+
+
+def memories(config: AcceleratorConfig) -> tuple[Memory, ...]:
+    """The on-chip memories that an accelerator has."""
+    return tuple(memory for memory in Memory if config.vector or memory not in _VECTOR_MEMORIES)
+
+
+assert all(data.Layout.cast(layout).size == _COMMAND_BITS for layout in COMMANDS.values())
+
+
+def _fields(layout: Any) -> dict[str, data.Field]:
+    return {name: field for name, field in data.Layout.cast(layout) if not name.startswith("_")}
+
+
+def encode(opcode: Opcode, *, wait: int = 0, post: int = 0, **fields: Any) -> bytes:
+    """Bytes of one command; every field of the opcode's layout must be given.
+
+    Raises
+    ------
+    ValueError
+        If a field is missing, unknown, or its value does not fit.
+    """
+    layout = COMMANDS[opcode]
+    known = set(_fields(layout)) - {"header"}
+    if known != set(fields):
+        raise ValueError(f"Fields of {opcode.name} must be {', '.join(sorted(known))}, "
+                         f"not {', '.join(sorted(fields))}")
+    for name, field in _fields(layout).items():
+        if name == "header":
+            continue
+        shape = field.shape
+        value = fields[name]
+        if isinstance(shape, type):  # an enum; a plain number will do
+            fields[name] = shape(value)
+            continue
+        low = -(1 << (shape.width - 1)) if shape.signed else 0
+        high = (1 << (shape.width - shape.signed)) - 1
+        if not low <= value <= high:
+            raise ValueError(f"{opcode.name} {name} must be between {low} and {high}, not {value}")
+    header = {"opcode": opcode, "wait": wait, "post": post}
+    const = data.Layout.cast(layout).const({"header": header, **fields})
+    return const.as_bits().to_bytes(COMMAND_BYTES, "little")
+
+
+def decode(raw: bytes) -> tuple[Opcode, dict[str, int]]:
+    """Opcode and fields (``wait`` and ``post`` among them) of one command.
+
+    Raises
+    ------
+    ValueError
+        If the opcode is illegal.
+    """
+    bits = int.from_bytes(raw, "little")
+    try:
+        opcode = Opcode(bits & 0xff)
+    except ValueError:
+        raise ValueError(f"Opcode {bits & 0xff:#04x} is illegal") from None
+    values = {"wait": bits >> 8 & 0xf, "post": bits >> 12 & 0xf}
+    for name, field in _fields(COMMANDS[opcode]).items():
+        if name == "header":
+            continue
+        width = field.width
+        value = bits >> field.offset & ((1 << width) - 1)
+        if isinstance(field.shape, type):  # an enum
+            values[name] = value
+            continue
+        negative = field.shape.signed and value >> (width - 1)
+        values[name] = value - (1 << width) if negative else value
+    return opcode, values
+
+
+def disassemble(raw: bytes) -> str:
+    """One line of text for one command."""
+    opcode, values = decode(raw)
+
+    def engines(mask: int) -> str:
+        return "+".join(e.name.lower() for e in Engine if mask >> e.value & 1) or "-"
+
+    wait, post = engines(values.pop("wait")), engines(values.pop("post"))
+    enums = {"memory": Memory, "op": VectorOp, "rule": Rounding}
+    text = " ".join(f"{name}={enums[name](value).name.lower() if name in enums else value}"
+                    for name, value in values.items())
+    return f"{opcode.name.lower():6} wait={wait} post={post} {text}"

@@ -1,0 +1,154 @@
+"""The matrix engine: convolutions on the systolic array."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.hw.isa.commands import Engine, MatrixCommand
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.isa.registers import Error
+from weft.hw.lib.checks import require
+from weft.hw.lib.cycle_accounting import activity_layout
+from weft.hw.lib.delay import delay
+from weft.hw.memory.scratch import ScratchMemory, unit_write_layout
+
+from .accumulators import Accumulators
+from .drain import Drain
+from .job_queue import JobQueue
+from .pixel_streamer import PixelStreamer
+from .sequencer import StepSequencer
+from .systolic_array import SystolicArray
+from .weight_feeder import WeightFeeder
+
+__all__ = ["MatrixEngine"]
+
+
+class MatrixEngine(wiring.Component):
+    """Sequencer, weight feeder, pixel streamer, array, accumulators and drain in a row.
+
+    A command is accepted while the one before it is still being drained: a command that reads
+    what the one before it writes must wait for its token.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature({"index": 16, "command": MatrixCommand}))`
+    done : :py:`Out(1)`
+        A command has written its last word; once for each, in order.
+    fault : :py:`Out(Fault)`
+        Held until reset.
+    busy : :py:`Out(1)`
+        A command is executing.
+    request : :py:`Out(stream.Signature(24, always_ready=True))`
+        Activation words to read.
+    word : :py:`In(data.ArrayLayout(8, rows))`
+        The word, ``ActivationMemory.LATENCY`` cycles later.
+    write : :py:`Out(stream.Signature(unit_write_layout(rows), always_ready=True))`
+        Activation words to write.
+    weight_write, parameter_write : :py:`In(stream.Signature(..., always_ready=True))`
+        From the load engine.
+    activity : :py:`Out(activity_layout(Engine.MATRIX))`
+        What the engine does in this cycle.
+    draining : :py:`Out(1)`
+        The drain reads an accumulator this cycle.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "commands":          In(stream.Signature(data.StructLayout({
+                "index": 16, "command": MatrixCommand}))),
+            "done":              Out(1),
+            "fault":             Out(Fault),
+            "busy":              Out(1),
+            "request":           Out(stream.Signature(24, always_ready=True)),
+            "word":              In(data.ArrayLayout(8, config.word_lanes)),
+            "write":             Out(stream.Signature(
+                unit_write_layout(config.word_lanes), always_ready=True)),
+            "weight_write":      In(stream.Signature(
+                unit_write_layout(config.weight_row_lanes), always_ready=True)),
+            "parameter_write":   In(stream.Signature(
+                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+            "activity":          Out(activity_layout(Engine.MATRIX)),
+            "draining":          Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self._config
+        m.submodules.sequencer    = sequencer    = StepSequencer(config)
+        m.submodules.streamer     = streamer     = PixelStreamer(config)
+        m.submodules.array        = array        = SystolicArray(config)
+        m.submodules.accumulators = accumulators = Accumulators(config)
+        m.submodules.drain        = drain        = Drain(
+            config, release_to_write=PixelStreamer.ACCEPT_TO_SWITCH + array.latency + 1)
+        m.submodules.feeder       = feeder       = WeightFeeder(
+            config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
+            shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
+        m.submodules.weights      = weights      = ScratchMemory(
+            depth=config.weight_depth, lanes=config.weight_row_lanes, role="weights")
+        m.submodules.parameters   = parameters   = ScratchMemory(
+            depth=config.parameter_depth, lanes=config.parameter_entry_lanes)
+
+        connect(m, flipped(self.commands), sequencer.commands)
+        connect(m, sequencer.steps, feeder.steps)
+        connect(m, feeder.loaded, streamer.steps)
+        connect(m, streamer.request, flipped(self.request))
+        connect(m, drain.write, flipped(self.write))
+        connect(m, flipped(self.weight_write), weights.write)
+        connect(m, flipped(self.parameter_write), parameters.write)
+
+        m.d.comb += [
+            weights.read_address.eq(feeder.read_address),
+            weights.read_enable.eq(feeder.read_enable),
+            Value.cast(feeder.read_data).eq(Value.cast(weights.read_data)),
+            array.weights.eq(feeder.shift),
+            streamer.word.eq(self.word),
+            array.i.eq(streamer.o),
+            accumulators.psums.eq(array.o),
+            accumulators.i.eq(delay(m, streamer.control, array.latency, name="control",
+                                    reset_less=True)),
+            accumulators.i.valid.eq(delay(m, streamer.control.valid, array.latency,
+                                          name="control_valid")),
+            accumulators.drain_half.eq(drain.half),
+            accumulators.drain_pixel.eq(drain.pixel),
+            accumulators.drain_enable.eq(drain.enable),
+            drain.sums.eq(accumulators.drain),
+            parameters.read_address.eq(drain.parameter_address),
+            parameters.read_enable.eq(drain.parameter_enable),
+            Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
+            streamer.release.eq(drain.release),
+            self.done.eq(drain.done),
+        ]
+
+        m.submodules.jobs = jobs = JobQueue(
+            latency=PixelStreamer.LATENCY + array.latency + accumulators.latency)
+        connect(m, streamer.job, jobs.i)
+        connect(m, jobs.o, drain.jobs)
+
+        executing = Signal(8)
+        accepted  = self.commands.valid & self.commands.ready
+        m.d.sync += executing.eq(executing + accepted - self.done)
+        require(m, ~executing.all() | ~accepted | self.done,
+                "commands that are accepted can be counted")
+        require(m, executing.any() | accepted | ~self.done, "a command that is done was accepted")
+        m.d.comb += [
+            self.busy.eq(executing != 0),
+            self.draining.eq(drain.enable),
+            self.activity.busy.eq(streamer.accepting),
+            self.activity.accumulator.eq(streamer.full),
+            self.activity.weights.eq(sequencer.steps.valid | feeder.loaded.valid | feeder.waiting),
+            self.activity.drain.eq(self.busy),
+        ]
+        fault = Signal(Fault)
+        m.d.sync += self.fault.eq(fault)
+        for source in (drain.fault, streamer.fault, feeder.fault, sequencer.fault):
+            with m.If(source.code != Error.NONE):
+                m.d.comb += fault.eq(source)
+
+        return m

@@ -1,0 +1,64 @@
+"""What the stages of the matrix engine hand to each other."""
+
+from amaranth.hdl import signed, unsigned
+from amaranth.lib import data
+
+from weft.hw.isa.commands import Rounding
+
+__all__ = ["Step", "DrainJob"]
+
+
+class Step(data.Struct):
+    """One weight tile and the pixels that stream through it: one kernel tap, one channel block,
+    one pixel tile."""
+    index:          unsigned(16)  # of the command
+    weight_row:     unsigned(24)  # first row of the weight tile
+    legal:          unsigned(1)   # the weight tile lies in the weight memory
+    # Where the tap looks, relative to the pixel that the streamer is at.
+    address:        unsigned(24)
+    y:              signed(18)
+    x:              signed(18)
+    # Position in the loop nest.
+    first_tap:      unsigned(1)   # starts new sums
+    last_tap:       unsigned(1)   # completes them
+    first_pixels:   unsigned(1)   # the first pixel tile of its column tile
+    last_pixels:    unsigned(1)   # the last one
+    first_columns:  unsigned(1)   # the first column tile of its command
+    last_columns:   unsigned(1)   # the last one
+    pixels:         unsigned(16)  # in this pixel tile
+    # Unchanged from the command.
+    in_h:           unsigned(16)
+    in_w:           unsigned(16)
+    in_zero:        signed(8)
+    stride_h:       unsigned(8)
+    stride_w:       unsigned(8)
+    pixel_row_step: unsigned(24)
+    narrow:         unsigned(1)   # out_w == 1
+    row_rest:       signed(17)    # out_w - 3: counted down, it is below 0 at the last pixel but one
+    out_base:       unsigned(24)
+    out_plane:      unsigned(24)
+    out_zero:       signed(8)
+    clamp_min:      signed(8)
+    clamp_max:      signed(8)
+    parameter_base: unsigned(24)
+    last_groups:    unsigned(8)
+    rule:           Rounding
+
+
+class DrainJob(data.Struct):
+    """A pixel tile whose sums are complete."""
+    index:          unsigned(16)
+    half:           unsigned(1)
+    pixels:         unsigned(16)
+    single:         unsigned(1)   # pixels == 1
+    last_pixels:    unsigned(1)
+    first_columns:  unsigned(1)
+    last_columns:   unsigned(1)
+    out_base:       unsigned(24)
+    out_plane:      unsigned(24)
+    out_zero:       signed(8)
+    clamp_min:      signed(8)
+    clamp_max:      signed(8)
+    parameter_base: unsigned(24)
+    last_groups:    unsigned(8)
+    rule:           Rounding

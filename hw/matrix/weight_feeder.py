@@ -1,0 +1,149 @@
+"""From weight memory to the array's shadow registers, one weight tile ahead of the pixels."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.isa.registers import Error
+from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.memory.registered import RegisteredMemory
+
+from .step import Step
+
+__all__ = ["WeightFeeder"]
+
+
+class WeightFeeder(wiring.Component):
+    """Loads each step's weight tile while the step before it streams its pixels.
+
+    A step is passed on as soon as its first pixel may be accepted, which is a few cycles before
+    the last row is shifted: the pixel needs some cycles to reach the array. The next step is taken
+    in the cycle after that, and shifted as soon as the rows of the one before and its switch allow,
+    but not in the first two cycles.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+    accept_to_switch : :class:`int`
+        Cycles from the transfer of a step on ``loaded`` to its first pixel at the array.
+    shift_to_switch, switch_to_shift : :class:`int`
+        As given by :class:`~weft.hw.matrix.systolic_array.SystolicArray`.
+
+    Members
+    -------
+    steps : :py:`In(stream.Signature(Step))`
+    loaded : :py:`Out(stream.Signature(Step))`
+        The payload is there before ``valid``, for at least a cycle.
+    read_address : :py:`Out(24)`
+        Weight row to read; its data is on ``read_data`` two cycles later.
+    read_enable : :py:`Out(1)`
+    read_data : :py:`In(data.ArrayLayout(signed(weight_width), weight_row_lanes))`
+    shift : :py:`Out({"data": ..., "load": 1})`
+        To the array.
+    waiting : :py:`Out(1)`
+        A step is held whose weights are not loaded yet.
+    fault : :py:`Out(Fault)`
+        Held until reset.
+    """
+
+    READ_LATENCY = RegisteredMemory.LATENCY
+
+    def __init__(self, config: AcceleratorConfig, *, accept_to_switch: int, shift_to_switch: int,
+                 switch_to_shift: int):
+        self._config   = config
+        # The largest number of rows still to be read, after this cycle, when a step is passed on.
+        self._lead     = max(0, accept_to_switch - self.READ_LATENCY - shift_to_switch)
+        self._cooldown = max(0, accept_to_switch - self.READ_LATENCY - 1 + switch_to_shift)
+        row = data.ArrayLayout(signed(config.weight_width), config.weight_row_lanes)
+        super().__init__({
+            "steps":        In(stream.Signature(Step)),
+            "loaded":       Out(stream.Signature(Step)),
+            "read_address": Out(24),
+            "read_enable":  Out(1),
+            "read_data":    In(row),
+            "shift":        Out(data.StructLayout({"data": row, "load": 1})),
+            "waiting":      Out(1),
+            "fault":        Out(Fault),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        rows      = self._config.weight_tile_rows
+        m.submodules.step = step = HalfSlice(shape=Step)
+        connect(m, flipped(self.steps), step.i)
+        begun     = Signal()  # the step's rows are in the counters
+        row       = Signal(24, reset_less=True)
+        rows_left = Signal(range(rows + 1))
+        cooldown  = Signal(range(self._cooldown + 1))
+        # What there is to know of the two counters, without the comparisons.
+        whole = Signal()        # all rows are left
+        final = Signal()        # this row is the last one
+        some  = Signal()        # any is left
+        reads = Signal(attrs={"keep": 1})  # the same, for the memory
+        cool  = Signal(init=1)  # no cooldown
+
+        begin    = Signal()
+        issue    = Signal()
+        handover = Signal()
+        m.d.comb += [
+            begin.eq(step.o.valid & step.o.p.legal & ~begun & (~some | final)),
+            # Once a tile has begun to shift it goes on: its own switch is what it waits for.
+            issue.eq(some & (cool | ~whole)),
+            self.read_address.eq(row),
+            # In vain where none is issued, which does no harm: the row stays the same.
+            self.read_enable.eq(reads),
+            self.loaded.payload.eq(step.o.payload),
+            self.waiting.eq(step.o.valid & ~self.loaded.valid),
+            handover.eq(self.loaded.valid & self.loaded.ready),
+            step.o.ready.eq(handover),
+        ]
+
+        with m.If(issue):
+            m.d.sync += [
+                rows_left.eq(rows_left - 1),
+                row.eq(row + 1),
+                whole.eq(0),
+                final.eq(rows_left == 2),
+                some.eq(~final),
+                reads.eq(~final),
+            ]
+        with m.If(~cool):
+            m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
+        with m.If(begin):
+            m.d.sync += [
+                begun.eq(1),
+                row.eq(step.o.p.weight_row),
+                rows_left.eq(rows),
+                whole.eq(1),
+                final.eq(rows == 1),
+                some.eq(1),
+                reads.eq(1),
+            ]
+
+        # In the next cycle, with the row that is issued then, few enough are left.
+        with m.If(begun & issue & (rows_left <= self._lead + 2)):
+            m.d.sync += self.loaded.valid.eq(1)
+        if rows <= self._lead + 1:
+            with m.If((begin | begun) & (cool | (cooldown == 1))):
+                m.d.sync += self.loaded.valid.eq(1)
+        with m.If(handover):
+            m.d.sync += [
+                begun.eq(0),
+                self.loaded.valid.eq(0),
+                cooldown.eq(self._cooldown),
+                cool.eq(self._cooldown == 0),
+            ]
+        with m.If(step.o.valid & ~step.o.p.legal):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(step.o.p.index)]
+
+        read = Signal()
+        m.d.sync += [
+            read.eq(issue),
+            self.shift.load.eq(read),
+        ]
+        m.d.comb += self.shift.data.eq(self.read_data)
+
+        return m

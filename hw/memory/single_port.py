@@ -1,0 +1,83 @@
+"""A memory that reads or writes, but not both at a time; where a board puts its large memories."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from weft.hw.lib.replacement import replacement
+
+__all__ = ["SinglePortMemory"]
+
+
+class SinglePortMemory(wiring.Component):
+    """``depth`` words of ``lanes`` bytes behind one port.
+
+    Tools do not find the large memories of some FPGAs by themselves: a platform may define
+    ``get_single_port_memory(memory)``, which returns what to elaborate instead, or ``None`` to have
+    the portable description. It must keep ports and latency; what a word holds before it is written
+    is not defined.
+
+    Parameters
+    ----------
+    depth : :class:`int`
+        Words, at least 2.
+    lanes : :class:`int`
+        Bytes of a word, at least 1.
+
+    Members
+    -------
+    address : :py:`In(ceil_log2(depth))`
+    enable : :py:`In(1)`
+        Something is to be done in this cycle.
+    write : :py:`In(lanes)`
+        Bytes to write; zero to read.
+    write_data : :py:`In(8 * lanes)`
+    read_data : :py:`Out(8 * lanes)`
+        The word that was read, a cycle later and until the memory is enabled again.
+    """
+
+    def __init__(self, *, depth: int, lanes: int):
+        if not isinstance(depth, int) or depth < 2:
+            raise ValueError(f"Depth must be an integer of at least 2, not {depth!r}")
+        if not isinstance(lanes, int) or lanes < 1:
+            raise ValueError(f"Lanes must be a positive integer, not {lanes!r}")
+        self._depth = depth
+        self._lanes = lanes
+        super().__init__({
+            "address":    In(ceil_log2(depth)),
+            "enable":     In(1),
+            "write":      In(lanes),
+            "write_data": In(8 * lanes),
+            "read_data":  Out(8 * lanes),
+        })
+
+    @property
+    def depth(self) -> int:
+        return self._depth
+
+    @property
+    def lanes(self) -> int:
+        return self._lanes
+
+    def elaborate(self, platform: Any) -> Any:
+        substitute = replacement(platform, "get_single_port_memory", self)
+        if substitute is not None:
+            return substitute
+
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(
+            shape=unsigned(8 * self._lanes), depth=self._depth, init=[])
+        write = storage.write_port(granularity=8)
+        read = storage.read_port()
+        m.d.comb += [
+            write.addr.eq(self.address),
+            write.data.eq(self.write_data),
+            write.en.eq(Mux(self.enable, self.write, 0)),
+            read.addr.eq(self.address),
+            read.en.eq(self.enable & ~self.write.any()),
+            self.read_data.eq(read.data),
+        ]
+        return m

@@ -1,0 +1,115 @@
+"""An integer times a fixed-point number, rounded twice as TFLite Micro does it."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from weft.hw.lib.delay import delay, register
+
+from .float32 import MULTIPLIER_LATENCY, FloatScale
+
+__all__ = ["DoubleRoundingScale"]
+
+
+# Result bits: magnitudes of 2**8 and more are all alike to an int8 with an int8 zero point.
+_INTEGER = 8
+
+
+class DoubleRoundingScale(wiring.Component):
+    """Computes ``RDBPOT(SRDHM(i << max(shift, 0), M), max(-shift, 0))``, saturated.
+
+    ``M = 2**30 + mantissa``, and in the terms of gemmlowp, from which TFLite Micro has them::
+
+        SRDHM(a, M)  = (a * M + (2**30 if a * M >= 0 else 1 - 2**30)) / 2**31     truncating
+        RDBPOT(x, e) = (x >> e) + (x mod 2**e > ((2**e - 1) >> 1) + (x < 0))
+
+    The first rounds halves up, since to truncate after a nudge that depends on the sign is to take
+    the floor of ``a * M / 2**31 + 1/2``; the second rounds halves away from zero. The shift to the
+    left drops bits beyond the 32nd. One result per cycle, :attr:`latency` cycles after its
+    operands, which is the time that :class:`~weft.hw.requantize.float32.FloatScale` takes: both
+    fit one pipeline, and so both leave the multiplier to their user, who may share it.
+
+    Members
+    -------
+    i : :py:`In(signed(32))`
+        Integer.
+    mantissa : :py:`In(30)`
+        M without its leading one.
+    shift : :py:`In(signed(6))`
+        To the left if positive, -32..31. At -32 every result is zero.
+    a, b : :py:`Out(signed(32))`
+        Factors of a product that must be in ``product`` ``MULTIPLIER_LATENCY`` cycles later.
+    product : :py:`In(signed(64))`
+        The product of the factors.
+    o : :py:`Out(signed(10))`
+        Result. Exact from -255 to 256; any other is beyond these, on its side.
+
+    Attributes
+    ----------
+    latency : :class:`int`
+        Cycles from operands to result.
+    """
+
+    latency = FloatScale.latency
+
+    i: In(signed(32))
+    mantissa: In(30)
+    shift: In(signed(6))
+    a: Out(signed(32))
+    b: Out(signed(32))
+    product: In(signed(64))
+    o: Out(signed(_INTEGER + 2))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        # To the left, in the three stages in which a float is normalized.
+        value: Value = self.i
+        places: Value = Mux(self.shift < 0, 0, self.shift)[:5]
+        for bits in ((4, 3), (2, 1), (0,)):
+            for bit in bits:
+                value = Mux(places[bit], value << (1 << bit), value)[:32]
+            value = register(m, value, f"shifted_{bits[0]}")
+            places = register(m, places[:bits[-1]], f"left_{bits[0]}")
+        m.d.comb += [
+            self.a.eq(value.as_signed()),
+            self.b.eq(Cat(delay(m, self.mantissa, 3, name="mantissa", reset_less=True), 1)),
+        ]
+
+        # The high half, halves up.
+        high = register(m, (self.product[31:63] + self.product[30])[:32], "high")
+
+        # To the right in two stages, with the highest of the bits dropped and whether any of the
+        # others was set. 32 places leave the sign.
+        value = Cat(0, high).as_signed()
+        places = delay(m, Mux(self.shift < 0, -self.shift, 0)[:6], 4 + MULTIPLIER_LATENCY,
+                       name="right", reset_less=True)
+        value, sticky = self._shift_right(value, places, (5, 4, 3), Const(0, 1))
+        value, sticky = register(m, value, "coarse"), register(m, sticky, "coarse_sticky")
+        value, sticky = self._shift_right(value, register(m, places[:3], "fine_right"), (2, 1, 0),
+                                          sticky)
+
+        # Halves away from zero: of a negative number the floor already is.
+        integer, half, negative = value[1:], value[0], value[-1]
+        rest = integer[_INTEGER:]
+        fits = rest.all() | ~rest.any()
+        kept = register(m, Mux(fits, integer[:_INTEGER + 2],
+                               Cat((~negative).replicate(_INTEGER + 1), negative)).as_signed(),
+                        "kept")
+        up = register(m, fits & half & (sticky | ~negative), "up")
+        o = register(m, (kept + up)[:_INTEGER + 2].as_signed(), "result")
+        m.d.comb += self.o.eq(o)
+        return m
+
+    @staticmethod
+    def _shift_right(value: Value, places: Value, bits: tuple[int, ...],
+                     sticky: Value) -> tuple[Value, Value]:
+        """``value`` shifted by those powers of 2 that ``bits`` of ``places`` ask for, and
+        ``sticky`` or whether a bit was set that is dropped."""
+        for bit in bits:
+            count = 1 << bit
+            sticky = sticky | (places[bit] & value[:count].any())
+            value = Mux(places[bit], value >> count, value)
+        return value, sticky

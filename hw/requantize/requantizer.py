@@ -1,0 +1,178 @@
+"""From accumulators to int8 activations."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from weft.hw.isa.commands import ChannelParameters, DoubleRoundingParameters, Rounding
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.delay import delay
+from weft.hw.lib.multiplier import Multiplier
+
+from .fixed_point import DoubleRoundingScale
+from .float32 import MULTIPLIER_LATENCY, FloatScale
+
+__all__ = ["Requantizer"]
+
+
+class Requantizer(wiring.Component):
+    """Corrects, scales, rounds and clamps ``requant_lanes`` accumulators per cycle.
+
+    For each lane, as onnxruntime does it after an integer convolution::
+
+        v = (acc - alpha) + bias                        wrapped to 32 bits
+        o = clamp(RNE(fl32(fl32(v) * scale)) + out_zero, clamp_min, clamp_max)
+
+    The difference wraps at ``accumulator_width``, so an accumulator may have wrapped while the
+    correction was still in it. The bounds are integers, therefore to round first and clamp
+    afterwards is the same as the other way round.
+
+    With ``double_rounding`` a group may follow the rule of TFLite Micro instead. Its parameters
+    are :class:`DoubleRoundingParameters` then::
+
+        o = clamp(RDBPOT(SRDHM(v << max(shift, 0), M), max(-shift, 0)) + out_zero, ...)
+
+    No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later,
+    whatever its rule. A rule is all in :class:`~weft.hw.requantize.float32.FloatScale` or
+    :class:`~weft.hw.requantize.fixed_point.DoubleRoundingScale`, of which there is one for each
+    lane; the two of a lane share its multiplier.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+        Gives lanes and widths.
+    tag_shape
+        Shape of what travels along with a group, say the address it is written to. Without it there
+        is no ``tag``.
+    double_rounding : :class:`bool`
+        Whether the second rule is there.
+
+    Members
+    -------
+    i : :py:`In(data.StructLayout({...}))`
+        ``valid`` (1), ``tag`` (``tag_shape``), ``acc`` (array of ``requant_lanes`` signed
+        accumulators), ``alpha`` (signed accumulator; with ``fip`` only), ``parameters`` (array of
+        :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each),
+        ``rule`` (:class:`Rounding`; with ``double_rounding`` only).
+    o : :py:`Out(data.StructLayout({...}))`
+        ``valid`` (1), ``tag`` (``tag_shape``), ``data`` (array of ``requant_lanes`` signed 8).
+
+    Attributes
+    ----------
+    latency : :class:`int`
+        Cycles from ``i`` to ``o``.
+    """
+
+    # Two sums in front of the scaling; zero point and clamp behind it.
+    latency = 2 + FloatScale.latency + 2
+
+    def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = None,
+                 double_rounding: bool = False):
+        self._config = config
+        self._double_rounding = double_rounding
+        self._tag = {} if tag_shape is None else {"tag": tag_shape}
+        lanes = config.requant_lanes
+        accumulator = signed(config.accumulator_width)
+        super().__init__({
+            "i": In(data.StructLayout({
+                "valid": 1,
+                **self._tag,
+                "acc": data.ArrayLayout(accumulator, lanes),
+                **({"alpha": accumulator} if config.fip else {}),
+                "parameters": data.ArrayLayout(ChannelParameters, lanes),
+                "out_zero": signed(8),
+                "clamp_min": signed(8),
+                "clamp_max": signed(8),
+                **({"rule": Rounding} if double_rounding else {}),
+            })),
+            "o": Out(data.StructLayout({
+                "valid": 1,
+                **self._tag,
+                "data": data.ArrayLayout(signed(8), lanes),
+            })),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        config = self._config
+
+        # What all lanes share goes down a line of its own. Only `valid` resets.
+        valid: Value = self.i.valid
+        for stage in range(self.latency):
+            following = Signal(name=f"valid_{stage}")
+            m.d.sync += following.eq(valid)
+            valid = following
+        m.d.comb += self.o.valid.eq(valid)
+
+        shared = Signal(data.StructLayout({
+            "out_zero": signed(8), "clamp_min": signed(8), "clamp_max": signed(8),
+            **self._tag,
+            **({"rule": Rounding} if self._double_rounding else {}),
+        }))
+        m.d.comb += [shared[field].eq(self.i[field]) for field, _ in shared.shape()]
+        line = [shared]
+        for stage in range(self.latency):
+            line.append(Signal.like(shared, name=f"shared_{stage}", reset_less=True))
+            m.d.sync += line[-1].eq(line[-2])
+        if self._tag:
+            m.d.comb += self.o.tag.eq(line[-1].tag)
+        to_multiply, to_add, to_clamp = line[2 + FloatScale.factors_latency], line[-3], line[-2]
+
+        for lane in range(config.requant_lanes):
+            parameters = self.i.parameters[lane]
+
+            difference = Signal(signed(config.accumulator_width), name=f"difference_{lane}",
+                                reset_less=True)
+            bias = Signal(signed(32), name=f"bias_{lane}", reset_less=True)
+            value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
+            alpha = self.i.alpha if config.fip else 0
+            m.d.sync += [
+                difference.eq(self.i.acc[lane] - alpha),
+                bias.eq(parameters.bias),
+                value.eq(difference + bias),
+            ]
+
+            m.submodules[f"scale_{lane}"] = scale = FloatScale()
+            m.d.comb += [
+                scale.i.eq(value),
+                scale.scale.eq(delay(m, parameters.scale, 2, name=f"scale_{lane}",
+                                     reset_less=True)),
+            ]
+            a, b, scaled = scale.a, scale.b, scale.o
+            if self._double_rounding:
+                m.submodules[f"double_{lane}"] = double = DoubleRoundingScale()
+                parameters = DoubleRoundingParameters(Value.cast(parameters))
+                with m.If(self.i.rule == Rounding.DOUBLE):
+                    m.d.sync += bias.eq(parameters.bias)
+                m.d.comb += [
+                    double.i.eq(value),
+                    double.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
+                                             reset_less=True)),
+                    double.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
+                                          reset_less=True)),
+                ]
+                a = Mux(to_multiply.rule == Rounding.DOUBLE, double.a, a)
+                b = Mux(to_multiply.rule == Rounding.DOUBLE, double.b, b)
+                scaled = Mux(to_add.rule == Rounding.DOUBLE, double.o, scaled)
+
+            m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
+                a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY, role="requantize")
+            m.d.comb += [
+                multiplier.a.eq(a),
+                multiplier.b.eq(b),
+                scale.product.eq(multiplier.o),
+            ]
+            if self._double_rounding:
+                m.d.comb += double.product.eq(multiplier.o)
+
+            total = Signal(signed(11), name=f"total_{lane}", reset_less=True)
+            result = Signal(signed(8), name=f"result_{lane}", reset_less=True)
+            m.d.sync += [total.eq(scaled + to_add.out_zero), result.eq(total)]
+            with m.If(total < to_clamp.clamp_min):
+                m.d.sync += result.eq(to_clamp.clamp_min)
+            with m.Elif(total > to_clamp.clamp_max):
+                m.d.sync += result.eq(to_clamp.clamp_max)
+            m.d.comb += self.o.data[lane].eq(result)
+        return m

@@ -1,0 +1,281 @@
+"""Front half of the load and store engines: checks a command and asks for its lines."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from weft.hw.bus.burst import request_layout
+from weft.hw.isa.commands import LoadCommand, Memory, StoreCommand, memories
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH
+from weft.hw.isa.registers import Error
+from weft.hw.lib.fanout import alike, assign
+
+__all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
+
+
+_AT_ONCE = 16
+"""Bits that are compared with zero in a cycle: two levels of LUTs."""
+
+
+def indexed_layout(command: type[data.Struct]) -> data.StructLayout:
+    """A command with its index in the command stream."""
+    return data.StructLayout({"index": INDEX_WIDTH, "command": command})
+
+
+def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """The on-chip side of a load or store: ``lines`` runs of ``units`` units; ``one_line`` and
+    ``one_unit`` tell whether these are 1.
+
+    If it is not ``legal`` the command is not to be executed, and ``code`` tells why. Otherwise it
+    lies inside its memory, so the fields for units are as wide as the largest memory needs.
+    """
+    width = max(depth for _, depth in _geometry(config).values()).bit_length()
+    return data.StructLayout({
+        "index":         INDEX_WIDTH,
+        "code":          CODE_WIDTH,
+        "legal":         1,
+        "memory":        3,
+        "lines":         16,
+        "units":         width,
+        "local_address": width,
+        "local_stride":  width,
+        "one_line":      1,
+        "one_unit":      1,
+    })
+
+
+def _geometry(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
+    """Of each memory: log2 of the bytes of a unit outside, and the units it holds."""
+    geometry = {
+        Memory.ACTIVATION: (exact_log2(config.word_bytes), config.activation_depth),
+        Memory.WEIGHT: (exact_log2(config.weight_row_bytes), config.weight_depth),
+        Memory.PARAMETER: (exact_log2(config.parameter_entry_bytes), config.parameter_depth),
+        Memory.VECTOR_WEIGHT: (exact_log2(config.vector_entry_bytes), config.vector_entries),
+        Memory.VECTOR_PARAMETER: (exact_log2(config.parameter_entry_bytes),
+                                  config.vector_parameter_depth),
+        Memory.TABLE: (0, config.vector_table_bytes),
+    }
+    return {memory: geometry[memory] for memory in memories(config)}
+
+
+class TransferFront(wiring.Component):
+    """Splits commands into the requests for external memory and the on-chip side.
+
+    Every field is checked before anything is asked for. The two ends of the command's ranges,
+    ``address + (lines - 1) * stride + bytes`` outside and ``local_address + (lines - 1) *
+    local_stride + units`` on chip, are formed by shifting and adding, so a command takes
+    ``5 + bit_length(lines - 1)`` cycles until its transfer is offered. Then comes one
+    request per cycle. Commands follow each other without waiting for data, so this time is hidden
+    behind the data of the command before. After a command with an error no other is taken.
+
+    Parameters
+    ----------
+    config : :class:`~weft.hw.isa.config.AcceleratorConfig`
+    command : :class:`LoadCommand` or :class:`StoreCommand`
+        Layout of the commands.
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature(indexed_layout(command)))`
+        Commands.
+    transfers : :py:`Out(stream.Signature(transfer_layout(config)))`
+        One for each command, ahead of its requests.
+    requests : :py:`Out(stream.Signature(request_layout(config.axi_addr_width)))`
+        One for each line.
+    busy : :py:`Out(1)`
+        A command is being checked or asked for.
+    """
+
+    def __init__(self, *, config: AcceleratorConfig,
+                 command: type[LoadCommand] | type[StoreCommand]):
+        self._config  = config
+        self._command = command
+        super().__init__({
+            "commands":  In(stream.Signature(indexed_layout(command))),
+            "transfers": Out(stream.Signature(transfer_layout(config))),
+            "requests":  Out(stream.Signature(request_layout(config.axi_addr_width))),
+            "busy":      Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        config     = self._config
+        addr_width = config.axi_addr_width
+        beat_shift = exact_log2(config.axi_bytes)
+        geometry   = _geometry(config)
+        offered    = self.commands.p.command
+        transfer   = self.transfers.p
+
+        # Fields are kept as wide as legal values are; `beyond` stands for all bits above, of
+        # fields and of sums. Nothing is ever subtracted, so what was beyond stays so: after the
+        # first command that is, there is no other.
+        index   = Signal(INDEX_WIDTH, reset_less=True)
+        lines   = Signal(16, reset_less=True)
+        address = Signal(addr_width, reset_less=True)
+        stride  = Signal(addr_width, reset_less=True)
+        units   = Signal.like(transfer.units, reset_less=True)
+        local_address = Signal.like(units, reset_less=True)
+        local_stride  = Signal.like(units, reset_less=True)
+        memory        = Signal(3, reset_less=self._command is LoadCommand)
+
+        # Of the memory at hand.
+        beats   = Signal(32)
+        depth   = Signal(25)
+        unknown = Signal()
+        with m.Switch(memory):
+            for number, (unit_shift, its_depth) in geometry.items():
+                with m.Case(number):
+                    m.d.comb += depth.eq(its_depth)
+                    if unit_shift >= beat_shift:
+                        m.d.comb += beats.eq(units << (unit_shift - beat_shift))
+                    else:
+                        shift = beat_shift - unit_shift
+                        m.d.comb += beats.eq((units + ((1 << shift) - 1)) >> shift)
+            with m.Default():
+                m.d.comb += unknown.eq(1)
+
+        line_beats = Signal.like(beats, reset_less=True)
+        factor     = Signal(16, reset_less=True)
+        end        = Signal(addr_width + 1, reset_less=True)
+        step       = Signal(addr_width, reset_less=True)
+        local_end  = Signal(len(units) + 1, reset_less=True)
+        local_step = Signal.like(units, reset_less=True)
+        last_line  = Signal(reset_less=True)
+
+        def above(value: Value, target: Signal) -> Value:
+            """Bits of ``value`` that ``target`` has no room for."""
+            return value[len(target):]
+
+        def any_of(*values: Value) -> Value:
+            """A bit for some bits of ``values`` at a time: whether any of them is set."""
+            bits = Cat(*values)
+            return Cat(bits[low:low + _AT_ONCE].any() for low in range(0, len(bits), _AT_ONCE))
+
+        # What is found out of a command, a little in each cycle.
+        illegal = any_of(offered.address[:beat_shift], offered.stride[:beat_shift],
+                         above(offered.address, address), above(offered.units, units),
+                         above(offered.local_address, local_address))
+        empty   = Signal(2, reset_less=True)
+        odd     = Signal.like(illegal, name="odd", reset_less=True)
+        # The strides matter only if there is a second line.
+        wide       = Signal(max(1, len(any_of(above(offered.stride, stride)))), reset_less=True)
+        local_wide = Signal(reset_less=True)
+        carried = Signal(5)  # by sums
+        beyond  = Signal()
+        outside = Signal(2, reset_less=True)
+
+        m.d.comb += [
+            transfer.index.eq(index),
+            transfer.memory.eq(memory),
+            transfer.lines.eq(lines),
+            transfer.units.eq(units),
+            transfer.local_address.eq(local_address),
+            transfer.local_stride.eq(local_stride),
+            self.requests.p.address.eq(address),
+            self.requests.p.beats.eq(line_beats),
+        ]
+
+        # All equal; set while no command is at hand, which is when what comes is loaded in every
+        # cycle. One for each part of it, so that none has many sinks.
+        vacant = alike("vacant", 3, init=1)
+        m.d.comb += [self.commands.ready.eq(vacant[0]), self.busy.eq(~vacant[0])]
+        with m.If(vacant[0]):
+            m.d.sync += [
+                index.eq(self.commands.p.index),
+                lines.eq(offered.lines),
+                transfer.one_line.eq(offered.lines == 1),
+                transfer.one_unit.eq(offered.units[:len(units)] == 1),
+                empty.eq(Cat(offered.lines == 0, offered.units == 0)),
+                odd.eq(illegal),
+            ]
+        with m.If(vacant[1]):
+            m.d.sync += [address.eq(offered.address), units.eq(offered.units)]
+        with m.If(vacant[2]):
+            m.d.sync += [
+                stride.eq(offered.stride),
+                local_address.eq(offered.local_address),
+                local_stride.eq(offered.local_stride),
+                wide.eq(any_of(above(offered.stride, stride))),
+                local_wide.eq(above(offered.local_stride, local_stride).any()),
+            ]
+            if self._command is LoadCommand:
+                m.d.sync += memory.eq(offered.memory)
+        with m.If(~vacant[0]):
+            m.d.sync += beyond.eq(beyond | odd.any() | carried.any())
+        m.d.sync += outside.eq(Cat(end[-1] & end[beat_shift:-1].any(), local_end > depth))
+
+        # A bit for each thing to do, of which at most one is set: each is an enable of its own.
+        measure  = Signal()
+        prepare  = Signal()
+        multiply = Signal()
+        check    = Signal()  # gives `beyond` and `outside` the time to settle
+        judge    = Signal()
+        more     = Signal()
+        m.d.comb += more.eq(factor[1:].any())
+        m.d.sync += [
+            measure.eq(self.commands.valid & self.commands.ready),
+            prepare.eq(measure),
+            multiply.eq((prepare & ~last_line) | (multiply & more)),
+            check.eq((prepare & last_line) | (multiply & ~more)),
+            judge.eq(check),
+        ]
+        with m.If(self.commands.valid & self.commands.ready):
+            m.d.sync += assign(vacant, 0)
+        with m.If(measure):
+            m.d.sync += [
+                line_beats.eq(beats),
+                factor.eq(lines - 1),
+                step.eq(stride),
+                local_step.eq(local_stride),
+                local_end.eq(local_address + units),
+                last_line.eq(transfer.one_line),
+            ]
+        with m.If(prepare):
+            first_end = address + (line_beats << beat_shift)
+            m.d.sync += [end.eq(first_end), carried[0].eq(above(first_end, end).any())]
+        with m.If(multiply):
+            next_end, next_local = end + step, local_end + local_step
+            m.d.sync += [
+                factor.eq(factor >> 1),
+                step.eq(step << 1),
+                wide.eq(wide | step[-1]),
+                local_step.eq(local_step << 1),
+                local_wide.eq(local_wide | local_step[-1]),
+            ]
+            with m.If(factor[0]):
+                m.d.sync += [
+                    end.eq(next_end),
+                    local_end.eq(next_local),
+                    carried[1:].eq(Cat(wide.any(), local_wide, above(next_end, end).any(),
+                                       above(next_local, local_end).any()) | carried[1:]),
+                ]
+        with m.If(judge):
+            m.d.sync += [self.transfers.valid.eq(1), transfer.legal.eq(0)]
+            with m.If(empty.any() | unknown):
+                m.d.sync += transfer.code.eq(Error.ARGUMENT)
+            with m.Elif(beyond | outside.any()):
+                m.d.sync += transfer.code.eq(Error.ADDRESS)
+            with m.Else():
+                m.d.sync += [transfer.code.eq(Error.NONE), transfer.legal.eq(1)]
+
+        # Nothing follows a transfer with an error, until a reset.
+        with m.If(self.transfers.valid & self.transfers.ready):
+            m.d.sync += [
+                self.transfers.valid.eq(0),
+                self.requests.valid.eq(transfer.legal),
+            ]
+        with m.If(self.requests.valid & self.requests.ready):
+            m.d.sync += [
+                address.eq(address + stride),
+                lines.eq(lines - 1),
+                last_line.eq(lines == 2),
+            ]
+            with m.If(last_line):
+                m.d.sync += [self.requests.valid.eq(0), *assign(vacant, 1)]
+
+        return m

@@ -1,0 +1,185 @@
+"""The first stage of the vector engine: checks a command, and works out what its loops need."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.hw.isa.commands import VectorCommand, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.isa.registers import Error
+from weft.hw.lib.delay import register
+from weft.hw.lib.half_slice import HalfSlice
+
+__all__ = ["VectorDecoder", "decoded_layout"]
+
+
+def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A command that does not contradict itself, and what follows from it."""
+    taps = config.vector_taps
+    start = data.StructLayout({"place": range(taps), "offset": 24, "x_offset": 12})
+    return data.StructLayout({
+        "index":        16,
+        "command":      VectorCommand,
+        "second":       24,               # address of the second operand
+        "window":       1,                # CONV or MAX: taps come in groups
+        "weighted":     1,                # CONV or ADD
+        "scaled":       1,                # results are requantized
+        "groups":       8,                # in a kernel row
+        "full_size":    range(taps + 1),  # taps of a group, and of the last one of a row
+        "last_size":    range(taps + 1),
+        "group_step":   24,               # from group to group
+        "group_x_step": 12,
+        "first_y":      signed(9),        # coordinates of the first tap
+        "first_x":      signed(9),
+        "one_outer":    1,                # loops of a single round
+        "one_inner":    1,
+        "one_row":      1,
+        "one_group":    1,
+        # The place at which a group starts to read: in the first window of a row, behind the
+        # padding; later, behind the words that are still there.
+        "first_start":  start,
+        "full_start":   start,
+        "last_start":   start,
+    })
+
+
+class VectorDecoder(wiring.Component):
+    """Holds one command while the one before it runs.
+
+    A command is offered four cycles after it was accepted, and the next one is accepted the cycle
+    after it was taken. What follows from the command held is worked out again in every cycle, so
+    that nothing has to tell hundreds of registers when to load.
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature({"index": 16, "command": VectorCommand}))`
+    o : :py:`Out(stream.Signature(decoded_layout(config)))`
+    earlier : :py:`In(1)`
+        A command before the one held is not done yet.
+    fault : :py:`Out(Fault)`
+        Held until reset, and no further command is accepted; comes when all commands before are
+        done. ``ARGUMENT``: a field is zero that must not be, or contradicts the operation;
+        ``ADDRESS``: no such table. The command has done nothing.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "commands": In(stream.Signature(data.StructLayout({
+                "index": 16, "command": VectorCommand}))),
+            "o":        Out(stream.Signature(decoded_layout(config))),
+            "earlier":  In(1),
+            "fault":    Out(Fault),
+        })
+
+    def _wrong(self, command):
+        """What contradicts itself in a command: conditions none of which must hold."""
+        zero = [command[name] == 0 for name in (
+            "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
+            "kernel_inner")]
+        binary = (command.op == VectorOp.ADD) | (command.op == VectorOp.MULTIPLY)
+        window = (command.op == VectorOp.CONV) | (command.op == VectorOp.MAX)
+        passes = -(-3 // self._config.vector_taps)
+        return [
+            *zero,
+            Value.cast(command.op) > VectorOp.LOOKUP.value,
+            binary & (command.kernel_outer != 2),
+            (command.op == VectorOp.ADD) & (command.kernel_inner != passes),
+            (command.op == VectorOp.MULTIPLY) & (command.kernel_inner != 1),
+            (command.op == VectorOp.LOOKUP) & (command.kernel_outer != 1),
+            (command.op == VectorOp.LOOKUP) & (command.kernel_inner != 1),
+            command.slide & ~window,
+            command.slide & (command.stride_inner == 0),
+            command.slide & (command.dilation_inner != 1),
+            (command.broadcast & ~binary) | (command.subtract & (command.op != VectorOp.ADD)),
+            command.clamp_min > command.clamp_max,
+        ]
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self._config
+        taps   = config.vector_taps
+        out    = self.o.p
+
+        m.submodules.held = held = HalfSlice(shape=self.commands.payload.shape())
+        connect(m, flipped(self.commands), held.i)
+        command = held.o.p.command
+        m.d.comb += [out.index.eq(held.o.p.index), out.command.eq(command)]
+
+        def settle(**values):
+            for name, value in values.items():
+                m.d.comb += out[name].eq(register(m, value, name))
+
+        # First cycle: all that depends on the command alone.
+        op      = command.op
+        window  = (op == VectorOp.CONV) | (op == VectorOp.MAX)
+        inner   = command.kernel_inner
+        address = [C(0)] + [register(m, _multiple(command.kernel_inner_step, k)[:24],
+                                     f"address_multiple_{k}") for k in range(1, taps)]
+        x       = [C(0)] + [register(m, _multiple(command.dilation_inner, k)[:12],
+                                     f"x_multiple_{k}") for k in range(1, taps)]
+        fresh   = Signal(range(taps + 1), reset_less=True)  # words a group reads when it slides
+        m.d.sync += fresh.eq(Mux(command.slide & (command.stride_inner < taps),
+                                 command.stride_inner, taps))
+        settle(
+            second=(command.in_base + command.kernel_outer_step)[:24],
+            window=window,
+            weighted=(op == VectorOp.CONV) | (op == VectorOp.ADD),
+            scaled=(op != VectorOp.MAX) & (op != VectorOp.LOOKUP),
+            # Division by a constant, as a table.
+            groups=Mux(window, Array(C(-(-k // taps), 8) for k in range(256))[inner], inner),
+            last_size=Mux(window, Array(C((k - 1) % taps + 1, 4) for k in range(256))[inner], 1),
+            group_step=Mux(window, _multiple(command.kernel_inner_step, taps), 0),
+            group_x_step=Mux(window, _multiple(command.dilation_inner, taps), 0),
+            first_y=-command.pad_outer,
+            first_x=-command.pad_inner,
+            one_outer=command.out_outer == 1,
+            one_inner=command.out_inner == 1,
+            one_row=command.kernel_outer == 1,
+        )
+        wrong     = register(m, Cat(self._wrong(command)), "wrong").any()
+        no_table  = register(m, (op == VectorOp.LOOKUP) & (command.table >= config.vector_tables),
+                             "no_table")
+
+        # Second cycle.
+        settle(full_size=Mux(out.window, taps, 1), one_group=out.groups == 1)
+        first_size = Mux(out.groups == 1, out.last_size, taps)
+        for name, place in (
+                ("first", Mux(command.pad_inner < first_size, command.pad_inner, first_size - 1)),
+                ("full", taps - fresh),
+                ("last", Mux(out.last_size > fresh, out.last_size - fresh, 0))):
+            chosen = Signal(range(taps), name=f"{name}_place")
+            with m.If(command.slide):
+                m.d.comb += chosen.eq(place)
+            for field, value in (("place", chosen), ("offset", Array(address)[chosen]),
+                                 ("x_offset", Array(x)[chosen])):
+                m.d.comb += out[f"{name}_start"][field].eq(
+                    register(m, value, f"{name}_start_{field}"))
+
+        bad = register(m, wrong | no_table, "bad")
+
+        begun   = Signal()  # the first cycle is over
+        settled = Signal()  # and the second
+        refused = Signal()
+        taken   = self.o.valid & self.o.ready
+        m.d.sync += [
+            begun.eq(held.o.valid & ~taken),
+            settled.eq(begun & ~taken),
+            self.o.valid.eq(settled & ~bad & ~taken),
+            refused.eq(settled & bad),
+        ]
+        m.d.comb += held.o.ready.eq(taken)
+        with m.If(refused & ~self.earlier & (self.fault.code == Error.NONE)):
+            m.d.sync += [
+                self.fault.code.eq(Mux(wrong, Error.ARGUMENT, Error.ADDRESS)),
+                self.fault.index.eq(out.index),
+            ]
+
+        return m
+
+
+def _multiple(value, factor):
+    """``value * factor`` as a sum, which takes no multiplier block."""
+    return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

@@ -1,0 +1,125 @@
+"""From the sums of the vector engine through requantization to words."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from weft.hw.isa.commands import ChannelParameters
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.checks import require
+from weft.hw.lib.delay import delay, register
+from weft.hw.requantize.requantizer import Requantizer
+
+from .tap import result_layout
+
+__all__ = ["VectorDrain"]
+
+
+_SHARING = 2  # lanes that share a register for when their sums are loaded
+
+
+class VectorDrain(wiring.Component):
+    """Requantizes the sums of a position, ``requant_lanes`` lanes per cycle.
+
+    Sums may come every ``vector_groups`` cycles. There is no backpressure. A word comes out
+    ``vector_groups + Requantizer.latency + 1`` cycles after its sums.
+
+    Members
+    -------
+    sums, sums_coming, sums_result : inputs
+        As of :class:`~weft.hw.vector.alu.VectorAlu`.
+    parameter_address : :py:`Out(24)`
+    parameter_enable : :py:`Out(1)`
+    parameters : :py:`In(data.ArrayLayout(ChannelParameters, requant_lanes))`
+        The entry, two cycles after its address.
+    o : :py:`Out(data.ArrayLayout(signed(8), rows))`
+        The word, in the one cycle in which ``o_valid`` is set.
+    o_valid : :py:`Out(1)`
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "sums":              In(data.ArrayLayout(signed(32), config.word_lanes)),
+            "sums_coming":       In(1),
+            "sums_result":       In(result_layout()),
+            "parameter_address": Out(24),
+            "parameter_enable":  Out(1),
+            "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
+            "o":                 Out(data.ArrayLayout(signed(8), config.word_lanes)),
+            "o_valid":           Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config = self._config
+        lanes  = config.requant_lanes
+        groups = config.vector_groups
+
+        # The sums at hand move down as their first lanes leave, and on when nobody looks at them.
+        # One register cannot tell all of them when to load.
+        held = Signal.like(self.sums, reset_less=True)
+        for first in range(0, config.word_lanes, _SHARING):
+            load = register(m, self.sums_coming, f"load_{first}", keep=True)
+            for lane in range(first, min(first + _SHARING, config.word_lanes)):
+                m.d.sync += held[lane].eq(Mux(load, self.sums[lane], (
+                    held[lane + lanes] if lane + lanes < config.word_lanes else 0)))
+
+        # Their parameters are read a cycle ahead.
+        result = Signal(result_layout(), reset_less=True)
+        ahead  = Signal()
+        last   = Signal(reset_less=True)
+        group  = Signal(range(groups), reset_less=True)
+        require(m, ~self.sums_coming | ~ahead | last, "sums leave room for those before")
+        with m.If(self.sums_coming):
+            m.d.sync += [
+                result.eq(self.sums_result),
+                group.eq(0),
+                last.eq(groups == 1),
+                ahead.eq(1),
+            ]
+        with m.Elif(ahead):
+            m.d.sync += [
+                result.parameter.eq(result.parameter + 1),
+                group.eq(group + 1),
+                last.eq(group == groups - 2),
+                ahead.eq(~last),
+            ]
+        m.d.comb += [
+            self.parameter_address.eq(result.parameter),
+            self.parameter_enable.eq(ahead),
+        ]
+
+        m.submodules.requantizer = requantizer = Requantizer(
+            config.replace(fip=False, accumulator_width=32))
+        i       = Signal(requantizer.i.shape())
+        i_valid = Signal()
+        m.d.comb += i_valid.eq(delay(m, ahead, 2, name="ahead"))
+        for name in ("out_zero", "clamp_min", "clamp_max"):
+            m.d.comb += i[name].eq(delay(m, result[name], 2, name=name, reset_less=True))
+        m.d.comb += [
+            requantizer.i.eq(i),
+            requantizer.i.valid.eq(i_valid),
+            i.parameters.eq(self.parameters),
+        ]
+        for lane in range(lanes):
+            m.d.comb += i.acc[lane].eq(register(m, held[lane], f"acc_{lane}"))
+
+        o = requantizer.o
+        if groups == 1:
+            m.d.comb += [self.o.eq(o.data), self.o_valid.eq(o.valid)]
+            return m
+        place  = Signal(range(groups))
+        so_far = Signal(8 * lanes * (groups - 1), reset_less=True)
+        whole  = Cat(so_far, o.data)
+        m.d.comb += [
+            Value.cast(self.o).eq(whole),
+            self.o_valid.eq(o.valid & (place == groups - 1)),
+        ]
+        # The groups of a word follow each other, so nothing has to wait.
+        m.d.sync += so_far.eq(whole[8 * lanes:])
+        with m.If(o.valid):
+            m.d.sync += place.eq(Mux(place == groups - 1, 0, place + 1))
+
+        return m

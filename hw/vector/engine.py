@@ -1,0 +1,232 @@
+"""The vector engine: everything that is computed channel by channel."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.hw.isa.commands import Engine, VectorCommand, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.isa.registers import Error
+from weft.hw.lib.checks import require
+from weft.hw.lib.cycle_accounting import activity_layout
+from weft.hw.lib.delay import delay, register
+from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.memory.activation import ActivationMemory
+from weft.hw.memory.scratch import ScratchMemory, unit_write_layout
+
+from .alu import VectorAlu
+from .decode import VectorDecoder
+from .drain import VectorDrain
+from .issue import VectorIssue
+from .output import OutputJob, VectorOutput
+from .sequencer import VectorSequencer
+from .table import VectorTable
+from .window import VectorWindow
+from .words import VectorWords
+
+__all__ = ["VectorEngine"]
+
+
+_SHARING = 4  # lanes that share a register for what controls them
+
+class VectorEngine(wiring.Component):
+    """Executes VECTOR commands.
+
+    One word is read per cycle, and the words of a window that are still there from the position
+    before are not read again. While the results of a command are on their way, the next one reads.
+    So a command that reads what the one before it writes must wait for its token.
+
+    From the cycle in which a command is accepted to ``done`` it takes, beside a cycle for each
+    word that it reads, ``max(1, ceil(log2(vector_taps))) + 36 + vector_groups`` cycles; 18 instead
+    of the ``36 + vector_groups`` if its results are not requantized. If the command before it still
+    reads, there are three cycles between the last one of its words and the first one of this; none
+    if words had to wait for each other, for requantization or for the memory.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    commands : :py:`In(stream.Signature({"index": 16, "command": VectorCommand}))`
+    done : :py:`Out(1)`
+        A command has written its last word; once for each, in order.
+    fault : :py:`Out(Fault)`
+        Held until reset; all commands before are done. ``ARGUMENT``: a field is zero that must
+        not be, contradicts the operation, or asks for more than there is. ``ADDRESS``: outside of
+        a memory.
+    busy : :py:`Out(1)`
+        A command is executing.
+    activity : :py:`Out(activity_layout(Engine.VECTOR))`
+        What the engine does in this cycle.
+    request : :py:`Out(stream.Signature(24))`
+        Activation words to read; may be refused.
+    word : :py:`In(data.ArrayLayout(8, rows))`
+        The word, ``ActivationMemory.LATENCY`` cycles after its request was accepted.
+    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
+        Activation words to write; may be refused.
+    weight_write, parameter_write, table_write : :py:`In(stream.Signature(..., always_ready=True))`
+        From the load engine, of ``vector_entry_lanes``, ``parameter_entry_lanes`` and 1 lane.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "commands":        In(stream.Signature(data.StructLayout({
+                "index": 16, "command": VectorCommand}))),
+            "done":            Out(1),
+            "fault":           Out(Fault),
+            "busy":            Out(1),
+            "activity":        Out(activity_layout(Engine.VECTOR)),
+            "request":         Out(stream.Signature(24)),
+            "word":            In(data.ArrayLayout(8, config.word_lanes)),
+            "write":           Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "weight_write":    In(stream.Signature(
+                unit_write_layout(config.vector_entry_lanes), always_ready=True)),
+            "parameter_write": In(stream.Signature(
+                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+            "table_write":     In(stream.Signature(unit_write_layout(1), always_ready=True)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        config  = self._config
+        # Results under way: enough to hide the latency of the requantizer.
+        results = 32 if config.vector_groups <= 2 else 16
+        m.submodules.decoder    = decoder    = VectorDecoder(config)
+        m.submodules.sequencer  = sequencer  = VectorSequencer(config)
+        m.submodules.words      = words      = VectorWords(config)
+        m.submodules.issue      = issue      = VectorIssue(config, credits=results)
+        m.submodules.window     = window     = VectorWindow(config)
+        m.submodules.alu        = alu        = VectorAlu(config)
+        m.submodules.table      = table      = VectorTable(config)
+        m.submodules.drain      = drain      = VectorDrain(config)
+        m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
+        m.submodules.output     = output     = VectorOutput(config, depth=results)
+        m.submodules.weights    = weights    = ScratchMemory(
+            depth=config.vector_entries, lanes=config.vector_entry_lanes)
+        m.submodules.parameters = parameters = ScratchMemory(
+            depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes)
+
+        connect(m, flipped(self.commands), decoder.commands)
+        connect(m, issue.request, flipped(self.request))
+        connect(m, jobs.o, output.jobs)
+        connect(m, output.write, flipped(self.write))
+        connect(m, flipped(self.table_write), table.write)
+        connect(m, flipped(self.weight_write), weights.write)
+        connect(m, flipped(self.parameter_write), parameters.write)
+
+        m.d.comb += [
+            sequencer.room.eq(issue.room),
+            sequencer.last.eq(words.last),
+            words.group.eq(sequencer.group),
+            words.valid.eq(sequencer.valid),
+        ]
+        connect(m, words.o, issue.i)
+
+        # The loops of reading and those of writing begin a command together.
+        decoded = decoder.o
+        m.d.comb += [
+            decoded.ready.eq(sequencer.commands.ready & jobs.i.ready),
+            sequencer.commands.valid.eq(decoded.valid & jobs.i.ready),
+            sequencer.commands.payload.eq(decoded.payload),
+            jobs.i.valid.eq(decoded.valid & sequencer.commands.ready),
+            jobs.i.p.index.eq(decoded.p.index),
+            jobs.i.p.one_outer.eq(decoded.p.one_outer),
+            jobs.i.p.one_inner.eq(decoded.p.one_inner),
+        ]
+        for name in ("blocks", "out_outer", "out_inner", "out_base", "out_block_step",
+                     "out_outer_step", "out_inner_step"):
+            m.d.comb += jobs.i.p[name].eq(decoded.p.command[name])
+
+        # A tap arrives with its word, and goes through the window with it.
+        # Its weights are read a cycle ahead, as they come two cycles later.
+        ahead  = delay(m, issue.tap_valid, ActivationMemory.LATENCY - 2, name="ahead")
+        coming = delay(m, issue.tap, ActivationMemory.LATENCY - 2, name="coming", reset_less=True)
+        valid  = delay(m, ahead, 1, name="valid")
+        tap    = delay(m, coming, 1, name="tap", reset_less=True)
+        passes = delay(m, valid, VectorWindow.LATENCY, name="group_valid")
+        almost = delay(m, tap, VectorWindow.LATENCY - 1, name="almost", reset_less=True)
+        group  = delay(m, almost, 1, name="group", reset_less=True)
+        plain  = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
+        m.d.comb += [
+            window.valid.eq(valid),
+            window.tap.eq(tap),
+            window.next_tap.eq(coming),
+            window.word.eq(self.word),
+            weights.read_address.eq(coming.weight),
+            weights.read_enable.eq(ahead),
+            alu.valid.eq(passes),
+            alu.tap.eq(group),
+            alu.next_op.eq(almost.operation.op),
+            alu.next_valid.eq(valid),
+            alu.window.eq(window.o),
+            Value.cast(alu.weights).eq(Value.cast(weights.read_data)),
+            table.table.eq(group.operation.table),
+            table.word.eq(window.o[config.vector_taps - 1]),
+            table.enable.eq(passes & (group.operation.op == VectorOp.LOOKUP)),
+            drain.sums.eq(alu.sums),
+            drain.sums_coming.eq(alu.sums_coming),
+            drain.sums_result.eq(alu.sums_result),
+            parameters.read_address.eq(drain.parameter_address),
+            parameters.read_enable.eq(drain.parameter_enable),
+            Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
+        ]
+
+        # Maxima and table entries need no requantization: one of them is chosen, then clamped.
+        ended     = delay(m, passes & group.end & plain, alu.max_latency + 1, name="ended")
+        operation = delay(m, group.operation.op, alu.max_latency - 1, name="operation",
+                          reset_less=True)
+        result    = delay(m, group.result, alu.max_latency, name="result", reset_less=True)
+        entries   = delay(m, table.o, alu.max_latency - VectorTable.LATENCY, name="entries",
+                          reset_less=True)
+        words_out = []
+        for lane in range(config.word_lanes):
+            if lane % _SHARING == 0:
+                looks_up  = register(m, operation == VectorOp.LOOKUP, f"looks_up_{lane}", keep=True)
+                plain_end = register(m, ended, f"plain_end_{lane}", keep=True)
+                lowest    = register(m, result.clamp_min, f"lowest_{lane}", keep=True)
+                highest   = register(m, result.clamp_max, f"highest_{lane}", keep=True)
+            value   = register(m, Mux(looks_up, entries[lane], alu.maxima[lane]), f"value_{lane}")
+            clamped = Signal(signed(8), name=f"clamped_{lane}", reset_less=True)
+            m.d.sync += clamped.eq(value)
+            with m.If(value < lowest):
+                m.d.sync += clamped.eq(lowest)
+            with m.Elif(value > highest):
+                m.d.sync += clamped.eq(highest)
+            words_out.append(Mux(plain_end, clamped, drain.o[lane]))
+        m.d.comb += [
+            *(output.i.p[lane].eq(word) for lane, word in enumerate(words_out)),
+            output.i.valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid),
+            issue.credit.eq(output.credit),
+            self.done.eq(output.done),
+            self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
+            self.activity.activation.eq(self.request.valid | self.write.valid),
+            self.activity.drain.eq(self.busy),
+        ]
+
+        m.d.sync += issue.scaled.eq(drain.o_valid)
+
+        accepted  = self.commands.valid & self.commands.ready
+        executing = Signal(8)  # accepted, and not done
+        reading   = Signal(8)  # all words requested, and not done
+        m.d.sync += [
+            executing.eq(executing + accepted - self.done),
+            reading.eq(reading + words.passed - self.done),
+        ]
+        for name, count, up in (("accepted", executing, accepted), ("read", reading, words.passed)):
+            require(m, ~count.all() | ~up | self.done, f"commands that are {name} can be counted")
+            require(m, count.any() | up | ~self.done, f"a command that is done was {name}")
+        m.d.comb += [
+            self.busy.eq(executing != 0),
+            decoder.earlier.eq(executing != 1),
+            words.earlier.eq(reading != 0),
+        ]
+
+        for source in (output, words, decoder):
+            with m.If(source.fault.code != Error.NONE):
+                m.d.comb += self.fault.eq(source.fault)
+
+        return m

@@ -1,0 +1,226 @@
+"""The write side of the vector engine."""
+
+from amaranth import *
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import Fault
+from weft.hw.isa.registers import Error
+from weft.hw.lib.checks import require
+from weft.hw.lib.delay import register
+from weft.hw.lib.fanout import alike, assign
+from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.promise import Promise
+from weft.hw.lib.queue import Queue
+from weft.hw.lib.register_slice import RegisterSlice
+from weft.hw.memory.scratch import unit_write_layout
+
+__all__ = ["OutputJob", "VectorOutput"]
+
+
+class OutputJob(data.Struct):
+    """Where the words of a command go: fields of the command."""
+    index:          unsigned(16)
+    blocks:         unsigned(16)
+    out_outer:      unsigned(16)
+    out_inner:      unsigned(16)
+    out_base:       unsigned(24)
+    out_block_step: unsigned(24)
+    out_outer_step: unsigned(24)
+    out_inner_step: unsigned(24)
+    one_outer:      unsigned(1)   # loops of a single round
+    one_inner:      unsigned(1)
+
+
+_ADDRESSES = 16  # worked out in advance
+_MARGIN    = 3   # of those, some that may still come after the queue was found full
+
+
+class VectorOutput(wiring.Component):
+    """Gives the words of each command their addresses, and queues and writes them.
+
+    A word may come every cycle, also from command to command. The addresses are worked out before
+    the words come, and wait for them in a queue of their own; the words wait in a memory. There is
+    no backpressure: whoever makes the words takes a credit for each, of ``depth``, and gets it back
+    with ``credit``.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+    depth : :class:`int`
+        Words that can wait, a power of 2.
+
+    Members
+    -------
+    jobs : :py:`In(stream.Signature(OutputJob))`
+        Taken one every second cycle while none is waiting.
+    i : :py:`In(stream.Signature(data.ArrayLayout(signed(8), rows), always_ready=True))`
+        Words.
+    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
+        To the activation memory.
+    credit : :py:`Out(1)`
+        A word has left in the cycle before.
+    done : :py:`Out(1)`
+        The last word of a command has left in the cycle before.
+    fault : :py:`Out(Fault)`
+        Held until reset. ``ADDRESS``: outside the activation memory; nothing further is
+        written.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, depth: int):
+        if not isinstance(depth, int) or depth < 1 or depth & (depth - 1):
+            raise ValueError(f"Output depth must be a power of 2, not {depth!r}")
+        self._config = config
+        self._depth  = depth
+        super().__init__({
+            "jobs":    In(stream.Signature(OutputJob)),
+            "i":       In(stream.Signature(
+                data.ArrayLayout(signed(8), config.word_lanes), always_ready=True)),
+            "write":   Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "credit":  Out(1),
+            "done":    Out(1),
+            "fault":   Out(Fault),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.held = held = HalfSlice(shape=OutputJob)
+        m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=data.StructLayout({
+            "address": 24, "legal": 1, "last": 1}))
+        m.submodules.promised = promised = Promise(
+            shape=addresses.i.payload.shape(), because="the loops stop before the queue is full")
+        connect(m, promised.o, addresses.i)
+        connect(m, flipped(self.jobs), held.i)
+        job = held.o.p
+
+        # The loops. As those of the sequencer they are at their end while there is no job, and
+        # their first step gives no address.
+        active      = Signal()  # the first address has begun
+        ending      = Signal()  # with the last address
+        ended       = Signal()
+        runs        = Signal()  # there is a job, not ended
+        soon        = Signal()  # there will be
+        blocks_left = Signal(16, reset_less=True)  # not begun yet
+        outer_left  = Signal(16, reset_less=True)
+        inner_left  = Signal(16, reset_less=True)
+        next_block  = Signal(24, reset_less=True)
+        next_outer  = Signal(24, reset_less=True)
+        address     = Signal(24, reset_less=True)
+        # Whether there is a job, and room; and whether a loop is in its last round, without the
+        # comparison: for the counters, for the addresses, and for what is once in a block.
+        mays   = may,        may_move,   may_turn   = alike("may", 3, init=0)
+        inners = last_inner, ends_inner, turn_inner = alike("last_inner", 3)
+        outers = last_outer, ends_outer, turn_outer = alike("last_outer", 3)
+        last_block  = Signal(reset_less=True)
+        last        = last_inner & last_outer & last_block
+        start       = self.jobs.valid & self.jobs.ready
+        m.d.comb += [
+            ending.eq(may_turn & turn_inner & turn_outer & last_block),
+            soon.eq((start | runs) & ~ending),
+            held.o.ready.eq(ended),
+        ]
+        m.d.sync += [
+            runs.eq(soon),
+            *assign(mays, ((addresses.level <= _ADDRESSES - _MARGIN) & (start | runs)) & ~ending),
+            ended.eq(ending),
+        ]
+        with m.If(may):
+            m.d.sync += [
+                active.eq(1),
+                inner_left.eq(inner_left - 1),
+                *assign(inners, inner_left == 2),
+            ]
+            with m.If(last_inner):
+                m.d.sync += [
+                    inner_left.eq(job.out_inner),
+                    *assign(inners, job.one_inner),
+                    outer_left.eq(outer_left - 1),
+                    *assign(outers, outer_left == 2),
+                ]
+                with m.If(last_outer):
+                    m.d.sync += [
+                        outer_left.eq(job.out_outer),
+                        *assign(outers, job.one_outer),
+                    ]
+        outer = Mux(ends_outer, next_block, next_outer)
+        with m.If(may_move):
+            m.d.sync += address.eq(Mux(ends_inner, outer, address + job.out_inner_step))
+            with m.If(ends_inner):
+                m.d.sync += next_outer.eq(outer + job.out_outer_step)
+        with m.If(may_turn & turn_inner & turn_outer):
+            m.d.sync += [
+                blocks_left.eq(blocks_left - 1),
+                last_block.eq(blocks_left == 1),
+                next_block.eq(next_block + job.out_block_step),
+            ]
+        with m.If(~held.o.valid):
+            m.d.sync += [
+                active.eq(0),
+                *assign([*inners, *outers], 1),
+                last_block.eq(0),
+                blocks_left.eq(self.jobs.p.blocks),
+                next_block.eq(self.jobs.p.out_base),
+            ]
+
+        legal  = Signal(reset_less=True)
+        placed = Signal()
+        failed = Signal()  # all addresses from here on are in vain
+        m.d.sync += [placed.eq(may & active), legal.eq(address < self._config.activation_depth)]
+        m.d.comb += [
+            promised.i.valid.eq(placed),
+            promised.i.p.address.eq(register(m, address, "placed_address")),
+            promised.i.p.legal.eq(legal),
+            promised.i.p.last.eq(register(m, last, "placed_last")),
+        ]
+        index = register(m, job.index, "placed_index")
+        with m.If(~failed):  # the index before there is a fault is nobody's
+            m.d.sync += [failed.eq(placed & ~legal), self.fault.index.eq(index)]
+
+        # The words. Each comes into a register first, and stays in the memory until it is written.
+        lanes = self._config.word_lanes
+        m.submodules.words = words = memory.Memory(
+            shape=unsigned(8 * lanes), depth=self._depth, init=[])
+        write = words.write_port()
+        read  = words.read_port(domain="comb")
+        level = Signal(range(self._depth + 1))
+        some  = Signal()  # whether it is not zero, without the comparison
+        leave = Signal()
+        m.d.comb += write.data.eq(register(m, Value.cast(self.i.payload), "word"))
+        m.d.sync += [
+            write.en.eq(self.i.valid),
+            write.addr.eq(write.addr + write.en),
+            read.addr.eq(read.addr + leave),
+            level.eq(level + write.en - leave),
+        ]
+        require(m, (level != self._depth) | ~write.en | leave, "a word has room by its credit")
+        with m.If(write.en != leave):
+            m.d.sync += some.eq(write.en | (level != 1))
+
+        # Which bank is asked depends on the address, and whether it answers on others: both meet
+        # their words in registers.
+        target = addresses.o
+        m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
+            "address": 24, "data": 8 * lanes, "last": 1}))
+        m.d.comb += [
+            leaving.i.valid.eq(target.valid & target.p.legal & some),
+            leaving.i.p.address.eq(target.p.address),
+            leaving.i.p.data.eq(read.data),
+            leaving.i.p.last.eq(target.p.last),
+            leave.eq(leaving.i.valid & leaving.i.ready),
+            target.ready.eq(target.p.legal & some & leaving.i.ready),
+            self.write.valid.eq(leaving.o.valid),
+            self.write.p.address.eq(leaving.o.p.address),
+            Value.cast(self.write.p.data).eq(leaving.o.p.data),
+            self.write.p.mask.eq(~0),
+            leaving.o.ready.eq(self.write.ready),
+        ]
+        m.d.sync += [
+            self.credit.eq(leave),
+            self.done.eq(leaving.o.valid & leaving.o.ready & leaving.o.p.last),
+        ]
+        with m.If(target.valid & ~target.p.legal & some):
+            m.d.sync += self.fault.code.eq(Error.ADDRESS)
+
+        return m

@@ -1,0 +1,93 @@
+"""What the vector engine knows of a word that it reads."""
+
+from amaranth import *
+from amaranth.lib import data
+
+from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+
+__all__ = ["WINDOW_SLOTS", "group_layout", "operation_layout", "placed_layout", "result_layout",
+           "tap_layout"]
+
+
+WINDOW_SLOTS = 32
+"""Groups of taps of a window whose words can be kept."""
+
+
+def result_layout() -> data.StructLayout:
+    """What becomes of a sum: fields of the command, and where its parameters are."""
+    return data.StructLayout({
+        "parameter": 16,         # entry of the parameter memory, of the first lanes
+        "out_zero":  signed(8),
+        "clamp_min": signed(8),
+        "clamp_max": signed(8),
+    })
+
+
+def operation_layout() -> data.StructLayout:
+    """What is done with a word: fields of the command."""
+    return data.StructLayout({
+        "op":          VectorOp,
+        "in_zero":     signed(8),
+        "second_zero": signed(8),
+        "subtract":    1,
+        "table":       8,
+    })
+
+
+def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """What the taps of a group have in common."""
+    return data.StructLayout({
+        "operation": operation_layout(),
+        "result":    result_layout(),
+        "fill":      1,                   # with `first`: the words before it are padding
+        "slot":      range(WINDOW_SLOTS),  # number of the group in its window
+        "places":    config.vector_taps,  # which places of the group are in use
+        "begin":     1,                   # the group starts a sum
+        "end":       1,                   # the last word of a position
+        "second":    1,                   # of the second operand
+        "pass_":     2,                   # bytes of the multiplier already multiplied, over T
+        "weight":    16,                  # entry of the weight memory
+    })
+
+
+def tap_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A tap of a window, or a word of an element-wise operation, on its way to its lanes.
+
+    Taps come in groups of up to ``vector_taps``, and the groups of a position follow each other.
+    A group is multiplied and added when its last word has come. Commands follow each other without
+    a gap, so each tap carries what is done with it.
+    """
+    return data.StructLayout({
+        **{name: field.shape for name, field in _common_layout(config)},
+        "inside": 1,  # there is a word; else the tap is padding
+        "first":  1,  # of its group, of those that are read
+        "last":   1,  # of its group
+    })
+
+
+def group_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A group of taps: words ``start`` up to ``size`` are read."""
+    return data.StructLayout({
+        "tap":         _common_layout(config),
+        "index":       16,                  # of the command
+        "start":       range(config.vector_taps),
+        "size":        range(config.vector_taps + 1),
+        "address":     24,                  # of place 0
+        "offset":      24,                  # from there to place `start`
+        "step":        24,                  # from place to place
+        "y":           signed(19),          # coordinates of place 0
+        "x":           signed(19),
+        "x_offset":    12,
+        "x_step":      8,
+        "in_outer":    16,                  # bounds of the coordinates
+        "in_inner":    16,
+        "no_entry":    1,                   # its weights or parameters are outside their memory
+        "no_slot":     1,                   # the window has more groups than can be kept
+        "command_end": 1,                   # the last group of the command
+    })
+
+
+def placed_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """A tap, and the word that it reads if it is inside."""
+    return data.StructLayout({"tap": tap_layout(config), "address": 24})

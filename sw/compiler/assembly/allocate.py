@@ -1,0 +1,64 @@
+"""Every buffer gets an address."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from weft.compiler.ops import Buffer, Lowered, Space
+from weft.errors import CompileError
+from weft.hw.isa.config import AcceleratorConfig
+
+__all__ = ["Allocation", "allocate", "SECTION_BYTES"]
+
+
+SECTION_BYTES = 64
+"""Alignment of sections in external memory: a command, and the widest beat."""
+
+_PAGE_BYTES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """Addresses of all buffers, and the size of external memory.
+
+    Attributes
+    ----------
+    addresses : :class:`dict`
+        By buffer: units on chip, bytes in external memory.
+    memory_bytes : :class:`int`
+        External memory in use from address 0, whole pages.
+    peak_words : :class:`int`
+        Activation words in use at most.
+    """
+
+    addresses: dict[Buffer, int]
+    memory_bytes: int
+    peak_words: int
+
+
+def allocate(lowered: Lowered, config: AcceleratorConfig, *,
+             streams: Sequence[Buffer], base: int = 0) -> Allocation:
+    """Addresses for all buffers of ``lowered``, and for the command ``streams``, which come first
+    in external memory, from ``base`` on.
+
+    What is on chip has one already: what a later command overwrites too early by the clock, the
+    schedule holds back.
+
+    Raises
+    ------
+    CompileError
+        If external memory is too small.
+    """
+    addresses = dict(lowered.placed)
+    end = base
+    for buffer in (*streams, *lowered.external):
+        end += -end % SECTION_BYTES
+        addresses[buffer] = end
+        end += buffer.size
+    memory_bytes = end + -end % _PAGE_BYTES
+    if memory_bytes > Space.EXTERNAL.depth(config):
+        raise CompileError(f"Model needs {memory_bytes} bytes of external memory, "
+                           f"{config.axi_addr_width} address bits reach "
+                           f"{Space.EXTERNAL.depth(config)}")
+    peak = max((address + buffer.size for buffer, address in lowered.placed.items()
+                if buffer.space is Space.ACTIVATION), default=0)
+    return Allocation(addresses=addresses, memory_bytes=memory_bytes, peak_words=peak)

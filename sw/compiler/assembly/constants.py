@@ -1,0 +1,139 @@
+"""Where constants lie on chip: in memories that are filled round and round.
+
+What was loaded first is overwritten first. A constant that takes more than half of its memory lies
+at either end in turn, so that it overwrites as little as can be of the one before it; the part that
+overwrites nothing that is still in use is loaded by a command of its own, and ahead of the other.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import gcd
+
+from weft.compiler.ops import Address, Buffer, Lowered, Op, Region, Space
+from weft.errors import CompileError
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import AcceleratorConfig
+
+__all__ = ["place_constants"]
+
+
+def place_constants(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
+    """The same with addresses for all constants, and their loads in two where that lets one begin
+    early.
+
+    Raises
+    ------
+    CompileError
+        If a layer holds on to more constants than fit.
+    """
+    lives = _lifetimes(lowered.ops)
+    placed: dict[Buffer, int] = {}
+    over: dict[Buffer, range] = {}
+    settled = True
+    for space in Space:
+        if space.ring:
+            of_space = [life for life in lives if life.buffer.space is space]
+            settled &= sum(life.buffer.size for life in of_space) <= space.depth(config)
+            addresses = _ring(of_space, space, config)
+            placed |= addresses
+            for before, after in pairwise(of_space):
+                shared = _overlap(before.buffer, after.buffer, addresses, config)
+                if 0 < len(shared) < after.buffer.size:
+                    over[after.buffer] = shared
+    ops = tuple(part for op in lowered.ops for part in _split(op, over, config))
+    return replace(lowered, ops=ops, placed=lowered.placed | placed, settled=settled)
+
+
+@dataclass(frozen=True)
+class _Life:
+    buffer: Buffer
+    first: int  # index of the op that writes it
+    last: int   # and of the one that uses it last
+
+
+def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
+    """Of all constants on chip, in the order of their loads."""
+    spans: dict[Buffer, tuple[int, int]] = {}
+    for index, op in enumerate(ops):
+        for region in (*op.reads, *op.writes):
+            if region.buffer.space.ring:
+                first, _ = spans.get(region.buffer, (index, index))
+                spans[region.buffer] = (first, index)
+    return [_Life(buffer, first, last) for buffer, (first, last) in spans.items()]
+
+
+def _ring(lives: Iterable[_Life], space: Space, config: AcceleratorConfig) -> dict[Buffer, int]:
+    """One buffer after the other, over what is no longer in use. One that would run over the end
+    starts again at 0, or ends there, whichever spares more of the one before it."""
+    depth = space.depth(config)
+    placed: dict[Buffer, int] = {}
+    live: list[_Life] = []
+    head = before = 0
+    for life in lives:
+        size = life.buffer.size
+        live = [other for other in live if other.last >= life.first]
+        taken = sorted((placed[other.buffer], placed[other.buffer] + other.buffer.size)
+                       for other in live)
+        again = (0, depth - size) if size - before <= head - depth + size else (depth - size, 0)
+        address = _free((head, *again), size, taken, depth)
+        if address is None:
+            lanes = space.unit_lanes(config)
+            needed = size + sum(other.buffer.size for other in live)
+            raise CompileError(f"Layer {life.buffer.layer!r} needs {needed * lanes} bytes of "
+                               f"{space.value.replace('_', ' ')} memory, {depth * lanes} are "
+                               f"available")
+        placed[life.buffer] = before = address
+        live.append(life)
+        head = address + size
+    return placed
+
+
+def _free(starts: Sequence[int], size: int, taken: Sequence[tuple[int, int]],
+          depth: int) -> int | None:
+    """The next address with room, from the first of ``starts`` on or else from the others."""
+    for address in starts:
+        for start, stop in taken:
+            if address + size <= start:
+                break
+            address = max(address, stop)
+        if address + size <= depth:
+            return address
+    return None
+
+
+def _overlap(before: Buffer, after: Buffer, addresses: dict[Buffer, int],
+             config: AcceleratorConfig) -> range:
+    """Units of ``after`` that lie where ``before`` was, and as many beside them that every part
+    begins with a beat in external memory."""
+    at = addresses[after]
+    start, stop = addresses[before] - at, addresses[before] + before.size - at
+    align = config.axi_bytes // gcd(config.axi_bytes, after.space.unit_bytes(config))
+    return range(max(start - start % align, 0), min(stop + -stop % align, after.size))
+
+
+def _split(op: Op, over: dict[Buffer, range], config: AcceleratorConfig) -> Iterator[Op]:
+    """A load in two: what overwrites nothing of the constant before comes first."""
+    shared = over.get(op.writes[0].buffer) if op.engine is Engine.LOAD else None
+    if shared is None:
+        yield op
+        return
+    size = op.writes[0].buffer.size
+    if shared.start:
+        yield _part(op, range(shared.start), config)
+    if shared.stop < size:
+        yield _part(op, range(shared.stop, size), config)
+    yield _part(op, shared, config)
+
+
+def _part(op: Op, units: range, config: AcceleratorConfig) -> Op:
+    """The load of some units of a constant."""
+    (source,), (target,) = op.reads, op.writes
+    unit_bytes = target.buffer.space.unit_bytes(config)
+    start, stop = units.start * unit_bytes, units.stop * unit_bytes
+    return replace(
+        op, text=f"{op.text} rows {units.start}..{units.stop - 1}",
+        fields=op.fields | {"units": len(units), "address": Address(source.buffer, start),
+                            "local_address": Address(target.buffer, units.start)},
+        reads=(Region(source.buffer, start, stop),),
+        writes=(Region(target.buffer, units.start, units.stop),))

@@ -1,0 +1,140 @@
+"""In which order commands are fetched: that in which they are likely to start.
+
+Lowering goes layer by layer, and so would the engines if their commands were fetched like that: a
+queue that is full of one layer's commands holds up those of the next, though another engine could
+begin with them. Here all commands are played through with estimated durations, and put in the
+order of their starts. No command comes before one that it must wait for, so the result is the same.
+"""
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from operator import itemgetter
+
+from weft.compiler.ops import Op, Space
+from weft.compiler.timing.engines import Cost, MatrixTiming, command_cost
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import AcceleratorConfig
+
+from .allocate import Allocation
+from .schedule import conflicts
+
+__all__ = ["Timeline"]
+
+_BEGIN = 60   # cycles from the doorbell to the first command
+_TOKEN = 2    # from the end of a command to the start of one that waits for it
+_SLACK = 2    # how much longer than expected loads may take without being late
+
+
+class Timeline:
+    """When commands start and end, by an estimate.
+
+    An engine that is free takes what can start: of several loads the one that is needed first, of
+    other commands the one of the first layer.
+
+    Parameters
+    ----------
+    ops : list of :class:`Op`
+        As they were lowered.
+    allocation : :class:`Allocation`
+    config : :class:`AcceleratorConfig`
+    """
+
+    def __init__(self, ops: Sequence[Op], allocation: Allocation, config: AcceleratorConfig):
+        self._ops = ops
+        self._config = config
+        self._before = list(conflicts(ops, allocation))
+        self._after: list[list[int]] = [[] for _ in ops]
+        for index, before in enumerate(self._before):
+            for other in before.done | before.started:
+                self._after[other].append(index)
+        self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
+        self._costs = [Cost(busy=0, latency=0) if op.engine is Engine.MATRIX
+                       else command_cost(config, op.opcode, op.fields) for op in ops]
+        self._play(range(len(ops)), loading=False)
+        keys = list(zip(self._wanted(), self._starts, range(len(ops)), strict=True))
+        ranks = list(range(len(ops)))
+        loads = [index for index, op in enumerate(ops) if op.engine is Engine.LOAD]
+        for rank, index in enumerate(sorted(loads, key=keys.__getitem__)):
+            ranks[index] = rank
+        self._play(ranks, loading=True)
+
+    @property
+    def cycles(self) -> float:
+        """Cycles of all commands together."""
+        return max(self._ends, default=0.0)
+
+    def order(self) -> list[Op]:
+        """The ops as they are to be fetched."""
+        # A LOAD may start long before it is needed. A bit ahead of when it must start is early
+        # enough, and holds up nothing if those before it take longer than expected.
+        wanted = self._wanted()
+        keys = list(self._starts)
+        loads = [index for index, op in enumerate(self._ops) if op.engine is Engine.LOAD]
+        latest = self.cycles
+        for index in sorted(loads, key=lambda index: (self._starts[index], index), reverse=True):
+            busy = self._ends[index] - self._starts[index]
+            latest = min(latest, wanted[index]) - _SLACK * busy
+            keys[index] = max(keys[index], latest)
+        return [self._ops[index] for index in sorted(range(len(self._ops)),
+                                                     key=lambda index: (keys[index], index))]
+
+    def _play(self, ranks: Sequence[int], *, loading: bool) -> None:
+        """Plays all commands. Of those that can start an engine takes the one with the lowest
+        rank; without ``loading`` loads take no time."""
+        ops, starts, ends = self._ops, self._starts, self._ends
+        free = dict.fromkeys(Engine, float(_BEGIN))  # when an engine can begin
+        done = dict.fromkeys(Engine, 0.0)            # when its last command is done
+        matrix = MatrixTiming(self._config)
+        missing = [len(before.done) + len(before.started) for before in self._before]
+        # Commands that wait only for a time, by that time, and for their turn, by rank.
+        later: dict[Engine, list[tuple[float, int]]] = {engine: [] for engine in Engine}
+        now: dict[Engine, list[tuple[int, int]]] = {engine: [] for engine in Engine}
+
+        def enter(index: int) -> None:
+            heappush(later[ops[index].engine], (max(
+                (ends[before] + _TOKEN for before in self._before[index].done), default=0.0),
+                index))
+
+        for index, count in enumerate(missing):
+            if not count:
+                enter(index)
+        for _ in ops:
+            start, engine = min(
+                ((free[engine] if now[engine] else max(free[engine], later[engine][0][0]), engine)
+                 for engine in Engine if now[engine] or later[engine]), key=itemgetter(0))
+            while later[engine] and later[engine][0][0] <= start:
+                _, index = heappop(later[engine])
+                heappush(now[engine], (ranks[index], index))
+            _, index = heappop(now[engine])
+            end: float
+            if engine is Engine.MATRIX:
+                free[engine], end, _ = matrix.run(int(start), ops[index].fields)
+            elif engine is Engine.LOAD and not loading:
+                end = start
+            else:
+                free[engine] = start + self._costs[index].busy
+                end = start + self._costs[index].latency
+            starts[index] = start
+            ends[index] = done[engine] = max(done[engine], end)
+            for after in self._after[index]:
+                missing[after] -= 1
+                if not missing[after]:
+                    enter(after)
+
+    def _wanted(self) -> list[float]:
+        """When commands start; of a LOAD, when the first command starts that waits for it or for
+        a later one into the same memory."""
+        wanted = list(self._starts)
+        first: dict[int, float] = {}
+        for index, before in enumerate(self._before):
+            for load in before.done:
+                first[load] = min(first.get(load, self._starts[index]), self._starts[index])
+        following: dict[Space, float] = {}
+        for index in range(len(self._ops) - 1, -1, -1):
+            op = self._ops[index]
+            if op.engine is Engine.LOAD:
+                space = op.writes[0].buffer.space
+                wanted[index] = following[space] = min(
+                    following.get(space, max(self._starts, default=0.0)),
+                    first.get(index, float("inf")))
+        return wanted

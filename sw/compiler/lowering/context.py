@@ -1,0 +1,463 @@
+"""What lowering is done with: tensors and constants where the plan put them, and the loads and
+stores that brings about.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from amaranth.hdl import Shape
+from amaranth.lib import data
+
+from weft.compiler.channel_layout import Mapped
+from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
+from weft.compiler.planning.placement import LayerPlan, Plan, Slab, Storage
+from weft.errors import CompileError
+from weft.hw.isa.commands import COMMANDS, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Concat, Graph, Layer, Tensor
+from weft.ir.layout import ChannelMap
+
+from .sharing import Sharing
+
+__all__ = ["Lowering", "View"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class View:
+    """Some rows and channel blocks of a tensor, where they are on chip: in the tensor itself, or
+    in a slab that holds a part of a tensor too large for the chip.
+
+    Word ``(block, y, x)``, with ``block`` and ``y`` counted from the view's first ones, is at
+    ``offset + block * plane + y * width + x`` of ``buffer``.
+
+    Attributes
+    ----------
+    tensor : :class:`Tensor`
+    buffer : :class:`Buffer`
+        In activation memory.
+    offset : :class:`int`
+        Words.
+    plane : :class:`int`
+        Words from channel block to channel block.
+    rows : :class:`range`
+        Rows of the tensor.
+    blocks : :class:`range`
+        Channel blocks of the tensor, out of its channel map.
+    padding : :class:`int`
+        Only of an input: rows of padding in front of ``rows`` for the output rows that it was
+        read for. With it as ``pad_top``, and ``len(rows)`` as the input's height, a command needs
+        to know nothing of tiles.
+    """
+
+    tensor: Tensor
+    buffer: Buffer
+    offset: int
+    plane: int
+    rows: range
+    blocks: range
+    padding: int = 0
+
+    @property
+    def width(self) -> int:
+        """Words of a row."""
+        return self.tensor.shape[2]
+
+    def at(self, words: int = 0) -> Address:
+        """Address of a word, counted from the first one of the view; it may lie outside."""
+        return Address(self.buffer, self.offset + words)
+
+    def part(self, blocks: range) -> "View":
+        """The same rows of fewer channel blocks, given as those of the tensor."""
+        first = blocks.start - self.blocks.start
+        return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
+
+    def regions(self) -> tuple[Region, ...]:
+        """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
+        words = len(self.rows) * self.width
+        if words == self.plane:
+            return (Region(self.buffer, self.offset,
+                           self.offset + len(self.blocks) * self.plane),)
+        starts = [self.offset + block * self.plane for block in range(len(self.blocks))]
+        return tuple(Region(self.buffer, start, start + words) for start in starts)
+
+
+def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each field of a command."""
+    ranges = {}
+    for name, field in data.Layout.cast(COMMANDS[opcode]):
+        shape = Shape.cast(field.shape)
+        ranges[name] = (-(1 << (shape.width - 1)) if shape.signed else 0,
+                        (1 << (shape.width - shape.signed)) - 1)
+    return ranges
+
+
+_RANGES = {opcode: _ranges(opcode) for opcode in COMMANDS}
+
+
+class Lowering:
+    """What a layer is lowered with. For every type of layer there is a function ``lower_xxx(
+    lowering, index, layer)`` that emits its commands; with everything on chip or not, it is ::
+
+        constants = lowering.constant(index, "weights", Space.VECTOR_WEIGHT, packed)
+        for rows in lowering.tiles(index):                  # of the output, top to bottom
+            source = lowering.read(index, layer.input, rows)    # loads what is not on chip
+            target = lowering.write(index, rows)
+            lowering.emit(index, Op(..., reads=(*source.regions(), Region.whole(constants)),
+                                    writes=target.regions()))
+            lowering.finish(index, target)                  # stores what must leave the chip
+
+    In a command, ``source.padding`` takes the place of ``layer.pads[0]``, ``len(source.rows)``
+    that of the input's height, ``source.plane`` and ``source.width`` are its steps, and
+    ``source.at(-padding)`` is an ``in_base``. A layer can also go through channel blocks in
+    groups, with ``read(..., blocks=...)`` and ``write(..., blocks=...)``, or with
+    :meth:`View.part` of a view. In whatever order it goes through rows and blocks: each ``finish``
+    stores its view, and must come before the second next ``write``.
+
+    Constants lie in rings: what was loaded first is overwritten first. A constant stays until the
+    last command that reads it, and all that are in use at a time must fit.
+
+    Attributes
+    ----------
+    config : :class:`AcceleratorConfig`
+    graph : :class:`Graph`
+        As the passes before have left it: inputs packed, copies inserted.
+    """
+
+    def __init__(self, mapped: Mapped, config: AcceleratorConfig, plan: Plan,
+                 keep_tensors: bool, known: dict[Hashable, Any]):
+        self.config = config
+        self.graph: Graph = mapped.graph
+        self._mapped = mapped
+        self._plan = plan
+        self._known = known
+        self._ops: list[Op] = []
+        self._placed: dict[Buffer, int] = {}
+        self._storages: dict[str, Buffer] = {}  # resident ones, once they are used
+        self._slabs: dict[tuple[int, str], _SlabBuffers] = {}
+        self._sections: dict[tuple[str, bytes], Buffer] = {}
+        self._sharing = Sharing(config)
+        self._slots: dict[str, Region] = {}
+        self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
+        self._inputs = {edge.tensor for edge in self.graph.inputs}
+        self._present: set[str] = set()         # tensors that are computed
+        self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
+        self._stored = {edge.tensor for edge in self.graph.outputs}
+        if keep_tensors:
+            self._stored |= mapped.kept
+
+    def run(self, lower: "Callable[[Lowering, int, Layer], None]") -> Lowered:
+        """Lowers all layers, each with ``lower``."""
+        for index, layer in enumerate(self.graph.layers):
+            lower(self, index, layer)
+            self._present.add(layer.output)
+        for edge in self.graph.outputs:  # an input that is an output as well
+            if edge.tensor in self._inputs and self.storage(edge.tensor).external:
+                self._slot(edge.tensor, "output")
+            elif edge.tensor in self._inputs:
+                self._enter(edge.tensor, "output")
+                self._store(None, self._whole(edge.tensor))
+        return Lowered(ops=tuple(self._ops), slots=self._slots, placed=self._placed,
+                       external=(*self._sections.values(), *self._sources.values()))
+
+    # What lowering functions ask --------------------------------------------------------------
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the graph."""
+        return self.graph.tensors[name]
+
+    def channels(self, name: str) -> ChannelMap:
+        """Where the channels of a tensor lie; of an element-wise layer's operands the same."""
+        return self._mapped.channels[name]
+
+    def blocks(self, name: str) -> range:
+        """All channel blocks of a tensor."""
+        return range(self.channels(name).blocks(self.config))
+
+    def spread(self, name: str, values: np.ndarray) -> np.ndarray:
+        """[lanes, ...] from [channels, ...], as the channels of a tensor lie; zero elsewhere."""
+        return self.channels(name).spread(self.config, values)
+
+    def plan(self, index: int) -> LayerPlan:
+        """Everything that is planned for a layer."""
+        return self._plan.layers[index]
+
+    def tiles(self, index: int) -> tuple[range, ...]:
+        """Rows of a layer's output that are computed at a time; one range if all are on chip."""
+        return self._plan.layers[index].tiles
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What ``make`` gives; it is called once for all lowerings of the graph."""
+        if key not in self._known:
+            self._known[key] = make()
+        known: _T = self._known[key]
+        return known
+
+    def storage(self, name: str) -> Storage:
+        """Where a tensor lives."""
+        return self._plan.storages[self._mapped.homes[name].root]
+
+    # What lowering functions do ---------------------------------------------------------------
+
+    def read(self, index: int, name: str, rows: range, *, blocks: range | None = None) -> View:
+        """The rows of an input that some rows of the output need.
+
+        Parameters
+        ----------
+        index : :class:`int`
+            Of the layer.
+        name : :class:`str`
+            Tensor.
+        rows : :class:`range`
+            Rows of the layer's output.
+        blocks : :class:`range`
+            Channel blocks of the input; all, if not given.
+        """
+        needed, padding = self._plan.layers[index].needs(
+            self.graph.layers[index], rows, self.tensor(name).shape[1])
+        blocks = blocks or self.blocks(name)
+        if not self.storage(name).external:
+            self._enter(name, self.graph.layers[index].name, needed.stop)
+            return replace(self._part(name, needed, blocks), padding=padding)
+        self._expect(name)
+        slab = self._slab(index, name)
+        over = needed.start % self._plan.align(name)
+        loaded = range(needed.start - over, needed.stop)
+        key = loaded, blocks
+        if key in slab.contents:
+            view = self._in_slab(name, slab.buffers[slab.contents.index(key)], loaded, blocks)
+        else:
+            view = self._in_slab(name, slab.take(key), loaded, blocks)
+            self._transfer(Opcode.LOAD, index, f"{name}{self._range(name, loaded, blocks)}", view)
+        return replace(view, rows=needed, offset=over * view.width, padding=padding)
+
+    def write(self, index: int, rows: range, *, blocks: range | None = None) -> View:
+        """Where some rows of a layer's output go; :meth:`finish` must follow.
+
+        Parameters
+        ----------
+        index : :class:`int`
+            Of the layer.
+        rows : :class:`range`
+            Rows of its output.
+        blocks : :class:`range`
+            Channel blocks of its output; all, if not given.
+        """
+        name = self.graph.layers[index].output
+        blocks = blocks or self.blocks(name)
+        if self.storage(name).external:
+            buffer = self._slab(index, name).take((rows, blocks))
+            return self._in_slab(name, buffer, rows, blocks)
+        return self._part(name, rows, blocks)
+
+    def finish(self, index: int, view: View) -> None:
+        """Stores the words of a :meth:`write` that must leave the chip, once they are written."""
+        name = view.tensor.name
+        if self.storage(name).external or name in self._stored:
+            self._store(index, view)
+
+    def constant(self, index: int, what: str, space: Space, packed: np.ndarray, *,
+                 part: range | None = None) -> Buffer:
+        """Loads constants to an on-chip memory, if they are not there from another frame.
+
+        Parameters
+        ----------
+        index : :class:`int`
+            Of the layer.
+        what : :class:`str`
+            For people. A constant that is loaded twice is in external memory once.
+        space : :class:`Space`
+        packed : int8 [..., unit_bytes]
+            Units as they lie in external memory: all that the layer has.
+        part : :class:`range`
+            Along the first axis: what is loaded; all, if not given.
+        """
+        raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
+        found = self._sharing.find(index, space, raw)
+        if found is not None:
+            return found
+        layer = self.graph.layers[index].name
+        name = f"{layer} {what}"
+        if (name, raw) not in self._sections:
+            self._sections[name, raw] = Buffer(name=name, space=Space.EXTERNAL, size=len(raw),
+                                               layer=layer, data=raw)
+        source = self._sections[name, raw]
+        unit_bytes = space.unit_bytes(self.config)
+        target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
+        if self.graph.frames > 1:
+            self._sharing.keep(space, raw, target, packed.size // unit_bytes)
+        self.emit(index, Op(
+            opcode=Opcode.LOAD, layer=index, text=name,
+            fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,
+                    "units": target.size, "local_address": Address(target), "local_stride": 0},
+            reads=(Region.whole(source),), writes=(Region.whole(target),)))
+        return target
+
+    def emit(self, index: int | None, op: Op) -> None:
+        """Adds a command to the stream.
+
+        Raises
+        ------
+        CompileError
+            If a value does not fit its field; it names the layer.
+        """
+        layer = "output" if index is None else self.graph.layers[index].name
+        ranges = _RANGES[op.opcode]
+        for name, value in op.fields.items():
+            if not isinstance(value, int):  # known only to later passes
+                continue
+            low, high = ranges[name]
+            if not low <= value <= high:
+                raise CompileError(f"Layer {layer!r}: {name} must be between {low} and {high}, "
+                                   f"not {value}")
+        owner = None if op.layer is None else self._mapped.origins[op.layer]
+        self._ops.append(replace(op, layer=owner))
+
+    def join(self, index: int, layer: Concat) -> None:
+        """A concatenation, whose sources are side by side already, but for graph inputs."""
+        external = self.storage(layer.output).external
+        for name in layer.sources:
+            self._expect(name)
+            if external:
+                self._slot(name, layer.name)
+            elif name in self._inputs:
+                self._enter(name, layer.name)
+        if external:
+            self._slot(layer.output, layer.name)
+        else:
+            self.finish(index, self._whole(layer.output))
+
+    # Tensors ----------------------------------------------------------------------------------
+
+    def _resident(self, name: str) -> Buffer:
+        """Buffer of the storage that a tensor is in."""
+        storage = self.storage(name)
+        if storage.name not in self._storages:
+            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=storage.words,
+                            layer=storage.layer)
+            self._storages[storage.name] = buffer
+            self._placed[buffer] = storage.address
+        return self._storages[storage.name]
+
+    def _part(self, name: str, rows: range, blocks: range) -> View:
+        """Some rows and blocks of a tensor that is on chip."""
+        tensor = self.tensor(name)
+        plane = tensor.shape[1] * tensor.shape[2]
+        first = (self._mapped.homes[name].block + blocks.start) * plane
+        return View(tensor=tensor, buffer=self._resident(name), plane=plane, rows=rows,
+                    offset=first + rows.start * tensor.shape[2], blocks=blocks)
+
+    def _whole(self, name: str) -> View:
+        return self._part(name, range(self.tensor(name).shape[1]), self.blocks(name))
+
+    def _in_slab(self, name: str, buffer: Buffer, rows: range, blocks: range) -> View:
+        tensor = self.tensor(name)
+        return View(tensor=tensor, buffer=buffer, offset=0, rows=rows, blocks=blocks,
+                    plane=len(rows) * tensor.shape[2])
+
+    def _expect(self, name: str) -> None:
+        if name not in self._present and name not in self._inputs:
+            raise ValueError(f"Tensor {name!r} is used before it is computed")
+
+    def _enter(self, name: str, layer: str, stop: int | None = None) -> None:
+        """Loads a graph input to the chip at its first use, as far as row ``stop`` if given."""
+        self._expect(name)
+        if name not in self._inputs:
+            return
+        height = self.tensor(name).shape[1]
+        start, align = self._entered.get(name, 0), self._plan.align(name)
+        stop = height if stop is None else min(stop + -stop % align, height)
+        if start < stop:
+            self._entered[name] = stop
+            rows = range(start, stop)
+            self._transfer(Opcode.LOAD, None,
+                           f"input {name}{self._range(name, rows, self.blocks(name))}",
+                           self._part(name, rows, self.blocks(name)), layer)
+
+    def _slab(self, index: int, name: str) -> "_SlabBuffers":
+        if (index, name) not in self._slabs:
+            slab = self._plan.layers[index].slabs[name]
+            buffers = _SlabBuffers(name, slab, self.graph.layers[index].name)
+            self._slabs[index, name] = buffers
+            self._placed |= dict(zip(buffers.buffers, slab.addresses, strict=True))
+        return self._slabs[index, name]
+
+    def _range(self, name: str, rows: range, blocks: range) -> str:
+        """What part of a tensor it is, for people."""
+        text = ""
+        if blocks != self.blocks(name):
+            text += f" blocks {blocks.start}..{blocks.stop - 1}"
+        if len(rows) != self.tensor(name).shape[1]:
+            text += f" rows {rows.start}..{rows.stop - 1}"
+        return text
+
+    # External memory --------------------------------------------------------------------------
+
+    def _slot(self, name: str, layer: str) -> Region:
+        """Bytes of a tensor in external memory: in the storage it is a part of, if that lives
+        there as a whole."""
+        if name not in self._slots:
+            storage, home = self.storage(name), self._mapped.homes[name]
+            blocks = len(self.blocks(name))
+            if storage.external:
+                owner, first, count = storage.name, home.block, storage.blocks
+            else:
+                owner, first, count = name, 0, blocks
+            if owner not in self._sources:
+                self._sources[owner] = Buffer(name=owner, space=Space.EXTERNAL, layer=layer,
+                                              size=count * storage.plane_bytes)
+            start = first * storage.plane_bytes
+            self._slots[name] = Region(self._sources[owner], start,
+                                       start + blocks * storage.plane_bytes)
+        return self._slots[name]
+
+    def _transfer(self, opcode: Opcode, index: int | None, text: str, view: View,
+                  layer: str = "") -> None:
+        """A LOAD or STORE of a view."""
+        name = view.tensor.name
+        slot = self._slot(name, layer or view.buffer.layer)
+        plane_bytes = self.storage(name).plane_bytes
+        word_bytes = self.config.word_bytes
+        start = (slot.start + view.blocks.start * plane_bytes
+                 + view.rows.start * view.width * word_bytes)
+        words = len(view.rows) * view.width
+        lines, stride, local_stride = len(view.blocks), plane_bytes, view.plane
+        if lines == 1 or (words == view.plane and words * word_bytes == plane_bytes):
+            lines, words, stride, local_stride = 1, lines * words, 0, 0
+        outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
+                        for at in (start + line * stride for line in range(lines)))
+        fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
+                  "units": words, "local_address": view.at(), "local_stride": local_stride}
+        load = opcode is Opcode.LOAD
+        if load:
+            fields["memory"] = Space.ACTIVATION.memory
+        inside = view.regions()
+        self.emit(index, Op(opcode=opcode, layer=index, text=text, fields=fields,
+                            reads=outside if load else inside,
+                            writes=inside if load else outside))
+
+    def _store(self, index: int | None, view: View) -> None:
+        name = view.tensor.name
+        self._transfer(Opcode.STORE, index,
+                       f"output {name}{self._range(name, view.rows, view.blocks)}", view)
+
+
+class _SlabBuffers:
+    """The buffers that the parts of a tensor go through, one after the other."""
+
+    def __init__(self, name: str, slab: Slab, layer: str):
+        self.buffers = [Buffer(name=f"{name} slab {number}", space=Space.ACTIVATION,
+                               size=slab.words, layer=layer)
+                        for number in range(len(slab.addresses))]
+        self.contents: list[tuple[range, range] | None] = [None] * len(self.buffers)
+        self._next = 0
+
+    def take(self, key: tuple[range, range]) -> Buffer:
+        """The buffer whose contents are the oldest, for other contents."""
+        at = self._next
+        self._next = (at + 1) % len(self.buffers)
+        self.contents[at] = key
+        return self.buffers[at]

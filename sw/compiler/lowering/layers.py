@@ -1,0 +1,59 @@
+"""Layers become loads, engine commands and stores on symbolic buffers.
+
+What a layer computes is in :mod:`.convolution` for the matrix engine and in :mod:`.vector` for the
+vector engine; what all share is in :mod:`.lowering`.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+from weft.compiler.channel_layout import Mapped
+from weft.compiler.ops import Lowered
+from weft.compiler.planning.placement import Plan
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Concat, Convolution, Layer
+
+from .context import Lowering
+from .convolution import lower_convolution
+from .vector import lower_vector
+
+__all__ = ["lower"]
+
+
+def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
+          keep_tensors: bool = False, known: dict[Hashable, Any] | None = None) -> Lowered:
+    """Symbolic commands for a graph.
+
+    The loads of a layer come right before the commands that need them: the queues in front of the
+    engines let them run ahead, and the fetch of a command never waits behind the loads of a later
+    layer.
+
+    Parameters
+    ----------
+    mapped : :class:`Mapped`
+        The graph, and where its channels go.
+    plan : :class:`Plan`
+        Where its tensors live.
+    keep_tensors : :class:`bool`
+        Store the output of every layer, not only the graph's outputs.
+    known : :class:`dict`
+        What does not depend on the plan: filled, and used again when the same graph is lowered
+        with another one.
+
+    Raises
+    ------
+    CompileError
+        If a layer exceeds a field of a command, the accumulators, or the weight memory.
+    """
+    return Lowering(mapped, config, plan, keep_tensors,
+                    {} if known is None else known).run(_lower_layer)
+
+
+def _lower_layer(lowering: Lowering, index: int, layer: Layer) -> None:
+    match layer:
+        case Convolution():
+            lower_convolution(lowering, index, layer)
+        case Concat():
+            lowering.join(index, layer)
+        case _:
+            lower_vector(lowering, index, layer)

@@ -1,0 +1,415 @@
+"""Layers that work channel by channel, on the vector engine.
+
+A layer becomes one VECTOR for each tile of rows; for an average one for each kind of window, for an
+enlargement one for each place that a word is copied to.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from weft.compiler.ops import Address, Buffer, Difference, Op, Quotient, Region, Space
+from weft.compiler.planning.loop_order import ROW_BY_ROW, Axis, Walk, window_axes, window_walk
+from weft.errors import CompileError
+from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize, layout
+from weft.reference.exact import (
+    Quantization,
+    ScaleConstants,
+    add_constants,
+    average_constants,
+    average_windows,
+    multiply_constants,
+)
+
+from .context import Lowering, View
+from .vector_constants import pack_kernel, pack_multipliers, pack_scales, pack_table
+
+__all__ = ["lower_vector"]
+
+
+_Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
+_Fields = dict[str, _Value]
+
+
+# What all layers share ------------------------------------------------------------------------
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Constants:
+    """Weight and parameter entries, int8 [channel blocks, entries of a block, entry bytes]; one
+    block that all use, if ``shared``."""
+    weights: np.ndarray | None = None
+    parameters: np.ndarray | None = None
+    shared: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tile:
+    """Some rows and channel blocks of a layer, and the constants for them."""
+    rows: range
+    sources: tuple[View, ...]
+    target: View
+    weights: Buffer | None
+    parameters: Buffer | None
+    text: str
+
+    def block(self, number: int) -> "_Tile":
+        """One of its channel blocks."""
+        def one(view: View) -> View:
+            first = view.blocks.start + number
+            return view.part(range(first, first + 1))
+        return replace(self, sources=tuple(one(view) for view in self.sources),
+                       target=one(self.target))
+
+
+class _Work:
+    """The commands of one layer."""
+
+    def __init__(self, lowering: Lowering, index: int, layer: Layer):
+        self.lowering = lowering
+        self.config = lowering.config
+        self.index = index
+        self.layer = layer
+        self.target = lowering.tensor(layer.output)
+
+    def quantization(self, tensor: str) -> Quantization:
+        """What the values of a tensor mean."""
+        return Quantization.of(self.lowering.tensor(tensor))
+
+    def tiles(self, constants: _Constants) -> Iterator[_Tile]:
+        """All tiles, with constants loaded once: groups of channel blocks whose constants fit are
+        the outer loop."""
+        lowering, index = self.lowering, self.index
+        chunks = self._chunks(constants)
+
+        def load(what: str, space: Space, packed: np.ndarray | None, chunk: range) \
+                -> Buffer | None:
+            if packed is None:
+                return None
+            return lowering.constant(index, what, space, packed,
+                                     part=None if constants.shared else chunk)
+
+        for number, chunk in enumerate(chunks):
+            part, blocks = "", None
+            if len(chunks) > 1:
+                part, blocks = f" {number + 1}/{len(chunks)}", chunk
+            if not constants.shared or number == 0:
+                own = "" if constants.shared else part
+                weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
+                parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
+                                  constants.parameters, chunk)
+            for rows in lowering.tiles(index):
+                sources = tuple(lowering.read(index, name, rows, blocks=blocks)
+                                for name in self.layer.inputs)
+                target = lowering.write(index, rows, blocks=blocks)
+                text = self.layer.name + part
+                if len(rows) != self.target.shape[1]:
+                    text += f" rows {rows.start}..{rows.stop - 1}"
+                yield _Tile(rows=rows, sources=sources, target=target, weights=weights,
+                            parameters=parameters, text=text)
+                lowering.finish(index, target)
+
+    def _chunks(self, constants: _Constants) -> list[range]:
+        """Channel blocks whose constants are loaded together: at most half of each memory, so that
+        the next ones are loaded meanwhile."""
+        blocks = len(self.lowering.blocks(self.layer.output))
+        limit = blocks
+        for what, space, packed in (
+                ("vector weight", Space.VECTOR_WEIGHT, constants.weights),
+                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters)):
+            if packed is None:
+                continue
+            each = packed.shape[1]
+            depth, lanes = space.depth(self.config), space.unit_lanes(self.config)
+            if each > depth:
+                raise CompileError(f"Layer {self.layer.name!r} needs {each * lanes} bytes of "
+                                   f"{what} memory for {self.config.word_lanes} channels, "
+                                   f"{depth * lanes} are available")
+            if not constants.shared:
+                limit = min(limit, max(1, depth // 2 // each))
+        groups = self.lowering.plan(self.index).chunks or (range(blocks),)
+        chunks = []
+        for group in groups:
+            count = -(-len(group) // limit)
+            size = -(-len(group) // count)
+            chunks += [range(first, min(first + size, group.stop))
+                       for first in range(group.start, group.stop, size)]
+        return chunks
+
+    def walk(self, layer: Depthwise | Pool) -> Walk:
+        """How all tiles of a window go."""
+        return window_walk(self.config, self.lowering.graph, layer,
+                           self.lowering.tiles(self.index)[0])
+
+    def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
+        """Vertical and horizontal axis of an element-wise layer."""
+        width = tile.target.width
+        return (Axis(size=len(tile.rows), pitch=width, out=len(tile.rows), out_pitch=width),
+                Axis(size=width, pitch=1, out=width, out_pitch=1))
+
+    def emit(self, tile: _Tile, op: VectorOp, vertical: Axis, horizontal: Axis,
+             walk: Walk, fields: _Fields) -> None:
+        """One command. What its axes do not say is in ``fields``, or zero."""
+        outer, inner = walk.order(vertical, horizontal)
+        source, target = tile.sources[0], tile.target
+        first = (vertical.start + horizontal.start
+                 - vertical.pad * vertical.pitch - horizontal.pad * horizontal.pitch)
+        known: _Fields = {
+            "op": op,
+            "slide": int(walk.slide),
+            "in_base": source.at(first),
+            "in_zero": 0,
+            "in_block_step": source.plane,
+            "in_outer_step": outer.stride * outer.pitch,
+            "in_inner_step": inner.stride * inner.pitch,
+            "in_outer": outer.size,
+            "in_inner": inner.size,
+            "pad_outer": outer.pad,
+            "pad_inner": inner.pad,
+            "kernel_outer": outer.kernel,
+            "kernel_inner": inner.kernel,
+            "kernel_outer_step": outer.dilation * outer.pitch,
+            "kernel_inner_step": inner.dilation * inner.pitch,
+            "stride_outer": outer.stride,
+            "stride_inner": inner.stride,
+            "dilation_outer": outer.dilation,
+            "dilation_inner": inner.dilation,
+            "second_zero": 0,
+            "blocks": len(target.blocks),
+            "out_outer": outer.out,
+            "out_inner": inner.out,
+            "out_base": target.at(vertical.out_start + horizontal.out_start),
+            "out_block_step": target.plane,
+            "out_outer_step": outer.out_pitch,
+            "out_inner_step": inner.out_pitch,
+            "out_zero": 0,
+            "clamp_min": -128,
+            "clamp_max": 127,
+            "weight_base": Address(tile.weights) if tile.weights else 0,
+            "parameter_base": Address(tile.parameters) if tile.parameters else 0,
+            "broadcast": 0,
+            "subtract": 0,
+            "shared": 0,
+            "table": 0,
+        }
+        constants = [Region.whole(buffer) for buffer in (tile.weights, tile.parameters) if buffer]
+        table = fields.get("table")
+        if isinstance(table, Quotient):
+            constants.append(Region.whole(table.address.buffer))
+        reads = [region for view in dict.fromkeys(tile.sources) for region in view.regions()]
+        self.lowering.emit(self.index, Op(
+            opcode=Opcode.VECTOR, layer=self.index, text=tile.text, fields=known | fields,
+            reads=(*reads, *constants), writes=target.regions()))
+
+
+def _clamp(clamp: tuple[int, int]) -> _Fields:
+    return {"clamp_min": clamp[0], "clamp_max": clamp[1]}
+
+
+# Windows --------------------------------------------------------------------------------------
+
+def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile) -> tuple[Axis, Axis]:
+    """Vertical and horizontal axis of a tile."""
+    vertical, horizontal = window_axes(graph, layer)
+    source = tile.sources[0]
+    return replace(vertical, size=len(source.rows), pad=source.padding,
+                   out=len(tile.rows)), horizontal
+
+
+def _depthwise(work: _Work, layer: Depthwise) -> None:
+    lowering, config = work.lowering, work.config
+    walk = work.walk(layer)
+    source = lowering.tensor(layer.input)
+
+    def pack() -> _Constants:
+        bias = _fold(layer, source.zero_point)
+        weights = layer.weights.transpose(0, 2, 1) if walk.transposed else layer.weights
+        return _Constants(
+            weights=pack_kernel(config, lowering.spread(layer.output, weights)),
+            parameters=pack_scales(config, lowering.spread(layer.output, bias), lowering.spread(
+                layer.output, layout.hardware_scale(layer.multiplier))),
+            shared=False)
+
+    for tile in work.tiles(lowering.once((work.index, walk.transposed), pack)):
+        work.emit(tile, VectorOp.CONV, *_axes(lowering.graph, layer, tile), walk,
+                  {"in_zero": source.zero_point, "out_zero": work.target.zero_point,
+                   **_clamp(layer.clamp)})
+
+
+def _fold(layer: Depthwise, zero: int) -> np.ndarray:
+    """The bias with the input's zero point in it, once it is sure that no sum can overflow."""
+    flat = layer.weights.reshape(len(layer.weights), -1).astype(np.int64)
+    positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
+    folded = layer.bias.astype(np.int64) - zero * flat.sum(axis=1)
+    limit = 1 << 31
+    for reach in (int((127 * positive - 128 * negative + folded).max()),
+                  int((127 * negative - 128 * positive + folded).min())):
+        if not -limit <= reach < limit:
+            raise CompileError(f"Layer {layer.name!r} may reach {reach} in its int32 sum with "
+                               f"bias, which holds {-limit} to {limit - 1}")
+    return (folded & 0xffff_ffff).astype(np.uint32).view(np.int32)
+
+
+def _maximum(work: _Work, layer: Pool) -> None:
+    graph = work.lowering.graph
+    walk = work.walk(layer)
+    for tile in work.tiles(_Constants()):
+        work.emit(tile, VectorOp.MAX, *_axes(graph, layer, tile), walk, _clamp(layer.clamp))
+
+
+def _average(work: _Work, layer: Pool) -> None:
+    """An average is a sum with a scale. Where the divisor or the padding under the window differs,
+    so does the scale: the output is computed in rectangles inside which they do not."""
+    config, graph = work.config, work.lowering.graph
+    source = work.lowering.tensor(layer.input)
+    walk = work.walk(layer)
+    inside, divisors = average_windows(graph, layer)
+    kinds = sorted(set(zip(inside.ravel().tolist(), divisors.ravel().tolist(), strict=True)))
+    if any(not count or not divisor for count, divisor in kinds):
+        raise CompileError(f"Layer {layer.name!r} averages a window that is all padding")
+    scales = {kind: average_constants(
+        Quantization.of(source), work.quantization(layer.output), layer.multiplier, *kind,
+        layer.clamp)[0] for kind in kinds}
+    taps = layer.kernel[0] * layer.kernel[1]
+    order = (1, 0) if walk.transposed else (0, 1)
+    ones = np.ones((config.word_lanes, *(layer.kernel[axis] for axis in order)), np.int8)
+    constants = _Constants(
+        weights=pack_kernel(config, ones),
+        # One block with the parameters of all kinds.
+        parameters=np.concatenate([_scale_entries(config, scales[kind], -source.zero_point * taps)
+                                   for kind in kinds], axis=1))
+    for tile in work.tiles(constants):
+        assert tile.parameters is not None
+        vertical, horizontal = _axes(graph, layer, tile)
+        for rows, columns in _rectangles(inside, divisors, tile.rows):
+            kind = (int(inside[rows.start, columns.start]),
+                    int(divisors[rows.start, columns.start]))
+            first = rows.start - tile.rows.start
+            work.emit(tile, VectorOp.CONV, vertical.part(range(first, first + len(rows))),
+                      horizontal.part(columns), walk,
+                      {"shared": 1, "in_zero": source.zero_point,
+                       "out_zero": scales[kind].out_zero, "parameter_base": Address(
+                           tile.parameters, kinds.index(kind) * config.vector_groups),
+                       **_clamp(layer.clamp)})
+
+
+def _rectangles(inside: np.ndarray, divisors: np.ndarray,
+                rows: range) -> Iterator[tuple[range, range]]:
+    """Parts of the given rows in which both arrays, [out_h, out_w], are constant."""
+    both = np.stack((inside, divisors))[:, rows.start:rows.stop]
+    changes = (both[:, 1:] != both[:, :-1]).any(axis=(0, 2))
+    edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(rows)]
+    for top, bottom in pairwise(edges):
+        line = both[:, top]
+        cuts = np.flatnonzero((line[:, 1:] != line[:, :-1]).any(axis=0)) + 1
+        columns = [0, *cuts.tolist(), line.shape[1]]
+        for left, right in pairwise(columns):
+            yield range(rows.start + top, rows.start + bottom), range(left, right)
+
+
+def _scale_entries(config: AcceleratorConfig, constants: ScaleConstants,
+                   bias: int) -> np.ndarray:
+    """Parameter entries of one channel block, int8 [1, vector_groups, entry bytes]."""
+    lanes = config.word_lanes
+    return pack_scales(config, np.full(lanes, constants.bias + bias, np.int32),
+                       np.full(lanes, constants.scale, np.float32))
+
+
+# Element by element ---------------------------------------------------------------------------
+
+def _sum(work: _Work, layer: Add) -> None:
+    config = work.config
+    constants, _ = add_constants(work.quantization(layer.a), work.quantization(layer.b),
+                                 work.quantization(layer.output), layer.clamp)
+    packed = _Constants(
+        weights=pack_multipliers(config, constants.first, constants.second),
+        parameters=_scale_entries(config, ScaleConstants(constants.bias, constants.scale, 0), 0))
+    for tile in work.tiles(packed):
+        _pair(work, tile, VectorOp.ADD, {"kernel_inner": -(-3 // config.vector_taps),
+                                         **_clamp(layer.clamp)})
+
+
+def _product(work: _Work, layer: Multiply) -> None:
+    constants, _ = multiply_constants(work.quantization(layer.a), work.quantization(layer.b),
+                                      work.quantization(layer.output), layer.clamp)
+    zeros = [work.lowering.tensor(name).zero_point for name in layer.inputs]
+    shapes = [work.lowering.tensor(name).shape for name in layer.inputs]
+    swap = shapes[0] != work.target.shape  # the small one must be second
+    for tile in work.tiles(_Constants(parameters=_scale_entries(work.config, constants, 0))):
+        if swap:
+            tile = replace(tile, sources=tile.sources[::-1])
+        _pair(work, tile, VectorOp.MULTIPLY, {
+            "in_zero": zeros[swap], "second_zero": zeros[not swap],
+            "out_zero": constants.out_zero, **_clamp(layer.clamp)})
+
+
+def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
+    """Commands of an operation on two tensors."""
+    first, second = tile.sources
+    words = len(second.rows) * second.width
+    broadcast = words == 1 and words != len(tile.rows) * tile.target.width
+    if not broadcast and first.plane != second.plane and len(first.blocks) > 1:
+        # There is one step from block to block for both.
+        for block in range(len(first.blocks)):
+            _pair(work, tile.block(block), op, fields)
+        return
+    work.emit(tile, op, *work.plane(tile), ROW_BY_ROW, {
+        "shared": 1, "broadcast": int(broadcast), "kernel_outer": 2,
+        "kernel_outer_step": Difference(after=second.at(), before=first.at()),
+        "kernel_inner_step": second.plane if broadcast else 0, "dilation_outer": 0,
+        "dilation_inner": 0, **fields})
+
+
+def _lookup(work: _Work, layer: Lookup) -> None:
+    table = work.lowering.constant(work.index, "table", Space.TABLE, pack_table(layer.table))
+    for tile in work.tiles(_Constants()):
+        work.emit(tile, VectorOp.LOOKUP, *work.plane(tile), ROW_BY_ROW,
+                  {"table": Quotient(Address(table), len(layer.table))})
+
+
+def _enlarge(work: _Work, layer: Resize) -> None:
+    """A maximum of one word is a copy: one command for each of the places that a word goes to."""
+    down, across = layer.factors
+    _, _, in_w = work.lowering.tensor(layer.input).shape
+    _, _, out_w = work.target.shape
+    for tile in work.tiles(_Constants()):
+        for phase in range(down):
+            first = tile.rows.start + (phase - tile.rows.start) % down
+            rows = range(first, tile.rows.stop, down)
+            if not rows:
+                continue
+            above = first // down - tile.sources[0].rows.start
+            vertical = Axis(size=len(rows), pitch=in_w, out=len(rows), out_pitch=down * out_w,
+                            start=above * in_w, out_start=(first - tile.rows.start) * out_w)
+            for column in range(across):
+                work.emit(tile, VectorOp.MAX, vertical, Axis(
+                    size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
+                    ROW_BY_ROW, {})
+
+
+# Layers ---------------------------------------------------------------------------------------
+
+def lower_vector(lowering: Lowering, index: int, layer: Layer) -> None:
+    """Commands of one layer: for each group of channel blocks whose constants fit, and each tile
+    of rows, one VECTOR or a few."""
+    work = _Work(lowering, index, layer)
+    match layer:
+        case Depthwise():
+            _depthwise(work, layer)
+        case Pool(kind=PoolKind.MAX):
+            _maximum(work, layer)
+        case Pool():
+            _average(work, layer)
+        case Add():
+            _sum(work, layer)
+        case Multiply():
+            _product(work, layer)
+        case Lookup():
+            _lookup(work, layer)
+        case Resize():
+            _enlarge(work, layer)
+        case _:
+            raise TypeError(f"No vector commands for a {type(layer).__name__}")

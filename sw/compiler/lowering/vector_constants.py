@@ -1,0 +1,70 @@
+"""Constants of the vector engine as they lie in external memory."""
+
+import numpy as np
+
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import layout
+from weft.reference import vector as vector_model
+
+__all__ = ["pack_kernel", "pack_multipliers", "pack_scales", "pack_table"]
+
+
+def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+    """Weight entries of a CONV, in the order in which they are used.
+
+    Parameters
+    ----------
+    weights : int8 [lanes, kernel rows, taps of a row]
+        Of whole channel blocks, axes as the command walks them.
+
+    Returns
+    -------
+    int8 [channel blocks, entries of a block, vector_entry_bytes]
+    """
+    blocks = len(weights) // config.word_lanes
+    entries = vector_model.pack_kernel(config, weights)
+    return _padded(entries, config.vector_entry_bytes).reshape(
+        blocks, -1, config.vector_entry_bytes)
+
+
+def pack_multipliers(config: AcceleratorConfig, first: int, second: int) -> np.ndarray:
+    """Weight entries of an ADD with the same multipliers for all channels.
+
+    Returns
+    -------
+    int8 [1, entries of a block, vector_entry_bytes]
+    """
+    entries = vector_model.pack_multipliers(
+        config, np.full(config.word_lanes, first), np.full(config.word_lanes, second))
+    return _padded(entries, config.vector_entry_bytes)[None]
+
+
+def pack_scales(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Parameter entries.
+
+    Parameters
+    ----------
+    bias : int32 [lanes]
+        Of whole channel blocks, with everything folded in.
+    scale : float32 [lanes]
+        Zero, or positive and normal.
+
+    Returns
+    -------
+    int8 [channel blocks, vector_groups, parameter_entry_bytes]
+    """
+    words = np.stack((bias.astype("<i4"), scale.astype("<f4").view("<i4")), axis=1)
+    entries = words.view(np.int8).reshape(-1, config.parameter_entry_lanes)
+    return _padded(entries, config.parameter_entry_bytes).reshape(
+        -1, config.vector_groups, config.parameter_entry_bytes)
+
+
+def pack_table(table: np.ndarray) -> np.ndarray:
+    """A table of the hardware, int8 [256, 1], which starts with the entry of 0, from one that
+    starts with that of -128."""
+    return np.roll(table, 128)[:, None]
+
+
+def _padded(entries: np.ndarray, entry_bytes: int) -> np.ndarray:
+    raw = layout.units_to_bytes(entries, entry_bytes)
+    return np.frombuffer(raw, np.int8).reshape(-1, entry_bytes)

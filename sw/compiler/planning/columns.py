@@ -1,0 +1,84 @@
+"""In what portions the matrix engine takes pixels and output channels.
+
+Pixels go in tiles that the accumulators hold, output channels in column tiles of the array's width,
+and column tiles in groups whose weights are loaded together.
+"""
+
+from math import gcd
+
+from weft.compiler.channel_layout import Mapped
+from weft.errors import CompileError
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Convolution, layout
+
+__all__ = ["tile_pixels", "weight_tiles", "column_step", "column_chunks"]
+
+
+def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
+    """Pixels of a full pixel tile: as few tiles as the accumulators allow, all about equal.
+
+    Equal tiles keep every step longer than the ``pe_rows`` cycles that its weights take to shift
+    in, and give the drain of a tile the time of a whole tile to hide behind.
+    """
+    tiles = -(-out_pixels // config.accumulator_pixels)
+    return -(-out_pixels // tiles)
+
+
+def weight_tiles(config: AcceleratorConfig, mapped: Mapped, layer: Convolution) -> tuple[int, int]:
+    """Column tiles of a convolution, and steps of each: its weight tiles."""
+    outputs, _, kernel_h, kernel_w = layer.weights.shape
+    channels = mapped.channels[layer.output]
+    if not channels.plain(config):
+        outputs = channels.blocks(config) * config.word_lanes
+    return (layout.col_tiles(config, outputs),
+            kernel_h * kernel_w * mapped.channels[layer.input].blocks(config))
+
+
+def column_step(config: AcceleratorConfig) -> int:
+    """Column tiles after which an output word begins again at the first column."""
+    return config.rows // gcd(config.rows, config.cols)
+
+
+def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: int, *,
+                  share: int = 2, least: int = 1) -> list[range]:
+    """Column tiles of a layer in groups that are loaded and computed together.
+
+    A group takes at most half of the weight and parameter memories where it can, so that the next
+    one is loaded while it is computed; and it starts at the first lane of an output word, because
+    a command's output does.
+
+    Parameters
+    ----------
+    layer : :class:`str`
+        Its name, for the error.
+    tiles : :class:`int`
+        Column tiles of the layer.
+    tile_rows : :class:`int`
+        Weight rows of one column tile.
+    share : :class:`int`
+        A group takes this fraction of the memories; 0 makes groups as small as they can be.
+    least : :class:`int`
+        Groups that are wanted, at least.
+
+    Raises
+    ------
+    CompileError
+        If the smallest possible group does not fit.
+    """
+    step = column_step(config)
+    smallest = min(step, tiles)
+    for what, each, lanes, depth in (
+            ("weight", tile_rows, config.weight_row_lanes, config.weight_depth),
+            ("parameter", config.requant_groups, config.parameter_entry_lanes,
+             config.parameter_depth)):
+        if smallest * each > depth:
+            raise CompileError(
+                f"Layer {layer!r} needs {smallest * each * lanes} bytes of {what} memory for "
+                f"{smallest * config.cols} output channels, {depth * lanes} are available")
+    limit = share and min(config.weight_depth // share // tile_rows,
+                          config.parameter_depth // share // config.requant_groups)
+    limit = max(limit - limit % step, step)
+    count = max(-(-tiles // limit), least)
+    size = -(-tiles // count)
+    size += -size % step
+    return [range(first, min(first + size, tiles)) for first in range(0, tiles, size)]

@@ -1,0 +1,72 @@
+"""How long a command takes: one model for each engine, from the latencies of the hardware.
+
+Time is in clock cycles. A model takes the commands of its engine in order, each with the cycle in
+which the engine accepts it, and tells when the engine can accept the next one and when the command
+is done. :mod:`weft.compiler.timing.player` plays whole command streams with them; here is what a
+command takes alone.
+"""
+
+from dataclasses import dataclass
+
+from weft.compiler.ops import FieldValues
+from weft.hw.isa.commands import Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.memory.activation import ActivationMemory
+
+from .banks import Spans, Stream, stall_rate
+from .matrix import MatrixTiming, step_cycles
+from .memory import MEMORY, MemoryTiming, ReadPort, bursts
+from .transfer import LoadTiming, StoreTiming, transfer_size
+from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_words, window_words
+
+__all__ = ["MEMORY", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming", "ReadPort", "Spans",
+           "StoreTiming", "Stream", "VectorTiming", "bursts", "command_cost", "stall_rate",
+           "step_cycles", "sweep_cycles", "transfer_size", "vector_overhead", "vector_words",
+           "window_words"]
+
+
+# What a LOAD or STORE takes beside the moving and the latency of the memory.
+_LOAD_LATENCY = 16
+_STORE_LATENCY = 26 + ActivationMemory.LATENCY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a command takes of its engine if it need not wait for anything.
+
+    Attributes
+    ----------
+    busy : :class:`int`
+        Cycles until the engine can take up the next command at full speed.
+    latency : :class:`int`
+        Cycles from its start until it is done.
+    """
+
+    busy: int
+    latency: int
+
+
+def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
+                 memory: MemoryTiming = MEMORY) -> Cost:
+    """What a command takes alone, on an engine at rest.
+
+    Parameters
+    ----------
+    fields : :class:`dict`
+        Of the command; no addresses, nor differences of them, are looked at.
+    """
+    match opcode:
+        case Opcode.MATRIX:
+            matrix = MatrixTiming(config)
+            _, done, (begin, end) = matrix.run(0, fields)
+            return Cost(busy=end - begin, latency=done)
+        case Opcode.VECTOR:
+            scaled = scales(fields)
+            cycles = sweep_cycles(config, fields["blocks"] * fields["out_outer"],
+                                  fields["out_inner"], vector_words(config, fields), scaled=scaled)
+            return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
+    lines, beats, moves = transfer_size(config, opcode, fields)
+    cycles = lines * max(beats, moves)
+    # The first line waits for the memory, the others follow without a gap.
+    return Cost(busy=cycles, latency=cycles + memory.latency + (
+        _LOAD_LATENCY if opcode is Opcode.LOAD else _STORE_LATENCY))

@@ -1,0 +1,99 @@
+"""The external memory and its port, as far as time goes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from weft.errors import InputError
+from weft.hw.bus.burst import _PAGE_BYTES as PAGE_BYTES
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.queue import _DISTRIBUTED_DEPTH as DISTRIBUTED_DEPTH
+
+__all__ = ["MEMORY", "MemoryTiming", "ReadPort", "bursts", "queue_latency"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTiming:
+    """What is assumed of the external memory.
+
+    Parameters
+    ----------
+    latency : :class:`int`
+        Cycles from an address to its first beat, and from the last beat written to the response.
+    bandwidth : :class:`float` or :py:`None`
+        Beats per cycle, at most 1; without it, 1. Each direction has that for itself.
+
+    Raises
+    ------
+    InputError
+        If one of them is not positive, or the bandwidth is above 1.
+    """
+
+    latency: int = 32
+    bandwidth: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.latency, int) or self.latency < 1:
+            raise InputError(f"Memory latency must be an integer of at least 1, "
+                             f"not {self.latency!r}")
+        if self.bandwidth is not None and not 0 < self.bandwidth <= 1:
+            raise InputError(f"Memory bandwidth must be above 0 and at most 1 beat per cycle, "
+                             f"not {self.bandwidth!r}")
+
+    def cycles(self, beats: int) -> int:
+        """From the first of some beats to the last."""
+        return beats - 1 if self.bandwidth is None else ceil((beats - 1) / self.bandwidth)
+
+
+MEMORY = MemoryTiming()
+"""What is assumed if nothing else is said: the memory of the simulator."""
+
+
+def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]:
+    """Lengths of the bursts that a run of beats is cut into: see
+    :class:`~weft.hw.bus.burst.BurstSplitter`."""
+    page = (PAGE_BYTES - address % PAGE_BYTES) // config.axi_bytes
+    while beats:
+        length = min(beats, page, config.axi_burst_beats)
+        yield length
+        beats -= length
+        page -= length
+        if not page:
+            page = PAGE_BYTES // config.axi_bytes
+
+
+def queue_latency(depth: int) -> int:
+    """Cycles through a :class:`~weft.hw.lib.queue.Queue`."""
+    return 1 if depth <= DISTRIBUTED_DEPTH else 2
+
+
+class ReadPort:
+    """The read half of the memory port: bursts are answered in the order of their addresses.
+
+    Attributes
+    ----------
+    beats : :class:`int`
+        Transferred so far.
+    """
+
+    def __init__(self, memory: MemoryTiming):
+        self._memory = memory
+        self._latency = memory.latency
+        self._address = -1  # cycle of the last address
+        self._free = 0      # first cycle without a beat
+        self.beats = 0
+
+    def read(self, cycle: int, beats: int) -> tuple[int, int, int]:
+        """An address that wants the bus from ``cycle`` on: when it gets it, and the cycles of its
+        first and its last beat."""
+        address = self._address + 1
+        if address < cycle:
+            address = cycle
+        self._address = address
+        first = address + self._latency
+        if first < self._free:
+            first = self._free
+        last = first + self._memory.cycles(beats)
+        self._free = last + 1
+        self.beats += beats
+        return address, first, last

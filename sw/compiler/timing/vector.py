@@ -1,0 +1,206 @@
+"""The vector engine in time: commands read one behind the other."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from amaranth.utils import ceil_log2
+
+from weft.compiler.ops import FieldValues
+from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.memory.activation import ActivationMemory
+from weft.hw.requantize.requantizer import Requantizer
+from weft.hw.vector.alu import _MULTIPLIER as VECTOR_PRODUCT
+from weft.hw.vector.window import VectorWindow
+
+from .banks import Spans, Stream
+
+__all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_overhead",
+           "vector_words", "window_words"]
+
+
+# Of the vector engine's stages: from the start of a command to its offer by the decoder, from there
+# to its first word, and from the last word to the write of its result beside what those in between
+# tell of themselves; and cycles in which the loops make no words, from command to command.
+_VECTOR_DECODE = 4
+_VECTOR_FIRST = 6
+_VECTOR_OUTPUT = 4
+_VECTOR_GAP = 3
+
+
+def window_words(config: AcceleratorConfig, kernel: tuple[int, int], *, stride: int, pad: int,
+                 slide: bool) -> tuple[int, int]:
+    """Words that a VECTOR reads for the first position of a row, and for each of the others.
+
+    Parameters
+    ----------
+    kernel : (:class:`int`, :class:`int`)
+        Kernel rows, or operands, and taps of a row.
+    stride, pad : :class:`int`
+        Along the row.
+    slide : :class:`bool`
+        The window keeps its words from position to position.
+    """
+    rows, taps = kernel
+    if not slide:
+        return rows * taps, rows * taps
+    full, rest = divmod(taps, config.vector_taps)
+    skipped = min(pad, min(taps, config.vector_taps) - 1)
+    return (rows * (taps - skipped),
+            rows * (full * min(config.vector_taps, stride) + min(rest, stride)))
+
+
+def sweep_cycles(config: AcceleratorConfig, rows: int, positions: int, words: tuple[int, int], *,
+                 scaled: bool) -> int:
+    """Cycles in which a VECTOR reads: a word in each, but no results faster than they are
+    requantized.
+
+    Parameters
+    ----------
+    rows, positions : :class:`int`
+        Of all blocks together, and in a row.
+    words : (:class:`int`, :class:`int`)
+        From :func:`window_words`.
+    scaled : :class:`bool`
+        Results are requantized.
+    """
+    least = config.vector_groups if scaled else 1
+    first, others = words
+    return rows * (max(first, least) + (positions - 1) * max(others, least))
+
+
+def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
+    """Cycles from the last word that a VECTOR asks for until it is done."""
+    levels = max(1, ceil_log2(config.vector_taps))
+    window = ActivationMemory.LATENCY + VectorWindow.LATENCY
+    if not scaled:
+        return window + levels + 3 + _VECTOR_OUTPUT
+    return (window + VECTOR_PRODUCT + levels + 1 + config.vector_groups + Requantizer.latency + 1
+            + _VECTOR_OUTPUT)
+
+
+def scales(fields: FieldValues) -> bool:
+    """Whether the results of a VECTOR are requantized."""
+    return VectorOp(fields["op"]) not in (VectorOp.MAX, VectorOp.LOOKUP)
+
+
+def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
+    """Cycles of a VECTOR from its start until it is done, beside those in which it reads."""
+    return _VECTOR_DECODE + _VECTOR_FIRST - 1 + vector_latency(config, scaled=scaled)
+
+
+def vector_words(config: AcceleratorConfig, fields: FieldValues) -> tuple[int, int]:
+    """Words that a VECTOR reads for the first position of a row, and for each of the others."""
+    return window_words(config, (fields["kernel_outer"], fields["kernel_inner"]),
+                        stride=fields["stride_inner"], pad=fields["pad_inner"],
+                        slide=bool(fields["slide"]))
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A command of the vector engine."""
+    index: int
+    start: int
+    cycles: int    # to read, if nobody is in the way
+    scaled: bool
+    paced: bool    # words wait for the results of others to be requantized
+    pattern: tuple[int, ...]  # of banks, of the words of a position
+    step: int                 # from position to position
+    first: int                # of the first position
+    writes: Stream
+
+
+class VectorTiming:
+    """Commands read one behind the other, while the results of the one before are on their way.
+
+    :meth:`accept` gives it a command. :attr:`next` is when the one that reads asks for its last
+    word, if the matrix engine will not be in its way; then, :meth:`end` tells if it was, and
+    :meth:`finish` that it was not.
+
+    Attributes
+    ----------
+    next : :class:`int` or :py:`None`
+    ready : :class:`int` or :py:`None`
+        When the next command can be accepted; :py:`None` while that is not known.
+    busy : :class:`int`
+        Cycles in which words were read, or waited for, so far.
+    writes, lookups : :class:`Spans`
+        Of the activation memory, and of the tables.
+    """
+
+    def __init__(self, config: AcceleratorConfig, reads: Spans | None = None):
+        self._config = config
+        self._reads = Spans() if reads is None else reads
+        # From the last word of a position to the write of its result, by whether it is scaled.
+        self._latency = {scaled: vector_latency(config, scaled=scaled) - 1
+                         for scaled in (False, True)}
+        self._accepted: deque[_Sweep] = deque()
+        self._begin = 0       # first word of the one that reads
+        self._last = -1000    # last word of the one before
+        self._scaled_last = -1000
+        self._gap = 0         # behind it
+        self.next: int | None = None
+        self.ready: int | None = 0
+        self.writes, self.lookups = Spans(), Spans()
+        self.busy = 0
+
+    def accept(self, index: int, start: int, fields: FieldValues) -> None:
+        """The engine accepts a command."""
+        config = self._config
+        kernel = fields["kernel_outer"], fields["kernel_inner"]
+        words, scaled = vector_words(config, fields), scales(fields)
+        rows, inner = fields["blocks"] * fields["out_outer"], fields["out_inner"]
+        cycles = sweep_cycles(config, rows, inner, words, scaled=scaled)
+        banks = config.activation_banks
+        in_row = max(1, words[1] // kernel[0])
+        self._accepted.append(_Sweep(
+            index, start, cycles, scaled, scaled and words[1] < config.vector_groups,
+            pattern=tuple((row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
+                          % banks for row in range(kernel[0]) for tap in range(in_row)),
+            step=fields["in_inner_step"] % banks,
+            first=words[0], writes=Stream(fields["out_inner_step"] % banks,
+                                          round(cycles / (rows * inner)))))
+        self.ready = None
+        if self.next is None:
+            self._read()
+
+    def _read(self) -> None:
+        """The oldest command reads."""
+        if not self._accepted:
+            self.next = None
+            return
+        sweep = self._accepted[0]
+        # The loops take a command when they have made the last group of the one before.
+        taken = max(sweep.start + _VECTOR_DECODE, self._last - _VECTOR_FIRST + 1 + self._gap)
+        if len(self._accepted) == 1:
+            self.ready = taken + 1
+        self._begin = max(taken + _VECTOR_FIRST, self._last + 1)
+        if not sweep.scaled:  # its first result must not overtake one that is requantized
+            requantized = self._scaled_last + self._latency[True] - _VECTOR_OUTPUT + 1
+            self._begin = max(self._begin, requantized + 3 - sweep.first)
+        latency = self._latency[sweep.scaled]
+        self.writes.add(self._begin + latency, self._begin + sweep.cycles + latency, sweep.writes)
+        self.next = self._begin + sweep.cycles - 1
+
+    def end(self, cycle: int) -> int:
+        """:attr:`next`, with all that the matrix engine reads until ``cycle``."""
+        sweep, banks = self._accepted[0], self._config.activation_banks
+        lost = self._reads.lost(self._begin, cycle + 1, banks, sweep.pattern, sweep.step)
+        self.next = self._begin + sweep.cycles - 1 + round(lost)
+        return self.next
+
+    def finish(self) -> tuple[int, int, tuple[int, int]]:
+        """The command that reads asks for its last word: its index, when it is done, and from when
+        to when the engine reads for it."""
+        assert self.next is not None
+        sweep, last = self._accepted.popleft(), self.next
+        if sweep.scaled:
+            self._scaled_last = last
+        self._last = last
+        # Words that wait are made in advance, and then the gap comes in advance as well.
+        self._gap = 0 if sweep.paced else _VECTOR_GAP
+        self.busy += last + 1 - self._begin
+        done = last + self._latency[sweep.scaled] + 1
+        span = self._begin, last + 1
+        self._read()
+        return sweep.index, done, span

@@ -1,0 +1,322 @@
+"""The walk over the nodes, which collects layers."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from weft import reference
+from weft.errors import ModelError
+from weft.errors.text import printable
+from weft.ir import Layer, Lookup, Tensor
+
+from .cut import ancestors
+from .nodes import BrokenModel, label
+from .patterns import HANDLERS, OF_CONSTANTS, unsupported
+from .source import Source
+from .tables import function_table, scale_table
+from .values import (
+    Clip,
+    Constant,
+    Dequantized,
+    Host,
+    Pending,
+    Quantized,
+    QuantizedConstant,
+    Value,
+    View,
+    stage_of,
+)
+
+__all__ = ["Builder", "Entry"]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A tensor on the accelerator that the host fills: with which values, in which order."""
+
+    source: Quantized
+    layout: View
+
+
+class Builder:
+    """Interprets nodes in order, each by its entry in :data:`~.patterns.HANDLERS`.
+
+    What is known of an ONNX tensor is a :data:`~.values.Value`; a layer appears when a
+    QuantizeLinear meets a :class:`~.values.Pending` one. What cannot be done here
+    is left to the host, in a later stage.
+
+    Parameters
+    ----------
+    source : :class:`Source`
+    forbidden : :class:`dict`
+        Layers not to make, by their output tensor, with the reason.
+
+    Attributes
+    ----------
+    tensors, layers, stages : :class:`dict`
+        Of the accelerator, by tensor name: quantization and shape; the layer that makes it; the
+        stage of that layer.
+    made : :class:`dict`
+        The ONNX tensor that a layer makes, by tensor name.
+    entries : :class:`dict` of :class:`Entry`
+        By tensor name.
+    refusals : :class:`dict`
+        Why a node was left to the host, by its first output.
+    reordered : :class:`dict`
+        Why a view was, although no node of the host does it.
+    """
+
+    def __init__(self, source: Source, forbidden: Mapping[str, ModelError] | None = None):
+        self.source = source
+        self.values: dict[str, Value] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.layers: dict[str, Layer] = {}
+        self.stages: dict[str, int] = {}
+        self.made: dict[str, Quantized] = {}
+        self.entries: dict[str, Entry] = {}
+        self.refusals: dict[str, ModelError] = dict(source.refusals)
+        self.reordered: dict[str, ModelError] = {}
+        self._forbidden = forbidden or {}
+        self._uses: Counter[str] = Counter(source.outputs)
+        self.nodes, _ = ancestors(source, source.outputs)
+        self._producers = {name: node for node in self.nodes for name in node.output if name}
+        for node in self.nodes:
+            self._uses.update(filter(None, node.input))
+        for node in self.nodes:
+            value = self._interpret(node)
+            for name in filter(None, node.output):
+                self.values[name] = value
+
+    # What handlers ask ------------------------------------------------------------------------
+
+    def value(self, name: str) -> Value:
+        """What is known of a tensor."""
+        if name not in self.values:
+            array = self.source.constant(name)
+            # What is neither made by a node nor an initializer is an input of the graph.
+            self.values[name] = Host() if array is None else Constant(array)
+        return self.values[name]
+
+    def remember(self, name: str, value: Value) -> None:
+        """Replace what is known of a tensor."""
+        self.values[name] = value
+
+    def uses(self, name: str) -> int:
+        """How many nodes read a tensor, plus one if it is an output of the graph."""
+        return self._uses[name]
+
+    def array(self, name: str) -> np.ndarray | None:
+        """Value of a constant tensor, or :py:`None`."""
+        value = self.value(name)
+        if isinstance(value, QuantizedConstant):
+            centred = value.values.astype(np.int32) - value.zero_point.astype(np.int32)
+            return np.asarray(centred.astype(np.float32) * value.scale)
+        return value.array if isinstance(value, Constant) else None
+
+    def shape(self, node: onnx.NodeProto, name: str) -> tuple[int, ...]:
+        """Shape of a tensor at ``node``; an error if it is not known."""
+        shape = self.source.shape(name)
+        if shape is None:
+            raise ModelError(f"{label(node)}: the shape of '{name}' cannot be inferred")
+        return shape
+
+    def name(self, node: onnx.NodeProto) -> str:
+        """How a layer that comes from ``node`` is called."""
+        return printable(node.name or node.output[0])
+
+    def op(self, node: onnx.NodeProto) -> str:
+        """The operator of ``node`` in the file."""
+        return self.source.operator(node)
+
+    def bounds(self, clip: Clip, target: Quantized) -> tuple[int, int]:
+        """Bounds on real values, in the int8 domain of ``target``."""
+        # Quantization is monotone, so it may change places with the bounds:
+        # q(min(max(x, low), high)) = min(max(q(x), q(low)), q(high)).
+        low, high = (int(reference.quantize(bound, target.scale, target.zero_point))
+                     for bound in (clip.low, clip.high))
+        return low, high
+
+    # Tensors ----------------------------------------------------------------------------------
+
+    def place(self, node: onnx.NodeProto, quantized: Quantized, want: View) -> tuple[str, int]:
+        """Tensor on the accelerator that holds ``quantized`` in the order ``want``, [C, H, W], and
+        the stage that makes it."""
+        stage = quantized.stage
+        if quantized.tensor is not None:
+            if quantized.layout.same(want):
+                return quantized.tensor, stage
+            stage += 1      # the host brings it into the other order
+            self._reorder(node, quantized)
+        for name, layout in quantized.placed.items():
+            if layout.same(want):
+                return name, stage
+        # Two layers may want one input in two orders: the host packs it twice.
+        count = len(quantized.placed) + quantized.accelerated
+        name = f"{quantized.name}@{count}" if count else quantized.name
+        self._add_tensor(name, quantized, want)
+        quantized.placed[name] = want
+        self.entries[name] = Entry(quantized, want)
+        return name, stage
+
+    def anywhere(self, quantized: Quantized, otherwise: View | None = None) \
+            -> tuple[str, int, View]:
+        """Tensor on the accelerator that holds ``quantized`` in the order it is in, or in the order
+        ``otherwise`` if it is not there yet; with the stage that makes it, and that order."""
+        if quantized.tensor is not None:
+            return quantized.tensor, quantized.stage, quantized.layout
+        for name, layout in quantized.placed.items():
+            return name, quantized.stage, layout
+        order = otherwise or _usual_order(quantized.shape)
+        name, stage = self.place(onnx.NodeProto(), quantized, order)
+        return name, stage, order
+
+    def _reorder(self, node: onnx.NodeProto, quantized: Quantized) -> None:
+        reason = ModelError(f"{label(node)} reads '{quantized.name}' through a Reshape or "
+                            f"Transpose that changes its order on the accelerator")
+        names = [name for name in node.input if name]
+        while names:
+            producer = self._producers.get(names.pop())
+            if producer is None or producer.output[0] == quantized.name:
+                continue
+            if producer.op_type in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+                self.reordered[producer.output[0]] = reason
+                names.append(producer.input[0])
+            elif producer.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                names.append(producer.input[0])
+        self.reordered.setdefault("", reason)
+
+    def _add_tensor(self, name: str, quantized: Quantized, layout: View) -> None:
+        channels, height, width = layout.shape
+        if min(channels, height, width) < 1:
+            raise ModelError(f"Tensor '{printable(quantized.name)}' must have sizes of at least 1 "
+                             f"on the accelerator, not {'x'.join(map(str, quantized.shape))}")
+        self.tensors[name] = Tensor(
+            name=name, shape=(channels, height, width), scale=quantized.scale,
+            zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat())
+
+    # Layers -----------------------------------------------------------------------------------
+
+    def _add_layer(self, layer: Layer, stage: int, quantized: Quantized, layout: View) -> Quantized:
+        name = layer.output
+        if name in self._forbidden:
+            raise self._forbidden[name]
+        result = replace(quantized, tensor=name, layout=layout, stage=stage | 1, placed={})
+        self._add_tensor(name, result, layout)
+        self.layers[name], self.stages[name], self.made[name] = layer, stage | 1, result
+        return result
+
+    def finish(self, pending: Pending, target: Quantized) -> Quantized:
+        """A layer, now that its output quantization is known."""
+        layer = pending.make(target.name, target, pending)
+        return self._add_layer(layer, pending.stage, target, pending.view.inverse(pending.shape))
+
+    def can_clamp(self, source: Quantized) -> bool:
+        """Whether a tensor comes from a layer that takes bounds."""
+        return source.tensor is not None and hasattr(self.layers[source.tensor], "clamp")
+
+    def clamp(self, value: Dequantized, target: Quantized) -> Quantized:
+        """Fold a Relu or Clip between equal quantizations into the layer before it."""
+        source = value.source
+        assert source.tensor is not None
+        low, high = self.bounds(value.clip, target)
+        layer = self.layers.pop(source.tensor)
+        del self.tensors[source.tensor]
+        old_low, old_high = layer.clamp     # type: ignore[attr-defined]
+        bound = replace(layer, output=target.name,  # type: ignore[call-arg]
+                        clamp=(min(max(old_low, low), high), min(max(old_high, low), high)))
+        return self._add_layer(bound, source.stage, target,
+                               source.layout.through(value.view.inverse(source.shape)))
+
+    def look_up(self, value: Dequantized, target: Quantized) -> Quantized:
+        """A table for what happens to each value between two quantizations."""
+        tensor, stage, layout = self.anywhere(value.source)
+        table = scale_table(value.source, target, value.clip) if value.bounded \
+            else function_table(self, value, target)
+        node = value.nodes[-1] if value.nodes else self._producers[target.name]
+        layer = Lookup(name=self.name(node), op=self.op(node), input=tensor, output=target.name,
+                       table=table)
+        return self._add_layer(layer, stage, target,
+                               layout.through(value.view.inverse(value.source.shape)))
+
+    def rescaled(self, node: onnx.NodeProto, index: int, tensor: str, source: Quantized,
+                 target: Quantized, stage: int) -> str:
+        """``tensor`` in the quantization of ``target``; by a table where that is another one."""
+        if source.same_quantization(target):
+            return tensor
+        name = f"{tensor}@{target.name}"
+        if name not in self.layers:
+            channels, height, width = self.tensors[tensor].shape
+            layer = Lookup(name=f"{self.name(node)}/{index}", op="QuantizeLinear", input=tensor,
+                           output=name, table=scale_table(source, target))
+            self._add_layer(layer, stage, replace(target, name=name),
+                            View((channels, height, width)))
+        return name
+
+    def keep_scale(self, make: Callable[[str, tuple[int, int]], Layer | None], name: str,
+                   source: Quantized, target: Quantized, pending: Pending) -> Layer:
+        """A layer that cannot change the scale, or take bounds if ``make`` gives none with them;
+        followed by a table where it should."""
+        if target.same_quantization(source):
+            layer = make(name, self.bounds(pending.clip, target))
+            if layer is not None:
+                return layer
+        inner = f"{name}@{source.name}"
+        layer = make(inner, (-128, 127))
+        assert layer is not None
+        self._add_layer(layer, pending.stage,
+                        replace(source, name=inner, shape=pending.view.shape),
+                        pending.view.inverse(pending.shape))
+        return Lookup(name=f"{layer.name}/scale", op="QuantizeLinear", input=inner, output=name,
+                      table=scale_table(source, target, pending.clip))
+
+    # The walk ---------------------------------------------------------------------------------
+
+    def _interpret(self, node: onnx.NodeProto) -> Value:
+        inputs = [self.value(name) for name in node.input if name]
+        constant = all(isinstance(value, Constant | QuantizedConstant) for value in inputs)
+        op = node.op_type if node.domain in ("", "ai.onnx") else ""
+        on_host = any(isinstance(value, Host) for value in inputs) \
+            and op not in ("QuantizeLinear", "DequantizeLinear")
+        try:
+            if op in HANDLERS and inputs and not on_host and (not constant or op in OF_CONSTANTS):
+                result = HANDLERS[op](self, node)
+                if result is not None:
+                    return result
+            if constant:
+                return self._fold(node)
+            if not any(isinstance(value, Host) for value in inputs):
+                raise unsupported(node)
+        except BrokenModel:
+            raise
+        except ModelError as error:
+            self.refusals.setdefault(node.output[0], error)
+        stage = max(map(stage_of, inputs), default=0)
+        return Host(stage + stage % 2)
+
+    def _fold(self, node: onnx.NodeProto) -> Value:
+        """Compute a node of constants; left to the host where that is not possible."""
+        arrays = {name: self.array(name) for name in node.input if name}
+        graph = helper.make_graph(
+            [node], "fold", [helper.make_empty_tensor_value_info(name) for name in arrays],
+            [helper.make_empty_tensor_value_info(node.output[0])])
+        model = helper.make_model(graph, opset_imports=self.source.model.opset_import)
+        try:
+            result, = ReferenceEvaluator(model).run(None, arrays)
+        except Exception:  # whatever the evaluator lacks, onnxruntime has
+            return Host()
+        return Constant(np.asarray(result))
+
+
+def _usual_order(shape: tuple[int, ...]) -> View:
+    """[C, H, W] of a tensor that no layer has asked for in an order of its own."""
+    view = View(shape)
+    if len(shape) == 4 and shape[0] == 1:
+        return view.reshape(shape[1:])
+    if len(shape) == 3 and shape[0] == 1:   # rows of features
+        return view.transpose((0, 2, 1)).reshape((shape[2], shape[1], 1))
+    return view.reshape((int(np.prod(shape)), 1, 1))

@@ -1,0 +1,222 @@
+"""Operators that take their inputs element by element: bounds, functions of one value, sums and
+products of two tensors."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from weft.errors import ModelError
+from weft.ir import Add, Multiply
+
+from .convolutions import add_bias
+from .nodes import attributes, label
+from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant, Value, View
+
+if TYPE_CHECKING:
+    from .builder import Builder
+
+__all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "plain", "relu", "unary"]
+
+
+UNARY = ("Abs", "Ceil", "Celu", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+         "HardSwish", "LeakyRelu", "Log", "Max", "Min", "Mish", "Neg", "PRelu", "Pow", "Reciprocal",
+         "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Sub",
+         "Swish", "Tanh", "ThresholdedRelu")
+"""Operators that may become a table: their results depend on one value, if all other inputs are
+single constants."""
+
+# Beyond it, a rule that converts to int32 before it saturates would wrap.
+_LARGEST_RATIO = 2.0 ** 15
+
+
+# Bounds -------------------------------------------------------------------------------------------
+
+def _bounded(builder: "Builder", node: onnx.NodeProto, low: float, high: float) -> Value | None:
+    value = builder.value(node.input[0])
+    if isinstance(value, Pending):
+        return replace(value, clip=value.clip.within(low, high, label(node)))
+    if isinstance(value, Dequantized):
+        plain(node, value)
+        return replace(value, clip=value.clip.within(low, high, label(node)),
+                       nodes=(*value.nodes, node),
+                       exclusive=value.exclusive and builder.uses(node.output[0]) == 1)
+    return None
+
+
+def relu(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    return _bounded(builder, node, 0.0, np.inf)
+
+
+def clip(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    given = attributes(node)
+    bounds = [given.get("min", -np.inf), given.get("max", np.inf)]
+    for index, name in enumerate(node.input[1:3]):
+        if name:
+            bound = builder.array(name)
+            if bound is None:
+                raise ModelError(f"{label(node)} must have constant bounds")
+            bounds[index] = float(bound.reshape(()))
+    return _bounded(builder, node, *bounds)
+
+
+# Functions of one value ---------------------------------------------------------------------------
+
+def plain(node: onnx.NodeProto, data: Dequantized) -> Dequantized:
+    """``data``; an error if a padding is still to be made."""
+    if any(data.pads):
+        raise ModelError(f"{label(node)} reads the output of a Pad; only convolutions and pools do "
+                         f"so on the accelerator")
+    return data
+
+
+def unary(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    """A function of one quantized value, given as nodes until the output quantization is known."""
+    names = list(filter(None, node.input))
+    values = [builder.value(name) for name in names]
+    reads = [value for value in values if not isinstance(value, Constant | QuantizedConstant)]
+    for read in reads:
+        if isinstance(read, Pending):
+            raise ModelError(f"{label(node)} reads the output of {label(read.node)}, which must "
+                             f"have a QuantizeLinear after it")
+    data = [value for value in reads if isinstance(value, Dequantized)]
+    if not data or len(data) != len(reads):
+        return None
+    first = plain(node, data[0])
+    for other in data[1:]:
+        if other.source is not first.source or not other.view.same(first.view):
+            raise ModelError(f"{label(node)} combines '{first.source.name}' with "
+                             f"'{other.source.name}'; only Add and Mul of two tensors, each with a "
+                             f"QuantizeLinear after it, are supported")
+    for name, value in zip(names, values, strict=True):
+        if isinstance(value, Constant | QuantizedConstant):
+            array = builder.array(name)
+            assert array is not None
+            if array.size != 1:
+                raise ModelError(f"{label(node)} has the constant '{name}' of {array.size} values; "
+                                 f"only one value for all elements is supported")
+    nodes = list(first.nodes)
+    nodes += [item for value in data[1:] for item in value.nodes if item not in nodes]
+    shape = builder.shape(node, node.output[0])
+    return Dequantized(first.source, first.view.reshape(shape), nodes=(*nodes, node),
+                       bounded=False, exclusive=False)
+
+
+# Two tensors --------------------------------------------------------------------------------------
+
+def _operands(builder: "Builder", node: onnx.NodeProto) -> list[Dequantized]:
+    operands = []
+    for name in node.input:
+        value = builder.value(name)
+        if isinstance(value, Pending):
+            raise ModelError(f"{label(node)} reads the output of {label(value.node)}, which must "
+                             f"have a QuantizeLinear after it")
+        if not isinstance(value, Dequantized):
+            raise ModelError(f"{label(node)} must read two activations behind a DequantizeLinear")
+        if value.nodes:
+            raise ModelError(f"{label(node)} reads the output of {label(value.nodes[-1])}, which "
+                             f"must have a QuantizeLinear after it")
+        operands.append(plain(node, value))
+    return operands
+
+
+def _one_value(builder: "Builder", node: onnx.NodeProto) -> bool:
+    """Whether all that a node reads is one quantized activation and constants."""
+    reads = [builder.value(name) for name in node.input]
+    sources = {id(value.source) for value in reads if isinstance(value, Dequantized)}
+    rest = [value for value in reads
+            if not isinstance(value, Dequantized | Constant | QuantizedConstant)]
+    return len(sources) == 1 and not rest
+
+
+def layout_of(operand: Dequantized, layout: View) -> View:
+    """What a tensor of ``layout`` sees of the real-valued ``operand``."""
+    return layout.through(operand.view.inverse(operand.source.shape))
+
+
+def _aligned(builder: "Builder", node: onnx.NodeProto, operands: list[Dequantized]) \
+        -> tuple[list[str], int, View]:
+    """Tensors of two operands in one order, the stage that makes them, and that order."""
+    leader = next((operand for operand in operands if operand.source.accelerated), operands[0])
+    order = layout_of(leader, builder.anywhere(leader.source)[2])
+    tensors, stages = [], []
+    for operand in operands:
+        want = order.through(operand.view)
+        tensor, stage = builder.place(node, operand.source, want)
+        tensors.append(tensor)
+        stages.append(stage)
+    return tensors, max(stages), order
+
+
+def _check_ratio(node: onnx.NodeProto, ratio: float) -> None:
+    if not ratio < _LARGEST_RATIO:
+        raise ModelError(f"{label(node)} has input scales {ratio:.4g} times the output scale; the "
+                         f"accelerator needs less than {_LARGEST_RATIO:g}")
+
+
+def add(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    """A bias, a function of one value, or the sum of two tensors."""
+    biased = add_bias(builder, node)
+    if biased is not None:
+        return biased
+    if _one_value(builder, node):
+        return unary(builder, node)
+    a, b = _operands(builder, node)
+    if a.view.shape != b.view.shape:
+        raise ModelError(f"{label(node)} adds shapes {list(a.view.shape)} and "
+                         f"{list(b.view.shape)}; only equal shapes are supported")
+    tensors, stage, order = _aligned(builder, node, [a, b])
+
+    def make(name: str, target: Quantized, pending: Pending) -> Add:
+        _check_ratio(node, max(a.source.scale, b.source.scale) / target.scale)
+        return Add(name=builder.name(node), op=builder.op(node), a=tensors[0], b=tensors[1],
+                   output=name, clamp=builder.bounds(pending.clip, target))
+
+    return _pending(node, stage, order, a.view.shape, make)
+
+
+def multiply(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    """A function of one value, or the product of two tensors."""
+    if _one_value(builder, node):
+        return unary(builder, node)
+    a, b = _operands(builder, node)
+    if a.view.shape != b.view.shape:
+        factors = _factors(builder, node, a, b)
+        if factors is None:
+            raise ModelError(f"{label(node)} multiplies shapes {list(a.view.shape)} and "
+                             f"{list(b.view.shape)}; only equal shapes, and one factor for each "
+                             f"channel, are supported")
+        tensors, stage, order, shape = factors
+    else:
+        tensors, stage, order = _aligned(builder, node, [a, b])
+        shape = a.view.shape
+
+    def make(name: str, target: Quantized, pending: Pending) -> Multiply:
+        _check_ratio(node, a.source.scale * b.source.scale / target.scale)
+        return Multiply(name=builder.name(node), op=builder.op(node), a=tensors[0], b=tensors[1],
+                        output=name, clamp=builder.bounds(pending.clip, target))
+
+    return _pending(node, stage, order, shape, make)
+
+
+def _factors(builder: "Builder", node: onnx.NodeProto, a: Dequantized, b: Dequantized) \
+        -> tuple[list[str], int, View, tuple[int, ...]] | None:
+    """As :func:`_aligned`, for a tensor and one factor for each of its channels."""
+    whole, factor = (a, b) if len(a.view.array().reshape(-1)) >= b.view.array().size else (b, a)
+    shape = whole.view.shape
+    if len(shape) != 4 or factor.view.shape != (1, shape[1], 1, 1) or shape[0] != 1:
+        return None
+    order = View(shape[1:])
+    first, stage = builder.place(node, whole.source, order.through(whole.view))
+    second, other = builder.place(node, factor.source,
+                                  View((shape[1], 1, 1)).through(factor.view))
+    return [first, second], max(stage, other), order, shape
+
+
+def _pending(node: onnx.NodeProto, stage: int, order: View, shape: tuple[int, ...],
+             make: Callable[[str, Quantized, Pending], Add | Multiply]) -> Pending:
+    channels, height, width = order.shape
+    return Pending(node=node, stage=stage, shape=(channels, height, width),
+                   view=order.inverse(shape), make=make)

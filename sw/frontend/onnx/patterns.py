@@ -1,0 +1,105 @@
+"""The table of operators: what each makes of what is known of its inputs.
+
+A handler takes the builder and a node and returns what is known of the node's output, or
+:py:`None` for an operator that it leaves to the host; where it can tell why, it raises a ModelError
+instead. A new layer is a new entry here that returns a :class:`~weft.frontend.onnx.values.Pending`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from weft.errors import ModelError
+
+from . import convolutions, elementwise, planes, quantizers
+from .nodes import attributes, label
+from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
+
+if TYPE_CHECKING:
+    from .builder import Builder
+
+__all__ = ["HANDLERS", "OF_CONSTANTS", "unsupported"]
+
+
+Handler = Callable[["Builder", onnx.NodeProto], Value | None]
+
+
+def unsupported(node: onnx.NodeProto) -> ModelError:
+    """The error for an operator that the accelerator lacks."""
+    return ModelError(f"{label(node)} is not supported on the accelerator")
+
+
+def _view(change: Callable[["Builder", onnx.NodeProto, Any], Any]) -> Handler:
+    """A handler for an operator that only moves elements; ``change`` does it to a view or array."""
+    def handler(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+        value = builder.value(node.input[0])
+        if isinstance(value, QuantizedConstant):
+            moved: QuantizedConstant = change(builder, node, value)
+            return moved
+        if isinstance(value, Dequantized):
+            elementwise.plain(node, value)
+            nodes = (*value.nodes, node) if value.nodes else ()
+            return replace(value, view=change(builder, node, value.view), nodes=nodes,
+                           exclusive=value.exclusive and builder.uses(node.output[0]) == 1)
+        if isinstance(value, Pending):
+            # A bias may follow its layer, but not behind a view.
+            sums = value.filter and replace(value.filter, channel_axis=None)
+            return replace(value, view=change(builder, node, value.view), filter=sums)
+        if isinstance(value, Quantized):
+            sole = value.sole and builder.uses(value.name) == 1
+            return quantizers.renamed(value, node.output[0],
+                                      change(builder, node, View(value.shape)), sole)
+        return None
+    return handler
+
+
+def _reshaped(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
+    return value.reshape(builder.shape(node, node.output[0]))
+
+
+def _transposed(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
+    rank = len(builder.shape(node, node.input[0]))
+    return value.transpose(tuple(attributes(node).get("perm", range(rank)[::-1])))
+
+
+def _same(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
+    if len(list(filter(None, node.output))) > 1:
+        raise ModelError(f"{label(node)} has a second output, which is not supported")
+    return value
+
+
+_VIEWS: dict[str, Handler] = {
+    "Dropout": _view(_same),
+    "Flatten": _view(_reshaped),
+    "Identity": _view(_same),
+    "Reshape": _view(_reshaped),
+    "Squeeze": _view(_reshaped),
+    "Transpose": _view(_transposed),
+    "Unsqueeze": _view(_reshaped),
+}
+
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(elementwise.UNARY, elementwise.unary),
+    **_VIEWS,
+    "Add": elementwise.add,
+    "AveragePool": planes.average_pool,
+    "Clip": elementwise.clip,
+    "Concat": planes.concat,
+    "Conv": convolutions.conv,
+    "DequantizeLinear": quantizers.dequantize_linear,
+    "Gemm": convolutions.gemm,
+    "GlobalAveragePool": planes.global_average_pool,
+    "MatMul": convolutions.matmul,
+    "MaxPool": planes.max_pool,
+    "Mul": elementwise.multiply,
+    "Pad": planes.pad,
+    "QuantizeLinear": quantizers.quantize_linear,
+    "Relu": elementwise.relu,
+    "Resize": planes.resize,
+}
+"""What is understood of each operator between quantized layers."""
+
+OF_CONSTANTS = frozenset({"DequantizeLinear", "QuantizeLinear", *_VIEWS})
+"""Operators whose handlers also take constants."""

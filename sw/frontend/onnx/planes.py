@@ -1,0 +1,278 @@
+"""Layers that move values or summarize windows: pools, padding, concatenation, enlargement."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from weft.errors import ModelError
+from weft.ir import Concat, Layer, Pool, PoolKind, Resize
+from weft.reference.exact import Quantization, average_constants
+from weft.reference.golden import GoldenSession
+
+from .elementwise import layout_of, plain
+from .nodes import BrokenModel, attributes, label
+from .values import NO_PADS, Constant, Dequantized, Pads, Pending, Quantized, Value, View
+from .windows import known, real_input, window
+
+if TYPE_CHECKING:
+    from .builder import Builder
+
+__all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "resize"]
+
+
+def _image(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
+    """The activation that a node reads, of shape [1, C, H, W]. Operators that only move values may
+    also read the quantized tensor itself."""
+    value = builder.value(node.input[0])
+    data = Dequantized(value, View(value.shape), exclusive=False) \
+        if isinstance(value, Quantized) else real_input(builder, node)
+    shape = data.view.shape
+    if len(shape) != 4:
+        raise ModelError(f"{label(node)} has an input of {len(shape)} dimensions; only 4 are "
+                         f"supported")
+    if shape[0] != 1:
+        raise ModelError(f"{label(node)} has a batch of {shape[0]}; only a batch of 1 is supported")
+    return data
+
+
+def _moved(builder: "Builder", node: onnx.NodeProto, pending: Pending, source: Quantized) -> Value:
+    """The result of an operator that only moves values: quantized if its input was."""
+    if not isinstance(builder.value(node.input[0]), Quantized):
+        return pending
+    target = replace(source, name=node.output[0], shape=pending.view.shape, tensor=None, placed={},
+                     sole=True)
+    return builder.finish(pending, target)
+
+
+# Pools --------------------------------------------------------------------------------------------
+
+def max_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    if len(list(filter(None, node.output))) > 1:
+        raise ModelError(f"{label(node)} has a second output, the indices, which is not supported")
+    data = _image(builder, node)
+    if data.pads != NO_PADS and data.source.zero_point != -128:
+        # Zeros would have to compete with values below zero.
+        raise ModelError(f"{label(node)} reads the output of a Pad with zeros, of a tensor that "
+                         f"has values below zero")
+    given = known(node, "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
+                  "storage_order", "strides")
+    geometry = window(node, given, data.view.shape[2:], _kernel(node, given), data.pads)
+    tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
+    output = (data.view.shape[1], *geometry.output)
+    kernel = _kernel(node, given)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        def pool(output: str, clamp: tuple[int, int]) -> Pool:
+            return Pool(name=builder.name(node), op=builder.op(node), input=tensor, output=output,
+                        kind=PoolKind.MAX, kernel=kernel, strides=geometry.strides,
+                        pads=geometry.pads, dilations=geometry.dilations, clamp=clamp)
+        return builder.keep_scale(pool, name, data.source, target, pending)
+
+    return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
+                                         view=View((1, *output)), make=make), data.source)
+
+
+def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int]:
+    kernel = given.get("kernel_shape", [])
+    if len(kernel) != 2 or min(kernel) < 1:
+        raise BrokenModel(f"{label(node)} must have a kernel_shape of two sizes, "
+                          f"not {list(kernel)}")
+    return kernel[0], kernel[1]
+
+
+# Share of sums of an average whose result may hang on float32 roundings inside onnxruntime's sum.
+# Where scales make many sums end in one half the host must do it; for the rest see `exactness`.
+_TOLERATED = 1 / 500
+
+
+def _average(builder: "Builder", node: onnx.NodeProto, data: Dequantized, layer: Pool,
+             stage: int, output: tuple[int, int, int]) -> Pending:
+    def make(name: str, target: Quantized, pending: Pending) -> Pool:
+        if pending.clip.active:
+            # onnxruntime then averages in float32, and in another order.
+            raise ModelError(f"{label(node)} must have a QuantizeLinear after it, "
+                             f"not {pending.clip.node}")
+        scale = np.float32(data.source.scale) \
+            / (np.float32(target.scale) * np.float32(layer.kernel[0] * layer.kernel[1]))
+        if not 2.0 ** -32 <= scale < 256:
+            raise ModelError(f"{label(node)}: input scale / output scale / {layer.kernel[0]} / "
+                             f"{layer.kernel[1]} must be from 2^-32 to 256, not {scale:g}")
+        if layer.multiplier is None:
+            taps = layer.kernel[0] * layer.kernel[1]
+            proof = average_constants(*(Quantization(each.scale, each.zero_point, each.unsigned)
+                                        for each in (data.source, target)),
+                                      None, taps, taps, (-128, 127))[1]
+            if proof.differing > proof.checked * _TOLERATED:
+                raise ModelError(f"{label(node)} is added up in float32 by onnxruntime: "
+                                 f"{proof.differing} of {proof.checked} sums may come out "
+                                 f"differently on the accelerator")
+            return replace(layer, output=name)
+        return replace(layer, output=name, multiplier=float(scale))
+
+    return Pending(node=node, stage=stage, shape=output, view=View((1, *output)), make=make)
+
+
+def average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    data = _image(builder, node)
+    given = known(node, "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape",
+                  "pads", "strides")
+    if any(value != 1 for value in given.get("dilations", ())):
+        raise ModelError(f"{label(node)} has dilations {given['dilations']}; only 1 is supported")
+    kernel = _kernel(node, given)
+    geometry = window(node, given, data.view.shape[2:], kernel, data.pads)
+    tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
+    counted: Pads = geometry.pads if given.get("count_include_pad", 0) else data.pads
+    layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
+                 kind=PoolKind.AVERAGE, kernel=kernel, strides=geometry.strides,
+                 pads=geometry.pads, count_pads=counted)
+    return _average(builder, node, data, layer, stage, (data.view.shape[1], *geometry.output))
+
+
+def global_average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    data = plain(node, _image(builder, node))
+    known(node)
+    _, channels, height, width = data.view.shape
+    tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
+    layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
+                 kind=PoolKind.AVERAGE, kernel=(height, width), multiplier=0.0)
+    return _average(builder, node, data, layer, stage, (channels, 1, 1))
+
+
+# Padding, enlargement, concatenation --------------------------------------------------------------
+
+def pad(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    """Zeros around a plane, left to the layers that read it."""
+    data = plain(node, real_input(builder, node))
+    given = known(node, "mode", "pads", "value")
+    mode = given.get("mode", "constant")
+    if mode != "constant":
+        raise ModelError(f"{label(node)} has mode {mode}; only constant is supported")
+    fill = given.get("value", 0.0)
+    if len(node.input) > 2 and node.input[2]:
+        value = builder.array(node.input[2])
+        if value is None:
+            raise ModelError(f"{label(node)} must pad with a constant")
+        fill = float(value.reshape(-1)[0])
+    if fill != 0:
+        raise ModelError(f"{label(node)} pads with {fill:g}; only 0 is supported")
+    shape = data.view.shape
+    amounts = builder.array(node.input[1]) if len(node.input) > 1 else np.array(given["pads"])
+    axes = builder.array(node.input[3]) if len(node.input) > 3 and node.input[3] \
+        else np.arange(len(shape))
+    if amounts is None or axes is None:
+        raise ModelError(f"{label(node)} must have constant pads and axes")
+    before, after = np.zeros(len(shape), int), np.zeros(len(shape), int)
+    before[axes], after[axes] = amounts.reshape(2, -1)
+    if len(shape) != 4 or before[:2].any() or after[:2].any() or min(*before, *after) < 0:
+        raise ModelError(f"{label(node)} has pads {amounts.tolist()}; only pads of at least 0 on "
+                         f"height and width are supported")
+    return replace(data, pads=(int(before[2]), int(before[3]), int(after[2]), int(after[3])))
+
+
+def resize(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    """Enlargement by whole factors, where it repeats every value."""
+    data = plain(node, _image(builder, node))
+    shape, target_shape = data.view.shape, builder.shape(node, node.output[0])
+    given = attributes(node)
+    mode = given.get("mode", "nearest")
+    if mode != "nearest":
+        raise ModelError(f"{label(node)} has mode {mode}; only nearest is supported")
+    factors = [large // small for large, small in zip(target_shape, shape, strict=True)]
+    if factors[:2] != [1, 1] or [size * factor for size, factor
+                                 in zip(shape, factors, strict=True)] != list(target_shape):
+        raise ModelError(f"{label(node)} makes {list(target_shape)} of {list(shape)}; only whole "
+                         f"factors on height and width are supported")
+    if not _repeats(builder, node, shape[2:], factors[2:]):
+        raise ModelError(
+            f"{label(node)} has coordinate_transformation_mode "
+            f"{given.get('coordinate_transformation_mode', 'half_pixel')} and nearest_mode "
+            f"{given.get('nearest_mode', 'round_prefer_floor')}, which here do not repeat every "
+            f"value {factors[2]}x{factors[3]} times")
+    tensor, stage = builder.place(node, data.source, data.view.reshape(shape[1:]))
+    output = (target_shape[1], target_shape[2], target_shape[3])
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        def enlarge(output: str, clamp: tuple[int, int]) -> Resize | None:
+            return Resize(name=builder.name(node), op=builder.op(node), input=tensor,
+                          output=output, factors=(factors[2], factors[3])) \
+                if clamp == (-128, 127) else None
+        return builder.keep_scale(enlarge, name, data.source, target, pending)
+
+    return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
+                                         view=View((1, *output)), make=make), data.source)
+
+
+def _repeats(builder: "Builder", node: onnx.NodeProto, size: tuple[int, ...],
+             factors: list[int]) -> bool:
+    """Whether a Resize only repeats values, found out by enlarging a plane of counting numbers."""
+    plane = np.arange(size[0] * size[1], dtype=np.float32).reshape(1, 1, *size)
+    expected = plane.repeat(factors[0], 2).repeat(factors[1], 3)
+    probe = onnx.NodeProto()
+    probe.CopyFrom(node)
+    constants = {}
+    for index, name in enumerate(node.input[1:], 1):
+        array = builder.array(name) if name else None
+        if name and array is None:
+            raise ModelError(f"{label(node)} must have constant sizes or scales")
+        if array is not None and array.size == 4 and array.dtype == np.int64:
+            array = np.array(expected.shape, np.int64)
+        if array is not None:
+            constants[f"c{index}"] = array
+            probe.input[index] = f"c{index}"
+    probe.input[0] = "x"
+    del probe.output[:]
+    probe.output.append("y")
+    model = builder.source.probe([probe], {"x": plane}, "y", constants)
+    got = GoldenSession(model).run({"x": plane})["y"]
+    return np.array_equal(got, expected)
+
+
+def concat(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    """Tensors one behind the other on any axis, if their planes agree on the accelerator."""
+    values = [builder.value(name) for name in node.input]
+    if any(isinstance(value, Constant) for value in values):
+        raise ModelError(f"{label(node)} has a constant among its inputs, which is not supported")
+    integers = all(isinstance(value, Quantized) for value in values)
+    parts = []
+    for value in values:
+        if isinstance(value, Quantized) and integers:
+            parts.append(Dequantized(value, View(value.shape), exclusive=False))
+        elif isinstance(value, Dequantized) and not value.nodes:
+            parts.append(plain(node, value))
+        else:
+            raise ModelError(f"{label(node)} must read quantized activations only")
+    if integers and any(not part.source.same_quantization(parts[0].source) for part in parts):
+        raise ModelError(f"{label(node)} joins quantized tensors of different scales")
+    shape = builder.shape(node, node.output[0])
+    axis = attributes(node).get("axis", 1)
+    where = np.split(np.arange(int(np.prod(shape))).reshape(shape),
+                     np.cumsum([part.view.shape[axis] for part in parts])[:-1], axis)
+
+    tensors, stages, orders = [], [], []
+    for part, positions in zip(parts, where, strict=True):
+        tensor, stage, layout = builder.anywhere(part.source)
+        order = layout_of(part, layout)
+        if len(shape) == 4 and shape[0] == 1 and not part.source.accelerated:
+            order = View(part.view.shape[1:])
+            tensor, stage = builder.place(node, part.source, order.through(part.view))
+        tensors.append(tensor)
+        stages.append(stage)
+        orders.append(positions.reshape(-1)[order.array()])
+    if len({order.shape[1:] for order in orders}) > 1:
+        raise ModelError(f"{label(node)} joins planes of different sizes on axis {axis}")
+    whole = np.concatenate(orders)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        if pending.clip.active:
+            raise ModelError(f"{label(node)} must have a QuantizeLinear after it, "
+                             f"not {pending.clip.node}")
+        sources = tuple(builder.rescaled(node, index, tensor, part.source, target, pending.stage)
+                        for index, (tensor, part) in enumerate(zip(tensors, parts, strict=True)))
+        return Concat(name=builder.name(node), op=builder.op(node), output=name, sources=sources)
+
+    channels, height, width = whole.shape
+    pending = Pending(node=node, stage=max(stages), shape=(channels, height, width),
+                      view=View.of(whole).inverse(shape), make=make)
+    return _moved(builder, node, pending, parts[0].source)

@@ -1,0 +1,75 @@
+"""Tables of 256 entries: functions of one quantized value, exact because all inputs are tried."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from weft import reference
+from weft.reference.golden import GoldenSession, to_int8
+
+from .values import Clip, Dequantized, Quantized, QuantizedConstant
+
+if TYPE_CHECKING:
+    from .builder import Builder
+
+__all__ = ["function_table", "scale_table"]
+
+
+_FREE = Clip()
+_EVERY = np.arange(-128, 128).astype(np.int8)
+
+_MOVES = ("Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def scale_table(source: Quantized, target: Quantized, clip: Clip = _FREE) -> np.ndarray:
+    """int8 [256]: every value of ``source``, within bounds, in the quantization of ``target``."""
+    real = reference.dequantize(_EVERY, source.scale, source.zero_point)
+    bounded = np.minimum(np.maximum(real, np.float32(clip.low)), np.float32(clip.high))
+    return reference.quantize(bounded, target.scale, target.zero_point)
+
+
+def function_table(builder: "Builder", value: Dequantized, target: Quantized) -> np.ndarray:
+    """int8 [256]: what onnxruntime makes of every value with the nodes of ``value``, in the
+    quantization of ``target``."""
+    constants: dict[str, np.ndarray] = {}
+
+    def parameters(name: str, tensor: Quantized) -> list[str]:
+        zero = tensor.zero_point + 128 * tensor.unsigned
+        constants[f"{name}_s"] = np.asarray(tensor.scale, np.float32)
+        constants[f"{name}_z"] = np.asarray(zero, np.uint8 if tensor.unsigned else np.int8)
+        return [f"{name}_s", f"{name}_z"]
+
+    nodes = [helper.make_node("DequantizeLinear", ["every", *parameters("every", value.source)],
+                              ["every_real"])]
+    made = {name for node in value.nodes for name in node.output}
+    for node in value.nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if node.op_type in _MOVES:
+            copy = helper.make_node("Identity", [node.input[0]], [node.output[0]])
+        for index, name in enumerate(copy.input):
+            if not name or name in made:
+                continue
+            constant = builder.value(name)
+            array = builder.array(name)
+            if isinstance(constant, QuantizedConstant):
+                # Kept quantized, or onnxruntime would not choose its integer kernel.
+                constants |= {f"{name}_q": constant.values,
+                              f"{name}_s": np.asarray(constant.scale.reshape(-1)[0], np.float32),
+                              f"{name}_z": np.asarray(constant.zero_point.reshape(-1)[0],
+                                                      constant.values.dtype)}
+                nodes.append(helper.make_node(
+                    "DequantizeLinear", [f"{name}_q", f"{name}_s", f"{name}_z"], [f"{name}_real"]))
+                copy.input[index] = f"{name}_real"
+            elif array is not None:
+                constants[name] = array
+            else:
+                copy.input[index] = "every_real"
+        nodes.append(copy)
+    nodes.append(helper.make_node(
+        "QuantizeLinear", [value.nodes[-1].output[0], *parameters("result", target)], ["result"]))
+    every = (_EVERY.view(np.uint8) ^ np.uint8(128)) if value.source.unsigned else _EVERY
+    model = builder.source.probe(nodes, {"every": every}, "result", constants)
+    return to_int8(GoldenSession(model).run({"every": every})["result"]).reshape(-1)

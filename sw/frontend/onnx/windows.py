@@ -1,0 +1,107 @@
+"""What convolutions and pools share: the window that slides over a plane."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from weft import reference
+from weft.errors import ModelError
+
+from .nodes import BrokenModel, attributes, label
+from .values import NO_PADS, Dequantized, Pads, Pending
+
+if TYPE_CHECKING:
+    from .builder import Builder
+
+__all__ = ["Window", "known", "real_input", "window"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Strides, pads and dilations as in :class:`weft.ir.Convolution`, and the output's plane.
+
+    ``own_pads`` are those of the node alone, with what ``ceil_mode`` adds.
+    """
+
+    output: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: Pads = NO_PADS
+    own_pads: Pads = NO_PADS
+    dilations: tuple[int, int] = (1, 1)
+
+
+def real_input(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
+    """The activation that a layer reads."""
+    value = builder.value(node.input[0])
+    if isinstance(value, Dequantized):
+        if value.nodes:
+            raise ModelError(f"{label(node)} reads the output of {label(value.nodes[-1])}, which "
+                             f"must have a QuantizeLinear after it")
+        return value
+    if isinstance(value, Pending):
+        raise ModelError(f"{label(node)} reads the output of {label(value.node)}, which must have "
+                         f"a QuantizeLinear after it")
+    raise ModelError(f"{label(node)} must read an activation behind a DequantizeLinear")
+
+
+def known(node: onnx.NodeProto, *names: str) -> dict[str, Any]:
+    """Attributes of a node; an error if one is not among ``names``."""
+    given = attributes(node)
+    for name, value in given.items():
+        if name not in names:
+            raise ModelError(f"{label(node)} has the attribute {name} {value}, which is not "
+                             f"supported")
+    return given
+
+
+def window(node: onnx.NodeProto, given: dict[str, Any], size: tuple[int, ...],
+           kernel: tuple[int, int], before: Pads = NO_PADS) -> Window:
+    """The window of a node over a plane of ``size``, to which ``before`` has been added already.
+
+    Understands strides, dilations, pads, auto_pad and ceil_mode; raises a BrokenModel where they
+    make no sense.
+    """
+    strides = tuple(given.get("strides", (1, 1)))
+    dilations = tuple(given.get("dilations", (1, 1)))
+    pads = tuple(given.get("pads", NO_PADS))
+    for name, values, low in (("strides", strides, 1), ("dilations", dilations, 1),
+                              ("pads", pads, 0)):
+        if len(values) != (4 if name == "pads" else 2) or min(values) < low:
+            raise BrokenModel(f"{label(node)} must have {name} of at least {low}, "
+                              f"not {list(values)}")
+    height, width = (size[axis] + before[axis] + before[axis + 2] for axis in (0, 1))
+    spans = [dilation * (taps - 1) + 1 for dilation, taps in zip(dilations, kernel, strict=True)]
+    auto_pad = given.get("auto_pad", "NOTSET")
+    if auto_pad == "VALID":
+        pads = NO_PADS
+    elif auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        totals = [max((-(-length // stride) - 1) * stride + span - length, 0)
+                  for length, stride, span in zip((height, width), strides, spans, strict=True)]
+        smaller, larger = [total // 2 for total in totals], [-(-total // 2) for total in totals]
+        first, last = (smaller, larger) if auto_pad == "SAME_UPPER" else (larger, smaller)
+        pads = (first[0], first[1], last[0], last[1])
+    elif auto_pad != "NOTSET":
+        raise BrokenModel(f"{label(node)} must have auto_pad NOTSET, SAME_UPPER, SAME_LOWER or "
+                         f"VALID, not {auto_pad}")
+
+    output, after = [], []
+    for axis, length in enumerate((height, width)):
+        start, end, stride = pads[axis], pads[axis + 2], strides[axis]
+        count = reference.output_size(length, kernel[axis], stride, start, end, dilations[axis])
+        rest = length + start + end - spans[axis]
+        if given.get("ceil_mode", 0) and rest >= 0:
+            count = -(-rest // stride) + 1
+            if (count - 1) * stride >= length + start:
+                count -= 1  # a window that would begin behind the input
+            end = max(end, (count - 1) * stride + spans[axis] - length - start)
+        if count < 1:
+            raise BrokenModel(f"{label(node)} has a kernel of {kernel[0]}x{kernel[1]}, which does "
+                              f"not fit into its padded input of {height}x{width}")
+        output.append(count)
+        after.append(end)
+    own = (pads[0], pads[1], after[0], after[1])
+    return Window(output=(output[0], output[1]), strides=(strides[0], strides[1]), own_pads=own,
+                  pads=(own[0] + before[0], own[1] + before[1], own[2] + before[2],
+                        own[3] + before[3]),
+                  dilations=(dilations[0], dilations[1]))

@@ -1,0 +1,337 @@
+"""Byte layout of tensors, weights and channel parameters in external memory.
+
+On chip the same units lie without the pad bytes that round them up to a power of 2; the two
+``*_units`` helpers at the end convert, for models of the device.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.lib import data
+
+from weft.hw.isa.commands import ChannelParameters, DoubleRoundingParameters
+from weft.hw.isa.config import AcceleratorConfig
+
+__all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
+           "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
+           "hardware_scale", "pack_parameters", "DOUBLE_BIAS_BITS", "pack_double_parameters",
+           "unpack_double_parameters", "bytes_to_units", "units_to_bytes"]
+
+assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
+_DOUBLE = dict(data.Layout.cast(DoubleRoundingParameters))
+assert data.Layout.cast(DoubleRoundingParameters).size == 64
+
+DOUBLE_BIAS_BITS = _DOUBLE["bias"].width
+"""Bits of a bias with double rounding."""
+
+Shape = tuple[int, int, int]
+
+
+# Activations ----------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """Where the channels of a tensor lie among the lanes of its words.
+
+    Channels come in segments, and each starts at the first lane of a word: so tensors that were
+    computed apart are one tensor without being moved.
+
+    Parameters
+    ----------
+    segments : :class:`tuple` of :class:`int`
+        Channels of each, at least 1. An ordinary tensor has one segment.
+    """
+
+    segments: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the tensor."""
+        return sum(self.segments)
+
+    def blocks(self, config: AcceleratorConfig) -> int:
+        """Activation words that the channels of one pixel take."""
+        return sum(channel_blocks(config, segment) for segment in self.segments)
+
+    def plain(self, config: AcceleratorConfig) -> bool:
+        """Whether all channels lie side by side."""
+        return all(segment % config.word_lanes == 0 for segment in self.segments[:-1])
+
+    def lanes(self, config: AcceleratorConfig) -> np.ndarray:
+        """int64 [channels]: lane of each, counted through all channel blocks."""
+        starts, block = [], 0
+        for segment in self.segments:
+            starts.append(np.arange(segment) + block * config.word_lanes)
+            block += channel_blocks(config, segment)
+        return np.concatenate(starts)
+
+    def spread(self, config: AcceleratorConfig, values: np.ndarray) -> np.ndarray:
+        """[lanes, ...] from [channels, ...]: zero where a lane has no channel."""
+        if values.shape[0] != self.channels:
+            raise ValueError(f"Values must be of {self.channels} channels, "
+                             f"not {values.shape[0]}")
+        wide = np.zeros((self.blocks(config) * config.word_lanes, *values.shape[1:]),
+                        values.dtype)
+        wide[self.lanes(config)] = values
+        return wide
+
+
+def channel_blocks(config: AcceleratorConfig, channels: int) -> int:
+    """Activation words that the ``channels`` of one pixel take."""
+    return -(-channels // config.word_lanes)
+
+
+def tensor_words(config: AcceleratorConfig, shape: Shape) -> int:
+    """Activation words of a tensor of shape (C, H, W)."""
+    channels, height, width = shape
+    return channel_blocks(config, channels) * height * width
+
+
+def tensor_bytes(config: AcceleratorConfig, shape: Shape) -> int:
+    """Bytes of a tensor of shape (C, H, W) in external memory."""
+    return tensor_words(config, shape) * config.word_bytes
+
+
+def pack_tensor(config: AcceleratorConfig, values: np.ndarray, *,
+                channels: ChannelMap | None = None, plane_bytes: int = 0) -> bytes:
+    """A tensor as it lies in external memory: ``[channel blocks][H][W]`` words.
+
+    Parameters
+    ----------
+    values : int8 [C, H, W]
+    channels : :class:`ChannelMap`
+        Where the channels go; side by side, if not given.
+    plane_bytes : :class:`int`
+        Bytes from channel block to channel block, if more than ``H * W`` words.
+
+    Returns
+    -------
+    :class:`bytes`
+        Without a map, lane ``i`` of word ``[b][y][x]`` is channel ``b * rows + i``; lanes without
+        a channel and pad bytes are zero.
+    """
+    if values.ndim != 3 or values.dtype != np.int8:
+        raise ValueError(f"Tensor must be int8 [C, H, W], not {values.dtype} {values.shape}")
+    count, height, width = values.shape
+    lanes = (channels or ChannelMap((count,))).spread(config, values)
+    blocks = len(lanes) // config.word_lanes
+    plane = height * width * config.word_bytes
+    planes = np.zeros((blocks, max(plane, plane_bytes)), np.int8)
+    words = np.zeros((blocks, height, width, config.word_bytes), np.int8)
+    words[..., :config.word_lanes] = lanes.reshape(
+        blocks, config.word_lanes, height, width).transpose(0, 2, 3, 1)
+    planes[:, :plane] = words.reshape(blocks, plane)
+    return planes.tobytes()
+
+
+def unpack_tensor(config: AcceleratorConfig, raw: bytes, shape: Shape, *,
+                  channels: ChannelMap | None = None, plane_bytes: int = 0) -> np.ndarray:
+    """The int8 [C, H, W] tensor of the given ``shape`` from its bytes in external memory; the
+    other parameters are those of :func:`pack_tensor`."""
+    count, height, width = shape
+    channels = channels or ChannelMap((count,))
+    blocks, plane = channels.blocks(config), height * width * config.word_bytes
+    pitch = max(plane, plane_bytes)
+    if len(raw) != blocks * pitch:
+        raise ValueError(f"Tensor of shape {shape} must take {blocks * pitch} bytes, "
+                         f"not {len(raw)}")
+    words = np.frombuffer(raw, np.int8).reshape(blocks, pitch)[:, :plane].reshape(
+        blocks, height, width, config.word_bytes)
+    lanes = words[..., :config.word_lanes].transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(lanes.reshape(-1, height, width)[channels.lanes(config)])
+
+
+# Weights --------------------------------------------------------------------------------------
+
+def col_tiles(config: AcceleratorConfig, channels: int) -> int:
+    """Column tiles of a layer with that many output channels."""
+    return -(-channels // config.cols)
+
+
+def _lanes(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+    """Weights with both channel axes padded with zeros to whole tiles."""
+    outputs, inputs, kernel_h, kernel_w = weights.shape
+    padded = np.zeros((col_tiles(config, outputs) * config.cols,
+                       channel_blocks(config, inputs) * config.rows, kernel_h, kernel_w), np.int8)
+    padded[:outputs, :inputs] = weights
+    return padded
+
+
+def pack_weights(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+    """The weight rows of a layer, in the order in which the matrix engine reads them.
+
+    Parameters
+    ----------
+    weights : int8 [N, C, kernel_h, kernel_w]
+
+    Returns
+    -------
+    int8 [column tiles, rows of a column tile, weight_row_bytes]
+        Inside a column tile: kernel row, kernel column, channel block, PE row from the last to
+        the first. Byte ``c * pe_weights + k`` of a row is the weight of column ``c`` and channel
+        ``pe_row * pe_weights + k`` of the block.
+    """
+    if weights.ndim != 4 or weights.dtype != np.int8:
+        raise ValueError(f"Weights must be int8 [N, C, kernel_h, kernel_w], not {weights.dtype} "
+                         f"{weights.shape}")
+    outputs, inputs, kernel_h, kernel_w = weights.shape
+    tiles, blocks = col_tiles(config, outputs), channel_blocks(config, inputs)
+    split = _lanes(config, weights).reshape(tiles, config.cols, blocks, config.pe_rows,
+                                            config.pe_weights, kernel_h, kernel_w)
+    #        tile kh kw block PE row column weight
+    ordered = split.transpose(0, 5, 6, 2, 3, 1, 4)[:, :, :, :, ::-1]
+    rows = ordered.reshape(tiles, -1, config.weight_row_lanes)
+    packed = np.zeros((*rows.shape[:2], config.weight_row_bytes), np.int8)
+    packed[..., :config.weight_row_lanes] = rows
+    return packed
+
+
+# Channel parameters ---------------------------------------------------------------------------
+
+def fip_beta(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+    """``sum(w0 * w1)`` over all channel pairs and taps, int64 [N]; zeros without FIP.
+
+    It is what the fast inner product adds to the sum besides ``alpha``, which the array measures:
+    ``(a0 + w1) * (a1 + w0) = a0*w0 + a1*w1 + a0*a1 + w0*w1``.
+    """
+    outputs = weights.shape[0]
+    if not config.fip:
+        return np.zeros(outputs, np.int64)
+    lanes = _lanes(config, weights)[:outputs].astype(np.int64)
+    return (lanes[:, 0::2] * lanes[:, 1::2]).sum(axis=(1, 2, 3))
+
+
+def fold_bias(config: AcceleratorConfig, weights: np.ndarray, bias: np.ndarray,
+              input_zero: int) -> np.ndarray:
+    """The bias that turns what the accumulators hold into ``sum (x - zx) * w + bias``.
+
+    Parameters
+    ----------
+    weights : int8 [N, C, kernel_h, kernel_w]
+    bias : int32 [N]
+    input_zero : :class:`int`
+        Zero point of the input, in the int8 domain.
+
+    Returns
+    -------
+    int32 [N]
+        Modulo 2**32: the adder wraps, and the sum fits.
+    """
+    sums = weights.astype(np.int64).sum(axis=(1, 2, 3))
+    folded = bias.astype(np.int64) - input_zero * sums - fip_beta(config, weights)
+    return (folded & 0xffff_ffff).astype(np.uint32).view(np.int32)
+
+
+def hardware_scale(multiplier: np.ndarray) -> np.ndarray:
+    """Multipliers as the hardware takes them, float32: zero, or positive and normal.
+
+    A subnormal becomes zero, which changes no result: times 2**31 it is still far below one half.
+    """
+    tiny = np.finfo(np.float32).tiny
+    return np.where(multiplier < tiny, np.float32(0), multiplier).astype(np.float32)
+
+
+def pack_parameters(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Parameter entries of a layer.
+
+    Parameters
+    ----------
+    bias : int32 [N]
+        With everything folded in.
+    scale : float32 [N]
+        Zero, or positive and normal.
+
+    Returns
+    -------
+    int8 [column tiles, requant_groups, parameter_entry_bytes]
+        Channels beyond N have bias and scale zero.
+    """
+    if bias.dtype != np.int32 or scale.dtype != np.float32 or bias.shape != scale.shape:
+        raise ValueError(f"Bias and scale must be int32 and float32 of one shape, not {bias.dtype} "
+                         f"{bias.shape} and {scale.dtype} {scale.shape}")
+    return _parameter_entries(config, np.stack([bias, scale.view(np.int32)], -1))
+
+
+def pack_double_parameters(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
+                           shift: np.ndarray) -> np.ndarray:
+    """Parameter entries of a layer with double rounding.
+
+    Parameters
+    ----------
+    bias : int32 [N]
+        With everything folded in; of ``DOUBLE_BIAS_BITS``.
+    multiplier : int32 [N]
+        2**30 to 2**31 - 1, or 0.
+    shift : int32 [N]
+        -31..31.
+
+    Returns
+    -------
+    int8 [column tiles, requant_groups, parameter_entry_bytes]
+        Channels beyond N have zeros.
+
+    Raises
+    ------
+    ValueError
+        If a value does not fit its field.
+    """
+    arrays = {"Bias": bias, "multiplier": multiplier, "shift": shift}
+    if any(array.dtype != np.int32 or array.shape != bias.shape for array in arrays.values()):
+        raise ValueError("Bias, multiplier and shift must be int32 of one shape, not " + ", ".join(
+            f"{array.dtype} {array.shape}" for array in arrays.values()))
+    # There is no mantissa for a multiplier of zero, but a shift that leaves nothing of any sum.
+    zero = multiplier == 0
+    fields = {"bias": bias.astype(np.int64), "shift": np.where(zero, -32, shift).astype(np.int64),
+              "mantissa": np.where(zero, 0, multiplier.astype(np.int64) - (1 << 30))}
+    raw = np.zeros(bias.shape, np.uint64)
+    for name, values in fields.items():
+        width, is_signed = _DOUBLE[name].width, name != "mantissa"
+        low, high = (-(1 << width - 1), 1 << width - 1) if is_signed else (0, 1 << width)
+        if ((values < low) | (values >= high)).any():
+            raise ValueError(f"Double rounding {name} must be between {low} and {high - 1}, not "
+                             f"{values.min()} to {values.max()}")
+        raw |= (values & (1 << width) - 1).astype(np.uint64) << np.uint64(_DOUBLE[name].offset)
+    words = raw.astype("<u8").view("<i4").reshape(-1, 2)
+    return _parameter_entries(config, words)
+
+
+def unpack_double_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bias, multiplier and shift, int32 [channels] each, of parameter entries as they lie on chip,
+    int8 [entries, parameter_entry_lanes]. A shift of -32 is that of a multiplier of zero."""
+    raw = np.ascontiguousarray(entries).view("<u8").reshape(-1)
+
+    def field(name: str) -> np.ndarray:
+        # To the top and down again, with the sign.
+        offset, width = _DOUBLE[name].offset, _DOUBLE[name].width
+        top = (raw << np.uint64(64 - offset - width)).view(np.int64)
+        return top >> np.int64(64 - width)
+
+    mantissa = field("mantissa") & (1 << _DOUBLE["mantissa"].width) - 1
+    bias, multiplier, shift = (values.astype(np.int32) for values in (
+        field("bias"), mantissa + (1 << 30), field("shift")))
+    return bias, multiplier, shift
+
+
+def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarray:
+    """Entries of the int32 [N, 2] words of each channel."""
+    tiles = col_tiles(config, len(words))
+    padded = np.zeros((tiles * config.cols, 2), "<i4")
+    padded[:len(words)] = words
+    packed = np.zeros((tiles, config.requant_groups, config.parameter_entry_bytes), np.int8)
+    packed[..., :config.parameter_entry_lanes] = padded.view(np.int8).reshape(
+        tiles, config.requant_groups, config.parameter_entry_lanes)
+    return packed
+
+
+# On chip --------------------------------------------------------------------------------------
+
+def bytes_to_units(raw: bytes, unit_bytes: int, unit_lanes: int) -> np.ndarray:
+    """External bytes as int8 [units, unit_lanes], as they lie in an on-chip memory."""
+    return np.frombuffer(raw, np.int8).reshape(-1, unit_bytes)[:, :unit_lanes]
+
+
+def units_to_bytes(units: np.ndarray, unit_bytes: int) -> bytes:
+    """On-chip units, int8 [units, lanes], as they lie in external memory; pad bytes are zero."""
+    padded = np.zeros((units.shape[0], unit_bytes), np.int8)
+    padded[:, :units.shape[1]] = units
+    return padded.tobytes()

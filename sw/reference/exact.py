@@ -1,0 +1,337 @@
+"""Constants of element-wise layers, and the proof that they compute what onnxruntime computes.
+
+The vector engine adds integers and rounds at the end; onnxruntime works in float32 and rounds
+after every step. Both make steps at certain inputs, and there are few inputs: start from the
+real-valued optimum, compare on all of them, and try neighbouring constants until none differs.
+What is left is counted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from weft import reference
+from weft.ir import Add, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Tensor, layout
+
+from . import vector as vector_model
+
+__all__ = ["Exactness", "Quantization", "AddConstants", "ScaleConstants", "add_constants",
+           "multiply_constants", "average_constants", "average_windows", "exactness"]
+
+
+_CANDIDATES = 64   # constants tried at a time
+_BATCHES = 64      # at most
+_PATIENCE = 8      # batches; if more than this many inputs still differ, they are ties in a row
+_ULPS = 24         # neighbours of a scale on each side
+_MULTIPLIER_MAX = (1 << 24) - 1
+_INT32_MAX = (1 << 31) - 1
+_NEAR = 2.0 ** -11  # of an output step: more than what any rounding can move
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """How far a layer is proven equal to onnxruntime.
+
+    Parameters
+    ----------
+    checked : :class:`int`
+        Different inputs that one output value can have; all were tried.
+    differing : :class:`int`
+        Those for which the result may be another.
+    """
+
+    checked: int
+    differing: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether there are none of those."""
+        return self.differing == 0
+
+    def __str__(self) -> str:
+        if self.exact:
+            return f"equal for all {self.checked:,} inputs"
+        return f"{self.differing:,} of {self.checked:,} inputs may differ"
+
+    def __add__(self, other: "Exactness") -> "Exactness":
+        return Exactness(self.checked + other.checked, self.differing + other.differing)
+
+
+class Quantization(NamedTuple):
+    """What a tensor's values mean; the zero point is in the int8 domain."""
+    scale: float
+    zero_point: int
+    unsigned: bool
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Quantization":
+        """The quantization of a tensor."""
+        return cls(tensor.scale, tensor.zero_point, tensor.unsigned)
+
+    def tensor(self) -> Tensor:
+        """A tensor for one value of every pair."""
+        return Tensor(name="", shape=(1, 256, 256), scale=self.scale, zero_point=self.zero_point,
+                      unsigned=self.unsigned)
+
+
+class AddConstants(NamedTuple):
+    """Of an ADD with ``out_zero`` zero: ``RNE(fl32(fl32(a * first + b * second + bias) *
+    scale))``."""
+    first: int
+    second: int
+    bias: int
+    scale: float
+
+
+class ScaleConstants(NamedTuple):
+    """Of a requantization: ``RNE(fl32(fl32(sum + bias) * scale)) + out_zero``."""
+    bias: int
+    scale: float
+    out_zero: int
+
+
+def exactness(graph: Graph, layer: Layer) -> Exactness | None:
+    """The proof for a layer; :py:`None` if it is exact by construction, as convolutions, maxima
+    and copies are."""
+    def of(name: str) -> Quantization:
+        return Quantization.of(graph.tensors[name])
+
+    match layer:
+        case Add():
+            return add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
+        case Multiply():
+            return multiply_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
+        case Pool(kind=PoolKind.AVERAGE):
+            total = Exactness(0, 0)
+            inside, divisors = (array.ravel().tolist()
+                                for array in average_windows(graph, layer))
+            for kind in sorted(set(zip(inside, divisors, strict=True))):
+                total += average_constants(of(layer.input), of(layer.output), layer.multiplier,
+                                           *kind, layer.clamp)[1]
+            return total
+        case Lookup():
+            return Exactness(256, 0)
+    return None
+
+
+def _near_steps(value: np.ndarray, clamp: Pair) -> np.ndarray:
+    """Where a real-valued result is so near to a half that rounding may decide."""
+    inside = (value > clamp[0]) & (value < clamp[1])
+    return np.asarray(inside & (np.abs(value - np.floor(value) - 0.5) < _NEAR))
+
+
+def _result(sums: np.ndarray, scale: np.ndarray, out_zero: np.ndarray, clamp: Pair) -> np.ndarray:
+    """What the hardware makes of sums, [candidates, inputs]: float32 holding integers."""
+    scaled = sums.astype(np.float32) * scale.astype(np.float32)[:, None]
+    return np.asarray(np.clip(np.rint(scaled) + out_zero[:, None], *clamp))
+
+
+# Addition -------------------------------------------------------------------------------------
+
+@lru_cache(maxsize=1024)
+def add_constants(a: Quantization, b: Quantization, y: Quantization,
+                  clamp: Pair) -> tuple[AddConstants, Exactness]:
+    """Constants with which ADD follows the rule of QLinearAdd for as many pairs as possible.
+
+    Returns
+    -------
+    :class:`AddConstants`, :class:`Exactness`
+        The zero point of the output is part of the bias, because QLinearAdd rounds after adding
+        it.
+    """
+    x, z = reference.every_pair()
+    rule = reference.add(Add(name="", op="Add", output="", a="", b="", clamp=clamp), x[None],
+                         z[None], a.tensor(), b.tensor(), y.tensor())[0]
+    scale = np.float32(y.scale)
+    ratios = (float(np.float32(a.scale) / scale), float(np.float32(b.scale) / scale))
+    offset = y.zero_point - ratios[0] * a.zero_point - ratios[1] * b.zero_point
+    real = offset + x.astype(np.int64) * ratios[0] + z.astype(np.int64) * ratios[1]
+    near = _near_steps(real, clamp)
+    first_values, second_values = x[near].astype(np.int64), z[near].astype(np.int64)
+
+    best, fewest = None, 0
+    for number, (first, second, bias, unit) in enumerate(
+            _add_candidates(ratios, offset, float(np.abs(real).max()))):
+        sums = (first[:, None] * first_values + second[:, None] * second_values + bias[:, None])
+        made = _result(sums, unit, np.zeros(len(unit)), clamp)
+        differing = (made != rule[near]).sum(axis=1)
+        at = int(differing.argmin())
+        if best is None or differing[at] < fewest:
+            fewest = int(differing[at])
+            best = AddConstants(int(first[at]), int(second[at]), int(bias[at]), float(unit[at]))
+        if fewest == 0 or (number >= _PATIENCE and fewest > _PATIENCE):
+            break
+    assert best is not None
+    proof = vector_model.add(
+        x[None], z[None], (np.array([best.first]), np.array([best.second])),
+        np.array([best.bias], np.int32), np.array([best.scale], np.float32), clamp=clamp)
+    return best, Exactness(rule.size, int((proof[0] != rule).sum()))
+
+
+def _add_candidates(ratios: tuple[float, float], offset: float, extreme: float) \
+        -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Batches of multipliers, biases and scales, the most obvious first."""
+    # The smallest unit in which neither the sum nor a multiplier overflows, with room to vary.
+    finest = np.log2(min((_INT32_MAX - (1 << 12)) / max(extreme, 1.0),
+                         (_MULTIPLIER_MAX - 4) / max(*ratios, 2.0 ** -20)))
+    rng = np.random.default_rng(0)
+
+    def batch(exponents: np.ndarray, wobble: np.ndarray, shift: np.ndarray) \
+            -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        scale = np.exp2(-exponents).astype(np.float32)
+        units = 1.0 / scale.astype(np.float64)
+        first, second = (np.clip(np.rint(units * ratio + wobble[which]), 0, _MULTIPLIER_MAX)
+                         for which, ratio in enumerate(ratios))
+        bias = np.clip(np.rint(units * (offset + shift)), -_INT32_MAX, _INT32_MAX)
+        return first.astype(np.int64), second.astype(np.int64), bias.astype(np.int64), scale
+
+    # Powers of 2 keep simple ratios exact, and so their ties.
+    plain = np.append(np.floor(finest) - np.arange(8), finest)
+    yield batch(plain, np.zeros((2, len(plain))), np.zeros(len(plain)))
+    for _ in range(_BATCHES):
+        exponents = finest - 1.5 * rng.random(_CANDIDATES)
+        exponents[::2] = np.floor(exponents[::2])
+        yield batch(exponents, rng.uniform(-2, 2, (2, _CANDIDATES)),
+                    rng.uniform(-1, 1, _CANDIDATES) * 2.0 ** -15)
+
+
+# Scaling of integers --------------------------------------------------------------------------
+
+def _fit_scale(values: np.ndarray, rule: np.ndarray, ratio: float, zero: int,
+               clamp: Pair) -> ScaleConstants:
+    """Constants with which scaled ``values`` come nearest to ``rule``, both flat.
+
+    The output's zero point is added after rounding, or before: as part of the bias, where it is
+    a whole number of units. It makes a difference for ties.
+    """
+    near = _near_steps(values * ratio + zero, clamp)
+    values, rule = values[near], rule[near]
+    around = np.arange(-_ULPS, _ULPS + 1)
+    around = around[np.argsort(np.abs(around), kind="stable")]
+    middle = int(np.float32(ratio).view(np.int32))
+    scales = np.maximum(middle + around, 1 << 23).astype(np.int32).view(np.float32)
+    choices = [(0, zero)]
+    units = round(zero / ratio)
+    if abs(units) < 1 << 30 and abs(units * ratio - zero) < 2.0 ** -16:
+        choices.insert(0, (units, 0))
+    best, fewest = None, 0
+    for bias, out_zero in choices:
+        for part in (slice(0, 1), slice(1, None)):
+            scale = scales[part]
+            made = _result(np.broadcast_to(values + bias, (len(scale), values.size)), scale,
+                           np.full(len(scale), out_zero), clamp)
+            differing = (made != rule).sum(axis=1)
+            at = int(differing.argmin())
+            if best is None or differing[at] < fewest:
+                fewest = int(differing[at])
+                best = ScaleConstants(bias, float(scale[at]), out_zero)
+            if fewest == 0:
+                return best
+    assert best is not None
+    return best
+
+
+@lru_cache(maxsize=1024)
+def multiply_constants(a: Quantization, b: Quantization, y: Quantization,
+                       clamp: Pair) -> tuple[ScaleConstants, Exactness]:
+    """Constants with which MULTIPLY follows the rule of QLinearMul for as many pairs as
+    possible."""
+    x, z = reference.every_pair()
+    rule = reference.multiply(Multiply(name="", op="Mul", output="", a="", b="", clamp=clamp),
+                              x[None], z[None], a.tensor(), b.tensor(), y.tensor())[0]
+    ratio = float(reference.multiplier(a.scale, b.scale, y.scale)[0])
+    products = (x.astype(np.int64) - a.zero_point) * (z.astype(np.int64) - b.zero_point)
+    best = _fit_scale(products.ravel(), rule.ravel(), ratio, y.zero_point, clamp)
+    proof = vector_model.multiply(
+        x[None], z[None], np.array([best.bias], np.int32), np.array([best.scale], np.float32),
+        a_zero=a.zero_point, b_zero=b.zero_point, out_zero=best.out_zero, clamp=clamp)
+    return best, Exactness(rule.size, int((proof[0] != rule).sum()))
+
+
+# Averages -------------------------------------------------------------------------------------
+
+def average_windows(graph: Graph, layer: Pool) -> tuple[np.ndarray, np.ndarray]:
+    """Taps inside the input, and the divisor, of every window of an average: int64
+    [out_h, out_w] each."""
+    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
+    bare = replace(layer, count_pads=(0, 0, 0, 0))
+    return (reference.average_counts(bare, source, target),
+            reference.average_counts(layer, source, target))
+
+
+@lru_cache(maxsize=1024)
+def average_constants(x: Quantization, y: Quantization, multiplier: float | None, inside: int,
+                      divisor: int, clamp: Pair) -> tuple[ScaleConstants, Exactness]:
+    """Constants that make averages of sums of ``value - zero point``.
+
+    With a ``multiplier`` the rule is that of the requantization, and the hardware follows it. The
+    float32 rule of QLinearAveragePool adds up real values, each rounded: its result is not quite
+    a function of the exact sum. So all results that rounding could give are compared, and a sum
+    counts as differing if only one of them does.
+
+    Parameters
+    ----------
+    inside : :class:`int`
+        Taps of the window that are inside the input.
+    divisor : :class:`int`
+    """
+    low, high = (bound - x.zero_point for bound in (-128, 127))
+    sums = np.arange(inside * low, inside * high + 1, dtype=np.int64)
+    if multiplier is not None:
+        scale = float(layout.hardware_scale(np.array([multiplier], np.float32))[0])
+        return ScaleConstants(0, scale, y.zero_point), Exactness(len(sums), 0)
+
+    ratio = float(np.float32(x.scale)) / divisor / float(np.float32(y.scale))
+    exact = sums * float(np.float32(x.scale))
+    best = _fit_scale(sums, _averages(exact, y, divisor, clamp), ratio, y.zero_point, clamp)
+    made = _result((sums + best.bias)[None], np.array([best.scale]), np.array([best.out_zero]),
+                   clamp)[0]
+    differing = np.ones(len(sums), bool)
+    for bound in (_rough_error, _close_error):
+        error = bound(x, sums[differing], inside)
+        differing[differing] = (
+            (_averages(exact[differing] - error, y, divisor, clamp) != made[differing])
+            | (_averages(exact[differing] + error, y, divisor, clamp) != made[differing]))
+    return best, Exactness(len(sums), int(differing.sum()))
+
+
+def _averages(total: np.ndarray, y: Quantization, divisor: int, clamp: Pair) -> np.ndarray:
+    """What QLinearAveragePool makes of real sums; never falls where the sum grows."""
+    offset = 128 * y.unsigned
+    mean = total.astype(np.float32) / np.float32(divisor)
+    value = np.rint(mean / np.float32(y.scale) + np.float32(y.zero_point + offset)) - offset
+    return np.asarray(np.clip(value, *clamp))
+
+
+# A float32 sum of real values differs from the exact one, because every value and every partial
+# sum is rounded, by at most half of its last place. Both functions bound the difference for exact
+# sums, int64 [sums], of ``taps`` values: the first quickly, the second well.
+
+def _rough_error(x: Quantization, sums: np.ndarray, taps: int) -> np.ndarray:
+    return taps * 2.0 ** -24 * _magnitudes(x, sums, taps) * float(np.float32(x.scale))
+
+
+def _close_error(x: Quantization, sums: np.ndarray, taps: int) -> np.ndarray:
+    largest = max(128 + x.zero_point, 127 - x.zero_point)
+    reach = _magnitudes(x, sums, taps)
+    mantissa = int(np.float32(x.scale).view(np.int32)) & 0x7f_ffff | 0x80_0000
+    bits = (mantissa // (mantissa & -mantissa)).bit_length()
+    error = np.zeros(len(sums))
+    grown = float(np.float32(x.scale)) * (1 + taps * 2.0 ** -23)  # partial sums are rounded, too
+    for count in range(1, taps + 1):
+        partial = np.minimum(reach, count * largest)
+        half = np.spacing((partial * grown).astype(np.float32)).astype(np.float64) / 2
+        error += np.where(partial < 1 << (24 - bits), 0.0, half)
+    return error + taps * float(np.spacing(np.float32(largest * grown))) / 2 * (bits > 16)
+
+
+def _magnitudes(x: Quantization, sums: np.ndarray, taps: int) -> np.ndarray:
+    """Largest sum of the magnitudes of values with the given sums: a sum itself, and twice what
+    values of the other sign take away."""
+    below, above = max(128 + x.zero_point, 0), max(127 - x.zero_point, 0)
+    return np.minimum(np.abs(sums) + 2 * taps * min(below, above), taps * max(below, above))

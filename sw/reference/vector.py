@@ -1,0 +1,276 @@
+"""The golden model of the vector engine: operations channel by channel, in numpy.
+
+The functions on tensors say what an operation is; :func:`execute` says what a command does, on
+the words of the on-chip memories, and is exact for any command the hardware accepts.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from weft import reference
+from weft.errors import InputError
+from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+
+__all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
+           "pack_kernel", "pack_multipliers", "split_multiplier", "windows"]
+
+Pair = tuple[int, int]
+
+
+# On tensors -----------------------------------------------------------------------------------
+
+def windows(x: np.ndarray, kernel: Pair, *, strides: Pair = (1, 1),
+            pads: tuple[int, int, int, int] = (0, 0, 0, 0), dilations: Pair = (1, 1),
+            fill: int = 0) -> np.ndarray:
+    """The words under each position of a window, [C, out_h, out_w, kernel_h, kernel_w].
+
+    Parameters
+    ----------
+    x : int8 [C, H, W]
+    pads : (top, left, bottom, right)
+    fill : :class:`int`
+        Value of the padding.
+    """
+    top, left, bottom, right = pads
+    out_h = reference.output_size(x.shape[1], kernel[0], strides[0], top, bottom, dilations[0])
+    out_w = reference.output_size(x.shape[2], kernel[1], strides[1], left, right, dilations[1])
+    if out_h < 1 or out_w < 1:
+        raise InputError(f"Kernel {kernel[0]}x{kernel[1]} must fit into the padded input of shape "
+                         f"{list(x.shape)}")
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right)), constant_values=fill)
+    rows = np.arange(out_h)[:, None] * strides[0] + np.arange(kernel[0]) * dilations[0]
+    cols = np.arange(out_w)[:, None] * strides[1] + np.arange(kernel[1]) * dilations[1]
+    return np.asarray(padded[:, rows[:, None, :, None], cols[None, :, None, :]])
+
+
+def depthwise(x: np.ndarray, weights: np.ndarray, bias: np.ndarray, scale: np.ndarray, *,
+              in_zero: int = 0, out_zero: int = 0, clamp: Pair = (-128, 127),
+              strides: Pair = (1, 1), pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+              dilations: Pair = (1, 1)) -> np.ndarray:
+    """Depthwise convolution; with weights of 1, the sum or average of a window.
+
+    Parameters
+    ----------
+    x : int8 [C, H, W]
+    weights : int8 [C, kernel_h, kernel_w]
+    bias : int32 [C]
+        Of ``sum((x - in_zero) * w)``; padding contributes nothing to it.
+    scale : float32 [C]
+    """
+    taps = windows(x, weights.shape[1:], strides=strides, pads=pads, dilations=dilations,
+                   fill=in_zero).astype(np.int64) - in_zero
+    sums = (taps * weights.astype(np.int64)[:, None, None]).sum(axis=(3, 4))
+    return _scaled(sums + bias.astype(np.int64)[:, None, None], scale, out_zero, clamp)
+
+
+def max_pool(x: np.ndarray, kernel: Pair, *, clamp: Pair = (-128, 127), strides: Pair = (1, 1),
+             pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+             dilations: Pair = (1, 1)) -> np.ndarray:
+    """Maximum of each window; padding counts as -128."""
+    taps = windows(x, kernel, strides=strides, pads=pads, dilations=dilations, fill=-128)
+    return np.asarray(np.clip(taps.max(axis=(3, 4)), *clamp), np.int8)
+
+
+def add(a: np.ndarray, b: np.ndarray, multipliers: tuple[np.ndarray, np.ndarray],
+        bias: np.ndarray, scale: np.ndarray, *, subtract: bool = False, out_zero: int = 0,
+        clamp: Pair = (-128, 127)) -> np.ndarray:
+    """``(a * Ma +- b * Mb + bias) * scale`` per channel.
+
+    Parameters
+    ----------
+    a, b : int8 [C, H, W]
+        ``b`` may be [C, 1, 1].
+    multipliers : two of int [C]
+        0 to 2**24 - 1.
+    bias : int32 [C]
+    scale : float32 [C]
+    """
+    first, second = (factor.astype(np.int64)[:, None, None] for factor in multipliers)
+    sums = a * first + (-1 if subtract else 1) * b * second
+    return _scaled(sums + bias.astype(np.int64)[:, None, None], scale, out_zero, clamp)
+
+
+def multiply(a: np.ndarray, b: np.ndarray, bias: np.ndarray, scale: np.ndarray, *,
+             a_zero: int = 0, b_zero: int = 0, out_zero: int = 0,
+             clamp: Pair = (-128, 127)) -> np.ndarray:
+    """``((a - a_zero) * (b - b_zero) + bias) * scale``; ``b`` may be [C, 1, 1]."""
+    products = (a.astype(np.int64) - a_zero) * (b.astype(np.int64) - b_zero)
+    return _scaled(products + bias.astype(np.int64)[:, None, None], scale, out_zero, clamp)
+
+
+def lookup(x: np.ndarray, table: np.ndarray, clamp: Pair = (-128, 127)) -> np.ndarray:
+    """``table[x mod 256]``; ``table`` is int8 [256], its second half for negative values."""
+    return np.clip(table[x.view(np.uint8)], *clamp)
+
+
+def _scaled(sums: np.ndarray, scale: np.ndarray, out_zero: int, clamp: Pair) -> np.ndarray:
+    """Requantization of sums that wrap at 32 bits."""
+    return reference.requantize(sums.astype(np.int32), scale, out_zero, clamp)
+
+
+# Weight entries -------------------------------------------------------------------------------
+
+def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+    """Weight entries of a CONV, in order: channel block, kernel row, group of taps.
+
+    Parameters
+    ----------
+    weights : int8 [C, kernel rows, taps of a row]
+        Axes as the command walks them: transposed if it slides along columns.
+
+    Returns
+    -------
+    int8 [entries, vector_entry_lanes]
+    """
+    channels, rows, width = weights.shape
+    taps, lanes = config.vector_taps, config.word_lanes
+    blocks, groups = -(-channels // lanes), -(-width // taps)
+    padded = np.zeros((blocks * lanes, rows, width), np.int8)
+    padded[:channels] = weights
+    entries = np.zeros((blocks, rows, groups, taps, lanes), np.int8)
+    for group in range(groups):
+        part = padded[:, :, group * taps:(group + 1) * taps].reshape(blocks, lanes, rows, -1)
+        entries[:, :, group, taps - part.shape[-1]:] = part.transpose(0, 2, 3, 1)
+    return entries.reshape(-1, config.vector_entry_lanes)
+
+
+def split_multiplier(config: AcceleratorConfig, multiplier: np.ndarray) -> np.ndarray:
+    """Bytes of unsigned 24-bit multipliers, int [C], as weights: int8 [C, passes, vector_taps]."""
+    if np.any((multiplier < 0) | (multiplier >= 1 << 24)):
+        raise ValueError("Multipliers must be between 0 and 16777215, not "
+                         f"{multiplier.min()} to {multiplier.max()}")
+    taps = config.vector_taps
+    passes = -(-3 // taps)
+    split = np.zeros((len(multiplier), passes * taps), np.uint8)
+    for byte in range(3):
+        split[:, byte] = multiplier.astype(np.int64) >> 8 * byte & 0xff
+    return split.view(np.int8).reshape(len(multiplier), passes, taps)
+
+
+def pack_multipliers(config: AcceleratorConfig, first: np.ndarray,
+                     second: np.ndarray) -> np.ndarray:
+    """Weight entries of an ADD from its multipliers, int [C] each: channel block, operand, pass.
+
+    Returns
+    -------
+    int8 [entries, vector_entry_lanes]
+    """
+    lanes = config.word_lanes
+    channels = len(first)
+    blocks = -(-channels // lanes)
+    split = np.stack([split_multiplier(config, first), split_multiplier(config, second)], axis=1)
+    padded = np.zeros((blocks * lanes, *split.shape[1:]), np.int8)
+    padded[:channels] = split
+    ordered = padded.reshape(blocks, lanes, *split.shape[1:]).transpose(0, 2, 3, 4, 1)
+    return ordered.reshape(-1, config.vector_entry_lanes)
+
+
+# On words -------------------------------------------------------------------------------------
+
+def execute(config: AcceleratorConfig, fields: Mapping[str, int], words: np.ndarray, *,
+            weights: np.ndarray, parameters: np.ndarray, tables: np.ndarray) -> None:
+    """Carry out a VECTOR command on the activation memory; parameters as in :func:`evaluate`."""
+    target, result = evaluate(config, fields, words, weights=weights, parameters=parameters,
+                              tables=tables)
+    words[target] = result
+
+
+def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.ndarray, *,
+             weights: np.ndarray, parameters: np.ndarray,
+             tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a VECTOR command writes where.
+
+    All words are read before any is written, so the output must not overlap the input; lookup
+    and addition in place are the same either way.
+
+    Parameters
+    ----------
+    fields
+        Of the command, as :func:`~weft.hw.isa.commands.decode` returns them. Must be legal.
+    words : int8 [activation_depth, rows]
+        The activation memory.
+    weights : int8 [vector_entries, vector_entry_lanes]
+    parameters : int8 [vector_parameter_depth, parameter_entry_lanes]
+    tables : int8 [vector_table_bytes]
+
+    Returns
+    -------
+    int64 [blocks, out_outer, out_inner], int8 [blocks, out_outer, out_inner, rows]
+        Addresses, and the word for each.
+    """
+    f = fields
+    op = VectorOp(f["op"])
+    shared = bool(f["shared"])
+    binary = op in (VectorOp.ADD, VectorOp.MULTIPLY)
+    clamp = (f["clamp_min"], f["clamp_max"])
+    block, outer, inner, row, tap = np.ogrid[
+        :f["blocks"], :f["out_outer"], :f["out_inner"], :f["kernel_outer"],
+        :1 if binary else f["kernel_inner"]]
+    address = (f["in_base"] + block * f["in_block_step"] + outer * f["in_outer_step"]
+               + inner * f["in_inner_step"] + row * f["kernel_outer_step"]
+               + tap * f["kernel_inner_step"])
+    if binary and f["broadcast"]:
+        second = f["in_base"] + f["kernel_outer_step"] + block * f["kernel_inner_step"]
+        address = np.where(row == 1, second, address)
+    y = outer * f["stride_outer"] + row * f["dilation_outer"] - f["pad_outer"]
+    x = inner * f["stride_inner"] + tap * f["dilation_inner"] - f["pad_inner"]
+    inside = np.broadcast_to((y >= 0) & (y < f["in_outer"]) & (x >= 0) & (x < f["in_inner"]),
+                             address.shape)
+    padding = -128 if op is VectorOp.MAX else f["in_zero"]
+    # [block, outer, inner, row, tap, lane]
+    read = np.full((*address.shape, config.word_lanes), padding, np.int64)
+    read[inside] = words[address[inside] % (1 << 24)]
+
+    if op is VectorOp.MAX:
+        result = np.clip(read.max(axis=(3, 4)), *clamp)
+    elif op is VectorOp.LOOKUP:
+        result = np.clip(tables[256 * f["table"] + (read[:, :, :, 0, 0] & 0xff)], *clamp)
+    else:
+        sums = _sums(config, f, op, read, weights)
+        entries = parameters.reshape(len(parameters), -1).view("<i4").reshape(-1, 2)
+        blocks = np.zeros(f["blocks"], int) if shared else np.arange(f["blocks"])
+        channels = (f["parameter_base"] * config.requant_lanes
+                    + blocks[:, None] * config.word_lanes + np.arange(config.word_lanes))
+        bias = entries[channels, 0].astype(np.int64)
+        scale = entries[channels, 1].view(np.float32)
+        total = (sums + bias[:, None, None]).astype(np.int32)
+        by_channel = total.transpose(0, 3, 1, 2).reshape(-1, *total.shape[1:3])
+        result = reference.requantize(by_channel, scale.reshape(-1), f["out_zero"], clamp).reshape(
+            f["blocks"], config.word_lanes, *total.shape[1:3]).transpose(0, 2, 3, 1)
+
+    block, outer, inner = np.ogrid[:f["blocks"], :f["out_outer"], :f["out_inner"]]
+    target = (f["out_base"] + block * f["out_block_step"] + outer * f["out_outer_step"]
+              + inner * f["out_inner_step"]) % (1 << 24)
+    return target, result
+
+
+def _sums(config: AcceleratorConfig, f: Mapping[str, int], op: VectorOp, read: np.ndarray,
+          weights: np.ndarray) -> np.ndarray:
+    """Sums before the bias, int64 [block, outer, inner, lane]."""
+    if op is VectorOp.MULTIPLY:
+        return np.asarray((read[..., 0, 0, :] - f["in_zero"])
+                          * (read[..., 1, 0, :] - f["second_zero"]))
+    taps, lanes = config.vector_taps, config.word_lanes
+    groups = f["kernel_inner"] if op is VectorOp.ADD else -(-f["kernel_inner"] // taps)
+    blocks = 1 if f["shared"] else f["blocks"]
+    count = blocks * f["kernel_outer"] * groups
+    entries = weights[f["weight_base"]:f["weight_base"] + count].reshape(
+        blocks, f["kernel_outer"], groups, taps, lanes)
+    if op is VectorOp.ADD:
+        places = entries.view(np.uint8).astype(np.int64).reshape(blocks, 2, -1, lanes)
+        factors = sum(places[:, :, byte] << 8 * byte for byte in range(3))
+        factors = np.broadcast_to(factors, (f["blocks"], 2, lanes)).copy()
+        if f["subtract"]:
+            factors[:, 1] *= -1
+        return np.asarray((read[..., 0, :] * factors[:, None, None]).sum(axis=3))
+    kernel = np.concatenate([
+        entries[:, :, group, taps - min(taps, f["kernel_inner"] - group * taps):]
+        for group in range(groups)], axis=2)
+    # Kernel rows and taps are summed away one tap at a time: no array of all products.
+    sums = np.zeros((*read.shape[:3], lanes), np.int64)
+    for row in range(f["kernel_outer"]):
+        for tap in range(f["kernel_inner"]):
+            sums += read[..., row, tap, :] * kernel[:, row, tap][:, None, None]
+    return sums

@@ -1,0 +1,118 @@
+"""What ``weft check`` tells: where every node of a model runs, and what that takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weft.compiler.estimate import LayerEstimate, estimate
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Graph, Placement, Plan, Where
+
+__all__ = ["Inspection", "NodeReport", "inspect_plan"]
+
+
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_EDGE_OPS = frozenset({"Softmax", "QLinearSoftmax", "Reshape", "Flatten", "Transpose", "Squeeze",
+                       "Unsqueeze", "Identity"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """A node of the model.
+
+    Attributes
+    ----------
+    placement : :class:`weft.ir.Placement`
+    engine : :class:`str`
+        Of its layer: matrix, vector, or empty.
+    cost : :class:`weft.compiler.estimate.LayerEstimate` or :py:`None`
+        Of its layer, with one of the layer's nodes.
+    """
+
+    placement: Placement
+    engine: str
+    cost: LayerEstimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A model on a configuration.
+
+    Attributes
+    ----------
+    plan : :class:`weft.ir.Plan`
+    config : :class:`AcceleratorConfig`
+    nodes : :class:`tuple` of :class:`NodeReport`
+        In the order of the file.
+    """
+
+    plan: Plan
+    config: AcceleratorConfig
+    nodes: tuple[NodeReport, ...]
+
+    @property
+    def fallbacks(self) -> tuple[Placement, ...]:
+        """Nodes on the host that are more than quantizing and dequantizing, or softmax and
+        rearranging at the graph's edges."""
+        plan = self.plan
+        accelerated = [index for index, segment in enumerate(plan.segments)
+                       if isinstance(segment, Graph)]
+        return tuple(
+            node.placement for node in self.nodes if node.placement.where is Where.HOST
+            and node.placement.op not in _QUANTIZERS
+            and not (node.placement.op in _EDGE_OPS
+                     and (node.placement.segment < accelerated[0]
+                          or node.placement.segment > accelerated[-1])))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates on the accelerator."""
+        return sum(node.cost.macs for node in self.nodes if node.cost is not None)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of all layers, each alone on its engine. A frame takes less where engines
+        overlap, and more where they wait for memory: see :mod:`weft.runtime.estimate`."""
+        return sum(node.cost.cycles for node in self.nodes if node.cost is not None)
+
+    def to_dict(self, model: Path) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {
+            "model": str(model),
+            "config": {"name": self.config.name, "rows": self.config.rows,
+                       "cols": self.config.cols, "fip": self.config.fip},
+            "segments": len(self.plan.segments),
+            "fallbacks": [placement.name for placement in self.fallbacks],
+            "macs": self.macs,
+            "estimated_cycles": self.cycles,
+            "nodes": [{
+                "name": node.placement.name, "op": node.placement.op,
+                "where": str(node.placement.where), "segment": node.placement.segment,
+                "reason": node.placement.reason, "note": node.placement.note,
+                "layer": node.placement.layer, "engine": node.engine,
+                **({} if node.cost is None else {
+                    "macs": node.cost.macs, "estimated_cycles": node.cost.cycles,
+                    "output_bytes": node.cost.output_bytes,
+                    "constant_bytes": node.cost.constant_bytes}),
+            } for node in self.nodes],
+        }
+
+
+def inspect_plan(plan: Plan, config: AcceleratorConfig) -> Inspection:
+    """Where every node runs and what it takes; nothing is compiled or built."""
+    costs = {(number, cost.name): cost for number, segment in enumerate(plan.segments)
+             if isinstance(segment, Graph) for cost in estimate(segment, config)}
+    # A layer's figures stand at the node that gave it its name, or else at its first node.
+    owners: dict[tuple[int, str], str] = {}
+    for placement in plan.placements:
+        key = placement.segment, placement.layer
+        if key not in owners or placement.name == placement.layer:
+            owners[key] = placement.name
+    nodes = []
+    for placement in plan.placements:
+        key = placement.segment, placement.layer
+        cost = costs.get(key)
+        engine = cost.engine.name.lower() if cost is not None and cost.engine else ""
+        nodes.append(NodeReport(placement=placement, engine=engine,
+                                cost=cost if owners[key] == placement.name else None))
+    return Inspection(plan=plan, config=config, nodes=tuple(nodes))

@@ -1,0 +1,32 @@
+"""The page of ``weft report``: one HTML file that needs nothing else.
+
+``contents`` collects what there is to show, ``traffic`` and ``roofline`` work some of it out,
+``page.html`` with ``style.css`` and ``timeline.js`` says how it looks.
+"""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from weft.ir import Plan
+from weft.runtime.runner import Run
+
+from .contents import contents
+
+__all__ = ["report_page"]
+
+
+def report_page(run: Run, plan: Plan) -> str:
+    """The report of a run on a device with a clock: HTML with styles, figures and scripts inside.
+
+    Parameters
+    ----------
+    run : :class:`weft.runtime.runner.Run`
+        Its last frame, or batch, is what most of the page shows.
+    plan : :class:`weft.ir.Plan`
+        Of the model.
+    """
+    environment = Environment(loader=PackageLoader("weft.report.page", "."), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+                              keep_trailing_newline=True)
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["percent"] = lambda share: f"{share:.1%}"
+    return environment.get_template("page.html").render(contents(run, plan))

@@ -1,0 +1,118 @@
+"""What the page shows, as plain data for its template."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from weft.errors.text import printable
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.registers import cycle_counters
+from weft.ir import Plan, Where
+from weft.report.terminal import short_name, verdict
+from weft.report.timeline import live_spans, slices
+from weft.runtime.runner import Run
+from weft.runtime.segment import Execution
+
+from .roofline import Dot, roofline
+from .traffic import Traffic, traffic
+
+__all__ = ["contents"]
+
+
+def contents(run: Run, plan: Plan) -> dict[str, Any]:
+    """The variables of the template."""
+    executions = run.last.executions
+    # What a layer needs from memory, whether it is there already or not.
+    needed = [traffic(replace(execution, warm=False)) for execution in executions]
+    moved = [traffic(execution) for execution in executions]
+    layers = _layers(run, executions, moved, needed)
+    config = run.config
+    return {
+        "model": printable(run.model),
+        "config": config,
+        "config_fields": config.to_dict(),
+        "run": run,
+        "last": run.last,
+        "kind": "warm" if run.last.warm else "cold",
+        "utilization": run.utilization(run.batch * run.macs, run.last.cycles),
+        "rate": run.batch * run.macs / run.last.cycles,
+        "per_multiplier": run.batch * run.macs / run.last.cycles / config.multipliers,
+        "dram_bytes": run.last.dram_read_bytes + run.last.dram_write_bytes,
+        "verdict": verdict(run) if run.verified else None,
+        "layers": layers,
+        "input_bytes": sum(each.inputs for each in moved),
+        "command_bytes": sum(each.commands for each in moved),
+        "roofline": roofline([Dot(name=layer["name"], engine=layer["engine"], macs=layer["macs"],
+                                  cycles=layer["engine_cycles"], dram_bytes=layer["needed"])
+                              for layer in layers if layer["macs"] and layer["engine_cycles"]],
+                             config),
+        "engines": _causes(run),
+        "host": [placement for placement in plan.placements if placement.where is Where.HOST],
+        "timeline": _timeline(executions),
+    }
+
+
+def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic],
+            needed: Sequence[Traffic]) -> list[dict[str, Any]]:
+    """The rows of the table. A batch has a copy of each layer for each frame, side by side."""
+    rows = []
+    results = iter(run.last.layers)
+    longest = max(layer.cycles for layer in run.last.layers)
+    for execution, now, cold in zip(executions, moved, needed, strict=True):
+        infos = execution.program.layers
+        for first in range(0, len(infos), run.batch):
+            copies = slice(first, first + run.batch)
+            layer = next(results)
+            rows.append({
+                "name": layer.name, "short": short_name(layer.name), "op": layer.op,
+                "engine": layer.engine or "none", "shape": " x ".join(map(str, layer.shape)),
+                "macs": layer.macs, "cycles": layer.cycles,
+                "share": layer.cycles / run.last.cycles, "bar": layer.cycles / longest,
+                "engine_cycles": layer.engine_cycles,
+                "utilization": layer.utilization(run.config),
+                "bytes": sum(now.layers[copies]), "needed": sum(cold.layers[copies]),
+                "exactness": str(infos[first].exactness or ""),
+            })
+    return rows
+
+
+def _causes(run: Run) -> list[dict[str, Any]]:
+    """What each engine did with the cycles; none of a configuration that does not count it."""
+    engines = []
+    for engine in Engine:
+        found = {name: run.last.counters[counter.name.lower()]
+                 for name, counter in cycle_counters(engine).items()}
+        whole = sum(found.values())
+        if whole:
+            engines.append({"name": engine.name.lower(), "causes": [
+                {"name": name, "cycles": count, "share": count / whole}
+                for name, count in found.items() if count]})
+    return engines
+
+
+def _timeline(executions: Sequence[Execution]) -> dict[str, Any]:
+    """What the script draws; all executions one after the other."""
+    config = executions[0].program.config
+    names: dict[str, int] = {}
+    bars, boxes, parts, now = [], [], [], 0
+
+    def number(name: str) -> int:
+        return names.setdefault(name, len(names))
+
+    for execution in executions:
+        parts.append(now)
+        layers = execution.program.layers
+        bars += [[each.engine.value, each.lane, now + each.start, now + each.end,
+                  number(each.layer or "input"), each.command,
+                  execution.infos[each.command].text] for each in slices(execution)]
+        for resident, start, end in live_spans(execution):
+            layer = execution.infos[resident.first].layer
+            boxes.append([resident.address, resident.words, now + start, now + end,
+                          number("input" if layer is None else layers[layer].name),
+                          resident.name])
+        now += execution.cycles
+    return {
+        "cycles": now, "parts": parts, "engines": [engine.name.lower() for engine in Engine],
+        "words": config.activation_depth, "wordBytes": config.word_lanes,
+        "layers": list(names), "labels": list(map(short_name, names)), "bars": bars, "boxes": boxes,
+    }

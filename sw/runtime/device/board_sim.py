@@ -1,0 +1,78 @@
+"""A board under simulation, as a device: the code for a real board, at a simulated line."""
+
+from weft.boards.board import Board
+from weft.hw.isa.config import AcceleratorConfig
+from weft.sim.board import BoardSimulator, build_board
+from weft.sim.build import Build, Progress
+
+from .serial import SerialDevice
+
+__all__ = ["BoardSimDevice", "SimulatedPort"]
+
+
+# A simulated host is never slow, and the time of a simulated device is dear.
+_PATIENCE_CYCLES = 500
+
+
+class SimulatedPort:
+    """What ``serial.Serial`` is for a real line. Simulated time passes while it waits for bytes,
+    and at no other time."""
+
+    def __init__(self, simulator: BoardSimulator, *, name: str):
+        self.name = name
+        self.timeout: float | None = None
+        self._simulator = simulator
+
+    @property
+    def in_waiting(self) -> int:
+        """Bytes that can be read without waiting."""
+        return self._simulator.available
+
+    def read(self, size: int = 1) -> bytes:
+        """Up to ``size`` bytes; fewer if they do not come within ``timeout`` simulated seconds."""
+        assert self.timeout is not None
+        self._simulator.run_until_received(size, self._simulator.cycles(self.timeout))
+        return self._simulator.receive(size)
+
+    def write(self, data: bytes, /) -> int:
+        """Sends bytes."""
+        self._simulator.send(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Ends the simulation."""
+        self._simulator.close()
+
+
+class BoardSimDevice(SerialDevice):
+    """A :class:`SerialDevice` at the system of a board that is simulated cycle by cycle, serial
+    line included.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+        What the host takes the board for.
+    memory_bytes : :class:`int`
+        Memory that is needed, at least.
+    board : :class:`Board`
+    mismatch, latency : :class:`float`
+        Of the host's line, see :class:`weft.sim.board.BoardSimulator`.
+    progress : callable
+        Called with one line of text at each step of a build.
+    build : :class:`Build`
+        Use this simulator and not that of ``board``.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, memory_bytes: int, board: Board,
+                 mismatch: float = 0.0, latency: float = 0.0, progress: Progress | None = None,
+                 build: Build | None = None):
+        built = build_board(board, progress=progress) if build is None else build
+        self._simulator = BoardSimulator(board, built, mismatch=mismatch, latency=latency)
+        patience = _PATIENCE_CYCLES / (board.clock_mhz * 1e6) + 2 * latency
+        super().__init__(config, memory_bytes=memory_bytes, baud=board.baud, patience=patience,
+                         port=SimulatedPort(self._simulator, name=board.name))
+
+    @property
+    def simulator(self) -> BoardSimulator:
+        """The simulator itself, for disturbing the line and counting cycles."""
+        return self._simulator

@@ -1,0 +1,162 @@
+"""A board at the end of a serial cable."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import serial
+
+from weft.boards.system.protocol import PROTOCOL_VERSION, Answer, Identity, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import COUNTER_BASE, Counter
+
+from .base import DeviceError, DeviceTimeout, Event
+from .link import PATIENCE, Link, Port, Request
+
+__all__ = ["DEFAULT_BAUD", "SerialDevice", "open_port"]
+
+
+DEFAULT_BAUD = 3_000_000
+
+_REGISTER_BYTES = 4
+
+
+def open_port(path: str, baud: int) -> Port:
+    """A serial port of the host.
+
+    Raises
+    ------
+    DeviceError
+        If it cannot be opened.
+    """
+    try:
+        port = serial.Serial(path, baud, exclusive=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(f"Serial port {path} cannot be opened at {baud} baud: {reason}") \
+            from None
+    # A USB adapter otherwise holds an answer back for up to 16 ms; not every one can do without.
+    with suppress(OSError, ValueError, AttributeError, NotImplementedError):
+        port.set_low_latency_mode(True)
+    return port
+
+
+class SerialDevice:
+    """A :class:`weft.runtime.device.base.Device` behind a serial line.
+
+    Damaged and lost bytes cost time only; a line that stays silent is an error.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+        What the board is meant to hold; the driver checks it.
+    memory_bytes : :class:`int`
+        Memory that is needed, at least.
+    port : :class:`str` or :class:`~weft.runtime.device.link.Port`
+        Path of a serial port, or an object like ``serial.Serial``.
+    baud : :class:`int`
+        Bits per second, as the board was built for.
+    patience : :class:`float`
+        Seconds of silence, beyond what the line takes, after which something is taken as lost.
+
+    Raises
+    ------
+    DeviceError
+        If the port cannot be opened, nothing answers, what answers speaks another version of the
+        protocol, or it has too little memory.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, memory_bytes: int, port: str | Port,
+                 baud: int = DEFAULT_BAUD, patience: float = PATIENCE):
+        self._config = config
+        name = port if isinstance(port, str) else getattr(port, "name", "port")
+        self._port = open_port(port, baud) if isinstance(port, str) else port
+        try:
+            self._link = Link(self._port, name=name, baud=baud, patience=patience)
+            self._identity = self._identify(name, memory_bytes)
+        except BaseException:
+            self._port.close()
+            raise
+
+    def _identify(self, name: str, memory_bytes: int) -> Identity:
+        self._link.drain()
+        identity = Identity.unpack(self._link.ask(Request(Opcode.IDENTIFY, length=4)))
+        if identity.version != PROTOCOL_VERSION:
+            raise DeviceError(f"Device at {name} must speak version {PROTOCOL_VERSION} of the "
+                              f"serial protocol, not {identity.version}: build its bitstream "
+                              f"again with this release of Weft")
+        if memory_bytes > 1 << identity.memory_bits:
+            raise DeviceError(f"Model needs {memory_bytes} bytes of memory beside the accelerator, "
+                              f"the device at {name} has {1 << identity.memory_bits}")
+        return identity
+
+    @property
+    def config(self) -> AcceleratorConfig:
+        """The configuration that the board is meant to have."""
+        return self._config
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the board's memory."""
+        return 1 << self._identity.memory_bits
+
+    @property
+    def clock_mhz(self) -> float:
+        """Clock of the accelerator."""
+        return self._identity.clock / 100
+
+    @property
+    def link(self) -> Link:
+        """The line itself, for counting what went wrong on it."""
+        return self._link
+
+    def _check_range(self, address: int, count: int) -> None:
+        if address < 0 or count < 0 or address + count > self.memory_bytes:
+            raise DeviceError(f"Memory access must lie within the {self.memory_bytes} bytes of "
+                              f"memory, not {count} bytes at {address:#x}")
+
+    def write_memory(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy ``data`` to memory."""
+        raw = bytes(data)
+        self._check_range(address, len(raw))
+        self._link.write(address, raw)
+
+    def read_memory(self, address: int, count: int) -> bytes:
+        """``count`` bytes of memory."""
+        self._check_range(address, count)
+        return self._link.read(address, count)
+
+    def write_register(self, register: int, value: int) -> None:
+        """Write a register."""
+        raw = (value & 0xffff_ffff).to_bytes(_REGISTER_BYTES, "little")
+        self._link.ask(Request(Opcode.WRITE_REGISTER, register, raw))
+
+    def read_register(self, register: int) -> int:
+        """Read a register."""
+        return int.from_bytes(self._link.ask(Request(
+            Opcode.READ_REGISTER, register, length=_REGISTER_BYTES)), "little")
+
+    def wait(self, timeout_cycles: int | None = None) -> None:
+        """Ask again and again, until the interrupt is up.
+
+        Raises
+        ------
+        DeviceTimeout
+            If it is not after ``timeout_cycles``.
+        DeviceError
+            If the line fails, or the device is reset meanwhile.
+        """
+        while True:
+            cycles = self.read_register(COUNTER_BASE + 4 * Counter.CYCLES)
+            if self._link.flags & Answer.IRQ:
+                return
+            if timeout_cycles is not None and cycles >= timeout_cycles:
+                raise DeviceTimeout(f"Device did not raise its interrupt within {timeout_cycles} "
+                                    f"cycles")
+
+    def events(self) -> Sequence[Event]:
+        """None: a board does not record them."""
+        return []
+
+    def close(self) -> None:
+        """Close the port."""
+        self._port.close()

@@ -1,0 +1,389 @@
+"""Inference on the accelerator, with the interface of onnxruntime."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnx
+
+from weft import compiler
+from weft.compiler import Program
+from weft.compiler.batch import check_batch
+from weft.errors import CompileError, InputError
+from weft.errors.limits import check_arrays
+from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.ir import Graph, HostPart, Plan
+from weft.runtime.device.choice import DeviceFactory, choose_device
+
+from .device import Device, DeviceStopped, Driver
+from .segment import Figures, GraphResult, HostModel, LayerResult, LoadedGraph
+
+__all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
+           "DeviceFactory", "split_frames"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeArg:
+    """An input or output of a model, as onnxruntime describes it.
+
+    Attributes
+    ----------
+    name : :class:`str`
+    shape : :class:`list` of :class:`int`
+        Of one frame, batch dimension included.
+    type : :class:`str`
+        Such as ``tensor(float)``.
+    """
+
+    name: str
+    shape: list[int]
+    type: str
+    dtype: np.dtype[Any] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameResult(Figures):
+    """What one frame came to.
+
+    Attributes
+    ----------
+    outputs : list of arrays
+        The model's outputs, in order.
+    tensors : :class:`dict`
+        If asked for: the output of every layer, by ONNX name, in ONNX type and shape.
+    """
+
+    outputs: list[np.ndarray]
+    tensors: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult(Figures):
+    """What the frames of a batch came to. All figures are for the whole batch.
+
+    Attributes
+    ----------
+    outputs, tensors : list
+        For each frame, what they are in :class:`FrameResult`.
+    """
+
+    outputs: list[list[np.ndarray]]
+    tensors: list[dict[str, np.ndarray]]
+
+
+class InferenceSession(AbstractContextManager["InferenceSession"]):
+    """A model, compiled and loaded on a device.
+
+    Parameters
+    ----------
+    model : path, :class:`onnx.ModelProto`, :class:`weft.ir.Graph` or :class:`weft.ir.Plan`
+    config : :class:`str` or :class:`AcceleratorConfig`
+        A configuration, or what :func:`weft.hw.isa.config.load_config` takes. By default that of
+        the board, where the device names one, else ``"base"``.
+    device : :class:`str` or callable
+        ``"verilator"``, ``"functional"``, ``"serial:PORT"`` or ``"board-sim:BOARD"`` (see
+        :mod:`weft.runtime.device.choice`), or a factory of devices.
+    keep_tensors : :class:`bool`
+        Store the output of every layer to external memory, for :meth:`run_frame` to return. The
+        stores run beside the computation, but take memory bandwidth.
+    batch : :class:`int`
+        Frames that are computed together, layer by layer: constants that are loaded once serve
+        them all. Saves memory traffic where not all constants of a model fit on the chip, but
+        a frame is not done before the whole batch is.
+    trace : path
+        Waveform to write; only on the verilator device.
+    progress : callable
+        Told what is being prepared, in a few words.
+    timeout_cycles : :class:`int`
+        Longest frame; without it only the device's own limits end a frame that hangs.
+    options
+        Passed on to the device: for verilator ``latency``, ``bandwidth``, ``stall_probability``
+        and ``seed``, for functional ``seed``.
+
+    Attributes
+    ----------
+    config : :class:`AcceleratorConfig`
+    plan : :class:`weft.ir.Plan`
+        What runs where.
+    programs : :class:`tuple` of :class:`weft.compiler.Program`
+        One for each accelerated graph of the plan, side by side in external memory; each computes
+        all frames of a batch.
+    batch : :class:`int`
+    device : :class:`weft.runtime.device.Device`
+
+    Raises
+    ------
+    ModelError, CompileError
+        If the model is not supported, or does not fit the configuration.
+    InputError
+        If there is no such device, or it has no such option; or for a batch of no frames.
+    """
+
+    def __init__(self, model: str | Path | onnx.ModelProto | Graph | Plan, *,
+                 config: str | AcceleratorConfig | None = None,
+                 device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
+                 batch: int = 1, trace: str | Path | None = None,
+                 progress: Callable[[str], None] | None = None,
+                 timeout_cycles: int | None = None, **options: Any):
+        self.batch = check_batch(batch)
+        choice = choose_device(device, trace=trace, progress=progress)
+        if config is None:
+            config = choice.config or "base"
+        self.config = config if isinstance(config, AcceleratorConfig) else load_config(config)
+        self._factory = choice.factory
+        self._options = {**options, **choice.options}
+        self._timeout_cycles = timeout_cycles
+        self.plan = _find_plan(model)
+        self._inputs = _describe(self.plan.model.graph.input, self.plan.model)
+        self._outputs = _describe(self.plan.model.graph.output, self.plan.model)
+        self._open(keep_tensors)
+
+    def _open(self, keep_tensors: bool) -> None:
+        self._keep_tensors = keep_tensors
+        programs: list[Program] = []
+        for graph in self.plan.graphs:
+            base = programs[-1].memory_bytes if programs else 0
+            programs.append(compiler.compile(compiler.batch(graph, self.batch), self.config,
+                                             keep_tensors=keep_tensors, base=base))
+        self.programs = tuple(programs)
+        check_arrays(programs[-1].memory_bytes, f"External memory of {self.plan.name}",
+                     CompileError)
+        try:
+            self.device: Device = self._factory(
+                self.config, memory_bytes=programs[-1].memory_bytes, **self._options)
+        except TypeError as error:
+            if "unexpected keyword argument" in str(error):
+                name = str(error).rpartition(" ")[2]
+                raise InputError(f"Device has no option {name}") from None
+            raise
+        self._driver = Driver(self.device)
+        self._resident: LoadedGraph | None = None  # its constants are on chip
+        compiled = iter(programs)
+        self._segments = [
+            HostModel(segment.model) if isinstance(segment, HostPart)
+            else LoadedGraph(segment, next(compiled), self._driver)
+            for segment in self.plan.segments]
+
+    @property
+    def graph(self) -> Graph:
+        """The accelerated graph, of a model that has but one; else the first."""
+        return self.plan.graphs[0]
+
+    @property
+    def program(self) -> Program:
+        """The program of :attr:`graph`."""
+        return self.programs[0]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self.device.close()
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The model's inputs."""
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs."""
+        return list(self._outputs)
+
+    def run(self, output_names: Sequence[str] | None,
+            input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Runs the model on one or more frames, one batch after the other.
+
+        Parameters
+        ----------
+        output_names : list of :class:`str` or :py:`None`
+            Outputs to return; all, if not given.
+        input_feed : :class:`dict`
+            Arrays by input name. Where the batch dimension of the model is 1, that of the arrays
+            can be any number of frames. If the last batch is not full, its last frame takes the
+            places that are left.
+
+        Returns
+        -------
+        list of arrays
+            All frames of each output in one array.
+
+        Raises
+        ------
+        InputError
+            If a name, shape or type is wrong.
+        """
+        names = [info.name for info in self._outputs]
+        for name in output_names or ():
+            if name not in names:
+                raise InputError(f"Output must be one of {', '.join(names)}, not {name}")
+        frames = self.check_inputs(input_feed)
+        feeds = split_frames(input_feed, frames)
+        results = [outputs for first in range(0, frames, self.batch)
+                   for outputs in self.run_batch(feeds[first:first + self.batch]).outputs]
+        joined = [np.concatenate(values) if frames > 1 else values[0]
+                  for values in zip(*results, strict=True)]
+        return [joined[names.index(name)] for name in output_names or names]
+
+    def run_frame(self, feeds: Mapping[str, np.ndarray], *, tensors: bool = False) -> FrameResult:
+        """Runs the model on one frame, and tells how it went.
+
+        Parameters
+        ----------
+        feeds : :class:`dict`
+            Arrays by input name, of the model's own shapes.
+        tensors : :class:`bool`
+            Return the output of every layer too. If the session was not made with
+            ``keep_tensors``, its program is compiled again, and stays as if it had been.
+
+        Raises
+        ------
+        InputError
+            If a name, shape or type is wrong, or the session runs frames in batches.
+        DeviceError
+            If the device stops or does not come to an end.
+        """
+        if self.batch != 1:
+            raise InputError(f"Session must have a batch of 1 to run single frames, "
+                             f"not {self.batch}")
+        result = self.run_batch([feeds], tensors=tensors)
+        figures = {each.name: getattr(result, each.name) for each in fields(Figures)}
+        return FrameResult(outputs=result.outputs[0], tensors=result.tensors[0], **figures)
+
+    def run_batch(self, feeds: Sequence[Mapping[str, np.ndarray]], *,
+                  tensors: bool = False) -> BatchResult:
+        """Runs the model on the frames of one batch, and tells how it went.
+
+        Parameters
+        ----------
+        feeds : list of :class:`dict`
+            For each frame, arrays by input name, of the model's own shapes. Where they are fewer
+            than :attr:`batch`, the last one takes the places that are left.
+        tensors : :class:`bool`
+            As in :meth:`run_frame`.
+
+        Returns
+        -------
+        :class:`BatchResult`
+            With as many outputs as there are ``feeds``.
+
+        Raises
+        ------
+        InputError
+            If a name, shape or type is wrong, or there are too many frames, or none.
+        DeviceError
+            If the device stops or does not come to an end.
+        """
+        if not 1 <= len(feeds) <= self.batch:
+            raise InputError(f"Batch must hold 1 to {self.batch} frames, not {len(feeds)}")
+        for frame in feeds:
+            count = self.check_inputs(frame)
+            if count != 1:
+                raise InputError(f"Inputs must hold one frame, not {count}")
+        if tensors and not self._keep_tensors:
+            self.close()
+            self._open(keep_tensors=True)
+        frames = [dict(frame) for frame in feeds]
+        results: list[GraphResult] = []
+        for segment in self._segments:
+            if isinstance(segment, HostModel):
+                for values in frames:
+                    values.update(segment.run(values))
+                continue
+            warm, self._resident = self._resident is segment, None
+            try:
+                full = [*frames, *frames[-1:] * (self.batch - len(frames))]
+                result = segment.run(full, warm=warm, tensors=tensors,
+                                     timeout_cycles=self._timeout_cycles)
+            except DeviceStopped:
+                self._driver.reset()  # the next frames may go better
+                raise
+            self._resident = segment
+            for values, found in zip(frames, result.values, strict=False):
+                values.update(found)
+            results.append(result)
+        return BatchResult(
+            outputs=[[values[info.name] for info in self._outputs] for values in frames],
+            tensors=[{name: tensor for result in results
+                      for name, tensor in result.tensors[index].items()}
+                     for index in range(len(frames))],
+            cycles=sum(result.cycles for result in results),
+            layers=[layer for result in results for layer in result.layers],
+            counters={name: sum(result.counters[name] for result in results)
+                      for name in results[0].counters},
+            dram_read_bytes=sum(result.dram_read_bytes for result in results),
+            dram_write_bytes=sum(result.dram_write_bytes for result in results),
+            warm=all(result.warm for result in results),
+            executions=tuple(each for result in results for each in result.executions))
+
+    # Inputs -----------------------------------------------------------------------------------
+
+    def check_inputs(self, feeds: Mapping[str, np.ndarray]) -> int:
+        """Checks names, shapes and types of all inputs; returns the number of frames."""
+        names = [info.name for info in self._inputs]
+        if set(feeds) != set(names):
+            raise InputError(f"Inputs must be {', '.join(names)}, "
+                             f"not {', '.join(feeds) or 'none'}")
+        counts = {}
+        for info in self._inputs:
+            values, batched = feeds[info.name], info.shape[:1] == [1]
+            if not isinstance(values, np.ndarray):
+                raise InputError(f"Input '{info.name}' must be an array, "
+                                 f"not {type(values).__name__}")
+            if values.dtype != info.dtype:
+                raise InputError(f"Input '{info.name}' must be {info.dtype}, not {values.dtype}")
+            sizes = ["frames", *map(str, info.shape[1:])] if batched else map(str, info.shape)
+            if list(values.shape[batched:]) != info.shape[batched:]:
+                raise InputError(f"Input '{info.name}' must have shape [{', '.join(sizes)}], "
+                                 f"not {list(values.shape)}")
+            counts[info.name] = len(values) if batched else 1
+        if len(set(counts.values())) > 1:
+            text = ", ".join(f"'{name}' {count}" for name, count in counts.items())
+            raise InputError(f"Inputs must hold the same number of frames, not {text}")
+        frames = next(iter(counts.values()), 1)
+        if frames < 1:
+            raise InputError("Inputs must hold at least one frame, not 0")
+        return frames
+
+
+def split_frames(feeds: Mapping[str, np.ndarray], frames: int) -> list[dict[str, np.ndarray]]:
+    """Feeds of one frame each, out of arrays with ``frames`` of them."""
+    return [{name: values[index:index + 1] if frames > 1 else values
+             for name, values in feeds.items()} for index in range(frames)]
+
+
+def _find_plan(model: str | Path | onnx.ModelProto | Graph | Plan) -> Plan:
+    if isinstance(model, Plan):
+        return model
+    if isinstance(model, Graph):
+        ends = [None if part is None else HostPart(
+                    model=part, inputs=tuple(value.name for value in part.graph.input),
+                    outputs=tuple(value.name for value in part.graph.output))
+                for part in (model.prefix, model.suffix)]
+        segments = [part for part in (ends[0], model, ends[1]) if part is not None]
+        return Plan(name=model.name, model=model.model, segments=tuple(segments), placements=())
+    from weft.frontend import partition
+    return partition(model)
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    """Shape of a tensor; a symbolic dimension is a batch of one frame."""
+    return tuple(dim.dim_value if dim.HasField("dim_value") else 1
+                 for dim in value.type.tensor_type.shape.dim)
+
+
+def _describe(values: Sequence[onnx.ValueInfoProto], model: onnx.ModelProto) -> list[NodeArg]:
+    constants = {tensor.name for tensor in model.graph.initializer}
+    infos = []
+    for value in values:
+        if value.name in constants:
+            continue
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        kind = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
+        infos.append(NodeArg(name=value.name, shape=list(_dims(value)), type=f"tensor({kind})",
+                             dtype=dtype))
+    return infos

@@ -1,0 +1,62 @@
+import re
+import subprocess
+
+import pytest
+
+from weft.boards.flow.tools import find_tool
+from weft.boards.system.pll import Ecp5Pll, Ice40Pll
+from weft.hw.isa.config import ConfigError
+
+
+@pytest.mark.parametrize("asked", [40, 60, 75, 80, 100, 110, 125, 140, 166.6])
+def test_ecp5_is_as_near_as_ecppll(asked, tmp_path):
+    pll = Ecp5Pll.nearest(25, asked)
+    text = subprocess.run([find_tool("ecppll"), "-i", "25", "-o", str(asked)], check=True,
+                          capture_output=True, text=True, cwd=tmp_path).stdout
+    theirs = float(re.search(r"clkout0 frequency: ([\d.]+)", text)[1])
+    assert abs(pll.output_mhz - asked) <= abs(theirs - asked) + 1e-3
+
+
+@pytest.mark.parametrize("asked", range(10, 400, 7))
+def test_ecp5_keeps_all_limits(asked):
+    pll = Ecp5Pll.nearest(25, asked)
+    assert 400 <= pll.vco_mhz <= 800
+    assert pll.input_mhz / pll.input_divider >= 3.125
+    assert 1 <= pll.feedback_divider <= 80
+    assert 1 <= pll.output_divider <= 128
+
+
+def test_clock_wrong():
+    message = r"^Clock must be one that the board's 25 MHz can be turned into, not 2 MHz$"
+    with pytest.raises(ConfigError, match=message):
+        Ecp5Pll.nearest(25, 2)
+
+
+@pytest.mark.parametrize("asked", [17, 18, 20, 24, 25.5, 30, 36, 48, 60, 120])
+def test_ice40_is_as_near_as_icepll(asked):
+    pll = Ice40Pll.nearest(12, asked)
+    # By its rules: one divider after the other, the nearest output.
+    theirs = min((12 * feedback / (1 << exponent) for feedback in range(1, 129)
+                  for exponent in range(1, 7) if 533 <= 12 * feedback <= 1066),
+                 key=lambda output: abs(output - asked))
+    assert abs(pll.output_mhz - asked) <= abs(theirs - asked) + 1e-9
+
+
+@pytest.mark.parametrize("asked", range(17, 275, 13))
+@pytest.mark.parametrize("oscillator", [12, 25, 100])
+def test_ice40_keeps_all_limits(oscillator, asked):
+    pll = Ice40Pll.nearest(oscillator, asked)
+    assert 533 <= pll.vco_mhz <= 1066
+    assert 16 <= pll.output_mhz <= 275
+    assert pll.input_mhz / pll.input_divider >= 10
+    assert 1 <= pll.input_divider <= 16
+    assert 1 <= pll.feedback_divider <= 128
+    assert pll.output_divider in (2, 4, 8, 16, 32, 64)
+    assert pll.output_mhz == pytest.approx(
+        oscillator / pll.input_divider * pll.feedback_divider / pll.output_divider)
+
+
+def test_ice40_clock_wrong():
+    message = r"^Clock must be one that the board's 12 MHz can be turned into, not 13 MHz$"
+    with pytest.raises(ConfigError, match=message):
+        Ice40Pll.nearest(12, 13)

@@ -1,0 +1,292 @@
+"""The timing model: each of its parts, and whole networks against the RTL."""
+
+import numpy as np
+import pytest
+from models import quantize_model
+
+from weft.bench.networks import NETWORKS
+from weft.boards.registry import BOARDS
+from weft.compiler.timing.engines import (
+    Stream,
+    bursts,
+    command_cost,
+    stall_rate,
+    step_cycles,
+    vector_overhead,
+)
+from weft.compiler.timing.player import Cause, MemoryTiming, play
+from weft.digits import MODEL as DIGITS
+from weft.errors import CompileError, InputError
+from weft.hw.control.dispatch import IN_FLIGHT
+from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp, decode, encode
+from weft.hw.isa.config import PRESETS
+from weft.runtime.device import EventKind
+from weft.runtime.runner import random_frames
+from weft.runtime.session import InferenceSession
+from weft.sim.simulator import MemoryModel
+
+SMALL = PRESETS["small"]
+MASKS = {engine: 1 << engine.value for engine in Engine}
+
+
+# Streams of a few commands ----------------------------------------------------------------------
+
+def load(units=8, lines=1, memory=Memory.WEIGHT, **masks):
+    return encode(Opcode.LOAD, memory=memory, lines=lines, address=0, stride=4096, units=units,
+                  local_address=0, local_stride=units, **masks)
+
+
+def store(units=8, lines=1, **masks):
+    return encode(Opcode.STORE, lines=lines, address=0, stride=4096, units=units, local_address=0,
+                  local_stride=units, **masks)
+
+
+def matrix(pixels=64, tile=64, kernel=1, blocks=1, columns=1, groups=2, wait=0, post=0):
+    fields = {name: 1 for name, _ in _fields(Opcode.MATRIX)} | {
+        "kernel_h": kernel, "kernel_w": 1, "channel_blocks": blocks, "tile_pixels": tile,
+        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT}
+    return encode(Opcode.MATRIX, wait=wait, post=post, **fields)
+
+
+def lookup(positions=64, wait=0, post=0):
+    fields = {name: 0 for name, _ in _fields(Opcode.VECTOR)} | {
+        "kernel_outer": 1, "kernel_inner": 1, "blocks": 1, "out_outer": 1, "in_outer": 1,
+        "out_inner": positions, "in_inner": positions, "in_inner_step": 1, "out_inner_step": 1,
+        "op": VectorOp.LOOKUP}
+    return encode(Opcode.VECTOR, wait=wait, post=post, **fields)
+
+
+def _fields(opcode):
+    return [(name, value) for name, value in decode(bytes([opcode.value]) + bytes(63))[1].items()
+            if name not in ("wait", "post")]
+
+
+def played(*stream, config=SMALL, **options):
+    return play(b"".join(stream), config, **options)
+
+
+def test_command_starts_two_cycles_after_the_token():
+    timeline = played(load(post=MASKS[Engine.MATRIX]), matrix(wait=MASKS[Engine.LOAD]))
+    first, second = timeline.commands
+    assert second.start == first.done + 2
+    assert second.cause is Cause.LOAD
+    assert second.waited > 0
+    assert timeline.waits(Engine.MATRIX)[Cause.LOAD] == second.waited
+    assert timeline.cycles == second.done + 2  # until the interrupt
+
+
+def test_tokens_are_taken_in_the_order_in_which_they_are_given():
+    timeline = played(load(post=MASKS[Engine.MATRIX]), load(units=512, post=MASKS[Engine.MATRIX]),
+                      matrix(wait=MASKS[Engine.LOAD]), matrix(wait=MASKS[Engine.LOAD]))
+    loads, others = timeline.commands[:2], timeline.commands[2:]
+    assert others[0].start < loads[1].done < others[1].start == loads[1].done + 2
+
+
+def test_commands_without_tokens_run_beside_one_another():
+    alone = played(load(units=512)).commands[0]
+    together = played(load(units=512), lookup()).commands
+    assert together[0].done == alone.done
+    assert together[1].done < alone.done
+
+
+@pytest.mark.parametrize("stream, message", [
+    ([matrix(wait=MASKS[Engine.LOAD])],
+     "Command 0 waits for a token of the load engine that no command gives"),
+    ([matrix(wait=MASKS[Engine.LOAD]), load(post=MASKS[Engine.MATRIX], wait=MASKS[Engine.MATRIX])],
+     "Command 1 waits for a token of the matrix engine that no command gives"),
+    ([matrix(wait=MASKS[Engine.LOAD], post=MASKS[Engine.LOAD]),
+      load(post=MASKS[Engine.MATRIX], wait=MASKS[Engine.MATRIX])],
+     "Command 0 never starts: it waits for one that waits for it"),
+])
+def test_stream_that_never_ends_wrong(stream, message):
+    with pytest.raises(CompileError) as caught:
+        played(*stream)
+    assert str(caught.value) == message
+
+
+def test_full_queue_holds_up_commands_for_other_engines():
+    # None of the first commands can start before the LOAD at the end of the slow one is done.
+    count = SMALL.queue_depth
+    blocked = [matrix(wait=MASKS[Engine.LOAD] if number == 0 else 0) for number in range(count + 1)]
+    slow = load(units=512, post=MASKS[Engine.MATRIX])
+    fits = played(slow, *blocked[:count], lookup()).commands
+    full = played(slow, *blocked, lookup()).commands
+    assert fits[-1].start < fits[0].done
+    assert full[-1].start > full[0].done
+    assert full[-1].cause is Cause.FETCH
+
+
+def test_engine_holds_a_few_commands_that_are_not_done():
+    memory = MemoryTiming(latency=2000)
+    timeline = played(*[store() for _ in range(IN_FLIGHT + 1)], memory=memory)
+    *held, last = timeline.commands
+    assert held[-1].start < held[0].done
+    assert last.start >= held[0].done + 2
+    assert last.cause is Cause.OWN
+
+
+def test_commands_are_fetched_at_the_rate_of_the_bus():
+    # Each takes 8 beats of 64 bits and one to be handed over, and less time to execute.
+    pushes = played(*[load(units=1) for _ in range(3)]).commands
+    assert pushes[1].start - pushes[0].start == 9
+    wide = played(*[load(units=1) for _ in range(3)], config=SMALL.replace(axi_data_width=256))
+    assert wide.commands[1].start - wide.commands[0].start < 8
+
+
+def test_latency_of_the_memory_counts_for_commands_and_data():
+    slow, quick = (played(load(), memory=MemoryTiming(latency=latency)).commands[0]
+                   for latency in (100, 32))
+    assert slow.start - quick.start == 68
+    assert slow.done - quick.done == 2 * 68
+
+
+def test_bandwidth_stretches_a_load():
+    half = played(load(units=512), memory=MemoryTiming(bandwidth=0.5)).commands[0]
+    full = played(load(units=512)).commands[0]
+    beats = 512 * SMALL.weight_row_bytes // SMALL.axi_bytes
+    assert full.done - full.start == pytest.approx(beats, abs=100)
+    assert half.done - half.start == pytest.approx(2 * beats, abs=100)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"latency": 0}, "Memory latency must be an integer of at least 1, not 0"),
+    ({"bandwidth": 0.0}, "Memory bandwidth must be above 0 and at most 1 beat per cycle, not 0.0"),
+    ({"bandwidth": 1.5}, "Memory bandwidth must be above 0 and at most 1 beat per cycle, not 1.5"),
+])
+def test_memory_wrong(options, message):
+    with pytest.raises(InputError) as caught:
+        MemoryTiming(**options)
+    assert str(caught.value) == message
+
+
+def test_memory_is_that_of_the_simulator():
+    assert MemoryTiming().latency == MemoryModel(bytes=4096).latency
+
+
+# Matrix ---------------------------------------------------------------------------------------
+
+def test_steps_take_their_pixels_or_the_rows_of_a_weight_tile():
+    config = PRESETS["base"]
+    assert [step_cycles(config, pixels) for pixels in (1, 8, 9, 100)] == [8, 8, 9, 100]
+    assert step_cycles(PRESETS["tiny"], 1) == 5
+    few, many = (command_cost(config, Opcode.MATRIX, decode(matrix(
+        pixels=20, tile=20, kernel=kernel))[1]).latency for kernel in (2, 7))
+    assert many - few == 5 * 20
+
+
+def test_drain_is_hidden_behind_long_tiles_and_bounds_short_ones():
+    def cycles(kernel, tiles):
+        fields = decode(matrix(pixels=64 * tiles, tile=64, kernel=kernel))[1]
+        return command_cost(SMALL, Opcode.MATRIX, fields).latency
+    assert SMALL.requant_groups == 2
+    assert cycles(5, 4) - cycles(5, 3) == 5 * 64
+    assert cycles(1, 4) - cycles(1, 3) == 2 * 64 + 1  # a cycle from one tile to the next
+
+
+def test_third_tile_waits_for_the_half_of_the_first():
+    fields = decode(matrix(pixels=3 * 64, tile=64, kernel=1))[1]
+    cost = command_cost(SMALL, Opcode.MATRIX, fields)
+    assert cost.busy > 3 * 64 + 64
+    fields = decode(matrix(pixels=2 * 64, tile=64, kernel=1))[1]
+    assert command_cost(SMALL, Opcode.MATRIX, fields).busy == 2 * 64
+
+
+def test_next_command_streams_while_the_one_before_is_drained():
+    first, second = played(matrix(kernel=3), matrix(kernel=3)).commands
+    assert second.start < first.done
+    assert second.done - first.done == 3 * 64
+
+
+# Vector and banks ---------------------------------------------------------------------------
+
+def test_vector_commands_read_one_behind_the_other():
+    one, two = played(lookup(100), lookup(100)).commands
+    assert one.done - one.start == 100 + vector_overhead(SMALL, scaled=False)
+    assert two.start < one.done
+    assert two.done == one.done + 100 + 3
+
+
+def test_streams_in_step_lose_no_more_than_a_cycle():
+    assert stall_rate(4, (0,), 1, Stream(1, 1)) < 0.02
+    assert stall_rate(4, (0, 0), 1, Stream(1, 2)) < 0.02
+
+
+def test_streams_out_of_step_lose_cycles():
+    assert stall_rate(4, (0, 0), 1, Stream(1, 1)) == pytest.approx(1 / 7, abs=0.02)
+    assert stall_rate(4, (0, 0, 0), 1, Stream(1, 1)) == pytest.approx(2 / 11, abs=0.02)
+    assert stall_rate(1, (0,), 1, Stream(0, 1)) == 0.5  # as far as it is followed
+
+
+def test_bursts_end_at_pages_and_at_their_longest():
+    config = SMALL.replace(axi_burst_beats=16)
+    assert list(bursts(config, 0, 40)) == [16, 16, 8]
+    assert list(bursts(config, 4096 - 5 * 8, 40)) == [5, 16, 16, 3]
+    assert list(bursts(config, 4096 - 5 * 8, 5)) == [5]
+
+
+# Against the RTL ------------------------------------------------------------------------------
+
+def compare(model, config, *, frames=2, **options):
+    """Share by which the model misses the cycles of the RTL, for each frame."""
+    errors = []
+    with InferenceSession(model, config=config, **options) as session:
+        inputs = random_frames(session, 1)
+        for _ in range(frames):
+            result = session.run_frame(inputs)
+            total = 0
+            for run in result.executions:
+                program = run.program
+                timeline = play(run.commands, config, address=(
+                    program.warm_address if run.warm else program.command_address),
+                    memory=MemoryTiming(latency=options.get("latency", 32)))
+                total += timeline.cycles
+                assert [command.engine for command in timeline.commands] == \
+                    [info.engine for info in run.infos]
+            errors.append((total - result.cycles) / result.cycles)
+    return errors
+
+
+@pytest.mark.parametrize("config", ["tiny", "small", "base"])
+def test_digits_take_as_long_as_on_the_rtl(config):
+    assert np.abs(compare(DIGITS, PRESETS[config])).max() < 0.01
+
+
+def test_digits_on_a_sequential_accelerator_take_as_long_as_on_the_rtl():
+    # Requantization takes longer for some values than for others.
+    assert np.abs(compare(DIGITS, BOARDS["icebreaker"].config)).max() < 0.02
+
+
+@pytest.mark.parametrize("network", ["mobilenet_v2_block", "squeezenet_fire", "autoencoder",
+                                     "unet"])
+def test_network_takes_as_long_as_on_the_rtl(network, tmp_path):
+    rng = np.random.default_rng([len(network), 5])
+    model = quantize_model(rng, NETWORKS[network](rng), tmp_path)
+    assert np.abs(compare(model, PRESETS["base"])).max() < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["tiny", "small", "wide", "base"])
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "resnet50"])
+def test_every_network_within_three_percent(network, config, tmp_path):
+    rng = np.random.default_rng([len(network), 5])
+    model = quantize_model(rng, NETWORKS[network](rng), tmp_path)
+    assert np.abs(compare(model, PRESETS[config])).max() < 0.03
+
+
+def test_every_command_starts_and_ends_as_on_the_rtl(tmp_path):
+    """Where no two engines go through the activation memory at a time there is nothing to
+    estimate, but for the burst with which a LOAD that waits for room goes on."""
+    config = PRESETS["base"]
+    rng = np.random.default_rng([len("autoencoder"), 5])
+    model = quantize_model(rng, NETWORKS["autoencoder"](rng), tmp_path)
+    with InferenceSession(model, config=config) as session:
+        run, = session.run_frame(random_frames(session, 1)).executions
+    timeline = play(run.commands, config, address=run.program.command_address)
+    found = {(event.index, event.kind): event.cycle for event in run.events}
+    expected = {(index, kind): cycle for index, command in enumerate(timeline.commands)
+                for kind, cycle in ((EventKind.START, command.start),
+                                    (EventKind.DONE, command.done))}
+    assert found.keys() == expected.keys()
+    off = [abs(found[event] - expected[event]) for event in found]
+    assert max(off) <= config.axi_burst_beats
+    assert sum(map(bool, off)) <= len(off) // 10

@@ -1,0 +1,792 @@
+import re
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from models import (
+    QdqBuilder,
+    assert_plan_is_golden,
+    assert_reference_is_golden,
+    conv_model,
+    float_cnn,
+    quantize_model,
+    random_inputs,
+    run_plan,
+)
+from onnx import TensorProto, helper, numpy_helper
+from places import MODELS
+
+from weft import reference
+from weft.errors import ModelError
+from weft.frontend import load_graph, partition
+from weft.frontend.onnx.values import View
+from weft.reference.golden import GoldenSession, cpu_is_exact, to_int8
+
+exact_cpu = pytest.mark.skipif(not cpu_is_exact(), reason=cpu_is_exact().reason or "exact")
+
+real_models = pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+
+
+def rng_of(seed=0):
+    return np.random.default_rng([seed, 7])
+
+
+def check(model, *, seed=0):
+    """Loads a model, compares it with onnxruntime where that is exact, and returns the graph."""
+    graph = load_graph(model)
+    if cpu_is_exact():
+        assert_reference_is_golden(graph, random_inputs(rng_of(seed), graph.model))
+    return graph
+
+
+def refused(model, message):
+    with pytest.raises(ModelError, match=rf"^{re.escape(message)}$"):
+        load_graph(model)
+
+
+def replace_constant(model, name, value):
+    """The model with another value for an initializer."""
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
+            return model
+    raise AssertionError(name)
+
+
+def set_attribute(model, node, **values):
+    """The model with other attributes for a node."""
+    target, = (item for item in model.graph.node if item.name == node)
+    kept = [item for item in target.attribute if item.name not in values]
+    del target.attribute[:]
+    target.attribute.extend(kept)
+    target.attribute.extend(helper.make_attribute(key, value) for key, value in values.items())
+    return model
+
+
+# Real and quantized networks ----------------------------------------------------------------------
+
+@real_models
+@exact_cpu
+def test_resnet8_up_to_the_first_add_is_onnxruntime_in_every_layer():
+    whole = onnx.load(MODELS / "ic_resnet8_int8.onnx")
+    add = next(node for node in whole.graph.node if node.op_type == "Add")
+    inferred = onnx.shape_inference.infer_shapes(whole)
+    part = onnx.utils.Extractor(inferred).extract_model(["input_1"], list(add.input))
+    graph = load_graph(part)
+    assert [layer.op for layer in graph.layers] == ["Conv"] * 3
+    assert [node.op_type for node in graph.prefix.graph.node] == ["Transpose", "QuantizeLinear"]
+    with np.load(MODELS / "ic_resnet8_int8.npz") as archive:
+        for image in archive["input"]:
+            assert_reference_is_golden(graph, {"input_1": image[None]})
+
+
+@real_models
+@exact_cpu
+@pytest.mark.parametrize("name, kinds", [
+    ("ic_resnet8_int8", {"Convolution": 10, "Add": 3, "Pool": 1}),
+    ("kws_dscnn_int8", {"Convolution": 6, "Depthwise": 4, "Pool": 1})])
+def test_real_network_is_onnxruntime_in_every_layer_of_every_image(name, kinds):
+    graph = load_graph(MODELS / f"{name}.onnx")
+    assert Counter(type(layer).__name__ for layer in graph.layers) == kinds
+    assert [node.op_type for node in graph.suffix.graph.node] == ["DequantizeLinear", "Softmax"]
+    entry, = (value.name for value in graph.model.graph.input)
+    plan = partition(MODELS / f"{name}.onnx")
+    with np.load(MODELS / f"{name}.npz") as archive:
+        for image, output in zip(archive["input"], archive["output"], strict=True):
+            inputs = {entry: image[None]}
+            assert_reference_is_golden(graph, inputs)
+            assert_plan_is_golden(plan, inputs)
+            values, _ = run_plan(plan, inputs)
+            np.testing.assert_array_equal(values[plan.model.graph.output[0].name][0], output)
+
+
+@exact_cpu
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_statically_quantized_network_is_onnxruntime(tmp_path, per_channel, unsigned):
+    rng = rng_of()
+    model = quantize_model(rng, float_cnn(rng), tmp_path, per_channel=per_channel,
+                           unsigned=unsigned)
+    graph = check(model)
+    assert [layer.name for layer in graph.layers] == ["conv1", "conv2", "conv3", "fc1", "fc2"]
+    assert graph.layers[3].weights.shape == (10, 6, 3, 3)
+    assert [node.op_type for node in graph.prefix.graph.node] == ["QuantizeLinear"]
+    assert "Softmax" in [node.op_type for node in graph.suffix.graph.node]
+
+
+@exact_cpu
+def test_relu_of_a_symmetric_quantizer_is_folded(tmp_path):
+    # Its Relu and Clip keep a quantization of their own, here of the same scale.
+    rng = rng_of()
+    model = quantize_model(rng, float_cnn(rng), tmp_path,
+                           extra_options={"ActivationSymmetric": True})
+    graph = check(model)
+    assert [layer.clamp[0] for layer in graph.layers] == [0, 0, -128, 0, -128]
+
+
+# Layers -------------------------------------------------------------------------------------------
+
+def test_convolution_is_taken_over_as_it_is():
+    model = conv_model(rng_of(), strides=[2, 1], pads=[0, 1, 2, 3], dilations=[1, 2])
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    graph = check(model)
+    layer, = graph.layers
+    assert (layer.name, layer.op, layer.input, layer.output) == ("conv", "Conv", "x_q", "conv_q")
+    assert (layer.strides, layer.pads, layer.dilations) == ((2, 1), (0, 1, 2, 3), (1, 2))
+    assert layer.clamp == (-128, 127)
+    np.testing.assert_array_equal(layer.weights, values["conv_w"])
+    np.testing.assert_array_equal(layer.bias, values["conv_b"])
+    np.testing.assert_array_equal(
+        layer.multiplier, values["x_scale"] * values["conv_ws"] / values["conv_scale"])
+    tensor = graph.tensors["x_q"]
+    assert tensor.shape == (3, 6, 6) and tensor.order is None and not tensor.unsigned
+    assert tensor.scale == values["x_scale"] and tensor.zero_point == values["x_zero"]
+    edge, = graph.outputs
+    assert (edge.onnx_name, edge.onnx_shape, edge.tensor) == ("conv_q", (1, 4, 3, 6), "conv_q")
+
+
+def test_unsigned_activations_move_into_the_int8_domain():
+    model = conv_model(rng_of(), unsigned=True)
+    zero, = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+             if tensor.name == "x_zero")
+    tensor = check(model).tensors["x_q"]
+    assert tensor.unsigned and tensor.zero_point == int(zero) - 128
+
+
+def test_unsigned_weights_move_into_the_int8_domain():
+    model = conv_model(rng_of(), unsigned=True, unsigned_weights=True)
+    stored, = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+               if tensor.name == "conv_w")
+    layer, = check(model).layers
+    np.testing.assert_array_equal(layer.weights, stored.astype(int) - 128)
+
+
+def test_missing_bias_is_zero():
+    layer, = check(conv_model(rng_of(), bias=False)).layers
+    assert layer.bias.dtype == np.int32 and not layer.bias.any()
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
+@pytest.mark.parametrize("size, kernel, strides", [
+    ((6, 7), (3, 3), [1, 1]), ((6, 7), (2, 4), [2, 2]), ((9, 5), (4, 1), [3, 2])])
+def test_auto_pad_is_onnxruntimes(auto_pad, size, kernel, strides):
+    check(conv_model(rng_of(), size=size, kernel=kernel, strides=strides, auto_pad=auto_pad))
+
+
+@pytest.mark.parametrize("trans_b", [False, True])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_gemm_weights_may_lie_either_way(trans_b, per_channel):
+    b = QdqBuilder(rng_of(), per_channel=per_channel)
+    b.output(b.quantize(b.gemm(b.input("x", (1, 20)), 20, 7, trans_b=trans_b)))
+    assert check(b.build()).layers[0].weights.shape == (7, 20, 1, 1)
+
+
+def test_gemm_may_transpose_its_input():
+    b = QdqBuilder(rng_of())
+    b.output(b.quantize(b.gemm(b.input("x", (20, 1)), 20, 7, transA=1)))
+    check(b.build())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_constant_added_to_matmul_is_its_bias(turned):
+    b = QdqBuilder(rng_of())
+    matmul = b.matmul(b.input("x", (1, 20)), 20, 7, name="fc")
+    bias = b.bias("fc", b.initializers["x_scale"] * b.initializers["fc_ws"])
+    scale = b._spread[matmul] / 40
+    added = b.node("Add", [bias, matmul] if turned else [matmul, bias])
+    b.output(b.quantize(added, scale=scale))
+    layer, = check(b.build()).layers
+    assert layer.op == "MatMul"
+    np.testing.assert_array_equal(layer.bias, b.initializers["fc_b"])
+
+
+def test_matmul_over_rows_is_a_convolution_over_pixels():
+    b = QdqBuilder(rng_of())
+    x = b.quantize(b.matmul(b.input("x", (1, 9, 20)), 20, 7))
+    b.output(b.quantize(b.matmul(x, 7, 5)))
+    graph = check(b.build())
+    assert [layer.weights.shape for layer in graph.layers] == [(7, 20, 1, 1), (5, 7, 1, 1)]
+    assert graph.tensors[graph.layers[1].output].shape == (5, 9, 1)
+    assert graph.inputs[0].gather is not None and graph.outputs[0].gather is not None
+
+
+def test_weights_may_be_quantized_in_the_graph():
+    # What quantization-aware training exports: float weights, then Q and DQ.
+    model = conv_model(rng_of())
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    real = constants["conv_w"] * constants["conv_ws"].reshape(-1, 1, 1, 1)
+    model.graph.initializer.append(numpy_helper.from_array(real.astype(np.float32), "conv_wf"))
+    for index, tensor in enumerate(model.graph.initializer):
+        if tensor.name == "conv_w":
+            del model.graph.initializer[index]
+            break
+    model.graph.node.insert(0, helper.make_node(
+        "QuantizeLinear", ["conv_wf", "conv_ws", "conv_wz"], ["conv_w"], axis=0))
+    layer, = check(model).layers
+    np.testing.assert_array_equal(layer.weights, constants["conv_w"])
+
+
+def test_weights_may_come_from_constant_nodes_and_views():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 3, 6, 6))
+    weights, _ = b.weights("c", (3, 3, 3, 4), 3)
+    turned = b.node("Transpose", [weights], perm=[3, 2, 0, 1])
+    stored = b.initializers.pop("c_w")
+    b.nodes.insert(0, helper.make_node("Constant", [], ["c_w"],
+                                       value=numpy_helper.from_array(stored)))
+    conv = b.node("Conv", [x, turned], "c")
+    b.output(b.quantize(conv))
+    layer, = check(b.build()).layers
+    np.testing.assert_array_equal(layer.weights, stored.transpose(3, 2, 0, 1))
+
+
+# Bounds -------------------------------------------------------------------------------------------
+
+def bounded_model(op, low, high, *, zero_point, separate=False):
+    b = QdqBuilder(rng_of())
+    layer = b.conv(b.input("x", (1, 3, 8, 8)), 3, 6, (3, 3), name="conv")
+    scale = b._spread["conv"] / 40
+    if separate:
+        layer = b.quantize(layer, scale=scale, zero_point=zero_point)
+    inputs = [layer]
+    if op == "Clip":
+        inputs += [b.constant("low", np.float32(low * scale)),
+                   b.constant("high", np.float32(high * scale))]
+    bounded = b.node(op, inputs, "bound")
+    b.output(b.quantize(bounded, scale=scale, zero_point=zero_point))
+    return b.build()
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("op, low, high, zero_point, clamp", [
+    ("Relu", 0, 0, -128, (-128, 127)),
+    ("Relu", 0, 0, -20, (-20, 127)),
+    ("Clip", -3.4, 30.6, 5, (2, 36)),
+    ("Clip", 0, 1000, -60, (-60, 127)),
+    ("Clip", 7, -9, 0, (-9, -9)),
+])
+def test_bounds_become_the_clamp(op, low, high, zero_point, clamp, separate):
+    graph = load_graph(bounded_model(op, low, high, zero_point=zero_point, separate=separate))
+    layer, = graph.layers
+    assert layer.clamp == clamp and layer.output == "bound_q"
+    assert set(graph.tensors) == {"x_q", "bound_q"}
+
+    # onnxruntime may compute such a layer in float32. Without the bounds it does not, so: clamping
+    # its values must be what we compute, and quantization must not care about the order.
+    free = bounded_model("Identity", 0, 0, zero_point=zero_point)
+    inputs = random_inputs(rng_of(), free)
+    golden = to_int8(GoldenSession(free, tensors=["bound_q"]).run(inputs)["bound_q"])[0]
+    host = GoldenSession(graph.prefix).run(inputs)
+    got = reference.run(graph, {"x_q": graph.enter(graph.inputs[0], host["x_q"])})["bound_q"]
+    if cpu_is_exact():
+        np.testing.assert_array_equal(got, np.clip(golden, *clamp))
+        assert (golden < clamp[0]).any() or clamp[0] == -128
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_quantization_and_bounds_may_change_places(seed):
+    rng = rng_of(seed)
+    scale, zero = float(np.float32(rng.random())), int(rng.integers(-128, 128))
+    x = (rng.standard_normal(10000) * 100 * scale).astype(np.float32)
+    low, high = np.sort(rng.standard_normal(2) * 60 * scale).astype(np.float32)
+    bounded = reference.quantize(np.clip(x, low, high), scale, zero)
+    q_low, q_high = (int(reference.quantize(bound, scale, zero)) for bound in (low, high))
+    np.testing.assert_array_equal(
+        bounded, np.clip(reference.quantize(x, scale, zero), q_low, q_high))
+
+
+@exact_cpu
+def test_separate_relu_is_onnxruntime():
+    check(bounded_model("Relu", 0, 0, zero_point=-20, separate=True))
+
+
+def test_clip_bounds_may_be_attributes_of_an_old_opset():
+    b = QdqBuilder(rng_of(), opset=10, per_channel=False)
+    conv = b.conv(b.input("x", (1, 3, 8, 8)), 3, 6, (3, 3), name="conv")
+    scale = b._spread["conv"] / 40
+    clip = b.node("Clip", [conv], min=0.0, max=float(20.2 * scale))
+    b.output(b.quantize(clip, scale=scale, zero_point=-20))
+    assert load_graph(b.build()).layers[0].clamp == (-20, 0)
+
+
+# Views --------------------------------------------------------------------------------------------
+
+def test_views_compose():
+    rng = rng_of()
+    x = rng.random((2, 3, 4))
+    view = View(x.shape).transpose((2, 0, 1)).reshape((6, 4)).transpose((1, 0))
+    y = x.transpose(2, 0, 1).reshape(6, 4).transpose(1, 0)
+    np.testing.assert_array_equal(x.reshape(-1)[view.array()], y)
+    back = view.inverse(x.shape)
+    np.testing.assert_array_equal(y.reshape(-1)[back.array()], x)
+    assert view.through(View(x.shape)) is view
+    assert view.through(back).indices is None and back.through(view).indices is None
+    assert View.of(np.arange(6).reshape(2, 3)).indices is None
+    assert view.same(view.reshape((2, 12)).reshape((4, 6))) and not view.same(View((4, 6)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fully_connected_layer_sees_through_any_views(seed):
+    rng = rng_of(seed)
+    b = QdqBuilder(rng, unsigned=bool(seed % 2))
+    y = b.quantize(b.conv(b.input("x", (1, 3, 6, 8)), 3, 8, (3, 3), name="conv"))
+    shapes = [(1, 8, 4, 6), (1, 8, 24), (8, 1, 12, 2), (1, 192), (1, 4, 6, 8), (16, 3, 2, 2)]
+    for _ in range(4):
+        shape = shapes[rng.integers(len(shapes))]
+        y = b.reshape(y, shape)
+        y = b.node("Transpose", [y], perm=rng.permutation(len(shape)).tolist())
+        if rng.random() < 0.3:
+            y = b.quantize(y, scale=b.initializers["conv_scale"],
+                           zero_point=b.initializers["conv_zero"])
+    y = b.reshape(y, (1, 192))
+    y = b.quantize(b.gemm(y, 192, 10))
+    b.output(b.quantize(b.gemm(y, 10, 4)))
+    graph = check(b.build(), seed=seed)
+    assert [layer.weights.shape[1:] for layer in graph.layers] == [(3, 3, 3), (8, 4, 6), (10, 1, 1)]
+
+
+def test_views_before_the_quantization_reorder_the_output():
+    b = QdqBuilder(rng_of())
+    conv = b.conv(b.input("x", (1, 3, 6, 7)), 3, 5, (3, 3), name="conv")
+    turned = b.node("Transpose", [conv], "turned", perm=[0, 2, 3, 1])
+    b.output(b.quantize(b.reshape(turned, (1, 20, 5))))
+    graph = check(b.build())
+    edge, = graph.outputs
+    assert edge.onnx_shape == (1, 20, 5) and edge.gather is not None
+    assert graph.tensors[edge.tensor].shape == (5, 4, 5)
+    assert graph.tensors[edge.tensor].order is not None
+
+
+def test_views_on_the_input_reorder_it():
+    b = QdqBuilder(rng_of())
+    x = b.node("Transpose", [b.input("x", (1, 6, 7, 3))], perm=[0, 3, 1, 2])
+    b.output(b.quantize(b.conv(x, 3, 5, (3, 3))))
+    graph = check(b.build())
+    assert graph.inputs[0].onnx_shape == (1, 6, 7, 3) and graph.inputs[0].gather is not None
+
+
+def test_views_between_quantize_and_dequantize_are_seen_through():
+    b = QdqBuilder(rng_of())
+    b.quantize(b.conv(b.input("x", (1, 3, 6, 7)), 3, 5, (3, 3), name="conv"))
+    turned = b.node("Transpose", ["conv_q"], "turned_q", perm=[0, 2, 3, 1])
+    assert turned == "turned_q"
+    for part in ("scale", "zero"):
+        b.constant(f"turned_{part}", b.initializers[f"conv_{part}"])
+    b.nodes = [node for node in b.nodes if node.output[0] != "conv_d0"]
+    y = b.reshape(b.dequantize("turned"), (1, 100))
+    b.output(b.quantize(b.gemm(y, 100, 4)))
+    check(b.build())
+
+
+def test_transpose_between_convolutions_is_refused():
+    b = QdqBuilder(rng_of())
+    y = b.quantize(b.conv(b.input("x", (1, 3, 6, 6)), 3, 4, (3, 3), name="one"))
+    y = b.node("Transpose", [y], perm=[0, 1, 3, 2])
+    b.output(b.quantize(b.conv(y, 4, 4, name="two")))
+    refused(b.build(), "Conv 'two' reads 'one_q' through a Reshape or Transpose that changes its "
+                       "order on the accelerator")
+
+
+def test_one_input_in_two_orders_enters_twice():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 4, 4, 4))
+    b.output(b.quantize(b.conv(x, 4, 3, name="straight")))
+    b.output(b.quantize(b.conv(b.node("Transpose", [x], perm=[0, 3, 1, 2]), 4, 3, name="turned")))
+    graph = check(b.build())
+    assert [edge.onnx_name for edge in graph.inputs] == ["x_q", "x_q"]
+    assert [edge.tensor for edge in graph.inputs] == ["x_q", "x_q@1"]
+    assert [value.name for value in graph.prefix.graph.output] == ["x_q"]
+
+
+# Host parts ---------------------------------------------------------------------------------------
+
+def test_integer_inputs_and_outputs_leave_nothing_to_the_host():
+    b = QdqBuilder(rng_of())
+    b.constant("x_scale", np.float32(0.1))
+    b.constant("x_zero", np.int8(3))
+    b._inputs.append(helper.make_tensor_value_info("x_q", TensorProto.INT8, (1, 3, 5, 5)))
+    b.quantize(b.conv(b.dequantize("x"), 3, 4, name="conv"))
+    b.output("conv_q", TensorProto.INT8)
+    graph = check(b.build())
+    assert graph.prefix is None and graph.suffix is None
+
+
+def test_several_inputs_and_outputs():
+    b = QdqBuilder(rng_of())
+    one = b.quantize(b.conv(b.input("a", (1, 3, 5, 5)), 3, 4, name="one"))
+    b.quantize(b.conv(b.input("b", (1, 2, 6, 5)), 2, 4, name="two"))
+    b.output(one)
+    b.output("two_q", TensorProto.INT8)
+    graph = check(b.build())
+    assert [edge.onnx_name for edge in graph.inputs] == ["a_q", "b_q"]
+    assert [edge.onnx_name for edge in graph.outputs] == ["one_q", "two_q"]
+    assert [value.name for value in graph.suffix.graph.output] == [one]
+
+
+def test_inner_tensor_may_be_an_output():
+    b = QdqBuilder(rng_of())
+    one = b.quantize(b.conv(b.input("x", (1, 3, 5, 5)), 3, 4, name="one"))
+    b.output(one)
+    b.output(b.quantize(b.conv(one, 4, 4, name="two")))
+    assert [edge.tensor for edge in check(b.build()).outputs] == ["one_q", "two_q"]
+
+
+def test_real_valued_layer_at_the_end_stays_with_the_host():
+    b = QdqBuilder(rng_of())
+    y = b.quantize(b.conv(b.input("x", (1, 3, 5, 5)), 3, 4, name="one"))
+    b.output(b.conv(y, 4, 6, name="two"))
+    graph = load_graph(b.build())
+    assert [layer.name for layer in graph.layers] == ["one"]
+    assert graph.suffix.graph.node[-1].name == "two"
+    inputs = random_inputs(rng_of(), graph.model)
+    values = reference.run(graph, {"x_q": graph.enter(
+        graph.inputs[0], GoldenSession(graph.prefix).run(inputs)["x_q"])})
+    result = GoldenSession(graph.suffix).run(
+        {"one_q": graph.leave(graph.outputs[0], values["one_q"])})
+    np.testing.assert_allclose(result["two"], GoldenSession(graph.model).run(inputs)["two"],
+                               rtol=1e-5)
+
+
+def test_float_tail_stays_with_the_host():
+    b = QdqBuilder(rng_of())
+    y = b.quantize(b.conv(b.input("x", (1, 3, 5, 5)), 3, 4, name="one"))
+    y = b.node("Flatten", [b.node("GlobalAveragePool", [y])])
+    b.output(b.node("Gemm", [y, b.constant("w", np.ones((4, 2), np.float32))]))
+    graph = load_graph(b.build())
+    assert [layer.name for layer in graph.layers] == ["one"]
+    assert graph.suffix.graph.node[-1].op_type == "Gemm"
+
+
+def test_operators_outside_the_layers_stay_with_the_host():
+    b = QdqBuilder(rng_of())
+    b._inputs.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, ("n", 10, 10, 3)))
+    x = b.node("Mul", ["image", b.constant("gain", np.float32(0.5))])
+    x = b.node("Transpose", [x], perm=[0, 3, 1, 2])
+    x = b.node("MaxPool", [b.quantize(x, scale=0.05)], kernel_shape=[2, 2], strides=[2, 2])
+    y = b.quantize(b.conv(b.quantize(x, scale=0.05), 3, 4, (3, 3)))
+    y = b.node("GlobalAveragePool", [y])
+    y = b.quantize(b.node("Flatten", [y]), scale=1.0)
+    b.output(b.node("Softmax", [y]))
+    graph = check(b.build())
+    assert [node.op_type for node in graph.prefix.graph.node] == [
+        "Mul", "Transpose", "QuantizeLinear"]
+    assert [layer.op for layer in graph.layers] == ["MaxPool", "QuantizeLinear", "Conv",
+                                                    "GlobalAveragePool"]
+    assert [node.op_type for node in graph.suffix.graph.node] == ["DequantizeLinear", "Softmax"]
+
+
+def test_path_round_the_accelerator_reaches_the_suffix():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 3, 5, 5))
+    y = b.quantize(b.conv(x, 3, 3))
+    b.output(b.node("Add", [y, "x"]))
+    graph = check(b.build())
+    assert sorted(value.name for value in graph.suffix.graph.input) == [
+        graph.outputs[0].onnx_name, "x"]
+
+
+def test_symbolic_batch_is_one():
+    b = QdqBuilder(rng_of())
+    y = b.quantize(b.conv(b.input("x", ("batch", 3, 6, 6)), 3, 4, (3, 3)))
+    # The shape is computed in the graph, as exporters do.
+    shape = b.node("Shape", [y])
+    batch = b.node("Gather", [shape, b.constant("zero", np.int64(0))])
+    batch = b.node("Unsqueeze", [batch, b.constant("axis", np.array([0]))])
+    shape = b.node("Concat", [batch, b.constant("rest", np.array([-1]))], axis=0)
+    flat = b.node("Reshape", [y, shape])
+    b.output(b.quantize(b.gemm(flat, 64, 5)))
+    graph = check(b.build())
+    assert graph.inputs[0].onnx_shape == (1, 3, 6, 6)
+    assert graph.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
+def test_unused_layers_are_left_out():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 3, 6, 6))
+    b.node("Sigmoid", [b.quantize(b.conv(x, 3, 4, name="dead"))])
+    b.output(b.quantize(b.conv(x, 3, 4, name="alive")))
+    assert [layer.name for layer in check(b.build()).layers] == ["alive"]
+
+
+def test_onnxruntimes_own_quantizers_are_the_standard_ones():
+    model = conv_model(rng_of())
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            node.domain = "com.microsoft"
+    check(model)
+
+
+def test_model_may_be_a_path(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(conv_model(rng_of()), path)
+    assert load_graph(path).name == "net.onnx" == load_graph(str(path)).name
+    onnx.save(conv_model(rng_of()), path, save_as_external_data=True, location="weights.bin",
+              size_threshold=0)
+    assert len(load_graph(path).layers) == 1
+
+
+def test_given_model_is_left_as_it_was():
+    model = conv_model(rng_of())
+    before = model.SerializeToString()
+    load_graph(model)
+    assert model.SerializeToString() == before
+
+
+# Refusals: files ----------------------------------------------------------------------------------
+
+def test_missing_file_wrong(tmp_path):
+    refused(tmp_path / "none.onnx", f"Model file '{tmp_path / 'none.onnx'}' does not exist")
+    refused(tmp_path, f"Model file '{tmp_path}' is not a file")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", bytes(range(256))])
+def test_file_that_is_not_onnx_wrong(tmp_path, content):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    refused(path, "net.onnx is not an ONNX file")
+
+
+def test_missing_external_data_wrong(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(conv_model(rng_of()), path, save_as_external_data=True, location="weights.bin",
+              size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    refused(path, "net.onnx keeps its weights in external files that cannot be read: weights.bin")
+    refused(onnx.load(path, load_external_data=False),
+            "network keeps its weights in external files that were not loaded: weights.bin")
+
+
+def test_float_model_wrong(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(float_cnn(rng_of()), path)
+    refused(path, "net.onnx is a float model: quantize it first with onnxruntime.quantization."
+                  "quantize_static(..., quant_format=QuantFormat.QDQ)")
+
+
+def test_dynamically_quantized_model_wrong():
+    nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="dynamic"),
+             helper.make_node("MatMulInteger", ["q", "w", "z"], ["y"], name="mm")]
+    graph = helper.make_graph(
+        nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
+        [numpy_helper.from_array(np.zeros((4, 2), np.uint8), "w")])
+    refused(helper.make_model(graph, ir_version=8),
+            "network is quantized dynamically (DynamicQuantizeLinear 'dynamic'): its scales are "
+            "not known before it runs. Give the float model to quantize_static(..., "
+            "quant_format=QuantFormat.QDQ)")
+
+
+def test_invalid_model_wrong():
+    model = conv_model(rng_of())
+    model.graph.node[-1].input[0] = "nowhere"
+    with pytest.raises(ModelError, match=r"^network is not a valid ONNX model: [^\n]+$"):
+        load_graph(model)
+
+
+def test_dynamic_image_size_wrong():
+    b = QdqBuilder(rng_of())
+    b.output(b.quantize(b.conv(b.input("x", (1, 3, "height", 6)), 3, 4)))
+    refused(b.build(), "Input 'x' has the dynamic dimension 'height' at axis 2; only the batch may "
+                       "be dynamic: fix it with onnxruntime.tools.make_dynamic_shape_fixed "
+                       "--dim_param height --dim_value SIZE")
+
+
+def test_nothing_to_accelerate_wrong():
+    b = QdqBuilder(rng_of())
+    b.output(b.input("x", (1, 3)))
+    refused(b.build(), "network has no operator between DequantizeLinear and QuantizeLinear "
+                       "that the accelerator supports: nothing to accelerate")
+
+
+# Refusals: nodes ----------------------------------------------------------------------------------
+
+def two_convs(between, **attributes):
+    b = QdqBuilder(rng_of())
+    y = b.quantize(b.conv(b.input("x", (1, 3, 6, 6)), 3, 4, name="one"))
+    y = b.node(between, [y], "odd", **attributes)
+    b._spread.pop(y, None)
+    y = b.quantize(y, scale=0.1)
+    b.output(b.quantize(b.conv(y, 4, 4, name="two")))
+    return b.build()
+
+
+@pytest.mark.parametrize("op", ["Softmax", "GlobalMaxPool", "LpNormalization"])
+def test_operator_between_layers_wrong(op):
+    refused(two_convs(op), f"{op} 'odd' is not supported on the accelerator")
+
+
+def test_unnamed_node_is_called_by_its_output():
+    model = two_convs("Softmax")
+    for node in model.graph.node:
+        node.name = ""
+    refused(model, "Softmax 'odd' is not supported on the accelerator")
+
+
+def test_one_dimensional_convolution_wrong():
+    b = QdqBuilder(rng_of())
+    weights, _ = b.weights("w", (4, 3, 3), 0)
+    b.output(b.quantize(b.node("Conv", [b.input("x", (1, 3, 9)), weights], "conv"), scale=0.1))
+    refused(b.build(), "Conv 'conv' is a 1-D convolution; only 2-D is supported")
+
+
+def test_batch_wrong():
+    b = QdqBuilder(rng_of())
+    b.output(b.quantize(b.conv(b.input("x", (8, 3, 6, 6)), 3, 4, name="conv")))
+    refused(b.build(), "Conv 'conv' has a batch of 8; only a batch of 1 is supported")
+
+
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_gemm_factor_wrong(name):
+    b = QdqBuilder(rng_of())
+    b.output(b.quantize(b.gemm(b.input("x", (1, 20)), 20, 7, name="fc", **{name: 0.5})))
+    refused(b.build(), f"Gemm 'fc' has {name} 0.5; only 1 is supported")
+
+
+def test_matmul_of_activations_wrong():
+    b = QdqBuilder(rng_of())
+    x, y = b.input("x", (4, 4)), b.input("y", (4, 4))
+    b.output(b.quantize(b.node("MatMul", [x, y], "attention"), scale=0.1))
+    refused(b.build(), "MatMul 'attention' must have constant weights; it multiplies two "
+                       "activations")
+
+
+def test_matmul_of_constant_first_wrong():
+    b = QdqBuilder(rng_of())
+    weights, _ = b.weights("w", (4, 4), 0)
+    b.output(b.quantize(b.node("MatMul", [weights, b.input("x", (4, 4))], "mm"), scale=0.1))
+    refused(b.build(), "MatMul 'mm' must have its constant as the second input")
+
+
+def test_weight_zero_point_wrong():
+    refused(replace_constant(conv_model(rng_of()), "conv_wz", np.full(4, 3, np.int8)),
+            "Conv 'conv' must have int8 weights of zero point 0, not 3")
+    model = conv_model(rng_of(), unsigned_weights=True, per_channel=False)
+    refused(replace_constant(model, "conv_wz", np.uint8(0)),
+            "Conv 'conv' must have uint8 weights of zero point 128, not 0")
+
+
+def test_weight_scale_axis_wrong():
+    model = conv_model(rng_of(), channels=4)
+    refused(set_attribute(model, "conv_wd", axis=1),
+            "Conv 'conv' has weight scales that vary within an output channel; they must be per "
+            "tensor or per output channel")
+    model = conv_model(rng_of(), channels=3)
+    refused(set_attribute(model, "conv_wd", axis=1),
+            "DequantizeLinear 'conv_wd' has 4 scales on axis 1 of a tensor of shape [4, 3, 3, 3]")
+
+
+def test_float_weights_wrong():
+    b = QdqBuilder(rng_of())
+    weights = b.constant("w", np.ones((4, 3, 1, 1), np.float32))
+    b.output(b.quantize(b.node("Conv", [b.input("x", (1, 3, 6, 6)), weights], "conv"), scale=0.1))
+    refused(b.build(), "Conv 'conv' has float32 weights; they must be int8 or uint8 behind a "
+                       "DequantizeLinear")
+
+
+def test_float_bias_wrong():
+    b = QdqBuilder(rng_of())
+    weights, _ = b.weights("w", (4, 3, 1, 1), 0)
+    bias = b.constant("b", np.ones(4, np.float32))
+    conv = b.node("Conv", [b.input("x", (1, 3, 6, 6)), weights, bias], "conv")
+    b.output(b.quantize(conv, scale=0.1))
+    refused(b.build(), "Conv 'conv' has a float32 bias; it must be int32 behind a DequantizeLinear "
+                       "of scale input scale x weight scale")
+
+
+def test_float_constant_added_wrong():
+    b = QdqBuilder(rng_of())
+    matmul = b.matmul(b.input("x", (1, 20)), 20, 7)
+    added = b.node("Add", [matmul, b.constant("b", np.ones(7, np.float32))], "add")
+    b.output(b.quantize(added))
+    refused(b.build(), "Add 'add' has a float32 bias; it must be int32 behind a DequantizeLinear "
+                       "of scale input scale x weight scale")
+
+
+def test_bias_scale_wrong():
+    model = conv_model(rng_of(), per_channel=False)
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    right = values["x_scale"] * values["conv_ws"]
+    check(replace_constant(model, "conv_bs", np.float32(1.0005) * right))
+    wrong = np.float32(0.5) * right
+    refused(replace_constant(model, "conv_bs", wrong),
+            f"Conv 'conv' must have a bias of scale {right:.6g} (input scale x weight scale) in "
+            f"channel 0, not {wrong:.6g}")
+
+
+def test_scale_of_a_zero_bias_does_not_matter():
+    model = conv_model(rng_of(), per_channel=False)
+    replace_constant(model, "conv_b", np.zeros(4, np.int32))
+    layer, = load_graph(replace_constant(model, "conv_bs", np.float32(1))).layers
+    assert not layer.bias.any()
+
+
+def test_bias_zero_point_wrong():
+    model = conv_model(rng_of(), per_channel=False)
+    refused(replace_constant(model, "conv_bz", np.int32(2)),
+            "Conv 'conv' must have an int32 bias of zero point 0, not int32 of zero point 2")
+
+
+def test_int16_activations_wrong():
+    model = conv_model(rng_of())
+    refused(replace_constant(model, "conv_zero", np.int16(0)),
+            "QuantizeLinear 'conv_q' has int16 values; only int8 and uint8 are supported")
+
+
+def test_float16_scale_wrong():
+    b = QdqBuilder(rng_of(), opset=19)
+    x = b.node("Cast", ["x"], "half", to=TensorProto.FLOAT16)
+    b.input("x", (1, 3, 6, 6))
+    b.nodes = [node for node in b.nodes if node.op_type == "Cast"]
+    b.constant("half_scale", np.float16(0.1))
+    b.constant("half_zero", np.int8(0))
+    b.node("QuantizeLinear", [x, "half_scale", "half_zero"], "half_q")
+    b.output(b.dequantize("half"), TensorProto.FLOAT16)
+    refused(b.build(), "QuantizeLinear 'half_q' must have a float32 scale, not float16")
+
+
+def test_activation_per_channel_wrong():
+    model = conv_model(rng_of(), filters=4)
+    replace_constant(model, "conv_scale", np.full(4, 0.1, np.float32))
+    replace_constant(model, "conv_zero", np.zeros(4, np.int8))
+    refused(model, "QuantizeLinear 'conv_q' has 4 scales; an activation must have one")
+
+
+def test_scale_that_is_not_positive_wrong():
+    refused(replace_constant(conv_model(rng_of()), "conv_scale", np.float32(0)),
+            "QuantizeLinear 'conv_q' must have positive scales, not 0.0")
+
+
+def test_dequantized_with_another_scale_wrong():
+    model = conv_model(rng_of())
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(9), "other"))
+    node, = (node for node in model.graph.node if node.name == "x_d0")
+    node.input[1] = "other"
+    refused(model, "DequantizeLinear 'x_d0' must use the scale and zero point that 'x_q' was "
+                   "quantized with")
+
+
+def test_scale_out_of_range_wrong():
+    model = conv_model(rng_of(), per_channel=False, bias=False)
+    replace_constant(model, "conv_ws", np.float32(1e30))
+    replace_constant(model, "conv_scale", np.float32(1e-30))
+    refused(model, "Conv 'conv': input scale x weight scale / output scale must be finite in "
+                   "float32")
+
+
+def test_layers_without_quantization_between_wrong():
+    b = QdqBuilder(rng_of())
+    y = b.conv(b.input("x", (1, 3, 6, 6)), 3, 4, name="one")
+    weights, _ = b.weights("w", (4, 4, 1, 1), 0)
+    b.output(b.quantize(b.node("Conv", [y, weights], "two"), scale=0.1))
+    refused(b.build(), "Conv 'two' reads the output of Conv 'one', which must have a "
+                       "QuantizeLinear after it")
+
+
+def test_unknown_attribute_wrong():
+    b = QdqBuilder(rng_of())
+    b.output(b.quantize(b.conv(b.input("x", (1, 3, 6, 6)), 3, 4, name="conv")))
+    model = set_attribute(b.build(), "conv", magic=1)
+    refused(model, "network is not a valid ONNX model: Unrecognized attribute: magic for operator "
+                   "Conv")

@@ -1,0 +1,98 @@
+"""What the model of the device makes of wrong VECTOR commands."""
+
+import pytest
+
+from weft.hw.isa.commands import Memory, Opcode, VectorOp, encode
+from weft.hw.isa.config import PRESETS
+from weft.hw.isa.registers import Error
+from weft.runtime.device import DeviceStopped, Driver
+from weft.runtime.device.functional import FunctionalDevice
+
+TINY = PRESETS["tiny"]
+VECTOR = {"in_base": 0, "in_zero": 0, "in_block_step": 1, "pad_outer": 0, "in_outer_step": 1,
+          "pad_inner": 0, "in_inner_step": 1, "kernel_outer": 1, "kernel_outer_step": 1,
+          "kernel_inner": 1, "kernel_inner_step": 1, "second_zero": 0, "in_outer": 1,
+          "in_inner": 1, "stride_outer": 1, "stride_inner": 1, "dilation_outer": 1,
+          "dilation_inner": 1, "blocks": 1, "out_outer": 1, "out_inner": 1, "weight_base": 0,
+          "out_base": 8, "out_zero": 0, "out_block_step": 1, "clamp_min": -128,
+          "out_outer_step": 1, "clamp_max": 127, "out_inner_step": 1, "op": VectorOp.CONV,
+          "slide": 0, "broadcast": 0, "subtract": 0, "shared": 0, "parameter_base": 0, "table": 0}
+ADD = {"op": VectorOp.ADD, "kernel_outer": 2, "kernel_inner": 1, "dilation_outer": 0}
+
+
+def vector(**changes) -> bytes:
+    return encode(Opcode.VECTOR, **{**VECTOR, **changes})
+
+
+def run(*commands: bytes) -> FunctionalDevice:
+    device = FunctionalDevice(TINY, memory_bytes=4096)
+    device.write_memory(0, b"".join(commands))
+    Driver(device).run(0, len(commands))
+    return device
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"op": VectorOp.MAX}, ADD, {**ADD, "op": VectorOp.MULTIPLY}, {"op": VectorOp.LOOKUP},
+    {"slide": 1}, {"in_base": (1 << 24) - 1, "pad_inner": 1, "kernel_inner": 2},
+    {"op": VectorOp.LOOKUP, "table": TINY.vector_tables - 1},
+    {"op": VectorOp.MAX, "weight_base": 65535, "parameter_base": 65535},
+    {"op": VectorOp.MAX, "shared": 1}, {"op": VectorOp.LOOKUP, "shared": 1},
+    {**ADD, "broadcast": 1, "subtract": 1, "shared": 1}, {"clamp_min": 3, "clamp_max": 3},
+    {**ADD, "op": VectorOp.MULTIPLY, "broadcast": 1},
+])
+def test_legal_command_is_executed(changes):
+    run(vector(**changes))
+
+
+@pytest.mark.parametrize("changes, error", [
+    *(({name: 0}, Error.ARGUMENT) for name in (
+        "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
+        "kernel_inner")),
+    ({**ADD, "kernel_outer": 1}, Error.ARGUMENT),
+    ({**ADD, "kernel_inner": 2}, Error.ARGUMENT),
+    ({**ADD, "op": VectorOp.MULTIPLY, "kernel_inner": 2}, Error.ARGUMENT),
+    ({"op": VectorOp.LOOKUP, "kernel_outer": 2}, Error.ARGUMENT),
+    ({**ADD, "slide": 1}, Error.ARGUMENT),
+    *(({"op": op, "broadcast": 1}, Error.ARGUMENT)
+      for op in (VectorOp.CONV, VectorOp.MAX, VectorOp.LOOKUP)),
+    *(({"op": op, "subtract": 1}, Error.ARGUMENT)
+      for op in (VectorOp.CONV, VectorOp.MAX, VectorOp.LOOKUP)),
+    ({**ADD, "op": VectorOp.MULTIPLY, "subtract": 1}, Error.ARGUMENT),
+    ({"clamp_min": 127, "clamp_max": -128}, Error.ARGUMENT),
+    ({"out_outer": 65535, "out_inner": 65535}, Error.CYCLE_LIMIT),
+    ({"slide": 1, "stride_inner": 0}, Error.ARGUMENT),
+    ({"slide": 1, "dilation_inner": 2}, Error.ARGUMENT),
+    ({"slide": 1, "kernel_outer": 33, "dilation_outer": 0}, Error.ARGUMENT),
+    ({"in_base": TINY.activation_depth}, Error.ADDRESS),
+    ({"out_base": TINY.activation_depth}, Error.ADDRESS),
+    ({"weight_base": TINY.vector_entries}, Error.ADDRESS),
+    ({**ADD, "weight_base": TINY.vector_entries - 1}, Error.ADDRESS),
+    ({"parameter_base": TINY.vector_parameter_depth - 1}, Error.ADDRESS),
+    ({"op": VectorOp.LOOKUP, "table": TINY.vector_tables}, Error.ADDRESS),
+])
+def test_wrong_command_stops_the_device_with_its_index(changes, error):
+    with pytest.raises(DeviceStopped) as info:
+        run(vector(), vector(**changes))
+    assert (info.value.error, info.value.index) == (error, 1)
+
+
+def test_unknown_operation_is_an_argument_error():
+    raw = int.from_bytes(vector(op=VectorOp.LOOKUP), "little")
+    operation = raw ^ int.from_bytes(vector(op=VectorOp.CONV), "little")
+    with pytest.raises(DeviceStopped) as info:
+        run((raw | operation >> 1 | operation >> 2).to_bytes(64, "little"))
+    assert info.value.error is Error.ARGUMENT
+
+
+@pytest.mark.parametrize("memory, depth", [
+    (Memory.VECTOR_WEIGHT, TINY.vector_entries),
+    (Memory.VECTOR_PARAMETER, TINY.vector_parameter_depth),
+    (Memory.TABLE, TINY.vector_table_bytes),
+])
+def test_loads_stay_inside_the_memories_of_the_vector_engine(memory, depth):
+    fields = {"memory": memory, "lines": 1, "address": 1024, "stride": 0, "units": 2,
+              "local_stride": 0}
+    run(encode(Opcode.LOAD, **fields, local_address=depth - 2))
+    with pytest.raises(DeviceStopped) as info:
+        run(encode(Opcode.LOAD, **fields, local_address=depth - 1))
+    assert info.value.error is Error.ADDRESS
