@@ -3,13 +3,13 @@
 import numpy as np
 
 from weft.hw.isa.commands import Rounding
-from weft.reference import requantize, requantize_double
+from weft.reference import requantize, requantize_fixed_point
 
 
 class Group:
     """What goes into a requantizer in one cycle, and the model of what comes out."""
 
-    rule = Rounding.FLOAT
+    rule = Rounding.FLOAT32
 
     def __init__(self, acc, scale, *, bias=0, alpha=0, zero=0, clamp=(-128, 127)):
         self.acc = np.asarray(acc, np.int64)
@@ -37,15 +37,15 @@ class Group:
         if config.fip:
             fields.append((self.alpha, width))
         fields += [*self.parameters(), (self.zero, 8), (self.clamp[0], 8), (self.clamp[1], 8)]
-        if config.double_rounding:
+        if config.fixed_point:
             fields.append((self.rule.value, 1))
         return pack(fields)
 
 
 class DoubleGroup(Group):
-    """The same with the parameters of double rounding."""
+    """The same with the parameters of fixed-point rounding."""
 
-    rule = Rounding.DOUBLE
+    rule = Rounding.FIXED_POINT
 
     def __init__(self, acc, multiplier, shift, **kwargs):
         super().__init__(acc, 0, **kwargs)
@@ -53,7 +53,7 @@ class DoubleGroup(Group):
         self.shift = np.broadcast_to(np.asarray(shift, np.int64), self.acc.shape)
 
     def rounded(self, value):
-        return requantize_double(value, self.multiplier, self.shift, self.zero, self.clamp)
+        return requantize_fixed_point(value, self.multiplier, self.shift, self.zero, self.clamp)
 
     def parameters(self):
         for bias, multiplier, shift in zip(self.bias, self.multiplier, self.shift, strict=True):
@@ -86,8 +86,8 @@ def grouped(acc, scale, *, lanes=LANES, **kwargs):
             for k in range(0, count, lanes)]
 
 
-def double_grouped(acc, multiplier, shift, *, lanes=LANES, **kwargs):
-    """Vectors of double rounding as groups of ``lanes``, the last filled up likewise."""
+def fixed_point_grouped(acc, multiplier, shift, *, lanes=LANES, **kwargs):
+    """Vectors of fixed-point rounding as groups of ``lanes``, the last filled up likewise."""
     count = -(-len(acc) // lanes) * lanes
     acc, multiplier, shift = (np.resize(values, count) for values in (acc, multiplier, shift))
     return [DoubleGroup(acc[k:k + lanes], multiplier[k:k + lanes], shift[k:k + lanes], **kwargs)
@@ -99,7 +99,7 @@ def random_magnitudes(rng, count):
     return rng.integers(-2**31, 2**31, count) >> rng.integers(0, 31, count)
 
 
-def random_double(rng, count):
+def random_fixed_point(rng, count):
     """Accumulators, multipliers and shifts whose results are all over the range of int8."""
     acc = random_magnitudes(rng, count)
     bits = np.frexp(acc.astype(np.float64))[1]
@@ -107,8 +107,8 @@ def random_double(rng, count):
     return acc, rng.integers(2**30, 2**31, count), shift
 
 
-def double_ties():
-    """Triples of accumulator, multiplier and shift about the ties of double rounding. With a
+def fixed_point_ties():
+    """Triples of accumulator, multiplier and shift about the ties of fixed-point rounding. With a
     multiplier of 2**30 the first rounding sees half the accumulator: an odd one is a tie."""
     for exponent in range(31):
         step = 1 << exponent

@@ -15,7 +15,7 @@ from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
            "StoreCommand", "VectorOp", "VectorCommand", "Rounding", "ChannelParameters",
-           "DoubleRoundingParameters", "COMMANDS", "ENGINES", "engines", "memories", "encode",
+           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "memories", "encode",
            "decode", "disassemble"]
 
 
@@ -95,8 +95,8 @@ class StoreCommand(data.Struct):
 
 class Rounding(enum.Enum, shape=1):
     """How a MATRIX turns sums into int8 values."""
-    FLOAT  = 0  # as onnxruntime does on x86: in float32
-    DOUBLE = 1  # as TFLite Micro does: in fixed point, rounding twice; needs double_rounding
+    FLOAT32     = 0  # as onnxruntime does on x86
+    FIXED_POINT = 1  # as TFLite Micro does: rounding twice; needs fixed_point
 
 
 class MatrixCommand(data.Struct):
@@ -270,10 +270,10 @@ class ChannelParameters(data.Struct):
     scale: unsigned(32)  # bits of a float32: zero, or positive and normal
 
 
-class DoubleRoundingParameters(data.Struct):
-    """What stands in the place of :class:`ChannelParameters` for a MATRIX with the DOUBLE rule: its
-    result is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), 2**30 + mantissa), max(-shift, 0)) +
-    out_zero``, with the shift to the left modulo 2**32."""
+class FixedPointParameters(data.Struct):
+    """What stands in the place of :class:`ChannelParameters` for a MATRIX with the FIXED_POINT
+    rule: its result is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), 2**30 + mantissa),
+    max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32."""
     bias:     signed(28)
     shift:    signed(6)     # -32, at which every result is zero, to 31
     mantissa: unsigned(30)  # of the 31-bit multiplier, without its leading one

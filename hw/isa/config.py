@@ -54,7 +54,7 @@ _NOUNS = {
 
 SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
-    "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "double_rounding": False,
+    "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "fixed_point": False,
     "counters": False,
 }
 """What a sequential accelerator needs: a word, a weight row and a beat are of one size."""
@@ -109,7 +109,7 @@ class AcceleratorConfig:
         weights.
     vector_tables : :class:`int`
         Look-up tables held on chip at a time, 1..256.
-    double_rounding : :class:`bool`
+    fixed_point : :class:`bool`
         Convolutions may also be rounded as TFLite Micro does: wider multipliers in requantization.
     counters : :class:`bool`
         Performance counters that say where the cycles went. Without them there is only the number
@@ -147,7 +147,7 @@ class AcceleratorConfig:
     vector_taps: int = 3
     vector_entries: int = 512
     vector_tables: int = 4
-    double_rounding: bool = False
+    fixed_point: bool = False
     counters: bool = True
     sequential: bool = False
 
@@ -157,7 +157,7 @@ class AcceleratorConfig:
         if len(self.name) > _NAME_LENGTH:
             raise ConfigError(f"Name must have at most {_NAME_LENGTH} characters, "
                               f"not {len(self.name)}")
-        for field in ("fip", "double_rounding", "counters", "sequential"):
+        for field in ("fip", "fixed_point", "counters", "sequential"):
             if not isinstance(getattr(self, field), bool):
                 noun = field.replace("_", " ").capitalize()
                 raise ConfigError(f"{noun} must be true or false, not {getattr(self, field)!r}")

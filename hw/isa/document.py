@@ -16,8 +16,8 @@ from .commands import (
     COMMANDS,
     ENGINES,
     ChannelParameters,
-    DoubleRoundingParameters,
     Engine,
+    FixedPointParameters,
     Header,
     Memory,
     Rounding,
@@ -94,8 +94,8 @@ def interface_page() -> str:
     parts += ["### Operations of a VECTOR", _text(VectorOp), _members(VectorOp)]
     parts += ["### Rules of rounding", _text(Rounding), _members(Rounding)]
     parts += ["### Channel parameters", _text(ChannelParameters), _fields(ChannelParameters)]
-    parts += ["### Channel parameters of double rounding", _text(DoubleRoundingParameters),
-              _fields(DoubleRoundingParameters)]
+    parts += ["### Channel parameters of fixed-point rounding", _text(FixedPointParameters),
+              _fields(FixedPointParameters)]
 
     parts += ["## Registers", _text(registers)]
     for enumeration in (registers.Register, registers.Control, registers.Status, registers.Error):

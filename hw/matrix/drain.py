@@ -258,7 +258,7 @@ class Drain(wiring.Component):
         # The group's lanes are chosen in front of the requantizer in two stages: first among
         # neighbouring columns, then among those that are left, which may be far apart.
         m.submodules.requantizer = requantizer = Requantizer(
-            config, tag_shape=tag_layout, double_rounding=config.double_rounding)
+            config, tag_shape=tag_layout, fixed_point=config.fixed_point)
         i = Signal(requantizer.i.shape(), reset_less=True)
         m.d.comb += [requantizer.i.eq(i), requantizer.i.valid.eq(i_valid)]
         m.d.sync += [
@@ -268,7 +268,7 @@ class Drain(wiring.Component):
             i.clamp_max.eq(stage.clamp_max),
         ]
         m.d.comb += i.parameters.eq(parameters)
-        if config.double_rounding:
+        if config.fixed_point:
             m.d.sync += i.rule.eq(stage.rule)
         if config.fip:
             m.d.sync += i.alpha.eq(register(m, self.sums[config.cols], "alpha"))

@@ -66,8 +66,8 @@ class StepSequencer(wiring.Component):
                       command.tile_pixels > config.accumulator_pixels,
                       command.last_groups > config.requant_groups,
                       command.clamp_min > command.clamp_max]
-        if not config.double_rounding:
-            impossible.append(command.rule == Rounding.DOUBLE)
+        if not config.fixed_point:
+            impossible.append(command.rule == Rounding.FIXED_POINT)
         wrong = register(m, Cat(impossible), "wrong").any()
 
         # Counters count down to 1.

@@ -10,14 +10,14 @@ from weft.hw.lib.delay import delay, register
 
 from .float32 import MULTIPLIER_LATENCY, FloatScale
 
-__all__ = ["DoubleRoundingScale"]
+__all__ = ["FixedPointScale"]
 
 
 # Result bits: magnitudes of 2**8 and more are all alike to an int8 with an int8 zero point.
 _INTEGER = 8
 
 
-class DoubleRoundingScale(wiring.Component):
+class FixedPointScale(wiring.Component):
     """Computes ``RDBPOT(SRDHM(i << max(shift, 0), M), max(-shift, 0))``, saturated.
 
     ``M = 2**30 + mantissa``, and in the terms of gemmlowp, from which TFLite Micro has them::

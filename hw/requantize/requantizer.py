@@ -6,12 +6,12 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import ChannelParameters, DoubleRoundingParameters, Rounding
+from weft.hw.isa.commands import ChannelParameters, FixedPointParameters, Rounding
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.delay import delay
 from weft.hw.lib.multiplier import Multiplier
 
-from .fixed_point import DoubleRoundingScale
+from .fixed_point import FixedPointScale
 from .float32 import MULTIPLIER_LATENCY, FloatScale
 
 __all__ = ["Requantizer"]
@@ -29,14 +29,14 @@ class Requantizer(wiring.Component):
     correction was still in it. The bounds are integers, therefore to round first and clamp
     afterwards is the same as the other way round.
 
-    With ``double_rounding`` a group may follow the rule of TFLite Micro instead. Its parameters
-    are :class:`DoubleRoundingParameters` then::
+    With ``fixed_point`` a group may follow the rule of TFLite Micro instead. Its parameters
+    are :class:`FixedPointParameters` then::
 
         o = clamp(RDBPOT(SRDHM(v << max(shift, 0), M), max(-shift, 0)) + out_zero, ...)
 
     No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later,
     whatever its rule. A rule is all in :class:`~weft.hw.requantize.float32.FloatScale` or
-    :class:`~weft.hw.requantize.fixed_point.DoubleRoundingScale`, of which there is one for each
+    :class:`~weft.hw.requantize.fixed_point.FixedPointScale`, of which there is one for each
     lane; the two of a lane share its multiplier.
 
     Parameters
@@ -46,7 +46,7 @@ class Requantizer(wiring.Component):
     tag_shape
         Shape of what travels along with a group, say the address it is written to. Without it there
         is no ``tag``.
-    double_rounding : :class:`bool`
+    fixed_point : :class:`bool`
         Whether the second rule is there.
 
     Members
@@ -55,7 +55,7 @@ class Requantizer(wiring.Component):
         ``valid`` (1), ``tag`` (``tag_shape``), ``acc`` (array of ``requant_lanes`` signed
         accumulators), ``alpha`` (signed accumulator; with ``fip`` only), ``parameters`` (array of
         :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each),
-        ``rule`` (:class:`Rounding`; with ``double_rounding`` only).
+        ``rule`` (:class:`Rounding`; with ``fixed_point`` only).
     o : :py:`Out(data.StructLayout({...}))`
         ``valid`` (1), ``tag`` (``tag_shape``), ``data`` (array of ``requant_lanes`` signed 8).
 
@@ -69,9 +69,9 @@ class Requantizer(wiring.Component):
     latency = 2 + FloatScale.latency + 2
 
     def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = None,
-                 double_rounding: bool = False):
+                 fixed_point: bool = False):
         self._config = config
-        self._double_rounding = double_rounding
+        self._fixed_point = fixed_point
         self._tag = {} if tag_shape is None else {"tag": tag_shape}
         lanes = config.requant_lanes
         accumulator = signed(config.accumulator_width)
@@ -85,7 +85,7 @@ class Requantizer(wiring.Component):
                 "out_zero": signed(8),
                 "clamp_min": signed(8),
                 "clamp_max": signed(8),
-                **({"rule": Rounding} if double_rounding else {}),
+                **({"rule": Rounding} if fixed_point else {}),
             })),
             "o": Out(data.StructLayout({
                 "valid": 1,
@@ -109,7 +109,7 @@ class Requantizer(wiring.Component):
         shared = Signal(data.StructLayout({
             "out_zero": signed(8), "clamp_min": signed(8), "clamp_max": signed(8),
             **self._tag,
-            **({"rule": Rounding} if self._double_rounding else {}),
+            **({"rule": Rounding} if self._fixed_point else {}),
         }))
         m.d.comb += [shared[field].eq(self.i[field]) for field, _ in shared.shape()]
         line = [shared]
@@ -141,21 +141,21 @@ class Requantizer(wiring.Component):
                                      reset_less=True)),
             ]
             a, b, scaled = scale.a, scale.b, scale.o
-            if self._double_rounding:
-                m.submodules[f"double_{lane}"] = double = DoubleRoundingScale()
-                parameters = DoubleRoundingParameters(Value.cast(parameters))
-                with m.If(self.i.rule == Rounding.DOUBLE):
+            if self._fixed_point:
+                m.submodules[f"fixed_{lane}"] = fixed = FixedPointScale()
+                parameters = FixedPointParameters(Value.cast(parameters))
+                with m.If(self.i.rule == Rounding.FIXED_POINT):
                     m.d.sync += bias.eq(parameters.bias)
                 m.d.comb += [
-                    double.i.eq(value),
-                    double.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
+                    fixed.i.eq(value),
+                    fixed.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
                                              reset_less=True)),
-                    double.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
+                    fixed.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
                                           reset_less=True)),
                 ]
-                a = Mux(to_multiply.rule == Rounding.DOUBLE, double.a, a)
-                b = Mux(to_multiply.rule == Rounding.DOUBLE, double.b, b)
-                scaled = Mux(to_add.rule == Rounding.DOUBLE, double.o, scaled)
+                a = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.a, a)
+                b = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.b, b)
+                scaled = Mux(to_add.rule == Rounding.FIXED_POINT, fixed.o, scaled)
 
             m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
                 a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY, role="requantize")
@@ -164,8 +164,8 @@ class Requantizer(wiring.Component):
                 multiplier.b.eq(b),
                 scale.product.eq(multiplier.o),
             ]
-            if self._double_rounding:
-                m.d.comb += double.product.eq(multiplier.o)
+            if self._fixed_point:
+                m.d.comb += fixed.product.eq(multiplier.o)
 
             total = Signal(signed(11), name=f"total_{lane}", reset_less=True)
             result = Signal(signed(8), name=f"result_{lane}", reset_less=True)

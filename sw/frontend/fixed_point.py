@@ -10,10 +10,10 @@ from weft.errors import InputError
 from weft.hw.isa.commands import Rounding
 from weft.ir import Convolution, Graph, Layer
 
-__all__ = ["with_double_rounding"]
+__all__ = ["with_fixed_point"]
 
 
-def with_double_rounding(graph: Graph, layers: Collection[str] | None = None) -> Graph:
+def with_fixed_point(graph: Graph, layers: Collection[str] | None = None) -> Graph:
     """The same graph, with convolutions that round twice.
 
     The result is another model, not a more or less exact one: some values differ by one. Layers
@@ -44,12 +44,12 @@ def with_double_rounding(graph: Graph, layers: Collection[str] | None = None) ->
             raise InputError(f"Layer {layer.name!r} must have the scale of its weights to be "
                              f"rounded twice")
         try:
-            multiplier, shift = reference.double_multiplier(
+            multiplier, shift = reference.fixed_point_multiplier(
                 graph.tensors[layer.input].scale,
                 np.broadcast_to(layer.weight_scale, layer.bias.shape),
                 graph.tensors[layer.output].scale)
         except ValueError as error:
             raise InputError(f"Layer {layer.name!r} cannot be rounded twice: {error}") from None
-        return replace(layer, rounding=Rounding.DOUBLE, double=(multiplier, shift))
+        return replace(layer, rounding=Rounding.FIXED_POINT, fixed_point=(multiplier, shift))
 
     return replace(graph, layers=tuple(map(change, graph.layers)))

@@ -99,9 +99,9 @@ class Convolution(Layer):
         Where it is known: only another rule of rounding asks for it.
     rounding : :class:`Rounding`
         How sums become int8 values.
-    double : (int32 [N], int32 [N]) or :py:`None`
-        Multiplier and shift of the ``DOUBLE`` rule, which has no use for ``multiplier``: see
-        :func:`weft.reference.double_multiplier`.
+    fixed_point : (int32 [N], int32 [N]) or :py:`None`
+        Multiplier and shift of the ``FIXED_POINT`` rule, which has no use for ``multiplier``: see
+        :func:`weft.reference.fixed_point_multiplier`.
     """
 
     input: str
@@ -114,13 +114,13 @@ class Convolution(Layer):
     clamp: tuple[int, int] = (-128, 127)
     groups: int = 1
     weight_scale: np.ndarray | None = None
-    rounding: Rounding = Rounding.FLOAT
-    double: tuple[np.ndarray, np.ndarray] | None = None
+    rounding: Rounding = Rounding.FLOAT32
+    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
-        if (self.rounding is Rounding.DOUBLE) != (self.double is not None):
-            raise ValueError(f"Layer {self.name!r} must have multipliers and shifts of double "
-                             f"rounding if that is its rule, and only then")
+        if (self.rounding is Rounding.FIXED_POINT) != (self.fixed_point is not None):
+            raise ValueError(f"Layer {self.name!r} must have a fixed-point multiplier and "
+                             f"shift if that is its rule, and only then")
 
     @property
     def inputs(self) -> tuple[str, ...]:

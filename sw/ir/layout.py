@@ -9,20 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from amaranth.lib import data
 
-from weft.hw.isa.commands import ChannelParameters, DoubleRoundingParameters
+from weft.hw.isa.commands import ChannelParameters, FixedPointParameters
 from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
-           "hardware_scale", "pack_parameters", "DOUBLE_BIAS_BITS", "pack_double_parameters",
-           "unpack_double_parameters", "bytes_to_units", "units_to_bytes"]
+           "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
+           "pack_fixed_point_parameters", "unpack_fixed_point_parameters", "bytes_to_units",
+           "units_to_bytes"]
 
 assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
-_DOUBLE = dict(data.Layout.cast(DoubleRoundingParameters))
-assert data.Layout.cast(DoubleRoundingParameters).size == 64
+_FIXED_POINT = dict(data.Layout.cast(FixedPointParameters))
+assert data.Layout.cast(FixedPointParameters).size == 64
 
-DOUBLE_BIAS_BITS = _DOUBLE["bias"].width
-"""Bits of a bias with double rounding."""
+FIXED_POINT_BIAS_BITS = _FIXED_POINT["bias"].width
+"""Bits of a bias with fixed-point rounding."""
 
 Shape = tuple[int, int, int]
 
@@ -252,14 +253,14 @@ def pack_parameters(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarr
     return _parameter_entries(config, np.stack([bias, scale.view(np.int32)], -1))
 
 
-def pack_double_parameters(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
+def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
                            shift: np.ndarray) -> np.ndarray:
-    """Parameter entries of a layer with double rounding.
+    """Parameter entries of a layer with fixed-point rounding.
 
     Parameters
     ----------
     bias : int32 [N]
-        With everything folded in; of ``DOUBLE_BIAS_BITS``.
+        With everything folded in; of ``FIXED_POINT_BIAS_BITS``.
     multiplier : int32 [N]
         2**30 to 2**31 - 1, or 0.
     shift : int32 [N]
@@ -285,28 +286,28 @@ def pack_double_parameters(config: AcceleratorConfig, bias: np.ndarray, multipli
               "mantissa": np.where(zero, 0, multiplier.astype(np.int64) - (1 << 30))}
     raw = np.zeros(bias.shape, np.uint64)
     for name, values in fields.items():
-        width, is_signed = _DOUBLE[name].width, name != "mantissa"
+        width, is_signed = _FIXED_POINT[name].width, name != "mantissa"
         low, high = (-(1 << width - 1), 1 << width - 1) if is_signed else (0, 1 << width)
         if ((values < low) | (values >= high)).any():
-            raise ValueError(f"Double rounding {name} must be between {low} and {high - 1}, not "
+            raise ValueError(f"Fixed-point {name} must be between {low} and {high - 1}, not "
                              f"{values.min()} to {values.max()}")
-        raw |= (values & (1 << width) - 1).astype(np.uint64) << np.uint64(_DOUBLE[name].offset)
+        raw |= (values & (1 << width) - 1).astype(np.uint64) << np.uint64(_FIXED_POINT[name].offset)
     words = raw.astype("<u8").view("<i4").reshape(-1, 2)
     return _parameter_entries(config, words)
 
 
-def unpack_double_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def unpack_fixed_point_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bias, multiplier and shift, int32 [channels] each, of parameter entries as they lie on chip,
     int8 [entries, parameter_entry_lanes]. A shift of -32 is that of a multiplier of zero."""
     raw = np.ascontiguousarray(entries).view("<u8").reshape(-1)
 
     def field(name: str) -> np.ndarray:
         # To the top and down again, with the sign.
-        offset, width = _DOUBLE[name].offset, _DOUBLE[name].width
+        offset, width = _FIXED_POINT[name].offset, _FIXED_POINT[name].width
         top = (raw << np.uint64(64 - offset - width)).view(np.int64)
         return top >> np.int64(64 - width)
 
-    mantissa = field("mantissa") & (1 << _DOUBLE["mantissa"].width) - 1
+    mantissa = field("mantissa") & (1 << _FIXED_POINT["mantissa"].width) - 1
     bias, multiplier, shift = (values.astype(np.int32) for values in (
         field("bias"), mantissa + (1 << 30), field("shift")))
     return bias, multiplier, shift

@@ -6,13 +6,14 @@ The names are those of gemmlowp, from which TFLite Micro has the two roundings.
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["double_multiplier", "rdbpot", "requantize_double", "srdhm"]
+__all__ = ["fixed_point_multiplier", "rdbpot", "requantize_fixed_point", "srdhm"]
 
 
 _SHIFT_MIN = -31  # a multiplier that is smaller still counts as zero
 
 
-def double_multiplier(sx: ArrayLike, sw: ArrayLike, sy: float) -> tuple[np.ndarray, np.ndarray]:
+def fixed_point_multiplier(sx: ArrayLike, sw: ArrayLike, sy: float) \
+        -> tuple[np.ndarray, np.ndarray]:
     """Scale from accumulator to output as ``M * 2**(shift - 31)``.
 
     ``sx * sw / sy`` is computed in float64 from the float32 scales, and rounded to 31 bits::
@@ -65,8 +66,8 @@ def rdbpot(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
     return np.asarray((x >> exponent) + ((x & mask) > threshold))
 
 
-def requantize_double(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, out_zero: int,
-                      clamp: tuple[int, int] = (-128, 127)) -> np.ndarray:
+def requantize_fixed_point(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
+                           out_zero: int, clamp: tuple[int, int] = (-128, 127)) -> np.ndarray:
     """Accumulators to int8 values.
 
     Parameters
@@ -75,7 +76,7 @@ def requantize_double(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
         Sums, bias included. Where one shifted to the left needs more than 32 bits they are dropped
         (TFLite Micro does not define what happens).
     multiplier, shift : int32 [N]
-        As of :func:`double_multiplier`.
+        As of :func:`fixed_point_multiplier`.
     out_zero : :class:`int`
     clamp : (low, high)
         Bounds of the result, inclusive.

@@ -7,7 +7,7 @@ import numpy as np
 from weft.errors import InputError
 from weft.ir import Convolution, Depthwise, Pool, PoolKind, Tensor
 
-from .fixed_point import requantize_double
+from .fixed_point import requantize_fixed_point
 from .rounding import dequantize, requantize
 
 __all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d", "output_size",
@@ -121,8 +121,8 @@ def depthwise2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] 
 def _scaled(layer: Convolution | Depthwise, acc: np.ndarray, target: Tensor) -> np.ndarray:
     # Wraps without a warning where it does not fit.
     acc = acc + layer.bias.astype(np.int32)[:, None, None]
-    if isinstance(layer, Convolution) and layer.double is not None:
-        return requantize_double(acc, *layer.double, target.zero_point, layer.clamp)
+    if isinstance(layer, Convolution) and layer.fixed_point is not None:
+        return requantize_fixed_point(acc, *layer.fixed_point, target.zero_point, layer.clamp)
     return requantize(acc, layer.multiplier, target.zero_point, layer.clamp)
 
 

@@ -28,17 +28,17 @@ def requantization(config: AcceleratorConfig, layer: Convolution, bias: np.ndarr
     def lanes(values: np.ndarray) -> np.ndarray:
         return values if channels.plain(config) else channels.spread(config, values)
 
-    if layer.double is None:
+    if layer.fixed_point is None:
         return layout.pack_parameters(config, bias,
                                       lanes(layout.hardware_scale(layer.multiplier)))
-    if not config.double_rounding:
+    if not config.fixed_point:
         raise CompileError(f"Layer {layer.name!r} is rounded twice: the configuration "
-                           f"{config.name!r} must have double_rounding = true")
-    limit = 1 << layout.DOUBLE_BIAS_BITS - 1
+                           f"{config.name!r} must have fixed_point = true")
+    limit = 1 << layout.FIXED_POINT_BIAS_BITS - 1
     reach = int(bias[np.argmax(np.abs(bias.astype(np.int64)))])
     if not -limit <= reach < limit:
         raise CompileError(f"Layer {layer.name!r} has a bias of {reach}, zero points and weights "
                            f"folded in; to be rounded twice it must be within {-limit} to "
                            f"{limit - 1}")
-    multiplier, shift = layer.double
-    return layout.pack_double_parameters(config, bias, lanes(multiplier), lanes(shift))
+    multiplier, shift = layer.fixed_point
+    return layout.pack_fixed_point_parameters(config, bias, lanes(multiplier), lanes(shift))

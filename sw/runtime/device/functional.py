@@ -390,7 +390,7 @@ class FunctionalDevice:
         if not all(fields[name] for name in positive) \
                 or (fields["tile_pixels"] > config.accumulator_pixels and not config.sequential) \
                 or fields["last_groups"] > config.requant_groups \
-                or (fields["rule"] == Rounding.DOUBLE.value and not config.double_rounding) \
+                or (fields["rule"] == Rounding.FIXED_POINT.value and not config.fixed_point) \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         if config.sequential and any(fields[name] >= 2 << ceil_log2(config.activation_depth)
@@ -464,9 +464,9 @@ class FunctionalDevice:
         def total(bias: np.ndarray) -> np.ndarray:
             return _wrap(sums[:channels] + bias[:, None].astype(np.int64), 32).astype(np.int32)
 
-        if fields["rule"] == Rounding.DOUBLE.value:
-            bias, multiplier, shift = layout.unpack_double_parameters(entries)
-            values = reference.requantize_double(total(bias), multiplier, shift,
+        if fields["rule"] == Rounding.FIXED_POINT.value:
+            bias, multiplier, shift = layout.unpack_fixed_point_parameters(entries)
+            values = reference.requantize_fixed_point(total(bias), multiplier, shift,
                                                  fields["out_zero"], clamp)
         else:
             words = np.ascontiguousarray(entries).view("<i4").reshape(-1, 2)

@@ -22,8 +22,8 @@ __all__ = ["BATCH", "CONFIGS", "Batch", "draw", "image", "entries", "opening", "
 
 
 CONFIGS = {"tiny": PRESETS["tiny"], "odd": ODD, "base": PRESETS["base"],
-           "double": PRESETS["tiny"].replace(
-               name="double", fip=False, double_rounding=True, vector_taps=2, queue_depth=1,
+           "fixed_point": PRESETS["tiny"].replace(
+               name="fixed_point", fip=False, fixed_point=True, vector_taps=2, queue_depth=1,
                axi_burst_beats=2, activation_banks=1, accumulator_pixels=16),
            "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20)}
 BATCH = 20  # streams that run on the same devices

@@ -71,7 +71,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"out_base": config.activation_depth - f["out_pixels"] + 1},
             {"out_base": (1 << 24) - 1},
         ]
-        if not config.double_rounding:
+        if not config.fixed_point:
             wrong.append({"rule": 1})
         if config.sequential:
             wrong += [{name: 1 << 15} for name in ("in_h", "out_w", "col_tiles")]

@@ -143,7 +143,7 @@ class Painter:
             "kernel_row_step": f["dilation_h"] * f["in_w"], "out_w": out_w, "out_pixels": pixels,
             "tile_pixels": tile, "out_zero": self.zero(), "out_base": self.at(out_size),
             "out_plane": out_plane, "last_groups": groups,
-            "rule": rng.randint(0, 1) if config.double_rounding else 0,
+            "rule": rng.randint(0, 1) if config.fixed_point else 0,
             "weight_base": rng.choice((first.start, first.stop - rows,
                                        rng.randint(first.start, first.stop - rows))),
             "parameter_base": rng.choice((0, config.parameter_depth - every,

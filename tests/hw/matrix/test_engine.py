@@ -8,7 +8,7 @@ from stream_bench import make_simulator, stream_source
 
 from weft import reference
 from weft.compiler.lowering.channel_parameters import requantization
-from weft.frontend.fixed_point import with_double_rounding
+from weft.frontend.fixed_point import with_fixed_point
 from weft.hw.isa.commands import MatrixCommand, Opcode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.hw.isa.registers import Error
@@ -140,8 +140,8 @@ def random_layer(rng, *, in_channels, max_size=6):
     return builder.graph(output)
 
 
-@pytest.mark.parametrize("config", [*CONFIGS, TINY.replace(double_rounding=True)],
-                         ids=lambda c: f"{c.rows}x{c.cols}-{c.fip}-{c.double_rounding}")
+@pytest.mark.parametrize("config", [*CONFIGS, TINY.replace(fixed_point=True)],
+                         ids=lambda c: f"{c.rows}x{c.cols}-{c.fip}-{c.fixed_point}")
 def test_overlapping_commands_equal_the_reference(config):
     rng = np.random.default_rng(config.rows)
     bench = MatrixBench(config)
@@ -149,8 +149,8 @@ def test_overlapping_commands_equal_the_reference(config):
     base = 0
     for number in range(3):
         graph = random_layer(rng, in_channels=int(rng.integers(1, 14)))
-        if config.double_rounding and number % 2 == 0:
-            graph = with_double_rounding(graph)
+        if config.fixed_point and number % 2 == 0:
+            graph = with_fixed_point(graph)
         layer, = graph.layers
         source = graph.tensors[layer.input]
         x = rng.integers(-128, 128, source.shape, dtype=np.int8)

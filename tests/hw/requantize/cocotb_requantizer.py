@@ -10,11 +10,11 @@ from cocotb.triggers import FallingEdge
 from requantize_vectors import (
     DoubleGroup,
     Group,
-    double_grouped,
-    double_ties,
+    fixed_point_grouped,
+    fixed_point_ties,
     grouped,
     product_ties,
-    random_double,
+    random_fixed_point,
     random_magnitudes,
     wrap,
 )
@@ -76,19 +76,19 @@ async def ties_agree(dut):
     await check(dut, grouped(np.append(acc, -acc), np.append(scale, scale), lanes=LANES))
 
 
-@cocotb.test(skip=not CONFIG.double_rounding)
+@cocotb.test(skip=not CONFIG.fixed_point)
 async def both_rules_agree(dut):
     rng = np.random.default_rng(2)
     groups = []
     for _ in range(12000):
-        acc, multiplier, shift = random_double(rng, LANES)
+        acc, multiplier, shift = random_fixed_point(rng, LANES)
         zero = int(rng.integers(-128, 128))
         groups.append(DoubleGroup(acc, multiplier, shift, zero=zero) if rng.random() < 0.7
                       else Group(acc, rng.uniform(0, 140, LANES) / (np.abs(acc) + 1), zero=zero))
     await check(dut, groups)
 
 
-@cocotb.test(skip=not CONFIG.double_rounding)
-async def double_ties_agree(dut):
-    ties = list(map(np.array, zip(*double_ties(), strict=True)))
-    await check(dut, double_grouped(*ties, lanes=LANES))
+@cocotb.test(skip=not CONFIG.fixed_point)
+async def fixed_point_ties_agree(dut):
+    ties = list(map(np.array, zip(*fixed_point_ties(), strict=True)))
+    await check(dut, fixed_point_grouped(*ties, lanes=LANES))

@@ -8,11 +8,11 @@ from requantize_vectors import (
     LANES,
     DoubleGroup,
     Group,
-    double_grouped,
-    double_ties,
+    fixed_point_grouped,
+    fixed_point_ties,
     grouped,
     product_ties,
-    random_double,
+    random_fixed_point,
     random_magnitudes,
     wrap,
 )
@@ -32,7 +32,7 @@ def make_config(lanes, **changes):
 def run(config, groups, *, stall=0.0, seed=0):
     """Feeds ``groups``; returns ``(tag, lanes)`` of each cycle with ``valid``, and cycles taken."""
     dut = Requantizer(config, tag_shape=data.StructLayout({"low": 4, "high": 20}),
-                      double_rounding=config.double_rounding)
+                      fixed_point=config.fixed_point)
     rng = np.random.default_rng(seed)
     lanes = config.requant_lanes
     outputs, sent = [], []
@@ -195,46 +195,46 @@ def test_few_lanes(lanes):
            for _ in range(50)], config=config, stall=0.5)
 
 
-def check_double(groups, **kwargs):
-    return check(groups, config=make_config(LANES, double_rounding=True), **kwargs)
+def check_fixed_point(groups, **kwargs):
+    return check(groups, config=make_config(LANES, fixed_point=True), **kwargs)
 
 
-def test_double_rounding_all_over_the_range():
+def test_fixed_point_all_over_the_range():
     rng = np.random.default_rng(7)
-    acc, multiplier, shift = random_double(rng, 20_000)
-    expected = check_double(double_grouped(acc, multiplier, shift))
+    acc, multiplier, shift = random_fixed_point(rng, 20_000)
+    expected = check_fixed_point(fixed_point_grouped(acc, multiplier, shift))
     assert set(range(-128, 128)) == set(expected.ravel())
 
 
-def test_double_rounding_with_any_shift():
+def test_fixed_point_with_any_shift():
     rng = np.random.default_rng(8)
     acc, multiplier = random_magnitudes(rng, 64 * 160), rng.integers(2**30, 2**31, 64 * 160)
-    check_double(double_grouped(acc, multiplier, np.repeat(np.arange(-32, 32), 160)))
+    check_fixed_point(fixed_point_grouped(acc, multiplier, np.repeat(np.arange(-32, 32), 160)))
 
 
 @pytest.mark.parametrize("zero", [-128, 0, 127])
-def test_double_rounding_at_the_edges_of_int32(zero):
+def test_fixed_point_at_the_edges_of_int32(zero):
     edges = np.array([-2**31, -2**31 + 1, -2**30 - 1, -2**30, -2**30 + 1, -257, -256, -255, -3, -2,
                       -1, 0, 1, 2, 3, 255, 256, 257, 2**30 - 1, 2**30, 2**30 + 1, 2**31 - 1])
     multipliers = [2**30, 2**30 + 1, 3 * 2**29, 2**31 - 2, 2**31 - 1]
     grid = np.meshgrid(edges, multipliers, np.arange(-32, 32))
-    expected = check_double(double_grouped(*map(np.ravel, grid), zero=zero))
+    expected = check_fixed_point(fixed_point_grouped(*map(np.ravel, grid), zero=zero))
     assert {-128, 127, zero} == {expected.min(), expected.max(), zero}
 
 
 def test_ties_of_both_roundings():
-    acc, multiplier, shift = map(np.array, zip(*double_ties(), strict=True))
+    acc, multiplier, shift = map(np.array, zip(*fixed_point_ties(), strict=True))
     assert len(acc) > 10_000
     first = (acc.astype(np.int64) << np.maximum(shift, 0)) * multiplier % 2**31 == 2**30
     assert (first & (shift > 0)).any() and (first & (shift < 0) & (acc < 0)).any()
-    check_double(double_grouped(acc, multiplier, shift))
+    check_fixed_point(fixed_point_grouped(acc, multiplier, shift))
 
 
 def test_smallest_shift_leaves_nothing_of_any_sum():
     rng = np.random.default_rng(9)
     acc = np.append(random_magnitudes(rng, 8 * LANES - 2), [-2**31, 2**31 - 1])
-    expected = check_double(double_grouped(acc, rng.integers(2**30, 2**31, len(acc)), np.array(-32),
-                                           zero=5))
+    expected = check_fixed_point(fixed_point_grouped(
+        acc, rng.integers(2**30, 2**31, len(acc)), np.array(-32), zero=5))
     assert (expected == 5).all()
 
 
@@ -246,26 +246,26 @@ def test_rule_may_change_with_every_group():
         common = {"zero": int(rng.integers(-128, 128)), "clamp": (int(low), int(high))}
         bias = rng.integers(-2**27, 2**27, LANES) >> rng.integers(0, 27)
         if rng.random() < 0.5:
-            acc, multiplier, shift = random_double(rng, LANES)
+            acc, multiplier, shift = random_fixed_point(rng, LANES)
             groups.append(DoubleGroup(wrap(acc - bias, 32), multiplier, shift, bias=bias, **common))
         else:
             acc = random_magnitudes(rng, LANES) | 1
             groups.append(Group(wrap(acc - bias, 32), rng.uniform(0, 200, LANES) / np.abs(acc),
                                 bias=bias, **common))
-    check_double(groups, stall=0.2)
+    check_fixed_point(groups, stall=0.2)
 
 
 def test_bias_of_28_bits_has_a_sign():
     half = 2**27
     groups = [DoubleGroup(np.full(LANES, -bias + 100), 2**30, 0, bias=bias)
               for bias in (-half, -half + 1, -1, 0, 1, half - 1)]
-    assert (check_double(groups) == 50).all()
+    assert (check_fixed_point(groups) == 50).all()
 
 
-@pytest.mark.parametrize("double_rounding", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_verilog_agrees_on_many_vectors(tmp_path, double_rounding):
-    config = make_config(2, fip=True, double_rounding=double_rounding)
-    run_cocotb(Requantizer(config, tag_shape=24, double_rounding=double_rounding),
+@pytest.mark.parametrize("fixed_point", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_verilog_agrees_on_many_vectors(tmp_path, fixed_point):
+    config = make_config(2, fip=True, fixed_point=fixed_point)
+    run_cocotb(Requantizer(config, tag_shape=24, fixed_point=fixed_point),
                name="requantizer",
                bench=Path(__file__).with_name("cocotb_requantizer.py"), build_dir=tmp_path,
                environment={"CONFIG": config.to_json(), "LATENCY": str(Requantizer.latency)})

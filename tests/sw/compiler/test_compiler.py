@@ -7,8 +7,7 @@ from amaranth.lib import data
 from graphs import GraphBuilder, random_graph
 from sw_programs import equal
 
-from weft.compiler import Program, ProgramError, compile
-from weft.compiler.assembly import check
+from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.assembly.allocate import SECTION_BYTES
 from weft.compiler.assembly.check import accesses
 from weft.compiler.estimate import estimate

@@ -44,7 +44,7 @@ def store(units=8, lines=1, **masks):
 def matrix(pixels=64, tile=64, kernel=1, blocks=1, columns=1, groups=2, wait=0, post=0):
     fields = {name: 1 for name, _ in _fields(Opcode.MATRIX)} | {
         "kernel_h": kernel, "kernel_w": 1, "channel_blocks": blocks, "tile_pixels": tile,
-        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT}
+        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT32}
     return encode(Opcode.MATRIX, wait=wait, post=post, **fields)
 
 

@@ -1,4 +1,4 @@
-"""Double rounding: the model against hand-made values and exact fractions; layout and compiler."""
+"""Fixed-point rounding: the model against hand-made values and fractions; layout, compiler."""
 
 import dataclasses
 import re
@@ -16,18 +16,18 @@ from weft.compiler import compile
 from weft.digits import MODEL
 from weft.errors import CompileError, InputError
 from weft.frontend import load_graph
-from weft.frontend.fixed_point import with_double_rounding
-from weft.hw.isa.commands import DoubleRoundingParameters, Rounding
+from weft.frontend.fixed_point import with_fixed_point
+from weft.hw.isa.commands import FixedPointParameters, Rounding
 from weft.hw.isa.config import PRESETS, ConfigError
 from weft.ir import Convolution, layout
 
-TINY = PRESETS["tiny"].replace(double_rounding=True)
+TINY = PRESETS["tiny"].replace(fixed_point=True)
 HALF = 1 << 30  # the smallest multiplier: a half
 
 
 def one(acc, multiplier, shift, zero=0, clamp=(-128, 127)):
     """A single value of the model."""
-    return int(reference.requantize_double(
+    return int(reference.requantize_fixed_point(
         np.array([acc], np.int32), np.array([multiplier], np.int32), np.array([shift], np.int32),
         zero, clamp)[0])
 
@@ -95,7 +95,7 @@ def test_model_is_exact(seed):
     bits = np.array([int(value).bit_length() for value in acc])
     shift = np.where(rng.random(count) < 0.8, rng.integers(4, 10, count) - bits,
                      rng.integers(-31, 32, count)).clip(-31, 31)
-    got = reference.requantize_double(
+    got = reference.requantize_fixed_point(
         acc.astype(np.int32), multiplier.astype(np.int32), shift.astype(np.int32), 3, (-120, 99))
     expected = [exactly(int(a), int(m), int(s), 3, (-120, 99))
                 for a, m, s in zip(acc, multiplier, shift, strict=True)]
@@ -105,7 +105,7 @@ def test_model_is_exact(seed):
 
 def test_multipliers_are_those_of_each_channel():
     acc = np.arange(-6, 6, dtype=np.int32).reshape(2, 2, 3)
-    got = reference.requantize_double(acc, np.array([HALF, 3 << 29], np.int32),
+    got = reference.requantize_fixed_point(acc, np.array([HALF, 3 << 29], np.int32),
                                       np.array([0, -1], np.int32), 0)
     for index in np.ndindex(acc.shape):
         multiplier, shift = ((HALF, 0), (3 << 29, -1))[index[0]]
@@ -124,7 +124,7 @@ def test_multipliers_are_those_of_each_channel():
     ((2**30, 1, 1), HALF, 31),
 ])
 def test_multiplier_of_scales(scales, multiplier, shift):
-    got = reference.double_multiplier(*scales)
+    got = reference.fixed_point_multiplier(*scales)
     assert [(values.dtype, values.tolist()) for values in got] \
         == [(np.int32, [multiplier]), (np.int32, [shift])]
 
@@ -133,7 +133,7 @@ def test_multiplier_is_the_nearest_of_31_bits():
     rng = np.random.default_rng(5)
     sx, sy = (np.float32(10.0 ** rng.uniform(-3, 1)) for _ in range(2))
     sw = (10.0 ** rng.uniform(-7, 0, 500)).astype(np.float32)
-    multiplier, shift = reference.double_multiplier(sx, sw, sy)
+    multiplier, shift = reference.fixed_point_multiplier(sx, sw, sy)
     assert (multiplier >= HALF).all()
     for scale, m, s in zip(sw, multiplier, shift, strict=True):
         exact = Fraction(float(sx)) * Fraction(float(scale)) / Fraction(float(sy))
@@ -149,7 +149,7 @@ def test_multiplier_is_the_nearest_of_31_bits():
 ])
 def test_multiplier_of_scales_wrong(scales, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        reference.double_multiplier(*scales)
+        reference.fixed_point_multiplier(*scales)
 
 
 # Layout -------------------------------------------------------------------------------------------
@@ -161,11 +161,11 @@ def test_parameter_entries_are_those_of_the_struct():
     multiplier = rng.integers(2**30, 2**31, channels).astype(np.int32)
     shift = rng.integers(-31, 32, channels).astype(np.int32)
     bias[:2], shift[:2], multiplier[3] = (-2**27, 2**27 - 1), (-31, 31), 0
-    packed = layout.pack_double_parameters(TINY, bias, multiplier, shift)
+    packed = layout.pack_fixed_point_parameters(TINY, bias, multiplier, shift)
     assert packed.shape == (2, TINY.requant_groups, TINY.parameter_entry_bytes)
     entries = packed.reshape(-1, TINY.parameter_entry_bytes)[:, :TINY.parameter_entry_lanes]
     raw = np.ascontiguousarray(entries).view("<u8").ravel()
-    shape = data.Layout.cast(DoubleRoundingParameters)
+    shape = data.Layout.cast(FixedPointParameters)
     for channel in range(2 * TINY.cols):
         if channel >= channels:
             assert raw[channel] == 0
@@ -175,25 +175,25 @@ def test_parameter_entries_are_those_of_the_struct():
         assert (fields.bias, fields.shift, fields.mantissa) == (
             bias[channel], -32 if zero else shift[channel],
             0 if zero else multiplier[channel] - 2**30)
-    unpacked = layout.unpack_double_parameters(entries)
+    unpacked = layout.unpack_fixed_point_parameters(entries)
     for got, given in zip(unpacked, (bias, multiplier, shift), strict=True):
         keep = multiplier != 0
         np.testing.assert_array_equal(got[:channels][keep], given[keep])
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"bias": 2**27}, "Double rounding bias must be between -134217728 and 134217727, not "
+    ({"bias": 2**27}, "Fixed-point bias must be between -134217728 and 134217727, not "
                       "134217728 to 134217728"),
-    ({"bias": -2**27 - 1}, "Double rounding bias must be between -134217728 and 134217727, not "
+    ({"bias": -2**27 - 1}, "Fixed-point bias must be between -134217728 and 134217727, not "
                            "-134217729 to -134217729"),
-    ({"multiplier": 2**30 - 1}, "Double rounding mantissa must be between 0 and 1073741823, not "
+    ({"multiplier": 2**30 - 1}, "Fixed-point mantissa must be between 0 and 1073741823, not "
                                 "-1 to -1"),
-    ({"shift": 32}, "Double rounding shift must be between -32 and 31, not 32 to 32"),
+    ({"shift": 32}, "Fixed-point shift must be between -32 and 31, not 32 to 32"),
 ])
 def test_values_that_do_not_fit_are_refused(changes, message):
     values = {"bias": 0, "multiplier": 2**30, "shift": 0} | changes
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        layout.pack_double_parameters(
+        layout.pack_fixed_point_parameters(
             TINY, **{name: np.array([value], np.int32) for name, value in values.items()})
 
 
@@ -201,7 +201,7 @@ def test_arrays_of_wrong_type_are_refused():
     with pytest.raises(ValueError, match=re.escape(
             "Bias, multiplier and shift must be int32 of one shape, not int32 (2,), int64 (2,), "
             "int32 (1,)")):
-        layout.pack_double_parameters(TINY, np.zeros(2, np.int32), np.zeros(2, np.int64),
+        layout.pack_fixed_point_parameters(TINY, np.zeros(2, np.int32), np.zeros(2, np.int64),
                                       np.zeros(1, np.int32))
 
 
@@ -214,14 +214,14 @@ def small_graph(seed=0, layers=2):
 def test_chosen_layers_get_the_rule():
     graph = small_graph()
     first, second = graph.layers
-    changed = with_double_rounding(graph, [second.name])
+    changed = with_fixed_point(graph, [second.name])
     assert changed.layers[0] is first
-    assert changed.layers[1].rounding is Rounding.DOUBLE
+    assert changed.layers[1].rounding is Rounding.FIXED_POINT
     scales = [graph.tensors[name].scale for name in (second.input, second.output)]
-    for got, expected in zip(changed.layers[1].double, reference.double_multiplier(
+    for got, expected in zip(changed.layers[1].fixed_point, reference.fixed_point_multiplier(
             scales[0], second.weight_scale, scales[1]), strict=True):
         np.testing.assert_array_equal(got, expected)
-    assert all(layer.rounding is Rounding.DOUBLE for layer in with_double_rounding(graph).layers)
+    assert all(layer.rounding is Rounding.FIXED_POINT for layer in with_fixed_point(graph).layers)
 
 
 def test_rules_differ_by_little_and_rarely():
@@ -230,7 +230,7 @@ def test_rules_differ_by_little_and_rarely():
     graph = builder.graph(builder.conv(builder.input, 40, kernel=(3, 3)))
     image = random_image(rng, graph)
     once, twice = (reference.run(each, image)["t0"].astype(int)
-                   for each in (graph, with_double_rounding(graph)))
+                   for each in (graph, with_fixed_point(graph)))
     assert np.abs(once - twice).max() == 1
     assert (once != twice).mean() < 0.01
 
@@ -241,27 +241,27 @@ def test_layer_without_the_scale_of_its_weights_is_refused():
         graph, layers=(dataclasses.replace(graph.layers[0], weight_scale=None),))
     with pytest.raises(InputError, match=r"^Layer 'layer0' must have the scale of its weights to "
                                          r"be rounded twice$"):
-        with_double_rounding(bare)
+        with_fixed_point(bare)
 
 
 def test_only_convolutions_can_be_chosen():
     with pytest.raises(InputError, match=r"^Layer 'pool' must be a convolution to be rounded "
                                          r"twice$"):
-        with_double_rounding(small_graph(), ["layer0", "pool"])
+        with_fixed_point(small_graph(), ["layer0", "pool"])
 
 
 def test_rule_and_multipliers_go_together():
     layer = small_graph().layers[0]
     assert isinstance(layer, Convolution)
-    with pytest.raises(ValueError, match=r"^Layer 'layer0' must have multipliers and shifts of "
-                                         r"double rounding if that is its rule, and only then$"):
-        dataclasses.replace(layer, rounding=Rounding.DOUBLE)
+    with pytest.raises(ValueError, match=r"^Layer 'layer0' must have a fixed-point multiplier "
+                                         r"and shift if that is its rule, and only then$"):
+        dataclasses.replace(layer, rounding=Rounding.FIXED_POINT)
 
 
 def test_hardware_without_the_rule_is_refused():
-    graph = with_double_rounding(small_graph())
+    graph = with_fixed_point(small_graph())
     with pytest.raises(CompileError, match=r"^Layer 'layer0' is rounded twice: the configuration "
-                                           r"'tiny' must have double_rounding = true$"):
+                                           r"'tiny' must have fixed_point = true$"):
         compile(graph, PRESETS["tiny"])
 
 
@@ -272,7 +272,7 @@ def test_bias_beyond_28_bits_is_refused(bias):
     tensors = {name: dataclasses.replace(tensor, zero_point=0)
                for name, tensor in graph.tensors.items()}
     big = dataclasses.replace(layer, bias=np.full_like(layer.bias, bias))
-    graph = with_double_rounding(dataclasses.replace(graph, layers=(big,), tensors=tensors))
+    graph = with_fixed_point(dataclasses.replace(graph, layers=(big,), tensors=tensors))
     with pytest.raises(CompileError, match=(
             rf"^Layer 'layer0' has a bias of {bias}, zero points and weights folded in; to be "
             rf"rounded twice it must be within -134217728 to 134217727$")):
@@ -280,13 +280,13 @@ def test_bias_beyond_28_bits_is_refused(bias):
 
 
 def test_configuration_takes_true_or_false():
-    with pytest.raises(ConfigError, match=r"^Double rounding must be true or false, not 1$"):
-        TINY.replace(double_rounding=1)
+    with pytest.raises(ConfigError, match=r"^Fixed point must be true or false, not 1$"):
+        TINY.replace(fixed_point=1)
 
 
 def test_onnx_model_rounded_twice_equals_the_reference():
     once = load_graph(MODEL)
-    twice = with_double_rounding(once)
+    twice = with_fixed_point(once)
     rng = np.random.default_rng(8)
     equal(twice, TINY, rng)
     # It is another model: about one value in two hundred differs.

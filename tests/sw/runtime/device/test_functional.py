@@ -7,7 +7,7 @@ from graphs import GraphBuilder, random_graph, random_image
 from weft import reference
 from weft.boards.registry import BOARDS
 from weft.compiler import Program, compile
-from weft.frontend.fixed_point import with_double_rounding
+from weft.frontend.fixed_point import with_fixed_point
 from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode, Rounding, decode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.hw.isa.registers import Control, Counter, Error, Register, Status
@@ -63,26 +63,26 @@ def test_random_graphs_equal_the_reference(config):
 
 @pytest.mark.parametrize("config", CONFIGS[:4] + CONFIGS[-1:],
                          ids=lambda c: f"{c.name}-{c.rows}x{c.cols}-{c.fip}")
-def test_concat_of_layers_with_double_rounding_equals_the_reference(config):
+def test_concat_of_layers_with_fixed_point_equals_the_reference(config):
     rng = np.random.default_rng([config.rows, 3])
     builder = GraphBuilder(rng, (config.rows + 1, 5, 6))
     a = builder.conv(builder.input, config.rows + 1)
     b = builder.conv(builder.input, config.rows + 3, like=a)
     output = builder.conv(builder.concat(a, b), 2 * config.cols + 1)
-    graph = with_double_rounding(builder.graph(output))
-    check(graph, config.replace(double_rounding=True), rng, keep_tensors=True)
+    graph = with_fixed_point(builder.graph(output))
+    check(graph, config.replace(fixed_point=True), rng, keep_tensors=True)
 
 
 @pytest.mark.parametrize("config", CONFIGS[:4] + CONFIGS[-1:],
                          ids=lambda c: f"{c.name}-{c.rows}x{c.cols}-{c.fip}")
-def test_random_graphs_with_double_rounding_equal_the_reference(config):
-    config = config.replace(activation_bytes=1 << 20, weight_bytes=1 << 19, double_rounding=True)
+def test_random_graphs_with_fixed_point_equal_the_reference(config):
+    config = config.replace(activation_bytes=1 << 20, weight_bytes=1 << 19, fixed_point=True)
     for seed in range(6):
         rng = np.random.default_rng([seed, config.rows, config.fip, 2])
         graph = random_graph(rng, 1 + seed % 3, max_size=20)
         names = [layer.name for layer in graph.layers]
         chosen = names if seed % 2 else [str(name) for name in rng.choice(names, 1)]
-        check(with_double_rounding(graph, chosen), config, rng, seed=seed, keep_tensors=True)
+        check(with_fixed_point(graph, chosen), config, rng, seed=seed, keep_tensors=True)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.rows}x{c.cols}-{c.fip}")
@@ -206,7 +206,7 @@ MATRIX = {"in_base": 0, "in_zero": 0, "in_plane": 1, "pad_top": 0, "in_h": 1, "i
           "dilation_h": 1, "dilation_w": 1, "pixel_row_step": 1, "pad_left": 0,
           "kernel_row_step": 1, "out_w": 1, "tile_pixels": 1, "out_pixels": 1, "out_zero": 0,
           "out_base": 0, "clamp_min": -128, "out_plane": 1, "clamp_max": 127, "col_tiles": 1,
-          "last_groups": 1, "rule": Rounding.FLOAT, "weight_base": 0, "parameter_base": 0}
+          "last_groups": 1, "rule": Rounding.FLOAT32, "weight_base": 0, "parameter_base": 0}
 
 
 def stop(*commands: bytes, config: AcceleratorConfig = TINY) -> DeviceStopped:
@@ -238,7 +238,7 @@ def load_command(**changes) -> bytes:
     (encode(Opcode.MATRIX, **{**MATRIX, "tile_pixels": 129}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "last_groups": 3}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "clamp_min": 5, "clamp_max": 4}), Error.ARGUMENT),
-    (encode(Opcode.MATRIX, **{**MATRIX, "rule": Rounding.DOUBLE}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "rule": Rounding.FIXED_POINT}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "in_base": TINY.activation_depth}), Error.ADDRESS),
     (encode(Opcode.MATRIX, **{**MATRIX, "out_base": TINY.activation_depth}), Error.ADDRESS),
     (encode(Opcode.MATRIX, **{**MATRIX, "weight_base": TINY.weight_depth - 1}), Error.ADDRESS),
