@@ -147,6 +147,8 @@ def _repeated(field: Any) -> bool:
 def _change(rng: np.random.Generator, model: onnx.ModelProto) -> None:
     """Changes a field, with nodes' and tensors' kinds of fields as likely as others."""
     places = list(_places(model))
+    if not places:
+        return      # nothing is left of it
     kinds = sorted({(field.containing_type.name, field.name) for _, field in places})
     kind = kinds[rng.integers(len(kinds))]
     places = [place for place in places

@@ -12,6 +12,8 @@ from math import prod
 import numpy as np
 import onnx
 
+from weft.errors import ModelError
+from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["Tensor", "Layer", "Convolution", "Depthwise", "PoolKind", "Pool", "Add", "Multiply",
@@ -332,6 +334,10 @@ class Graph:
     def enter(self, edge: Edge, values: np.ndarray) -> np.ndarray:
         """The int8 [C, H, W] values on the accelerator of an input edge's ONNX tensor."""
         flat = values.reshape(-1)
+        if flat.size != prod(edge.onnx_shape):
+            raise ModelError(f"Tensor '{printable(edge.onnx_name)}' must have the shape that the "
+                             f"model states, {'x'.join(map(str, edge.onnx_shape))}, "
+                             f"not {'x'.join(map(str, values.shape))}")
         if flat.dtype == np.uint8:
             flat = (flat ^ np.uint8(128)).view(np.int8)
         if edge.gather is not None:

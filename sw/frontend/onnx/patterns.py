@@ -7,6 +7,7 @@ instead. A new layer is a new entry here that returns a :class:`~weft.frontend.o
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -56,7 +57,11 @@ def _view(change: Callable[["Builder", onnx.NodeProto, Any], Any]) -> Handler:
 
 
 def _reshaped(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
-    return value.reshape(builder.shape(node, node.output[0]))
+    shape = builder.shape(node, node.output[0])
+    if prod(shape) != prod(value.shape):
+        raise ModelError(f"{label(node)} must give {prod(value.shape)} values, as it reads, "
+                         f"not {'x'.join(map(str, shape))}")
+    return value.reshape(shape)
 
 
 def _transposed(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:

@@ -12,7 +12,7 @@ from weft.errors.limits import HOST_BYTES, TENSOR_ELEMENTS, check_arrays
 
 from .nodes import label, type_name
 
-__all__ = ["check_sizes", "check_soundness"]
+__all__ = ["check_sizes", "check_soundness", "check_text"]
 
 
 _TYPES = frozenset({
@@ -22,14 +22,13 @@ _TYPES = frozenset({
 
 
 def check_soundness(model: onnx.ModelProto, name: str) -> None:
-    """Names, versions, element types and sizes of what a file holds.
+    """Versions, element types and sizes of what a file holds.
 
     Raises
     ------
     ModelError
         Names what is wrong, what was expected and what came.
     """
-    _check_text(model, name)
     for entry in model.opset_import:
         newest = onnx.defs.onnx_opset_version()
         if entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= newest:
@@ -82,14 +81,20 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
                              f"elements, not {elements:,} ({'x'.join(map(str, sizes))})")
 
 
-def _check_text(message: Any, name: str) -> None:
-    """Text is UTF-8, down to the last name; protobuf hands on as bytes what is not."""
+def check_text(message: Any, name: str) -> None:
+    """Text is UTF-8, down to the last name; protobuf hands on as bytes what is not.
+
+    Raises
+    ------
+    ModelError
+        Names the field whose text is something else.
+    """
     for field, value in message.ListFields():
         values = value if hasattr(value, "__len__") and not isinstance(value, str | bytes) \
             else [value]
         if field.type == field.TYPE_MESSAGE:
             for item in values:
-                _check_text(item, name)
+                check_text(item, name)
         elif field.type == field.TYPE_STRING:
             for item in values:
                 if isinstance(item, bytes):

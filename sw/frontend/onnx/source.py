@@ -13,7 +13,7 @@ from weft.errors.text import printable
 
 from .nodes import attributes, implicit_inputs, label, type_name
 from .qoperator import Rewritten, is_integer_operator, rewrite
-from .soundness import check_sizes, check_soundness
+from .soundness import check_sizes, check_soundness, check_text
 
 __all__ = ["Source"]
 
@@ -75,6 +75,7 @@ class Source:
             path = Path(model)
             name = printable(path.name)
             source = _read(path)
+        check_text(source, name)
         _check_format(source, name)
         _check_external(source, name)
         check_soundness(source, name)

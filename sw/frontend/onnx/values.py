@@ -115,6 +115,10 @@ class QuantizedConstant:
     scale: np.ndarray
     zero_point: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
     def reshape(self, shape: tuple[int, ...]) -> "QuantizedConstant":
         return QuantizedConstant(self.values.reshape(shape), self.scale.reshape(shape),
                                  self.zero_point.reshape(shape))

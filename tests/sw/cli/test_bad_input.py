@@ -117,10 +117,13 @@ def test_damaged_model_wrong(change, message):
     assert str(error.value) == message
 
 
-def test_names_that_are_no_text_wrong(tmp_path):
-    raw = model_of().SerializeToString().replace(b"x_scale", b"x_\xff\xfeale")
-    (tmp_path / "m.onnx").write_bytes(raw)
-    with pytest.raises(ModelError, match=r"^m.onnx must have names in UTF-8, not b'x_"):
+@pytest.mark.parametrize("old, new", [(b"x_scale", b"x_\xff\xfeale"),
+                                      (b"QuantizeLinear", b"QuantizeLinea\xff")])
+def test_names_that_are_no_text_wrong(old, new, tmp_path):
+    raw = model_of().SerializeToString()
+    assert old in raw
+    (tmp_path / "m.onnx").write_bytes(raw.replace(old, new))
+    with pytest.raises(ModelError, match=r"^m.onnx must have names in UTF-8, not b'"):
         partition(tmp_path / "m.onnx")
 
 

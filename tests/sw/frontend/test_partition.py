@@ -196,6 +196,13 @@ def test_tensor_without_elements_stays_with_the_host():
                                    "accelerator, not 1x0x4x4")
 
 
+def test_reshape_that_loses_values_stays_with_the_host():
+    plan = partition(between(
+        lambda b, x: b.node("Reshape", [x, b.constant("shape", np.array([1, 100]))], "odd"),
+        last=False))
+    assert rows(plan)["odd"].reason == "Reshape 'odd' must give 144 values, as it reads, not 1x100"
+
+
 def test_load_graph_names_what_divides_the_model_wrong():
     model = between(lambda b, x: b.node("Softmax", [x], "odd", axis=1))
     with pytest.raises(ModelError, match=r"^Softmax 'odd' is not supported on the accelerator$"):

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from weft import reference
 from weft.digits import MODEL
-from weft.errors import InputError, WeftError
+from weft.errors import InputError, ModelError, WeftError
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
 from weft.hw.isa.registers import COUNTER_BASE, Counter, Register
@@ -61,6 +61,13 @@ def test_run_gives_all_frames_of_each_output(unsigned):
             assert output.dtype == images.dtype
             assert np.array_equal(output[index:index + 1].view(np.int8), value)
     assert np.array_equal(second, outputs[1][1:2])
+
+
+def test_values_that_the_stated_shape_does_not_fit_wrong():
+    graph = branchy()
+    with pytest.raises(ModelError, match=r"^Tensor 'x' must have the shape that the model states, "
+                                         r"1x5x6x7, not 2x5x6x7$"):
+        graph.enter(graph.inputs[0], frames(2))
 
 
 def test_inputs_and_outputs_are_described_like_onnxruntime_does():
