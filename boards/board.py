@@ -1,17 +1,13 @@
 """What Weft knows of a board: its device, its accelerator, and how the host talks to it."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from weft.hw.isa.config import AcceleratorConfig, ConfigError
 
-__all__ = ["Board", "Family"]
+from .family import Capacity, Device, Family
+from .memory import BoardMemory
 
-
-class Family(StrEnum):
-    """FPGA families, each with its own tools and primitives."""
-    ECP5  = "ecp5"
-    ICE40 = "ice40"
+__all__ = ["Board"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +20,15 @@ class Board:
         As the command line knows it.
     title : :class:`str`
         As its maker calls it.
-    family : :class:`Family`
+    family : :class:`~weft.boards.family.Family`
     device : :class:`str`
-        The FPGA, as its tools call it.
+        The FPGA, as its maker calls it; one of the family's ``devices`` if it is to be built for.
     config : :class:`AcceleratorConfig`
         The accelerator.
     clock_mhz : :class:`float`
         Clock of the accelerator that is asked for.
-    memory_bytes : :class:`int`
-        On-chip memory that stands in for external memory: commands, constants and tensors on
-        their way. A power of 2.
+    memory : :class:`~weft.boards.memory.BoardMemory`
+        The accelerator's external memory: commands, constants and tensors on their way.
     baud : :class:`int`
         Bits per second of the serial port.
     loader : :class:`str`
@@ -51,16 +46,28 @@ class Board:
     device: str
     config: AcceleratorConfig
     clock_mhz: float
-    memory_bytes: int
+    memory: BoardMemory
     baud: int
     loader: str = ""
 
     def __post_init__(self) -> None:
-        if self.memory_bytes < 4096 or self.memory_bytes & (self.memory_bytes - 1):
-            raise ConfigError(f"Memory bytes must be a power of 2 of at least 4096, not "
-                              f"{self.memory_bytes!r}")
         if not self.clock_mhz > 0:
             raise ConfigError(f"Clock must be more than 0 MHz, not {self.clock_mhz!r}")
         if not 0 < self.baud <= self.clock_mhz * 1e6 / 4:
             raise ConfigError(f"Baud must be 1 to a quarter of the clock "
                               f"({self.clock_mhz * 1e6 / 4:.0f}), not {self.baud!r}")
+
+    @property
+    def fpga(self) -> Device:
+        """The FPGA, as its family knows it."""
+        return self.family.devices[self.device]
+
+    @property
+    def capacity(self) -> Capacity:
+        """What the FPGA has."""
+        return self.fpga.capacity
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the memory."""
+        return self.memory.size

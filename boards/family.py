@@ -1,13 +1,14 @@
-"""What differs between FPGA families in the way from RTLIL to a bitstream."""
+"""What Weft knows of an FPGA family: its devices, tools, clocks, and what its cells are."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-from weft.boards.ecp5.floorplan import KEEP_FLAGS
+if TYPE_CHECKING:
+    from .clock import ClockSource
 
-from .board import Board, Family
-
-__all__ = ["Capacity", "Flow", "capacity", "flow"]
+__all__ = ["BlockMemory", "Capacity", "Device", "Family", "Tools"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,69 +35,70 @@ class Capacity:
     large_rams: int = 0
 
 
-_CAPACITIES = {
-    "LFE5U-85F": Capacity(luts=83_640, ffs=83_640, multipliers=156, block_rams=208),
-    "LFE5U-25F": Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
-    "iCE40UP5K": Capacity(luts=5_280, ffs=5_280, multipliers=8, block_rams=30, large_rams=4),
-}
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """An FPGA of a family.
 
+    Parameters
+    ----------
+    capacity : :class:`Capacity`
+    synthesis : :class:`str`
+        Yosys commands between reading the design and writing the netlist.
+    place : sequence of :class:`str`
+        Options of the place tool that choose the device, its package and its speed grade.
+    reserve : :class:`float`
+        What to ask of the place tool, of the oscillator's frequency: some wires may be up to 1 %
+        later than its router takes them for, and the rest is a margin.
+    settings : dict
+        Of the place tool, which has no options for these.
+    """
 
-def capacity(board: Board) -> Capacity:
-    """What the FPGA of ``board`` has."""
-    return _CAPACITIES[board.device]
+    capacity: Capacity
+    synthesis: str
+    place: Sequence[str]
+    reserve: float = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow:
+class Tools:
     """Tools of a family and their options.
 
     Parameters
     ----------
-    synthesis : dict of :class:`str`
-        Yosys commands by device, between reading the design and writing the netlist.
-    place_tool, pack_tool : :class:`str`
-    device : dict
-        Options of the place tool that choose a device, its package and its speed grade.
+    place, pack : :class:`str`
+        Names of the place and route tool, and of that which makes the bitstream.
     place_options : sequence of :class:`str`
-        Further options; the last takes the file with pins.
-    rip_up : sequence of :class:`str`
-        Options to route again what is late, which never ends if the clock cannot be met.
+        Beside those of the device; the last takes the file with pins.
     text_option : :class:`str`
         The option that takes the file to write.
+    rip_up : sequence of :class:`str`
+        Options to route again what is late, which never ends if the clock cannot be met.
     pack_options : sequence of :class:`str`
-    reserve : dict of :class:`float`
-        What to ask of the place tool, of the oscillator's frequency, by device: some wires may be
-        up to 1 % later than its router takes them for, and the rest is a margin.
-    settings : dict
-        Of the place tool, which has no options for these, by device.
     constraints : :class:`str`
         Suffix of the file with pins.
     image : :class:`str`
         Suffix of the file that is loaded into the FPGA.
     luts, ffs, multipliers, block_rams, large_rams : :class:`str`
-        What nextpnr calls these; empty if it has no name for them, and flip-flops are counted in
-        the netlist.
+        What the place tool calls these; empty if it has no name for them, and flip-flops are
+        counted in the netlist.
     """
 
-    synthesis: Mapping[str, str]
-    place_tool: str
-    pack_tool: str
-    device: Mapping[str, Sequence[str]]
+    place: str
+    pack: str
     place_options: Sequence[str]
     text_option: str
-    pack_options: Sequence[str]
-    reserve: Mapping[str, float]
-    settings: Mapping[str, Mapping[str, str]]
+    rip_up: Sequence[str] = ()
+    pack_options: Sequence[str] = ()
     constraints: str
     image: str
     luts: str
-    ffs: str
+    ffs: str = ""
     multipliers: str
     block_rams: str
     large_rams: str = ""
-    rip_up: Sequence[str] = ()
 
-    def place(self, seed: int) -> list[str]:
+    def options(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
         current folder; ``seedN.txt`` is the placed and routed design, ``seedN.json`` the report."""
         return [*self.place_options, f"top{self.constraints}", "--json", "top.json",
@@ -104,45 +106,50 @@ class Flow:
                 "--seed", str(seed), "--timing-allow-fail"]
 
 
-# The design says itself which multipliers go into blocks.
-_SYNTH_ECP5 = "synth_ecp5 -nodsp -top top"
+@dataclass(frozen=True)
+class BlockMemory:
+    """A block memory: ``width`` bits, ``depth`` words, or narrower and deeper in so many
+    ``shapes``, each half as wide as the one before."""
 
-# For a small device. A carry chain takes two LUTs more at each end that meets other logic, and ABC
-# counts a multiplexer behind two or four LUTs as nothing, but takes the LUTs: short sums and
-# comparisons in LUTs, and none of those multiplexers, make a tenth less.
-_SMALL = f"{_SYNTH_ECP5} -nowidelut -cmp2softlogic"
-_SMALL_ECP5 = f"{_SMALL} -run :map_gates; techmap t:$alu r:Y_WIDTH<=9 %i; {_SMALL} -run map_gates:"
-
-_FLOWS = {
-    Family.ECP5: Flow(
-        synthesis={"LFE5U-85F": f"{KEEP_FLAGS}; {_SYNTH_ECP5}",
-                   "LFE5U-25F": f"{KEEP_FLAGS}; {_SMALL_ECP5}"},
-        place_tool="nextpnr-ecp5", pack_tool="ecppack",
-        # On the large device the default placer makes half as much wire again: too much to route.
-        device={"LFE5U-85F": ("--85k", "--package", "CABGA381", "--speed", "6",
-                              "--placer", "static"),
-                "LFE5U-25F": ("--25k", "--package", "CABGA381", "--speed", "6")},
-        # router2 is several times as fast as the default on arrays, and reaches a better clock.
-        place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
-        rip_up=("--tmg-ripup",), reserve={"LFE5U-85F": 1.05, "LFE5U-25F": 1.03},
-        pack_options=("--compress",),
-        # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In
-        # the middle of the large device it must, or the design cannot be routed.
-        settings={"LFE5U-85F": {"router2/bbMargin/x": "15", "router2/bbMargin/y": "15"},
-                  "LFE5U-25F": {}},
-        constraints=".lpf", image=".bit", luts="TRELLIS_COMB",
-        ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
-    Family.ICE40: Flow(
-        synthesis={"iCE40UP5K": "synth_ice40 -abc9 -device u -top top"},
-        place_tool="nextpnr-ice40", pack_tool="icepack",
-        device={"iCE40UP5K": ("--up5k", "--package", "sg48")},
-        place_options=("--pcf",), text_option="--asc", pack_options=(),
-        reserve={"iCE40UP5K": 1}, settings={"iCE40UP5K": {}}, constraints=".pcf",
-        image=".bin", luts="ICESTORM_LC", ffs="", multipliers="ICESTORM_DSP",
-        block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
-}
+    width: int
+    depth: int
+    shapes: int
 
 
-def flow(family: Family) -> Flow:
-    """Tools of ``family``."""
-    return _FLOWS[family]
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """An FPGA family: all that differs between families on the way from a design to a bitstream.
+
+    Parameters
+    ----------
+    name : :class:`str`
+    devices : dict of :class:`Device`
+        By the name that a :class:`~weft.boards.board.Board` gives.
+    tools : :class:`Tools`
+    clock : callable
+        Called with the frequency of the oscillator and the one asked for, in MHz; gives what
+        drives the clock, see :mod:`weft.boards.clock`, or raises a
+        :class:`~weft.hw.isa.config.ConfigError`.
+    block_memory : :class:`BlockMemory`
+    cells : dict of (:class:`str`, :class:`int`)
+        Kind of cell, or a pattern of kinds, to what it takes of which field of a
+        :class:`Capacity`.
+    suffixes : sequence of :class:`str`
+        Regular expressions for what Yosys appends to a cell's name.
+    count_luts : callable
+        LUTs in use of the numbers of look-up tables and flip-flops, which may share cells.
+    """
+
+    name: str
+    devices: Mapping[str, Device]
+    tools: Tools
+    clock: "Callable[[float, float], ClockSource]"
+    block_memory: BlockMemory
+    cells: Mapping[str, tuple[str, int]]
+    suffixes: Sequence[str] = ()
+    count_luts: Callable[[float, float], float] = lambda luts, ffs: luts
+
+    def costs(self, kinds: Iterable[str]) -> dict[str, tuple[str, int]]:
+        """What a cell takes of what, of those ``kinds`` that take anything."""
+        return {kind: cost for kind in kinds for pattern, cost in self.cells.items()
+                if fnmatchcase(kind, pattern)}

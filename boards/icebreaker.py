@@ -4,20 +4,23 @@ from typing import Any
 
 from weft.hw.isa.config import AcceleratorConfig
 
-from .board import Board, Family
+from .board import Board
+from .ice40.family import ICE40
+from .memory import OnChipMemory
 
 __all__ = ["ICEBREAKER", "make_platform"]
 
 
 # Two of the four large memories are the activation memory, the others the staging memory.
 ICEBREAKER = Board(
-    name="icebreaker", title="iCEBreaker with iCE40UP5K", family=Family.ICE40, device="iCE40UP5K",
+    name="icebreaker", title="iCEBreaker with iCE40UP5K", family=ICE40, device="iCE40UP5K",
     config=AcceleratorConfig(
         name="icebreaker", sequential=True, rows=4, cols=4, fip=False, requant_lanes=1,
         activation_bytes=64 * 1024, activation_banks=1, weight_bytes=8 * 1024,
         parameter_channels=64, axi_data_width=32, axi_addr_width=16, vector_taps=0,
         counters=False),
-    clock_mhz=24, memory_bytes=64 * 1024, baud=3_000_000, loader="ice40_generic")
+    clock_mhz=24, memory=OnChipMemory(size=64 * 1024, single_port=True), baud=3_000_000,
+    loader="ice40_generic")
 
 
 def make_platform(board: Board) -> Any:

@@ -30,7 +30,7 @@ def build_board(board: Board, *, progress: Progress | None = None) -> Build:
 
     identity = hardware_identity(board.config, Path(weft.boards.__file__).parent)
     # Of the board itself, what the hardware hangs on.
-    identity += f"\n{board.family} {board.clock_mhz} {board.baud} {board.memory_bytes}"
+    identity += f"\n{board.family.name} {board.clock_mhz} {board.baud} {board.memory}"
     return build_library(identity, generate, Harness(
         source="board_harness.cpp", headers=("line.h", "rules.h"), constants={}), progress=progress)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from weft.boards.board import Board
-from weft.boards.family import Capacity, capacity, flow
+from weft.boards.family import Capacity
 from weft.errors import InputError
 
 from .netlist import add_settings, count_components, find_sources
@@ -115,10 +115,9 @@ def design(board: Board) -> tuple[float, dict[str, str]]:
     from weft.boards.registry import make_platform
     from weft.boards.system.top import Top
 
-    top, tools = Top(board), flow(board.family)
-    reserve = tools.reserve[board.device]
+    top, reserve = Top(board), board.fpga.reserve
     files = make_platform(board).prepare(top, "top").files
-    constraints = f"top{tools.constraints}"
+    constraints = f"top{board.family.tools.constraints}"
     return top.clock_mhz, {
         "top.il": files["top.il"],
         constraints: re.sub(r'(?<=^FREQUENCY PORT )("[^"]*") ([\d.]+) HZ', lambda found:
@@ -154,9 +153,9 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     """
     if seeds < 1:
         raise InputError(f"Seeds must be at least 1, not {seeds}")
-    tools = flow(board.family)
+    tools, device = board.family.tools, board.fpga
     find_tool("yosys")  # what is missing is to be known before the work begins
-    place_tool, pack_tool = find_tool(tools.place_tool), find_tool(tools.pack_tool)
+    place_tool, pack_tool = find_tool(tools.place), find_tool(tools.pack)
     image = folder / f"{board.name}{tools.image}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,12 +178,12 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
-        run_yosys(rtlil, f"{tools.synthesis[board.device]}; write_json top.json", folder=folder)
-        netlist = add_settings(folder / "top.json", tools.settings[board.device])
+        run_yosys(rtlil, f"{device.synthesis}; write_json top.json", folder=folder)
+        netlist = add_settings(folder / "top.json", device.settings)
 
     def place(seed: int) -> Route:
         start = time.monotonic()
-        command = [place_tool, *tools.device[board.device], *tools.place(seed)]
+        command = [place_tool, *device.place, *tools.options(seed)]
         log = folder / f"seed{seed}.log"
         # What cannot be in time is routed once more without the attempt.
         if not run_tool([*command, *tools.rip_up], folder=folder, log=log, stop=RipUp().in_vain):
@@ -198,7 +197,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             routes = tuple(sorted(pool.map(place, numbers), key=lambda route: -route.clock_mhz))
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
-    components = count_components(netlist)
+    components = count_components(netlist, board.family)
     used = timing.used(tools)
     if not tools.ffs:
         used = replace(used, ffs=sum(component.ffs for component in components.values()))
@@ -210,6 +209,6 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
                      folder=folder, log=folder / "pack.log")
     return Build(board=board, asked_mhz=clock_mhz, routes=routes,
                  path=timing.path.located(find_sources(netlist)),
-                 used=used, available=capacity(board),
+                 used=used, available=board.capacity,
                  components=components, seconds=seconds,
                  bitstream=image if met or allow_timing_fail else None)

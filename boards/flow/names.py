@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from weft.boards.families import FAMILIES
+
 __all__ = ["place_in_source", "rename", "source_line"]
 
 
 # Yosys names a cell after a wire it drives, and appends the kind of cell and its pins:
 # `core.load.count_TRELLIS_FF_Q_3_DI_LUT4_Z` belongs to `core.load.count`.
-_CELL = re.compile(r"_(TRELLIS_FF|TRELLIS_DPR16X4|LUT4|PFUMX|L6MUX21|CCU2C|P?DP\w?16KD|MULT18X18D"
-                   r"|SB_\w+)")
+_CELL = re.compile(f"_({'|'.join(kind for family in FAMILIES for kind in family.suffixes)})")
 _PACKAGE = Path(__file__).resolve().parents[2]
 _RENAMED = str.maketrans("[]", "<>")
 _AS_WRITTEN = str.maketrans("<>", "[]")

@@ -6,21 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weft.boards.family import Capacity
+from weft.boards.family import Capacity, Family
 
 from .names import place_in_source, source_line
 
 __all__ = ["add_settings", "count_components", "find_sources"]
-
-
-# Kind of cell -> what it takes of what. A TRELLIS_DPR16X4 is a distributed memory.
-_COSTS = {
-    "LUT4": ("luts", 1), "CCU2C": ("luts", 2), "TRELLIS_DPR16X4": ("luts", 4),
-    "TRELLIS_FF": ("ffs", 1), "MULT18X18D": ("multipliers", 1), "DP16KD": ("block_rams", 1),
-    "PDPW16KD": ("block_rams", 1),
-    "SB_LUT4": ("luts", 1), "SB_RAM40_4K": ("block_rams", 1), "SB_MAC16": ("multipliers", 1),
-    "SB_SPRAM256KA": ("large_rams", 1),
-}
 
 
 def add_settings(file: Path, settings: Mapping[str, str]) -> dict[str, Any]:
@@ -39,7 +29,7 @@ def add_settings(file: Path, settings: Mapping[str, str]) -> dict[str, Any]:
     return top
 
 
-def count_components(netlist: dict[str, Any]) -> dict[str, Capacity]:
+def count_components(netlist: dict[str, Any], family: Family) -> dict[str, Capacity]:
     """What each component takes by itself, without the components in it, by its place in the
     hierarchy. Yosys names cells after wires, so that at borders a few may be counted next door.
 
@@ -47,13 +37,14 @@ def count_components(netlist: dict[str, Any]) -> dict[str, Capacity]:
     ----------
     netlist : dict
         As :func:`add_settings` returns it.
+    family : :class:`~weft.boards.family.Family`
+        For what its cells are.
     """
+    costs = family.costs({cell["type"] for cell in netlist["cells"].values()})
     counts: dict[str, Counter[str]] = {}
     for name, cell in netlist["cells"].items():
-        kind = cell["type"]
-        # The flip-flops of an iCE40 have a name for each combination of enable and reset.
-        what, number = ("ffs", 1) if kind.startswith("SB_DFF") else _COSTS.get(kind, ("", 0))
-        if what:
+        if cell["type"] in costs:
+            what, number = costs[cell["type"]]
             component, _signal = place_in_source(name)
             counts.setdefault(component, Counter())[what] += number
     return {component: Capacity(luts=count["luts"], ffs=count["ffs"],

@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 from weft.boards.board import Board
-from weft.boards.family import flow
 from weft.errors import InputError, ToolError
 
 __all__ = ["program"]
@@ -38,7 +37,7 @@ def program(board: Board, bitstream: Path, *, flash: bool = False) -> str:
     ToolError
         If openFPGALoader fails.
     """
-    suffix = flow(board.family).image
+    suffix = board.family.tools.image
     if bitstream.suffix != suffix:
         raise InputError(f"Bitstream for {board.name} must be a {suffix} file, not {bitstream}")
     if not bitstream.is_file():

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from math import ceil
 from typing import Any
 
-from weft.boards.board import Board, Family
-from weft.boards.family import Capacity, capacity
+from weft.boards.board import Board
+from weft.boards.family import Capacity, Family
 from weft.hw.isa.config import AcceleratorConfig
 
 from .names import place_in_source
@@ -30,13 +30,6 @@ _NAMES = ("luts", "ffs", "multipliers", "block_rams", "large_rams")
 
 FFS_PER_BIT = 0.905
 """Flip-flops for a bit of a register; the others are merged or removed."""
-
-CELLS = (1.35, 0.34)
-"""Logic cells of an iCE40 for a look-up table, and for a flip-flop, which may or may not be in the
-cell of one; likewise fitted."""
-
-# Width and depth of a block memory; it may also be narrower and deeper.
-_BLOCKS = {Family.ECP5: (32, 512, 6), Family.ICE40: (16, 256, 4)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +90,7 @@ def resources(config: AcceleratorConfig, board: Board) -> Resources:
         # Down to the parts of an engine: top.system.accelerator.core.matrix.array.
         for depth in range(2, min(len(parts), 6) + 1):
             components.setdefault(".".join(parts[1:depth]), Counter()).update(used)
-    return Resources(board=board, total=_capacity(total), available=capacity(board),
+    return Resources(board=board, total=_capacity(total), available=board.capacity,
                      components={name: _capacity(used)
                                  for name, used in sorted(components.items())})
 
@@ -106,9 +99,8 @@ def _used(counts: Counter[str], family: Family) -> dict[str, float]:
     used: dict[str, float] = {name: counts[name]
                               for name in ("multipliers", "block_rams", "large_rams")}
     used["ffs"] = FFS_PER_BIT * counts["register"]
-    used["luts"] = sum(luts * counts[kind] for kind, luts in LUTS_PER_BIT.items())
-    if family is Family.ICE40:
-        used["luts"] = CELLS[0] * used["luts"] + CELLS[1] * used["ffs"]
+    used["luts"] = family.count_luts(
+        sum(luts * counts[kind] for kind, luts in LUTS_PER_BIT.items()), used["ffs"])
     return used
 
 
@@ -132,15 +124,15 @@ class _Cell:
         return re.fullmatch(r"\d+'[01x-]+", self.ports[port]) is not None
 
 
-def features(rtlil: str, family: Family = Family.ECP5) -> dict[str, Counter[str]]:
+def features(rtlil: str, family: Family) -> dict[str, Counter[str]]:
     """What each module of a design is made of.
 
     Parameters
     ----------
     rtlil : :class:`str`
         The design as Amaranth writes it.
-    family : :class:`Family`
-        For the size of its block memories.
+    family : :class:`~weft.boards.family.Family`
+        For its cells, and the size of its block memories.
 
     Returns
     -------
@@ -214,18 +206,14 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]],
             return {"select": cell.number("Y_WIDTH")}
         case "$mul" if not cell.constant("A") and not cell.constant("B"):
             return {"arithmetic": a * b}
-        case "MULT18X18D" | r"\MULT18X18D" | "SB_MAC16" | r"\SB_MAC16":
-            return {"multipliers": 1}
-        case "DP16KD" | r"\DP16KD" | "PDPW16KD" | r"\PDPW16KD":
-            return {"block_rams": 1}
-        case "SB_SPRAM256KA" | r"\SB_SPRAM256KA":
-            return {"large_rams": 1}
         case "$memrd_v2":
             width, depth = memories[cell.parameters["MEMID"].strip('"').removeprefix("\\\\")]
             # Yosys does not waste a block on a few words.
             if cell.parameters["CLK_ENABLE"] == "0" or depth <= 32:
                 return {"memory": width * ceil(depth / 16)}
-            block_width, block_depth, shapes = _BLOCKS[family]
-            return {"block_rams": min(ceil(width / (block_width >> k))
-                                      * ceil(depth / (block_depth << k)) for k in range(shapes))}
-    return {}
+            block = family.block_memory
+            return {"block_rams": min(ceil(width / (block.width >> k))
+                                      * ceil(depth / (block.depth << k))
+                                      for k in range(block.shapes))}
+        case kind:  # a primitive of the family
+            return dict(family.costs([kind.removeprefix("\\")]).values())

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from weft.boards.family import Capacity, Flow
+from weft.boards.family import Capacity, Tools
 
 from .names import place_in_source, source_line
 
@@ -89,7 +89,7 @@ class Timing:
     path: CriticalPath
     utilization: dict[str, int]
 
-    def used(self, tools: Flow) -> Capacity:
+    def used(self, tools: Tools) -> Capacity:
         """What the design takes, of all that nextpnr has a name for."""
         return Capacity(**{field: self.utilization[name] if name else 0 for field, name in (
             ("luts", tools.luts), ("ffs", tools.ffs), ("multipliers", tools.multipliers),

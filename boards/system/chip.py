@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import exact_log2
 
-from weft.boards.board import Board, Family
+from weft.boards.board import Board
 from weft.hw.accelerator import Accelerator
 from weft.hw.bus.axi_slice import AxiSlice
 from weft.hw.isa.config import ConfigError
@@ -14,7 +14,6 @@ from weft.hw.lib.register_slice import RegisterSlice
 from .bridge import Bridge
 from .frame import FrameReceiver, FrameTransmitter
 from .protocol import PROTOCOL_VERSION, Identity
-from .staging import StagingMemory
 from .uart import UartReceiver, UartTransmitter, uart_divisor
 
 __all__ = ["SerialBridge", "System"]
@@ -91,15 +90,14 @@ class SerialBridge(wiring.Component):
 
 
 class System(wiring.Component):
-    """The accelerator of a board, its staging memory, and the serial line to the host.
+    """The accelerator of a board, its memory, and the serial line to the host.
 
     What is left to a board's own top level: a clock of ``board.clock_mhz``, a reset, and pins.
 
     Parameters
     ----------
     board : :class:`~weft.boards.board.Board`
-        The large memories of an iCE40 have a single port, see
-        :class:`~weft.boards.system.staging.StagingMemory`.
+        Its ``memory`` makes what the accelerator and the host share.
 
     Members
     -------
@@ -139,9 +137,7 @@ class System(wiring.Component):
         board, config = self._board, self._board.config
 
         m.submodules.accelerator = accelerator = Accelerator(config)
-        m.submodules.staging = staging = StagingMemory(
-            size=board.memory_bytes, data_width=config.axi_data_width,
-            addr_width=config.axi_addr_width, single_port=board.family is Family.ICE40)
+        m.submodules.staging = staging = board.memory.make(config)
         m.submodules.serial = serial = SerialBridge(divisor=self._divisor, identity=Identity(
             version=PROTOCOL_VERSION, memory_bits=exact_log2(board.memory_bytes),
             clock=round(board.clock_mhz * 100)))

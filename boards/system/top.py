@@ -11,7 +11,6 @@ from weft.boards.board import Board
 from weft.boards.registry import make_platform
 
 from .chip import System
-from .pll import clock_source
 
 __all__ = ["Top"]
 
@@ -41,8 +40,7 @@ class Top(Elaboratable):
 
     def __init__(self, board: Board):
         oscillator_mhz = make_platform(board).default_clk_frequency / 1e6
-        self._clock = clock_source(board.family, oscillator_mhz=oscillator_mhz,
-                                   asked_mhz=board.clock_mhz)
+        self._clock = board.family.clock(oscillator_mhz, board.clock_mhz)
         self._system = System(replace(board, clock_mhz=self.clock_mhz))
 
     @property

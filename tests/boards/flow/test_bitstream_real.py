@@ -6,10 +6,11 @@ import pytest
 from amaranth import *
 from amaranth.lib import io
 
+from weft.boards.clock import PllClock
+from weft.boards.ecp5.pll import Ecp5Pll
 from weft.boards.flow.bitstream import build
 from weft.boards.flow.resources import resources
 from weft.boards.registry import BOARDS, make_platform
-from weft.boards.system.pll import Ecp5Pll, PllClock
 from weft.hw.lib.multiplier import Multiplier
 
 

@@ -1,7 +1,5 @@
 import json
 
-from weft.boards.board import Family
-from weft.boards.family import flow
 from weft.boards.flow.netlist import add_settings
 
 NETLIST = {"modules": {
@@ -27,9 +25,3 @@ def test_without_settings_the_netlist_stays_as_it_is(tmp_path):
     file.write_text(text, encoding="utf-8")
     assert add_settings(file, {}) == NETLIST["modules"]["top"]
     assert file.read_text(encoding="utf-8") == text
-
-
-def test_every_device_of_a_family_has_its_settings():
-    for family in Family:
-        tools = flow(family)
-        assert set(tools.settings) == set(tools.device) == set(tools.synthesis)

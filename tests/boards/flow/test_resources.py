@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.back import rtlil
 from amaranth.lib import memory
 
+from weft.boards.ecp5.family import ECP5
 from weft.boards.family import Capacity
 from weft.boards.flow.resources import Resources, features, resources
 from weft.boards.registry import BOARDS
@@ -41,7 +42,8 @@ class Parts(Elaboratable):
 
 def count(depth):
     parts = Parts(depth)
-    return features(rtlil.convert(parts, name="top", ports=[parts.a, parts.b, parts.o, parts.read]))
+    return features(rtlil.convert(parts, name="top", ports=[parts.a, parts.b, parts.o, parts.read]),
+                    ECP5)
 
 
 def test_operators_are_counted_where_they_are():

@@ -3,8 +3,9 @@ import subprocess
 
 import pytest
 
+from weft.boards.ecp5.pll import Ecp5Pll
 from weft.boards.flow.tools import find_tool
-from weft.boards.system.pll import Ecp5Pll, Ice40Pll
+from weft.boards.ice40.pll import Ice40Pll
 from weft.hw.isa.config import ConfigError
 
 

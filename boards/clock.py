@@ -1,0 +1,154 @@
+"""From a board's oscillator to the clock of the accelerator: through a phase-locked loop or not."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from amaranth import *
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from weft.hw.isa.config import ConfigError
+
+__all__ = ["ClockSource", "PlainClock", "Pll", "PllClock"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pll(ABC):
+    """Settings of a phase-locked loop.
+
+    Parameters
+    ----------
+    input_mhz : :class:`float`
+        Of the board's oscillator.
+    input_divider, feedback_divider, output_divider : :class:`int`
+
+    Attributes
+    ----------
+    gated : :class:`bool`
+        The primitive keeps the clock still until the loop has locked.
+    """
+
+    gated: ClassVar[bool] = False
+
+    input_mhz: float
+    input_divider: int
+    feedback_divider: int
+    output_divider: int
+
+    @property
+    @abstractmethod
+    def output_mhz(self) -> float:
+        """Frequency of the output."""
+
+    @classmethod
+    @abstractmethod
+    def possible(cls, input_mhz: float) -> Iterator[Self]:
+        """All settings for an oscillator that keep the limits of the primitive."""
+
+    @abstractmethod
+    def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
+        """The primitive, with the oscillator at ``port``."""
+
+    @classmethod
+    def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
+        """The settings whose output is nearest to ``asked_mhz``; of several, those with the
+        fastest phase detector.
+
+        Raises
+        ------
+        ConfigError
+            If no output is within a tenth of ``asked_mhz``.
+        """
+        best = min(cls.possible(input_mhz), key=lambda pll: (
+            round(abs(pll.output_mhz - asked_mhz), 6), pll.input_divider))
+        if abs(best.output_mhz - asked_mhz) > asked_mhz / 10:
+            raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
+                              f"into, not {asked_mhz:g} MHz")
+        return best
+
+
+class PllClock(Elaboratable):
+    """Drives the ``sync`` domain from the board's oscillator, once the loop has locked.
+
+    The domain itself is the parent's.
+
+    Parameters
+    ----------
+    pll : :class:`Pll`
+
+    Attributes
+    ----------
+    reset_less : :class:`bool`
+        The clock stands still until then, and the domain needs no reset: one would drive thousands
+        of registers, which start as the bitstream says. Otherwise it is in reset.
+    running : :class:`~amaranth.hdl.Signal`
+        The clock runs.
+    """
+
+    def __init__(self, pll: Pll):
+        self._pll = pll
+        self.reset_less = pll.gated
+        self.running = Signal()
+
+    @property
+    def output_mhz(self) -> float:
+        """Frequency of the clock."""
+        return self._pll.output_mhz
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.submodules.pll = self._pll.instance(
+            m, port=platform.request(platform.default_clk, dir="-"),
+            clock_out=ClockSignal("sync"), locked=self.running)
+        if not self.reset_less:
+            m.submodules.reset = ResetSynchronizer(~self.running, domain="sync")
+        return m
+
+
+class PlainClock(Elaboratable):
+    """Drives the ``sync`` domain with the board's oscillator; in reset for some 15 us, which block
+    memories of an iCE40 need after the FPGA is configured.
+
+    The domain itself is the parent's.
+
+    Parameters
+    ----------
+    output_mhz : :class:`float`
+        Of the oscillator.
+
+    Attributes
+    ----------
+    reset_less, running
+        As of :class:`PllClock`.
+    """
+
+    reset_less = False
+
+    def __init__(self, output_mhz: float):
+        self.output_mhz = output_mhz
+        self.running = Signal()
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        m.submodules.oscillator = oscillator = io.Buffer(
+            "i", platform.request(platform.default_clk, dir="-"))
+        m.domains.start = ClockDomain("start", reset_less=True, local=True)
+        timer = Signal(range(round(15 * self.output_mhz) + 1))
+        with m.If(timer == round(15 * self.output_mhz)):
+            m.d.start += self.running.eq(1)
+        with m.Else():
+            m.d.start += timer.eq(timer + 1)
+        m.d.comb += [
+            ClockSignal("start").eq(oscillator.i),
+            ClockSignal("sync").eq(oscillator.i),
+            ResetSignal("sync").eq(~self.running),
+        ]
+        return m
+
+
+ClockSource = PllClock | PlainClock
+"""What drives the clock of a board's design."""

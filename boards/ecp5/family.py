@@ -1,0 +1,54 @@
+"""Lattice ECP5: its devices, and how Yosys and nextpnr are told to build for them."""
+
+from weft.boards.clock import PllClock
+from weft.boards.family import BlockMemory, Capacity, Device, Family, Tools
+
+from .floorplan import KEEP_FLAGS
+from .pll import Ecp5Pll
+
+__all__ = ["ECP5"]
+
+
+# The design says itself which multipliers go into blocks.
+_SYNTHESIS = "synth_ecp5 -nodsp -top top"
+
+# For a small device. A carry chain takes two LUTs more at each end that meets other logic, and ABC
+# counts a multiplexer behind two or four LUTs as nothing, but takes the LUTs: short sums and
+# comparisons in LUTs, and none of those multiplexers, make a tenth less.
+_SMALL = f"{_SYNTHESIS} -nowidelut -cmp2softlogic"
+_SMALL_SYNTHESIS = f"{_SMALL} -run :map_gates; techmap t:$alu r:Y_WIDTH<=9 %i; " \
+                   f"{_SMALL} -run map_gates:"
+
+ECP5 = Family(
+    name="ecp5",
+    devices={
+        "LFE5U-85F": Device(
+            capacity=Capacity(luts=83_640, ffs=83_640, multipliers=156, block_rams=208),
+            synthesis=f"{KEEP_FLAGS}; {_SYNTHESIS}",
+            # The default placer needs 50 % more wire on the large device: too much to route.
+            place=("--85k", "--package", "CABGA381", "--speed", "6", "--placer", "static"),
+            reserve=1.05,
+            # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said.
+            # In the middle of the large device it must, or the design cannot be routed.
+            settings={"router2/bbMargin/x": "15", "router2/bbMargin/y": "15"}),
+        "LFE5U-25F": Device(
+            capacity=Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
+            synthesis=f"{KEEP_FLAGS}; {_SMALL_SYNTHESIS}",
+            place=("--25k", "--package", "CABGA381", "--speed", "6"),
+            reserve=1.03),
+    },
+    tools=Tools(
+        place="nextpnr-ecp5", pack="ecppack",
+        # router2 is several times as fast as the default on arrays, and reaches a better clock.
+        place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
+        rip_up=("--tmg-ripup",), pack_options=("--compress",), constraints=".lpf", image=".bit",
+        luts="TRELLIS_COMB", ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
+    clock=lambda oscillator_mhz, asked_mhz: PllClock(Ecp5Pll.nearest(oscillator_mhz, asked_mhz)),
+    block_memory=BlockMemory(32, 512, 6),
+    # A TRELLIS_DPR16X4 is a distributed memory.
+    cells={"LUT4": ("luts", 1), "CCU2C": ("luts", 2), "TRELLIS_DPR16X4": ("luts", 4),
+           "TRELLIS_FF": ("ffs", 1), "MULT18X18D": ("multipliers", 1), "DP16KD": ("block_rams", 1),
+           "PDPW16KD": ("block_rams", 1)},
+    suffixes=("TRELLIS_FF", "TRELLIS_DPR16X4", "LUT4", "PFUMX", "L6MUX21", "CCU2C",
+              r"P?DP\w?16KD", "MULT18X18D"))
+"""Lattice ECP5."""
