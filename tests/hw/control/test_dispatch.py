@@ -46,10 +46,10 @@ class DispatchBench:
     of cycles, in order. With ``overlap`` zero the test plays the engines itself.
     """
 
-    def __init__(self, program, *, overlap=0, durations=(1, 1), stall=0.0, seed=0, config=CONFIG,
-                 **parameters):
+    def __init__(self, program, *, overlap=0, durations=(1, 1), stall=0.0, seed=0, first=0,
+                 config=CONFIG, **parameters):
         self.dut       = Dispatcher(config, present=Engine, **parameters)
-        self.program   = program
+        self.program   = dict(enumerate(program, first))
         self.overlap   = overlap
         self.durations = durations
         self.stall     = stall
@@ -64,7 +64,7 @@ class DispatchBench:
 
     async def feeder(self, ctx):
         rng = random.Random(self.seed)
-        for index, (engine, raw) in enumerate(self.program):
+        for index, (engine, raw) in self.program.items():
             await random_stall(ctx, rng, self.stall)
             await stream_put(ctx, self.dut.commands,
                              {"index": index, "engine": engine, "raw": raw})
@@ -166,7 +166,7 @@ def test_random_programs_keep_the_semaphore_rules_and_complete(overlap, duration
         bench.run(testbench)
         assert bench.faults == []
         for engine in Engine:
-            expected = [n for n, (its, _) in enumerate(bench.program) if its == engine]
+            expected = [n for n, (its, _) in bench.program.items() if its == engine]
             assert [n for _, its, n in bench.started if its == engine] == expected
             assert [n for _, its, n in bench.finished if its == engine] == expected
         most = max(most, bench.most)
@@ -432,6 +432,18 @@ def test_oldest_is_the_next_command_when_none_is_known():
         assert ctx.get(bench.dut.oldest) == 3
 
     bench.run(testbench)
+
+
+def test_indices_have_sixteen_bits():
+    bench = DispatchBench([command(STORE)] * 4, overlap=1, first=0xBFFE)
+
+    async def testbench(ctx):
+        await bench.until_all_done(ctx)
+        await ctx.tick().repeat(4)
+        assert ctx.get(bench.dut.oldest) == 0xC002
+
+    bench.run(testbench)
+    assert [index for _, _, index in bench.finished] == [0xBFFE, 0xBFFF, 0xC000, 0xC001]
 
 
 def test_engines_that_are_not_present_take_no_commands():

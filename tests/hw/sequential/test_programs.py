@@ -12,7 +12,7 @@ from weft import compiler
 from weft.boards.registry import BOARDS
 from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode, encode
 from weft.hw.isa.registers import Error
-from weft.runtime.device import DeviceStopped, Driver
+from weft.runtime.device import DeviceStopped, Driver, EventKind
 
 CONFIG = BOARDS["icebreaker"].config.replace(axi_addr_width=20)
 
@@ -143,6 +143,24 @@ def test_stalled_memory_ends_in_the_watchdog(beats):
         spoiled.run()
     assert caught.value.error is Error.WATCHDOG
     assert caught.value.index == beats // 16
+
+
+def test_a_long_convolution_is_no_reason_for_the_watchdog():
+    rng = np.random.default_rng(6)
+    builder = GraphBuilder(rng, (8, 6, 6))
+    graph = builder.graph(builder.conv(builder.input, 4, kernel=(3, 3)))
+    program = compiler.compile(graph, CONFIG)
+    device = PysimDevice(CONFIG, memory_bytes=program.memory_bytes)
+    driver = Driver(device, watchdog_cycles=64)
+    for address, raw in program.image:
+        device.write_memory(address, raw)
+    result = driver.run(program.command_address, program.count)
+    matrix = next(index for index in range(program.count)
+                  if decode(program.command(index))[0] is Opcode.MATRIX)
+    begin, end = (next(event.cycle for event in result.events
+                       if event.index == matrix and event.kind is kind)
+                  for kind in (EventKind.START, EventKind.DONE))
+    assert end - begin > 4 * 64
 
 
 def test_a_reset_stops_what_runs():
