@@ -83,7 +83,7 @@ class MatrixBench:
     def run(self, *, stall=0.0):
         dut = MatrixEngine(self.config)
         faults = []
-        self.cycles = self.accepted = 0
+        self.cycles = self.accepted = self.drained = 0
 
         async def memory(ctx):
             pipe = [0] * (ActivationMemory.LATENCY + 1)
@@ -113,10 +113,11 @@ class MatrixBench:
 
         async def finish(ctx):
             done = 0
-            async for _clk, _rst, pulse, fault, accepting in ctx.tick().sample(
-                    dut.done, dut.fault, dut.activity.busy):
+            async for _clk, _rst, pulse, fault, accepting, draining in ctx.tick().sample(
+                    dut.done, dut.fault, dut.activity.busy, dut.draining):
                 self.cycles += 1
                 self.accepted += accepting
+                self.drained += draining
                 done += pulse
                 if fault.code:
                     faults.append((Error(fault.code), fault.index))
@@ -178,6 +179,8 @@ def test_jobs_of_one_pixel_right_behind_others_are_not_lost(pixels):
         bench.add(graph, number * 64, 1000 + 64 * number, 16)
         expected.append(reference.run(graph, {"x": x})[graph.layers[0].output])
     assert bench.run() == []
+    # A cycle for each group of channels of each pixel.
+    assert bench.drained == (2 * pixels + 3) * (4 // TINY.requant_lanes)
     for number, values in enumerate(expected):
         np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
 
