@@ -340,6 +340,17 @@ def test_maxima_equal_the_reference(name, stall):
     bench.check()
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_maxima_of_long_rows_equal_the_reference(name):
+    bench = Bench(CONFIGS[name], seed=15, stall=0.1)
+    x = bench.rng.integers(-128, 128, (2, 1, 257), dtype=np.int8)
+    geometry = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)}
+    expected = vector_model.max_pool(x, (1, 255), **geometry)
+    bench.expected.append((
+        bench.window(VectorOp.MAX, x, (1, 255), expected.shape, **geometry), expected))
+    bench.check()
+
+
 def test_averages_share_one_set_of_weights():
     bench = Bench(TINY, seed=6, stall=0.2)
     rng = bench.rng
