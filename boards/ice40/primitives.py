@@ -128,7 +128,7 @@ class ICE40Memories:
         """What to elaborate in place of ``memory``; ``None`` if it is too small, or no blocks are
         left."""
         ranks = -(-memory.depth // _SPRAM_DEPTH)
-        files = -(-memory.lanes // 2)
+        files = -(-memory.word_bytes // 2)
         if memory.depth < _SPRAM_DEPTH // 2 or self._taken + ranks * files > self.large_memories:
             return None
         self._taken += ranks * files
@@ -156,7 +156,7 @@ class ICE40Memories:
                     i_CHIPSELECT=memory.enable & (rank == number),
                     o_DATAOUT=word)
                 words.append(word)
-            outputs.append(Cat(words)[:8 * memory.lanes])
+            outputs.append(Cat(words)[:8 * memory.word_bytes])
         m.d.comb += memory.read_data.eq(Array(outputs)[last] if ranks > 1 else outputs[0])
         return m
 

@@ -48,11 +48,11 @@ class _Access:
     ``enable``, and stays until that of the next one. ``coming`` is the address of the next cycle,
     as registers are in front of the memory: the blocks of a large one lie all over the device."""
 
-    def __init__(self, depth: int, lanes: int):
+    def __init__(self, depth: int, word_bytes: int):
         self.coming  = Signal(range(depth))
         self.enable  = Signal()
-        self.lanes   = Signal(lanes)
-        self.data    = Signal(8 * lanes)
+        self.mask    = Signal(word_bytes)
+        self.data    = Signal(8 * word_bytes)
 
 
 class StagingMemory(wiring.Component):
@@ -100,22 +100,23 @@ class StagingMemory(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
 
-        depth, lanes = self._size // (self._data_width // 8), self._data_width // 8
+        word_bytes = self._data_width // 8
+        depth = self._size // word_bytes
         # Whether a beat is offered; for the bus, and for each part of the memory.
         self._shown = alike("shown", 1 + len(parts(self._data_width, _PART)), init=0)
         # What the two sides want of the memory.
-        write = _Access(depth, lanes)
-        read  = _Access(depth, lanes)
+        write = _Access(depth, word_bytes)
+        read  = _Access(depth, word_bytes)
         writing = Signal()  # keeps reads away
         if self._single_port:
-            m.submodules.storage = single = SinglePortMemory(depth=depth, lanes=lanes)
+            m.submodules.storage = single = SinglePortMemory(depth=depth, word_bytes=word_bytes)
             fetched = Signal()
             m.d.comb += [
-                writing.eq(write.lanes.any()),
+                writing.eq(write.mask.any()),
                 single.enable.eq(writing | read.enable),
                 single.address.eq(Mux(writing, register(m, write.coming, "write_address"),
                                       register(m, read.coming, "read_address"))),
-                single.write.eq(write.lanes),
+                single.write.eq(write.mask),
                 single.write_data.eq(write.data),
             ]
             m.d.sync += fetched.eq(read.enable)
@@ -131,7 +132,7 @@ class StagingMemory(wiring.Component):
                 m.d.comb += [
                     storage.write_address.eq(write_address),
                     storage.write_data.eq(write.data[part]),
-                    storage.write_enable.eq(write.lanes[part.start // 8:part.stop // 8]),
+                    storage.write_enable.eq(write.mask[part.start // 8:part.stop // 8]),
                     storage.read_address.eq(read_address),
                     # In vain where no beat is asked for, which does no harm.
                     storage.read_enable.eq(~shown | self.axi.rready),
@@ -150,7 +151,7 @@ class StagingMemory(wiring.Component):
 
     def _write_side(self, m: Module, port: _Access) -> None:
         axi, single = self.axi, self.bytes
-        lane_bits = exact_log2(self._data_width // 8)
+        byte_bits = exact_log2(self._data_width // 8)
 
         # A byte to write, once to choose what memory gets and once to hold the bus up.
         put     = register(m, single.write, "put", keep=True)
@@ -173,10 +174,10 @@ class StagingMemory(wiring.Component):
             beat.eq(axi.wvalid & axi.wready),
             axi.awready.eq(~active | (beat & axi.wlast)),
         ]
-        m.d.comb += port.coming.eq(Mux(put, place[lane_bits:], word))
+        m.d.comb += port.coming.eq(Mux(put, place[byte_bits:], word))
         m.d.sync += [
-            port.data.eq(Mux(put, byte.replicate(1 << lane_bits), axi.wdata)),
-            port.lanes.eq(Mux(put, 1 << place[:lane_bits],
+            port.data.eq(Mux(put, byte.replicate(1 << byte_bits), axi.wdata)),
+            port.mask.eq(Mux(put, 1 << place[:byte_bits],
                               # A beat that must wait for `bready` is written more than once.
                               Mux(axi.wvalid & active & sound, axi.wstrb, 0))),
             stuck.eq(axi.bvalid & ~axi.bready),
@@ -194,7 +195,7 @@ class StagingMemory(wiring.Component):
             its = self._response(axi.awaddr, axi.awsize, axi.awburst)
             m.d.sync += [
                 active.eq(axi.awvalid),
-                word.eq(axi.awaddr[lane_bits:]),
+                word.eq(axi.awaddr[byte_bits:]),
                 response.eq(its),
                 sound.eq(its == Response.OKAY),
                 identity.eq(axi.awid),
@@ -202,7 +203,7 @@ class StagingMemory(wiring.Component):
 
     def _read_side(self, m: Module, port: _Access, writing: Signal) -> None:
         axi, single = self.axi, self.bytes
-        lane_bits = exact_log2(self._data_width // 8)
+        byte_bits = exact_log2(self._data_width // 8)
 
         active   = Signal()
         word     = Signal.like(port.coming)
@@ -223,7 +224,7 @@ class StagingMemory(wiring.Component):
             axi.arready.eq(~active | (beat & last)),
         ]
         coming = single.read & ~single.read_ready
-        m.d.comb += port.coming.eq(Mux(coming, single.read_address[lane_bits:], following))
+        m.d.comb += port.coming.eq(Mux(coming, single.read_address[byte_bits:], following))
         m.d.sync += [
             word.eq(following),
             serving.eq(coming),
@@ -232,7 +233,7 @@ class StagingMemory(wiring.Component):
             m.d.comb += following.eq(word + 1)
             m.d.sync += [left.eq(left - 1), last.eq(left == 1)]
         with m.If(axi.arready):
-            m.d.comb += following.eq(axi.araddr[lane_bits:])
+            m.d.comb += following.eq(axi.araddr[byte_bits:])
             m.d.sync += [
                 active.eq(axi.arvalid),
                 left.eq(axi.arlen),
@@ -275,7 +276,7 @@ class StagingMemory(wiring.Component):
 
         # A byte goes the same way, and then to registers of its own.
         beat_of = register(m, port.data, "beat_of")
-        lane    = delay(m, single.read_address[:lane_bits], 3, name="lane")
+        lane    = delay(m, single.read_address[:byte_bits], 3, name="lane")
         passed  = delay(m, single.read_ready, 3, name="passed")
         with m.If(passed):
             m.d.sync += single.read_data.eq(beat_of.word_select(lane, 8))

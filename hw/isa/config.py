@@ -186,7 +186,7 @@ class AcceleratorConfig:
             raise ConfigError(f"Requant lanes must divide both rows ({self.rows}) and cols "
                               f"({self.cols}), not {self.requant_lanes}")
         self._check_range("activation_bytes", 16 * self.rows * self.activation_banks, 1 << 24)
-        self._check_range("weight_bytes", 2 * self.weight_tile_rows * self.weight_row_lanes,
+        self._check_range("weight_bytes", 2 * self.weight_tile_rows * self.weight_row_data_bytes,
                           1 << 24)
         self._check_range("parameter_channels", 2 * self.cols, 1 << 16)
         if self.axi_data_width not in (32, 64, 128, 256, 512):
@@ -271,8 +271,9 @@ class AcceleratorConfig:
             else self.product_width
 
     # Memories --------------------------------------------------------------------------------
-    # `*_lanes` is what is stored on chip; `*_bytes` is the power of 2 that a unit takes in
-    # external memory, so that a beat never straddles two units in an odd way.
+    # `*_lanes` counts elements. `*_data_bytes` is what they take, and what is stored on chip;
+    # `*_bytes` is the power of 2 that a unit takes in external memory, so that a beat never
+    # straddles two units in an odd way.
 
     @property
     def word_lanes(self) -> int:
@@ -280,14 +281,19 @@ class AcceleratorConfig:
         return self.rows
 
     @property
+    def word_data_bytes(self) -> int:
+        """Bytes of an activation word on chip."""
+        return self.word_lanes
+
+    @property
     def word_bytes(self) -> int:
         """Bytes of an activation word in external memory."""
-        return _power_of_2_at_least(self.word_lanes)
+        return _power_of_2_at_least(self.word_data_bytes)
 
     @property
     def activation_depth(self) -> int:
         """Words of the activation memory, a multiple of the number of banks."""
-        words = self.activation_bytes // self.word_lanes
+        words = self.activation_bytes // self.word_data_bytes
         return words - words % self.activation_banks
 
     @property
@@ -296,9 +302,14 @@ class AcceleratorConfig:
         return self.cols * self.pe_weights
 
     @property
+    def weight_row_data_bytes(self) -> int:
+        """Bytes of a weight row on chip."""
+        return self.weight_row_lanes
+
+    @property
     def weight_row_bytes(self) -> int:
         """Bytes of a weight row in external memory."""
-        return _power_of_2_at_least(self.weight_row_lanes)
+        return _power_of_2_at_least(self.weight_row_data_bytes)
 
     @property
     def weight_tile_rows(self) -> int:
@@ -308,7 +319,7 @@ class AcceleratorConfig:
     @property
     def weight_depth(self) -> int:
         """Weight rows that the weight memory holds."""
-        return self.weight_bytes // self.weight_row_lanes
+        return self.weight_bytes // self.weight_row_data_bytes
 
     @property
     def requant_groups(self) -> int:
@@ -316,14 +327,14 @@ class AcceleratorConfig:
         return self.cols // self.requant_lanes
 
     @property
-    def parameter_entry_lanes(self) -> int:
-        """Bytes of a parameter entry: bias and scale of ``requant_lanes`` channels."""
+    def parameter_entry_data_bytes(self) -> int:
+        """Bytes of a parameter entry on chip: bias and scale of ``requant_lanes`` channels."""
         return self.requant_lanes * 8
 
     @property
     def parameter_entry_bytes(self) -> int:
         """Bytes of a parameter entry in external memory."""
-        return _power_of_2_at_least(self.parameter_entry_lanes)
+        return _power_of_2_at_least(self.parameter_entry_data_bytes)
 
     @property
     def parameter_depth(self) -> int:
@@ -337,13 +348,18 @@ class AcceleratorConfig:
 
     @property
     def vector_entry_lanes(self) -> int:
-        """Bytes of a weight entry of the vector engine: ``vector_taps`` taps of ``rows`` lanes."""
+        """Weights of an entry of the vector engine: ``vector_taps`` taps of ``rows`` lanes."""
         return self.vector_taps * self.rows
+
+    @property
+    def vector_entry_data_bytes(self) -> int:
+        """Bytes of such an entry on chip."""
+        return self.vector_entry_lanes
 
     @property
     def vector_entry_bytes(self) -> int:
         """Bytes of such an entry in external memory."""
-        return _power_of_2_at_least(self.vector_entry_lanes)
+        return _power_of_2_at_least(self.vector_entry_data_bytes)
 
     @property
     def vector_groups(self) -> int:

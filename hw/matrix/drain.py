@@ -53,7 +53,7 @@ class Drain(wiring.Component):
     parameter_enable : :py:`Out(1)`
     parameters : :py:`In(data.ArrayLayout(ChannelParameters, requant_lanes))`
         The entry, ``RegisteredMemory.LATENCY`` cycles after its address.
-    write : :py:`Out(stream.Signature(unit_write_layout(rows), always_ready=True))`
+    write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes), always_ready=True))`
         To the activation memory.
     release : :py:`Out(1)`
         The tile's half may be overwritten.
@@ -87,7 +87,7 @@ class Drain(wiring.Component):
             "parameter_enable":  Out(1),
             "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
             "write":             Out(stream.Signature(
-                unit_write_layout(config.word_lanes), always_ready=True)),
+                unit_write_layout(config.word_data_bytes), always_ready=True)),
             "release":           Out(1),
             "done":              Out(1),
             "fault":             Out(Fault),

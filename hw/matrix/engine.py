@@ -47,7 +47,7 @@ class MatrixEngine(wiring.Component):
         Activation words to read.
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word, ``ActivationMemory.LATENCY`` cycles later.
-    write : :py:`Out(stream.Signature(unit_write_layout(rows), always_ready=True))`
+    write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes), always_ready=True))`
         Activation words to write.
     weight_write, parameter_write : :py:`In(stream.Signature(..., always_ready=True))`
         From the load engine.
@@ -66,13 +66,13 @@ class MatrixEngine(wiring.Component):
             "fault":             Out(Fault),
             "busy":              Out(1),
             "request":           Out(stream.Signature(24, always_ready=True)),
-            "word":              In(data.ArrayLayout(8, config.word_lanes)),
+            "word":              In(data.ArrayLayout(8, config.word_data_bytes)),
             "write":             Out(stream.Signature(
-                unit_write_layout(config.word_lanes), always_ready=True)),
+                unit_write_layout(config.word_data_bytes), always_ready=True)),
             "weight_write":      In(stream.Signature(
-                unit_write_layout(config.weight_row_lanes), always_ready=True)),
+                unit_write_layout(config.weight_row_data_bytes), always_ready=True)),
             "parameter_write":   In(stream.Signature(
-                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+                unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
             "activity":          Out(activity_layout(Engine.MATRIX)),
             "draining":          Out(1),
         })
@@ -91,9 +91,9 @@ class MatrixEngine(wiring.Component):
             config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
             shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
         m.submodules.weights      = weights      = ScratchMemory(
-            depth=config.weight_depth, lanes=config.weight_row_lanes, role="weights")
+            depth=config.weight_depth, unit_bytes=config.weight_row_data_bytes, role="weights")
         m.submodules.parameters   = parameters   = ScratchMemory(
-            depth=config.parameter_depth, lanes=config.parameter_entry_lanes)
+            depth=config.parameter_depth, unit_bytes=config.parameter_entry_data_bytes)
 
         connect(m, flipped(self.commands), sequencer.commands)
         connect(m, sequencer.steps, feeder.steps)

@@ -67,7 +67,7 @@ class PixelStreamer(wiring.Component):
         super().__init__({
             "steps":     In(stream.Signature(Step)),
             "request":   Out(stream.Signature(24, always_ready=True)),
-            "word":      In(data.ArrayLayout(8, config.word_lanes)),
+            "word":      In(data.ArrayLayout(8, config.word_data_bytes)),
             "o":         Out(data.StructLayout({
                 "data":   data.ArrayLayout(signed(config.activation_width), config.rows),
                 "switch": 1,

@@ -49,11 +49,11 @@ class ActivationMemory(wiring.Component):
     -------
     read_request_N : :py:`In(stream.Signature(24))`
         Word addresses. Reader 0 is ``always_ready``.
-    read_data : :py:`Out(data.ArrayLayout(8, rows)).array(readers)`
+    read_data : :py:`Out(data.ArrayLayout(8, word_data_bytes)).array(readers)`
         The word, ``LATENCY`` cycles after its request was accepted (of the last reader: later if it
         had to be tried again); otherwise 0.
     read_valid : :py:`Out(1).array(readers)`
-    write_N : :py:`In(stream.Signature(unit_write_layout(rows)))`
+    write_N : :py:`In(stream.Signature(unit_write_layout(word_data_bytes)))`
         Writer 0 is ``always_ready``.
 
     Attributes
@@ -70,13 +70,13 @@ class ActivationMemory(wiring.Component):
         self._config  = config
         self._readers = readers
         self._writers = writers
-        lanes = config.word_lanes
+        word_bytes = config.word_data_bytes
         super().__init__({
             **{f"read_request_{number}": In(stream.Signature(24, always_ready=number == 0))
                for number in range(readers)},
-            "read_data":    Out(data.ArrayLayout(8, lanes)).array(readers),
+            "read_data":    Out(data.ArrayLayout(8, word_bytes)).array(readers),
             "read_valid":   Out(1).array(readers),
-            **{f"write_{number}": In(stream.Signature(unit_write_layout(lanes),
+            **{f"write_{number}": In(stream.Signature(unit_write_layout(word_bytes),
                                                       always_ready=number == 0))
                for number in range(writers)},
         })
@@ -110,8 +110,8 @@ class ActivationMemory(wiring.Component):
 
     @property
     def _parts(self):
-        """Lanes of a word that share a memory."""
-        return parts(self._config.word_lanes, SINKS // 8)
+        """Bytes of a word that share a memory."""
+        return parts(self._config.word_data_bytes, SINKS // 8)
 
     def _read(self, m, banks):
         bank_bits = exact_log2(len(banks))
@@ -178,7 +178,7 @@ class ActivationMemory(wiring.Component):
         address_bits = len(banks[0][0].write_address)
 
         def local(payload, part):
-            """As one part of a bank sees it: lanes to write, address and data."""
+            """As one part of a bank sees it: bytes to write, address and data."""
             return Cat(payload.mask[part], payload.address[bank_bits:][:address_bits],
                        Value.cast(payload.data)[8 * part.start:8 * part.stop])
 

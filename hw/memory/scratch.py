@@ -1,4 +1,4 @@
-"""A memory of wide units with lane masks: one write port, one read port."""
+"""A memory of wide units with byte masks: one write port, one read port."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from .registered import MemoryRole, RegisteredMemory
 __all__ = ["ScratchMemory", "unit_write_layout"]
 
 
-def unit_write_layout(lanes: int) -> data.StructLayout:
-    """Payload of a write: an address in units, ``lanes`` bytes, and which of them to write."""
+def unit_write_layout(unit_bytes: int) -> data.StructLayout:
+    """Payload of a write: an address in units, ``unit_bytes`` bytes, and which of them to write."""
     return data.StructLayout({
         "address": 24,
-        "data":    data.ArrayLayout(8, lanes),
-        "mask":    lanes,
+        "data":    data.ArrayLayout(8, unit_bytes),
+        "mask":    unit_bytes,
     })
 
 
 class ScratchMemory(wiring.Component):
-    """On-chip memory of ``depth`` units of ``lanes`` bytes.
+    """On-chip memory of ``depth`` units of ``unit_bytes`` bytes.
 
     A write is accepted every cycle, and takes effect for reads from the cycle after the next one
     on. Between, it is in registers: blocks of memory lie far from where writes come from. What a
@@ -35,42 +35,42 @@ class ScratchMemory(wiring.Component):
     ----------
     depth : :class:`int`
         Units, at least 1.
-    lanes : :class:`int`
+    unit_bytes : :class:`int`
         Bytes of a unit, at least 1.
     role : :class:`str`
         What it is for, as for :class:`~weft.hw.memory.registered.RegisteredMemory`.
 
     Members
     -------
-    write : :py:`In(stream.Signature(unit_write_layout(lanes), always_ready=True))`
+    write : :py:`In(stream.Signature(unit_write_layout(unit_bytes), always_ready=True))`
         Writes. Addresses are inside the memory: whoever writes has checked them.
     read_address : :py:`In(ceil_log2(depth))`
     read_enable : :py:`In(1)`
-    read_data : :py:`Out(data.ArrayLayout(8, lanes))`
+    read_data : :py:`Out(data.ArrayLayout(8, unit_bytes))`
         The unit, ``RegisteredMemory.LATENCY`` cycles after its address; it stays while
         ``read_enable``, a cycle earlier, is low.
     """
 
-    def __init__(self, *, depth: int, lanes: int, role: MemoryRole = "other"):
+    def __init__(self, *, depth: int, unit_bytes: int, role: MemoryRole = "other"):
         if not isinstance(depth, int) or depth < 1:
             raise ValueError(f"Depth must be a positive integer, not {depth!r}")
-        if not isinstance(lanes, int) or lanes < 1:
-            raise ValueError(f"Lanes must be a positive integer, not {lanes!r}")
+        if not isinstance(unit_bytes, int) or unit_bytes < 1:
+            raise ValueError(f"Unit bytes must be a positive integer, not {unit_bytes!r}")
         self._depth = depth
-        self._lanes = lanes
+        self._unit_bytes = unit_bytes
         self._role: MemoryRole = role
         super().__init__({
-            "write":        In(stream.Signature(unit_write_layout(lanes), always_ready=True)),
+            "write":        In(stream.Signature(unit_write_layout(unit_bytes), always_ready=True)),
             "read_address": In(max(1, ceil_log2(depth))),
             "read_enable":  In(1),
-            "read_data":    Out(data.ArrayLayout(8, lanes)),
+            "read_data":    Out(data.ArrayLayout(8, unit_bytes)),
         })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.storage = storage = RegisteredMemory(
-            depth=self._depth, width=8 * self._lanes, granularity=8, role=self._role)
+            depth=self._depth, width=8 * self._unit_bytes, granularity=8, role=self._role)
         request = self.write.p
         mask    = Mux(self.write.valid, request.mask, 0)
         # Kept: of memories that are written from the same place each has registers of its own.

@@ -13,7 +13,7 @@ __all__ = ["SinglePortMemory"]
 
 
 class SinglePortMemory(wiring.Component):
-    """``depth`` words of ``lanes`` bytes behind one port.
+    """``depth`` words of ``word_bytes`` bytes behind one port.
 
     Tools do not find the large memories of some FPGAs by themselves: a platform may define
     ``get_single_port_memory(memory)``, which returns what to elaborate instead, or ``None`` to have
@@ -24,7 +24,7 @@ class SinglePortMemory(wiring.Component):
     ----------
     depth : :class:`int`
         Words, at least 2.
-    lanes : :class:`int`
+    word_bytes : :class:`int`
         Bytes of a word, at least 1.
 
     Members
@@ -32,26 +32,26 @@ class SinglePortMemory(wiring.Component):
     address : :py:`In(ceil_log2(depth))`
     enable : :py:`In(1)`
         Something is to be done in this cycle.
-    write : :py:`In(lanes)`
+    write : :py:`In(word_bytes)`
         Bytes to write; zero to read.
-    write_data : :py:`In(8 * lanes)`
-    read_data : :py:`Out(8 * lanes)`
+    write_data : :py:`In(8 * word_bytes)`
+    read_data : :py:`Out(8 * word_bytes)`
         The word that was read, a cycle later and until the memory is enabled again.
     """
 
-    def __init__(self, *, depth: int, lanes: int):
+    def __init__(self, *, depth: int, word_bytes: int):
         if not isinstance(depth, int) or depth < 2:
             raise ValueError(f"Depth must be an integer of at least 2, not {depth!r}")
-        if not isinstance(lanes, int) or lanes < 1:
-            raise ValueError(f"Lanes must be a positive integer, not {lanes!r}")
+        if not isinstance(word_bytes, int) or word_bytes < 1:
+            raise ValueError(f"Word bytes must be a positive integer, not {word_bytes!r}")
         self._depth = depth
-        self._lanes = lanes
+        self._word_bytes = word_bytes
         super().__init__({
             "address":    In(ceil_log2(depth)),
             "enable":     In(1),
-            "write":      In(lanes),
-            "write_data": In(8 * lanes),
-            "read_data":  Out(8 * lanes),
+            "write":      In(word_bytes),
+            "write_data": In(8 * word_bytes),
+            "read_data":  Out(8 * word_bytes),
         })
 
     @property
@@ -59,8 +59,8 @@ class SinglePortMemory(wiring.Component):
         return self._depth
 
     @property
-    def lanes(self) -> int:
-        return self._lanes
+    def word_bytes(self) -> int:
+        return self._word_bytes
 
     def elaborate(self, platform: Any) -> Any:
         substitute = replacement(platform, "get_single_port_memory", self)
@@ -69,7 +69,7 @@ class SinglePortMemory(wiring.Component):
 
         m = Module()
         m.submodules.storage = storage = memory.Memory(
-            shape=unsigned(8 * self._lanes), depth=self._depth, init=[])
+            shape=unsigned(8 * self._word_bytes), depth=self._depth, init=[])
         write = storage.write_port(granularity=8)
         read = storage.read_port()
         m.d.comb += [

@@ -184,20 +184,20 @@ class SequentialCore(wiring.Component):
         loaded = copy.beat.read_data
 
         m.submodules.activation = activation = SinglePortMemory(
-            depth=config.activation_depth, lanes=config.rows)
+            depth=config.activation_depth, word_bytes=config.word_data_bytes)
         load = copy.memories[Memory.ACTIVATION.value]
         copying = load | copy.read
         m.d.comb += [
             activation.enable.eq(copying | convolve.read | convolve.write.any()),
             activation.address.eq(Mux(copying, copy.address, convolve.address)),
-            activation.write.eq(Mux(load, C(0, config.rows) - 1, convolve.write)),
+            activation.write.eq(Mux(load, C(0, config.word_data_bytes) - 1, convolve.write)),
             activation.write_data.eq(
                 Mux(load, loaded, convolve.result.replicate(config.rows))),
             Value.cast(convolve.word).eq(activation.read_data),
         ]
 
         m.submodules.weight = weight = memory.Memory(
-            shape=8 * config.weight_row_lanes, depth=config.weight_depth, init=[])
+            shape=8 * config.weight_row_data_bytes, depth=config.weight_depth, init=[])
         weight_write, weight_read = weight.write_port(), weight.read_port()
         m.submodules.parameter = parameter = memory.Memory(
             shape=32, depth=2 * config.parameter_depth, init=[])

@@ -56,13 +56,14 @@ class LoadEngine(wiring.Component):
         Their beats.
     beats_error : :py:`In(1)`
         Part of the payload of ``beats``: there was an error response.
-    activation, weight, parameter : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
-        Writes to the on-chip memories, of ``word_lanes``, ``weight_row_lanes`` and
-        ``parameter_entry_lanes`` lanes. A unit of several beats is written in as many parts. Only
+    activation, weight, parameter : :py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
+        Writes to the on-chip memories, of ``word_data_bytes``, ``weight_row_data_bytes`` and
+        ``parameter_entry_data_bytes``. A unit of several beats is written in as many parts. Only
         ``activation`` may refuse a write: the others, and those below, are ``always_ready``.
-    vector_weight, vector_parameter, table : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
-        Writes to the memories of the vector engine, of ``vector_entry_lanes``,
-        ``parameter_entry_lanes`` lanes and 1 lane; only if the configuration has one.
+    vector_weight, vector_parameter, table : \
+:py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
+        Writes to the memories of the vector engine, of ``vector_entry_data_bytes``,
+        ``parameter_entry_data_bytes`` and 1 byte; only if the configuration has one.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -76,16 +77,16 @@ class LoadEngine(wiring.Component):
             "requests":    Out(stream.Signature(request_layout(config.axi_addr_width))),
             "beats":       In(stream.Signature(config.axi_data_width)),
             "beats_error": In(1),
-            "activation":  Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "activation":  Out(stream.Signature(unit_write_layout(config.word_data_bytes))),
             "weight":      Out(stream.Signature(
-                unit_write_layout(config.weight_row_lanes), always_ready=True)),
+                unit_write_layout(config.weight_row_data_bytes), always_ready=True)),
             "parameter":   Out(stream.Signature(
-                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+                unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
             **({
                 "vector_weight":    Out(stream.Signature(
-                    unit_write_layout(config.vector_entry_lanes), always_ready=True)),
+                    unit_write_layout(config.vector_entry_data_bytes), always_ready=True)),
                 "vector_parameter": Out(stream.Signature(
-                    unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+                    unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
                 "table":            Out(stream.Signature(
                     unit_write_layout(1), always_ready=True)),
             } if config.vector else {}),
@@ -103,12 +104,13 @@ class LoadEngine(wiring.Component):
 
         config     = self._config
         beat_bytes = config.axi_bytes
+        parameter_entry = (config.parameter_entry_bytes, config.parameter_entry_data_bytes)
         units      = {
-            Memory.ACTIVATION:       (config.word_bytes, config.word_lanes),
-            Memory.WEIGHT:           (config.weight_row_bytes, config.weight_row_lanes),
-            Memory.PARAMETER:        (config.parameter_entry_bytes, config.parameter_entry_lanes),
-            Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_lanes),
-            Memory.VECTOR_PARAMETER: (config.parameter_entry_bytes, config.parameter_entry_lanes),
+            Memory.ACTIVATION:       (config.word_bytes, config.word_data_bytes),
+            Memory.WEIGHT:           (config.weight_row_bytes, config.weight_row_data_bytes),
+            Memory.PARAMETER:        parameter_entry,
+            Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_data_bytes),
+            Memory.VECTOR_PARAMETER: parameter_entry,
             Memory.TABLE:            (1, 1),
         }
         ports      = {memory: (getattr(self, memory.name.lower()), *units[memory])
@@ -241,9 +243,9 @@ class LoadEngine(wiring.Component):
         taken_place = register(m, place, "taken_place")
         m.d.comb += writes.o.ready.eq(~refused)
 
-        # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
-        # lanes and let the mask choose. Parts that are all padding are no writes.
-        for bit, (number, (port, unit_bytes, lanes)) in enumerate(ports.items()):
+        # A beat is as wide as several units, or the other way round: repeat it over the
+        # bytes of a unit and let the mask choose. Parts that are all padding are no writes.
+        for bit, (number, (port, unit_bytes, data_bytes)) in enumerate(ports.items()):
             wanted = writes.o.valid & writes.o.p.ports[bit]
             if number == Memory.ACTIVATION:
                 write, valid, chosen = writes.o.p, wanted, place
@@ -253,13 +255,13 @@ class LoadEngine(wiring.Component):
                 m.d.sync += valid.eq(wanted)
             piece_bytes = min(beat_bytes, unit_bytes)
             piece = write.data.word_select(write.slot[:ceil_log2(slots[number])], 8 * piece_bytes)
-            source = [piece[8 * (lane % piece_bytes):][:8] for lane in range(lanes)]
-            used = -(-lanes // piece_bytes)  # parts that are not all padding
+            source = [piece[8 * (byte % piece_bytes):][:8] for byte in range(data_bytes)]
+            used = -(-data_bytes // piece_bytes)  # parts that are not all padding
             m.d.comb += [
                 writes.i.p.ports[bit].eq((transfer.memory == number) & (part < used)),
                 port.p.address.eq(write.address),
                 Cat(port.p.data).eq(Cat(source)),
-                port.p.mask.eq(Cat(chosen[lane // piece_bytes] for lane in range(lanes))),
+                port.p.mask.eq(Cat(chosen[byte // piece_bytes] for byte in range(data_bytes))),
                 port.valid.eq(valid),
             ]
 

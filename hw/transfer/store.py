@@ -48,7 +48,7 @@ class WordPacker(wiring.Component):
 
     Members
     -------
-    i : :py:`In(stream.Signature({"word": 8 * config.word_lanes, "last": 1}))`
+    i : :py:`In(stream.Signature({"word": 8 * config.word_data_bytes, "last": 1}))`
         Words; ``last`` marks the end of a line.
     o : :py:`Out(stream.Signature(beat_layout(config.axi_data_width)))`
         Beats.
@@ -58,7 +58,7 @@ class WordPacker(wiring.Component):
         self._config = config
         super().__init__({
             "i": In(stream.Signature(data.StructLayout({
-                "word": 8 * config.word_lanes,
+                "word": 8 * config.word_data_bytes,
                 "last": 1,
             }))),
             "o": Out(stream.Signature(beat_layout(config.axi_data_width))),
@@ -141,7 +141,7 @@ class StoreEngine(wiring.Component):
         What the engine does in this cycle.
     read_request : :py:`Out(stream.Signature(24))`
         Addresses of words in the activation memory.
-    read_data : :py:`In(data.ArrayLayout(8, config.word_lanes))`
+    read_data : :py:`In(data.ArrayLayout(8, config.word_data_bytes))`
         The words, in order.
     read_valid : :py:`In(1)`
         A word is there and must be taken. Any latency is right; up to 12 cycles cost nothing.
@@ -162,7 +162,7 @@ class StoreEngine(wiring.Component):
             "busy":         Out(1),
             "activity":     Out(activity_layout(Engine.STORE)),
             "read_request": Out(stream.Signature(24)),
-            "read_data":    In(data.ArrayLayout(8, config.word_lanes)),
+            "read_data":    In(data.ArrayLayout(8, config.word_data_bytes)),
             "read_valid":   In(1),
             "requests":     Out(stream.Signature(request_layout(config.axi_addr_width))),
             "beats":        Out(stream.Signature(beat_layout(config.axi_data_width))),
@@ -175,7 +175,7 @@ class StoreEngine(wiring.Component):
 
         m.submodules.front = front = TransferFront(config=self._config, command=StoreCommand)
         m.submodules.lasts = lasts = Queue(shape=1, depth=_WORDS)
-        m.submodules.words = words = Queue(shape=8 * self._config.word_lanes, depth=_WORDS)
+        m.submodules.words = words = Queue(shape=8 * self._config.word_data_bytes, depth=_WORDS)
         m.submodules.packer = packer = WordPacker(config=self._config)
         m.submodules.open = open_commands = Queue(shape=data.StructLayout({
             "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16, "one_line": 1}),

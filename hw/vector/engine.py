@@ -64,10 +64,11 @@ class VectorEngine(wiring.Component):
         Activation words to read; may be refused.
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word, ``ActivationMemory.LATENCY`` cycles after its request was accepted.
-    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
+    write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes)))`
         Activation words to write; may be refused.
     weight_write, parameter_write, table_write : :py:`In(stream.Signature(..., always_ready=True))`
-        From the load engine, of ``vector_entry_lanes``, ``parameter_entry_lanes`` and 1 lane.
+        From the load engine, of ``vector_entry_data_bytes``,
+        ``parameter_entry_data_bytes`` and 1 byte.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -80,12 +81,12 @@ class VectorEngine(wiring.Component):
             "busy":            Out(1),
             "activity":        Out(activity_layout(Engine.VECTOR)),
             "request":         Out(stream.Signature(24)),
-            "word":            In(data.ArrayLayout(8, config.word_lanes)),
-            "write":           Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "word":            In(data.ArrayLayout(8, config.word_data_bytes)),
+            "write":           Out(stream.Signature(unit_write_layout(config.word_data_bytes))),
             "weight_write":    In(stream.Signature(
-                unit_write_layout(config.vector_entry_lanes), always_ready=True)),
+                unit_write_layout(config.vector_entry_data_bytes), always_ready=True)),
             "parameter_write": In(stream.Signature(
-                unit_write_layout(config.parameter_entry_lanes), always_ready=True)),
+                unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
             "table_write":     In(stream.Signature(unit_write_layout(1), always_ready=True)),
         })
 
@@ -106,9 +107,9 @@ class VectorEngine(wiring.Component):
         m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
         m.submodules.output     = output     = VectorOutput(config, depth=results)
         m.submodules.weights    = weights    = ScratchMemory(
-            depth=config.vector_entries, lanes=config.vector_entry_lanes)
+            depth=config.vector_entries, unit_bytes=config.vector_entry_data_bytes)
         m.submodules.parameters = parameters = ScratchMemory(
-            depth=config.vector_parameter_depth, lanes=config.parameter_entry_lanes)
+            depth=config.vector_parameter_depth, unit_bytes=config.parameter_entry_data_bytes)
 
         connect(m, flipped(self.commands), decoder.commands)
         connect(m, issue.request, flipped(self.request))

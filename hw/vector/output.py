@@ -57,7 +57,7 @@ class VectorOutput(wiring.Component):
         Taken one every second cycle while none is waiting.
     i : :py:`In(stream.Signature(data.ArrayLayout(signed(8), rows), always_ready=True))`
         Words.
-    write : :py:`Out(stream.Signature(unit_write_layout(rows)))`
+    write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes)))`
         To the activation memory.
     credit : :py:`Out(1)`
         A word has left in the cycle before.
@@ -77,7 +77,7 @@ class VectorOutput(wiring.Component):
             "jobs":    In(stream.Signature(OutputJob)),
             "i":       In(stream.Signature(
                 data.ArrayLayout(signed(8), config.word_lanes), always_ready=True)),
-            "write":   Out(stream.Signature(unit_write_layout(config.word_lanes))),
+            "write":   Out(stream.Signature(unit_write_layout(config.word_data_bytes))),
             "credit":  Out(1),
             "done":    Out(1),
             "fault":   Out(Fault),

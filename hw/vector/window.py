@@ -47,7 +47,7 @@ class VectorWindow(wiring.Component):
             "valid":       In(1),
             "tap":         In(tap_layout(config)),
             "next_tap":    In(tap_layout(config)),
-            "word":        In(data.ArrayLayout(8, config.word_lanes)),
+            "word":        In(data.ArrayLayout(8, config.word_data_bytes)),
             "o":           Out(data.ArrayLayout(
                 data.ArrayLayout(signed(8), config.word_lanes), config.vector_taps)),
         })

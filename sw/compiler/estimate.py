@@ -81,7 +81,7 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
         _, height, width = mapped.graph.tensors[layer.output].shape
         cycles, constants = _layer(mapped, layer, config, blocks)
         totals[origin][0] += cycles
-        totals[origin][1] = blocks * height * width * config.word_lanes
+        totals[origin][1] = blocks * height * width * config.word_data_bytes
         totals[origin][2] += constants
     return tuple(
         LayerEstimate(name=layer.name, engine=engine_of(layer), cycles=cycles,
@@ -108,5 +108,5 @@ def _layer(mapped: Mapped, layer: Layer, config: AcceleratorConfig,
         "out_pixels": height * width, "col_tiles": columns,
         "last_groups": -(-(outputs - (columns - 1) * config.cols) // config.requant_lanes)})
     weights = (columns * kernel_h * kernel_w * inputs
-               * config.weight_tile_rows * config.weight_row_lanes)
+               * config.weight_tile_rows * config.weight_row_data_bytes)
     return cost.latency, weights + columns * config.cols * 8

@@ -38,9 +38,9 @@ class Space(Enum):
             return 1 << config.axi_addr_width
         return _KINDS[self].depth(config)
 
-    def unit_lanes(self, config: AcceleratorConfig) -> int:
+    def unit_data_bytes(self, config: AcceleratorConfig) -> int:
         """Bytes that one unit takes where it lives."""
-        return 1 if self is Space.EXTERNAL else _KINDS[self].lanes(config)
+        return 1 if self is Space.EXTERNAL else _KINDS[self].data_bytes(config)
 
     def unit_bytes(self, config: AcceleratorConfig) -> int:
         """Bytes that one unit takes in external memory."""
@@ -49,27 +49,27 @@ class Space(Enum):
 
 class _Kind(NamedTuple):
     memory: Memory
-    depth: Callable[[AcceleratorConfig], int]  # units
-    lanes: Callable[[AcceleratorConfig], int]  # bytes of a unit on chip
-    size: Callable[[AcceleratorConfig], int]   # bytes of a unit in external memory
+    depth: Callable[[AcceleratorConfig], int]       # units
+    data_bytes: Callable[[AcceleratorConfig], int]  # of a unit on chip
+    size: Callable[[AcceleratorConfig], int]        # bytes of a unit in external memory
 
 
 _KINDS: dict[Space, _Kind] = {
     Space.ACTIVATION: _Kind(
-        Memory.ACTIVATION, lambda c: c.activation_depth, lambda c: c.word_lanes,
+        Memory.ACTIVATION, lambda c: c.activation_depth, lambda c: c.word_data_bytes,
         lambda c: c.word_bytes),
     Space.WEIGHT: _Kind(
-        Memory.WEIGHT, lambda c: c.weight_depth, lambda c: c.weight_row_lanes,
+        Memory.WEIGHT, lambda c: c.weight_depth, lambda c: c.weight_row_data_bytes,
         lambda c: c.weight_row_bytes),
     Space.PARAMETER: _Kind(
-        Memory.PARAMETER, lambda c: c.parameter_depth, lambda c: c.parameter_entry_lanes,
+        Memory.PARAMETER, lambda c: c.parameter_depth, lambda c: c.parameter_entry_data_bytes,
         lambda c: c.parameter_entry_bytes),
     Space.VECTOR_WEIGHT: _Kind(
-        Memory.VECTOR_WEIGHT, lambda c: c.vector_entries, lambda c: c.vector_entry_lanes,
+        Memory.VECTOR_WEIGHT, lambda c: c.vector_entries, lambda c: c.vector_entry_data_bytes,
         lambda c: c.vector_entry_bytes),
     Space.VECTOR_PARAMETER: _Kind(
         Memory.VECTOR_PARAMETER, lambda c: c.vector_parameter_depth,
-        lambda c: c.parameter_entry_lanes, lambda c: c.parameter_entry_bytes),
+        lambda c: c.parameter_entry_data_bytes, lambda c: c.parameter_entry_bytes),
     Space.TABLE: _Kind(
         Memory.TABLE, lambda c: c.vector_table_bytes, lambda c: 1, lambda c: 1),
 }

@@ -298,7 +298,7 @@ def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, mul
 
 def unpack_fixed_point_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bias, multiplier and shift, int32 [channels] each, of parameter entries as they lie on chip,
-    int8 [entries, parameter_entry_lanes]. A shift of -32 is that of a multiplier of zero."""
+    int8 [entries, parameter_entry_data_bytes]. A shift of -32 is that of a multiplier of zero."""
     raw = np.ascontiguousarray(entries).view("<u8").reshape(-1)
 
     def field(name: str) -> np.ndarray:
@@ -319,20 +319,20 @@ def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarr
     padded = np.zeros((tiles * config.cols, 2), "<i4")
     padded[:len(words)] = words
     packed = np.zeros((tiles, config.requant_groups, config.parameter_entry_bytes), np.int8)
-    packed[..., :config.parameter_entry_lanes] = padded.view(np.int8).reshape(
-        tiles, config.requant_groups, config.parameter_entry_lanes)
+    packed[..., :config.parameter_entry_data_bytes] = padded.view(np.int8).reshape(
+        tiles, config.requant_groups, config.parameter_entry_data_bytes)
     return packed
 
 
 # On chip --------------------------------------------------------------------------------------
 
-def bytes_to_units(raw: bytes, unit_bytes: int, unit_lanes: int) -> np.ndarray:
-    """External bytes as int8 [units, unit_lanes], as they lie in an on-chip memory."""
-    return np.frombuffer(raw, np.int8).reshape(-1, unit_bytes)[:, :unit_lanes]
+def bytes_to_units(raw: bytes, unit_bytes: int, data_bytes: int) -> np.ndarray:
+    """External bytes as int8 [units, data_bytes], as they lie in an on-chip memory."""
+    return np.frombuffer(raw, np.int8).reshape(-1, unit_bytes)[:, :data_bytes]
 
 
 def units_to_bytes(units: np.ndarray, unit_bytes: int) -> bytes:
-    """On-chip units, int8 [units, lanes], as they lie in external memory; pad bytes are zero."""
+    """On-chip units, int8 [units, data_bytes], as they lie in external memory, pads zero."""
     padded = np.zeros((units.shape[0], unit_bytes), np.int8)
     padded[:, :units.shape[1]] = units
     return padded.tobytes()

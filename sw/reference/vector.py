@@ -192,7 +192,7 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     words : int8 [activation_depth, rows]
         The activation memory.
     weights : int8 [vector_entries, vector_entry_lanes]
-    parameters : int8 [vector_parameter_depth, parameter_entry_lanes]
+    parameters : int8 [vector_parameter_depth, parameter_entry_data_bytes]
     tables : int8 [vector_table_bytes]
 
     Returns

@@ -78,10 +78,10 @@ def _ring(lives: Iterable[_Life], space: Space, config: AcceleratorConfig) -> di
         again = (0, depth - size) if size - before <= head - depth + size else (depth - size, 0)
         address = _free((head, *again), size, taken, depth)
         if address is None:
-            lanes = space.unit_lanes(config)
+            unit_bytes = space.unit_data_bytes(config)
             needed = size + sum(other.buffer.size for other in live)
-            raise CompileError(f"Layer {life.buffer.layer!r} needs {needed * lanes} bytes of "
-                               f"{space.value.replace('_', ' ')} memory, {depth * lanes} are "
+            raise CompileError(f"Layer {life.buffer.layer!r} needs {needed * unit_bytes} bytes of "
+                               f"{space.value.replace('_', ' ')} memory, {depth * unit_bytes} are "
                                f"available")
         placed[life.buffer] = before = address
         live.append(life)

@@ -123,11 +123,11 @@ class _Work:
             if packed is None:
                 continue
             each = packed.shape[1]
-            depth, lanes = space.depth(self.config), space.unit_lanes(self.config)
+            depth, size = space.depth(self.config), space.unit_data_bytes(self.config)
             if each > depth:
-                raise CompileError(f"Layer {self.layer.name!r} needs {each * lanes} bytes of "
+                raise CompileError(f"Layer {self.layer.name!r} needs {each * size} bytes of "
                                    f"{what} memory for {self.config.word_lanes} channels, "
-                                   f"{depth * lanes} are available")
+                                   f"{depth * size} are available")
             if not constants.shared:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.lowering.plan(self.index).chunks or (range(blocks),)

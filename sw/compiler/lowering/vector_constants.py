@@ -54,7 +54,7 @@ def pack_scales(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) 
     int8 [channel blocks, vector_groups, parameter_entry_bytes]
     """
     words = np.stack((bias.astype("<i4"), scale.astype("<f4").view("<i4")), axis=1)
-    entries = words.view(np.int8).reshape(-1, config.parameter_entry_lanes)
+    entries = words.view(np.int8).reshape(-1, config.parameter_entry_data_bytes)
     return _padded(entries, config.parameter_entry_bytes).reshape(
         -1, config.vector_groups, config.parameter_entry_bytes)
 

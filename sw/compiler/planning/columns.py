@@ -67,14 +67,14 @@ def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: 
     """
     step = column_step(config)
     smallest = min(step, tiles)
-    for what, each, lanes, depth in (
-            ("weight", tile_rows, config.weight_row_lanes, config.weight_depth),
-            ("parameter", config.requant_groups, config.parameter_entry_lanes,
+    for what, each, unit_bytes, depth in (
+            ("weight", tile_rows, config.weight_row_data_bytes, config.weight_depth),
+            ("parameter", config.requant_groups, config.parameter_entry_data_bytes,
              config.parameter_depth)):
         if smallest * each > depth:
             raise CompileError(
-                f"Layer {layer!r} needs {smallest * each * lanes} bytes of {what} memory for "
-                f"{smallest * config.cols} output channels, {depth * lanes} are available")
+                f"Layer {layer!r} needs {smallest * each * unit_bytes} bytes of {what} memory for "
+                f"{smallest * config.cols} output channels, {depth * unit_bytes} are available")
     limit = share and min(config.weight_depth // share // tile_rows,
                           config.parameter_depth // share // config.requant_groups)
     limit = max(limit - limit % step, step)

@@ -274,12 +274,12 @@ class _Planner:
     def _fail(self, index: int, external: frozenset[str]) -> None:
         cycles = self._cycles(index, external)
         lack = round((cycles - _SHORTAGE[0]) / _SHORTAGE[1])
-        lanes, limit = self._config.word_lanes, self._limits[index]
-        text = f"Layer {self._layer_name(index)!r} needs {(limit + lack) * lanes} bytes of " \
+        word_bytes, limit = self._config.word_data_bytes, self._limits[index]
+        text = f"Layer {self._layer_name(index)!r} needs {(limit + lack) * word_bytes} bytes of " \
                f"activation memory"
         if limit == self._depth:
-            raise CompileError(f"{text}, {limit * lanes} are available")
-        raise CompileError(f"{text}, the {self._depth * lanes} available are too fragmented")
+            raise CompileError(f"{text}, {limit * word_bytes} are available")
+        raise CompileError(f"{text}, the {self._depth * word_bytes} available are too fragmented")
 
     # Layers -----------------------------------------------------------------------------------
 

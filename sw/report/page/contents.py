@@ -113,6 +113,6 @@ def _timeline(executions: Sequence[Execution]) -> dict[str, Any]:
         now += execution.cycles
     return {
         "cycles": now, "parts": parts, "engines": [engine.name.lower() for engine in Engine],
-        "words": config.activation_depth, "wordBytes": config.word_lanes,
+        "words": config.activation_depth, "wordBytes": config.word_data_bytes,
         "layers": list(names), "labels": list(map(short_name, names)), "bars": bars, "boxes": boxes,
     }

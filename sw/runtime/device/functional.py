@@ -108,10 +108,11 @@ class FunctionalDevice:
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
         self._activation = np.zeros((config.activation_depth, config.word_lanes), np.int8)
         self._weight = np.zeros((config.weight_depth, config.weight_row_lanes), np.int8)
-        self._parameter = np.zeros((config.parameter_depth, config.parameter_entry_lanes), np.int8)
+        self._parameter = np.zeros(
+            (config.parameter_depth, config.parameter_entry_data_bytes), np.int8)
         self._vector_weight = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
         self._vector_parameter = np.zeros(
-            (config.vector_parameter_depth, config.parameter_entry_lanes), np.int8)
+            (config.vector_parameter_depth, config.parameter_entry_data_bytes), np.int8)
         self._table = np.zeros((config.vector_table_bytes, 1), np.int8)
 
     # Device protocol --------------------------------------------------------------------------

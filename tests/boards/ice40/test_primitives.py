@@ -63,12 +63,12 @@ class SmallRange(wiring.Component):
     """A memory of which a few addresses in all its blocks are used, so that reads find what was
     written; what a memory gives that was not just read does not count."""
 
-    def __init__(self, depth, lanes):
-        self._memory = SinglePortMemory(depth=depth, lanes=lanes)
+    def __init__(self, depth, word_bytes):
+        self._memory = SinglePortMemory(depth=depth, word_bytes=word_bytes)
         super().__init__({
-            "address":    wiring.In(4), "enable": wiring.In(1), "write": wiring.In(lanes),
-            "writes":     wiring.In(1), "write_data": wiring.In(8 * lanes),
-            "read_data":  wiring.Out(8 * lanes),
+            "address":    wiring.In(4), "enable": wiring.In(1), "write": wiring.In(word_bytes),
+            "writes":     wiring.In(1), "write_data": wiring.In(8 * word_bytes),
+            "read_data":  wiring.Out(8 * word_bytes),
         })
 
     def elaborate(self, platform):
@@ -94,11 +94,11 @@ class SmallRange(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("depth, lanes, blocks", [
+@pytest.mark.parametrize("depth, word_bytes, blocks", [
     (1 << 14, 4, 2), (1 << 15, 2, 2), (13_000, 3, 2)])
-def test_large_memories_do_as_the_portable_ones_do(depth, lanes, blocks, tmp_path):
+def test_large_memories_do_as_the_portable_ones_do(depth, word_bytes, blocks, tmp_path):
     platform = Platform(memories=4)
-    pairs = [[SmallRange(depth, lanes) for _ in range(2)]]
+    pairs = [[SmallRange(depth, word_bytes) for _ in range(2)]]
 
     simulate(pairs, platform, tmp_path, "ice40_spram.v", settle=40, cycles=3000)
 
@@ -108,6 +108,6 @@ def test_large_memories_do_as_the_portable_ones_do(depth, lanes, blocks, tmp_pat
 def test_memories_that_are_small_or_too_many_are_portable():
     platform = Platform(memories=3)
     sizes = [(1 << 10, 4), (1 << 14, 4), (1 << 14, 4), (1 << 14, 2)]
-    taken = [platform.get_single_port_memory(SinglePortMemory(depth=depth, lanes=lanes))
-             for depth, lanes in sizes]
+    taken = [platform.get_single_port_memory(SinglePortMemory(depth=depth, word_bytes=word_bytes))
+             for depth, word_bytes in sizes]
     assert [module is None for module in taken] == [True, False, True, False]

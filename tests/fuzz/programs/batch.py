@@ -106,7 +106,7 @@ def entries(config: AcceleratorConfig, command: Command, seed: str) -> bytes:
             if not places >> place & 1:
                 raw[entry, place] = 0
     padded = np.zeros((count, config.vector_entry_bytes), np.uint8)
-    padded[:, :config.vector_entry_lanes] = raw.reshape(count, -1)
+    padded[:, :config.vector_entry_data_bytes] = raw.reshape(count, -1)
     return padded.tobytes()
 
 

@@ -67,7 +67,7 @@ class MatrixBench:
             layout.ChannelMap((channels,)))
         self.weights += list(rows.reshape(-1, rows.shape[-1])[:, :config.weight_row_lanes])
         self.parameters += list(
-            entries.reshape(-1, entries.shape[-1])[:, :config.parameter_entry_lanes])
+            entries.reshape(-1, entries.shape[-1])[:, :config.parameter_entry_data_bytes])
         self.commands.append(int.from_bytes(raw, "little"))
 
     def place(self, base, tensor):

@@ -9,7 +9,7 @@ from weft.hw.memory.single_port import SinglePortMemory
 
 
 def test_a_word_is_read_or_parts_of_it_are_written():
-    dut = SinglePortMemory(depth=16, lanes=3)
+    dut = SinglePortMemory(depth=16, word_bytes=3)
     rng = random.Random(1)
 
     async def testbench(ctx):
@@ -35,8 +35,8 @@ def test_a_word_is_read_or_parts_of_it_are_written():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"depth": 1, "lanes": 4}, "Depth must be an integer of at least 2, not 1"),
-    ({"depth": 8, "lanes": 0}, "Lanes must be a positive integer, not 0"),
+    ({"depth": 1, "word_bytes": 4}, "Depth must be an integer of at least 2, not 1"),
+    ({"depth": 8, "word_bytes": 0}, "Word bytes must be a positive integer, not 0"),
 ])
 def test_wrong_parameters_are_refused(arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -29,15 +29,15 @@ CONFIGS = {
 
 
 def geometry(config, memory):
-    """Lanes, bytes outside and depth of a memory."""
+    """Bytes of a unit on chip and outside, and depth, of a memory."""
     return {
-        Memory.ACTIVATION: (config.word_lanes, config.word_bytes, config.activation_depth),
-        Memory.WEIGHT: (config.weight_row_lanes, config.weight_row_bytes, config.weight_depth),
-        Memory.PARAMETER: (config.parameter_entry_lanes, config.parameter_entry_bytes,
+        Memory.ACTIVATION: (config.word_data_bytes, config.word_bytes, config.activation_depth),
+        Memory.WEIGHT: (config.weight_row_data_bytes, config.weight_row_bytes, config.weight_depth),
+        Memory.PARAMETER: (config.parameter_entry_data_bytes, config.parameter_entry_bytes,
                            config.parameter_depth),
-        Memory.VECTOR_WEIGHT: (config.vector_entry_lanes, config.vector_entry_bytes,
+        Memory.VECTOR_WEIGHT: (config.vector_entry_data_bytes, config.vector_entry_bytes,
                                config.vector_entries),
-        Memory.VECTOR_PARAMETER: (config.parameter_entry_lanes, config.parameter_entry_bytes,
+        Memory.VECTOR_PARAMETER: (config.parameter_entry_data_bytes, config.parameter_entry_bytes,
                                   config.vector_parameter_depth),
         Memory.TABLE: (1, 1, config.vector_table_bytes),
     }[memory]
@@ -65,9 +65,9 @@ class Bench:
         self.rng = np.random.default_rng(seed)
         self.external = self.rng.integers(0, 256, 1 << 16, dtype=np.uint8)
         # What is on chip: -1 where nothing was written.
-        self.on_chip = {memory: np.full((depth, lanes), -1)
+        self.on_chip = {memory: np.full((depth, data_bytes), -1)
                         for memory in memories(config)
-                        for lanes, _, depth in [geometry(config, memory)]}
+                        for data_bytes, _, depth in [geometry(config, memory)]}
         self.seed, self.stall, self.latency, self.bad_beat = seed, stall, latency, bad_beat
         self.beats = []      # (cycle from which it may be shown, address)
         self.cycle = 0
@@ -187,13 +187,13 @@ class Bench:
         """The on-chip memories after ``commands``."""
         model = {memory: np.full_like(array, -1) for memory, array in self.on_chip.items()}
         for fields in commands:
-            lanes, unit_bytes, _ = geometry(self.config, fields["memory"])
+            data_bytes, unit_bytes, _ = geometry(self.config, fields["memory"])
             for line in range(fields["lines"]):
                 start = fields["address"] + line * fields["stride"]
                 local = fields["local_address"] + line * fields["local_stride"]
                 run = self.read(start, fields["units"] * unit_bytes)
                 model[fields["memory"]][local:local + fields["units"]] = \
-                    run.reshape(fields["units"], unit_bytes)[:, :lanes]
+                    run.reshape(fields["units"], unit_bytes)[:, :data_bytes]
         return model
 
     def check(self, commands):

@@ -37,7 +37,7 @@ class Bench:
         self.seed, self.stall, self.latency, self.ack = seed, stall, latency, ack
         self.bad_line = bad_line
         rng = np.random.default_rng(seed)
-        self.words = rng.integers(0, 256, (config.activation_depth, config.word_lanes),
+        self.words = rng.integers(0, 256, (config.activation_depth, config.word_data_bytes),
                                   dtype=np.uint8)
         self.external = np.full(1 << 16, -1)
         self.cycle = 0
@@ -154,13 +154,13 @@ class Bench:
     def expected(self, commands):
         """External memory after ``commands``; -1 where nothing was written."""
         external = np.full_like(self.external, -1)
-        lanes, word_bytes = self.config.word_lanes, self.config.word_bytes
+        data_bytes, word_bytes = self.config.word_data_bytes, self.config.word_bytes
         for fields in commands:
             for line in range(fields["lines"]):
                 local = fields["local_address"] + line * fields["local_stride"]
                 start = fields["address"] + line * fields["stride"]
                 padded = np.zeros((fields["units"], word_bytes), dtype=np.uint8)
-                padded[:, :lanes] = self.words[local:local + fields["units"]]
+                padded[:, :data_bytes] = self.words[local:local + fields["units"]]
                 external[start:start + padded.size] = padded.reshape(-1)
         return external
 

@@ -116,7 +116,7 @@ def test_a_stream_loads_runs_and_stores_vector_commands():
     values = np.zeros((words, 2), np.int32)
     values[:channels, 0] = -3 * kernel.sum(axis=(1, 2), dtype=np.int32)
     values[:channels, 1] = scale.view(np.int32)
-    entries = values.view(np.int8).reshape(-1, CONFIG.parameter_entry_lanes)
+    entries = values.view(np.int8).reshape(-1, CONFIG.parameter_entry_data_bytes)
     weights = vector_model.pack_kernel(CONFIG, kernel)
     planes = {"blocks": blocks, "in_block_step": size, "out_block_step": size}
     commands = [

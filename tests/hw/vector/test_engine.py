@@ -46,7 +46,7 @@ class Bench:
             -128, 128, (config.activation_depth, config.rows), dtype=np.int8)
         self.weights = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
         self.parameters = np.zeros(
-            (config.vector_parameter_depth, config.parameter_entry_lanes), np.int8)
+            (config.vector_parameter_depth, config.parameter_entry_data_bytes), np.int8)
         self.tables = self.rng.integers(-128, 128, config.vector_table_bytes, dtype=np.int8)
         self.used_weights = self.used_parameters = 0
         self.free = 0         # words of the activation memory
@@ -86,7 +86,7 @@ class Bench:
         channels = np.zeros((-(-len(bias) // self.config.rows) * self.config.rows, 2), np.int32)
         channels[:len(bias), 0] = bias
         channels[:len(bias), 1] = scale.view(np.int32)
-        entries = channels.view(np.int8).reshape(-1, self.config.parameter_entry_lanes)
+        entries = channels.view(np.int8).reshape(-1, self.config.parameter_entry_data_bytes)
         self.used_parameters += len(entries)
         self.parameters[base:self.used_parameters] = entries
         return base

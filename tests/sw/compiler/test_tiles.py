@@ -60,7 +60,7 @@ def test_random_graphs_in_little_memory_equal_the_reference(config):
         size = 16 * config.rows * config.activation_banks
         while True:  # the least that it compiles for
             little = config.replace(activation_bytes=size, weight_bytes=max(
-                2 * config.weight_tile_rows * config.weight_row_lanes, 1 << 15 + seed % 3))
+                2 * config.weight_tile_rows * config.weight_row_data_bytes, 1 << 15 + seed % 3))
             try:
                 compile(graph, little)
             except CompileError:

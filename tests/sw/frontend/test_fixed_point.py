@@ -163,7 +163,7 @@ def test_parameter_entries_are_those_of_the_struct():
     bias[:2], shift[:2], multiplier[3] = (-2**27, 2**27 - 1), (-31, 31), 0
     packed = layout.pack_fixed_point_parameters(TINY, bias, multiplier, shift)
     assert packed.shape == (2, TINY.requant_groups, TINY.parameter_entry_bytes)
-    entries = packed.reshape(-1, TINY.parameter_entry_bytes)[:, :TINY.parameter_entry_lanes]
+    entries = packed.reshape(-1, TINY.parameter_entry_bytes)[:, :TINY.parameter_entry_data_bytes]
     raw = np.ascontiguousarray(entries).view("<u8").ravel()
     shape = data.Layout.cast(FixedPointParameters)
     for channel in range(2 * TINY.cols):
