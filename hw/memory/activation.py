@@ -2,6 +2,7 @@
 
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -32,12 +33,12 @@ class ActivationMemory(wiring.Component):
     Addresses are inside the memory: whoever asks has checked them. A read sees the writes that were
     accepted two cycles before it, or earlier.
 
-    The last reader never waits for the others in the same cycle: a request of it is accepted, and
-    kept to be tried again in the next cycle if another one wanted its bank. Only then it is not
-    ready, and its word comes as many cycles later as it was tried in vain.
+    The last reader never waits for the others in the same cycle: its request is accepted, and held
+    and tried again in the next cycle if another one took its bank. Only then it is not ready, and
+    its word comes as many cycles later as it was refused.
 
-    The last writer comes to the banks a cycle later than the others: it waits for what they wrote
-    in the cycle before, so that its ``ready`` needs nothing but registers.
+    The last writer reaches the banks a cycle later than the others: it waits for those that wrote
+    in the cycle before, so that its ``ready`` depends on registers alone.
 
     Parameters
     ----------
@@ -91,10 +92,10 @@ class ActivationMemory(wiring.Component):
         """The writers, by priority."""
         return [getattr(self, f"write_{number}") for number in range(self._writers)]
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        # Each in parts, with registers in front of them for each alone: blocks lie far apart.
+        # Each in parts that have input registers of their own: the memories lie far apart.
         count = self._config.activation_banks
         depth = self._config.activation_depth // count
         banks = [[RegisteredMemory(depth=depth, width=8 * (part.stop - part.start), granularity=8,
@@ -122,8 +123,7 @@ class ActivationMemory(wiring.Component):
         for index, request in enumerate(requests[1:], 1):
             m.d.comb += request.ready.eq(_free(requests[:index], wanted[:index], wanted[index]))
 
-        # A register behind the choice among the banks, too. The last reader's address is there if
-        # nobody else's is.
+        # Registered in front of the banks. The last reader's address is the default.
         for number, bank in enumerate(banks):
             address = requests[-1].payload[bank_bits:]
             for request, at in reversed(list(zip(requests[:-1], wanted, strict=False))):
@@ -142,7 +142,7 @@ class ActivationMemory(wiring.Component):
             accepted = request.valid & request.ready
             m.d.comb += self.read_valid[index].eq(
                 delay(m, accepted, self.LATENCY, name=f"valid_{index}"))
-            # A bit for each bank.
+            # One-hot, by bank.
             chosen = delay(m, Cat(accepted & (wanted[index] == number)
                                   for number in range(len(banks))),
                            self.LATENCY - 2, name=f"chosen_{index}", reset_less=True)
@@ -157,8 +157,8 @@ class ActivationMemory(wiring.Component):
             m.d.sync += held.eq(reduce(or_, terms))
 
     def _retry(self, m, request):
-        """What ``request`` asks for, until the choice falls upon it. Nothing but a register is
-        between its ``ready`` and a refusal, which comes from far and late in a cycle."""
+        """Holds ``request`` until it is granted. Its ``ready`` is a register: a refusal comes from
+        far and late in a cycle."""
         tried   = stream.Signature(24).create(path=("tried",))
         refused = Signal()
         m.d.comb += [
@@ -182,7 +182,7 @@ class ActivationMemory(wiring.Component):
             return Cat(payload.mask[part], payload.address[bank_bits:][:address_bits],
                        Value.cast(payload.data)[8 * part.start:8 * part.stop])
 
-        # All but the last one: who writes to which bank, known a cycle before the choice.
+        # All but the last one are arbitrated a cycle before the write multiplexer.
         takes = []
         for index, request in enumerate(early):
             if index:
@@ -207,7 +207,7 @@ class ActivationMemory(wiring.Component):
                 with m.If(~(last.valid & (wanted[-1] == number))):
                     m.d.sync += write[:len(memory.write_enable)].eq(0)
                 for index, take in enumerate(takes):
-                    # A choice among three takes two LUTs.
+                    # A multiplexer of three takes two LUTs.
                     value = local(held[index], part)
                     for where, chosen in copies(m, take[number], f"take_{index}_{name}",
                                                 bits=len(value), part=32):

@@ -1,4 +1,4 @@
-"""A memory with a register behind it, the one place where a board puts its block memories."""
+"""A memory with an output register, which a board may replace by its block memories."""
 
 from typing import Any, Literal
 
@@ -18,13 +18,13 @@ MemoryRole = Literal["accumulators", "activation", "staging", "weights", "other"
 class RegisteredMemory(wiring.Component):
     """One write port, one read port, and an output register.
 
-    Block memories are slow to bring up their data, and have a register of their own that is not.
-    Tools do not find it by themselves: a platform may define ``get_registered_memory(memory)``,
-    which returns what to elaborate instead, or ``None`` to have the portable description. It must
-    keep ports, latency and, at the start, zeros.
+    The data of a block memory arrives late in a cycle, unless its own output register is used,
+    which tools do not infer. So a platform may define ``get_registered_memory(memory)``, which
+    returns a component to elaborate instead, or ``None`` for the portable description. It must keep
+    ports and latency, and hold zeros at the start.
 
-    A write takes effect for reads of later cycles. What a read gets of a row that is written in the
-    same cycle is not defined: whoever uses the memory must not do that, or not care.
+    A write takes effect for reads of later cycles. A read of a row that is written in the same
+    cycle returns undefined data.
 
     Parameters
     ----------

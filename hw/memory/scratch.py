@@ -27,8 +27,8 @@ class ScratchMemory(wiring.Component):
     """On-chip memory of ``depth`` units of ``unit_bytes`` bytes.
 
     A write is accepted every cycle, and takes effect for reads from the cycle after the next one
-    on. Between, it is in registers: blocks of memory lie far from where writes come from. What a
-    read gets of a unit that is written then is not defined: see
+    on. It is registered on the way, as block memories lie far from the source of writes. A read of
+    the unit in the cycle between returns undefined data, see
     :class:`~weft.hw.memory.registered.RegisteredMemory`.
 
     Parameters
@@ -73,7 +73,7 @@ class ScratchMemory(wiring.Component):
             depth=self._depth, width=8 * self._unit_bytes, granularity=8, role=self._role)
         request = self.write.p
         mask    = Mux(self.write.valid, request.mask, 0)
-        # Kept: of memories that are written from the same place each has registers of its own.
+        # Kept, so that memories with a common source of writes have input registers of their own.
         m.d.comb += [
             storage.write_address.eq(register(
                 m, request.address[:len(storage.write_address)], "write_address", keep=True)),

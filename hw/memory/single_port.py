@@ -1,4 +1,4 @@
-"""A memory that reads or writes, but not both at a time; where a board puts its large memories."""
+"""A memory with one port, to read or to write, which a board may replace by its large memories."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ __all__ = ["SinglePortMemory"]
 class SinglePortMemory(wiring.Component):
     """``depth`` words of ``word_bytes`` bytes behind one port.
 
-    Tools do not find the large memories of some FPGAs by themselves: a platform may define
-    ``get_single_port_memory(memory)``, which returns what to elaborate instead, or ``None`` to have
-    the portable description. It must keep ports and latency; what a word holds before it is written
-    is not defined.
+    Tools do not infer the large memories of some FPGAs. So a platform may define
+    ``get_single_port_memory(memory)``, which returns a component to elaborate instead, or ``None``
+    for the portable description. It must keep ports and latency; a word is undefined before it is
+    written.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class SinglePortMemory(wiring.Component):
     -------
     address : :py:`In(ceil_log2(depth))`
     enable : :py:`In(1)`
-        Something is to be done in this cycle.
+        Reads or writes in this cycle.
     write : :py:`In(word_bytes)`
         Bytes to write; zero to read.
     write_data : :py:`In(8 * word_bytes)`

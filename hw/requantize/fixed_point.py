@@ -25,8 +25,8 @@ class FixedPointScale(wiring.Component):
         SRDHM(a, M)  = (a * M + (2**30 if a * M >= 0 else 1 - 2**30)) / 2**31     truncating
         RDBPOT(x, e) = (x >> e) + (x mod 2**e > ((2**e - 1) >> 1) + (x < 0))
 
-    The first rounds halves up, since to truncate after a nudge that depends on the sign is to take
-    the floor of ``a * M / 2**31 + 1/2``; the second rounds halves away from zero. The shift to the
+    The first rounds half up, since to truncate after a nudge that depends on the sign is to take
+    the floor of ``a * M / 2**31 + 1/2``; the second rounds half away from zero. The shift to the
     left drops bits beyond the 32nd. One result per cycle, :attr:`latency` cycles after its
     operands, which is the time that :class:`~weft.hw.requantize.float32.FloatScale` takes: both
     fit one pipeline, and so both leave the multiplier to their user, who may share it.
@@ -78,11 +78,11 @@ class FixedPointScale(wiring.Component):
             self.b.eq(Cat(delay(m, self.mantissa, 3, name="mantissa", reset_less=True), 1)),
         ]
 
-        # The high half, halves up.
+        # The upper 32 bits of the product, rounded half up.
         high = register(m, (self.product[31:63] + self.product[30])[:32], "high")
 
-        # To the right in two stages, with the highest of the bits dropped and whether any of the
-        # others was set. 32 places leave the sign.
+        # To the right in two stages, with a guard bit below the integer and a sticky bit for the
+        # others that are dropped. 32 places leave the sign.
         value = Cat(0, high).as_signed()
         places = delay(m, Mux(self.shift < 0, -self.shift, 0)[:6], 4 + MULTIPLIER_LATENCY,
                        name="right", reset_less=True)
@@ -91,7 +91,7 @@ class FixedPointScale(wiring.Component):
         value, sticky = self._shift_right(value, register(m, places[:3], "fine_right"), (2, 1, 0),
                                           sticky)
 
-        # Halves away from zero: of a negative number the floor already is.
+        # Rounded half away from zero: for a negative number the floor already is that.
         integer, half, negative = value[1:], value[0], value[-1]
         rest = integer[_INTEGER:]
         fits = rest.all() | ~rest.any()

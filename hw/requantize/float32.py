@@ -75,9 +75,38 @@ class FloatScale(wiring.Component):
         # Sign and magnitude. The sign waits for the last stage.
         negative = delay(m, self.i < 0, self.latency - 1, name="negative", reset_less=True)
         magnitude = register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
+        normal, shift = self._elaborate_normalization(m, magnitude)
 
-        # Normalization: how far the leading one is from the top of the upper 16 bits, and how far
-        # from that of the lower, and then the shift. `shift` counts places.
+        # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The
+        # multiplier's own operand registers end this stage.
+        mantissa = Signal(_MANTISSA + 1)
+        m.d.comb += mantissa.eq(normal[8:] + _rounds_up(normal[8], normal[:8]))
+        scale = delay(m, self.scale, 3, name="scale", reset_less=True)
+        fraction, exponent = scale[:23], scale[23:31]
+        m.d.comb += [self.a.eq(mantissa), self.b.eq(Cat(fraction, 1))]
+
+        # The value is (product / 2**46) * 2**power, with 2**46 <= product <= 2**48 - 2**24. The
+        # carried-out mantissa is 2**24, an ordinary factor: no exponent to correct. A scale of zero
+        # reads as 2**-127, which makes any integer as good as zero.
+        power = delay(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
+                      MULTIPLIER_LATENCY, name="power", reset_less=True)
+        nonzero = delay(m, normal[31], MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
+
+        rounded, power = self._elaborate_rounding(m, power)
+        nonzero = register(m, nonzero, "kept_nonzero")
+        integer, up = self._elaborate_integer(m, rounded, power, nonzero)
+
+        # With the sign: -(integer + up) is ~integer + ~up, of one bit.
+        signs = negative.replicate(_INTEGER + 2)
+        o = register(m, ((integer ^ signs) + (up ^ negative))[:_INTEGER + 2].as_signed(), "result")
+        m.d.comb += self.o.eq(o)
+        return m
+
+    def _elaborate_normalization(self, m: Module, magnitude: Value) -> tuple[Value, Value]:
+        """Shifts the leading one of 32 bits to the top, in two stages. Returns the bits, and the
+        places by which they were shifted."""
+        # How far the leading one is from the top of the upper 16 bits, and how far from that of the
+        # lower, and then the shift.
         octets = [magnitude[8 * number:8 * number + 8] for number in range(4)]
         clear = [~octet.any() for octet in octets]
         zeros = [_leading_zeros(octet) for octet in octets]
@@ -92,27 +121,13 @@ class FloatScale(wiring.Component):
             places = Mux(by_16, below, above)
             shifted = Mux(by_16, magnitude << 16, magnitude)[:32] << places
             halves.append(shifted[16 * number:16 * number + 16])
-        fine = register(m, Cat(halves), "fine")
-        shift = register(m, Cat(places, by_16), "shift")
+        return register(m, Cat(halves), "fine"), register(m, Cat(places, by_16), "shift")
 
-        # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The
-        # multiplier's own operand registers end this stage.
-        mantissa = Signal(_MANTISSA + 1)
-        m.d.comb += mantissa.eq(fine[8:] + _rounds_up(fine[8], fine[:8]))
-        scale = delay(m, self.scale, 3, name="scale", reset_less=True)
-        fraction, exponent = scale[:23], scale[23:31]
-
-        m.d.comb += [self.a.eq(mantissa), self.b.eq(Cat(fraction, 1))]
-
-        # The value is (product / 2**46) * 2**power, with 2**46 <= product <= 2**48 - 2**24. The
-        # carried-out mantissa is 2**24, an ordinary factor: no exponent to correct. A scale of zero
-        # reads as 2**-127, which makes any integer as good as zero.
-        power = delay(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
-                      MULTIPLIER_LATENCY, name="power", reset_less=True)
-        nonzero = delay(m, fine[31], MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
-
-        # fl32 of the product: choose the 24 bits, then round. Of the bits below half the lowest one
-        # that is kept, a bit for some at a time tells whether there are any.
+    def _elaborate_rounding(self, m: Module, power: Value) -> tuple[Value, Value]:
+        """fl32 of the product, in two stages. Returns the mantissa, and its power of 2 a cycle
+        earlier."""
+        # Select the 24 bits, then round. The sticky bits, those below half the lowest one that is
+        # kept, are reduced in two stages.
         product = self.product[:48]
         upper = product[47]
         kept = register(m, Mux(upper, product[24:], product[23:47]), "kept")
@@ -120,11 +135,14 @@ class FloatScale(wiring.Component):
         kept_below = register(m, Cat(upper & product[22], (
             product[low:min(low + _AT_ONCE, 22)].any() for low in range(0, 22, _AT_ONCE))),
             "kept_below")
-        power = register(m, power + upper, "kept_power")
-        nonzero = register(m, nonzero, "kept_nonzero")
-
         up = kept_half & (kept[0] | kept_below.any())
-        rounded = register(m, kept + up, "rounded")  # up to 2**24, as above
+        rounded = register(m, kept + up, "rounded")  # up to 2**24: the carry needs no correction
+        return rounded, register(m, power + upper, "kept_power")
+
+    def _elaborate_integer(self, m: Module, rounded: Value, power: Value,
+                           nonzero: Value) -> tuple[Value, Value]:
+        """The integer part of ``rounded * 2**power``, saturated, and whether to round it up.
+        ``power`` and ``nonzero`` come a cycle before ``rounded``."""
         # A magnitude below 2**-1 gives zero, one of 2**8 or more saturates. The carry needs no
         # regard: what it makes 2**-1 still rounds to zero, and there is room for a 2**8 below.
         places = register(m, (power + 1)[:4], "places")
@@ -137,17 +155,11 @@ class FloatScale(wiring.Component):
         m.d.comb += aligned.eq(rounded << places)
         integer = register(m, Mux(tiny, 0, aligned[24:]) | huge.replicate(_INTEGER + 1), "integer")
         half = register(m, ~tiny & ~huge & aligned[23], "half")
-        # Of the bits below that, those that are so at each shift, and then the others.
+        # Sticky: the bits below that at any shift, and those that depend on the shift.
         dropped = _MANTISSA - 1 - _INTEGER
         below = register(m, rounded[:dropped].any() | Cat(
             rounded[dropped + k] & few[k] for k in range(_INTEGER)).any(), "below")
-
-        # With the sign: -(integer + up) is ~integer + ~up, of one bit.
-        up = half & (integer[0] | below)
-        signs = negative.replicate(_INTEGER + 2)
-        o = register(m, ((integer ^ signs) + (up ^ negative))[:_INTEGER + 2].as_signed(), "result")
-        m.d.comb += self.o.eq(o)
-        return m
+        return integer, half & (integer[0] | below)
 
 
 def _rounds_up(lowest: Value, below: Value) -> Value:

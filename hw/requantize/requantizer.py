@@ -44,8 +44,8 @@ class Requantizer(wiring.Component):
     config : :class:`AcceleratorConfig`
         Gives lanes and widths.
     tag_shape
-        Shape of what travels along with a group, say the address it is written to. Without it there
-        is no ``tag``.
+        Shape of a tag that travels with a group, such as the address it is written to. Without it
+        there is no ``tag``.
     fixed_point : :class:`bool`
         Whether the second rule is there.
 
@@ -96,9 +96,18 @@ class Requantizer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self._config
 
-        # What all lanes share goes down a line of its own. Only `valid` resets.
+        line = self._elaborate_shared(m)
+        for lane in range(self._config.requant_lanes):
+            value = self._elaborate_value(m, lane)
+            scaled = self._elaborate_scale(m, lane, value, line)
+            self._elaborate_clamp(m, lane, scaled, line)
+
+        return m
+
+    def _elaborate_shared(self, m: Module) -> list[Any]:
+        """The control that all lanes share, at each stage of the pipeline."""
+        # Only `valid` resets.
         valid: Value = self.i.valid
         for stage in range(self.latency):
             following = Signal(name=f"valid_{stage}")
@@ -118,61 +127,70 @@ class Requantizer(wiring.Component):
             m.d.sync += line[-1].eq(line[-2])
         if self._tag:
             m.d.comb += self.o.tag.eq(line[-1].tag)
-        to_multiply, to_add, to_clamp = line[2 + FloatScale.factors_latency], line[-3], line[-2]
+        return line
 
-        for lane in range(config.requant_lanes):
-            parameters = self.i.parameters[lane]
+    def _elaborate_value(self, m: Module, lane: int) -> Value:
+        """The accumulator with its correction and bias, in two stages."""
+        config = self._config
+        parameters = self.i.parameters[lane]
+        difference = Signal(signed(config.accumulator_width), name=f"difference_{lane}",
+                            reset_less=True)
+        bias = Signal(signed(32), name=f"bias_{lane}", reset_less=True)
+        value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
+        alpha = self.i.alpha if config.fip else 0
+        m.d.sync += [
+            difference.eq(self.i.acc[lane] - alpha),
+            bias.eq(parameters.bias),
+            value.eq(difference + bias),
+        ]
+        if self._fixed_point:
+            with m.If(self.i.rule == Rounding.FIXED_POINT):
+                m.d.sync += bias.eq(FixedPointParameters(Value.cast(parameters)).bias)
+        return value
 
-            difference = Signal(signed(config.accumulator_width), name=f"difference_{lane}",
-                                reset_less=True)
-            bias = Signal(signed(32), name=f"bias_{lane}", reset_less=True)
-            value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
-            alpha = self.i.alpha if config.fip else 0
-            m.d.sync += [
-                difference.eq(self.i.acc[lane] - alpha),
-                bias.eq(parameters.bias),
-                value.eq(difference + bias),
-            ]
-
-            m.submodules[f"scale_{lane}"] = scale = FloatScale()
+    def _elaborate_scale(self, m: Module, lane: int, value: Value, line: list[Any]) -> Value:
+        """The value times its scale, by the rule of its group."""
+        parameters = self.i.parameters[lane]
+        m.submodules[f"scale_{lane}"] = scale = FloatScale()
+        m.d.comb += [
+            scale.i.eq(value),
+            scale.scale.eq(delay(m, parameters.scale, 2, name=f"scale_{lane}", reset_less=True)),
+        ]
+        a, b, scaled = scale.a, scale.b, scale.o
+        if self._fixed_point:
+            m.submodules[f"fixed_{lane}"] = fixed = FixedPointScale()
+            parameters = FixedPointParameters(Value.cast(parameters))
             m.d.comb += [
-                scale.i.eq(value),
-                scale.scale.eq(delay(m, parameters.scale, 2, name=f"scale_{lane}",
+                fixed.i.eq(value),
+                fixed.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
+                                        reset_less=True)),
+                fixed.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
                                      reset_less=True)),
             ]
-            a, b, scaled = scale.a, scale.b, scale.o
-            if self._fixed_point:
-                m.submodules[f"fixed_{lane}"] = fixed = FixedPointScale()
-                parameters = FixedPointParameters(Value.cast(parameters))
-                with m.If(self.i.rule == Rounding.FIXED_POINT):
-                    m.d.sync += bias.eq(parameters.bias)
-                m.d.comb += [
-                    fixed.i.eq(value),
-                    fixed.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
-                                             reset_less=True)),
-                    fixed.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
-                                          reset_less=True)),
-                ]
-                a = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.a, a)
-                b = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.b, b)
-                scaled = Mux(to_add.rule == Rounding.FIXED_POINT, fixed.o, scaled)
+            to_multiply, to_add = line[2 + FloatScale.factors_latency], line[-3]
+            a = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.a, a)
+            b = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.b, b)
+            scaled = Mux(to_add.rule == Rounding.FIXED_POINT, fixed.o, scaled)
 
-            m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
-                a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY, role="requantize")
-            m.d.comb += [
-                multiplier.a.eq(a),
-                multiplier.b.eq(b),
-                scale.product.eq(multiplier.o),
-            ]
-            if self._fixed_point:
-                m.d.comb += fixed.product.eq(multiplier.o)
+        m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
+            a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY, role="requantize")
+        m.d.comb += [
+            multiplier.a.eq(a),
+            multiplier.b.eq(b),
+            scale.product.eq(multiplier.o),
+        ]
+        if self._fixed_point:
+            m.d.comb += fixed.product.eq(multiplier.o)
+        return scaled
 
-            total = Signal(signed(11), name=f"total_{lane}", reset_less=True)
-            result = Signal(signed(8), name=f"result_{lane}", reset_less=True)
-            m.d.sync += [total.eq(scaled + to_add.out_zero), result.eq(total)]
-            with m.If(total < to_clamp.clamp_min):
-                m.d.sync += result.eq(to_clamp.clamp_min)
-            with m.Elif(total > to_clamp.clamp_max):
-                m.d.sync += result.eq(to_clamp.clamp_max)
-            m.d.comb += self.o.data[lane].eq(result)
-        return m
+    def _elaborate_clamp(self, m: Module, lane: int, scaled: Value, line: list[Any]) -> None:
+        """Zero point and clamp, in two stages."""
+        to_add, to_clamp = line[-3], line[-2]
+        total = Signal(signed(11), name=f"total_{lane}", reset_less=True)
+        result = Signal(signed(8), name=f"result_{lane}", reset_less=True)
+        m.d.sync += [total.eq(scaled + to_add.out_zero), result.eq(total)]
+        with m.If(total < to_clamp.clamp_min):
+            m.d.sync += result.eq(to_clamp.clamp_min)
+        with m.Elif(total > to_clamp.clamp_max):
+            m.d.sync += result.eq(to_clamp.clamp_max)
+        m.d.comb += self.o.data[lane].eq(result)

@@ -1,5 +1,8 @@
 """The lanes of the vector engine: multipliers, sums and maxima."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -19,13 +22,27 @@ _MULTIPLIER = 5  # cycles of a product
 _SHARING    = 2  # lanes that share a register for what controls them
 
 
+@dataclass(frozen=True, kw_only=True)
+class _LaneControl:
+    """Some lanes' private copies of the control, to limit fan-out; each in time for its stage."""
+    adds:          Value        # multipliers: the group is one of ADD
+    multiplies:    Value        # multipliers: it is one of MULTIPLY
+    valid:         Value        # multipliers: there is one
+    compare:       Value        # maximum: the group is complete
+    compare_first: Value        # maximum: it is the first one of its position
+    shifts:        list[Value]  # last adder: the sum has the weight of this further pass
+    add:           Value        # accumulator: the group is complete
+    add_first:     Value        # accumulator: it is the first one of its position
+    negative:      Value        # accumulator: it is subtracted
+
+
 class VectorAlu(wiring.Component):
     """``vector_taps`` multipliers, an int32 accumulator and a maximum for each lane.
 
-    A group of taps per cycle. What the multipliers take depends on the operation: words of the
-    window and weights; bytes of a long multiplier, which multiply the same word; or two words. In
-    the second case product ``t`` counts ``2**(8 * t)`` times. Products are added, and words
-    compared, in trees of two with registers between.
+    A group of taps per cycle. The operands of the multipliers depend on the operation: words of the
+    window and weights; the same word and bytes of a long multiplier; or two words. In the second
+    case product ``t`` has the weight ``2**(8 * t)``. Products are added, and words compared, in
+    pipelined binary trees.
 
     Members
     -------
@@ -41,9 +58,9 @@ class VectorAlu(wiring.Component):
     sums : :py:`Out(data.ArrayLayout(signed(32), rows))`
         The sums of a position, :attr:`sum_latency` cycles after its last word.
     sums_coming : :py:`Out(1)`
-        There are such in the next cycle, and then only.
+        ``sums`` are valid in the next cycle, and in that alone.
     sums_result : :py:`Out(result_layout())`
-        What becomes of them, together with ``sums_coming``.
+        How they are requantized, together with ``sums_coming``.
     maxima : :py:`Out(data.ArrayLayout(signed(8), rows))`
         The maxima of a position, :attr:`max_latency` cycles after its last word.
 
@@ -81,16 +98,31 @@ class VectorAlu(wiring.Component):
     def max_latency(self) -> int:
         return self._levels + 1
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        taps      = self._config.vector_taps
-        lanes     = self._config.word_lanes
+        line = self._elaborate_control(m)
+        for lane in range(self._config.word_lanes):
+            if lane % _SHARING == 0:
+                control = self._elaborate_copies(m, lane, line)
+            terms = self._elaborate_products(m, lane, control, line[_MULTIPLIER].adds)
+            self._elaborate_sum(m, lane, control, terms)
+            self._elaborate_maximum(m, lane, control)
+
+        return m
+
+    @property
+    def _passes(self) -> range:
+        """The passes that the three bytes of a long multiplier need beside the first one."""
+        return range(1, -(-3 // self._config.vector_taps))
+
+    def _elaborate_control(self, m: Module) -> list[Any]:
+        """The control that goes along with a group, to the adders and to the accumulator: that of
+        this cycle, and of each of the cycles before."""
         operation = self.tap.operation
         adds      = operation.op == VectorOp.ADD
         scales    = adds | (operation.op == VectorOp.MULTIPLY) | (operation.op == VectorOp.CONV)
 
-        # What goes along with a group: to the adders, and to the accumulator.
         control = Signal(data.StructLayout({
             "adds": 1, "pass_": 2, "add": 1, "begin": 1, "negative": 1, "end": 1}))
         m.d.comb += [
@@ -104,86 +136,99 @@ class VectorAlu(wiring.Component):
         line = [control]
         for number in range(self.sum_latency - 1):
             line.append(delay(m, line[-1], 1, name=f"control_{number}"))
-        products = line[_MULTIPLIER]
-        passes   = range(1, -(-3 // taps))  # that the bytes of a multiplier need beside the first
         m.d.comb += [
             self.sums_coming.eq(line[-1].end),
             self.sums_result.eq(delay(m, self.tap.result, self.sum_latency - 1, name="result",
                                       reset_less=True)),
         ]
+        return line
 
-        for lane in range(lanes):
-            # What all lanes share would be driven all over the device by one register.
-            if lane % _SHARING == 0:
-                def share(value, name, lane=lane):
-                    return register(m, value, f"{name}_{lane}", keep=True)
+    def _elaborate_copies(self, m: Module, lane: int, line: list[Any]) -> _LaneControl:
+        def copy(value, name):
+            return register(m, value, f"{name}_{lane}", keep=True)
 
-                op_adds       = share(self.next_op == VectorOp.ADD, "op_adds")
-                op_multiplies = share(self.next_op == VectorOp.MULTIPLY, "op_multiplies")
-                comes         = share(self.next_valid, "comes")
-                compare       = share(line[self._levels - 1].add, "compare")
-                compare_first = share(line[self._levels - 1].begin, "compare_first")
-                before_total  = line[_MULTIPLIER + self._levels - 2]
-                shifts        = [share(before_total.adds & (before_total.pass_ == number),
-                                       f"shift_{number}") for number in passes]
-                add           = share(line[-2].add, "add")
-                add_first     = share(line[-2].begin, "add_first")
-                negative      = share(line[-2].negative, "negative")
-            newest = self.window[taps - 1][lane]
-            before = Signal(signed(8), name=f"before_{lane}", reset_less=True)
-            with m.If(comes):
-                m.d.sync += before.eq(newest)
+        compare = line[self._levels - 1]
+        total   = line[_MULTIPLIER + self._levels - 2]
+        add     = line[-2]
+        return _LaneControl(
+            adds=copy(self.next_op == VectorOp.ADD, "op_adds"),
+            multiplies=copy(self.next_op == VectorOp.MULTIPLY, "op_multiplies"),
+            valid=copy(self.next_valid, "comes"),
+            compare=copy(compare.add, "compare"),
+            compare_first=copy(compare.begin, "compare_first"),
+            shifts=[copy(total.adds & (total.pass_ == number), f"shift_{number}")
+                    for number in self._passes],
+            add=copy(add.add, "add"),
+            add_first=copy(add.begin, "add_first"),
+            negative=copy(add.negative, "negative"),
+        )
 
-            terms = []
-            for tap in range(taps):
-                m.submodules[f"multiplier_{lane}_{tap}"] = multiplier = Multiplier(
-                    a_width=9, b_width=9, latency=_MULTIPLIER)
-                weight = self.weights[tap][lane]
-                m.d.comb += [
-                    multiplier.a.eq(self.window[tap][lane]),
-                    multiplier.b.eq(Cat(weight, weight[7] & ~op_adds).as_signed()),
-                ]
-                with m.If(op_adds):
-                    m.d.comb += multiplier.a.eq(newest)
-                with m.If(op_multiplies):
-                    m.d.comb += multiplier.b.eq(newest - operation.second_zero if tap == 0 else 0)
-                    if tap == 0:
-                        m.d.comb += multiplier.a.eq(before - operation.in_zero)
-                product = multiplier.o
-                if 0 < tap < 3:
-                    product = Mux(products.adds, product << (8 * tap), product)
-                terms.append(product)
+    def _elaborate_products(self, m: Module, lane: int, control: _LaneControl,
+                            weighted: Value) -> list[Value]:
+        """The products of a group, each of its own weight if they are bytes of a multiplier."""
+        operation = self.tap.operation
+        taps      = self._config.vector_taps
 
-            # The multiplier's bytes need further passes if there are fewer than 3 taps.
-            summed = Signal(signed(32), name=f"summed_{lane}", reset_less=True)
-            for level in range(self._levels - 1):
-                terms = [register(m, _wrapped(sum(terms[n:n + 2])), f"term_{lane}_{level}_{n}")
-                         for n in range(0, len(terms), 2)]
-            total = sum(terms)
-            m.d.sync += summed.eq(total)
-            for number, shift in zip(passes, shifts, strict=True):
-                with m.If(shift):
-                    m.d.sync += summed.eq(total << (8 * taps * number))
+        newest = self.window[taps - 1][lane]
+        before = Signal(signed(8), name=f"before_{lane}", reset_less=True)
+        with m.If(control.valid):
+            m.d.sync += before.eq(newest)
 
-            acc = Signal(signed(32), name=f"acc_{lane}", reset_less=True)
-            with m.If(add):
-                m.d.sync += acc.eq(Mux(add_first, 0, acc) + Mux(negative, ~summed, summed)
-                                   + negative)
-            m.d.comb += self.sums[lane].eq(acc)
+        terms: list[Value] = []
+        for tap in range(taps):
+            m.submodules[f"multiplier_{lane}_{tap}"] = multiplier = Multiplier(
+                a_width=9, b_width=9, latency=_MULTIPLIER)
+            weight = self.weights[tap][lane]
+            m.d.comb += [
+                multiplier.a.eq(self.window[tap][lane]),
+                multiplier.b.eq(Cat(weight, weight[7] & ~control.adds).as_signed()),
+            ]
+            with m.If(control.adds):
+                m.d.comb += multiplier.a.eq(newest)
+            with m.If(control.multiplies):
+                m.d.comb += multiplier.b.eq(newest - operation.second_zero if tap == 0 else 0)
+                if tap == 0:
+                    m.d.comb += multiplier.a.eq(before - operation.in_zero)
+            product = multiplier.o
+            if 0 < tap < 3:
+                product = Mux(weighted, product << (8 * tap), product)
+            terms.append(product)
+        return terms
 
-            words = [newest] if taps == 1 else [
-                Mux(self.tap.places[tap], self.window[tap][lane], -128)[:8].as_signed()
-                for tap in range(taps)]
-            for level in range(self._levels):
-                words = [register(m, _maximum(*words[n:n + 2]), f"best_{lane}_{level}_{n}")
-                         for n in range(0, len(words), 2)]
-            best, = words
-            high = Signal(signed(8), name=f"high_{lane}", reset_less=True)
-            with m.If(compare):
-                m.d.sync += high.eq(Mux(compare_first | _exceeds(best, high), best, high))
-            m.d.comb += self.maxima[lane].eq(high)
+    def _elaborate_sum(self, m: Module, lane: int, control: _LaneControl,
+                       terms: list[Value]) -> None:
+        """Adds the products of a group to the sum of the position."""
+        for level in range(self._levels - 1):
+            terms = [register(m, _wrapped(sum(terms[n:n + 2])), f"term_{lane}_{level}_{n}")
+                     for n in range(0, len(terms), 2)]
+        total  = sum(terms)
+        summed = Signal(signed(32), name=f"summed_{lane}", reset_less=True)
+        m.d.sync += summed.eq(total)
+        # The multiplier's bytes need further passes if there are fewer than 3 taps.
+        for number, shift in zip(self._passes, control.shifts, strict=True):
+            with m.If(shift):
+                m.d.sync += summed.eq(total << (8 * self._config.vector_taps * number))
 
-        return m
+        acc = Signal(signed(32), name=f"acc_{lane}", reset_less=True)
+        with m.If(control.add):
+            m.d.sync += acc.eq(Mux(control.add_first, 0, acc)
+                               + Mux(control.negative, ~summed, summed) + control.negative)
+        m.d.comb += self.sums[lane].eq(acc)
+
+    def _elaborate_maximum(self, m: Module, lane: int, control: _LaneControl) -> None:
+        """Compares the words of a group with the maximum of the position."""
+        taps  = self._config.vector_taps
+        words = [self.window[taps - 1][lane]] if taps == 1 else [
+            Mux(self.tap.places[tap], self.window[tap][lane], -128)[:8].as_signed()
+            for tap in range(taps)]
+        for level in range(self._levels):
+            words = [register(m, _maximum(*words[n:n + 2]), f"best_{lane}_{level}_{n}")
+                     for n in range(0, len(words), 2)]
+        best, = words
+        high = Signal(signed(8), name=f"high_{lane}", reset_less=True)
+        with m.If(control.compare):
+            m.d.sync += high.eq(Mux(control.compare_first | _exceeds(best, high), best, high))
+        m.d.comb += self.maxima[lane].eq(high)
 
 
 def _wrapped(value):

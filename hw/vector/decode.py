@@ -1,4 +1,6 @@
-"""The first stage of the vector engine: checks a command, and works out what its loops need."""
+"""The first stage of the vector engine: checks a command, and derives the fields of its loops."""
+
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -15,7 +17,7 @@ __all__ = ["VectorDecoder", "decoded_layout"]
 
 
 def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A command that does not contradict itself, and what follows from it."""
+    """A command that has been checked, and what is derived from it."""
     taps = config.vector_taps
     start = data.StructLayout({"place": range(taps), "offset": 24, "x_offset": 12})
     return data.StructLayout({
@@ -48,8 +50,8 @@ class VectorDecoder(wiring.Component):
     """Holds one command while the one before it runs.
 
     A command is offered four cycles after it was accepted, and the next one is accepted the cycle
-    after it was taken. What follows from the command held is worked out again in every cycle, so
-    that nothing has to tell hundreds of registers when to load.
+    after it was taken. The derived fields are registers without an enable, computed from the
+    command held in every cycle: an enable would have a fan-out of hundreds.
 
     Members
     -------
@@ -74,7 +76,7 @@ class VectorDecoder(wiring.Component):
         })
 
     def _wrong(self, command):
-        """What contradicts itself in a command: conditions none of which must hold."""
+        """Conditions none of which must hold in a command."""
         zero = [command[name] == 0 for name in (
             "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
             "kernel_inner")]
@@ -96,34 +98,33 @@ class VectorDecoder(wiring.Component):
             command.clamp_min > command.clamp_max,
         ]
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
-
-        config = self._config
-        taps   = config.vector_taps
-        out    = self.o.p
 
         m.submodules.held = held = HalfSlice(shape=self.commands.payload.shape())
         connect(m, flipped(self.commands), held.i)
         command = held.o.p.command
-        m.d.comb += [out.index.eq(held.o.p.index), out.command.eq(command)]
+        m.d.comb += [self.o.p.index.eq(held.o.p.index), self.o.p.command.eq(command)]
 
-        def settle(**values):
-            for name, value in values.items():
-                m.d.comb += out[name].eq(register(m, value, name))
+        self._elaborate_loops(m, command)
+        self._elaborate_starts(m, command)
+        self._elaborate_handshake(m, held.o)
 
-        # First cycle: all that depends on the command alone.
-        op      = command.op
-        window  = (op == VectorOp.CONV) | (op == VectorOp.MAX)
-        inner   = command.kernel_inner
-        address = [C(0)] + [register(m, _multiple(command.kernel_inner_step, k)[:24],
-                                     f"address_multiple_{k}") for k in range(1, taps)]
-        x       = [C(0)] + [register(m, _multiple(command.dilation_inner, k)[:12],
-                                     f"x_multiple_{k}") for k in range(1, taps)]
-        fresh   = Signal(range(taps + 1), reset_less=True)  # words a group reads when it slides
-        m.d.sync += fresh.eq(Mux(command.slide & (command.stride_inner < taps),
-                                 command.stride_inner, taps))
-        settle(
+        return m
+
+    def _settle(self, m: Module, **values: Any) -> None:
+        """Drives fields of ``o`` from registers."""
+        for name, value in values.items():
+            m.d.comb += self.o.p[name].eq(register(m, value, name))
+
+    def _elaborate_loops(self, m: Module, command: Any) -> None:
+        """First cycle: the loops, which depend on the command alone."""
+        taps   = self._config.vector_taps
+        op     = command.op
+        window = (op == VectorOp.CONV) | (op == VectorOp.MAX)
+        inner  = command.kernel_inner
+        self._settle(
+            m,
             second=(command.in_base + command.kernel_outer_step)[:24],
             window=window,
             weighted=(op == VectorOp.CONV) | (op == VectorOp.ADD),
@@ -139,12 +140,20 @@ class VectorDecoder(wiring.Component):
             one_inner=command.out_inner == 1,
             one_row=command.kernel_outer == 1,
         )
-        wrong     = register(m, Cat(self._wrong(command)), "wrong").any()
-        no_table  = register(m, (op == VectorOp.LOOKUP) & (command.table >= config.vector_tables),
-                             "no_table")
 
-        # Second cycle.
-        settle(full_size=Mux(out.window, taps, 1), one_group=out.groups == 1)
+    def _elaborate_starts(self, m: Module, command: Any) -> None:
+        """Second cycle: the size of a full group, and the places at which groups start to read."""
+        taps    = self._config.vector_taps
+        out     = self.o.p
+        address = [C(0)] + [register(m, _multiple(command.kernel_inner_step, k)[:24],
+                                     f"address_multiple_{k}") for k in range(1, taps)]
+        x       = [C(0)] + [register(m, _multiple(command.dilation_inner, k)[:12],
+                                     f"x_multiple_{k}") for k in range(1, taps)]
+        fresh   = Signal(range(taps + 1), reset_less=True)  # words a group reads when it slides
+        m.d.sync += fresh.eq(Mux(command.slide & (command.stride_inner < taps),
+                                 command.stride_inner, taps))
+
+        self._settle(m, full_size=Mux(out.window, taps, 1), one_group=out.groups == 1)
         first_size = Mux(out.groups == 1, out.last_size, taps)
         for name, place in (
                 ("first", Mux(command.pad_inner < first_size, command.pad_inner, first_size - 1)),
@@ -158,26 +167,30 @@ class VectorDecoder(wiring.Component):
                 m.d.comb += out[f"{name}_start"][field].eq(
                     register(m, value, f"{name}_start_{field}"))
 
-        bad = register(m, wrong | no_table, "bad")
+    def _elaborate_handshake(self, m: Module, held: Any) -> None:
+        """Offers the command held two cycles after it has come, or refuses it."""
+        command   = held.p.command
+        wrong    = register(m, Cat(self._wrong(command)), "wrong").any()
+        no_table = register(m, (command.op == VectorOp.LOOKUP)
+                            & (command.table >= self._config.vector_tables), "no_table")
+        bad      = register(m, wrong | no_table, "bad")
 
         begun   = Signal()  # the first cycle is over
         settled = Signal()  # and the second
         refused = Signal()
         taken   = self.o.valid & self.o.ready
         m.d.sync += [
-            begun.eq(held.o.valid & ~taken),
+            begun.eq(held.valid & ~taken),
             settled.eq(begun & ~taken),
             self.o.valid.eq(settled & ~bad & ~taken),
             refused.eq(settled & bad),
         ]
-        m.d.comb += held.o.ready.eq(taken)
+        m.d.comb += held.ready.eq(taken)
         with m.If(refused & ~self.earlier & (self.fault.code == Error.NONE)):
             m.d.sync += [
                 self.fault.code.eq(Mux(wrong, Error.ARGUMENT, Error.ADDRESS)),
-                self.fault.index.eq(out.index),
+                self.fault.index.eq(held.p.index),
             ]
-
-        return m
 
 
 def _multiple(value, factor):

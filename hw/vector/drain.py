@@ -1,5 +1,7 @@
 """From the sums of the vector engine through requantization to words."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -50,15 +52,15 @@ class VectorDrain(wiring.Component):
             "o_valid":           Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
         lanes  = config.requant_lanes
         groups = config.vector_groups
 
-        # The sums at hand move down as their first lanes leave, and on when nobody looks at them.
-        # One register cannot tell all of them when to load.
+        # A shift register, which also shifts while there are no sums. Its load flag is copied, to
+        # limit fan-out.
         held = Signal.like(self.sums, reset_less=True)
         for first in range(0, config.word_lanes, _SHARING):
             load = register(m, self.sums_coming, f"load_{first}", keep=True)
@@ -66,7 +68,7 @@ class VectorDrain(wiring.Component):
                 m.d.sync += held[lane].eq(Mux(load, self.sums[lane], (
                     held[lane + lanes] if lane + lanes < config.word_lanes else 0)))
 
-        # Their parameters are read a cycle ahead.
+        # Parameters are read a cycle before their sums leave.
         result = Signal(result_layout(), reset_less=True)
         ahead  = Signal()
         last   = Signal(reset_less=True)
@@ -117,7 +119,7 @@ class VectorDrain(wiring.Component):
             Value.cast(self.o).eq(whole),
             self.o_valid.eq(o.valid & (place == groups - 1)),
         ]
-        # The groups of a word follow each other, so nothing has to wait.
+        # The groups of a word come in consecutive cycles, so this needs no enable.
         m.d.sync += so_far.eq(whole[8 * lanes:])
         with m.If(o.valid):
             m.d.sync += place.eq(Mux(place == groups - 1, 0, place + 1))

@@ -1,5 +1,7 @@
 """The vector engine: everything that is computed channel by channel."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -29,6 +31,7 @@ __all__ = ["VectorEngine"]
 
 
 _SHARING = 4  # lanes that share a register for what controls them
+
 
 class VectorEngine(wiring.Component):
     """Executes VECTOR commands.
@@ -90,20 +93,20 @@ class VectorEngine(wiring.Component):
             "table_write":     In(stream.Signature(unit_write_layout(1), always_ready=True)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        config  = self._config
+        config = self._config
         # Results under way: enough to hide the latency of the requantizer.
         results = 32 if config.vector_groups <= 2 else 16
         m.submodules.decoder    = decoder    = VectorDecoder(config)
-        m.submodules.sequencer  = sequencer  = VectorSequencer(config)
+        m.submodules.sequencer  = VectorSequencer(config)
         m.submodules.words      = words      = VectorWords(config)
         m.submodules.issue      = issue      = VectorIssue(config, credits=results)
-        m.submodules.window     = window     = VectorWindow(config)
-        m.submodules.alu        = alu        = VectorAlu(config)
+        m.submodules.window     = VectorWindow(config)
+        m.submodules.alu        = VectorAlu(config)
         m.submodules.table      = table      = VectorTable(config)
-        m.submodules.drain      = drain      = VectorDrain(config)
+        m.submodules.drain      = VectorDrain(config)
         m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
         m.submodules.output     = output     = VectorOutput(config, depth=results)
         m.submodules.weights    = weights    = ScratchMemory(
@@ -119,16 +122,27 @@ class VectorEngine(wiring.Component):
         connect(m, flipped(self.weight_write), weights.write)
         connect(m, flipped(self.parameter_write), parameters.write)
 
-        m.d.comb += [
-            sequencer.room.eq(issue.room),
-            sequencer.last.eq(words.last),
-            words.group.eq(sequencer.group),
-            words.valid.eq(sequencer.valid),
-        ]
-        connect(m, words.o, issue.i)
+        self._elaborate_start(m)
+        self._elaborate_reads(m)
+        group, passes = self._elaborate_lanes(m)
+        self._elaborate_results(m, group, passes)
+        self._elaborate_counts(m)
 
-        # The loops of reading and those of writing begin a command together.
-        decoded = decoder.o
+        m.d.comb += [
+            self.done.eq(output.done),
+            self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
+            self.activity.activation.eq(self.request.valid | self.write.valid),
+            self.activity.drain.eq(self.busy),
+        ]
+        for fault in (output.fault, words.fault, decoder.fault):
+            with m.If(fault.code != Error.NONE):
+                m.d.comb += self.fault.eq(fault)
+
+        return m
+
+    def _elaborate_start(self, m: Module) -> None:
+        """The loops of reading and those of writing begin a command together."""
+        decoded, sequencer, jobs = m.submodules.decoder.o, m.submodules.sequencer, m.submodules.jobs
         m.d.comb += [
             decoded.ready.eq(sequencer.commands.ready & jobs.i.ready),
             sequencer.commands.valid.eq(decoded.valid & jobs.i.ready),
@@ -142,6 +156,26 @@ class VectorEngine(wiring.Component):
                      "out_outer_step", "out_inner_step"):
             m.d.comb += jobs.i.p[name].eq(decoded.p.command[name])
 
+    def _elaborate_reads(self, m: Module) -> None:
+        """From the loops to the requests of words, and the credits that hold these back."""
+        sequencer, words, issue = m.submodules.sequencer, m.submodules.words, m.submodules.issue
+        m.d.comb += [
+            sequencer.room.eq(issue.room),
+            sequencer.last.eq(words.last),
+            words.group.eq(sequencer.group),
+            words.valid.eq(sequencer.valid),
+            issue.credit.eq(m.submodules.output.credit),
+        ]
+        connect(m, words.o, issue.i)
+        m.d.sync += issue.scaled.eq(m.submodules.drain.o_valid)
+
+    def _elaborate_lanes(self, m: Module) -> tuple[Any, Value]:
+        """From words to sums and maxima. Returns the tap at the inputs of the ALU, with the window
+        of its group, and whether there is one."""
+        issue, window, alu = m.submodules.issue, m.submodules.window, m.submodules.alu
+        weights, table     = m.submodules.weights, m.submodules.table
+        drain, parameters  = m.submodules.drain, m.submodules.parameters
+
         # A tap arrives with its word, and goes through the window with it.
         # Its weights are read a cycle ahead, as they come two cycles later.
         ahead  = delay(m, issue.tap_valid, ActivationMemory.LATENCY - 2, name="ahead")
@@ -151,7 +185,6 @@ class VectorEngine(wiring.Component):
         passes = delay(m, valid, VectorWindow.LATENCY, name="group_valid")
         almost = delay(m, tap, VectorWindow.LATENCY - 1, name="almost", reset_less=True)
         group  = delay(m, almost, 1, name="group", reset_less=True)
-        plain  = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
         m.d.comb += [
             window.valid.eq(valid),
             window.tap.eq(tap),
@@ -166,7 +199,7 @@ class VectorEngine(wiring.Component):
             alu.window.eq(window.o),
             Value.cast(alu.weights).eq(Value.cast(weights.read_data)),
             table.table.eq(group.operation.table),
-            table.word.eq(window.o[config.vector_taps - 1]),
+            table.word.eq(window.o[self._config.vector_taps - 1]),
             table.enable.eq(passes & (group.operation.op == VectorOp.LOOKUP)),
             drain.sums.eq(alu.sums),
             drain.sums_coming.eq(alu.sums_coming),
@@ -175,16 +208,23 @@ class VectorEngine(wiring.Component):
             parameters.read_enable.eq(drain.parameter_enable),
             Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
         ]
+        return group, passes
 
-        # Maxima and table entries need no requantization: one of them is chosen, then clamped.
+    def _elaborate_results(self, m: Module, group: Any, passes: Value) -> None:
+        """Words from requantization, and those that need none: maxima and table entries, of which
+        one is chosen, then clamped. They never come at the same time."""
+        alu, table   = m.submodules.alu, m.submodules.table
+        drain, words = m.submodules.drain, m.submodules.output.i
+
+        plain     = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
         ended     = delay(m, passes & group.end & plain, alu.max_latency + 1, name="ended")
         operation = delay(m, group.operation.op, alu.max_latency - 1, name="operation",
                           reset_less=True)
         result    = delay(m, group.result, alu.max_latency, name="result", reset_less=True)
         entries   = delay(m, table.o, alu.max_latency - VectorTable.LATENCY, name="entries",
                           reset_less=True)
-        words_out = []
-        for lane in range(config.word_lanes):
+        m.d.comb += words.valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid)
+        for lane in range(self._config.word_lanes):
             if lane % _SHARING == 0:
                 looks_up  = register(m, operation == VectorOp.LOOKUP, f"looks_up_{lane}", keep=True)
                 plain_end = register(m, ended, f"plain_end_{lane}", keep=True)
@@ -197,18 +237,11 @@ class VectorEngine(wiring.Component):
                 m.d.sync += clamped.eq(lowest)
             with m.Elif(value > highest):
                 m.d.sync += clamped.eq(highest)
-            words_out.append(Mux(plain_end, clamped, drain.o[lane]))
-        m.d.comb += [
-            *(output.i.p[lane].eq(word) for lane, word in enumerate(words_out)),
-            output.i.valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid),
-            issue.credit.eq(output.credit),
-            self.done.eq(output.done),
-            self.activity.busy.eq(issue.tap_valid | (self.write.valid & self.write.ready)),
-            self.activity.activation.eq(self.request.valid | self.write.valid),
-            self.activity.drain.eq(self.busy),
-        ]
+            m.d.comb += words.p[lane].eq(Mux(plain_end, clamped, drain.o[lane]))
 
-        m.d.sync += issue.scaled.eq(drain.o_valid)
+    def _elaborate_counts(self, m: Module) -> None:
+        """Commands under way, by which each stage knows when it may report a fault."""
+        words = m.submodules.words
 
         accepted  = self.commands.valid & self.commands.ready
         executing = Signal(8)  # accepted, and not done
@@ -222,12 +255,6 @@ class VectorEngine(wiring.Component):
             require(m, count.any() | up | ~self.done, f"a command that is done was {name}")
         m.d.comb += [
             self.busy.eq(executing != 0),
-            decoder.earlier.eq(executing != 1),
+            m.submodules.decoder.earlier.eq(executing != 1),
             words.earlier.eq(reading != 0),
         ]
-
-        for source in (output, words, decoder):
-            with m.If(source.fault.code != Error.NONE):
-                m.d.comb += self.fault.eq(source.fault)
-
-        return m

@@ -1,5 +1,7 @@
 """The read side of the vector engine."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -23,13 +25,13 @@ _QUEUED = 16  # words between the loops and the memory
 class VectorIssue(wiring.Component):
     """Requests the words of taps, and sends each tap after its word.
 
-    Taps are queued, which keeps the memory's ``ready`` away from the loops: these stop when the
-    queue gets full, early enough for what they have made by then.
+    Taps are queued, so that the loops do not depend on the memory's ``ready`` in the same cycle:
+    they stop before the queue is full, early enough for the taps that are still on their way.
 
-    All that follows has a fixed latency and no backpressure. So the last tap of a position waits
-    here: for room for the position's result in the output queue; if results are requantized, until
-    ``vector_groups`` cycles after the position before; and if they are not, until there are none
-    under way that are, because those take longer and must not be overtaken.
+    All stages behind this one have a fixed latency and no backpressure. So the last tap of a
+    position waits here: for room for the position's result in the output queue; if results are
+    requantized, until ``vector_groups`` cycles after the position before; and if they are not,
+    until none that are requantized are under way, as those take longer and must not be overtaken.
 
     Parameters
     ----------
@@ -69,13 +71,23 @@ class VectorIssue(wiring.Component):
             "credit":    In(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
+        permit = Signal()  # the next tap may go
+        sent   = Signal()  # and goes
+        head   = self._elaborate_requests(m, permit, sent)
+        self._elaborate_permit(m, head, permit, sent)
+
+        return m
+
+    def _elaborate_requests(self, m: Module, permit: Value, sent: Signal) -> Any:
+        """Queues taps, and requests their words. Returns the head of the queue: the fields of the
+        next tap on which its request depends."""
         config = self._config
 
-        # Two queues of the same taps: what the next request depends on goes into a register, and
-        # what only follows it stays in its queue until the request has been accepted.
+        # Two queues of the same taps: the fields on which the next request depends go through a
+        # register, and the others stay in their queue until the request has been accepted.
         m.submodules.heads = heads = Queue(depth=_QUEUED, shape=data.StructLayout({
             "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1}))
         m.submodules.front = front = RegisterSlice(shape=heads.o.payload.shape())
@@ -96,13 +108,11 @@ class VectorIssue(wiring.Component):
             promised["heads"].i.p.ends_plain.eq(new.end & plain),
             promised["taps"].i.valid.eq(self.i.valid),
             promised["taps"].i.payload.eq(new),
-            # Beside the group that may come after this: a word on its way in each stage, and here.
+            # Room for the next group, and for a word in each stage of `VectorWords` and at `i`.
             self.room.eq(taps.level <= _QUEUED - config.vector_taps - VectorWords.LATENCY - 1),
         ]
 
-        head   = front.o.p
-        permit = Signal()
-        sent   = Signal()
+        head = front.o.p
         m.d.comb += [
             self.request.valid.eq(front.o.valid & head.inside & permit),
             self.request.payload.eq(head.address),
@@ -113,11 +123,15 @@ class VectorIssue(wiring.Component):
         ]
         m.d.sync += self.tap_valid.eq(sent)
         require(m, ~self.tap_valid | taps.o.valid, "a tap follows its request")
+        return head
 
+    def _elaborate_permit(self, m: Module, head: Any, permit: Signal, sent: Value) -> None:
+        """Makes the last tap of a position wait for credit, pace and order."""
+        config  = self._config
         credits = Signal(range(self._credits + 1), init=self._credits)
         scaling = Signal(range(self._credits + 1))
         pace    = Signal(range(config.vector_groups))
-        # Whether these are zero, without the comparison.
+        # Whether these are zero, in registers, so that no comparison lies behind them.
         no_credit  = Signal()
         no_scaling = Signal(init=1)
         no_pace    = Signal(init=1)
@@ -125,8 +139,8 @@ class VectorIssue(wiring.Component):
         may_plain  = Signal(init=1)  # one whose result is not
         m.d.comb += permit.eq((may_scaled | ~head.ends_scaled) & (may_plain | ~head.ends_plain))
 
-        # All that is known without `sent`, which is late, comes before it: what is so in the next
-        # cycle with a result more, and with none.
+        # `sent` arrives late: compute both next states, with a result more and with none, and let
+        # it select.
         ends_scaled  = Signal()
         ends         = Signal()
         less_credit  = ~self.credit & (credits == 1)
@@ -153,5 +167,3 @@ class VectorIssue(wiring.Component):
             may_plain.eq(Mux(ends, ~less_credit & ~head.ends_scaled & same_scaling,
                              ~same_credit & same_scaling)),
         ]
-
-        return m

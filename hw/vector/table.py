@@ -1,5 +1,7 @@
 """Look-up tables of 256 entries for all lanes at once."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -47,12 +49,12 @@ class VectorTable(wiring.Component):
             "o":      Out(lanes),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         depth = self._config.vector_table_bytes
 
-        # From a register, as the copies lie far apart.
+        # Registered, as the copies lie far apart.
         write   = self.write.p
         address = register(m, write.address[:max(1, ceil_log2(depth))], "address")
         entry   = register(m, write.data[0], "entry")

@@ -1,4 +1,4 @@
-"""What the vector engine knows of a word that it reads."""
+"""Layouts of the control that travels with each word through the vector engine."""
 
 from amaranth import *
 from amaranth.lib import data
@@ -15,7 +15,7 @@ WINDOW_SLOTS = 32
 
 
 def result_layout() -> data.StructLayout:
-    """What becomes of a sum: fields of the command, and where its parameters are."""
+    """How a sum is requantized: fields of the command, and the entry of its parameters."""
     return data.StructLayout({
         "parameter": 16,         # entry of the parameter memory, of the first lanes
         "out_zero":  signed(8),
@@ -25,7 +25,7 @@ def result_layout() -> data.StructLayout:
 
 
 def operation_layout() -> data.StructLayout:
-    """What is done with a word: fields of the command."""
+    """The operation on a word: fields of the command."""
     return data.StructLayout({
         "op":          VectorOp,
         "in_zero":     signed(8),
@@ -36,7 +36,7 @@ def operation_layout() -> data.StructLayout:
 
 
 def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What the taps of a group have in common."""
+    """Fields that the taps of a group have in common."""
     return data.StructLayout({
         "operation": operation_layout(),
         "result":    result_layout(),
@@ -56,7 +56,7 @@ def tap_layout(config: AcceleratorConfig) -> data.StructLayout:
 
     Taps come in groups of up to ``vector_taps``, and the groups of a position follow each other.
     A group is multiplied and added when its last word has come. Commands follow each other without
-    a gap, so each tap carries what is done with it.
+    a gap, so each tap carries its operation.
     """
     return data.StructLayout({
         **{name: field.shape for name, field in _common_layout(config)},

@@ -1,5 +1,8 @@
 """From groups of taps to their words, one per cycle."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -15,8 +18,18 @@ from .tap import group_layout, placed_layout
 __all__ = ["VectorWords"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Word:
+    """The next word of the group at hand."""
+    active:  Value  # there is one
+    group:   Any    # as of `group_layout`
+    address: Value
+    x:       Value
+    first:   Value  # of its group, of those that are read
+
+
 class VectorWords(wiring.Component):
-    """Gives each word of a group its address, and finds out whether it is inside the input.
+    """Computes the address of each word of a group, and whether it is inside the input.
 
     One word per cycle, and groups follow each other without a gap. There is no backpressure: the
     first word of a group comes out :attr:`LATENCY` cycles after it, the others in the cycles after.
@@ -57,17 +70,19 @@ class VectorWords(wiring.Component):
             "fault":   Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        config = self._config
-        taps   = config.vector_taps
-
         require(m, ~self.valid | self.last, "a group comes when the one before has ended")
+        self._elaborate_bounds(m, self._elaborate_loop(m))
 
-        # The group at hand, and its next word.
+        return m
+
+    def _elaborate_loop(self, m: Module) -> _Word:
+        """Steps through the words of a group."""
+        taps    = self._config.vector_taps
         active  = Signal()
-        group   = Signal(group_layout(config), reset_less=True)
+        group   = Signal(group_layout(self._config), reset_less=True)
         address = Signal(24, reset_less=True)
         x       = Signal(signed(19), reset_less=True)
         more    = Signal(range(taps), reset_less=True)  # words after this one
@@ -99,13 +114,17 @@ class VectorWords(wiring.Component):
                     first.eq(0),
                     last.eq(more == 1),
                 ]
+        return _Word(active=active, group=group, address=address, x=x, first=first)
 
+    def _elaborate_bounds(self, m: Module, word: _Word) -> None:
+        """Checks a word against the bounds of input and memory, and passes it on, or a fault."""
+        group  = word.group
         inside = Signal()
         legal  = Signal()
         m.d.comb += [
-            inside.eq((group.y >= 0) & (x >= 0) & (group.y < group.in_outer)
-                      & (x < group.in_inner)),
-            legal.eq(address < config.activation_depth),
+            inside.eq((group.y >= 0) & (word.x >= 0) & (group.y < group.in_outer)
+                      & (word.x < group.in_inner)),
+            legal.eq(word.address < self._config.activation_depth),
         ]
         valid  = Signal()
         ends   = Signal(reset_less=True)
@@ -114,13 +133,13 @@ class VectorWords(wiring.Component):
         index  = Signal(16, reset_less=True)
         placed = unreset(m, self.o.payload, "placed")
         m.d.sync += [
-            valid.eq(active),
+            valid.eq(word.active),
             index.eq(group.index),
             ends.eq(group.command_end & self.last),
-            placed.address.eq(address),
+            placed.address.eq(word.address),
             *(placed.tap[name].eq(group.tap[name]) for name, _ in group.tap.shape()),
             placed.tap.inside.eq(inside),
-            placed.tap.first.eq(first),
+            placed.tap.first.eq(word.first),
             placed.tap.last.eq(self.last),
             placed.tap.end.eq(group.tap.end & self.last),
             wrong.eq(group.no_entry | (inside & ~legal) | (group.no_slot & self.last)),
@@ -135,5 +154,3 @@ class VectorWords(wiring.Component):
             m.d.sync += [failed.eq(1), found.code.eq(code), found.index.eq(index)]
         with m.If(~self.earlier):
             m.d.sync += self.fault.eq(found)
-
-        return m
