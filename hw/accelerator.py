@@ -1,12 +1,12 @@
 """The whole accelerator."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.bus.axi import LiteSignature, MemorySignature
+from weft.hw.control.core_control import CommandEvents
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.sequential.core import SequentialCore
 
@@ -29,21 +29,18 @@ class Accelerator(wiring.Component):
     m_axi : :py:`Out(MemorySignature(...))`
         Memory.
     irq : :py:`Out(1)`
-    event_start, event_done, event_start_index, event_done_index
-        For simulators and logic analysers: see :class:`~weft.hw.core.Core`.
+    event : :py:`Out(CommandEvents())`
+        For simulators and logic analysers: when each command starts and ends.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "s_axi":             In(LiteSignature()),
-            "m_axi":             Out(MemorySignature(data_width=config.axi_data_width,
-                                                     addr_width=config.axi_addr_width)),
-            "irq":               Out(1),
-            "event_start":       Out(len(Engine)),
-            "event_done":        Out(len(Engine)),
-            "event_start_index": Out(data.ArrayLayout(16, len(Engine))),
-            "event_done_index":  Out(data.ArrayLayout(16, len(Engine))),
+            "s_axi": In(LiteSignature()),
+            "m_axi": Out(MemorySignature(data_width=config.axi_data_width,
+                                         addr_width=config.axi_addr_width)),
+            "irq":   Out(1),
+            "event": Out(CommandEvents()),
         })
 
     def elaborate(self, platform):
@@ -54,26 +51,9 @@ class Accelerator(wiring.Component):
         m.submodules.core = core
 
         connect(m, flipped(self.s_axi), control.s_axi)
+        connect(m, control.core, core.control)
         connect(m, core.m_axi, flipped(self.m_axi))
-        m.d.comb += [
-            self.irq.eq(control.irq),
-            core.reset.eq(control.core_reset),
-            core.start.eq(control.start),
-            core.address.eq(control.address),
-            core.count.eq(control.count),
-            core.halt.eq(control.halt),
-            control.completed.eq(core.completed),
-            control.idle.eq(core.idle),
-            control.quiet.eq(core.quiet),
-            control.progress.eq(core.progress),
-            control.oldest.eq(core.oldest),
-            control.count_up.eq(core.count_up),
-            self.event_start.eq(core.event_start),
-            self.event_done.eq(core.event_done),
-            self.event_start_index.eq(core.event_start_index),
-            self.event_done_index.eq(core.event_done_index),
-        ]
-        for number in range(core.FAULTS):
-            m.d.comb += control.faults[number].eq(core.faults[number])
+        connect(m, core.event, flipped(self.event))
+        m.d.comb += self.irq.eq(control.irq)
 
         return m

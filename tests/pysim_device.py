@@ -152,7 +152,7 @@ class PysimDevice:
     async def _event_bench(self, ctx: Any) -> None:
         dut = self._dut
         async for _clk, _rst, start, done, starting, ending in ctx.tick().sample(
-                dut.event_start, dut.event_done, dut.event_start_index, dut.event_done_index):
+                dut.event.start, dut.event.done, dut.event.start_index, dut.event.done_index):
             self._cycle += 1
             if start or done:
                 self._events += [

@@ -1,6 +1,7 @@
 """Hands each command to its engine once the engines it waits for have given their tokens."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -13,9 +14,10 @@ from weft.hw.isa.registers import Error
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice
-from weft.hw.lib.promise import Promise
+from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 
+from .core_control import CommandEvents
 from .fetch import FetchedCommand
 
 __all__ = ["Dispatcher", "EngineCommand", "IN_FLIGHT", "SEMAPHORE_MAX"]
@@ -112,10 +114,8 @@ class Dispatcher(wiring.Component):
         semaphores, which a reset leaves alone. Only while ``idle``.
     halt : :py:`In(1)`
         Offer no more commands. One that is already offered stays so.
-    event_start, event_done : :py:`Out(4)`
-        Bit for each engine: it takes a command, or finishes one, in this cycle.
-    event_start_index, event_done_index : :py:`Out(ArrayLayout(16, 4))`
-        Index of that command.
+    event : :py:`Out(CommandEvents())`
+        When each command is taken by its engine, and when it is done.
     completed : :py:`Out(32)`
         Commands done since ``clear``. Three cycles late, as ``fault``.
     pending : :py:`Out(4)`
@@ -139,21 +139,18 @@ class Dispatcher(wiring.Component):
         self._queue_depth = config.queue_depth
         self._present     = frozenset(Engine(engine) for engine in present)
         super().__init__({
-            "commands":          In(stream.Signature(FetchedCommand)),
-            "engines":           Out(stream.Signature(EngineCommand)).array(len(Engine)),
-            "done":              In(len(Engine)),
-            "clear":             In(1),
-            "halt":              In(1),
-            "event_start":       Out(len(Engine)),
-            "event_done":        Out(len(Engine)),
-            "event_start_index": Out(data.ArrayLayout(16, len(Engine))),
-            "event_done_index":  Out(data.ArrayLayout(16, len(Engine))),
-            "completed":         Out(32),
-            "pending":           Out(len(Engine)),
-            "waiting":           Out(len(Engine)),
-            "oldest":            Out(16),
-            "idle":              Out(1),
-            "fault":             Out(Fault),
+            "commands":  In(stream.Signature(FetchedCommand)),
+            "engines":   Out(stream.Signature(EngineCommand)).array(len(Engine)),
+            "done":      In(len(Engine)),
+            "clear":     In(1),
+            "halt":      In(1),
+            "event":     Out(CommandEvents()),
+            "completed": Out(32),
+            "pending":   Out(len(Engine)),
+            "waiting":   Out(len(Engine)),
+            "oldest":    Out(16),
+            "idle":      Out(1),
+            "fault":     Out(Fault),
         })
 
     @property
@@ -169,94 +166,33 @@ class Dispatcher(wiring.Component):
                       for producer in present for consumer in present}
         for (producer, consumer), semaphore in semaphores.items():
             m.submodules[f"{producer.name.lower()}_to_{consumer.name.lower()}"] = semaphore
-
-        busy = Signal(len(Engine))
-        ages = []       # (there is a command, its index) for each engine, a cycle late
-        overflows = []  # (a token too many, the index of the command that gave it)
-
-        for engine in present:
-            e    = engine.value
-            name = engine.name.lower()
-            port = self.engines[e]
-
-            # The head is in registers: the engine, and all that is decided here, start from there.
-            m.submodules[f"head_{name}"] = head = HalfSlice(shape=EngineCommand)
-            queued: Value = C(0)
-            incoming = head.i
-            if self._queue_depth > 1:
-                m.submodules[f"queue_{name}"] = queue = \
-                    Queue(shape=EngineCommand, depth=self._queue_depth - 1)
-                connect(m, queue.o, head.i)
-                queued   = queue.level != 0
-                incoming = queue.i
-            m.submodules[f"in_flight_{name}"] = in_flight = \
-                Queue(shape=_InFlight, depth=IN_FLIGHT)  # oldest first
-            m.submodules[f"promise_{name}"] = promise = Promise(
-                shape=_InFlight, because="a command is granted when there is room for it")
-            connect(m, promise.o, in_flight.i)
-
-            m.d.comb += incoming.p.index.eq(self.commands.p.index)
-            m.d.comb += incoming.p.command.eq(self.commands.p.raw)
-            with m.If(self.commands.p.engine == engine):
-                m.d.comb += incoming.valid.eq(self.commands.valid)
-                m.d.comb += self.commands.ready.eq(incoming.ready)
-
-            # The grant is a register: the tokens leave once however long the engine takes, and the
-            # comparison of masks is not in the engine's path.
-            header  = Header(head.o.p.command[:Header.as_shape().size])
-            lacking = Signal(name=f"lacking_{name}")
-            grant   = Signal(name=f"grant_{name}")
-            granted = Signal(name=f"granted_{name}")
-            taking  = Signal(name=f"taking_{name}")  # the first cycle of the grant
-            m.d.comb += [
-                lacking.eq(Cat(header.wait[producer.value] & ~semaphores[producer, engine].some
-                               for producer in present).any()),
-                grant.eq(head.o.valid & ~granted & ~lacking & in_flight.i.ready & ~self.halt),
-                self.pending[e].eq(head.o.valid | queued),
-                self.waiting[e].eq(head.o.valid & ~granted & lacking),
-                port.payload.eq(head.o.payload),
-                port.valid.eq(granted),
-                head.o.ready.eq(granted & port.ready),
-            ]
-            m.d.sync += [granted.eq(grant | (granted & ~port.ready)), taking.eq(grant)]
-            for producer in present:
-                m.d.comb += semaphores[producer, engine].take.eq(
-                    taking & header.wait[producer.value])
-
-            m.d.comb += [
-                self.event_start[e].eq(granted & port.ready),
-                self.event_start_index[e].eq(head.o.p.index),
-                # As it is offered: whether the engine takes it would be known late in the cycle.
-                promise.i.valid.eq(taking),
-                promise.i.p.index.eq(head.o.p.index),
-                promise.i.p.post.eq(header.post),
-                # An engine that reports more than it was given would corrupt every count.
-                self.event_done[e].eq(self.done[e] & in_flight.o.valid),
-                self.event_done_index[e].eq(in_flight.o.p.index),
-                in_flight.o.ready.eq(self.done[e]),
-            ]
-            # `done` may come from deep inside the engine; tokens move a cycle later.
-            give = Signal(len(Engine), name=f"give_{name}")
-            m.d.sync += give.eq(Mux(self.event_done[e], in_flight.o.p.post, 0))
-            for consumer in present:
-                m.d.comb += semaphores[engine, consumer].give.eq(give[consumer.value])
-
-            m.d.comb += busy[e].eq(in_flight.o.valid | head.o.valid | queued)
-            known = Signal(name=f"known_{name}")
-            index = Signal(16, name=f"oldest_{name}", reset_less=True)
-            m.d.sync += known.eq(in_flight.o.valid | head.o.valid)
-            m.d.sync += index.eq(Mux(in_flight.o.valid, in_flight.o.p.index, head.o.p.index))
-            ages.append((known, index))
-            overflow = Signal(name=f"overflow_{name}")
-            m.d.sync += overflow.eq(Cat(semaphores[engine, consumer].overflow
-                                        for consumer in present).any())
-            overflows.append((overflow, register(m, index, f"given_by_{name}")))
-
         # One registered copy for each consumer: there are hundreds of sinks.
         for consumer in present:
             clear = register(m, self.clear, f"clear_{consumer.name.lower()}", keep=True)
             for producer in present:
                 m.d.comb += semaphores[producer, consumer].clear.eq(clear)
+
+        busy = Signal(len(Engine))
+        ages = []       # (there is a command, its index) for each engine, a cycle late
+        overflows = []  # (a token too many, the index of the command that gave it)
+        for engine in present:
+            e    = engine.value
+            name = engine.name.lower()
+            head, queued = self._queue(m, engine)
+            in_flight    = self._offer(m, engine, head, {
+                producer: semaphores[producer, engine] for producer in present})
+            overflow     = self._finish(m, engine, in_flight, {
+                consumer: semaphores[engine, consumer] for consumer in present})
+            m.d.comb += [
+                self.pending[e].eq(head.valid | queued),
+                busy[e].eq(in_flight.valid | head.valid | queued),
+            ]
+            known = Signal(name=f"known_{name}")
+            index = Signal(16, name=f"oldest_{name}", reset_less=True)
+            m.d.sync += known.eq(in_flight.valid | head.valid)
+            m.d.sync += index.eq(Mux(in_flight.valid, in_flight.p.index, head.p.index))
+            ages.append((known, index))
+            overflows.append((overflow, register(m, index, f"given_by_{name}")))
 
         m.d.sync += self.idle.eq(~(busy.any() | self.commands.valid))
 
@@ -268,7 +204,7 @@ class Dispatcher(wiring.Component):
         m.d.sync += self.fault.index.eq(blamed)
 
         # As late as a fault of the same command, so that the end does not overtake it.
-        finished = register(m, self.event_done, "finished")
+        finished = register(m, self.event.done, "finished")
         counted  = register(m, sum(finished), "counted")
         m.d.sync += self.completed.eq(self.completed + counted)
         with m.If(self.clear):
@@ -276,6 +212,86 @@ class Dispatcher(wiring.Component):
 
         self._find_oldest(m, ages)
         return m
+
+    def _queue(self, m: Module, engine: Engine) -> tuple[Any, Value]:
+        """The queue of an engine. Returns the stream of its oldest command, and whether there are
+        others behind that."""
+        name = engine.name.lower()
+        # The oldest is in registers: the engine, and all that is decided here, start from there.
+        m.submodules[f"head_{name}"] = head = HalfSlice(shape=EngineCommand)
+        queued: Value = C(0)
+        incoming = head.i
+        if self._queue_depth > 1:
+            m.submodules[f"queue_{name}"] = queue = \
+                Queue(shape=EngineCommand, depth=self._queue_depth - 1)
+            connect(m, queue.o, head.i)
+            queued   = queue.level != 0
+            incoming = queue.i
+        m.d.comb += incoming.p.index.eq(self.commands.p.index)
+        m.d.comb += incoming.p.command.eq(self.commands.p.raw)
+        with m.If(self.commands.p.engine == engine):
+            m.d.comb += incoming.valid.eq(self.commands.valid)
+            m.d.comb += self.commands.ready.eq(incoming.ready)
+        return head.o, queued
+
+    def _offer(self, m: Module, engine: Engine, head: Any,
+               semaphores: dict[Engine, _Semaphore]) -> Any:
+        """Offers the oldest command to its engine once it has its tokens. Returns the stream of
+        commands that are offered or in the engine, oldest first."""
+        e    = engine.value
+        name = engine.name.lower()
+        port = self.engines[e]
+        m.submodules[f"in_flight_{name}"] = in_flight = Queue(shape=_InFlight, depth=IN_FLIGHT)
+        starting = promised(m, in_flight.i, name=f"promise_{name}",
+                            because="a command is granted when there is room for it")
+
+        # The grant is a register: the tokens leave once however long the engine takes, and the
+        # comparison of masks is not in the engine's path.
+        header  = Header(head.p.command[:Header.as_shape().size])
+        lacking = Signal(name=f"lacking_{name}")
+        grant   = Signal(name=f"grant_{name}")
+        granted = Signal(name=f"granted_{name}")
+        taking  = Signal(name=f"taking_{name}")  # the first cycle of the grant
+        m.d.comb += [
+            lacking.eq(Cat(header.wait[producer.value] & ~semaphore.some
+                           for producer, semaphore in semaphores.items()).any()),
+            grant.eq(head.valid & ~granted & ~lacking & in_flight.i.ready & ~self.halt),
+            self.waiting[e].eq(head.valid & ~granted & lacking),
+            port.payload.eq(head.payload),
+            port.valid.eq(granted),
+            head.ready.eq(granted & port.ready),
+            self.event.start[e].eq(granted & port.ready),
+            self.event.start_index[e].eq(head.p.index),
+            # As it is offered: whether the engine takes it would be known late in the cycle.
+            starting.valid.eq(taking),
+            starting.p.index.eq(head.p.index),
+            starting.p.post.eq(header.post),
+        ]
+        m.d.sync += [granted.eq(grant | (granted & ~port.ready)), taking.eq(grant)]
+        for producer, semaphore in semaphores.items():
+            m.d.comb += semaphore.take.eq(taking & header.wait[producer.value])
+        return in_flight.o
+
+    def _finish(self, m: Module, engine: Engine, in_flight: Any,
+                semaphores: dict[Engine, _Semaphore]) -> Signal:
+        """Gives the tokens of a command that is done. Returns whether one was given to a full
+        semaphore."""
+        e    = engine.value
+        name = engine.name.lower()
+        m.d.comb += [
+            # An engine that reports more than it was given would corrupt every count.
+            self.event.done[e].eq(self.done[e] & in_flight.valid),
+            self.event.done_index[e].eq(in_flight.p.index),
+            in_flight.ready.eq(self.done[e]),
+        ]
+        # `done` may come from deep inside the engine; tokens move a cycle later.
+        give = Signal(len(Engine), name=f"give_{name}")
+        m.d.sync += give.eq(Mux(self.event.done[e], in_flight.p.post, 0))
+        for consumer, semaphore in semaphores.items():
+            m.d.comb += semaphore.give.eq(give[consumer.value])
+        overflow = Signal(name=f"overflow_{name}")
+        m.d.sync += overflow.eq(Cat(semaphore.overflow for semaphore in semaphores.values()).any())
+        return overflow
 
     def _find_oldest(self, m: Module, ages: list) -> None:
         # A command that has to wait before it is accepted is not looked at: there are others.

@@ -86,86 +86,17 @@ class CommandFetch(wiring.Component):
     def elaborate(self, platform) -> Module:
         m = Module()
 
-        width         = self._config.axi_data_width
-        addr_width    = self._config.axi_addr_width
-        command_beats = COMMAND_BYTES // self._config.axi_bytes
-
-        # A stream that would run over the end of the address space would wrap around to its start.
-        end     = Signal(66, reset_less=True)
-        aligned = Signal()
-        inside  = Signal()
-        counted = Signal()
+        command = unreset(m, self.commands.payload, "command")
+        enables = self._assemble(m, command)
+        last    = enables[-1]  # the last beat is the next one
+        known   = self._decode(m, command, first=enables[0])
         miscounted = Signal()
         misplaced  = Signal()
-        m.d.comb += inside.eq(end <= 1 << addr_width)
-        m.d.sync += [
-            end.eq(self.address + (self.count[:16] << exact_log2(COMMAND_BYTES))),
-            aligned.eq(self.address[:exact_log2(self._config.axi_bytes)] == 0),
-            counted.eq((self.count[:16] != 0) & (self.count[16:] == 0)),
-        ]
+        bad_count, bad_address = self._check(m)
 
-        # Each part of the command has an enable of its own, which is set while its beat is the
-        # next one: it loads what is at `beats` in every cycle, valid or not, and the enables move
-        # on with a beat. None is set while a command is on offer.
-        part_width = min(width, SINKS)
-        command = unreset(m, self.commands.payload, "command")
-        enables = [Signal(init=first < width, name=f"enable_{first}", attrs={"keep": 1})
-                   for first in range(0, 8 * COMMAND_BYTES, part_width)]
-        for number, enable in enumerate(enables):
-            first = number * part_width
-            with m.If(enable):
-                m.d.sync += command.raw[first:first + part_width].eq(
-                    self.beats.payload[first % width:first % width + part_width])
-        parts = width // part_width  # of a beat
-        last  = enables[-1]
-
-        # The opcode comes with the first beat.
-        known  = Signal()
-        engine = Signal(Engine)
-        with m.Switch(self.beats.payload[:8]):
-            for value, its_engine in engines(self._config).items():
-                with m.Case(value):
-                    m.d.comb += [known.eq(1), engine.eq(its_engine)]
-        with m.If(enables[0]):
-            m.d.sync += command.engine.eq(engine)
-        if command_beats > 1:
-            first_known = Signal()
-            with m.If(enables[0]):
-                m.d.sync += first_known.eq(known)
-            known = first_known
-
-        taking = Signal()  # beats
-        moves  = Signal()  # one of them
-        opens  = Signal()  # begins to take them
-        taken  = Signal()  # the command on offer
-        left   = Signal(16, reset_less=True)  # commands, with the one that is put together
-        final  = Signal()                     # it is the last one
-        ended  = Signal()                     # and was taken
-        m.d.comb += [
-            self.beats.ready.eq(taking),
-            moves.eq(self.beats.valid & taking),
-            taken.eq(self.commands.valid & self.commands.ready),
-        ]
-        # Plain logic: `commands.ready` has come a long way, and an enable would take a level more.
-        m.d.sync += taking.eq(opens | (taken & ~final) |
-                              (taking & ~(self.beats.valid & (last | self.error))))
-        m.d.sync += [final.eq(left == 1), ended.eq(taken & final)]
-        with m.If(moves):
-            m.d.sync += Cat(enables).eq(Cat(enables) << parts)
-        with m.If(taken):
-            m.d.sync += self.commands.valid.eq(0)
-            m.d.sync += [enable.eq(1) for enable in enables[:parts]]
-            m.d.sync += [command.index.eq(command.index + 1), left.eq(left - 1)]
-
-        # What is asked for is sampled in every cycle until `start`, which only ends that.
-        idle = Signal(init=1)
-        with m.If(idle):
-            m.d.sync += [
-                self.requests.p.address.eq(self.address),
-                self.requests.p.beats.eq(self.count[:16] * command_beats),
-                left.eq(self.count),
-                command.index.eq(0),
-            ]
+        idle  = Signal(init=1)
+        opens = Signal()  # begins to take beats
+        moves, ended = self._move(m, command, enables, idle=idle, opens=opens)
 
         # The judgement of a beat falls a cycle later; no other is taken meanwhile.
         unreadable = Signal()
@@ -190,7 +121,7 @@ class CommandFetch(wiring.Component):
 
             with m.State("check"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += [miscounted.eq(~counted), misplaced.eq(~aligned | ~inside)]
+                m.d.sync += [miscounted.eq(bad_count), misplaced.eq(bad_address)]
                 m.next = "judge"
 
             with m.State("judge"):
@@ -222,6 +153,92 @@ class CommandFetch(wiring.Component):
                 m.d.comb += opens.eq(1)  # beats that are under way are swallowed
 
         return m
+
+    def _move(self, m: Module, command: FetchedCommand, enables: list[Signal], *, idle: Signal,
+              opens: Signal) -> tuple[Signal, Signal]:
+        """Takes beats and gives commands. Returns whether it takes a beat, and, a cycle late,
+        whether the last command is taken."""
+        command_beats = COMMAND_BYTES // self._config.axi_bytes
+        parts  = len(enables) // command_beats  # of a beat
+        taking = Signal()  # beats
+        moves  = Signal()  # one of them
+        taken  = Signal()  # the command on offer
+        left   = Signal(16, reset_less=True)  # commands, with the one that is put together
+        final  = Signal()                     # it is the last one
+        ended  = Signal()                     # and was taken
+        m.d.comb += [
+            self.beats.ready.eq(taking),
+            moves.eq(self.beats.valid & taking),
+            taken.eq(self.commands.valid & self.commands.ready),
+        ]
+        # Plain logic: `commands.ready` has come a long way, and an enable would take a level more.
+        m.d.sync += taking.eq(opens | (taken & ~final) |
+                              (taking & ~(self.beats.valid & (enables[-1] | self.error))))
+        m.d.sync += [final.eq(left == 1), ended.eq(taken & final)]
+        with m.If(moves):
+            m.d.sync += Cat(enables).eq(Cat(enables) << parts)
+        with m.If(taken):
+            m.d.sync += self.commands.valid.eq(0)
+            m.d.sync += [enable.eq(1) for enable in enables[:parts]]
+            m.d.sync += [command.index.eq(command.index + 1), left.eq(left - 1)]
+
+        # What is asked for is sampled in every cycle until `start`, which only ends that.
+        with m.If(idle):
+            m.d.sync += [
+                self.requests.p.address.eq(self.address),
+                self.requests.p.beats.eq(self.count[:16] * command_beats),
+                left.eq(self.count),
+                command.index.eq(0),
+            ]
+        return moves, ended
+
+    def _check(self, m: Module) -> tuple[Value, Value]:
+        """Returns, a cycle late, whether ``count`` and ``address`` are illegal."""
+        # A stream that would run over the end of the address space would wrap around to its start.
+        end     = Signal(66, reset_less=True)
+        aligned = Signal()
+        inside  = Signal()
+        counted = Signal()
+        m.d.comb += inside.eq(end <= 1 << self._config.axi_addr_width)
+        m.d.sync += [
+            end.eq(self.address + (self.count[:16] << exact_log2(COMMAND_BYTES))),
+            aligned.eq(self.address[:exact_log2(self._config.axi_bytes)] == 0),
+            counted.eq((self.count[:16] != 0) & (self.count[16:] == 0)),
+        ]
+        return ~counted, ~aligned | ~inside
+
+    def _assemble(self, m: Module, command: FetchedCommand) -> list[Signal]:
+        """Puts the beats of a command together. Each part of the command has its own enable, which
+        is set while its beat is the next one: the part loads what is at ``beats`` in every cycle,
+        valid or not. Returns the enables; none is set while a command is on offer."""
+        width      = self._config.axi_data_width
+        part_width = min(width, SINKS)
+        enables = [Signal(init=first < width, name=f"enable_{first}", attrs={"keep": 1})
+                   for first in range(0, 8 * COMMAND_BYTES, part_width)]
+        for number, enable in enumerate(enables):
+            first = number * part_width
+            with m.If(enable):
+                m.d.sync += command.raw[first:first + part_width].eq(
+                    self.beats.payload[first % width:first % width + part_width])
+        return enables
+
+    def _decode(self, m: Module, command: FetchedCommand, *, first: Signal) -> Signal:
+        """Finds the engine of a command by its opcode, which comes with the first beat. Returns
+        whether there is one, with the last beat."""
+        known  = Signal()
+        engine = Signal(Engine)
+        with m.Switch(self.beats.payload[:8]):
+            for opcode, its_engine in engines(self._config).items():
+                with m.Case(opcode):
+                    m.d.comb += [known.eq(1), engine.eq(its_engine)]
+        with m.If(first):
+            m.d.sync += command.engine.eq(engine)
+        if self._config.axi_bytes < COMMAND_BYTES:
+            first_known = Signal()
+            with m.If(first):
+                m.d.sync += first_known.eq(known)
+            known = first_known
+        return known
 
     def _stop(self, m: Module, error: Error) -> None:
         m.d.sync += self.fault.code.eq(error)

@@ -5,7 +5,7 @@ from operator import or_
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -25,8 +25,9 @@ from weft.hw.isa.registers import (
     Status,
     config_words,
 )
-from weft.hw.lib.cycle_accounting import COUNTED
 from weft.hw.lib.delay import register
+
+from .core_control import CoreControl
 
 __all__ = ["QUIET_CYCLES", "WATCHDOG_CYCLES", "ControlPort"]
 
@@ -52,10 +53,10 @@ class ControlPort(wiring.Component):
     that is not done two cycles after CYCLE_LIMIT, which is to be written before the doorbell.
 
     RESET waits until the memory has been quiet for a few cycles, with ``halt`` raised and BUSY set
-    meanwhile, so it also aborts a command stream; then ``core_reset`` is high for one cycle and
-    busy, done, error and interrupt are cleared. The other registers keep their values. If STATUS
-    never shows QUIET, the memory owes a response and only a reset of the whole system helps. START
-    is ignored while a RESET waits, and when it is written together with one.
+    meanwhile, so it also aborts a command stream; then the core is reset, and busy, done, error and
+    interrupt are cleared. The other registers keep their values. If STATUS never shows QUIET, the
+    memory owes a response and only a reset of the whole system helps. START is ignored while a
+    RESET waits, and when it is written together with one.
 
     The registers are 32 bits wide; COMMAND_ADDR, COMMAND_ADDRH and COMMAND_COUNT may be written
     for the next stream as soon as the doorbell has been answered.
@@ -65,7 +66,7 @@ class ControlPort(wiring.Component):
     config : :class:`AcceleratorConfig`
         What the configuration ROM tells.
     faults : :class:`int`
-        Number of fault inputs, at least 1.
+        Sources of faults in the core, at least 1.
 
     Members
     -------
@@ -73,52 +74,16 @@ class ControlPort(wiring.Component):
         The bus.
     irq : :py:`Out(1)`
         High after the end of a stream, good or bad, until acknowledged; gated by IRQ_ENABLE.
-    start : :py:`Out(1)`
-        Pulse: begin the stream. ``completed`` must be zero from the next cycle.
-    address : :py:`Out(64)`
-        Address of the command stream, valid with ``start``.
-    count : :py:`Out(32)`
-        Commands in the stream, valid with ``start``. Not checked here.
-    halt : :py:`Out(1)`
-        Start nothing more.
-    core_reset : :py:`Out(1)`
-        Pulse: reset everything but this component, at the latest in the cycle after.
-    faults : :py:`In(Fault).array(faults)`
-        A ``code`` other than zero stops the device, busy or not.
-    completed : :py:`In(32)`
-        Commands completed since ``start``.
-    idle : :py:`In(1)`
-        Nothing is being done.
-    quiet : :py:`In(1)`
-        No memory transaction is in flight.
-    progress : :py:`In(1)`
-        Something moved in this cycle.
-    oldest : :py:`In(16)`
-        Index of the command to blame when nothing moves.
-    count_up : :py:`In(StructLayout)`
-        One bit for each of :data:`~weft.hw.lib.cycle_accounting.COUNTED`, of its name in lower
-        case: count this cycle. Ignored if the configuration has no counters.
+    core : :py:`Out(CoreControl(faults=faults))`
+        The core. ``count_up`` is ignored if the configuration has no counters.
     """
 
     def __init__(self, config: AcceleratorConfig, *, faults: int = 6):
-        if not isinstance(faults, int) or isinstance(faults, bool) or faults < 1:
-            raise ValueError(f"Faults must be a positive integer, not {faults!r}")
         self._config = config
         super().__init__({
-            "s_axi":      In(LiteSignature()),
-            "irq":        Out(1),
-            "start":      Out(1),
-            "address":    Out(64),
-            "count":      Out(32),
-            "halt":       Out(1),
-            "core_reset": Out(1),
-            "faults":     In(Fault).array(faults),
-            "completed":  In(32),
-            "idle":       In(1),
-            "quiet":      In(1),
-            "progress":   In(1),
-            "oldest":     In(16),
-            "count_up":   In(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
+            "s_axi": In(LiteSignature()),
+            "irq":   Out(1),
+            "core":  Out(CoreControl(faults=faults)),
         })
 
     def elaborate(self, platform) -> Module:
@@ -127,83 +92,49 @@ class ControlPort(wiring.Component):
         m.submodules.target = target = LiteTarget()
         connect(m, flipped(self.s_axi), target.bus)
 
-        busy    = Signal()
-        done    = Signal()
-        failed  = Signal()
-        pending = Signal()   # an end that is not acknowledged
         enable  = Signal()
         limit   = Signal(32, init=WATCHDOG_CYCLES)
-        longest = Signal(32)  # run
-        m.d.sync += self.irq.eq(pending & enable)
-
-        # Writes --------------------------------------------------------------------------------
-
-        written = {register: Signal(name=f"written_{register.name.lower()}")
-                   for register in Register}
-        for address, hit in written.items():
-            m.d.sync += hit.eq(target.write & (target.write_word == address >> 2))
-        bits = Signal(32)  # of the registers that act when written
-        m.d.comb += bits.eq(target.write_data & target.write_mask)
-
-        for address, value in {
-            Register.COMMAND_ADDR:  self.address[:32],
-            Register.COMMAND_ADDRH: self.address[32:],
-            Register.COMMAND_COUNT: self.count,
+        longest = Signal(32)  # run, in cycles
+        settings = {
+            Register.COMMAND_ADDR:  self.core.address[:32],
+            Register.COMMAND_ADDRH: self.core.address[32:],
+            Register.COMMAND_COUNT: self.core.count,
             Register.IRQ_ENABLE:    enable,
             Register.WATCHDOG:      limit,
             Register.CYCLE_LIMIT:   longest,
-        }.items():
-            with m.If(written[address]):
-                m.d.sync += value.eq((value & ~target.write_mask) | bits)
+        }
+        written, bits = self._write(m, target, settings)
 
-        # Reset, doorbell, end ------------------------------------------------------------------
+        busy    = Signal()
+        done    = Signal()
+        failed  = Signal()
+        pending = Signal()  # an end that is not acknowledged
+        m.d.sync += self.irq.eq(pending & enable)
 
-        resetting = Signal()
-        quiet     = Signal()
-        quiet_for = Signal(range(QUIET_CYCLES + 1))
-        m.d.sync += [quiet.eq(self.quiet), self.halt.eq(failed | resetting), self.core_reset.eq(0)]
-        cleared = Signal()  # the core takes a cycle to pass its reset on
-        m.d.sync += cleared.eq(self.core_reset)
-        with m.If(~quiet | ~resetting):
-            m.d.sync += quiet_for.eq(0)
-        with m.Else():
-            m.d.sync += quiet_for.eq(quiet_for + 1)
+        quiet = Signal()
+        m.d.sync += quiet.eq(self.core.quiet)
+        resetting, cleared = self._reset(
+            m, asked=written[Register.CONTROL] & ((bits & Control.RESET) != 0), quiet=quiet)
+        m.d.sync += self.core.halt.eq(failed | resetting)
 
         doorbell = Signal()
+        m.d.comb += doorbell.eq(written[Register.CONTROL] & (bits[:2] == Control.START) &
+                                ~busy & ~failed & ~resetting)
+        m.d.sync += self.core.start.eq(doorbell)
+        finished = self._find_end(m, busy=busy)
+
         counting = Signal()  # the counters count
         m.d.sync += counting.eq(busy)
         counters = self._count(m, counting=counting, clear=doorbell)
-
-        stalled, late = Signal(Fault), Signal(Fault)
-        expired = Signal()
+        expired  = Signal()
         m.d.sync += expired.eq(counting & (longest != 0)
                                & (counters[Counter.CYCLES] == longest))
-        m.d.comb += [
-            stalled.code.eq(Mux(self._watch(m, busy=busy, limit=limit,
-                                            reload=written[Register.WATCHDOG]),
-                                Error.WATCHDOG, Error.NONE)),
-            stalled.index.eq(self.oldest),
-            late.code.eq(Mux(expired & busy, Error.CYCLE_LIMIT, Error.NONE)),
-            late.index.eq(self.oldest),
-        ]
-        strikes, error = self._judge(m, [*self.faults, stalled, late], clear=cleared,
-                                     failed=failed)
-
-        total    = Signal(32, reset_less=True)  # `count` at the doorbell
-        reached  = Signal()
-        ended    = Signal()
-        finished = Signal()
-        with m.If(~busy):
-            m.d.sync += total.eq(self.count)
-        # `completed` is of the last stream while `start` is high. A count of zero is never
-        # reached: it is a fault that takes a few cycles to arrive.
-        m.d.sync += reached.eq(self.completed == total)
-        m.d.sync += ended.eq(busy & ~self.start & self.idle & (total != 0))
-        m.d.comb += finished.eq(busy & reached & ended)
-
-        m.d.comb += doorbell.eq(written[Register.CONTROL] & (bits[:2] == Control.START) &
-                                ~busy & ~failed & ~resetting)
-        m.d.sync += self.start.eq(doorbell)
+        stalled = self._watch(m, busy=busy, limit=limit, reload=written[Register.WATCHDOG])
+        strikes, error = self._judge(m, [
+            *self.core.faults,
+            self._timeout(m, "stalled", stalled, Error.WATCHDOG),
+            self._timeout(m, "late", expired & busy, Error.CYCLE_LIMIT),
+        ], clear=cleared, failed=failed)
 
         # Plain logic: as enables and resets these would take a level more. A fault wins over an end
         # that comes with it, and an end that comes with its acknowledgement was not seen by the
@@ -215,49 +146,94 @@ class ControlPort(wiring.Component):
             done.eq((finished | (done & ~acknowledged)) & ~strikes & ~cleared),
             pending.eq((finished | strikes | (pending & ~acknowledged)) & ~cleared),
         ]
-        with m.If(written[Register.CONTROL] & ((bits & Control.RESET) != 0)):
-            m.d.sync += resetting.eq(1)
-        with m.If(quiet_for == QUIET_CYCLES):
-            m.d.sync += self.core_reset.eq(1)
-        # Faults that are held go away with the core's reset, so the state is cleared after it.
-        with m.If(cleared):
-            m.d.sync += [resetting.eq(0), quiet_for.eq(0)]
-
-        # Reads ---------------------------------------------------------------------------------
 
         status = Signal(32)
         m.d.comb += status.eq(Mux(busy | resetting, Status.BUSY, 0) | Mux(done, Status.DONE, 0) |
                               Mux(failed, Status.ERROR, 0) | Mux(quiet, Status.QUIET, 0))
         words = {
-            Register.ID:            DEVICE_ID,
-            Register.VERSION:       VERSION,
-            Register.STATUS:        status,
-            Register.ERROR:         error.code,
-            Register.ERROR_INDEX:   error.index,
-            Register.COMMAND_ADDR:  self.address[:32],
-            Register.COMMAND_ADDRH: self.address[32:],
-            Register.COMMAND_COUNT: self.count,
-            Register.IRQ_ENABLE:    enable,
-            Register.WATCHDOG:      limit,
-            Register.COMPLETED:     self.completed,
-            Register.CYCLE_LIMIT:   longest,
+            **settings,
+            Register.ID:          DEVICE_ID,
+            Register.VERSION:     VERSION,
+            Register.STATUS:      status,
+            Register.ERROR:       error.code,
+            Register.ERROR_INDEX: error.index,
+            Register.COMPLETED:   self.core.completed,
+            **{COUNTER_BASE + 4 * counter: value for counter, value in counters.items()},
+            **{CONFIG_BASE + 4 * n: value
+               for n, value in enumerate(config_words(self._config).values())},
         }
-        for counter, value in counters.items():
-            words[COUNTER_BASE + 4 * counter] = value
-        for n, value in enumerate(config_words(self._config).values()):
-            words[CONFIG_BASE + 4 * n] = value
         m.d.comb += target.read_data.eq(self._choose(m, words, target.read_word))
 
         return m
 
+    def _write(self, m: Module, target: LiteTarget,
+               settings: dict[Register, Value]) -> tuple[dict[Register, Signal], Signal]:
+        """Writes the registers that keep what is written. Returns which register was written in
+        the cycle before, and the bits that were written as 1."""
+        written = {register: Signal(name=f"written_{register.name.lower()}")
+                   for register in Register}
+        for address, hit in written.items():
+            m.d.sync += hit.eq(target.write & (target.write_word == address >> 2))
+        bits = Signal(32)
+        m.d.comb += bits.eq(target.write_data & target.write_mask)
+        for address, value in settings.items():
+            with m.If(written[address]):
+                m.d.sync += value.eq((value & ~target.write_mask) | bits)
+        return written, bits
+
+    def _reset(self, m: Module, *, asked, quiet) -> tuple[Signal, Signal]:
+        """Resets the core once the memory is quiet. Returns whether a reset is going on, and when
+        the core has been reset: only then is the state of this component cleared, since faults
+        that are held go away with the core's reset."""
+        resetting = Signal()
+        cleared   = Signal()  # the core takes a cycle to pass its reset on
+        quiet_for = Signal(range(QUIET_CYCLES + 1))
+        m.d.sync += [self.core.reset.eq(0), cleared.eq(self.core.reset)]
+        with m.If(~quiet | ~resetting):
+            m.d.sync += quiet_for.eq(0)
+        with m.Else():
+            m.d.sync += quiet_for.eq(quiet_for + 1)
+        with m.If(asked):
+            m.d.sync += resetting.eq(1)
+        with m.If(quiet_for == QUIET_CYCLES):
+            m.d.sync += self.core.reset.eq(1)
+        with m.If(cleared):
+            m.d.sync += [resetting.eq(0), quiet_for.eq(0)]
+        return resetting, cleared
+
+    def _find_end(self, m: Module, *, busy) -> Signal:
+        """Returns when all commands of the stream are done."""
+        core     = self.core
+        total    = Signal(32, reset_less=True)  # `count` at the doorbell
+        reached  = Signal()
+        ended    = Signal()
+        finished = Signal()
+        with m.If(~busy):
+            m.d.sync += total.eq(core.count)
+        # `completed` is of the last stream while `start` is high. A count of zero is never
+        # reached: it is a fault that takes a few cycles to arrive.
+        m.d.sync += reached.eq(core.completed == total)
+        m.d.sync += ended.eq(busy & ~core.start & core.idle & (total != 0))
+        m.d.comb += finished.eq(busy & reached & ended)
+        return finished
+
+    def _timeout(self, m: Module, name: str, condition, error: Error) -> Any:
+        """A fault of the oldest command while ``condition`` holds."""
+        fault = Signal(Fault, name=name)
+        m.d.comb += [
+            fault.code.eq(Mux(condition, error, Error.NONE)),
+            fault.index.eq(self.core.oldest),
+        ]
+        return fault
+
     def _choose(self, m: Module, words, address) -> Value:
         """The word of ``words``, by byte addresses, at ``address`` in words; two cycles later."""
         groups: dict[int, dict[int, Value]] = {}
-        for byte_address, word in words.items():
+        for byte_address in sorted(words):
             group, number = divmod(byte_address >> 2, _CHOICE)
-            groups.setdefault(group, {})[number] = word
-        # A few words at a time, by a copy of the address for each: it would have thousands of
-        # sinks. All but the group that is meant are zero.
+            groups.setdefault(group, {})[number] = words[byte_address]
+        # A few words at a time, each group by its own copy of the address, which would have
+        # thousands of sinks. All groups but the addressed one give zero.
         choices = []
         for group, members in groups.items():
             number = register(m, address[:exact_log2(_CHOICE)], f"number_{group}", keep=True)
@@ -307,7 +283,7 @@ class ControlPort(wiring.Component):
         bites    = Signal()
         m.d.sync += [
             reloaded.eq(reload),
-            progress.eq(self.progress),
+            progress.eq(self.core.progress),
             enabled.eq(limit != 0),
         ]
         with m.If(~busy | progress | reloaded):
@@ -320,8 +296,8 @@ class ControlPort(wiring.Component):
     def _count(self, m: Module, *, counting, clear) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load
         on the signals that move data; a read of theirs could not be answered before that."""
-        counted = Signal.like(self.count_up)
-        m.d.sync += counted.eq(self.count_up)
+        counted = Signal.like(self.core.count_up)
+        m.d.sync += counted.eq(self.core.count_up)
         values = {}
         for number, counter in enumerate(Counter if self._config.counters else [Counter.CYCLES]):
             if number % _CLEARED == 0:

@@ -9,11 +9,14 @@ from weft.hw.isa.registers import Counter, cycle_counters
 
 from .delay import register
 
-__all__ = ["COUNTED", "CycleAccounting", "activity_layout"]
+__all__ = ["COUNTED", "COUNT_LAYOUT", "CycleAccounting", "activity_layout"]
 
 
 COUNTED = tuple(counter for counter in Counter if counter is not Counter.CYCLES)
 """Counters that are told from outside when to count."""
+
+COUNT_LAYOUT = data.StructLayout({counter.name.lower(): 1 for counter in COUNTED})
+"""A bit for each of :data:`COUNTED`, of its name in lower case: it counts this cycle."""
 
 _WITHOUT_COMMAND = ("semaphore", "fetch", "idle")
 
@@ -45,8 +48,8 @@ class CycleAccounting(wiring.Component):
         The next command of the stream is on its way from memory.
     read_beat, write_beat : :py:`In(1)`
         A beat moves on the memory port.
-    count_up : :py:`Out(StructLayout)`
-        One bit for each of :data:`COUNTED`, of its name in lower case.
+    count_up : :py:`Out(COUNT_LAYOUT)`
+        Counters that count this cycle.
     """
 
     def __init__(self):
@@ -56,7 +59,7 @@ class CycleAccounting(wiring.Component):
             "fetching":   In(1),
             "read_beat":  In(1),
             "write_beat": In(1),
-            "count_up":   Out(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
+            "count_up":   Out(COUNT_LAYOUT),
         })
 
     def elaborate(self, platform):

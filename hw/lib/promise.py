@@ -4,11 +4,11 @@ from typing import Any
 
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from .checks import require
 
-__all__ = ["Promise"]
+__all__ = ["Promise", "promised"]
 
 
 class Promise(wiring.Component):
@@ -45,3 +45,26 @@ class Promise(wiring.Component):
         m.d.comb += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
         require(m, ~self.o.valid | self.o.ready, f"always accepted: {self._because}")
         return m
+
+
+def promised(m: Module, consumer: Any, *, because: str, name: str = "promise") -> Any:
+    """The stream through which a producer that cannot wait feeds ``consumer``.
+
+    Parameters
+    ----------
+    m : :class:`Module`
+        Gets a :class:`Promise` as its submodule ``name``.
+    consumer : :py:`In(stream.Signature(shape))`
+        Input of a submodule of ``m``: a queue, say.
+    because : :class:`str`
+        Why it always has room.
+    name : :class:`str`
+
+    Returns
+    -------
+    :py:`In(stream.Signature(shape, always_ready=True))`
+        To be driven by ``m``.
+    """
+    m.submodules[name] = promise = Promise(shape=consumer.payload.shape(), because=because)
+    connect(m, promise.o, consumer)
+    return promise.i

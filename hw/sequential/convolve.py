@@ -13,6 +13,7 @@ from weft.hw.isa.registers import Error
 from weft.hw.lib.multiply_accumulate import MultiplyAccumulate
 
 from .fields import Fields, fetched_beat_layout
+from .pixels import PixelLoop
 from .requantize import SerialRequantizer
 from .taps import TapWalker
 
@@ -91,88 +92,22 @@ class ConvolutionEngine(wiring.Component):
         config = self._config
 
         # A plane is inside the memory, and its padding not far outside.
-        size       = len(self.address) + 1
-        coordinate = signed(size + 1)
-        sizes = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
-        fields = Fields(
-            m, self.fetched, MatrixCommand,
-            dict.fromkeys(sizes, size)
-            | dict.fromkeys(("in_base", "in_plane", "pixel_row_step", "kernel_row_step",
-                             "out_base", "out_plane", "weight_base", "parameter_base"), 24)
-            | dict.fromkeys(("in_zero", "pad_top", "pad_left", "kernel_h", "kernel_w", "stride_h",
-                             "stride_w", "dilation_h", "dilation_w", "out_zero", "clamp_min",
-                             "clamp_max"), 8)
-            | {"last_groups": 8, "rule": 1},
-            bounded=sizes,
-            positive=(*sizes, "tile_pixels", "kernel_h", "kernel_w", "stride_h", "stride_w",
-                      "dilation_h", "dilation_w", "last_groups"))
-        m.d.comb += self.refused.eq(Error.NONE)
-        with m.If(fields.beyond):
-            m.d.comb += self.refused.eq(Error.ADDRESS)
-        with m.If(fields.empty | fields.rule | (fields.last_groups > config.requant_groups)
-                  | (fields.clamp_min > fields.clamp_max)):
-            m.d.comb += self.refused.eq(Error.ARGUMENT)
-
-        # The outer loops: column tiles and pixels. The fields of bases count on with them.
-        tiles, weight_base       = fields.col_tiles, fields.weight_base
-        out_base, parameter_base = fields.out_base, fields.parameter_base
-        output = Signal(24, reset_less=True)
-        pixels = Signal(size, reset_less=True)
-        left   = Signal(size, reset_less=True)     # pixels of the output row
-        row    = Signal(24, reset_less=True)  # first pixel of the row in the input
-        pixel  = Signal(24, reset_less=True)
-        y      = Signal(coordinate, reset_less=True)
-        x      = Signal(coordinate, reset_less=True)
+        size   = len(self.address) + 1
+        fields = self._fields(m, size=size)
+        pixels = PixelLoop(m, fields, size=size, coordinate_width=size + 1)
         group  = Signal(range(config.requant_groups), reset_less=True)
         weight = Signal(24, reset_less=True)
         entry  = Signal(24, reset_less=True)
         lane   = Signal(range(config.rows))
 
-        m.submodules.taps = taps = TapWalker(
-            fields, coordinate_width=coordinate.width)
-        m.submodules.requantizer = requantizer = SerialRequantizer()
-        m.d.comb += [taps.pixel.eq(pixel), taps.y.eq(y), taps.x.eq(x)]
-
-        # The units, a cycle behind the addresses. Weight rows come from the last lane to the first.
-        adding  = Signal()
-        beyond  = Signal()  # an address was
-        clear   = Signal()
-        present = Signal(ceil_log2(config.rows))  # the lane that is there
-        inside  = Signal()
-        chosen  = Signal(signed(8))
-        sums    = Array(Signal(signed(32), name=f"sum_{column}") for column in range(config.cols))
-        m.d.sync += [adding.eq(self.weight_read), present.eq(lane)]
-        with m.If(self.weight_read):
-            m.d.sync += inside.eq(taps.inside)
-        m.d.sync += beyond.eq(self.weight_read & (
-            (taps.inside & (taps.address >= config.activation_depth))
-            | (weight >= config.weight_depth)))
-        m.d.comb += chosen.eq(Mux(
-            inside, Value.cast(self.word).word_select(~present, 8), fields.in_zero))
-        for column in range(config.cols):
-            m.submodules[f"unit_{column}"] = unit = MultiplyAccumulate()
-            m.d.comb += [
-                unit.a.eq(chosen),
-                unit.b.eq(self.weights[column]),
-                unit.clear.eq(clear),
-                unit.enable.eq(adding),
-                sums[column].eq(unit.o),
-            ]
-
-        last_tile, last_pixel = tiles == 1, pixels == 1
-        last_group = Mux(last_tile, group + 1 == fields.last_groups,
+        m.submodules.taps = taps = TapWalker(fields, coordinate_width=size + 1)
+        m.d.comb += [taps.pixel.eq(pixels.pixel), taps.y.eq(pixels.y), taps.x.eq(pixels.x)]
+        clear = Signal()
+        sums, beyond = self._accumulate(m, fields, taps, weight=weight, lane=lane, clear=clear)
+        requantizer  = self._requantize(m, fields, sums[group])
+        m.d.comb += [self.weight_address.eq(weight), self.parameter_address.eq(entry)]
+        last_group = Mux(pixels.last_tile, group + 1 == fields.last_groups,
                          group == config.requant_groups - 1)
-        m.d.comb += [
-            self.weight_address.eq(weight),
-            self.parameter_address.eq(entry),
-            self.parameter_read.eq(requantizer.read),
-            self.parameter_part.eq(requantizer.part),
-            self.result.eq(requantizer.o),
-            requantizer.acc.eq(sums[group]),
-            requantizer.parameter.eq(self.parameter),
-        ]
-        for name in ("out_zero", "clamp_min", "clamp_max"):
-            m.d.comb += getattr(requantizer, name).eq(getattr(fields, name))
 
         with m.FSM():
             with m.State("IDLE"):
@@ -180,21 +115,13 @@ class ConvolutionEngine(wiring.Component):
                     m.next = "TILE"
 
             with m.State("TILE"):
-                m.d.sync += [
-                    pixels.eq(fields.out_pixels),
-                    left.eq(fields.out_w),
-                    row.eq(fields.in_base),
-                    pixel.eq(fields.in_base),
-                    y.eq(-fields.pad_top),
-                    x.eq(-fields.pad_left),
-                    output.eq(out_base),
-                ]
+                pixels.start_tile()
                 m.next = "PIXEL"
 
             with m.State("PIXEL"):
                 m.d.comb += [taps.start.eq(1), clear.eq(1)]
-                m.d.sync += [weight.eq(weight_base), entry.eq(parameter_base), group.eq(0),
-                             lane.eq(0)]
+                m.d.sync += [weight.eq(fields.weight_base), entry.eq(fields.parameter_base),
+                             group.eq(0), lane.eq(0)]
                 m.next = "ADD"
 
             with m.State("ADD"):
@@ -219,11 +146,11 @@ class ConvolutionEngine(wiring.Component):
                 m.d.comb += requantizer.start.eq(1)
                 m.next = "REQUANTIZE"
                 with m.If((entry >= config.parameter_depth)
-                          | (output >= config.activation_depth)):
+                          | (pixels.output >= config.activation_depth)):
                     self._stop(m)
 
             with m.State("REQUANTIZE"):
-                m.d.comb += self.address.eq(output)
+                m.d.comb += self.address.eq(pixels.output)
                 with m.If(requantizer.done):
                     m.d.comb += self.write.eq(1 << group)
                     m.d.sync += [group.eq(group + 1), entry.eq(entry + 1)]
@@ -232,34 +159,82 @@ class ConvolutionEngine(wiring.Component):
                         m.next = "NEXT"
 
             with m.State("NEXT"):
-                m.d.sync += [
-                    output.eq(output + 1),
-                    pixels.eq(pixels - 1),
-                    left.eq(left - 1),
-                    pixel.eq(pixel + fields.stride_w),
-                    x.eq(x + fields.stride_w),
-                ]
+                pixels.next_pixel()
                 m.next = "PIXEL"
-                with m.If(left == 1):
-                    m.d.sync += [
-                        left.eq(fields.out_w),
-                        row.eq(row + fields.pixel_row_step),
-                        pixel.eq(row + fields.pixel_row_step),
-                        x.eq(-fields.pad_left),
-                        y.eq(y + fields.stride_h),
-                    ]
-                with m.If(last_pixel):
-                    m.d.sync += [
-                        tiles.eq(tiles - 1),
-                        weight_base.eq(weight),
-                        out_base.eq(out_base + fields.out_plane),
-                        parameter_base.eq(entry),
-                    ]
+                with m.If(pixels.last_pixel):
+                    pixels.next_tile(weight=weight, entry=entry)
                     m.next = "TILE"
-                    with m.If(last_tile):
+                    with m.If(pixels.last_tile):
                         m.d.comb += self.done.eq(1)
                         m.next = "IDLE"
         return m
+
+    def _fields(self, m: Module, *, size: int) -> Fields:
+        """The fields of the command; sizes of planes have ``size`` bits. Refuses a command with
+        illegal ones."""
+        sizes = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
+        fields = Fields(
+            m, self.fetched, MatrixCommand,
+            dict.fromkeys(sizes, size)
+            | dict.fromkeys(("in_base", "in_plane", "pixel_row_step", "kernel_row_step",
+                             "out_base", "out_plane", "weight_base", "parameter_base"), 24)
+            | dict.fromkeys(("in_zero", "pad_top", "pad_left", "kernel_h", "kernel_w", "stride_h",
+                             "stride_w", "dilation_h", "dilation_w", "out_zero", "clamp_min",
+                             "clamp_max"), 8)
+            | {"last_groups": 8, "rule": 1},
+            bounded=sizes,
+            positive=(*sizes, "tile_pixels", "kernel_h", "kernel_w", "stride_h", "stride_w",
+                      "dilation_h", "dilation_w", "last_groups"))
+        m.d.comb += self.refused.eq(Error.NONE)
+        with m.If(fields.beyond):
+            m.d.comb += self.refused.eq(Error.ADDRESS)
+        with m.If(fields.empty | fields.rule | (fields.last_groups > self._config.requant_groups)
+                  | (fields.clamp_min > fields.clamp_max)):
+            m.d.comb += self.refused.eq(Error.ARGUMENT)
+        return fields
+
+    def _accumulate(self, m: Module, fields: Fields, taps: TapWalker, *, weight: Signal,
+                    lane: Signal, clear: Signal) -> tuple[Any, Signal]:
+        """The multiply-accumulate units, a cycle behind the addresses. Weight rows come from the
+        last lane to the first. Returns the sums, and whether an address was outside its memory."""
+        config  = self._config
+        adding  = Signal()
+        beyond  = Signal()
+        present = Signal(ceil_log2(config.rows))  # the lane that is there
+        inside  = Signal()
+        chosen  = Signal(signed(8))
+        sums    = Array(Signal(signed(32), name=f"sum_{column}") for column in range(config.cols))
+        m.d.sync += [adding.eq(self.weight_read), present.eq(lane)]
+        with m.If(self.weight_read):
+            m.d.sync += inside.eq(taps.inside)
+        m.d.sync += beyond.eq(self.weight_read & (
+            (taps.inside & (taps.address >= config.activation_depth))
+            | (weight >= config.weight_depth)))
+        m.d.comb += chosen.eq(Mux(
+            inside, Value.cast(self.word).word_select(~present, 8), fields.in_zero))
+        for column in range(config.cols):
+            m.submodules[f"unit_{column}"] = unit = MultiplyAccumulate()
+            m.d.comb += [
+                unit.a.eq(chosen),
+                unit.b.eq(self.weights[column]),
+                unit.clear.eq(clear),
+                unit.enable.eq(adding),
+                sums[column].eq(unit.o),
+            ]
+        return sums, beyond
+
+    def _requantize(self, m: Module, fields: Fields, acc: Value) -> SerialRequantizer:
+        m.submodules.requantizer = requantizer = SerialRequantizer()
+        m.d.comb += [
+            self.parameter_read.eq(requantizer.read),
+            self.parameter_part.eq(requantizer.part),
+            self.result.eq(requantizer.o),
+            requantizer.acc.eq(acc),
+            requantizer.parameter.eq(self.parameter),
+        ]
+        for name in ("out_zero", "clamp_min", "clamp_max"):
+            m.d.comb += getattr(requantizer, name).eq(getattr(fields, name))
+        return requantizer
 
     def _stop(self, m: Module) -> None:
         m.d.comb += [self.done.eq(1), self.error.eq(Error.ADDRESS)]

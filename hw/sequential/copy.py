@@ -82,27 +82,15 @@ class CopyEngine(wiring.Component):
         m = Module()
         config = self._config
 
-        local = len(self.address) + 1  # an address, or a number of units
-        fields = Fields(
-            m, self.fetched, LoadCommand,
-            {"memory": 3, "lines": 16, "units": local, "address": config.axi_addr_width,
-             "stride": config.axi_addr_width, "local_address": local, "local_stride": local},
-            bounded=("units", "address", "local_address"), positive=("lines", "units"))
+        fields, memory = self._fields(m)
         # The fields with addresses and lines count on while the command is executed.
         lines, line, local_line = fields.lines, fields.address, fields.local_address
-        memory = Signal(3)  # bits that in the layout of a STORE are no field
-        m.d.comb += memory.eq(Mux(self.store, Memory.ACTIVATION.value, fields.memory))
-        m.d.comb += self.refused.eq(Error.NONE)
-        with m.If(fields.beyond):
-            m.d.comb += self.refused.eq(Error.ADDRESS)
-        with m.If(fields.empty | (memory > Memory.PARAMETER)):
-            m.d.comb += self.refused.eq(Error.ARGUMENT)
         misaligned = Cat(value[:ceil_log2(config.axi_bytes)] for value in
                          (fields.address, fields.stride)).any()
 
         address = Signal(config.axi_addr_width, reset_less=True)
-        unit    = Signal(local, reset_less=True)
-        left    = Signal(local, reset_less=True)
+        unit    = Signal.like(fields.local_address, name="unit", reset_less=True)
+        left    = Signal.like(fields.units, name="left", reset_less=True)
         part    = Signal()
         legal   = Signal()
         with m.Switch(memory):
@@ -161,3 +149,21 @@ class CopyEngine(wiring.Component):
                         m.d.comb += self.error.eq(Mux(self.store, Error.WRITE, Error.READ))
                         m.next = "IDLE"
         return m
+
+    def _fields(self, m: Module) -> tuple[Fields, Signal]:
+        """The fields of the command and its memory. Refuses a command with illegal ones."""
+        config = self._config
+        local = len(self.address) + 1  # an address, or a number of units
+        fields = Fields(
+            m, self.fetched, LoadCommand,
+            {"memory": 3, "lines": 16, "units": local, "address": config.axi_addr_width,
+             "stride": config.axi_addr_width, "local_address": local, "local_stride": local},
+            bounded=("units", "address", "local_address"), positive=("lines", "units"))
+        memory = Signal(3)  # bits that in the layout of a STORE are no field
+        m.d.comb += memory.eq(Mux(self.store, Memory.ACTIVATION.value, fields.memory))
+        m.d.comb += self.refused.eq(Error.NONE)
+        with m.If(fields.beyond):
+            m.d.comb += self.refused.eq(Error.ADDRESS)
+        with m.If(fields.empty | (memory > Memory.PARAMETER)):
+            m.d.comb += self.refused.eq(Error.ARGUMENT)
+        return fields, memory

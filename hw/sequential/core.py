@@ -4,10 +4,11 @@ from typing import Any
 
 from amaranth import *
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import connect, flipped
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from weft.hw.core import core_members
+from weft.hw.bus.axi import MemorySignature
+from weft.hw.control.core_control import CommandEvents, CoreControl
 from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, engines
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Error
@@ -33,67 +34,116 @@ class SequentialCore(wiring.Component):
 
     Members
     -------
-    As of :class:`~weft.hw.core.Core`, with a single source of faults.
+    m_axi : :py:`Out(MemorySignature(...))`
+        Memory.
+    control : :py:`In(CoreControl(faults=FAULTS))`
+        The control port.
+    event : :py:`Out(CommandEvents())`
+        When each command starts and ends.
+
+    Attributes
+    ----------
+    FAULTS : :class:`int`
+        Sources of faults.
     """
 
     FAULTS = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        super().__init__(core_members(config, faults=self.FAULTS))
+        super().__init__({
+            "m_axi":   Out(MemorySignature(data_width=config.axi_data_width,
+                                           addr_width=config.axi_addr_width)),
+            "control": In(CoreControl(faults=self.FAULTS)),
+            "event":   Out(CommandEvents()),
+        })
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self._config
-        beats  = COMMAND_BYTES // config.axi_bytes
 
         m.submodules.master   = master   = BeatMaster(data_width=config.axi_data_width,
                                                       addr_width=config.axi_addr_width)
         m.submodules.copy     = copy     = CopyEngine(config)
         m.submodules.convolve = convolve = ConvolutionEngine(config)
         connect(m, master.axi, flipped(self.m_axi))
-        self._memories(m, copy, convolve)
+        self._connect_memories(m, copy, convolve)
 
-        address = Signal(config.axi_addr_width, reset_less=True)  # of the next beat of the stream
-        beat    = Signal(range(beats))
-        left    = Signal(16, reset_less=True)
-        index   = Signal(16)
-        engine  = Signal(Engine)
-        known   = Signal()
-        refused = Signal(Error)
-        done    = Signal()
-        error   = Signal(Error)
-
-        # The beat that is asked for: of the stream, or of a load or store.
+        address  = Signal(config.axi_addr_width, reset_less=True)  # of the next beat of the stream
+        beat     = Signal(range(COMMAND_BYTES // config.axi_bytes))
+        index    = Signal(16)
         fetching = Signal()
         fetched  = fetching & master.beat.done
-        for name in ("valid", "write", "address", "write_data"):
-            m.d.comb += getattr(master.beat, name).eq(getattr(copy.beat, name))
-        with m.If(fetching):
-            m.d.comb += [
-                master.beat.valid.eq(1),
-                master.beat.write.eq(0),
-                master.beat.address.eq(address),
-            ]
-        m.d.comb += [
-            copy.beat.done.eq(master.beat.done & ~fetching),
-            copy.beat.error.eq(master.beat.error),
-            copy.beat.read_data.eq(master.beat.read_data),
-            copy.store.eq(engine == Engine.STORE),
-            copy.word.eq(convolve.word),
-        ]
+        self._connect_beats(m, master.beat, copy.beat, address=address, fetching=fetching)
         for port in (copy.fetched, convolve.fetched):
             m.d.comb += [
                 port.valid.eq(fetched),
                 port.number.eq(beat),
                 port.data.eq(master.beat.read_data),
             ]
-        with m.If(fetched & (beat == 0)):
+        engine, known = self._decode(m, fetched & (beat == 0), master.beat.read_data[:8])
+        m.d.comb += [
+            copy.store.eq(engine == Engine.STORE),
+            copy.word.eq(convolve.word),
+        ]
+
+        executing = self._sequence(m, master.beat, copy, convolve, address=address, beat=beat,
+                                   index=index, fetching=fetching, fetched=fetched, engine=engine,
+                                   known=known)
+
+        m.d.comb += [
+            master.halt.eq(self.control.halt),
+            self.control.quiet.eq(master.idle),
+            self.control.oldest.eq(index),
+            # A convolution always comes to its end.
+            self.control.progress.eq(master.beat.done | (executing & (engine == Engine.MATRIX))),
+        ]
+        for number in range(len(Engine)):
+            m.d.comb += [self.event.start_index[number].eq(index),
+                         self.event.done_index[number].eq(index)]
+        return ResetInserter(self.control.reset)(m)
+
+    def _connect_beats(self, m: Module, master: Any, copy: Any, *, address: Signal,
+                       fetching: Signal) -> None:
+        """Asks for beats of the command stream while fetching, and for those of a load or store
+        otherwise."""
+        for name in ("valid", "write", "address", "write_data"):
+            m.d.comb += getattr(master, name).eq(getattr(copy, name))
+        with m.If(fetching):
+            m.d.comb += [
+                master.valid.eq(1),
+                master.write.eq(0),
+                master.address.eq(address),
+            ]
+        m.d.comb += [
+            copy.done.eq(master.done & ~fetching),
+            copy.error.eq(master.error),
+            copy.read_data.eq(master.read_data),
+        ]
+
+    def _decode(self, m: Module, first: Value, opcode: Value) -> tuple[Signal, Signal]:
+        """Returns the engine of the last command that was fetched, and whether it has one;
+        ``first`` says that the beat with the opcode is there."""
+        engine = Signal(Engine)
+        known  = Signal()
+        with m.If(first):
             m.d.sync += known.eq(0)
-            with m.Switch(master.beat.read_data[:8]):
-                for opcode, its in engines(config).items():
-                    with m.Case(opcode):
+            with m.Switch(opcode):
+                for number, its in engines(self._config).items():
+                    with m.Case(number):
                         m.d.sync += [known.eq(1), engine.eq(its)]
+        return engine, known
+
+    def _sequence(self, m: Module, master: Any, copy: CopyEngine, convolve: ConvolutionEngine, *,
+                  address: Signal, beat: Signal, index: Signal, fetching: Signal, fetched: Value,
+                  engine: Signal, known: Signal) -> Value:
+        """Fetches and executes one command after the other. Returns whether one is executing."""
+        config   = self._config
+        control  = self.control
+        left     = Signal(16, reset_less=True)  # commands
+        refused  = Signal(Error)
+        done     = Signal()
+        error    = Signal(Error)
         m.d.comb += [
             refused.eq(Mux(~known, Error.OPCODE, Mux(engine == Engine.MATRIX, convolve.refused,
                                                      copy.refused))),
@@ -103,56 +153,56 @@ class SequentialCore(wiring.Component):
 
         # A cycle late, when the core has stopped and the index stays.
         fault = Signal(Error)
-        m.d.sync += self.faults[0].code.eq(fault)
-        m.d.comb += self.faults[0].index.eq(index)
+        m.d.sync += control.faults[0].code.eq(fault)
+        m.d.comb += control.faults[0].index.eq(index)
+
+        def stop(error: Any) -> None:
+            m.d.comb += fault.eq(error)
+            m.next = "STOPPED"
+
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.sync += [address.eq(self.address), left.eq(self.count), index.eq(0),
+                m.d.sync += [address.eq(control.address), left.eq(control.count), index.eq(0),
                              beat.eq(0)]
-                with m.If(self.start):
-                    m.d.sync += self.completed.eq(0)
+                with m.If(control.start):
+                    m.d.sync += control.completed.eq(0)
                     m.next = "FETCH"
-                    with m.If((self.address[config.axi_addr_width:] != 0)
-                              | (self.address[:exact_log2(config.axi_bytes)] != 0)):
-                        m.d.comb += fault.eq(Error.ADDRESS)
-                        m.next = "STOPPED"
-                    with m.If((self.count[:16] == 0) | (self.count[16:] != 0)):
-                        m.d.comb += fault.eq(Error.ARGUMENT)
-                        m.next = "STOPPED"
+                    with m.If((control.address[config.axi_addr_width:] != 0)
+                              | (control.address[:exact_log2(config.axi_bytes)] != 0)):
+                        stop(Error.ADDRESS)
+                    with m.If((control.count[:16] == 0) | (control.count[16:] != 0)):
+                        stop(Error.ARGUMENT)
 
             with m.State("FETCH"):
                 m.d.comb += fetching.eq(1)
                 with m.If(fetched):
                     m.d.sync += [address.eq(address + config.axi_bytes), beat.eq(beat + 1)]
-                    with m.If(beat == beats - 1):
+                    with m.If(beat == COMMAND_BYTES // config.axi_bytes - 1):
                         m.next = "LAUNCH"
-                    with m.If(master.beat.error):
-                        m.d.comb += fault.eq(Error.READ)
-                        m.next = "STOPPED"
+                    with m.If(master.error):
+                        stop(Error.READ)
 
             with m.State("LAUNCH"):
                 m.next = "EXECUTE"
                 with m.If(refused != Error.NONE):
-                    m.d.comb += fault.eq(refused)
-                    m.next = "STOPPED"
-                with m.Elif(self.halt):
+                    stop(refused)
+                with m.Elif(control.halt):
                     m.next = "STOPPED"
                 with m.Else():
                     m.d.comb += [
                         copy.start.eq(engine != Engine.MATRIX),
                         convolve.start.eq(engine == Engine.MATRIX),
-                        self.event_start.eq(1 << engine.as_value()),
+                        self.event.start.eq(1 << engine.as_value()),
                     ]
 
             with m.State("EXECUTE"):
                 with m.If(done):
                     with m.If(error != Error.NONE):
-                        m.d.comb += fault.eq(error)
-                        m.next = "STOPPED"
+                        stop(error)
                     with m.Else():
-                        m.d.comb += self.event_done.eq(1 << engine.as_value())
+                        m.d.comb += self.event.done.eq(1 << engine.as_value())
                         m.d.sync += [
-                            self.completed.eq(index + 1),
+                            control.completed.eq(index + 1),
                             index.eq(index + 1),
                             left.eq(left - 1),
                         ]
@@ -164,21 +214,11 @@ class SequentialCore(wiring.Component):
             with m.State("STOPPED"):
                 pass
 
-        m.d.comb += [
-            master.halt.eq(self.halt),
-            self.idle.eq(fsm.ongoing("IDLE")),
-            self.quiet.eq(master.idle),
-            self.oldest.eq(index),
-            # A convolution always comes to its end.
-            self.progress.eq(master.beat.done | (fsm.ongoing("EXECUTE")
-                                                 & (engine == Engine.MATRIX))),
-        ]
-        for number in range(len(Engine)):
-            m.d.comb += [self.event_start_index[number].eq(index),
-                         self.event_done_index[number].eq(index)]
-        return ResetInserter(self.reset)(m)
+        m.d.comb += control.idle.eq(fsm.ongoing("IDLE"))
+        return fsm.ongoing("EXECUTE")
 
-    def _memories(self, m: Module, copy: CopyEngine, convolve: ConvolutionEngine) -> None:
+    def _connect_memories(self, m: Module, copy: CopyEngine,
+                          convolve: ConvolutionEngine) -> None:
         """The memories on the chip. Only one of the two engines is ever active."""
         config = self._config
         loaded = copy.beat.read_data

@@ -16,6 +16,39 @@ _BIAS = 127     # of a float32's exponent
 _INTEGER = 8    # result bits before the zero point: greater magnitudes are all alike
 
 
+class _Registers:
+    """Registers and adders that the steps share.
+
+    ``value`` holds, one after the other: the sum, its magnitude, its mantissa, the mantissa of the
+    product, and that with the integer above bit 24.
+    """
+
+    def __init__(self, m: Module):
+        self.value    = Signal(_MANTISSA + 1 + _INTEGER, reset_less=True)
+        self.high     = Signal(_MANTISSA + 1, reset_less=True)  # of the product
+        self.low      = Signal(_MANTISSA, reset_less=True)
+        self.negative = Signal(reset_less=True)
+        self.power    = Signal(signed(9), reset_less=True)      # of 2
+        self.bits     = Signal(range(_MANTISSA), reset_less=True)
+        self.result   = Signal(signed(11), reset_less=True)
+
+        self.left, self.right, self.carry = Signal(32), Signal(32), Signal()
+        self.total = Signal(32)
+        m.d.comb += self.total.eq(self.left + self.right + self.carry)
+
+        self.product = Signal(_MANTISSA + 2)
+        m.d.comb += self.product.eq(
+            self.high + Mux(self.low[0], self.value[:_MANTISSA + 1], 0))
+
+        # Whether any of the lower bits is set, a cycle late.
+        self.below_product = Signal()
+        self.below_value   = Signal()
+        m.d.sync += [
+            self.below_product.eq(self.low[:_MANTISSA - 2].any()),
+            self.below_value.eq(self.value[:_MANTISSA - 1].any()),
+        ]
+
+
 class SerialRequantizer(wiring.Component):
     """Computes ``clamp(RNE(fl32(fl32(acc + bias) * scale)) + out_zero)``, to the last bit as
     :class:`~weft.hw.requantize.float32.FloatScale` does, where the roundings are explained.
@@ -51,123 +84,110 @@ class SerialRequantizer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+        r = _Registers(m)
+        with m.FSM():
+            self._normalize(m, r)
+            self._multiply(m, r)
+            self._round(m, r)
+        return m
 
-        # `value` holds, one after the other: the sum, its magnitude, its mantissa, the mantissa of
-        # the product, and that with the integer above bit 24.
-        value    = Signal(_MANTISSA + 1 + _INTEGER, reset_less=True)
-        high     = Signal(_MANTISSA + 1, reset_less=True)  # of the product
-        low      = Signal(_MANTISSA, reset_less=True)
-        negative = Signal(reset_less=True)
-        power    = Signal(signed(9), reset_less=True)      # of 2
-        bits     = Signal(range(_MANTISSA), reset_less=True)
-        result   = Signal(signed(11), reset_less=True)
-        scale    = ChannelParameters(Cat(C(0, 32), self.parameter)).scale
+    def _normalize(self, m: Module, r: _Registers) -> None:
+        """The sum, its magnitude, and the mantissa of that."""
+        scale = ChannelParameters(Cat(C(0, 32), self.parameter)).scale
         fraction, exponent = scale[:_MANTISSA - 1], scale[_MANTISSA - 1:31]
 
-        # The adder.
-        left, right, carry, total = Signal(32), Signal(32), Signal(), Signal(32)
-        m.d.comb += total.eq(left + right + carry)
-        product = Signal(_MANTISSA + 2)
-        m.d.comb += product.eq(high + Mux(low[0], value[:_MANTISSA + 1], 0))
+        with m.State("IDLE"):
+            m.d.comb += self.read.eq(self.start)
+            with m.If(self.start):
+                m.next = "BIAS"
 
-        # The product of mantissas is at least 2**46; its 24 highest bits are kept.
-        upper = high[_MANTISSA - 1]
-        digits = Cat(low, high)
-        kept = Mux(upper, digits[_MANTISSA:], digits[_MANTISSA - 1:])[:_MANTISSA]
-        # Whether there is anything in the lower bits, a cycle late.
-        below_product = Signal()
-        below_value   = Signal()
-        m.d.sync += [
-            below_product.eq(low[:_MANTISSA - 2].any()),
-            below_value.eq(value[:_MANTISSA - 1].any()),
-        ]
+        with m.State("BIAS"):
+            m.d.comb += [r.left.eq(self.acc), r.right.eq(self.parameter)]
+            m.d.comb += [self.read.eq(1), self.part.eq(1)]
+            m.d.sync += r.value.eq(r.total)
+            m.next = "MAGNITUDE"
 
-        with m.FSM():
-            with m.State("IDLE"):
-                m.d.comb += self.read.eq(self.start)
-                with m.If(self.start):
-                    m.next = "BIAS"
+        with m.State("MAGNITUDE"):
+            m.d.comb += [r.left.eq(r.value ^ r.value[31].replicate(32)), r.carry.eq(r.value[31])]
+            m.d.sync += [
+                r.value.eq(r.total),
+                r.negative.eq(r.value[31]),
+                r.low.eq(Cat(fraction, 1)),
+                r.power.eq(exponent + (31 - _BIAS)),
+            ]
+            m.next = "NORMALIZE"
 
-            with m.State("BIAS"):
-                m.d.comb += [left.eq(self.acc), right.eq(self.parameter)]
-                m.d.comb += [self.read.eq(1), self.part.eq(1)]
-                m.d.sync += value.eq(total)
-                m.next = "MAGNITUDE"
-
-            with m.State("MAGNITUDE"):
-                m.d.comb += [left.eq(value ^ value[31].replicate(32)), carry.eq(value[31])]
-                m.d.sync += [
-                    value.eq(total),
-                    negative.eq(value[31]),
-                    low.eq(Cat(fraction, 1)),
-                    power.eq(exponent + (31 - _BIAS)),
-                ]
-                m.next = "NORMALIZE"
-
-            with m.State("NORMALIZE"):
-                with m.If(value[31]):
-                    m.next = "ROUND"
-                with m.Elif(value[24:32].any()):
-                    m.d.sync += [value.eq(value << 1), power.eq(power - 1)]
-                with m.Elif(value[:24].any()):
-                    m.d.sync += [value.eq(value << 8), power.eq(power - 8)]
-                with m.Else():
-                    m.d.sync += result.eq(0)
-                    m.next = "ZERO"
-
-            with m.State("ROUND"):
-                m.d.comb += left.eq(value[8:32])
-                m.d.comb += carry.eq(value[7] & (value[8] | value[:7].any()))
-                m.d.sync += [value.eq(total), high.eq(0), bits.eq(_MANTISSA - 1)]
-                m.next = "MULTIPLY"
-
-            with m.State("MULTIPLY"):
-                m.d.sync += [Cat(low, high).eq(Cat(low[1:], product)), bits.eq(bits - 1)]
-                with m.If(bits == 0):
-                    m.next = "SETTLE"
-
-            with m.State("SETTLE"):
-                m.next = "ROUND_PRODUCT"
-
-            with m.State("ROUND_PRODUCT"):
-                m.d.comb += left.eq(kept)
-                m.d.comb += carry.eq(Mux(
-                    upper, low[-1] & (high[0] | low[-2] | below_product),
-                    low[-2] & (low[-1] | below_product)))
-                m.d.sync += [value.eq(total), power.eq(power + upper)]
-                m.next = "ALIGN"
-
-            # The binary point goes to bit 24. The power counts down to -1; what is below that from
-            # the beginning is less than a half.
-            with m.State("ALIGN"):
-                with m.If(power < 0):
-                    m.d.sync += result.eq(Mux(power == -1, value[_MANTISSA:], 0))
-                    m.next = "ROUND_INTEGER"
-                with m.Elif(power >= _INTEGER):
-                    m.d.sync += result.eq((1 << _INTEGER + 1) - 1)
-                    m.next = "SIGN"
-                with m.Else():
-                    m.d.sync += [value.eq(value << 1), power.eq(power - 1)]
-
-            with m.State("ROUND_INTEGER"):
-                m.d.sync += result.eq(result + (
-                    (power == -1) & value[_MANTISSA - 1] & (value[_MANTISSA] | below_value)))
-                m.next = "SIGN"
-
-            with m.State("SIGN"):
-                with m.If(negative):
-                    m.d.sync += result.eq(-result)
+        with m.State("NORMALIZE"):
+            with m.If(r.value[31]):
+                m.next = "ROUND"
+            with m.Elif(r.value[24:32].any()):
+                m.d.sync += [r.value.eq(r.value << 1), r.power.eq(r.power - 1)]
+            with m.Elif(r.value[:24].any()):
+                m.d.sync += [r.value.eq(r.value << 8), r.power.eq(r.power - 8)]
+            with m.Else():
+                m.d.sync += r.result.eq(0)
                 m.next = "ZERO"
 
-            with m.State("ZERO"):
-                m.d.sync += result.eq(result + self.out_zero)
-                m.next = "CLAMP"
+        with m.State("ROUND"):
+            m.d.comb += r.left.eq(r.value[8:32])
+            m.d.comb += r.carry.eq(r.value[7] & (r.value[8] | r.value[:7].any()))
+            m.d.sync += [r.value.eq(r.total), r.high.eq(0), r.bits.eq(_MANTISSA - 1)]
+            m.next = "MULTIPLY"
 
-            with m.State("CLAMP"):
-                m.d.comb += [self.done.eq(1), self.o.eq(result)]
-                with m.If(result < self.clamp_min):
-                    m.d.comb += self.o.eq(self.clamp_min)
-                with m.Elif(result > self.clamp_max):
-                    m.d.comb += self.o.eq(self.clamp_max)
-                m.next = "IDLE"
-        return m
+    def _multiply(self, m: Module, r: _Registers) -> None:
+        """The product of mantissas, which is at least 2**46, to its 24 highest bits."""
+        upper = r.high[_MANTISSA - 1]
+        digits = Cat(r.low, r.high)
+        kept = Mux(upper, digits[_MANTISSA:], digits[_MANTISSA - 1:])[:_MANTISSA]
+
+        with m.State("MULTIPLY"):
+            m.d.sync += [Cat(r.low, r.high).eq(Cat(r.low[1:], r.product)), r.bits.eq(r.bits - 1)]
+            with m.If(r.bits == 0):
+                m.next = "SETTLE"
+
+        with m.State("SETTLE"):
+            m.next = "ROUND_PRODUCT"
+
+        with m.State("ROUND_PRODUCT"):
+            m.d.comb += r.left.eq(kept)
+            m.d.comb += r.carry.eq(Mux(
+                upper, r.low[-1] & (r.high[0] | r.low[-2] | r.below_product),
+                r.low[-2] & (r.low[-1] | r.below_product)))
+            m.d.sync += [r.value.eq(r.total), r.power.eq(r.power + upper)]
+            m.next = "ALIGN"
+
+    def _round(self, m: Module, r: _Registers) -> None:
+        """The integer, with the zero point and in its bounds."""
+        # The binary point goes to bit 24. The power counts down to -1; what is below that from
+        # the beginning is less than a half.
+        with m.State("ALIGN"):
+            with m.If(r.power < 0):
+                m.d.sync += r.result.eq(Mux(r.power == -1, r.value[_MANTISSA:], 0))
+                m.next = "ROUND_INTEGER"
+            with m.Elif(r.power >= _INTEGER):
+                m.d.sync += r.result.eq((1 << _INTEGER + 1) - 1)
+                m.next = "SIGN"
+            with m.Else():
+                m.d.sync += [r.value.eq(r.value << 1), r.power.eq(r.power - 1)]
+
+        with m.State("ROUND_INTEGER"):
+            m.d.sync += r.result.eq(r.result + (
+                (r.power == -1) & r.value[_MANTISSA - 1] & (r.value[_MANTISSA] | r.below_value)))
+            m.next = "SIGN"
+
+        with m.State("SIGN"):
+            with m.If(r.negative):
+                m.d.sync += r.result.eq(-r.result)
+            m.next = "ZERO"
+
+        with m.State("ZERO"):
+            m.d.sync += r.result.eq(r.result + self.out_zero)
+            m.next = "CLAMP"
+
+        with m.State("CLAMP"):
+            m.d.comb += [self.done.eq(1), self.o.eq(r.result)]
+            with m.If(r.result < self.clamp_min):
+                m.d.comb += self.o.eq(self.clamp_min)
+            with m.Elif(r.result > self.clamp_max):
+                m.d.comb += self.o.eq(self.clamp_max)
+            m.next = "IDLE"

@@ -59,11 +59,11 @@ class Bench:
     async def start(self):
         dut = self.dut
         cocotb.start_soon(Clock(dut.clk, 10, "ns").start())
-        for signal in (dut.faults_0, dut.faults_1, dut.completed, dut.progress, dut.oldest,
-                       dut.count_up):
+        for signal in (dut.core_faults_0, dut.core_faults_1, dut.core_completed,
+                       dut.core_progress, dut.core_oldest, dut.core_count_up):
             signal.value = 0
-        dut.idle.value = 1
-        dut.quiet.value = 1
+        dut.core_idle.value = 1
+        dut.core_quiet.value = 1
         dut.rst.value = 1
         await ClockCycles(dut.clk, 4)
         dut.rst.value = 0
@@ -76,10 +76,10 @@ class Bench:
             await FallingEdge(dut.clk)
             self.cycles += 1
             self.resets += int(dut.core_reset.value)
-            if dut.start.value == 1:
-                self.starts.append((int(dut.address.value), int(dut.count.value)))
+            if dut.core_start.value == 1:
+                self.starts.append((int(dut.core_address.value), int(dut.core_count.value)))
                 await RisingEdge(dut.clk)
-                dut.completed.value = 0
+                dut.core_completed.value = 0
 
     async def write(self, address, value, *, offset=0, size=4):
         """Writes ``size`` bytes of ``value``, from byte ``offset`` of the register on."""
@@ -103,9 +103,9 @@ class Bench:
         await self.write(Register.CONTROL, Control.START)
 
     async def cycle(self, **inputs):
-        """Drives the inputs for one cycle."""
+        """Drives inputs from the core for one cycle."""
         for name, value in inputs.items():
-            getattr(self.dut, name).value = value
+            getattr(self.dut, f"core_{name}").value = value
         await RisingEdge(self.dut.clk)
 
     async def fault(self, code, index, port=0):
@@ -161,7 +161,8 @@ async def writes_only_the_bytes_that_are_strobed(dut):
         assert await bench.read(probe) == held[probe]
     for register, value in held.items():
         assert await bench.read(register) == value
-    assert dut.address.value == held[Register.COMMAND_ADDRH] << 32 | held[Register.COMMAND_ADDR]
+    assert dut.core_address.value == (held[Register.COMMAND_ADDRH] << 32
+                                      | held[Register.COMMAND_ADDR])
     assert bench.starts == []
 
 
@@ -173,10 +174,10 @@ async def takes_address_and_data_of_a_write_in_either_order(dut):
         bench.channels[late].pause = True
         task = cocotb.start_soon(bench.write(Register.COMMAND_COUNT, 0x1234))
         await ClockCycles(dut.clk, 10)
-        assert not task.done() and dut.count.value != 0x1234
+        assert not task.done() and dut.core_count.value != 0x1234
         bench.channels[late].pause = False
         await task
-        assert dut.count.value == 0x1234
+        assert dut.core_count.value == 0x1234
         await bench.write(Register.COMMAND_COUNT, 0)
 
 
@@ -189,12 +190,12 @@ async def holds_responses_until_they_are_taken(dut):
     reads  = [cocotb.start_soon(bench.read(address)) for address in (0x00, 0x04, 0x14, 0x00)]
     await ClockCycles(dut.clk, 30)
     assert dut.s_axi_bvalid.value == 1 and dut.s_axi_rvalid.value == 1
-    assert dut.address.value == 1  # the second write waits for the response of the first
+    assert dut.core_address.value == 1  # the second write waits for the response of the first
     bench.channels["b"].pause = bench.channels["r"].pause = False
     assert [await task for task in reads] == [DEVICE_ID, VERSION, 0, DEVICE_ID]
     for task in writes:
         await task
-    assert dut.address.value == 4
+    assert dut.core_address.value == 4
 
 
 @cocotb.test()
@@ -283,7 +284,7 @@ async def counts_from_doorbell_to_interrupt_and_then_freezes(dut):
                 bits = bench.rng.getrandbits(len(COUNTED))
                 await bench.cycle(count_up=bits)
                 # `count_up` is sampled now; the registers still show the cycle that ends.
-                if dut.start.value == 1:
+                if dut.core_start.value == 1:
                     running = True
                 if running:
                     expected[Counter.CYCLES] += 1
@@ -291,13 +292,13 @@ async def counts_from_doorbell_to_interrupt_and_then_freezes(dut):
                         expected[counter] += bits >> n & 1
                 if ending:
                     running = ending = False
-                elif running and dut.completed.value == 1 and dut.start.value == 0:
+                elif running and dut.core_completed.value == 1 and dut.core_start.value == 0:
                     ending = True
 
         task = cocotb.start_soon(drive())
         await bench.doorbell(1)
         await ClockCycles(dut.clk, length)
-        dut.completed.value = 1
+        dut.core_completed.value = 1
         await ClockCycles(dut.clk, 20)
         task.cancel()
         assert expected[Counter.CYCLES] >= length
@@ -313,10 +314,10 @@ async def the_first_fault_stops_the_device_until_a_reset(dut):
     await bench.write(Register.WATCHDOG, 1000)
     await bench.doorbell(3, 0x1230)
     bench.starts.clear()
-    assert dut.halt.value == 0
+    assert dut.core_halt.value == 0
     await bench.fault(Error.READ, 0x8001, port=1)
     await ClockCycles(dut.clk, 3)
-    assert dut.halt.value == 1
+    assert dut.core_halt.value == 1
     await bench.fault(Error.OPCODE, 7)  # too late
     assert dut.irq.value == 1
     assert await bench.status() == Status.ERROR | Status.QUIET
@@ -327,11 +328,11 @@ async def the_first_fault_stops_the_device_until_a_reset(dut):
     await bench.write(Register.IRQ_CLEAR, 1)
     await bench.write(Register.CONTROL, Control.START)
     await ClockCycles(dut.clk, 3)
-    assert dut.irq.value == 0 and dut.halt.value == 1 and bench.starts == []
+    assert dut.irq.value == 0 and dut.core_halt.value == 1 and bench.starts == []
     assert await bench.status() == Status.ERROR | Status.QUIET
 
     await bench.reset()
-    assert bench.resets == 1 and dut.halt.value == 0 and dut.irq.value == 0
+    assert bench.resets == 1 and dut.core_halt.value == 0 and dut.irq.value == 0
     assert await bench.status() == Status.QUIET
     assert await bench.read(Register.ERROR) == Error.NONE
     assert await bench.read(Register.ERROR_INDEX) == 0
@@ -380,10 +381,10 @@ async def a_reset_waits_until_the_memory_is_quiet(dut):
         await ClockCycles(dut.clk, QUIET_CYCLES - 2)
     await bench.cycle(quiet=0)
     assert await bench.status() == Status.ERROR | Status.BUSY
-    assert bench.resets == 0 and dut.halt.value == 1
+    assert bench.resets == 0 and dut.core_halt.value == 1
     await bench.cycle(quiet=1)
     await ClockCycles(dut.clk, QUIET_CYCLES + 5)
-    assert bench.resets == 1 and dut.halt.value == 0
+    assert bench.resets == 1 and dut.core_halt.value == 0
     assert await bench.status() == Status.QUIET
 
 
@@ -395,7 +396,7 @@ async def a_reset_aborts_a_stream(dut):
     await bench.cycle(quiet=0, idle=0)
     await bench.write(Register.CONTROL, Control.RESET | Control.START)
     await ClockCycles(dut.clk, 2)
-    assert dut.halt.value == 1
+    assert dut.core_halt.value == 1
     # The doorbell is ignored while the reset waits, and nobody has to wait for it to ask again.
     await bench.doorbell(9)
     assert await bench.status() == Status.BUSY
@@ -423,13 +424,13 @@ async def the_doorbell_is_ignored_while_a_reset_waits(dut):
 async def a_reset_outlasts_faults_that_are_held(dut):
     bench = Bench(dut, seed=15)
     await bench.start()
-    dut.faults_1.value = Error.ARGUMENT | 3 << 4
+    dut.core_faults_1.value = Error.ARGUMENT | 3 << 4
     await ClockCycles(dut.clk, 3)
     task = cocotb.start_soon(bench.reset())
     while dut.core_reset.value == 0:
         await FallingEdge(dut.clk)
     await ClockCycles(dut.clk, 2)
-    dut.faults_1.value = 0  # as a register that `core_reset` clears a cycle later
+    dut.core_faults_1.value = 0  # as a register that `core_reset` clears a cycle later
     await task
     assert await bench.status() == Status.QUIET
 
@@ -450,13 +451,13 @@ async def the_watchdog_bites_after_exactly_so_many_cycles_without_progress(dut):
         await bench.cycle(progress=0, oldest=limit)
         for _ in range(3):  # registers in front of the watchdog and behind it
             await FallingEdge(dut.clk)
-            assert dut.halt.value == 0
+            assert dut.core_halt.value == 0
         await FallingEdge(dut.clk)
-        assert dut.halt.value == (1 if limit == 1 else 0)
+        assert dut.core_halt.value == (1 if limit == 1 else 0)
         for _ in range(limit - 1):
-            assert dut.halt.value == 0
+            assert dut.core_halt.value == 0
             await FallingEdge(dut.clk)
-        assert dut.halt.value == 1
+        assert dut.core_halt.value == 1
         assert await bench.read(Register.ERROR) == Error.WATCHDOG
         assert await bench.read(Register.ERROR_INDEX) == limit
         await bench.reset()
@@ -489,7 +490,7 @@ async def a_stream_is_ended_after_its_limit_of_cycles_whatever_its_progress(dut)
         await bench.doorbell(4)
         await bench.cycle(oldest=limit)
         await ClockCycles(dut.clk, 100)
-        assert dut.irq.value == 1 and dut.halt.value == 1
+        assert dut.irq.value == 1 and dut.core_halt.value == 1
         assert await bench.status() == Status.ERROR | Status.QUIET
         assert await bench.read(Register.ERROR) == Error.CYCLE_LIMIT
         assert await bench.read(Register.ERROR_INDEX) == limit

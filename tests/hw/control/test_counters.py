@@ -240,7 +240,7 @@ def test_without_counters_there_are_only_cycles():
         return value
 
     async def bench(ctx):
-        ctx.set(Value.cast(dut.count_up), -1)
+        ctx.set(Value.cast(dut.core.count_up), -1)
         await write(ctx, Register.COMMAND_COUNT, 1)
         await ctx.tick().repeat(3)
         await write(ctx, Register.CONTROL, Control.START)

@@ -93,7 +93,7 @@ class DispatchBench:
     async def monitor(self, ctx):
         dut = self.dut
         async for *_, starts, start_index, dones, done_index, fault in ctx.tick().sample(
-                dut.event_start, dut.event_start_index, dut.event_done, dut.event_done_index,
+                dut.event.start, dut.event.start_index, dut.event.done, dut.event.done_index,
                 dut.fault):
             # Starts first: a token given in this cycle may not be used in it.
             for engine in Engine:

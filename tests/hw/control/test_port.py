@@ -55,18 +55,19 @@ class ControlledDispatcher(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.control    = control = self.control
-        m.submodules.dispatcher = ResetInserter(control.core_reset)(self.dispatcher)
-        connect(m, flipped(self.s_axi), control.s_axi)
+        core = self.control.core
+        m.submodules.control    = self.control
+        m.submodules.dispatcher = ResetInserter(core.reset)(self.dispatcher)
+        connect(m, flipped(self.s_axi), self.control.s_axi)
         m.d.comb += [
-            self.dispatcher.clear.eq(control.start),
-            self.dispatcher.halt.eq(control.halt),
-            control.faults[0].eq(self.dispatcher.fault),
-            control.completed.eq(self.dispatcher.completed),
-            control.idle.eq(self.dispatcher.idle),
-            control.oldest.eq(self.dispatcher.oldest),
-            control.quiet.eq(1),
-            control.progress.eq((self.dispatcher.event_start | self.dispatcher.event_done).any()),
+            self.dispatcher.clear.eq(core.start),
+            self.dispatcher.halt.eq(core.halt),
+            core.faults[0].eq(self.dispatcher.fault),
+            core.completed.eq(self.dispatcher.completed),
+            core.idle.eq(self.dispatcher.idle),
+            core.oldest.eq(self.dispatcher.oldest),
+            core.quiet.eq(1),
+            core.progress.eq((self.dispatcher.event.start | self.dispatcher.event.done).any()),
         ]
         return m
 
@@ -151,8 +152,8 @@ def control_bench(bench):
     dut = ControlPort(CONFIG, faults=2)
 
     async def testbench(ctx):
-        ctx.set(dut.idle, 1)
-        ctx.set(dut.quiet, 1)
+        ctx.set(dut.core.idle, 1)
+        ctx.set(dut.core.quiet, 1)
         await ctx.tick()
         await bench(ctx, Host(ctx, dut.s_axi), dut)
 
@@ -191,9 +192,9 @@ def test_strobes_choose_the_bytes_of_a_register():
                 held[register] = held[register] & ~mask | value & mask
             probe = list(widths)[number % len(widths)]
             assert await host.read(probe) == held[probe]
-            assert ctx.get(dut.address) == \
+            assert ctx.get(dut.core.address) == \
                 held[Register.COMMAND_ADDRH] << 32 | held[Register.COMMAND_ADDR]
-            assert ctx.get(dut.count) == held[Register.COMMAND_COUNT]
+            assert ctx.get(dut.core.count) == held[Register.COMMAND_COUNT]
     control_bench(bench)
 
 
@@ -230,13 +231,13 @@ def test_a_write_waits_for_both_its_halves_and_its_answer_for_the_host():
             for _ in range(4):
                 assert ctx.get(bus.bvalid)
                 await ctx.tick()
-            assert ctx.get(dut.count) == 0x1234
+            assert ctx.get(dut.core.count) == 0x1234
             ctx.set(bus.bready, 1)
             await ctx.tick()
             assert not ctx.get(bus.bvalid)
             await ctx.tick().repeat(4)
             ctx.set(bus.bready, 0)
-            assert ctx.get(dut.count) == 0x5678
+            assert ctx.get(dut.core.count) == 0x5678
             assert not ctx.get(bus.bvalid)
             await host.write(Register.COMMAND_COUNT, 0)
             await ctx.tick()
@@ -274,29 +275,29 @@ def test_a_stream_from_doorbell_to_interrupt():
             await host.write(Register.COMMAND_ADDRH, address >> 32)
             await host.write(Register.COMMAND_COUNT, count)
             await host.write(Register.CONTROL, 0)
-            assert not ctx.get(dut.start)
+            assert not ctx.get(dut.core.start)
             await host.write(Register.CONTROL, Control.START, 14)  # not the byte with the bit
-            assert not ctx.get(dut.start)
+            assert not ctx.get(dut.core.start)
             await host.write(Register.CONTROL, Control.START)
-            while not ctx.get(dut.start):
+            while not ctx.get(dut.core.start):
                 await ctx.tick()
-            assert (ctx.get(dut.address), ctx.get(dut.count)) == (address, count)
+            assert (ctx.get(dut.core.address), ctx.get(dut.core.count)) == (address, count)
             await ctx.tick()
-            ctx.set(dut.completed, 0)
-            assert not ctx.get(dut.start)
+            ctx.set(dut.core.completed, 0)
+            assert not ctx.get(dut.core.start)
             # What is for the next stream changes nothing, and a doorbell is ignored.
             await host.write(Register.COMMAND_COUNT, 1)
             await host.write(Register.CONTROL, Control.START)
             for _ in range(3):
-                assert not ctx.get(dut.start)
+                assert not ctx.get(dut.core.start)
                 await ctx.tick()
             for idle, completed in ((1, count - 1), (0, count), (1, 1)):
-                ctx.set(dut.idle, idle)
-                ctx.set(dut.completed, completed)
+                ctx.set(dut.core.idle, idle)
+                ctx.set(dut.core.completed, completed)
                 await ctx.tick().repeat(4)
                 assert await host.read(Register.STATUS) == Status.BUSY | Status.QUIET
             assert not ctx.get(dut.irq)
-            ctx.set(dut.completed, count)
+            ctx.set(dut.core.completed, count)
             await ctx.tick().repeat(4)
             assert ctx.get(dut.irq)
             assert await host.read(Register.STATUS) == Status.DONE | Status.QUIET
@@ -329,9 +330,9 @@ def test_counters_count_from_doorbell_to_interrupt():
             running = ending = False
             for cycle in range(length + 20):
                 bits = rng.getrandbits(len(COUNTED))
-                ctx.set(dut.count_up, {counter.name.lower(): bits >> n & 1
+                ctx.set(dut.core.count_up, {counter.name.lower(): bits >> n & 1
                                        for n, counter in enumerate(COUNTED)})
-                starts = ctx.get(dut.start)
+                starts = ctx.get(dut.core.start)
                 running |= starts
                 if running:
                     expected[Counter.CYCLES] += 1
@@ -343,7 +344,7 @@ def test_counters_count_from_doorbell_to_interrupt():
                     ending = True
                 await ctx.tick()
                 if starts or cycle == length - 1:
-                    ctx.set(dut.completed, cycle == length - 1)
+                    ctx.set(dut.core.completed, cycle == length - 1)
             assert expected[Counter.CYCLES] >= length - 2
             for counter, value in expected.items():
                 assert await host.read(COUNTER_BASE + 4 * counter) == value, counter.name
@@ -360,19 +361,19 @@ def test_the_first_fault_of_the_lowest_number_stops_the_device_until_a_reset(cod
         await host.write(Register.COMMAND_COUNT, 9)
         await host.write(Register.CONTROL, Control.START)
         await ctx.tick().repeat(3)
-        assert not ctx.get(dut.halt)
+        assert not ctx.get(dut.core.halt)
         for port, (code, at) in enumerate(zip(codes, (0x8005, 6), strict=True)):
-            ctx.set(dut.faults[port], {"code": code, "index": at})
+            ctx.set(dut.core.faults[port], {"code": code, "index": at})
         await ctx.tick()
         for port in range(2):
-            ctx.set(dut.faults[port].code, Error.NONE)
+            ctx.set(dut.core.faults[port].code, Error.NONE)
         await ctx.tick().repeat(2)
-        assert ctx.get(dut.halt)
+        assert ctx.get(dut.core.halt)
         for port in range(2):  # too late
-            ctx.set(dut.faults[port], {"code": Error.READ, "index": 1})
+            ctx.set(dut.core.faults[port], {"code": Error.READ, "index": 1})
         await ctx.tick()
         for port in range(2):
-            ctx.set(dut.faults[port].code, Error.NONE)
+            ctx.set(dut.core.faults[port].code, Error.NONE)
         await ctx.tick().repeat(3)
         assert ctx.get(dut.irq)
         assert await host.read(Register.STATUS) == Status.ERROR | Status.QUIET
@@ -381,35 +382,36 @@ def test_the_first_fault_of_the_lowest_number_stops_the_device_until_a_reset(cod
         await host.write(Register.IRQ_CLEAR, 1)
         await host.write(Register.CONTROL, Control.START)
         for _ in range(4):
-            assert not ctx.get(dut.start) and ctx.get(dut.halt)
+            assert not ctx.get(dut.core.start) and ctx.get(dut.core.halt)
             await ctx.tick()
         assert not ctx.get(dut.irq)
 
         # A reset waits until the memory has been quiet for long enough.
-        ctx.set(dut.quiet, 0)
+        ctx.set(dut.core.quiet, 0)
         await host.write(Register.CONTROL, Control.RESET | Control.START)
         for _ in range(3):
-            ctx.set(dut.quiet, 1)
+            ctx.set(dut.core.quiet, 1)
             for _ in range(QUIET_CYCLES - 1):
                 await ctx.tick()
-                assert not ctx.get(dut.core_reset)
-            ctx.set(dut.quiet, 0)
+                assert not ctx.get(dut.core.reset)
+            ctx.set(dut.core.quiet, 0)
             for _ in range(2):
                 await ctx.tick()
-                assert not ctx.get(dut.core_reset)
+                assert not ctx.get(dut.core.reset)
         assert await host.read(Register.STATUS) == Status.ERROR | Status.BUSY
-        ctx.set(dut.quiet, 1)
+        ctx.set(dut.core.quiet, 1)
         for _ in range(QUIET_CYCLES + 1):
-            assert ctx.get(dut.halt) and not ctx.get(dut.core_reset) and not ctx.get(dut.start)
+            assert ctx.get(dut.core.halt)
+            assert not ctx.get(dut.core.reset) and not ctx.get(dut.core.start)
             await ctx.tick()
         await ctx.tick()
-        assert ctx.get(dut.core_reset)
+        assert ctx.get(dut.core.reset)
         await ctx.tick()
-        assert not ctx.get(dut.core_reset)
+        assert not ctx.get(dut.core.reset)
         await ctx.tick().repeat(2)
-        assert not ctx.get(dut.halt)
+        assert not ctx.get(dut.core.halt)
         for _ in range(QUIET_CYCLES + 3):
-            assert not ctx.get(dut.core_reset) and not ctx.get(dut.start)
+            assert not ctx.get(dut.core.reset) and not ctx.get(dut.core.start)
             await ctx.tick()
         assert await host.read(Register.STATUS) == Status.QUIET
         assert await host.read(Register.ERROR) == Error.NONE
@@ -424,23 +426,23 @@ def test_the_first_fault_of_the_lowest_number_stops_the_device_until_a_reset(cod
 @pytest.mark.parametrize("limit", [1, 2, 30])
 def test_the_watchdog_counts_the_cycles_without_progress(limit):
     async def bench(ctx, host, dut):
-        ctx.set(dut.progress, 1)
-        ctx.set(dut.oldest, 77)
+        ctx.set(dut.core.progress, 1)
+        ctx.set(dut.core.oldest, 77)
         await host.write(Register.WATCHDOG, limit)
         await ctx.tick().repeat(2 * limit)
         await host.write(Register.COMMAND_COUNT, 4)
         await host.write(Register.CONTROL, Control.START)
         await ctx.tick().repeat(2 * limit + 4)
-        ctx.set(dut.progress, 0)
+        ctx.set(dut.core.progress, 0)
         for _ in range(limit - 1):
             await ctx.tick()
-        ctx.set(dut.progress, 1)  # in the last moment
+        ctx.set(dut.core.progress, 1)  # in the last moment
         await ctx.tick()
-        ctx.set(dut.progress, 0)
+        ctx.set(dut.core.progress, 0)
         for _ in range(limit + 3):  # registers in front of the watchdog and behind it
-            assert not ctx.get(dut.halt)
+            assert not ctx.get(dut.core.halt)
             await ctx.tick()
-        assert ctx.get(dut.halt)
+        assert ctx.get(dut.core.halt)
         assert await host.read(Register.ERROR) == Error.WATCHDOG
         assert await host.read(Register.ERROR_INDEX) == 77
     control_bench(bench)

@@ -77,16 +77,17 @@ def run(memory, count):
             if valid:
                 addresses += [address + beat * n for n in range(length + 1)]
 
-    async def control(ctx):
-        ctx.set(dut.address, COMMANDS)
-        ctx.set(dut.count, count)
-        ctx.set(dut.start, 1)
+    async def stream(ctx):
+        control = dut.control
+        ctx.set(control.address, COMMANDS)
+        ctx.set(control.count, count)
+        ctx.set(control.start, 1)
         await ctx.tick()
-        ctx.set(dut.start, 0)
+        ctx.set(control.start, 0)
         completed = cycles = 0
         while completed < count:
             _clk, _rst, completed, count_up, *faults = await ctx.tick().sample(
-                dut.completed, dut.count_up, *(fault.code for fault in dut.faults))
+                control.completed, control.count_up, *(fault.code for fault in control.faults))
             assert not any(faults)
             for name in seen:
                 seen[name] += count_up[name]
@@ -96,7 +97,7 @@ def run(memory, count):
     sim = make_simulator(dut)
     for process in (reads, writes):
         sim.add_testbench(process, background=True)
-    sim.add_testbench(control)
+    sim.add_testbench(stream)
     sim.run()
     return seen
 
