@@ -5,6 +5,7 @@ import argparse
 from weft.errors.guard import DEBUG, guarded
 
 from . import bench, build, check, compile, config, estimate, program, report, run, verilog
+from .version import add_version_option
 
 # What is slow to import (numpy, onnxruntime, Amaranth, rich) is imported by the command that needs
 # it, so that `weft --help` and a misspelt option answer at once.
@@ -32,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="weft", description="From a quantized ONNX network to a running hardware accelerator.")
     parser.add_argument(DEBUG, action="store_true",
                         help="show where an error came from; can also follow the command")
+    add_version_option(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
