@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from weft.hw.isa.config import AcceleratorConfig
     from weft.runtime.session import InferenceSession
 
+    __version__: str
+
 __all__ = ["AcceleratorConfig", "InferenceSession", "WeftError"]
 
 
@@ -15,6 +17,9 @@ _HOMES = {"AcceleratorConfig": "weft.hw.isa.config", "InferenceSession": "weft.r
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from weft.errors.distribution import version
+        return version()
     # Imported when asked for: the session needs the hardware, whose modules import this package.
     if name not in _HOMES:
         raise AttributeError(f"module 'weft' has no attribute {name!r}")

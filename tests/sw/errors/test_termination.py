@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from weft.cli import guarded
+from weft.errors.guard import guarded
 from weft.errors.termination import terminable
 
 

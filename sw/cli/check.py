@@ -1,0 +1,41 @@
+"""``weft check``: what runs where, before anything is built."""
+
+import argparse
+import json
+from pathlib import Path
+
+from weft.errors.guard import EXIT_MISMATCH
+from weft.hw.isa.config import load_config
+
+from .options import Commands, add_config_option
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the sub-command to those of the command line."""
+    parser = commands.add_parser(
+        "check", help="tell what runs where, before anything is built",
+        description="Lists every node of a model: where it runs, why not on the accelerator, what "
+                    "it takes. Builds nothing.")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    add_config_option(parser)
+    parser.add_argument("--strict", action="store_true",
+                        help="exit with 1 if the host runs more than quantizing, dequantizing and "
+                             "softmax at the graph's edges")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(program=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from weft.frontend import partition
+    from weft.report.inspection import inspect_plan
+    from weft.report.terminal import print_inspection, terminal
+
+    config = load_config(options.config)
+    inspection = inspect_plan(partition(options.model), config)
+    if options.json:
+        print(json.dumps(inspection.to_dict(options.model), indent=2))
+    else:
+        print_inspection(inspection, terminal())
+    return EXIT_MISMATCH if options.strict and inspection.fallbacks else 0

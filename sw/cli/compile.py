@@ -1,0 +1,39 @@
+"""``weft compile``: what a model becomes."""
+
+import argparse
+from pathlib import Path
+
+from weft.hw.isa.config import load_config
+
+from .options import Commands, add_config_option
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the sub-command to those of the command line."""
+    parser = commands.add_parser(
+        "compile", help="compile a model and show what it became",
+        description="Compiles a model, without building or running anything.")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    add_config_option(parser)
+    parser.add_argument("--dump", action="store_true",
+                        help="print layers, memory map and command stream as text")
+    parser.set_defaults(program=_compile)
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from weft import compiler
+    from weft.frontend import partition
+
+    config = load_config(options.config)
+    base = 0
+    for graph in partition(options.model).graphs:
+        program = compiler.compile(graph, config, base=base)
+        base = program.memory_bytes
+        if options.dump:
+            print(program.dump())
+        else:
+            print(f"{graph.name} for {config.name}: {len(program.layers)} layers, "
+                  f"{program.count} commands, {program.memory_bytes:,} bytes of external memory")
+    return 0

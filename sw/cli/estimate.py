@@ -1,0 +1,76 @@
+"""``weft estimate``: how long a model takes, or what a configuration takes of an FPGA."""
+
+import argparse
+import json
+from pathlib import Path
+
+from weft.errors import InputError
+from weft.hw.isa.config import load_config
+
+from .options import Commands, add_config_option
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the sub-command to those of the command line."""
+    parser = commands.add_parser(
+        "estimate", help="tell how long a model takes, without building or running anything",
+        description="Compiles a model, plays its commands in virtual time and reports the cycles "
+                    "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
+                    "those of the simulated accelerator within 1 %% on most models.")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?",
+                        help="the network; not with --resources")
+    add_config_option(parser, default=None,
+                      default_text="base; with --resources, the board's own")
+    parser.add_argument("--resources", metavar="BOARD",
+                        help="instead, tell what the configuration takes of the FPGA of a board")
+    parser.add_argument("--batch", type=int, default=1, metavar="N",
+                        help="compute N frames together (default: 1)")
+    parser.add_argument("--latency", type=int, metavar="CYCLES",
+                        help="latency of the external memory (default: as in weft run)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(program=_estimate)
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from weft.compiler.timing.player import MemoryTiming
+    from weft.frontend import partition
+    from weft.report.terminal import Progress, print_estimate, terminal
+    from weft.runtime.estimate import estimate_plan
+
+    if (options.model is None) == (options.resources is None):
+        raise InputError("Estimate needs either a model or --resources BOARD")
+    if options.resources is not None:
+        return _estimate_resources(options)
+    config = load_config(options.config or "base")
+    memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
+    with Progress() as progress:
+        if not options.json:
+            progress.stage(f"Compiling {options.model.name} for {config.name}")
+        estimate = estimate_plan(partition(options.model), config, model=options.model.name,
+                                 batch=options.batch, memory=memory)
+    if options.json:
+        print(json.dumps(estimate.to_dict(), indent=2))
+    else:
+        print_estimate(estimate, terminal())
+    return 0
+
+
+def _estimate_resources(options: argparse.Namespace) -> int:
+    from weft.boards.flow.report import print_resources
+    from weft.boards.flow.resources import resources
+    from weft.boards.registry import find_board
+    from weft.report.terminal import Progress, terminal
+
+    board = find_board(options.resources)
+    config = board.config if options.config is None else load_config(options.config)
+    with Progress() as progress:
+        if not options.json:
+            progress.stage(f"Generating {config.name} for {board.title}")
+        result = resources(config, board)
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        print_resources(result, terminal())
+    return 0

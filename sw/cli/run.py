@@ -1,0 +1,89 @@
+"""``weft run``: frames through a network on the accelerator."""
+
+import argparse
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weft.errors import InputError
+from weft.errors.guard import EXIT_MISMATCH
+from weft.files.output import check_outputs, replacing, write_text
+
+from .frames import add_frame_options, choose_frames, files_read, given_arrays
+from .options import Commands
+from .session import add_session_options, open_layers_session, open_session, session_target
+
+if TYPE_CHECKING:
+    from weft.runtime.session import Figures
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the sub-command to those of the command line."""
+    parser = commands.add_parser(
+        "run", help="run a network on the accelerator",
+        description="Runs frames through a network on the accelerator and reports the "
+                    "cycles of each layer. Exit code: 0, 1 if --verify found a difference, 2 after "
+                    "an error, 130 after Ctrl-C, 143 after SIGTERM.")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
+    add_session_options(parser)
+    add_frame_options(parser, default="1")
+    parser.add_argument("--output", type=Path, metavar="Y.npz",
+                        help="write the results: array 'output' [frames, ...], or one for each "
+                             "output")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--trace", type=Path, metavar="FILE.fst",
+                        help="write a waveform of all signals: .fst, or .vcd, which is far larger")
+    parser.add_argument("--timeline", type=Path, metavar="FILE.json",
+                        help="write what every engine did when, for ui.perfetto.dev or "
+                             "chrome://tracing")
+    parser.add_argument("--timeline-frames", choices=("last", "all"),
+                        help="frames in the timeline (default: last)")
+    parser.set_defaults(program=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from weft.files.arrays import write_arrays
+    from weft.report.terminal import Progress, print_run, terminal
+    from weft.report.timeline import trace_events
+    from weft.runtime.device.choice import runs_layers
+    from weft.runtime.runner import run_frames
+
+    if options.trace is not None and options.device != "verilator":
+        raise InputError(f"A waveform (--trace) needs --device verilator, not {options.device}")
+    if options.timeline is not None and options.device != "verilator":
+        raise InputError(f"A timeline (--timeline) needs --device verilator, not {options.device}")
+    if options.timeline_frames is not None and options.timeline is None:
+        raise InputError("Option --timeline-frames needs --timeline")
+    config, device = session_target(options)
+    check_outputs({"--output": options.output, "--json": options.json, "--trace": options.trace,
+                   "--timeline": options.timeline}, files_read(options))
+    arrays = given_arrays(options)
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
+        session = stack.enter_context(
+            open_session(options.model, config, device, progress, trace, options.batch))
+        inputs = choose_frames(session, arrays, options, default=1)
+        layers = stack.enter_context(open_layers_session(session, device)) \
+            if options.verify and runs_layers(device) else None
+        progress.stage("Running")
+        frames: list[Figures] = []
+        run = run_frames(session, inputs, model=options.model.name, device=device,
+                         verify=options.verify, layers=layers, progress=progress.step,
+                         observe=frames.append if options.timeline_frames == "all" else None)
+        names = [info.name for info in session.get_outputs()]
+
+    if options.output is not None:
+        keys = ["output"] if len(names) == 1 else names
+        write_arrays(options.output, dict(zip(keys, run.outputs, strict=True)))
+    if options.json is not None:
+        write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+    if options.timeline is not None:
+        timeline = trace_events(frames or [run.last], model=options.model.name)
+        write_text(options.timeline, json.dumps(timeline) + "\n")
+    print_run(run, terminal())
+    return EXIT_MISMATCH if run.differing else 0

@@ -1,0 +1,76 @@
+"""On what a network runs: configuration, device, and the session that has both."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weft.errors import InputError
+from weft.hw.isa.config import AcceleratorConfig, load_config
+
+from .options import add_config_option
+
+if TYPE_CHECKING:
+    from weft.report.terminal import Progress
+    from weft.runtime.session import InferenceSession
+
+__all__ = ["add_session_options", "open_layers_session", "open_session", "session_target"]
+
+
+def add_session_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say on what to run; see :func:`session_target`."""
+    add_config_option(parser, None, "the board's, else base")
+    parser.add_argument("--device", default="verilator", metavar="DEVICE",
+                        help="verilator: cycle-accurate simulation of the Verilog (default); "
+                             "functional: a model that is quick to start and knows no cycles; "
+                             "serial:PORT: a board at a serial port; board-sim:BOARD: a board "
+                             "under simulation")
+    parser.add_argument("--board", metavar="NAME",
+                        help="the board at the serial port, for its configuration and baud rate")
+
+
+def session_target(options: argparse.Namespace) -> tuple[AcceleratorConfig | None, str]:
+    """The configuration that was asked for, if any, and the device.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such configuration or board.
+    InputError
+        If a board is named for a device that is none at a serial port.
+    """
+    config = None if options.config is None else load_config(options.config)
+    device: str = options.device
+    if options.board is not None:
+        from weft.boards.registry import find_board
+
+        if not device.startswith("serial:"):
+            raise InputError(f"A board (--board) needs --device serial:PORT, not {device}")
+        board = find_board(options.board)
+        config = config or board.config
+        if "?" not in device:
+            device = f"{device}?baud={board.baud}"
+    return config, device
+
+
+@contextmanager
+def open_session(model: Path, config: AcceleratorConfig | None, device: str,
+                 progress: "Progress", trace: Path | None = None,
+                 batch: int = 1) -> "Iterator[InferenceSession]":
+    """A session that says what it is doing while it is set up."""
+    from weft.runtime.session import InferenceSession
+
+    name = "" if config is None else f" for {config.name}"
+    progress.stage(f"Preparing {model.name}{name} on the device {device}")
+    with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
+                          progress=progress.stage) as session:
+        yield session
+
+
+def open_layers_session(session: "InferenceSession", device: str) -> "InferenceSession":
+    """A second session like ``session``, for the outputs of its layers."""
+    from weft.runtime.session import InferenceSession
+
+    return InferenceSession(session.plan, config=session.config, device=device, keep_tensors=True,
+                            batch=session.batch)

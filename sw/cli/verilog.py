@@ -1,0 +1,49 @@
+"""``weft verilog``: the accelerator as Verilog."""
+
+import argparse
+import json
+from pathlib import Path
+
+from weft.errors import InputError
+from weft.files.output import check_outputs, write_text
+from weft.hw.isa.config import PRESETS, load_config
+
+from .options import Commands
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the sub-command to those of the command line."""
+    parser = commands.add_parser("verilog", help="write the accelerator as Verilog",
+                                 description="Writes the accelerator as Verilog, and a JSON file "
+                                             "with the configuration it was made from.")
+    parser.add_argument("--config", required=True, metavar="NAME|FILE.toml",
+                        help=f"configuration: {', '.join(PRESETS)}, or a file")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR",
+                        help="folder to write to, created if need be")
+    parser.set_defaults(program=_verilog)
+
+
+def _verilog(options: argparse.Namespace) -> int:
+    from weft.hw.accelerator import Accelerator
+    from weft.hw.verilog import to_verilog
+
+    config = load_config(options.config)
+    folder: Path = options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Folder {folder} cannot be created: {error.strerror}") from None
+    top = f"weft_{config.name}"
+    verilog, description = folder / f"{top}.v", folder / f"{top}.json"
+    check_outputs({"the Verilog": verilog, "its configuration": description},
+                  {"--config": options.config})
+    component = Accelerator(config)
+    write_text(verilog, to_verilog(component, name=top))
+    # What goes with the Verilog, for tools that would otherwise have to guess it.
+    write_text(description, json.dumps({"top": top, "verilog": verilog.name,
+                                        "config": config.to_dict()}, indent=2) + "\n")
+    print(f"{verilog}: module {top}, {config.rate_text}")
+    print(f"{description}: its configuration")
+    return 0
