@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import onnx
 
 from weft.ir import (
     Add,
@@ -253,20 +252,11 @@ class GraphBuilder:
         """The finished graph with the given output tensors."""
         def edge(name: str) -> Edge:
             shape = self.shape(name)
-            return Edge(onnx_name=name, onnx_shape=(1, *shape), tensor=name)
+            return Edge(name=name, shape=(1, *shape), tensor=name)
 
-        data_type = onnx.TensorProto.UINT8 if self._unsigned else onnx.TensorProto.INT8
-
-        def info(name: str) -> onnx.ValueInfoProto:
-            return onnx.helper.make_tensor_value_info(name, data_type, (1, *self.shape(name)))
-
-        # An empty body: only the names, types and shapes of the ends are ever looked at.
-        model = onnx.helper.make_model(onnx.helper.make_graph(
-            [], "random", [info(name) for name in self._inputs],
-            [info(name) for name in outputs]))
         return Graph(name="random", tensors=dict(self._tensors), layers=tuple(self._layers),
                      inputs=tuple(edge(name) for name in self._inputs),
-                     outputs=tuple(edge(name) for name in outputs), model=model)
+                     outputs=tuple(edge(name) for name in outputs))
 
 
 def random_graph(rng: np.random.Generator, layers: int = 1, *, max_size: int = 40,

@@ -11,8 +11,8 @@ from weft.bench.quantize import quantize_model
 from weft.ir import HostPart, Tensor
 from weft.reference.golden import GoldenSession, to_int8
 
-__all__ = ["QdqBuilder", "assert_plan_is_golden", "assert_reference_is_golden", "conv_model",
-           "float_cnn", "quantize_model", "random_inputs", "run_plan", "run_quantized"]
+__all__ = ["QdqBuilder", "assert_plan_is_golden", "conv_model", "float_cnn", "quantize_model",
+           "random_inputs", "run_plan", "run_quantized"]
 
 
 class QdqBuilder:
@@ -230,54 +230,18 @@ def random_inputs(rng: np.random.Generator, model: onnx.ModelProto) -> dict[str,
     return inputs
 
 
-def assert_reference_is_golden(graph, inputs: dict[str, np.ndarray], *,
-                               exact: bool = True) -> None:
-    """Every tensor of the reference, and every output that its edges lead to, is byte for byte what
-    onnxruntime makes of the whole model."""
-    edges = [edge.onnx_name for edge in (*graph.inputs, *graph.outputs)]
-    session = GoldenSession(graph.model, tensors=dict.fromkeys([*graph.tensors, *edges])
-                            if all("@" not in name for name in graph.tensors) else edges)
-    if exact:
-        assert session.float_layers == ()
-    golden = session.run(inputs)
-    host = dict(inputs)
-    if graph.prefix is not None:
-        wanted = {value.name for value in graph.prefix.graph.input}
-        host |= GoldenSession(graph.prefix).run(
-            {name: value for name, value in inputs.items() if name in wanted})
-    for edge in graph.inputs:
-        np.testing.assert_array_equal(host[edge.onnx_name], golden[edge.onnx_name])
-    values = reference.run(graph, {edge.tensor: graph.enter(edge, host[edge.onnx_name])
-                                   for edge in graph.inputs})
-    for name, tensor in graph.tensors.items():
-        if name in golden:
-            expected = to_int8(golden[name]).reshape(-1)
-            expected = expected if tensor.order is None else expected[tensor.order]
-            np.testing.assert_array_equal(values[name].reshape(-1), expected, err_msg=name)
-    for edge in graph.outputs:
-        host[edge.onnx_name] = graph.leave(edge, values[edge.tensor])
-        np.testing.assert_array_equal(host[edge.onnx_name], golden[edge.onnx_name],
-                                      err_msg=edge.onnx_name, strict=True)
-    if graph.suffix is not None:
-        wanted = {value.name for value in graph.suffix.graph.input}
-        results = GoldenSession(graph.suffix).run(
-            {name: value for name, value in host.items() if name in wanted})
-        for name, value in results.items():
-            np.testing.assert_array_equal(value, golden[name], err_msg=name)
-
-
 def run_plan(plan, inputs: dict[str, np.ndarray]) -> tuple[dict, list[dict]]:
     """Every ONNX tensor that passes between segments, and what each graph's tensors hold."""
     values, inner = dict(inputs), []
     for segment in plan.segments:
         if isinstance(segment, HostPart):
-            values |= GoldenSession(segment.model).run(
+            values |= segment.program.load().run(
                 {name: values[name] for name in segment.inputs})
             continue
         inner.append(reference.run(segment, {
-            edge.tensor: segment.enter(edge, values[edge.onnx_name]) for edge in segment.inputs}))
+            edge.tensor: segment.enter(edge, values[edge.name]) for edge in segment.inputs}))
         for edge in segment.outputs:
-            values[edge.onnx_name] = segment.leave(edge, inner[-1][edge.tensor])
+            values[edge.name] = segment.leave(edge, inner[-1][edge.tensor])
     return values, inner
 
 
@@ -285,13 +249,12 @@ def assert_plan_is_golden(plan, inputs: dict[str, np.ndarray], *, exact: bool = 
     """Every quantized tensor of the accelerator, all that passes between segments, and the outputs
     are byte for byte what onnxruntime makes of the whole model. Returns how many values were
     compared."""
-    made = {name for node in plan.model.graph.node for name in node.output}
-    names = [name for graph in plan.graphs for name in graph.tensors if name in made]
-    session = GoldenSession(plan.model, tensors=names)
+    names = [name for graph in plan.graphs for name in graph.tensors if name in plan.model.tensors]
+    session = plan.model.golden(names)
     if exact:
         assert session.float_layers == ()
     golden = session.run(inputs)
-    whole = GoldenSession(plan.model).run(inputs)
+    whole = plan.model.golden().run(inputs)
     values, inner = run_plan(plan, inputs)
     count = 0
     for graph, tensors in zip(plan.graphs, inner, strict=True):

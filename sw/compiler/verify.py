@@ -48,7 +48,7 @@ def verify(graph: Graph) -> Graph:
                 _channelwise(graph, layer)
     for edge in graph.outputs:
         if edge.tensor not in made:
-            raise ValueError(f"Output {edge.onnx_name!r} must be made by a layer, or be an input")
+            raise ValueError(f"Output {edge.name!r} must be made by a layer, or be an input")
     return graph
 
 

@@ -111,6 +111,8 @@ class GoldenSession:
 
     Attributes
     ----------
+    name : :class:`str`
+        As all :class:`weft.ir.Golden` have one: ``"onnxruntime"``.
     names : :class:`tuple`
         What :meth:`run` returns: the graph's outputs, then ``tensors``.
     optimized : :class:`tuple` of :class:`onnx.NodeProto`
@@ -118,12 +120,16 @@ class GoldenSession:
     float_layers : :class:`tuple`
         Layers that onnxruntime computes in float32 after all its fusions, as ``"Conv 'name'"``.
         Their rounding is not that of integer arithmetic, now and then by one step.
+    caveats : :class:`tuple` of :class:`str`
+        Reasons why onnxruntime may not be exact for this model on this machine.
 
     Raises
     ------
     ModelError
         If onnxruntime cannot load the model, or a tensor does not exist.
     """
+
+    name = "onnxruntime"
 
     def __init__(self, model: str | Path | onnx.ModelProto, *, tensors: Iterable[str] = (),
                  threads: int = 1):
@@ -158,6 +164,12 @@ class GoldenSession:
     def float_layers(self) -> tuple[str, ...]:
         return tuple(f"{node.op_type} '{node.name or node.output[0]}'"
                      for node in self.optimized if node.op_type in _FLOAT_LAYERS)
+
+    @functools.cached_property
+    def caveats(self) -> tuple[str, ...]:
+        exactness = cpu_is_exact()
+        return (() if exactness else (exactness.reason,)) + tuple(
+            f"onnxruntime computes {layer} in float32" for layer in self.float_layers)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs and chosen tensors by name, in ONNX shape and type, for inputs by name."""

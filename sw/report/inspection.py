@@ -6,7 +6,7 @@ from typing import Any
 
 from weft.compiler.estimate import LayerEstimate, estimate
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Graph, Placement, Plan, Where
+from weft.ir import Graph, Partition, Placement, Where
 
 __all__ = ["Inspection", "NodeReport", "inspect_plan"]
 
@@ -40,13 +40,13 @@ class Inspection:
 
     Attributes
     ----------
-    plan : :class:`weft.ir.Plan`
+    plan : :class:`weft.ir.Partition`
     config : :class:`AcceleratorConfig`
     nodes : :class:`tuple` of :class:`NodeReport`
         In the order of the file.
     """
 
-    plan: Plan
+    plan: Partition
     config: AcceleratorConfig
     nodes: tuple[NodeReport, ...]
 
@@ -98,7 +98,7 @@ class Inspection:
         }
 
 
-def inspect_plan(plan: Plan, config: AcceleratorConfig) -> Inspection:
+def inspect_plan(plan: Partition, config: AcceleratorConfig) -> Inspection:
     """Where every node runs and what it takes; nothing is compiled or built."""
     costs = {(number, cost.name): cost for number, segment in enumerate(plan.segments)
              if isinstance(segment, Graph) for cost in estimate(segment, config)}

@@ -134,12 +134,12 @@ def engine_table(run: Run) -> Table:
 
 
 def verdict(run: Run) -> str:
-    """One line on the comparison with onnxruntime."""
-    return f"{run.differing} of {run.compared} output bytes differ from onnxruntime"
+    """One line on the comparison with the golden implementation."""
+    return f"{run.differing} of {run.compared} output bytes differ from {run.golden}"
 
 
 def print_run(run: Run, console: Console) -> None:
-    """Prints the figures of a run, and where it first differs from onnxruntime."""
+    """Prints the figures of a run, and where it first differs from its golden implementation."""
     console.print(layer_table(run))
     if run.last.cycles and run.config.counters:
         console.print(engine_table(run))

@@ -1,4 +1,4 @@
-"""Comparison of a run with onnxruntime, layer by layer, byte by byte."""
+"""Comparison of a run with a golden implementation, layer by layer, byte by byte."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,28 +6,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft.errors.text import printable
-from weft.ir import Plan
-from weft.reference.golden import GoldenSession, cpu_is_exact
+from weft.ir import Partition
 
 __all__ = ["Check", "Mismatch", "Verifier"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """A tensor that is not what onnxruntime computes.
+    """A tensor that is not what the golden implementation computes.
 
     Parameters
     ----------
     layer : :class:`str`
         Name of the layer that made it, or ``output NAME`` for an output of the graph.
     tensor : :class:`str`
-        Its name in the ONNX graph.
+        Its name in the model.
     index : :class:`tuple`
-        The first element that differs, in ONNX shape.
+        The first element that differs, in the model's shape.
     expected, got
-        That element, as onnxruntime and as the accelerator computed it.
+        That element, as the golden implementation and as the accelerator computed it.
     count, total : :class:`int`
         Bytes that differ, and bytes of the tensor.
+    golden : :class:`str`
+        What computed the expected value.
     """
 
     layer: str
@@ -37,10 +38,11 @@ class Mismatch:
     got: float
     count: int
     total: int
+    golden: str
 
     def __str__(self) -> str:
         return printable(f"{self.layer}: element {list(self.index)} of tensor '{self.tensor}' is "
-                         f"{self.got}, onnxruntime gives {self.expected} "
+                         f"{self.got}, {self.golden} gives {self.expected} "
                          f"({self.count} of {self.total} bytes differ)")
 
 
@@ -59,32 +61,34 @@ class Check:
 
 
 class Verifier:
-    """Compares the outputs of a model, and those of its layers, with onnxruntime's.
+    """Compares the outputs of a model, and those of its layers, with those of
+    its golden implementation.
 
     Parameters
     ----------
-    plan : :class:`weft.ir.Plan`
+    partition : :class:`weft.ir.Partition`
     layers : :class:`bool`
         Compare the output of every layer too.
 
     Attributes
     ----------
+    golden : :class:`str`
+        What the outputs are compared with.
     caveats : :class:`tuple` of :class:`str`
-        Reasons why onnxruntime itself may not be exact for this model on this machine, so that
-        a difference need not be the accelerator's.
+        See :class:`weft.ir.Golden`.
     """
 
-    def __init__(self, plan: Plan, *, layers: bool = True):
+    def __init__(self, partition: Partition, *, layers: bool = True):
         # Not every layer's output is a tensor of the model: a change of scale before a Concat has
         # none of its own.
-        known = {name for node in plan.model.graph.node for name in node.output}
-        self._layers = {graph.tensors[layer.output].name: layer.name for graph in plan.graphs
-                        for layer in graph.layers if layer.output in known} if layers else {}
-        self._outputs = tuple(value.name for value in plan.model.graph.output)
-        self._golden = GoldenSession(plan.model, tensors=self._layers)
-        exactness = cpu_is_exact()
-        self.caveats = (() if exactness else (exactness.reason,)) + tuple(
-            f"onnxruntime computes {layer} in float32" for layer in self._golden.float_layers)
+        model = partition.model
+        self._layers = {graph.tensors[layer.output].name: layer.name for graph in partition.graphs
+                        for layer in graph.layers if layer.output in model.tensors} \
+            if layers else {}
+        self._outputs = tuple(info.name for info in model.outputs)
+        self._golden = model.golden(self._layers)
+        self.golden = self._golden.name
+        self.caveats = self._golden.caveats
 
     def check(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray],
               tensors: Mapping[str, np.ndarray]) -> Check:
@@ -97,7 +101,7 @@ class Verifier:
         outputs : sequence
             The graph's outputs.
         tensors : :class:`dict`
-            Every layer's output by ONNX tensor name, in ONNX shape and type; not looked at if
+            Every layer's output by the model's tensor name, in its shape and type; not looked at if
             layers are not compared.
         """
         golden = self._golden.run(feeds)
@@ -108,13 +112,14 @@ class Verifier:
         for layer, tensor, got in pairs:
             expected = golden[tensor]
             total += expected.nbytes
-            mismatch = _compare(layer, tensor, expected, got)
+            mismatch = _compare(layer, tensor, expected, got, self.golden)
             if mismatch is not None:
                 mismatches.append(mismatch)
         return Check(mismatches=tuple(mismatches), total=total)
 
 
-def _compare(layer: str, tensor: str, expected: np.ndarray, got: np.ndarray) -> Mismatch | None:
+def _compare(layer: str, tensor: str, expected: np.ndarray, got: np.ndarray,
+             golden: str) -> Mismatch | None:
     if got.shape != expected.shape or got.dtype != expected.dtype:
         raise ValueError(f"Tensor '{tensor}' must be {expected.dtype} {list(expected.shape)}, "
                          f"not {got.dtype} {list(got.shape)}")
@@ -126,7 +131,7 @@ def _compare(layer: str, tensor: str, expected: np.ndarray, got: np.ndarray) -> 
     return Mismatch(layer=layer, tensor=tensor,
                     index=tuple(int(i) for i in np.unravel_index(first, expected.shape)),
                     expected=expected.flat[first].item(), got=got.flat[first].item(),
-                    count=int(np.count_nonzero(differ)), total=expected.nbytes)
+                    count=int(np.count_nonzero(differ)), total=expected.nbytes, golden=golden)
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

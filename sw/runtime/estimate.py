@@ -16,7 +16,7 @@ from weft.compiler.batch import check_batch
 from weft.compiler.timing.player import Cause, MemoryTiming, Timeline, play
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Plan
+from weft.ir import Partition
 
 from .segment import LayerResult, layer_results
 
@@ -145,7 +145,7 @@ class Estimate:
         }
 
 
-def estimate_plan(plan: Plan, config: AcceleratorConfig, *, model: str = "", batch: int = 1,
+def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = "", batch: int = 1,
                   memory: MemoryTiming | None = None) -> Estimate:
     """What the accelerated parts of a model take.
 

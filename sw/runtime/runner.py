@@ -41,9 +41,11 @@ class Run:
     seconds : :class:`float`
         Wall time spent on the device.
     verified : :class:`bool`
-        Whether the frames were compared with onnxruntime.
+        Whether the frames were compared with a golden implementation.
     differing, compared : :class:`int`
-        Bytes that differ from onnxruntime's, of how many.
+        Bytes that differ from it, of how many.
+    golden : :class:`str`
+        What they were compared with.
     first : (frame, :class:`weft.runtime.compare.Mismatch`) or :py:`None`
         The first difference: earliest frame, then earliest layer, then lowest element.
     caveats : tuple of :class:`str`
@@ -61,6 +63,7 @@ class Run:
     verified: bool = False
     differing: int = 0
     compared: int = 0
+    golden: str = ""
     first: tuple[int, Mismatch] | None = None
     caveats: tuple[str, ...] = field(default=())
 
@@ -125,7 +128,8 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
     model, device : :class:`str`
         For the report.
     verify : :class:`bool`
-        Compare the outputs of every frame with onnxruntime's.
+        Compare the outputs of every frame with those of the model's golden implementation, which
+        for ONNX is onnxruntime.
     layers : :class:`weft.runtime.session.InferenceSession`
         Compare the output of every layer too, as this session computes it. It is of the same
         graph and batch, and keeps tensors: storing them takes memory bandwidth, and on a session
@@ -173,6 +177,7 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
                outputs=[np.concatenate(values) for values in zip(*outputs, strict=True)],
                cycles=cycles, last=last, seconds=seconds, batch=session.batch, verified=verify,
                differing=differing, compared=compared, first=first,
+               golden=verifier.golden if verifier is not None else "",
                caveats=verifier.caveats if verifier is not None else ())
 
 

@@ -1,23 +1,20 @@
-"""The segments of a plan, ready to run: a graph loaded on a device, or a part for onnxruntime."""
+"""The segments of a partition, ready to run: a graph loaded on a device, or a part for the host."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
 
 from weft import compiler
-from weft.errors import ModelError
 from weft.hw.isa.commands import COMMAND_BYTES, Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Counter
-from weft.ir import Edge, Graph, Tensor
-from weft.reference.golden import first_line, load_exactly
+from weft.ir import Edge, Graph, HostPart
 
 from .device import Driver, Event, EventKind, RunResult
 
-__all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph", "HostModel",
-           "layer_results"]
+__all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph",
+           "LoadedHostPart", "layer_results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,8 @@ class LayerResult:
     Attributes
     ----------
     name, op, engine : :class:`str`
-        The ONNX node, its operator, and what computed it; no engine if nothing was to be done.
+        The node of the model, its operator, and what computed it; no engine if nothing was to
+        be done.
     shape : (C, H, W)
         Of its output.
     macs : :class:`int`
@@ -132,7 +130,7 @@ class GraphResult(Figures):
     Attributes
     ----------
     values : list of :class:`dict`
-        For each frame, the graph's outputs by ONNX name.
+        For each frame, the graph's outputs by the model's names.
     tensors : list of :class:`dict`
         As in :class:`weft.runtime.session.BatchResult`.
     """
@@ -159,7 +157,6 @@ class LoadedGraph:
         self.program = program
         self._driver = driver
         self._device = driver.device
-        self._shapes = _shapes(graph.model)
         for address, data in program.image:
             self._device.write_memory(address, data)
 
@@ -170,7 +167,7 @@ class LoadedGraph:
         Parameters
         ----------
         frames : list of :class:`dict`
-            For each of them ONNX tensors by name, those that the graph reads among them.
+            For each of them the model's tensors by name, those that the graph reads among them.
         warm : :class:`bool`
             The run before was of this graph too, so that its constants are still on chip.
         tensors : :class:`bool`
@@ -206,7 +203,7 @@ class LoadedGraph:
         def write(edge: Edge, values: Mapping[str, np.ndarray]) -> None:
             if edge.tensor in slots:
                 slot = slots[edge.tensor]
-                packed = self.program.pack(slot, graph.enter(edge, values[edge.onnx_name]))
+                packed = self.program.pack(slot, graph.enter(edge, values[edge.name]))
                 self._device.write_memory(slot.address, packed)
 
         count = len(self.graph.inputs)
@@ -222,26 +219,16 @@ class LoadedGraph:
         outputs: list[dict[str, np.ndarray]] = [{} for _ in range(graph.frames)]
         pairs = zip(graph.outputs, self.program.outputs, strict=True)
         for number, (edge, slot) in enumerate(pairs):  # frame by frame
-            outputs[number // count][edge.onnx_name] = graph.leave(edge, self._read(slot))
+            outputs[number // count][edge.name] = graph.leave(edge, self._read(slot))
         return outputs
 
     def _read_tensors(self, frame: int) -> dict[str, np.ndarray]:
         stored = {slot.tensor: slot for slot in (*self.program.outputs, *self.program.kept)}
         # Of every layer there is one copy for each frame, side by side.
         copies = self.program.graph.layers[frame::self.program.graph.frames]
-        return {self.graph.tensors[layer.output].name: self._to_onnx(
-                    self.graph.tensors[layer.output], self._read(stored[copy.output]))
-                for layer, copy in zip(self.graph.layers, copies, strict=True)}
-
-    def _to_onnx(self, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-        flat = values.reshape(-1)
-        if tensor.order is not None:
-            ordered = np.empty_like(flat)
-            ordered[tensor.order] = flat
-            flat = ordered
-        if tensor.unsigned:
-            flat = flat.view(np.uint8) ^ np.uint8(128)
-        return flat.reshape(self._shapes.get(tensor.name, (1, *tensor.shape)))
+        tensors = [self.graph.tensors[layer.output] for layer in self.graph.layers]
+        return {tensor.name: tensor.to_model(self._read(stored[copy.output]))
+                for tensor, copy in zip(tensors, copies, strict=True)}
 
 
 def _spans(result: RunResult) -> dict[int, tuple[int, int]]:
@@ -295,13 +282,18 @@ def layer_results(program: compiler.Program, spans: Mapping[int, tuple[int, int]
     return layers
 
 
-class HostModel:
-    """A part of the model that onnxruntime runs."""
+class LoadedHostPart:
+    """A part of the model that the host runs.
 
-    def __init__(self, model: onnx.ModelProto):
-        self._session = load_exactly(model)
-        self._inputs = [info.name for info in self._session.get_inputs()]
-        self._outputs = [info.name for info in self._session.get_outputs()]
+    Raises
+    ------
+    ModelError
+        If the host lacks what it takes.
+    """
+
+    def __init__(self, part: HostPart):
+        self._inputs = part.inputs
+        self._executor = part.program.load()
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Its outputs by name, for ``values`` among which its inputs are.
@@ -309,20 +301,6 @@ class HostModel:
         Raises
         ------
         ModelError
-            If onnxruntime cannot run it.
+            If it cannot be computed.
         """
-        feeds = {name: values[name] for name in self._inputs}
-        try:
-            results = self._session.run(self._outputs, feeds)
-        except Exception as error:  # onnxruntime has a dozen exception classes of its own
-            raise ModelError(f"onnxruntime cannot run the model: {first_line(error)}") from error
-        return dict(zip(self._outputs, results, strict=True))
-
-
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """ONNX shapes of the tensors inside the model, as far as inference found them; a symbolic
-    dimension is a batch of one frame."""
-    return {value.name: tuple(dim.dim_value if dim.HasField("dim_value") else 1
-                              for dim in value.type.tensor_type.shape.dim)
-            for value in (*model.graph.value_info, *model.graph.output, *model.graph.input)
-            if value.type.tensor_type.HasField("shape")}
+        return self._executor.run({name: values[name] for name in self._inputs})

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import onnx
 
 from weft import compiler
 from weft.compiler import Program
@@ -16,11 +15,12 @@ from weft.compiler.batch import check_batch
 from weft.errors import CompileError, InputError
 from weft.errors.limits import check_arrays
 from weft.hw.isa.config import AcceleratorConfig, load_config
-from weft.ir import Graph, HostPart, Plan
+from weft.ir import Graph, HostPart, Partition, TensorInfo
+from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
 
 from .device import Device, DeviceStopped, Driver
-from .segment import Figures, GraphResult, HostModel, LayerResult, LoadedGraph
+from .segment import Figures, GraphResult, LayerResult, LoadedGraph, LoadedHostPart
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
            "DeviceFactory", "split_frames"]
@@ -54,7 +54,7 @@ class FrameResult(Figures):
     outputs : list of arrays
         The model's outputs, in order.
     tensors : :class:`dict`
-        If asked for: the output of every layer, by ONNX name, in ONNX type and shape.
+        If asked for: the output of every layer, by the model's names, in its types and shapes.
     """
 
     outputs: list[np.ndarray]
@@ -80,7 +80,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
 
     Parameters
     ----------
-    model : path, :class:`onnx.ModelProto`, :class:`weft.ir.Graph` or :class:`weft.ir.Plan`
+    model : path, model in memory, :class:`weft.ir.Graph` or :class:`weft.ir.Partition`
+        A file or model of any format that there is a front end for, such as an
+        :class:`onnx.ModelProto`; or what is left to do after one.
     config : :class:`str` or :class:`AcceleratorConfig`
         A configuration, or what :func:`weft.hw.isa.config.load_config` takes. By default that of
         the board, where the device names one, else ``"base"``.
@@ -107,10 +109,10 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     Attributes
     ----------
     config : :class:`AcceleratorConfig`
-    plan : :class:`weft.ir.Plan`
+    plan : :class:`weft.ir.Partition`
         What runs where.
     programs : :class:`tuple` of :class:`weft.compiler.Program`
-        One for each accelerated graph of the plan, side by side in external memory; each computes
+        One for each accelerated graph of it, side by side in external memory; each computes
         all frames of a batch.
     batch : :class:`int`
     device : :class:`weft.runtime.device.Device`
@@ -123,7 +125,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         If there is no such device, or it has no such option; or for a batch of no frames.
     """
 
-    def __init__(self, model: str | Path | onnx.ModelProto | Graph | Plan, *,
+    def __init__(self, model: object, *,
                  config: str | AcceleratorConfig | None = None,
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
                  batch: int = 1, trace: str | Path | None = None,
@@ -137,9 +139,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._factory = choice.factory
         self._options = {**options, **choice.options}
         self._timeout_cycles = timeout_cycles
-        self.plan = _find_plan(model)
-        self._inputs = _describe(self.plan.model.graph.input, self.plan.model)
-        self._outputs = _describe(self.plan.model.graph.output, self.plan.model)
+        self.plan = _partition(model)
+        self._inputs = list(map(_describe, self.plan.model.inputs))
+        self._outputs = list(map(_describe, self.plan.model.outputs))
         self._open(keep_tensors)
 
     def _open(self, keep_tensors: bool) -> None:
@@ -164,7 +166,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._resident: LoadedGraph | None = None  # its constants are on chip
         compiled = iter(programs)
         self._segments = [
-            HostModel(segment.model) if isinstance(segment, HostPart)
+            LoadedHostPart(segment) if isinstance(segment, HostPart)
             else LoadedGraph(segment, next(compiled), self._driver)
             for segment in self.plan.segments]
 
@@ -290,7 +292,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         frames = [dict(frame) for frame in feeds]
         results: list[GraphResult] = []
         for segment in self._segments:
-            if isinstance(segment, HostModel):
+            if isinstance(segment, LoadedHostPart):
                 for values in frames:
                     values.update(segment.run(values))
                 continue
@@ -356,34 +358,16 @@ def split_frames(feeds: Mapping[str, np.ndarray], frames: int) -> list[dict[str,
              for name, values in feeds.items()} for index in range(frames)]
 
 
-def _find_plan(model: str | Path | onnx.ModelProto | Graph | Plan) -> Plan:
-    if isinstance(model, Plan):
+def _partition(model: object) -> Partition:
+    if isinstance(model, Partition):
         return model
     if isinstance(model, Graph):
-        ends = [None if part is None else HostPart(
-                    model=part, inputs=tuple(value.name for value in part.graph.input),
-                    outputs=tuple(value.name for value in part.graph.output))
-                for part in (model.prefix, model.suffix)]
-        segments = [part for part in (ends[0], model, ends[1]) if part is not None]
-        return Plan(name=model.name, model=model.model, segments=tuple(segments), placements=())
+        return whole(model)
     from weft.frontend import partition
     return partition(model)
 
 
-def _dims(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Shape of a tensor; a symbolic dimension is a batch of one frame."""
-    return tuple(dim.dim_value if dim.HasField("dim_value") else 1
-                 for dim in value.type.tensor_type.shape.dim)
-
-
-def _describe(values: Sequence[onnx.ValueInfoProto], model: onnx.ModelProto) -> list[NodeArg]:
-    constants = {tensor.name for tensor in model.graph.initializer}
-    infos = []
-    for value in values:
-        if value.name in constants:
-            continue
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        kind = {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
-        infos.append(NodeArg(name=value.name, shape=list(_dims(value)), type=f"tensor({kind})",
-                             dtype=dtype))
-    return infos
+def _describe(info: TensorInfo) -> NodeArg:
+    kind = {"float32": "float", "float64": "double"}.get(info.dtype.name, info.dtype.name)
+    return NodeArg(name=info.name, shape=list(info.shape), type=f"tensor({kind})",
+                   dtype=info.dtype)

@@ -36,7 +36,7 @@ def fitting_graph(config, rng, layers=1):
 
 def run(session, graph, images):
     """Values of the output tensors, int8 [C, H, W]."""
-    feeds = {edge.onnx_name: graph.leave(edge, images[edge.tensor]) for edge in graph.inputs}
+    feeds = {edge.name: graph.leave(edge, images[edge.tensor]) for edge in graph.inputs}
     frame = session.run_frame(feeds)
     return {edge.tensor: graph.enter(edge, values)
             for edge, values in zip(graph.outputs, frame.outputs, strict=True)}, frame

@@ -14,7 +14,6 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.ir import Layer, Lookup, Tensor
 
-from .cut import ancestors
 from .nodes import BrokenModel, label
 from .patterns import HANDLERS, OF_CONSTANTS, unsupported
 from .source import Source
@@ -83,7 +82,7 @@ class Builder:
         self.reordered: dict[str, ModelError] = {}
         self._forbidden = forbidden or {}
         self._uses: Counter[str] = Counter(source.outputs)
-        self.nodes, _ = ancestors(source, source.outputs)
+        self.nodes = source.ancestors(source.outputs)
         self._producers = {name: node for node in self.nodes for name in node.output if name}
         for node in self.nodes:
             self._uses.update(filter(None, node.input))
@@ -197,7 +196,8 @@ class Builder:
                              f"on the accelerator, not {'x'.join(map(str, quantized.shape))}")
         self.tensors[name] = Tensor(
             name=name, shape=(channels, height, width), scale=quantized.scale,
-            zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat())
+            zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat(),
+            model_shape=quantized.shape)
 
     # Layers -----------------------------------------------------------------------------------
 

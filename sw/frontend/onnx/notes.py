@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from weft.ir import Plan, Where
-from weft.reference.golden import GoldenSession
+from weft.ir import Partition, Where
+
+from .model import OnnxModel
 
 __all__ = ["annotate"]
 
@@ -15,20 +16,21 @@ _ROUNDING = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", 
              "AveragePool", "GlobalAveragePool"}
 
 
-def annotate(plan: Plan) -> Plan:
-    """The plan with a note at every accelerated node that onnxruntime itself leaves in float32.
+def annotate(partition: Partition) -> Partition:
+    """The same with a note at every accelerated node that onnxruntime itself leaves in float32.
 
     This loads the whole model into onnxruntime. Functions of one value have no note: their tables
-    are made of what onnxruntime computes.
+    are made of what onnxruntime computes. A partition of another format is returned as it is.
     """
-    made = {name for node in plan.model.graph.node for name in node.output}
-    tensors = [layer.output for graph in plan.graphs for layer in graph.layers
-               if layer.output in made]
-    session = GoldenSession(plan.model, tensors=tensors)
-    left = {node.name or node.output[0] for node in session.optimized
+    model = partition.model
+    if not isinstance(model, OnnxModel):
+        return partition
+    tensors = [layer.output for graph in partition.graphs for layer in graph.layers
+               if layer.output in model.tensors]
+    left = {node.name or node.output[0] for node in model.golden(tensors).optimized
             if node.op_type in _ROUNDING}
-    tables = {layer.name for graph in plan.graphs for layer in graph.layers
+    tables = {layer.name for graph in partition.graphs for layer in graph.layers
               if hasattr(layer, "table")}
-    return replace(plan, placements=tuple(
+    return replace(partition, placements=tuple(
         replace(row, note=_FLOAT) if row.where is Where.ACCELERATOR and row.name in left
-        and row.name not in tables else row for row in plan.placements))
+        and row.name not in tables else row for row in partition.placements))

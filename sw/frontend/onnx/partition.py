@@ -11,30 +11,41 @@ import onnx
 
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.ir import Convolution, Depthwise, Edge, Graph, HostPart, Layer, Placement, Plan, Where
+from weft.ir import (
+    Convolution,
+    Depthwise,
+    Edge,
+    Graph,
+    HostPart,
+    Layer,
+    Partition,
+    Placement,
+    Where,
+)
 
 from .builder import Builder
+from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
 from .patterns import HANDLERS, unsupported
 from .source import Source
 from .values import Constant, Dequantized, Host, Pending, Quantized, QuantizedConstant, stage_of
 
-__all__ = ["make_plan"]
+__all__ = ["make_partition"]
 
 
-def make_plan(source: Source) -> tuple[Plan, Builder]:
-    """The plan of a model, and what it was made from."""
+def make_partition(source: Source) -> tuple[Partition, Builder]:
+    """How a model is divided, and what that was made from."""
     forbidden: dict[str, ModelError] = {}
     while True:
         builder = Builder(source, forbidden)
-        planner = _Planner(builder)
-        idle = planner.idle_layers()
+        divider = _Divider(builder)
+        idle = divider.idle_layers()
         if not idle:
-            return planner.plan(), builder
+            return divider.partition(), builder
         forbidden |= idle
 
 
-class _Planner:
+class _Divider:
     def __init__(self, builder: Builder):
         self._builder = builder
         self._source = builder.source
@@ -84,7 +95,7 @@ class _Planner:
                 quantized = builder.made[name]
                 layout = quantized.layout
             self._want(quantized.name)
-            edges.append(Edge(onnx_name=quantized.name, onnx_shape=quantized.shape, tensor=name,
+            edges.append(Edge(name=quantized.name, shape=quantized.shape, tensor=name,
                               gather=layout.flat()))
         if layers:
             self._accelerated[stage] = (layers[::-1], edges)
@@ -141,7 +152,7 @@ class _Planner:
                 for stage, (layers, _) in self._accelerated.items() if stage not in working
                 for layer in layers}
 
-    def plan(self) -> Plan:
+    def partition(self) -> Partition:
         if not self._accelerated:
             reasons = self._builder.refusals
             if reasons:
@@ -154,8 +165,8 @@ class _Planner:
         for stage in sorted({*self._hosted, *self._accelerated}):
             numbers[stage] = len(segments)
             segments.append(self._graph(stage) if stage % 2 else self._host_part(stage))
-        return Plan(name=self._source.name, model=self._source.original,
-                    segments=tuple(segments), placements=tuple(self._placements(numbers)))
+        return Partition(name=self._source.name, model=OnnxModel(self._source.original),
+                         segments=tuple(segments), placements=tuple(self._placements(numbers)))
 
     def _graph(self, stage: int) -> Graph:
         layers, entering = self._accelerated[stage]
@@ -164,7 +175,7 @@ class _Planner:
         for name in self._wanted[stage]:
             quantized = self._quantized(name)
             assert quantized.tensor is not None
-            leaving.append(Edge(onnx_name=name, onnx_shape=quantized.shape,
+            leaving.append(Edge(name=name, shape=quantized.shape,
                                 tensor=quantized.tensor,
                                 gather=quantized.layout.inverse(quantized.shape).flat()))
         used = {name for layer in layers for name in (*layer.inputs, layer.output)}
@@ -174,15 +185,14 @@ class _Planner:
         order = {item: index for index, item in enumerate(self._producers)}
         return Graph(
             name=name, layers=tuple(layers), inputs=tuple(entering),
-            outputs=tuple(sorted(leaving, key=lambda edge: order[edge.onnx_name])),
-            tensors={key: tensor for key, tensor in builder.tensors.items() if key in used},
-            model=self._source.original)
+            outputs=tuple(sorted(leaving, key=lambda edge: order[edge.name])),
+            tensors={key: tensor for key, tensor in builder.tensors.items() if key in used})
 
     def _host_part(self, stage: int) -> HostPart:
         nodes, reads = self._hosted[stage]
         outputs = tuple(name for name in self._wanted[stage])
-        return HostPart(model=self._source.extract(nodes, reads, outputs, f"host{stage}"),
-                        inputs=tuple(reads), outputs=outputs)
+        part = self._source.extract(nodes, reads, outputs, f"host{stage}")
+        return HostPart(program=OnnxProgram(part), inputs=tuple(reads), outputs=outputs)
 
     def _placements(self, numbers: dict[int, int]) -> Iterable[Placement]:
         hosts: dict[str, int] = {}

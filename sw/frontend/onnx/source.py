@@ -142,6 +142,17 @@ class Source:
         value.type.tensor_type.CopyFrom(self._types[name])
         return value
 
+    def ancestors(self, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+        """Nodes that ``outputs`` need, in the file's order."""
+        seen = set(outputs)
+        nodes = []
+        # The checker has made sure that the file is in topological order.
+        for node in reversed(self.model.graph.node):
+            if not seen.isdisjoint(node.output):
+                nodes.append(node)
+                seen.update(implicit_inputs(node))
+        return nodes[::-1]
+
     def extract(self, nodes: Sequence[onnx.NodeProto], inputs: Iterable[str],
                 outputs: Iterable[str], name: str) -> onnx.ModelProto:
         """These nodes as a model of their own, with the constants that they need."""

@@ -6,7 +6,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from weft.ir import Plan
+from weft.ir import Partition
 from weft.runtime.runner import Run
 
 from .contents import contents
@@ -14,14 +14,14 @@ from .contents import contents
 __all__ = ["report_page"]
 
 
-def report_page(run: Run, plan: Plan) -> str:
+def report_page(run: Run, plan: Partition) -> str:
     """The report of a run on a device with a clock: HTML with styles, figures and scripts inside.
 
     Parameters
     ----------
     run : :class:`weft.runtime.runner.Run`
         Its last frame, or batch, is what most of the page shows.
-    plan : :class:`weft.ir.Plan`
+    plan : :class:`weft.ir.Partition`
         Of the model.
     """
     environment = Environment(loader=PackageLoader("weft.report.page", "."), autoescape=True,

@@ -7,7 +7,7 @@ from typing import Any
 from weft.errors.text import printable
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.registers import cycle_counters
-from weft.ir import Plan, Where
+from weft.ir import Partition, Where
 from weft.report.terminal import short_name, verdict
 from weft.report.timeline import live_spans, slices
 from weft.runtime.runner import Run
@@ -19,7 +19,7 @@ from .traffic import Traffic, traffic
 __all__ = ["contents"]
 
 
-def contents(run: Run, plan: Plan) -> dict[str, Any]:
+def contents(run: Run, plan: Partition) -> dict[str, Any]:
     """The variables of the template."""
     executions = run.last.executions
     # What a layer needs from memory, whether it is there already or not.

@@ -19,7 +19,7 @@ from weft.errors import CompileError, ModelError
 from weft.frontend import partition
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Register
-from weft.ir import Plan
+from weft.ir import Partition
 from weft.reference.golden import cpu_is_exact, to_int8
 from weft.runtime.compare import Verifier
 from weft.runtime.device.base import Device
@@ -108,7 +108,7 @@ class Twins:
             device.close()
 
 
-def _open(case: Case, plan: Plan) -> tuple[InferenceSession, Twins]:
+def _open(case: Case, plan: Partition) -> tuple[InferenceSession, Twins]:
     config = CONFIGS[case.config]
     twins = []
 
@@ -155,7 +155,7 @@ def check(case: Case) -> Passed:
             for _ in range(case.batch):
                 reach = np.float32(1 + 3 * rng.random())
                 feeds.append({name: values * reach
-                              for name, values in random_inputs(rng, plan.model).items()})
+                              for name, values in random_inputs(rng, plan.model.proto).items()})
             result = session.run_batch(feeds, tensors=case.keep_tensors)
             cycles += result.cycles
             for frame in range(case.batch):
@@ -169,16 +169,16 @@ def check(case: Case) -> Passed:
 class _Checker:
     """Compares frames with the reference and onnxruntime, as far as either is exact."""
 
-    def __init__(self, plan: Plan, session: InferenceSession, case: Case):
+    def __init__(self, plan: Partition, session: InferenceSession, case: Case):
         self._plan = plan
         self._names = [info.name for info in session.get_outputs()]
         self._verifier = Verifier(plan, layers=case.keep_tensors)
         # The sum, product or average of some scales has inputs at which float32 decides.
         inexact = [layer.output for program in session.programs for layer in program.layers
                    if layer.exactness is not None and not layer.exactness.exact]
-        self._inexact = _downstream(plan.model, inexact)
-        self._in_float = self._inexact | _downstream(plan.model, (
-            name for node in plan.model.graph.node for name in node.output
+        self._inexact = _downstream(plan.model.proto, inexact)
+        self._in_float = self._inexact | _downstream(plan.model.proto, (
+            name for node in plan.model.proto.graph.node for name in node.output
             if any(caveat.endswith(f" '{node.name}' in float32")
                    for caveat in self._verifier.caveats)))
 

@@ -100,7 +100,7 @@ def test_names_of_an_engine_sum_to_the_cycles_of_a_network(memory):
     builder = GraphBuilder(rng, (7, 9, 6))
     graph = builder.graph(builder.conv(builder.conv(builder.input, 9), 5, kernel=(1, 1)))
     image = random_image(rng, graph)
-    feeds = {edge.onnx_name: graph.leave(edge, image[edge.tensor]) for edge in graph.inputs}
+    feeds = {edge.name: graph.leave(edge, image[edge.tensor]) for edge in graph.inputs}
     with InferenceSession(graph, config=TINY, **memory) as session:
         for _ in range(2):
             frame = session.run_frame(feeds)

@@ -38,7 +38,7 @@ def test_random_layers_equal_the_reference(cases):
             for _ in range(2):
                 images = random_image(rng, graph)
                 expected = reference.run(graph, images)
-                feeds = {edge.onnx_name: graph.leave(edge, images[edge.tensor])
+                feeds = {edge.name: graph.leave(edge, images[edge.tensor])
                          for edge in graph.inputs}
                 frame = session.run_frame(feeds)
                 for edge, values in zip(graph.outputs, frame.outputs, strict=True):

@@ -7,7 +7,6 @@ import pytest
 from models import (
     QdqBuilder,
     assert_plan_is_golden,
-    assert_reference_is_golden,
     conv_model,
     float_cnn,
     quantize_model,
@@ -34,10 +33,25 @@ def rng_of(seed=0):
 
 def check(model, *, seed=0):
     """Loads a model, compares it with onnxruntime where that is exact, and returns the graph."""
-    graph = load_graph(model)
+    return divided(model, seed=seed)[1]
+
+
+def divided(model, *, seed=0):
+    """As :func:`check`; returns what the host does before the graph, the graph, and what the host
+    does after it, with ``None`` for nothing."""
+    plan = partition(model)
     if cpu_is_exact():
-        assert_reference_is_golden(graph, random_inputs(rng_of(seed), graph.model))
-    return graph
+        assert_plan_is_golden(plan, random_inputs(rng_of(seed), plan.model.proto))
+    graph, = plan.graphs
+    at = plan.segments.index(graph)
+    before, after = plan.segments[:at], plan.segments[at + 1:]
+    assert len(before) <= 1 and len(after) <= 1
+    return (before[0].program.proto if before else None, graph,
+            after[0].program.proto if after else None)
+
+
+def operators(part):
+    return [node.op_type for node in part.graph.node]
 
 
 def refused(model, message):
@@ -73,12 +87,13 @@ def test_resnet8_up_to_the_first_add_is_onnxruntime_in_every_layer():
     add = next(node for node in whole.graph.node if node.op_type == "Add")
     inferred = onnx.shape_inference.infer_shapes(whole)
     part = onnx.utils.Extractor(inferred).extract_model(["input_1"], list(add.input))
-    graph = load_graph(part)
+    before, graph, _ = divided(part)
     assert [layer.op for layer in graph.layers] == ["Conv"] * 3
-    assert [node.op_type for node in graph.prefix.graph.node] == ["Transpose", "QuantizeLinear"]
+    assert operators(before) == ["Transpose", "QuantizeLinear"]
+    plan = partition(part)
     with np.load(MODELS / "ic_resnet8_int8.npz") as archive:
         for image in archive["input"]:
-            assert_reference_is_golden(graph, {"input_1": image[None]})
+            assert_plan_is_golden(plan, {"input_1": image[None]})
 
 
 @real_models
@@ -87,18 +102,17 @@ def test_resnet8_up_to_the_first_add_is_onnxruntime_in_every_layer():
     ("ic_resnet8_int8", {"Convolution": 10, "Add": 3, "Pool": 1}),
     ("kws_dscnn_int8", {"Convolution": 6, "Depthwise": 4, "Pool": 1})])
 def test_real_network_is_onnxruntime_in_every_layer_of_every_image(name, kinds):
-    graph = load_graph(MODELS / f"{name}.onnx")
+    _, graph, after = divided(MODELS / f"{name}.onnx")
     assert Counter(type(layer).__name__ for layer in graph.layers) == kinds
-    assert [node.op_type for node in graph.suffix.graph.node] == ["DequantizeLinear", "Softmax"]
-    entry, = (value.name for value in graph.model.graph.input)
+    assert operators(after) == ["DequantizeLinear", "Softmax"]
     plan = partition(MODELS / f"{name}.onnx")
+    entry, = (info.name for info in plan.model.inputs)
     with np.load(MODELS / f"{name}.npz") as archive:
         for image, output in zip(archive["input"], archive["output"], strict=True):
             inputs = {entry: image[None]}
-            assert_reference_is_golden(graph, inputs)
             assert_plan_is_golden(plan, inputs)
             values, _ = run_plan(plan, inputs)
-            np.testing.assert_array_equal(values[plan.model.graph.output[0].name][0], output)
+            np.testing.assert_array_equal(values[plan.model.outputs[0].name][0], output)
 
 
 @exact_cpu
@@ -108,11 +122,11 @@ def test_statically_quantized_network_is_onnxruntime(tmp_path, per_channel, unsi
     rng = rng_of()
     model = quantize_model(rng, float_cnn(rng), tmp_path, per_channel=per_channel,
                            unsigned=unsigned)
-    graph = check(model)
+    before, graph, after = divided(model)
     assert [layer.name for layer in graph.layers] == ["conv1", "conv2", "conv3", "fc1", "fc2"]
     assert graph.layers[3].weights.shape == (10, 6, 3, 3)
-    assert [node.op_type for node in graph.prefix.graph.node] == ["QuantizeLinear"]
-    assert "Softmax" in [node.op_type for node in graph.suffix.graph.node]
+    assert operators(before) == ["QuantizeLinear"]
+    assert "Softmax" in operators(after)
 
 
 @exact_cpu
@@ -143,7 +157,7 @@ def test_convolution_is_taken_over_as_it_is():
     assert tensor.shape == (3, 6, 6) and tensor.order is None and not tensor.unsigned
     assert tensor.scale == values["x_scale"] and tensor.zero_point == values["x_zero"]
     edge, = graph.outputs
-    assert (edge.onnx_name, edge.onnx_shape, edge.tensor) == ("conv_q", (1, 4, 3, 6), "conv_q")
+    assert (edge.name, edge.shape, edge.tensor) == ("conv_q", (1, 4, 3, 6), "conv_q")
 
 
 def test_unsigned_activations_move_into_the_int8_domain():
@@ -267,7 +281,8 @@ def bounded_model(op, low, high, *, zero_point, separate=False):
     ("Clip", 7, -9, 0, (-9, -9)),
 ])
 def test_bounds_become_the_clamp(op, low, high, zero_point, clamp, separate):
-    graph = load_graph(bounded_model(op, low, high, zero_point=zero_point, separate=separate))
+    before, graph, _ = partition(bounded_model(op, low, high, zero_point=zero_point,
+                                               separate=separate)).segments
     layer, = graph.layers
     assert layer.clamp == clamp and layer.output == "bound_q"
     assert set(graph.tensors) == {"x_q", "bound_q"}
@@ -277,7 +292,7 @@ def test_bounds_become_the_clamp(op, low, high, zero_point, clamp, separate):
     free = bounded_model("Identity", 0, 0, zero_point=zero_point)
     inputs = random_inputs(rng_of(), free)
     golden = to_int8(GoldenSession(free, tensors=["bound_q"]).run(inputs)["bound_q"])[0]
-    host = GoldenSession(graph.prefix).run(inputs)
+    host = before.program.load().run(inputs)
     got = reference.run(graph, {"x_q": graph.enter(graph.inputs[0], host["x_q"])})["bound_q"]
     if cpu_is_exact():
         np.testing.assert_array_equal(got, np.clip(golden, *clamp))
@@ -353,7 +368,7 @@ def test_views_before_the_quantization_reorder_the_output():
     b.output(b.quantize(b.reshape(turned, (1, 20, 5))))
     graph = check(b.build())
     edge, = graph.outputs
-    assert edge.onnx_shape == (1, 20, 5) and edge.gather is not None
+    assert edge.shape == (1, 20, 5) and edge.gather is not None
     assert graph.tensors[edge.tensor].shape == (5, 4, 5)
     assert graph.tensors[edge.tensor].order is not None
 
@@ -363,7 +378,7 @@ def test_views_on_the_input_reorder_it():
     x = b.node("Transpose", [b.input("x", (1, 6, 7, 3))], perm=[0, 3, 1, 2])
     b.output(b.quantize(b.conv(x, 3, 5, (3, 3))))
     graph = check(b.build())
-    assert graph.inputs[0].onnx_shape == (1, 6, 7, 3) and graph.inputs[0].gather is not None
+    assert graph.inputs[0].shape == (1, 6, 7, 3) and graph.inputs[0].gather is not None
 
 
 def test_views_between_quantize_and_dequantize_are_seen_through():
@@ -393,10 +408,10 @@ def test_one_input_in_two_orders_enters_twice():
     x = b.input("x", (1, 4, 4, 4))
     b.output(b.quantize(b.conv(x, 4, 3, name="straight")))
     b.output(b.quantize(b.conv(b.node("Transpose", [x], perm=[0, 3, 1, 2]), 4, 3, name="turned")))
-    graph = check(b.build())
-    assert [edge.onnx_name for edge in graph.inputs] == ["x_q", "x_q"]
+    before, graph, _ = divided(b.build())
+    assert [edge.name for edge in graph.inputs] == ["x_q", "x_q"]
     assert [edge.tensor for edge in graph.inputs] == ["x_q", "x_q@1"]
-    assert [value.name for value in graph.prefix.graph.output] == ["x_q"]
+    assert [value.name for value in before.graph.output] == ["x_q"]
 
 
 # Host parts ---------------------------------------------------------------------------------------
@@ -408,8 +423,8 @@ def test_integer_inputs_and_outputs_leave_nothing_to_the_host():
     b._inputs.append(helper.make_tensor_value_info("x_q", TensorProto.INT8, (1, 3, 5, 5)))
     b.quantize(b.conv(b.dequantize("x"), 3, 4, name="conv"))
     b.output("conv_q", TensorProto.INT8)
-    graph = check(b.build())
-    assert graph.prefix is None and graph.suffix is None
+    before, _, after = divided(b.build())
+    assert before is None and after is None
 
 
 def test_several_inputs_and_outputs():
@@ -418,10 +433,10 @@ def test_several_inputs_and_outputs():
     b.quantize(b.conv(b.input("b", (1, 2, 6, 5)), 2, 4, name="two"))
     b.output(one)
     b.output("two_q", TensorProto.INT8)
-    graph = check(b.build())
-    assert [edge.onnx_name for edge in graph.inputs] == ["a_q", "b_q"]
-    assert [edge.onnx_name for edge in graph.outputs] == ["one_q", "two_q"]
-    assert [value.name for value in graph.suffix.graph.output] == [one]
+    _, graph, after = divided(b.build())
+    assert [edge.name for edge in graph.inputs] == ["a_q", "b_q"]
+    assert [edge.name for edge in graph.outputs] == ["one_q", "two_q"]
+    assert [value.name for value in after.graph.output] == [one]
 
 
 def test_inner_tensor_may_be_an_output():
@@ -436,16 +451,13 @@ def test_real_valued_layer_at_the_end_stays_with_the_host():
     b = QdqBuilder(rng_of())
     y = b.quantize(b.conv(b.input("x", (1, 3, 5, 5)), 3, 4, name="one"))
     b.output(b.conv(y, 4, 6, name="two"))
-    graph = load_graph(b.build())
+    plan = partition(b.build())
+    _, graph, after = plan.segments
     assert [layer.name for layer in graph.layers] == ["one"]
-    assert graph.suffix.graph.node[-1].name == "two"
-    inputs = random_inputs(rng_of(), graph.model)
-    values = reference.run(graph, {"x_q": graph.enter(
-        graph.inputs[0], GoldenSession(graph.prefix).run(inputs)["x_q"])})
-    result = GoldenSession(graph.suffix).run(
-        {"one_q": graph.leave(graph.outputs[0], values["one_q"])})
-    np.testing.assert_allclose(result["two"], GoldenSession(graph.model).run(inputs)["two"],
-                               rtol=1e-5)
+    assert after.program.proto.graph.node[-1].name == "two"
+    inputs = random_inputs(rng_of(), plan.model.proto)
+    values, _ = run_plan(plan, inputs)
+    np.testing.assert_allclose(values["two"], plan.model.golden().run(inputs)["two"], rtol=1e-5)
 
 
 def test_float_tail_stays_with_the_host():
@@ -453,9 +465,9 @@ def test_float_tail_stays_with_the_host():
     y = b.quantize(b.conv(b.input("x", (1, 3, 5, 5)), 3, 4, name="one"))
     y = b.node("Flatten", [b.node("GlobalAveragePool", [y])])
     b.output(b.node("Gemm", [y, b.constant("w", np.ones((4, 2), np.float32))]))
-    graph = load_graph(b.build())
+    _, graph, after = partition(b.build()).segments
     assert [layer.name for layer in graph.layers] == ["one"]
-    assert graph.suffix.graph.node[-1].op_type == "Gemm"
+    assert operators(after.program.proto)[-1] == "Gemm"
 
 
 def test_operators_outside_the_layers_stay_with_the_host():
@@ -468,22 +480,21 @@ def test_operators_outside_the_layers_stay_with_the_host():
     y = b.node("GlobalAveragePool", [y])
     y = b.quantize(b.node("Flatten", [y]), scale=1.0)
     b.output(b.node("Softmax", [y]))
-    graph = check(b.build())
-    assert [node.op_type for node in graph.prefix.graph.node] == [
-        "Mul", "Transpose", "QuantizeLinear"]
+    before, graph, after = divided(b.build())
+    assert operators(before) == ["Mul", "Transpose", "QuantizeLinear"]
     assert [layer.op for layer in graph.layers] == ["MaxPool", "QuantizeLinear", "Conv",
                                                     "GlobalAveragePool"]
-    assert [node.op_type for node in graph.suffix.graph.node] == ["DequantizeLinear", "Softmax"]
+    assert operators(after) == ["DequantizeLinear", "Softmax"]
 
 
-def test_path_round_the_accelerator_reaches_the_suffix():
+def test_path_round_the_accelerator_reaches_the_host_part_after_it():
     b = QdqBuilder(rng_of())
     x = b.input("x", (1, 3, 5, 5))
     y = b.quantize(b.conv(x, 3, 3))
     b.output(b.node("Add", [y, "x"]))
-    graph = check(b.build())
-    assert sorted(value.name for value in graph.suffix.graph.input) == [
-        graph.outputs[0].onnx_name, "x"]
+    _, graph, after = divided(b.build())
+    assert sorted(value.name for value in after.graph.input) == [
+        graph.outputs[0].name, "x"]
 
 
 def test_symbolic_batch_is_one():
@@ -496,9 +507,9 @@ def test_symbolic_batch_is_one():
     shape = b.node("Concat", [batch, b.constant("rest", np.array([-1]))], axis=0)
     flat = b.node("Reshape", [y, shape])
     b.output(b.quantize(b.gemm(flat, 64, 5)))
-    graph = check(b.build())
-    assert graph.inputs[0].onnx_shape == (1, 3, 6, 6)
-    assert graph.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    assert check(b.build()).inputs[0].shape == (1, 3, 6, 6)
+    plan = partition(b.build())
+    assert plan.model.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
 
 
 def test_unused_layers_are_left_out():

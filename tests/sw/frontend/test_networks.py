@@ -35,7 +35,7 @@ def check(name, folder, **options):
     # With the scale of its input, an average of 2 x 2 too often ends in one half.
     parts = 2 if name == "unet" and "quant_format" not in options else 1
     assert [type(segment) for segment in plan.segments] == [HostPart, *[Graph, HostPart] * parts]
-    assert_plan_is_golden(plan, random_inputs(rng, plan.model))
+    assert_plan_is_golden(plan, random_inputs(rng, plan.model.proto))
     return plan
 
 
@@ -59,7 +59,7 @@ def test_network_in_qoperator_format_is_onnxruntime(tmp_path, name, unsigned, pe
     integer = {row.op for row in plan.placements if row.where is Where.ACCELERATOR}
     assert integer & {"QLinearConv", "QGemm"}
     # Nodes that the front end put in between are not the user's.
-    known = {node.name for node in plan.model.graph.node}
+    known = {node.name for node in plan.model.proto.graph.node}
     assert {row.name for row in plan.placements} <= known
 
 
@@ -76,7 +76,8 @@ def test_resnet50_is_onnxruntime_in_every_layer(tmp_path, unsigned):
 def test_whole_network_is_one_graph_with_its_host_parts(tmp_path):
     rng = np.random.default_rng(0)
     model = quantize_model(rng, NETWORKS["squeezenet_fire"](rng), tmp_path)
-    graph = load_graph(model)
-    assert [node.op_type for node in graph.prefix.graph.node] == ["QuantizeLinear"]
-    assert [node.op_type for node in graph.suffix.graph.node] == ["DequantizeLinear"]
-    onnx.checker.check_model(graph.prefix)
+    before, graph, after = partition(model).segments
+    assert len(graph.layers) == len(load_graph(model).layers)
+    assert [node.op_type for node in before.program.proto.graph.node] == ["QuantizeLinear"]
+    assert [node.op_type for node in after.program.proto.graph.node] == ["DequantizeLinear"]
+    onnx.checker.check_model(before.program.proto)

@@ -34,7 +34,7 @@ def check(b, *, seed=0, graphs=1, exact=True):
     plan = partition(b.build())
     assert len(plan.graphs) == graphs
     if cpu_is_exact():
-        assert_plan_is_golden(plan, random_inputs(rng_of(seed), plan.model), exact=exact)
+        assert_plan_is_golden(plan, random_inputs(rng_of(seed), plan.model.proto), exact=exact)
     return [layer for graph in plan.graphs for layer in graph.layers]
 
 

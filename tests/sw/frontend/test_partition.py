@@ -22,7 +22,7 @@ def check(model, *, exact=True):
     """The plan of a model, compared with onnxruntime."""
     plan = partition(model)
     if cpu_is_exact():
-        assert_plan_is_golden(plan, random_inputs(rng_of(), plan.model), exact=exact)
+        assert_plan_is_golden(plan, random_inputs(rng_of(), plan.model.proto), exact=exact)
     return plan
 
 
@@ -58,7 +58,7 @@ def test_host_runs_an_operator_between_two_graphs():
     assert kinds(plan) == "hAhAh"
     assert [graph.name for graph in plan.graphs] == ["network part 1", "network part 2"]
     assert plan.segments[2].inputs == ("one_q",) and plan.segments[2].outputs == ("odd_q",)
-    assert [node.op_type for node in plan.segments[2].model.graph.node] == [
+    assert [node.op_type for node in plan.segments[2].program.proto.graph.node] == [
         "DequantizeLinear", "Softmax", "QuantizeLinear"]
     table = rows(plan)
     assert (table["one"].where, table["one"].segment, table["one"].layer) == (
@@ -91,7 +91,7 @@ def test_tensor_goes_round_a_host_part():
     b.output(b.quantize(b.node("Add", [x, y], "sum")))
     plan = check(b.build())
     assert kinds(plan) == "hAhAh"
-    assert [edge.onnx_name for edge in plan.graphs[1].inputs] == ["odd_q", "one_q"]
+    assert [edge.name for edge in plan.graphs[1].inputs] == ["odd_q", "one_q"]
 
 
 def test_host_part_hands_real_values_on_to_a_later_one():
@@ -126,7 +126,7 @@ def test_host_brings_a_tensor_into_another_order():
     assert row.where is Where.HOST and row.reason == (
         "Conv 'two' reads 'one_q' through a Reshape or Transpose that changes its order on the "
         "accelerator")
-    assert plan.graphs[1].inputs[0].onnx_name == "one_q"
+    assert plan.graphs[1].inputs[0].name == "one_q"
     assert plan.graphs[1].inputs[0].gather is not None
 
 
@@ -167,7 +167,7 @@ def test_input_that_is_an_output_is_left_alone():
     b.output(b.quantize(b.conv(x, 3, 4, name="one")))
     b._outputs.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 6, 6)))
     plan = partition(b.build())
-    values, _ = run_plan(plan, random_inputs(rng_of(), plan.model))
+    values, _ = run_plan(plan, random_inputs(rng_of(), plan.model.proto))
     assert "x" in values and kinds(plan) == "hAh"
 
 
@@ -473,7 +473,7 @@ def test_integer_operators_are_accelerated(op, inputs, attributes, shape):
     assert [(row.name, row.op, row.where) for row in plan.placements] == [
         ("one", "QLinearConv", Where.ACCELERATOR), ("odd", op, Where.ACCELERATOR)]
     assert plan.graphs[0].layers[-1].op == op
-    assert plan.model.graph.node[0].op_type == "QLinearConv"
+    assert plan.model.proto.graph.node[0].op_type == "QLinearConv"
 
 
 def test_integer_matrix_product_is_accelerated():
@@ -503,6 +503,7 @@ def test_given_model_is_left_as_it_was():
     before = model.SerializeToString()
     plan = partition(model)
     assert model.SerializeToString() == before
-    assert [node.op_type for node in plan.model.graph.node] == ["QLinearConv", "QLinearSigmoid"]
+    assert [node.op_type for node in plan.model.proto.graph.node] == [
+        "QLinearConv", "QLinearSigmoid"]
     assert re.fullmatch("network", plan.name)
-    onnx.checker.check_model(plan.model)
+    onnx.checker.check_model(plan.model.proto)

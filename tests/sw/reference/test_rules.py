@@ -249,7 +249,7 @@ def test_max_pool_with_dilations_is_onnxruntime():
 
 def run_layer(layer, arrays, sources, target):
     graph = Graph(name="g", tensors={item.name: item for item in (*sources, target)},
-                  layers=(layer,), inputs=(), outputs=(), model=None)
+                  layers=(layer,), inputs=(), outputs=())
     return reference.compute(graph, layer, arrays)
 
 

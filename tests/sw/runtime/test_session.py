@@ -3,10 +3,8 @@ from dataclasses import replace
 from itertools import accumulate
 
 import numpy as np
-import onnx
 import pytest
 from graphs import GraphBuilder
-from onnx import TensorProto, helper
 
 from weft import reference
 from weft.digits import MODEL
@@ -14,7 +12,9 @@ from weft.errors import InputError, ModelError, WeftError
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
 from weft.hw.isa.registers import COUNTER_BASE, Counter, Register
+from weft.ir import HostPart, Partition, TensorInfo
 from weft.reference.golden import GoldenSession, cpu_is_exact
+from weft.reference.model import GraphModel
 from weft.runtime.device import DeviceStopped, Event, EventKind
 from weft.runtime.device.functional import FunctionalDevice
 from weft.runtime.session import InferenceSession
@@ -106,7 +106,7 @@ def test_edges_may_change_the_order():
     back = np.arange(3 * 6 * 7).reshape(3, 6, 7).transpose(1, 2, 0).reshape(-1)
     graph = replace(graph, inputs=(replace(graph.inputs[0], gather=turned),),
                     outputs=(graph.outputs[0],
-                             replace(graph.outputs[1], gather=back, onnx_shape=(1, 6, 7, 3))))
+                             replace(graph.outputs[1], gather=back, shape=(1, 6, 7, 3))))
     image = frames(1)
     with open_functional(graph) as session:
         got = session.run(["t3"], {"x": image})[0]
@@ -114,29 +114,33 @@ def test_edges_may_change_the_order():
     assert np.array_equal(got, wanted.transpose(0, 2, 3, 1))
 
 
+class Cast:
+    """A host part, without any format's library: one tensor in another type."""
+
+    def __init__(self, source, target, dtype):
+        self.source, self.target, self.dtype = source, target, dtype
+
+    def load(self):
+        return self
+
+    def run(self, inputs):
+        assert list(inputs) == [self.source]
+        return {self.target: inputs[self.source].astype(self.dtype)}
+
+    def part(self):
+        return HostPart(program=self, inputs=(self.source,), outputs=(self.target,))
+
+
 def test_host_parts_run_before_and_after():
     graph = branchy()
-
-    def part(source, target, dtypes, shape):
-        def info(name, dtype):
-            return helper.make_tensor_value_info(name, dtype, shape)
-        return helper.make_model(helper.make_graph(
-            [helper.make_node("Cast", [source], [target], to=dtypes[1])], "part",
-            [info(source, dtypes[0])], [info(target, dtypes[1])]),
-            opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
-    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("real", TensorProto.FLOAT,
-                                                                (1, 5, 6, 7)))
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("wide", TensorProto.FLOAT,
-                                                                 (1, 6, 1, 1)))
-    graph = replace(
-        graph, model=model,
-        prefix=part("real", "x", (TensorProto.FLOAT, TensorProto.INT8), (1, 5, 6, 7)),
-        suffix=part("t2", "wide", (TensorProto.INT8, TensorProto.FLOAT), (1, 6, 1, 1)))
+    alone = GraphModel(graph)
+    alone.inputs = (TensorInfo(name="real", shape=(1, 5, 6, 7), dtype=np.dtype(np.float32)),)
+    alone.outputs = (TensorInfo(name="wide", shape=(1, 6, 1, 1), dtype=np.dtype(np.float32)),
+                     alone.outputs[1])
+    graph_between = Partition(name="parts", model=alone, segments=(
+        Cast("real", "x", np.int8).part(), graph, Cast("t2", "wide", np.float32).part()))
     image = frames(2)
-    with open_functional(graph) as session:
+    with open_functional(graph_between) as session:
         wide, plain = session.run(None, {"real": image.astype(np.float32)})
     for index in range(2):
         values = expected(graph, image[index:index + 1])

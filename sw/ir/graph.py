@@ -1,0 +1,361 @@
+"""The graph between front end and compiler: quantized tensors and the layers that make them.
+
+Everything is for one frame and in the int8 domain of the hardware: a model's uint8 tensor is an
+int8 one with its values and its zero point moved by 128. Tensors are channel-first, [C, H, W];
+vectors are [C, 1, 1].
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from weft.errors import ModelError
+from weft.errors.text import printable
+from weft.hw.isa.commands import Rounding
+
+__all__ = ["Tensor", "Layer", "Convolution", "Depthwise", "PoolKind", "Pool", "Add", "Multiply",
+           "Lookup", "Concat", "Resize", "Edge", "Graph"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """A quantized tensor of one frame.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        Name of the model's tensor that holds these values.
+    shape : (C, H, W)
+    scale : :class:`float`
+        A float32 value.
+    zero_point : :class:`int`
+        In the int8 domain.
+    unsigned : :class:`bool`
+        Whether the model's tensor is uint8, so that its values are 128 larger than ours.
+    order : int64 array or :py:`None`
+        Order of the model's values, as flat indices: ``ours.flat = model.flat[order]``.
+        :py:`None` where both flat orders agree.
+    model_shape : :class:`tuple` or :py:`None`
+        Shape of the model's tensor, batch dimension (1) included; (1, C, H, W) if not given.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    scale: float
+    zero_point: int
+    unsigned: bool = False
+    order: np.ndarray | None = field(default=None, compare=False)
+    model_shape: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the model's tensor."""
+        return np.dtype(np.uint8 if self.unsigned else np.int8)
+
+    def to_model(self, values: np.ndarray) -> np.ndarray:
+        """The model's tensor from int8 [C, H, W] values."""
+        flat = values.reshape(-1)
+        if self.order is not None:
+            ordered = np.empty_like(flat)
+            ordered[self.order] = flat
+            flat = ordered
+        if self.unsigned:
+            flat = flat.view(np.uint8) ^ np.uint8(128)
+        return flat.reshape(self.model_shape or (1, *self.shape))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """What all layers have.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        Name of the model's node.
+    op : :class:`str`
+        Its operator, such as Conv, Gemm or AveragePool.
+    output : :class:`str`
+        Name of the tensor it makes.
+    """
+
+    name: str
+    op: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors it reads."""
+        raise TypeError(f"{type(self).__name__} does not say what it reads")
+
+    def macs(self, output: Tensor) -> int:
+        """Multiplications that the model asks for, with its output tensor given."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Convolution(Layer):
+    """A convolution with requantization and clamp; a fully connected layer is one whose kernel
+    covers its whole input.
+
+    Parameters
+    ----------
+    input : :class:`str`
+        Tensor name.
+    weights : int8 [N, C, kernel_h, kernel_w]
+    bias : int32 [N]
+        As in the model: nothing folded in.
+    multiplier : float32 [N]
+        ``fl32(fl32(sx * sw) / sy)``.
+    strides, dilations : (h, w)
+    pads : (top, left, bottom, right)
+    clamp : (low, high)
+        Bounds of the output in the int8 domain, -128..127.
+    groups : :class:`int`
+        Groups of the model's convolution. The weights are dense whatever it is, with zeros between
+        channels of different groups: only ``1 / groups`` of the products are the model's work.
+    weight_scale : float32 [N] or [1], or :py:`None`
+        Where it is known: only another rule of rounding asks for it.
+    rounding : :class:`Rounding`
+        How sums become int8 values.
+    fixed_point : (int32 [N], int32 [N]) or :py:`None`
+        Multiplier and shift of the ``FIXED_POINT`` rule, which has no use for ``multiplier``: see
+        :func:`weft.reference.fixed_point_multiplier`.
+    """
+
+    input: str
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    clamp: tuple[int, int] = (-128, 127)
+    groups: int = 1
+    weight_scale: np.ndarray | None = None
+    rounding: Rounding = Rounding.FLOAT32
+    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.rounding is Rounding.FIXED_POINT) != (self.fixed_point is not None):
+            raise ValueError(f"Layer {self.name!r} must have a fixed-point multiplier and "
+                             f"shift if that is its rule, and only then")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def macs(self, output: Tensor) -> int:
+        return self.weights.size // self.groups * prod(output.shape[1:])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Depthwise(Layer):
+    """A depthwise convolution: output channel ``c`` is made of input channel ``c`` alone.
+
+    Parameters
+    ----------
+    weights : int8 [C, kernel_h, kernel_w]
+    bias, multiplier, strides, pads, dilations, clamp
+        As in :class:`Convolution`.
+    """
+
+    input: str
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    def macs(self, output: Tensor) -> int:
+        return self.weights.size * prod(output.shape[1:])
+
+
+class PoolKind(StrEnum):
+    """What a pooling window yields."""
+    MAX     = "max"
+    AVERAGE = "average"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pool(Layer):
+    """Max or average pooling; a global one is one whose kernel covers its whole input.
+
+    Parameters
+    ----------
+    kind : :class:`PoolKind`
+    kernel, strides, dilations : (h, w)
+    pads : (top, left, bottom, right)
+        With what ``ceil_mode`` adds after the input.
+    count_pads : (top, left, bottom, right)
+        The part of the padding that counts in the divisor of an average: ``pads`` with
+        ``count_include_pad``, else zeros.
+    multiplier : :class:`float` or :py:`None`
+        For an average whose exact sum is requantized as that of a convolution is, a float32 value:
+        ``fl32(sx / fl32(sy * count))``, the rule of QLinearGlobalAveragePool. :py:`None` for the
+        rule of QLinearAveragePool, which works in float32.
+    clamp : (low, high)
+        Bounds of the output in the int8 domain.
+    """
+
+    input: str
+    kind: PoolKind
+    kernel: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilations: tuple[int, int] = (1, 1)
+    count_pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    clamp: tuple[int, int] = (-128, 127)
+    multiplier: float | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Add(Layer):
+    """Element-wise sum of two tensors of one shape, by the rule of QLinearAdd."""
+
+    a: str
+    b: str
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Multiply(Layer):
+    """Element-wise product of two tensors by the rule of QLinearMul: of one shape, or ``b`` is
+    [C, 1, 1] and holds one factor for each channel of ``a``."""
+
+    a: str
+    b: str
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lookup(Layer):
+    """Any function of one value: an activation, or a change of scale.
+
+    Parameters
+    ----------
+    table : int8 [256]
+        Result for input value ``v``, int8, at index ``v + 128``.
+    """
+
+    input: str
+    table: np.ndarray
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concat(Layer):
+    """Tensors one behind the other along the channels; all have the output's scale and zero point
+    (the front end puts a :class:`Lookup` before those that had not)."""
+
+    sources: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.sources
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resize(Layer):
+    """Nearest-neighbour enlargement: each value is repeated ``factors`` (h, w) times."""
+
+    input: str
+    factors: tuple[int, int]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edge:
+    """A tensor that crosses between host and accelerator.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        Quantized tensor of the model.
+    shape : :class:`tuple`
+        Its shape there, batch dimension (1) included.
+    tensor : :class:`str`
+        The tensor on the accelerator.
+    gather : int64 array or :py:`None`
+        Reshapes and transposes on the way, as flat indices: for an input
+        ``accelerator.flat = model.flat[gather]``, for an output ``model.flat =
+        accelerator.flat[gather]``. :py:`None` where both flat orders agree.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    tensor: str
+    gather: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """What the accelerator computes in one go: layers between tensors that the host exchanges.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        For messages and reports.
+    tensors : :class:`dict`
+        By name.
+    layers : :class:`tuple`
+        In execution order.
+    inputs, outputs : :class:`tuple` of :class:`Edge`
+    frames : :class:`int`
+        Frames that it computes; see :func:`weft.compiler.batch`, which makes those of several.
+    """
+
+    name: str
+    tensors: dict[str, Tensor]
+    layers: tuple[Layer, ...]
+    inputs: tuple[Edge, ...]
+    outputs: tuple[Edge, ...]
+    frames: int = 1
+
+    def enter(self, edge: Edge, values: np.ndarray) -> np.ndarray:
+        """The int8 [C, H, W] values on the accelerator of an input edge's tensor of the model."""
+        flat = values.reshape(-1)
+        if flat.size != prod(edge.shape):
+            raise ModelError(f"Tensor '{printable(edge.name)}' must have the shape that the model "
+                             f"states, {'x'.join(map(str, edge.shape))}, "
+                             f"not {'x'.join(map(str, values.shape))}")
+        if flat.dtype == np.uint8:
+            flat = (flat ^ np.uint8(128)).view(np.int8)
+        if edge.gather is not None:
+            flat = flat[edge.gather]
+        return np.ascontiguousarray(flat.reshape(self.tensors[edge.tensor].shape))
+
+    def leave(self, edge: Edge, values: np.ndarray) -> np.ndarray:
+        """The model's tensor of an output edge from its int8 [C, H, W] values."""
+        flat = values.reshape(-1)
+        if edge.gather is not None:
+            flat = flat[edge.gather]
+        if self.tensors[edge.tensor].unsigned:
+            flat = flat.view(np.uint8) ^ np.uint8(128)
+        return flat.reshape(edge.shape)

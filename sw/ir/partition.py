@@ -1,0 +1,192 @@
+"""How a model is divided between accelerator and host, and what is asked of its format.
+
+The front end of a format implements the protocols here: :class:`HostProgram` for what the host
+computes, :class:`Model` for what is known of the whole, :class:`Golden` for values to compare with.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+
+from .graph import Graph
+
+__all__ = ["Golden", "HostExecutor", "HostPart", "HostProgram", "Model", "Partition", "Placement",
+           "TensorInfo", "Where"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """An input or output of a model.
+
+    Parameters
+    ----------
+    name : :class:`str`
+    shape : :class:`tuple`
+        Of one frame, batch dimension included.
+    dtype : :class:`numpy.dtype`
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class HostExecutor(Protocol):
+    """A part of a model, ready to run on the host."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Its outputs by name, for exactly its inputs by name, of one frame.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be computed.
+        """
+        ...
+
+
+class HostProgram(Protocol):
+    """A part of a model as its front end has cut it out, in whatever form."""
+
+    def load(self) -> HostExecutor:
+        """Prepares it to run.
+
+        Raises
+        ------
+        ModelError
+            If the host lacks what it takes.
+        """
+        ...
+
+
+class Golden(Protocol):
+    """An implementation of a model that the accelerator is compared with.
+
+    Attributes
+    ----------
+    name : :class:`str`
+        For messages: ``<name> gives 3``.
+    caveats : :class:`tuple` of :class:`str`
+        Why its values may not be exact for this model on this machine, so that a difference need
+        not be the accelerator's.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def caveats(self) -> tuple[str, ...]: ...
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The model's outputs, and the tensors that were asked for, by name, in the model's shapes
+        and types, for the model's inputs by name, of one frame."""
+        ...
+
+
+class Model(Protocol):
+    """What is known of a whole model, in whatever format it came.
+
+    Attributes
+    ----------
+    inputs, outputs : :class:`tuple` of :class:`TensorInfo`
+    tensors : collection of :class:`str`
+        Names of the tensors whose values :meth:`golden` can give.
+    """
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]: ...
+
+    @property
+    def tensors(self) -> Collection[str]: ...
+
+    def golden(self, tensors: Iterable[str] = ()) -> Golden:
+        """Another implementation of the model, that gives the values of ``tensors`` too."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HostPart:
+    """A part of a model that the host runs.
+
+    Parameters
+    ----------
+    program : :class:`HostProgram`
+    inputs, outputs : :class:`tuple` of :class:`str`
+        Tensors of the model.
+    """
+
+    program: HostProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Where(StrEnum):
+    """Who runs a node."""
+    ACCELERATOR = "accelerator"
+    HOST        = "host"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a node of the model runs, and why not on the accelerator.
+
+    Parameters
+    ----------
+    name : :class:`str`
+        Name of the model's node; of its output, if it has none.
+    op : :class:`str`
+        Its operator in the file.
+    where : :class:`Where`
+    segment : :class:`int`
+        Index in :attr:`Partition.segments`.
+    reason : :class:`str`
+        Why the host runs it; empty on the accelerator.
+    layer : :class:`str`
+        The layer of the segment's graph that does its work; empty on the host.
+    note : :class:`str`
+        What else there is to know, as that the golden implementation computes it in float32.
+    """
+
+    name: str
+    op: str
+    where: Where
+    segment: int
+    reason: str = ""
+    layer: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Partition:
+    """How a model runs: segments one after the other, each on the accelerator or on the host.
+
+    The model's tensors go from segment to segment by name, beginning with its inputs: a host part
+    reads and makes those it names, an accelerated graph those of its edges. The model's outputs
+    are among them in the end.
+
+    Parameters
+    ----------
+    name : :class:`str`
+    model : :class:`Model`
+        The whole model.
+    segments : :class:`tuple` of :class:`Graph` and :class:`HostPart`
+        In execution order, at least one of them a graph.
+    placements : :class:`tuple` of :class:`Placement`
+        One for each node that computes something from the inputs, in the order of the file.
+    """
+
+    name: str
+    model: Model
+    segments: tuple[Graph | HostPart, ...]
+    placements: tuple[Placement, ...] = ()
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The segments that run on the accelerator."""
+        return tuple(segment for segment in self.segments if isinstance(segment, Graph))
