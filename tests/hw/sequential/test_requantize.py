@@ -76,6 +76,8 @@ def test_extremes_saturate_or_vanish_as_in_the_reference(zero, clamp):
               (1 << 31) - 1, -(1 << 31)]
     for scale in (0.0, 1.0, 2.0**-9, 2.0**-31, 2.0**90, 2.0**-126):
         check([Group(values, scale, zero=zero, clamp=clamp)])
+    for scale in (2.0**97, 2.0**120):
+        check([Group([0, 1, -1, 2, -127], scale, zero=zero, clamp=clamp)])
 
 
 def test_the_sum_with_the_bias_wraps():
