@@ -153,10 +153,21 @@ def test_steps_follow_the_loop_nest(seed):
             (index, row, first, last, len(addresses))
 
 
-@pytest.mark.parametrize("stall", [0.0, 0.6])
-def test_streamed_words_are_those_of_the_taps(stall):
+def far_commands(rng):
+    """Pixels so far to the right and below that they are padding, whatever the bits of a place."""
+    for side, other in (("w", "h"), ("h", "w")):
+        command, base = random_command(rng)
+        yield command | {
+            "in_base": base, "kernel_h": 1, "kernel_w": 1, "channel_blocks": 1, "col_tiles": 1,
+            "pad_top": 0, "pad_left": 0, f"in_{side}": 300, f"in_{other}": 1,
+            f"stride_{side}": 255, f"stride_{other}": 1, "out_w": 600 if side == "w" else 1,
+            "out_pixels": 600, "tile_pixels": 16, "pixel_row_step": 255}, base
+
+
+@pytest.mark.parametrize("stall, far", [(0.0, False), (0.6, False), (0.0, True)])
+def test_streamed_words_are_those_of_the_taps(stall, far):
     rng = random.Random(7)
-    commands = [random_command(rng) for _ in range(4)]
+    commands = [*far_commands(rng)] if far else [random_command(rng) for _ in range(4)]
     expected = [step for command, base in commands for step in expected_steps(command, base)]
     zeros = [command["in_zero"] for command, base in commands
              for _row, _first, _last, addresses in expected_steps(command, base)
