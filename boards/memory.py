@@ -49,7 +49,8 @@ class OnChipMemory:
                               f"{self.size!r}")
 
     def make(self, config: AcceleratorConfig) -> Any:
+        from weft.hw.bus.axi import memory_port
+
         from .system.staging import StagingMemory
 
-        return StagingMemory(size=self.size, data_width=config.axi_data_width,
-                             addr_width=config.axi_addr_width, single_port=self.single_port)
+        return StagingMemory(size=self.size, **memory_port(config), single_port=self.single_port)

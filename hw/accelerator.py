@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.bus.axi import LiteSignature, MemorySignature
+from weft.hw.bus.axi import LiteSignature, MemorySignature, memory_port
 from weft.hw.control.core_control import CommandEvents
 from weft.hw.control.port import ControlPort
 from weft.hw.isa.config import AcceleratorConfig
@@ -37,8 +37,7 @@ class Accelerator(wiring.Component):
         self._config = config
         super().__init__({
             "s_axi": In(LiteSignature()),
-            "m_axi": Out(MemorySignature(data_width=config.axi_data_width,
-                                         addr_width=config.axi_addr_width)),
+            "m_axi": Out(MemorySignature(**memory_port(config))),
             "irq":   Out(1),
             "event": Out(CommandEvents()),
         })

@@ -9,7 +9,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.bus.axi import MemorySignature
+from weft.hw.bus.axi import MemorySignature, memory_port
 from weft.hw.bus.dma_read import ReadEngine
 from weft.hw.bus.dma_write import WriteEngine
 from weft.hw.bus.read_arbiter import ReadArbiter
@@ -57,8 +57,7 @@ class Core(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "m_axi":   Out(MemorySignature(data_width=config.axi_data_width,
-                                           addr_width=config.axi_addr_width)),
+            "m_axi":   Out(MemorySignature(**memory_port(config))),
             "control": In(CoreControl(faults=self.FAULTS)),
             "event":   Out(CommandEvents()),
         })
@@ -67,8 +66,7 @@ class Core(wiring.Component):
         m = Module()
 
         config = self._config
-        port = {"data_width": config.axi_data_width, "addr_width": config.axi_addr_width}
-        dma  = {**port, "burst_beats": config.axi_burst_beats}
+        dma = memory_port(config) | {"burst_beats": config.axi_burst_beats}
 
         fetch      = self._add(m, "fetch", CommandFetch(config))
         dispatcher = self._add(m, "dispatcher", Dispatcher(config))
@@ -87,7 +85,9 @@ class Core(wiring.Component):
                               ReadEngine(**dma, outstanding=config.axi_outstanding, id=1))
         store_dma = self._add(m, "store_dma",
                               WriteEngine(**dma, outstanding=config.axi_outstanding, id=0))
-        arbiter    = self._add(m, "arbiter", ReadArbiter(**port))
+        arbiter    = self._add(m, "arbiter", ReadArbiter(
+            data_width=config.axi_data_width, addr_width=config.axi_addr_width,
+            readers=config.axi_readers))
         accounting = self._add(m, "accounting", CycleAccounting())
 
         self._connect_memory_port(m, arbiter, readers=(fetch_dma, load_dma), writer=store_dma)

@@ -21,7 +21,7 @@ from typing import Any
 
 import weft.hw
 from weft.errors import InputError, ToolError
-from weft.hw.bus.axi import BURST_INCR, ID_WIDTH
+from weft.hw.bus.axi import BURST_INCR, id_width
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 
@@ -259,7 +259,7 @@ def _build_in(work: Path, place: Path, make_verilog: Callable[[], str], harness:
 def _harness(config: AcceleratorConfig) -> Harness:
     return Harness(source="harness.cpp", headers=("memory.h", "rules.h", "trace.h"), constants={
         "kDataBytes": config.axi_bytes,
-        "kIdBits": ID_WIDTH,
+        "kIdBits": id_width(config.axi_readers),
         "kBurstIncr": BURST_INCR,
         "kEngines": len(Engine),
     })

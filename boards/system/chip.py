@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from weft.boards.board import Board
 from weft.hw.accelerator import Accelerator
+from weft.hw.bus.axi import memory_port
 from weft.hw.bus.axi_slice import AxiSlice
 from weft.hw.isa.config import ConfigError
 from weft.hw.lib.register_slice import RegisterSlice
@@ -146,8 +147,7 @@ class System(wiring.Component):
             connect(m, accelerator.m_axi, staging.axi)
         else:
             # The memory spreads over the device.
-            m.submodules.memory_slice = memory_slice = AxiSlice(
-                data_width=config.axi_data_width, addr_width=config.axi_addr_width)
+            m.submodules.memory_slice = memory_slice = AxiSlice(**memory_port(config))
             connect(m, accelerator.m_axi, memory_slice.i)
             connect(m, memory_slice.o, staging.axi)
         connect(m, serial.control, accelerator.s_axi)

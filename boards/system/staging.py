@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from weft.hw.bus.axi import BURST_INCR, ID_WIDTH, MemorySignature, Response
+from weft.hw.bus.axi import BURST_INCR, MemorySignature, Response
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.fanout import alike, assign, copies, parts
 from weft.hw.memory.registered import RegisteredMemory
@@ -73,6 +73,8 @@ class StagingMemory(wiring.Component):
         Bits of a beat.
     addr_width : :class:`int`
         Bits of an address on the AXI4 port. ``size`` may not be larger than they reach.
+    id_width : :class:`int`
+        Bits of a transaction identifier.
     single_port : :class:`bool`
         Never read and write in the same cycle, and let both use the same address: a description
         for memories that can do but one thing at a time. Writes take precedence.
@@ -83,7 +85,8 @@ class StagingMemory(wiring.Component):
     bytes : :py:`In(ByteSignature(...))`
     """
 
-    def __init__(self, *, size: int, data_width: int, addr_width: int, single_port: bool = False):
+    def __init__(self, *, size: int, data_width: int, addr_width: int, id_width: int = 1,
+                 single_port: bool = False):
         if size < 4096 or size & (size - 1):
             raise ValueError(f"Size must be a power of 2 of at least 4096, not {size!r}")
         if size > 1 << addr_width:
@@ -93,7 +96,8 @@ class StagingMemory(wiring.Component):
         self._data_width = data_width
         self._single_port = single_port
         super().__init__({
-            "axi":   In(MemorySignature(data_width=data_width, addr_width=addr_width)),
+            "axi":   In(MemorySignature(data_width=data_width, addr_width=addr_width,
+                                        id_width=id_width)),
             "bytes": In(ByteSignature(addr_width=exact_log2(size))),
         })
 
@@ -163,7 +167,7 @@ class StagingMemory(wiring.Component):
         word     = Signal.like(port.coming)
         response = Signal(Response)
         sound    = Signal()  # it is OKAY
-        identity = Signal(ID_WIDTH)
+        identity = Signal.like(axi.awid)
         beat     = Signal()
         # The response to the burst before was not taken; of a burst of one beat, a cycle passes
         # until that is known.
@@ -212,7 +216,7 @@ class StagingMemory(wiring.Component):
         left     = Signal(8)
         last     = Signal()  # left == 0
         response = Signal(Response)
-        identity = Signal(ID_WIDTH)
+        identity = Signal.like(axi.arid)
         free     = Signal()  # there is a place for what the memory gives, and it may be asked
         beat     = Signal()
         m.d.comb += [
@@ -244,7 +248,7 @@ class StagingMemory(wiring.Component):
 
         # A beat in the memory, and one in the register behind it. If the other side does not take
         # that one it is held, since the memory goes on to the next.
-        about = data.StructLayout({"id": ID_WIDTH, "resp": Response, "last": 1})
+        about = data.StructLayout({"id": len(axi.rid), "resp": Response, "last": 1})
         inside = Signal()
         behind = Signal()
         held   = Signal()

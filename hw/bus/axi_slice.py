@@ -28,17 +28,20 @@ class AxiSlice(wiring.Component):
         Bits of a beat: 32, 64, 128, 256 or 512.
     addr_width : :class:`int`
         Bits of an address, 12..64.
+    id_width : :class:`int`
+        Bits of a transaction identifier.
 
     Members
     -------
-    i : :py:`In(MemorySignature(data_width=data_width, addr_width=addr_width))`
+    i : :py:`In(MemorySignature(...))`
         From the manager.
-    o : :py:`Out(MemorySignature(data_width=data_width, addr_width=addr_width))`
+    o : :py:`Out(MemorySignature(...))`
         To the memory.
     """
 
-    def __init__(self, *, data_width: int, addr_width: int):
-        signature = MemorySignature(data_width=data_width, addr_width=addr_width)
+    def __init__(self, *, data_width: int, addr_width: int, id_width: int = 1):
+        signature = MemorySignature(data_width=data_width, addr_width=addr_width,
+                                    id_width=id_width)
         super().__init__({"i": In(signature), "o": Out(signature)})
 
     def elaborate(self, platform: Any) -> Module:

@@ -3,22 +3,20 @@
 from typing import Any
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
-from amaranth.utils import exact_log2
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import Out
 
 from weft.hw.lib.checks import require
-from weft.hw.lib.delay import unreset
-from weft.hw.lib.promise import Promise
+from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 
-from .axi import BURST_INCR, ID_WIDTH, ReadSignature
-from .burst import BurstSplitter, check_burst_beats, request_layout
+from .axi import ReadSignature
+from .dma import DmaEngine
 
 __all__ = ["ReadEngine"]
 
 
-class ReadEngine(wiring.Component):
+class ReadEngine(DmaEngine):
     """AXI4 reader.
 
     Beats come out in the order of the requests. A burst is asked for only once there is buffer
@@ -40,6 +38,8 @@ class ReadEngine(wiring.Component):
         Bursts in flight at a time, 1..16. The buffer holds as many bursts.
     id : :class:`int`
         Identifier of the transactions. Beats with another one are somebody else's.
+    id_width : :class:`int`
+        Bits of an identifier.
 
     Members
     -------
@@ -58,7 +58,7 @@ class ReadEngine(wiring.Component):
     idle : :py:`Out(1)`
         Nothing is in flight, and nothing is waiting to be asked for or taken. While ``halt`` is
         high what is waiting does not count.
-    axi : :py:`Out(ReadSignature(data_width=data_width, addr_width=addr_width))`
+    axi : :py:`Out(ReadSignature(...))`
         Memory port.
 
     Raises
@@ -68,39 +68,21 @@ class ReadEngine(wiring.Component):
     """
 
     def __init__(self, *, data_width: int, addr_width: int, burst_beats: int, outstanding: int,
-                 id: int):
-        if outstanding not in range(1, 17):
-            raise ValueError(f"Outstanding bursts must be between 1 and 16, not {outstanding!r}")
-        if id not in range(1 << ID_WIDTH):
-            raise ValueError(f"Identifier must be between 0 and {(1 << ID_WIDTH) - 1}, not {id!r}")
-        self._data_width  = data_width
-        self._addr_width  = addr_width
-        self._outstanding = outstanding
-        self._burst_beats = burst_beats
-        self._id          = id
-
+                 id: int, id_width: int = 1):
         super().__init__({
-            "requests": In(stream.Signature(request_layout(addr_width))),
-            "o":        Out(stream.Signature(data_width)),
-            "o_error":  Out(1),
-            "error":    Out(1),
-            "halt":     In(1),
-            "idle":     Out(1),
-            "axi":      Out(ReadSignature(data_width=data_width, addr_width=addr_width)),
-        })
-        check_burst_beats(data_width, burst_beats)
+            "o":       Out(stream.Signature(data_width)),
+            "o_error": Out(1),
+        }, axi=ReadSignature, data_width=data_width, addr_width=addr_width,
+            burst_beats=burst_beats, outstanding=outstanding, id=id, id_width=id_width)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         buffer_beats = self._burst_beats * self._outstanding
-        m.submodules.splitter = splitter = BurstSplitter(
-            data_width=self._data_width, addr_width=self._addr_width,
-            burst_beats=self._burst_beats)
+        splitter = self._split(m)
+        burst    = splitter.o
         m.submodules.buffer = buffer = Queue(
             shape=data.StructLayout({"data": self._data_width, "error": 1}), depth=buffer_beats)
-        connect(m, flipped(self.requests), splitter.i)
-        burst = splitter.o
 
         # Beats asked for and beats taken, modulo a power of 2: the difference is what is reserved
         # of the buffer.
@@ -108,61 +90,33 @@ class ReadEngine(wiring.Component):
         taken  = Signal.like(asked)
         flying = Signal(range(self._outstanding + 1))
         may    = Signal()  # there is room for any burst, as seen a cycle ago
-        issue  = Signal()
         beat   = Signal()
         reserved = (asked - taken)[:len(asked)]
         m.d.sync += may.eq((reserved <= buffer_beats - self._burst_beats)
                            & (flying != self._outstanding))
-        # `may` knows of the burst before: bursts are three cycles apart.
-        m.d.comb += [
-            issue.eq(burst.valid & may & ~self.axi.arvalid & ~self.halt),
-            burst.ready.eq(may & ~self.axi.arvalid & ~self.halt),
-            beat.eq(self.axi.rvalid & (self.axi.rid == self._id)),
-        ]
+        m.d.comb += beat.eq(self.axi.rvalid & (self.axi.rid == self._id))
+        issue = self._address(m, "ar", burst, may=may)
         with m.If(issue):
             m.d.sync += asked.eq(asked + burst.p.length + 1)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += taken.eq(taken + 1)
-        ended = beat & self.axi.rlast
-        m.d.sync += flying.eq(flying + issue - ended)
-        require(m, (flying != self._outstanding) | ~issue | ended, "bursts in flight are limited")
+        self._follow(m, flying, issue=issue, ended=beat & self.axi.rlast,
+                     waiting=~splitter.idle | (asked != taken))
         require(m, flying.any() | ~beat, "a beat belongs to a burst in flight")
 
-        # Addresses. `halt` gates the way into this register, so it never takes back an address.
-        araddr = unreset(m, self.axi.araddr, "araddr")
-        arlen  = unreset(m, self.axi.arlen, "arlen")
-        m.d.comb += [
-            self.axi.arid.eq(self._id),
-            self.axi.arsize.eq(exact_log2(self._data_width // 8)),
-            self.axi.arburst.eq(BURST_INCR),
-        ]
-        with m.If(~self.axi.arvalid):
-            m.d.sync += [
-                self.axi.arvalid.eq(issue),
-                araddr.eq(burst.p.address),
-                arlen.eq(burst.p.length),
-            ]
-        with m.Elif(self.axi.arready):
-            m.d.sync += self.axi.arvalid.eq(0)
-
-        # Data.
-        m.submodules.reserved = reserved = Promise(
-            shape=buffer.i.payload.shape(), because="a burst is asked for only with room for it")
-        connect(m, reserved.o, buffer.i)
+        beats = promised(m, buffer.i, name="reserved",
+                         because="a burst is asked for only with room for it")
         failed = self.axi.rresp.as_value()[1]
         m.d.comb += [
             self.axi.rready.eq(1),
-            reserved.i.valid.eq(beat),
-            reserved.i.p.data.eq(self.axi.rdata),
-            reserved.i.p.error.eq(failed),
+            beats.valid.eq(beat),
+            beats.p.data.eq(self.axi.rdata),
+            beats.p.error.eq(failed),
             self.o.valid.eq(buffer.o.valid),
             self.o.payload.eq(buffer.o.p.data),
             self.o_error.eq(buffer.o.valid & buffer.o.p.error),
             buffer.o.ready.eq(self.o.ready),
         ]
         m.d.sync += self.error.eq(beat & failed)
-
-        waiting = ~splitter.idle | (asked != taken)
-        m.d.comb += self.idle.eq((flying == 0) & (self.halt | ~waiting))
 
         return m

@@ -381,6 +381,12 @@ class AcceleratorConfig:
         """Bytes of a beat of the memory port."""
         return self.axi_data_width // 8
 
+    @property
+    def axi_readers(self) -> int:
+        """Readers that share the memory port: command fetch and loads. The sequential core does
+        one after the other."""
+        return 1 if self.sequential else 2
+
     # Text forms ------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:

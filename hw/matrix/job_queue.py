@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
-from weft.hw.lib.promise import Promise
+from weft.hw.lib.promise import promised
 from weft.hw.lib.register_slice import RegisterSlice
 
 from .step import DrainJob
@@ -45,11 +45,9 @@ class JobQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.promise = promise = Promise(
-            shape=DrainJob, because="a job holds one of the two accumulator halves")
         m.submodules.waiting = waiting = RegisterSlice(shape=DrainJob)
-        connect(m, flipped(self.i), promise.i)
-        connect(m, promise.o, waiting.i)
+        connect(m, flipped(self.i), promised(
+            m, waiting.i, because="a job holds one of the two accumulator halves"))
 
         complete = delay(m, self.i.valid, self._latency - 1, name="complete")
         ready    = Signal(range(3))  # jobs whose sums are complete

@@ -50,8 +50,8 @@ class BeatMaster(wiring.Component):
 
     Parameters
     ----------
-    data_width, addr_width : :class:`int`
-        Bits of a beat and of an address.
+    data_width, addr_width, id_width : :class:`int`
+        Bits of a beat, of an address, and of an identifier, which is always zero.
 
     Members
     -------
@@ -63,14 +63,14 @@ class BeatMaster(wiring.Component):
     axi : :py:`Out(MemorySignature(...))`
     """
 
-    def __init__(self, *, data_width: int, addr_width: int):
-        port = {"data_width": data_width, "addr_width": addr_width}
+    def __init__(self, *, data_width: int, addr_width: int, id_width: int = 1):
         self._data_width = data_width
         super().__init__({
-            "beat": In(BeatSignature(**port)),
+            "beat": In(BeatSignature(data_width=data_width, addr_width=addr_width)),
             "halt": In(1),
             "idle": Out(1),
-            "axi":  Out(MemorySignature(**port)),
+            "axi":  Out(MemorySignature(data_width=data_width, addr_width=addr_width,
+                                        id_width=id_width)),
         })
 
     def elaborate(self, platform: Any) -> Module:

@@ -7,7 +7,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
-from weft.hw.bus.axi import MemorySignature
+from weft.hw.bus.axi import MemorySignature, memory_port
 from weft.hw.control.core_control import CommandEvents, CoreControl
 from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, engines
 from weft.hw.isa.config import AcceleratorConfig
@@ -52,8 +52,7 @@ class SequentialCore(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "m_axi":   Out(MemorySignature(data_width=config.axi_data_width,
-                                           addr_width=config.axi_addr_width)),
+            "m_axi":   Out(MemorySignature(**memory_port(config))),
             "control": In(CoreControl(faults=self.FAULTS)),
             "event":   Out(CommandEvents()),
         })
@@ -62,8 +61,7 @@ class SequentialCore(wiring.Component):
         m = Module()
         config = self._config
 
-        m.submodules.master   = master   = BeatMaster(data_width=config.axi_data_width,
-                                                      addr_width=config.axi_addr_width)
+        m.submodules.master   = master   = BeatMaster(**memory_port(config))
         m.submodules.copy     = copy     = CopyEngine(config)
         m.submodules.convolve = convolve = ConvolutionEngine(config)
         connect(m, master.axi, flipped(self.m_axi))

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.checks import require
-from weft.hw.lib.promise import Promise
+from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
 
@@ -92,22 +92,21 @@ class VectorIssue(wiring.Component):
             "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1}))
         m.submodules.front = front = RegisterSlice(shape=heads.o.payload.shape())
         m.submodules.taps  = taps  = Queue(shape=tap_layout(config), depth=_QUEUED)
-        promised = {}
-        for name, queue in (("heads", heads), ("taps", taps)):
-            m.submodules[f"promised_{name}"] = promised[name] = Promise(
-                shape=queue.i.payload.shape(), because="the loops stop before the queue is full")
-            connect(m, promised[name].o, queue.i)
+        new_head, new_tap = (
+            promised(m, queue.i, name=f"promised_{name}",
+                     because="the loops stop before the queue is full")
+            for name, queue in (("heads", heads), ("taps", taps)))
         connect(m, heads.o, front.i)
         new   = self.i.p.tap
         plain = (new.operation.op == VectorOp.MAX) | (new.operation.op == VectorOp.LOOKUP)
         m.d.comb += [
-            promised["heads"].i.valid.eq(self.i.valid),
-            promised["heads"].i.p.address.eq(self.i.p.address),
-            promised["heads"].i.p.inside.eq(new.inside),
-            promised["heads"].i.p.ends_scaled.eq(new.end & ~plain),
-            promised["heads"].i.p.ends_plain.eq(new.end & plain),
-            promised["taps"].i.valid.eq(self.i.valid),
-            promised["taps"].i.payload.eq(new),
+            new_head.valid.eq(self.i.valid),
+            new_head.p.address.eq(self.i.p.address),
+            new_head.p.inside.eq(new.inside),
+            new_head.p.ends_scaled.eq(new.end & ~plain),
+            new_head.p.ends_plain.eq(new.end & plain),
+            new_tap.valid.eq(self.i.valid),
+            new_tap.payload.eq(new),
             # Room for the next group, and for a word in each stage of `VectorWords` and at `i`.
             self.room.eq(taps.level <= _QUEUED - config.vector_taps - VectorWords.LATENCY - 1),
         ]

@@ -11,7 +11,7 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.delay import register
 from weft.hw.lib.fanout import alike, assign
 from weft.hw.lib.half_slice import HalfSlice
-from weft.hw.lib.promise import Promise
+from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
 from weft.hw.memory.scratch import unit_write_layout
@@ -89,9 +89,8 @@ class VectorOutput(wiring.Component):
         m.submodules.held = held = HalfSlice(shape=OutputJob)
         m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=data.StructLayout({
             "address": 24, "legal": 1, "last": 1}))
-        m.submodules.promised = promised = Promise(
-            shape=addresses.i.payload.shape(), because="the loops stop before the queue is full")
-        connect(m, promised.o, addresses.i)
+        new_address = promised(m, addresses.i, name="promised",
+                               because="the loops stop before the queue is full")
         connect(m, flipped(self.jobs), held.i)
         job = held.o.p
 
@@ -169,10 +168,10 @@ class VectorOutput(wiring.Component):
         failed = Signal()  # all addresses from here on are in vain
         m.d.sync += [placed.eq(may & active), legal.eq(address < self._config.activation_depth)]
         m.d.comb += [
-            promised.i.valid.eq(placed),
-            promised.i.p.address.eq(register(m, address, "placed_address")),
-            promised.i.p.legal.eq(legal),
-            promised.i.p.last.eq(register(m, last, "placed_last")),
+            new_address.valid.eq(placed),
+            new_address.p.address.eq(register(m, address, "placed_address")),
+            new_address.p.legal.eq(legal),
+            new_address.p.last.eq(register(m, last, "placed_last")),
         ]
         index = register(m, job.index, "placed_index")
         with m.If(~failed):  # the index before there is a fault is nobody's

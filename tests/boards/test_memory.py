@@ -12,6 +12,7 @@ from tiny_board import TINY_BOARD
 from weft.boards.memory import OnChipMemory
 from weft.boards.system.staging import StagingMemory
 from weft.digits import MODEL, load
+from weft.hw.bus.axi import memory_port
 from weft.hw.bus.axi_slice import AxiSlice
 from weft.hw.isa.config import ConfigError
 from weft.reference.golden import GoldenSession
@@ -32,8 +33,7 @@ class FarMemory:
 
 class FarMemoryComponent(wiring.Component):
     def __init__(self, size, distance, config):
-        self._distance, self._widths = distance, {
-            "data_width": config.axi_data_width, "addr_width": config.axi_addr_width}
+        self._distance, self._widths = distance, memory_port(config)
         self._storage = StagingMemory(size=size, **self._widths)
         super().__init__(self._storage.signature.members)
 

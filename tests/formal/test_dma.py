@@ -12,7 +12,7 @@ from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from formal import checked, follow, free, in_order, inside, keeps, spoil
 
-from weft.hw.bus import dma_read, dma_write
+from weft.hw.bus import dma, dma_read, dma_write
 from weft.hw.bus.burst import BurstSplitter
 from weft.hw.bus.dma_read import ReadEngine
 from weft.hw.bus.dma_write import WriteEngine
@@ -135,20 +135,20 @@ class AnyBursts(wiring.Component):
         return m
 
 
-def any_bursts(monkeypatch, module):
-    """Puts such a splitter into a module's engines; it is in the list when one is elaborated."""
+def any_bursts(monkeypatch):
+    """Puts such a splitter into the engines; it is in the list when one is elaborated."""
     made = []
 
     def make(**parameters):
         made.append(AnyBursts(**parameters))
         return made[-1]
 
-    monkeypatch.setattr(module, "BurstSplitter", make)
+    monkeypatch.setattr(dma, "BurstSplitter", make)
     return made
 
 
 def read_spec(dut, monkeypatch, *, burst_beats, outstanding, queue=None):
-    made = any_bursts(monkeypatch, dma_read)
+    made = any_bursts(monkeypatch)
     monkeypatch.setattr(dma_read, "Queue", queue or checked(Queue))  # its `ready` is not looked at
     m = Module()
     inner = inside(m, dut)
@@ -233,7 +233,7 @@ def test_broken_read_engine_is_found(refute, monkeypatch, wrong):
 
 
 def write_spec(dut, monkeypatch, *, burst_beats, outstanding, less=0):
-    made = any_bursts(monkeypatch, dma_write)
+    made = any_bursts(monkeypatch)
     m = Module()
 
     def queue(*, shape, depth):
