@@ -28,14 +28,14 @@ def make_platform(board: Board) -> Any:
     of its configuration."""
     from amaranth_boards.icebreaker import ICEBreakerPlatform
 
-    from weft.boards.ice40.primitives import ICE40Primitives
+    from weft.boards.ice40.primitives import ICE40Primitives, array_halves
 
     base: Any = ICEBreakerPlatform
 
     class Platform(ICE40Primitives, base):
         multiplier_blocks = 8
-        array_halves = 0 if board.config.sequential else \
-            board.config.multipliers * board.config.pe_weights
         large_memories = 4
 
-    return Platform()
+    platform = Platform()
+    platform.array_halves = 0 if board.config.sequential else array_halves(board.config.array)
+    return platform

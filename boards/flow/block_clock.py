@@ -42,7 +42,7 @@ __all__ = ["COMPONENTS", "Harness"]
 
 
 COMPONENTS: dict[str, Callable[[AcceleratorConfig], wiring.Component]] = {
-    "array": SystolicArray,
+    "array": lambda config: SystolicArray(config.array),
     "accumulators": Accumulators,
     "activation_memory": lambda config: ActivationMemory(config, readers=3, writers=3),
     "requantizer": Requantizer,

@@ -6,19 +6,34 @@ from typing import Any
 
 from amaranth import *
 
+from weft.hw.isa.array import ArrayShape
 from weft.hw.lib.adder_tree import adder_tree_multiplier
 from weft.hw.lib.delay import delay
 from weft.hw.lib.multiplier import Multiplier
 from weft.hw.lib.multiply_accumulate import MultiplyAccumulate
 from weft.hw.memory.single_port import SinglePortMemory
 
-__all__ = ["ICE40Memories", "ICE40Multipliers", "ICE40Primitives"]
+__all__ = ["ICE40Memories", "ICE40Multipliers", "ICE40Primitives", "array_halves"]
 
 
 _WIDTH = 16  # bits of a signed factor of a block
 _HALF  = 8   # of half a block
 
 _SPRAM_DEPTH = 1 << 14  # words of 16 bits
+
+
+def array_halves(array: ArrayShape) -> int:
+    """Halves of blocks that the multipliers of an array take: one for a product of factors of up to
+    8 bits, two for one of up to 16. Wider ones are built of LUTs."""
+    return array.pe_rows * array.columns * (_halves(*array.factor_widths) or 0)
+
+
+def _halves(a_width: int, b_width: int) -> int | None:
+    """Halves of blocks for a product; ``None`` if it is too wide for a block."""
+    widest = max(a_width, b_width)
+    if widest > _WIDTH:
+        return None
+    return 1 if widest <= _HALF else 2
 
 
 class ICE40Multipliers:
@@ -36,8 +51,8 @@ class ICE40Multipliers:
     multiplier_blocks : :class:`int`
         Blocks of the device.
     array_halves : :class:`int`
-        Halves of blocks set aside for multipliers of the role ``"array"``: one for each without the
-        fast inner product, whose factors have 8 bits, and two with it.
+        Halves of blocks set aside for multipliers of the role ``"array"``, as :func:`array_halves`
+        tells. It may take more as long as there are any, and is built of LUTs beyond that.
     multiplier_report : :class:`dict`
         For each role met in elaboration a :class:`Counter` of ``"halves"`` taken, and of
         multipliers ``"in blocks"`` and ``"in LUTs"``.
@@ -54,15 +69,15 @@ class ICE40Multipliers:
     def get_multiplier(self, multiplier: Multiplier) -> Module:
         """What to elaborate in place of ``multiplier``."""
         report = self.multiplier_report
-        others = sum(counts["halves"] for role, counts in report.items() if role != "array")
         counts = report.setdefault(multiplier.role, Counter())
-        is_array = multiplier.role == "array"
+        left = 2 * self.multiplier_blocks - sum(taken["halves"] for taken in report.values())
+        if multiplier.role != "array":
+            # A half that is taken by itself may leave the other one of its block unused.
+            aside = self.array_halves + self.array_halves % 2
+            left -= max(0, aside - report.get("array", Counter())["halves"])
 
-        widest = max(len(multiplier.a), len(multiplier.b))
-        halves = 1 if widest <= _HALF else 2
-        # A half that is taken by itself may leave the other one of its block unused.
-        left = 2 * self.multiplier_blocks - self.array_halves - self.array_halves % 2 - others
-        if widest > _WIDTH or not (is_array or halves <= left - (left % 2 if halves == 2 else 0)):
+        halves = _halves(len(multiplier.a), len(multiplier.b))
+        if halves is None or halves > left - (left % 2 if halves == 2 else 0):
             counts["in LUTs"] += 1
             return adder_tree_multiplier(multiplier)
         counts["in blocks"] += 1
@@ -89,17 +104,20 @@ class ICE40Multipliers:
 
 
     def get_multiply_accumulate(self, unit: MultiplyAccumulate) -> Module | None:
-        """What to elaborate in place of ``unit``; ``None`` if no block is left."""
+        """What to elaborate in place of ``unit``; ``None`` if no block is left, or its factors are
+        too wide for one."""
         counts = self.multiplier_report.setdefault("accumulate", Counter())
         taken = sum(counts["halves"] for counts in self.multiplier_report.values())
-        if 2 * self.multiplier_blocks - taken < 2:
+        if 2 * self.multiplier_blocks - taken < 2 or max(len(unit.a), len(unit.b)) > _WIDTH:
             counts["in LUTs"] += 1
             return None
         counts["in blocks"] += 1
         counts["halves"] += 2
 
         m = Module()
-        total = _cell(m, Cat(unit.a, unit.a[-1].replicate(8)), Cat(unit.b, unit.b[-1].replicate(8)),
+        a, b = Signal(signed(_WIDTH)), Signal(signed(_WIDTH))
+        m.d.comb += [a.eq(unit.a), b.eq(unit.b)]
+        total = _cell(m, a, b,
                       # The accumulator is loaded with zero, or with the sum of itself and the
                       # product of both halves; with carry from the lower to the upper half.
                       {"TOPOUTPUT_SELECT": 1, "TOPADDSUB_LOWERINPUT": 2, "TOPADDSUB_UPPERINPUT": 0,

@@ -4,11 +4,14 @@ import dataclasses
 import json
 import tomllib
 from dataclasses import dataclass
-from math import ceil, log2
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from weft.errors import WeftError
+
+from .array import ArrayShape
+from .element import ElementType
 
 __all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
 
@@ -51,6 +54,15 @@ _NOUNS = {
     "vector_tables": "Vector tables",
 }
 
+# What an operand of another width lacks, beside the array and the layout in memory, which have it.
+_WIDER_NEEDS = {
+    "activation_width": "zero points and bounds of that width in the commands, lanes of it in the "
+                        "pixel streamer, the requantizer, the vector engine and the sequential "
+                        "core, and tensors of it in the compiler",
+    "weight_width": "lanes of that width in the vector engine and the sequential core, and "
+                    "weights of it in the compiler",
+}
+
 
 SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
@@ -75,11 +87,11 @@ class AcceleratorConfig:
     fip : :class:`bool`
         Use the fast inner product: one multiplier for two multiply-accumulates.
     activation_width, weight_width : :class:`int`
-        Bits of an operand. Only 8 has a data layout so far.
+        Bits of a signed operand. So far 8: the array takes others, what is around it does not.
     accumulator_width : :class:`int`
         Bits of an accumulator, 20..32. The compiler rejects layers that could exceed it.
     activation_bytes : :class:`int`
-        On-chip activation memory in bytes; a word takes ``rows`` bytes.
+        On-chip activation memory in bytes; a word takes ``word_data_bytes``.
     activation_banks : :class:`int`
         Banks of the activation memory, interleaved by word. A power of 2, 1..16.
     weight_bytes : :class:`int`
@@ -166,15 +178,13 @@ class AcceleratorConfig:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{noun} must be an integer, not {value!r}")
 
-        if self.fip and (self.rows < 2 or self.rows % 2):
-            raise ConfigError(f"Rows must be an even number of at least 2 when fip is on, "
-                              f"not {self.rows}")
         self._check_range("rows", 2, 64)
         self._check_range("cols", 2, 64)
-        for field in ("activation_width", "weight_width"):
-            if getattr(self, field) != 8:
-                raise ConfigError(f"{_NOUNS[field]} must be 8 (the only one with a data layout), "
-                                  f"not {getattr(self, field)}")
+        self._check_operands()
+        try:
+            _ = self.array
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         self._check_range("accumulator_width", 20, 32)
         if self.accumulator_width < self.psum_width:
             raise ConfigError(f"Accumulator width must be at least {self.psum_width} (a partial "
@@ -185,7 +195,8 @@ class AcceleratorConfig:
         if self.rows % self.requant_lanes or self.cols % self.requant_lanes:
             raise ConfigError(f"Requant lanes must divide both rows ({self.rows}) and cols "
                               f"({self.cols}), not {self.requant_lanes}")
-        self._check_range("activation_bytes", 16 * self.rows * self.activation_banks, 1 << 24)
+        self._check_range("activation_bytes", 16 * self.word_data_bytes * self.activation_banks,
+                          1 << 24)
         self._check_range("weight_bytes", 2 * self.weight_tile_rows * self.weight_row_data_bytes,
                           1 << 24)
         self._check_range("parameter_channels", 2 * self.cols, 1 << 16)
@@ -209,6 +220,12 @@ class AcceleratorConfig:
                 raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
                                   f"not {getattr(self, field)}")
 
+    def _check_operands(self) -> None:
+        for field, need in _WIDER_NEEDS.items():
+            if getattr(self, field) != 8:
+                raise ConfigError(f"{_NOUNS[field]} must be 8, not {getattr(self, field)}: another "
+                                  f"would need {need}")
+
     def _check_range(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)
         if not low <= value <= high:
@@ -222,20 +239,37 @@ class AcceleratorConfig:
 
     # Array ----------------------------------------------------------------------------------
 
+    @cached_property
+    def array(self) -> ArrayShape:
+        """The array and its operands."""
+        return ArrayShape(rows=self.rows, cols=self.cols, fip=self.fip,
+                          activation=ElementType(self.activation_width),
+                          weight=ElementType(self.weight_width))
+
+    @property
+    def activation_type(self) -> ElementType:
+        """The element of an activation word."""
+        return self.array.activation
+
+    @property
+    def weight_type(self) -> ElementType:
+        """The element of a weight row, and of a weight entry of the vector engine."""
+        return self.array.weight
+
     @property
     def pe_weights(self) -> int:
         """Weights held by one PE: 2 with FIP, else 1."""
-        return 2 if self.fip else 1
+        return self.array.pe_weights
 
     @property
     def pe_rows(self) -> int:
         """Rows of PEs: ``rows / 2`` with FIP, else ``rows``."""
-        return self.rows // self.pe_weights
+        return self.array.pe_rows
 
     @property
     def array_columns(self) -> int:
         """Columns of PEs, the alpha column of FIP included."""
-        return self.cols + (1 if self.fip else 0)
+        return self.array.columns
 
     @property
     def multipliers(self) -> int:
@@ -259,16 +293,9 @@ class AcceleratorConfig:
         return macs / (cycles * self.macs_per_cycle) if cycles else 0.0
 
     @property
-    def product_width(self) -> int:
-        """Bits of a PE's signed product; with FIP each factor is a sum of two operands."""
-        width = self.activation_width + self.weight_width
-        return width + 2 if self.fip else width
-
-    @property
     def psum_width(self) -> int:
         """Bits of the partial sum that leaves a column of PEs."""
-        return self.product_width + ceil(log2(self.pe_rows)) if self.pe_rows > 1 \
-            else self.product_width
+        return self.array.psum_width
 
     # Memories --------------------------------------------------------------------------------
     # `*_lanes` counts elements. `*_data_bytes` is what they take, and what is stored on chip;
@@ -283,7 +310,7 @@ class AcceleratorConfig:
     @property
     def word_data_bytes(self) -> int:
         """Bytes of an activation word on chip."""
-        return self.word_lanes
+        return self.word_lanes * self.activation_type.bytes
 
     @property
     def word_bytes(self) -> int:
@@ -299,12 +326,12 @@ class AcceleratorConfig:
     @property
     def weight_row_lanes(self) -> int:
         """Weights of one row of PEs, shifted into the array in one cycle."""
-        return self.cols * self.pe_weights
+        return self.array.weight_row_lanes
 
     @property
     def weight_row_data_bytes(self) -> int:
         """Bytes of a weight row on chip."""
-        return self.weight_row_lanes
+        return self.weight_row_lanes * self.weight_type.bytes
 
     @property
     def weight_row_bytes(self) -> int:
@@ -354,7 +381,7 @@ class AcceleratorConfig:
     @property
     def vector_entry_data_bytes(self) -> int:
         """Bytes of such an entry on chip."""
-        return self.vector_entry_lanes
+        return self.vector_entry_lanes * self.weight_type.bytes
 
     @property
     def vector_entry_bytes(self) -> int:

@@ -17,10 +17,17 @@ class MultiplyAccumulate(wiring.Component):
     A platform may define ``get_multiply_accumulate(component)``, which returns what to elaborate
     instead, or ``None`` to have the portable description. It must keep ports and latency.
 
+    Parameters
+    ----------
+    a_width, b_width : :class:`int`
+        Bits of the factors, at least 2.
+
     Members
     -------
-    a, b : :py:`In(signed(8))`
-        Factors.
+    a : :py:`In(signed(a_width))`
+        First factor.
+    b : :py:`In(signed(b_width))`
+        Second factor.
     clear : :py:`In(1)`
         Set the sum to zero; goes before ``enable``.
     enable : :py:`In(1)`
@@ -28,11 +35,18 @@ class MultiplyAccumulate(wiring.Component):
     o : :py:`Out(signed(32))`
         The sum, modulo 2**32.
     """
-    a:      In(signed(8))
-    b:      In(signed(8))
-    clear:  In(1)
-    enable: In(1)
-    o:      Out(signed(32))
+
+    def __init__(self, *, a_width: int = 8, b_width: int = 8):
+        for noun, value in (("A width", a_width), ("B width", b_width)):
+            if not isinstance(value, int) or value < 2:
+                raise ValueError(f"{noun} must be an integer of at least 2, not {value!r}")
+        super().__init__({
+            "a":      In(signed(a_width)),
+            "b":      In(signed(b_width)),
+            "clear":  In(1),
+            "enable": In(1),
+            "o":      Out(signed(32)),
+        })
 
     def elaborate(self, platform: Any) -> Any:
         substitute = replacement(platform, "get_multiply_accumulate", self)

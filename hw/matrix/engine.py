@@ -83,7 +83,7 @@ class MatrixEngine(wiring.Component):
         config = self._config
         m.submodules.sequencer    = sequencer    = StepSequencer(config)
         m.submodules.streamer     = streamer     = PixelStreamer(config)
-        m.submodules.array        = array        = SystolicArray(config)
+        m.submodules.array        = array        = SystolicArray(config.array)
         m.submodules.accumulators = accumulators = Accumulators(config)
         m.submodules.drain        = drain        = Drain(
             config, release_to_write=PixelStreamer.ACCEPT_TO_SWITCH + array.latency + 1)

@@ -6,6 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from weft.hw.isa.array import ArrayShape
 from weft.hw.lib.multiplier import Multiplier
 
 __all__ = ["ProcessingElement"]
@@ -33,12 +34,8 @@ class ProcessingElement(wiring.Component):
 
     Parameters
     ----------
-    fip : :class:`bool`
-        Two weights and two activations for one multiplier.
-    activation_width, weight_width : :class:`int`
-        Bits of a signed operand, at least 2. Must be equal with ``fip``.
-    psum_width : :class:`int`
-        Bits of the partial sum, at least those of the product.
+    array : :class:`ArrayShape`
+        The array that it is for: operands and widths.
     weighted : :class:`bool`
         Whether there are weights. Without, they count as zero and there are neither weight
         registers nor weight ports: with ``fip`` that leaves ``a0 * a1``, the correction term.
@@ -47,56 +44,38 @@ class ProcessingElement(wiring.Component):
 
     Members
     -------
-    i_pixel, o_pixel : :py:`ArrayLayout(signed(activation_width), n)`
+    i_pixel, o_pixel : :py:`ArrayLayout(array.activation.shape, n)`
         Activations of a pixel, ``n = 2`` with ``fip`` and 1 without.
     i_switch : :py:`In(1)`
         The pixel carries ``switch``. Absent without weights.
-    i_weights, o_weights : :py:`ArrayLayout(signed(weight_width), n)`
+    i_weights, o_weights : :py:`ArrayLayout(array.weight.shape, n)`
         Weights to shift in. Absent without weights.
     i_load : :py:`In(1)`
         Shift ``i_weights`` in. Absent without weights.
-    i_psum, o_psum : :py:`signed(psum_width)`
+    i_psum, o_psum : :py:`signed(array.psum_width)`
         Partial sum from the row above, and to the row below one cycle later.
 
     Attributes
     ----------
     psum_delay : :class:`int`
         Cycles from a pixel to the ``i_psum`` its product is added to.
-
-    Raises
-    ------
-    ValueError
-        If a width is out of its range, or operand widths differ with ``fip``.
     """
 
     # A cycle to latch the pixel, during which the weights it asks for become active.
     psum_delay = 1 + _MULTIPLIER_LATENCY
 
-    def __init__(self, *, fip: bool, activation_width: int = 8, weight_width: int = 8,
-                 psum_width: int, weighted: bool = True,
+    def __init__(self, array: ArrayShape, *, weighted: bool = True,
                  position: tuple[int, int] | None = None):
-        for noun, width in (("Activation", activation_width), ("Weight", weight_width)):
-            if not isinstance(width, int) or width < 2:
-                raise ValueError(f"{noun} width must be an integer of at least 2, not {width!r}")
-        if fip and activation_width != weight_width:
-            raise ValueError(f"Weight width must be {activation_width} (the activation width) "
-                             f"with fip, not {weight_width}")
-        product_width = activation_width + weight_width + (2 if fip else 0)
-        if not isinstance(psum_width, int) or psum_width < product_width:
-            raise ValueError(f"Psum width must be an integer of at least {product_width} (a "
-                             f"product), not {psum_width!r}")
-        self._fip = fip
+        self._array = array
         self._weighted = weighted
         self._position = position
-        self._lanes = 2 if fip else 1
-        self._operand_widths = [activation_width + fip, weight_width + fip]
 
-        pixel = data.ArrayLayout(signed(activation_width), self._lanes)
+        pixel = data.ArrayLayout(array.activation.shape, array.pe_weights)
+        psum = signed(array.psum_width)
         ports: dict[str, Any] = {"i_pixel": In(pixel), "o_pixel": Out(pixel),
-                                 "i_psum": In(signed(psum_width)),
-                                 "o_psum": Out(signed(psum_width))}
+                                 "i_psum": In(psum), "o_psum": Out(psum)}
         if weighted:
-            weights = data.ArrayLayout(signed(weight_width), self._lanes)
+            weights = data.ArrayLayout(array.weight.shape, array.pe_weights)
             ports |= {"i_switch": In(1), "i_load": In(1),
                       "i_weights": In(weights), "o_weights": Out(weights)}
         super().__init__(ports)
@@ -108,15 +87,15 @@ class ProcessingElement(wiring.Component):
         m.d.sync += pixel.eq(self.i_pixel)
         m.d.comb += self.o_pixel.eq(pixel)
 
-        active: Any = [Const(0)] * self._lanes
+        active: Any = [Const(0)] * self._array.pe_weights
         if self._weighted:
             active = self._elaborate_weights(m)
 
-        a_width, b_width = self._operand_widths
+        a_width, b_width = self._array.factor_widths
         m.submodules.multiplier = multiplier = Multiplier(
             a_width=a_width, b_width=b_width, latency=_MULTIPLIER_LATENCY, role="array",
             position=self._position)
-        if self._fip:
+        if self._array.fip:
             m.d.comb += [multiplier.a.eq(pixel[0] + active[1]),
                          multiplier.b.eq(pixel[1] + active[0])]
         else:

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.array import ArrayShape
 from weft.hw.lib.delay import register
 
 from .pe import ProcessingElement
@@ -37,20 +37,20 @@ class SystolicArray(wiring.Component):
 
     Parameters
     ----------
-    config : :class:`AcceleratorConfig`
-        Shape and widths.
+    shape : :class:`ArrayShape`
+        Rows, columns, operands, and all widths.
 
     Members
     -------
-    i : :py:`In(StructLayout({"data": ArrayLayout(signed(activation_width), rows), "switch": 1}))`
+    i : :py:`In(StructLayout({"data": ArrayLayout(activation.shape, rows), "switch": 1}))`
         One pixel per cycle. ``switch`` is 1 with the first pixel of a weight tile: that pixel and
         all after it use the shadow weights.
-    weights : :py:`In(StructLayout({"data": ArrayLayout(signed(weight_width), weight_row_lanes), \
+    weights : :py:`In(StructLayout({"data": ArrayLayout(weight.shape, weight_row_lanes), \
 "load": 1}))`
         One weight row in each cycle with ``load``, the last PE row first. Lane
         ``c * pe_weights + k`` is column ``c``'s weight for lane ``pe_row * pe_weights + k`` of a
         pixel.
-    o : :py:`Out(ArrayLayout(signed(psum_width), array_columns))`
+    o : :py:`Out(ArrayLayout(signed(psum_width), columns))`
         Sums, skewed: column ``c``'s belong to the pixel before column ``c - 1``'s.
 
     Attributes
@@ -69,23 +69,23 @@ class SystolicArray(wiring.Component):
     shift_to_switch = 1
     switch_to_shift = 0
 
-    def __init__(self, config: AcceleratorConfig):
-        self._config = config
+    def __init__(self, shape: ArrayShape):
+        self._shape = shape
         super().__init__({
             "i": In(data.StructLayout({
-                "data": data.ArrayLayout(signed(config.activation_width), config.rows),
+                "data": data.ArrayLayout(shape.activation.shape, shape.rows),
                 "switch": 1,
             })),
             "weights": In(data.StructLayout({
-                "data": data.ArrayLayout(signed(config.weight_width), config.weight_row_lanes),
+                "data": data.ArrayLayout(shape.weight.shape, shape.weight_row_lanes),
                 "load": 1,
             })),
-            "o": Out(data.ArrayLayout(signed(config.psum_width), config.array_columns)),
+            "o": Out(data.ArrayLayout(signed(shape.psum_width), shape.columns)),
         })
 
     @property
     def latency(self) -> int:
-        return ProcessingElement.psum_delay + self._config.pe_rows
+        return ProcessingElement.psum_delay + self._shape.pe_rows
 
     def column_latency(self, column: int) -> int:
         """Cycles from a pixel at ``i`` to the sum of ``column`` at ``o``."""
@@ -93,53 +93,50 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        config = self._config
-        n = config.pe_weights
+        shape = self._shape
+        n = shape.pe_weights
 
         m.submodules.skew_rows = skew_rows = Skew(
-            lanes=config.pe_rows, width=n * config.activation_width)
+            lanes=shape.pe_rows, width=n * shape.activation.width)
         m.submodules.skew_columns = skew_columns = Skew(
-            lanes=config.cols, width=n * config.weight_width)
+            lanes=shape.cols, width=n * shape.weight.width)
         m.d.comb += [
             Value.cast(skew_rows.i).eq(Value.cast(self.i.data)),
             Value.cast(skew_columns.i).eq(Value.cast(self.weights.data)),
         ]
 
-        pes = [[ProcessingElement(
-            fip=config.fip, activation_width=config.activation_width,
-            weight_width=config.weight_width, psum_width=config.psum_width,
-            weighted=c < config.cols, position=(r, c),
-        ) for c in range(config.array_columns)] for r in range(config.pe_rows)]
+        pes = [[ProcessingElement(shape, weighted=c < shape.cols, position=(r, c))
+                for c in range(shape.columns)] for r in range(shape.pe_rows)]
 
         # The flags of a row of PEs, one bit for each, are a register: quick to simulate. They need
         # no reset: what is left of a stream stays ahead of the weights and pixels that come after.
         # Those of a diagonal are equal; a tool that made one of them would broadcast it.
         switch, loads = self.i.switch, self._spread(m, self.weights.load, "loads_0")
-        for r in range(config.pe_rows):
+        for r in range(shape.pe_rows):
             switches = self._spread(m, switch, f"switches_{r}")
             if r > 0:
                 loads = register(m, loads, f"loads_{r}", keep=True)
-            for c in range(config.cols):
+            for c in range(shape.cols):
                 m.d.comb += [pes[r][c].i_switch.eq(switches[c]), pes[r][c].i_load.eq(loads[c])]
             switch = register(m, switch, f"switch_{r + 1}", keep=True)
 
-        for r in range(config.pe_rows):
-            for c in range(config.array_columns):
+        for r in range(shape.pe_rows):
+            for c in range(shape.columns):
                 pe = m.submodules[f"pe_{r}_{c}"] = pes[r][c]
                 m.d.comb += Value.cast(pe.i_pixel).eq(
                     Value.cast(pes[r][c - 1].o_pixel) if c > 0 else skew_rows.o[r])
                 if r > 0:
                     m.d.comb += pe.i_psum.eq(pes[r - 1][c].o_psum)
-                if c < config.cols:
+                if c < shape.cols:
                     m.d.comb += Value.cast(pe.i_weights).eq(
                         Value.cast(pes[r - 1][c].o_weights) if r > 0 else skew_columns.o[c])
 
-        m.d.comb += [self.o[c].eq(pes[-1][c].o_psum) for c in range(config.array_columns)]
+        m.d.comb += [self.o[c].eq(pes[-1][c].o_psum) for c in range(shape.columns)]
         return m
 
     def _spread(self, m: Module, flag: Value, name: str) -> Value:
         """``flag`` at the columns of a row: bit ``c`` is that of ``c`` cycles ago."""
-        later = Signal(self._config.cols - 1, name=name, reset_less=True, attrs={"keep": 1})
+        later = Signal(self._shape.cols - 1, name=name, reset_less=True, attrs={"keep": 1})
         spread = Cat(flag, later)
         m.d.sync += later.eq(spread)
         return spread

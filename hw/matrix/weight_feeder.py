@@ -39,7 +39,7 @@ class WeightFeeder(wiring.Component):
     read_address : :py:`Out(24)`
         Weight row to read; its data is on ``read_data`` two cycles later.
     read_enable : :py:`Out(1)`
-    read_data : :py:`In(data.ArrayLayout(signed(weight_width), weight_row_lanes))`
+    read_data : :py:`In(data.ArrayLayout(8, weight_row_data_bytes))`
     shift : :py:`Out({"data": ..., "load": 1})`
         To the array.
     waiting : :py:`Out(1)`
@@ -56,14 +56,16 @@ class WeightFeeder(wiring.Component):
         # The largest number of rows still to be read, after this cycle, when a step is passed on.
         self._lead     = max(0, accept_to_switch - self.READ_LATENCY - shift_to_switch)
         self._cooldown = max(0, accept_to_switch - self.READ_LATENCY - 1 + switch_to_shift)
-        row = data.ArrayLayout(signed(config.weight_width), config.weight_row_lanes)
         super().__init__({
             "steps":        In(stream.Signature(Step)),
             "loaded":       Out(stream.Signature(Step)),
             "read_address": Out(24),
             "read_enable":  Out(1),
-            "read_data":    In(row),
-            "shift":        Out(data.StructLayout({"data": row, "load": 1})),
+            "read_data":    In(data.ArrayLayout(8, config.weight_row_data_bytes)),
+            "shift":        Out(data.StructLayout({
+                "data": data.ArrayLayout(config.weight_type.shape, config.weight_row_lanes),
+                "load": 1,
+            })),
             "waiting":      Out(1),
             "fault":        Out(Fault),
         })
@@ -144,6 +146,7 @@ class WeightFeeder(wiring.Component):
             read.eq(issue),
             self.shift.load.eq(read),
         ]
-        m.d.comb += self.shift.data.eq(self.read_data)
+        m.d.comb += self.shift.data.eq(
+            Cat(self._config.weight_type.unpack(Value.cast(self.read_data))))
 
         return m

@@ -99,7 +99,7 @@ def pack_tensor(config: AcceleratorConfig, values: np.ndarray, *,
 
     Parameters
     ----------
-    values : int8 [C, H, W]
+    values : ``config.activation_type.dtype`` [C, H, W]
     channels : :class:`ChannelMap`
         Where the channels go; side by side, if not given.
     plane_bytes : :class:`int`
@@ -111,24 +111,26 @@ def pack_tensor(config: AcceleratorConfig, values: np.ndarray, *,
         Without a map, lane ``i`` of word ``[b][y][x]`` is channel ``b * rows + i``; lanes without
         a channel and pad bytes are zero.
     """
-    if values.ndim != 3 or values.dtype != np.int8:
-        raise ValueError(f"Tensor must be int8 [C, H, W], not {values.dtype} {values.shape}")
+    element = config.activation_type
+    if values.ndim != 3 or values.dtype != element.dtype:
+        raise ValueError(f"Tensor must be {element.dtype} [C, H, W], not {values.dtype} "
+                         f"{values.shape}")
     count, height, width = values.shape
     lanes = (channels or ChannelMap((count,))).spread(config, values)
     blocks = len(lanes) // config.word_lanes
     plane = height * width * config.word_bytes
-    planes = np.zeros((blocks, max(plane, plane_bytes)), np.int8)
-    words = np.zeros((blocks, height, width, config.word_bytes), np.int8)
+    planes = np.zeros((blocks, max(plane, plane_bytes)), np.uint8)
+    words = np.zeros((blocks, height, width, config.word_bytes // element.bytes), element.dtype)
     words[..., :config.word_lanes] = lanes.reshape(
         blocks, config.word_lanes, height, width).transpose(0, 2, 3, 1)
-    planes[:, :plane] = words.reshape(blocks, plane)
+    planes[:, :plane] = words.view(np.uint8).reshape(blocks, plane)
     return planes.tobytes()
 
 
 def unpack_tensor(config: AcceleratorConfig, raw: bytes, shape: Shape, *,
                   channels: ChannelMap | None = None, plane_bytes: int = 0) -> np.ndarray:
-    """The int8 [C, H, W] tensor of the given ``shape`` from its bytes in external memory; the
-    other parameters are those of :func:`pack_tensor`."""
+    """The tensor of the given ``shape`` (C, H, W) from its bytes in external memory; the other
+    parameters are those of :func:`pack_tensor`."""
     count, height, width = shape
     channels = channels or ChannelMap((count,))
     blocks, plane = channels.blocks(config), height * width * config.word_bytes
@@ -136,8 +138,8 @@ def unpack_tensor(config: AcceleratorConfig, raw: bytes, shape: Shape, *,
     if len(raw) != blocks * pitch:
         raise ValueError(f"Tensor of shape {shape} must take {blocks * pitch} bytes, "
                          f"not {len(raw)}")
-    words = np.frombuffer(raw, np.int8).reshape(blocks, pitch)[:, :plane].reshape(
-        blocks, height, width, config.word_bytes)
+    planes = np.ascontiguousarray(np.frombuffer(raw, np.uint8).reshape(blocks, pitch)[:, :plane])
+    words = planes.view(config.activation_type.dtype).reshape(blocks, height, width, -1)
     lanes = words[..., :config.word_lanes].transpose(0, 3, 1, 2)
     return np.ascontiguousarray(lanes.reshape(-1, height, width)[channels.lanes(config)])
 
@@ -153,7 +155,8 @@ def _lanes(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
     """Weights with both channel axes padded with zeros to whole tiles."""
     outputs, inputs, kernel_h, kernel_w = weights.shape
     padded = np.zeros((col_tiles(config, outputs) * config.cols,
-                       channel_blocks(config, inputs) * config.rows, kernel_h, kernel_w), np.int8)
+                       channel_blocks(config, inputs) * config.rows, kernel_h, kernel_w),
+                      weights.dtype)
     padded[:outputs, :inputs] = weights
     return padded
 
@@ -163,18 +166,19 @@ def pack_weights(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    weights : int8 [N, C, kernel_h, kernel_w]
+    weights : ``config.weight_type.dtype`` [N, C, kernel_h, kernel_w]
 
     Returns
     -------
     int8 [column tiles, rows of a column tile, weight_row_bytes]
-        Inside a column tile: kernel row, kernel column, channel block, PE row from the last to
-        the first. Byte ``c * pe_weights + k`` of a row is the weight of column ``c`` and channel
-        ``pe_row * pe_weights + k`` of the block.
+        The bytes. Inside a column tile: kernel row, kernel column, channel block, PE row from the
+        last to the first. Lane ``c * pe_weights + k`` of a row is the weight of column ``c`` and
+        channel ``pe_row * pe_weights + k`` of the block.
     """
-    if weights.ndim != 4 or weights.dtype != np.int8:
-        raise ValueError(f"Weights must be int8 [N, C, kernel_h, kernel_w], not {weights.dtype} "
-                         f"{weights.shape}")
+    element = config.weight_type
+    if weights.ndim != 4 or weights.dtype != element.dtype:
+        raise ValueError(f"Weights must be {element.dtype} [N, C, kernel_h, kernel_w], not "
+                         f"{weights.dtype} {weights.shape}")
     outputs, inputs, kernel_h, kernel_w = weights.shape
     tiles, blocks = col_tiles(config, outputs), channel_blocks(config, inputs)
     split = _lanes(config, weights).reshape(tiles, config.cols, blocks, config.pe_rows,
@@ -182,9 +186,9 @@ def pack_weights(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
     #        tile kh kw block PE row column weight
     ordered = split.transpose(0, 5, 6, 2, 3, 1, 4)[:, :, :, :, ::-1]
     rows = ordered.reshape(tiles, -1, config.weight_row_lanes)
-    packed = np.zeros((*rows.shape[:2], config.weight_row_bytes), np.int8)
+    packed = np.zeros((*rows.shape[:2], config.weight_row_bytes // element.bytes), element.dtype)
     packed[..., :config.weight_row_lanes] = rows
-    return packed
+    return packed.view(np.int8)
 
 
 # Channel parameters ---------------------------------------------------------------------------
@@ -208,10 +212,10 @@ def fold_bias(config: AcceleratorConfig, weights: np.ndarray, bias: np.ndarray,
 
     Parameters
     ----------
-    weights : int8 [N, C, kernel_h, kernel_w]
+    weights : ``config.weight_type.dtype`` [N, C, kernel_h, kernel_w]
     bias : int32 [N]
     input_zero : :class:`int`
-        Zero point of the input, in the int8 domain.
+        Zero point of the input, in the domain of the activations.
 
     Returns
     -------

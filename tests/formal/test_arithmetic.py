@@ -4,17 +4,19 @@ import pytest
 from amaranth.hdl import Assert, Const, Module, Signal
 from formal import free, spoil
 
+from weft.hw.isa.array import ArrayShape
+from weft.hw.isa.element import ElementType
 from weft.hw.lib.delay import delay, register
 from weft.hw.matrix.pe import ProcessingElement
 
 
-def fip_spec(width, change=None):
+def fip_spec(activation_width, weight_width, change=None):
     """A column's PE and that of the correction column, with the same pixels; weights shift in and
     become active at any time."""
     m = Module()
-    pe, alpha = (ProcessingElement(fip=True, activation_width=width, weight_width=width,
-                                   psum_width=2 * width + 4, weighted=weighted)
-                 for weighted in (True, False))
+    shape = ArrayShape(rows=8, cols=1, fip=True, activation=ElementType(activation_width),
+                       weight=ElementType(weight_width))
+    pe, alpha = (ProcessingElement(shape, weighted=weighted) for weighted in (True, False))
     m.submodules.pe    = pe
     m.submodules.alpha = alpha
     if change is not None:
@@ -42,11 +44,11 @@ def fip_spec(width, change=None):
     return m
 
 
-@pytest.mark.parametrize("width", [2, 3])
-def test_fast_inner_product_is_the_inner_product(prove, width):
+@pytest.mark.parametrize(("activation_width", "weight_width"), [(2, 2), (3, 3), (2, 3), (4, 2)])
+def test_fast_inner_product_is_the_inner_product(prove, activation_width, weight_width):
     # Any weights are active after three cycles; a sum of theirs is out after six more.
-    prove(fip_spec(width), depth=10)
+    prove(fip_spec(activation_width, weight_width), depth=10)
 
 
 def test_sum_without_the_product_is_found(refute):
-    refute(fip_spec(3, lambda m, pe: m.d.comb.__iadd__(pe.o_psum.eq(0))), depth=10)
+    refute(fip_spec(3, 3, lambda m, pe: m.d.comb.__iadd__(pe.o_psum.eq(0))), depth=10)

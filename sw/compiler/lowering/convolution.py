@@ -145,8 +145,9 @@ def _prove(config: AcceleratorConfig, layer: Convolution, weights: np.ndarray,
     """Makes sure that no sum can overflow, whatever the input."""
     flat = weights.reshape(len(weights), -1).astype(np.int64)
     positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
-    high = 127 * positive - 128 * negative
-    low = 127 * negative - 128 * positive
+    most, least = config.activation_type.high, config.activation_type.low
+    high = most * positive + least * negative
+    low = most * negative + least * positive
     beta = layout.fip_beta(config, weights)
     offset = layer.bias.astype(np.int64) - source.zero_point * flat.sum(axis=1)
     for what, shift, width in (("accumulator", beta, config.accumulator_width),

@@ -106,8 +106,10 @@ class FunctionalDevice:
         self._status = Status(0)
         self._pending = False
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
-        self._activation = np.zeros((config.activation_depth, config.word_lanes), np.int8)
-        self._weight = np.zeros((config.weight_depth, config.weight_row_lanes), np.int8)
+        self._activation = np.zeros(
+            (config.activation_depth, config.word_lanes), config.activation_type.dtype)
+        self._weight = np.zeros(
+            (config.weight_depth, config.weight_row_lanes), config.weight_type.dtype)
         self._parameter = np.zeros(
             (config.parameter_depth, config.parameter_entry_data_bytes), np.int8)
         self._vector_weight = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
@@ -359,7 +361,8 @@ class FunctionalDevice:
         }
         if command.fields["memory"] not in self._memories:
             raise command.fault(Error.ARGUMENT)
-        target, unit_bytes = units[command.fields["memory"]]
+        elements, unit_bytes = units[command.fields["memory"]]
+        target = elements.view(np.int8)  # the same memory, byte by byte
         spans = self._spans(command, unit_bytes, len(target), Error.READ)
         # Read at first, written at last: in between others may touch either side.
         lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
@@ -373,7 +376,7 @@ class FunctionalDevice:
     def _store(self, command: _Command) -> Callable[[], None]:
         word_bytes = self._config.word_bytes
         spans = self._spans(command, word_bytes, len(self._activation), Error.WRITE)
-        lines = [layout.units_to_bytes(self._activation[units], word_bytes)
+        lines = [layout.units_to_bytes(self._activation[units].view(np.int8), word_bytes)
                  for _, _, units in spans]
 
         def finish() -> None:

@@ -7,7 +7,9 @@ from primitives import simulate
 from weft.boards.ecp5.floorplan import ECP5_SITES
 from weft.boards.ecp5.multiplier import ECP5Multipliers
 from weft.errors import ToolError
+from weft.hw.isa.array import ArrayShape
 from weft.hw.isa.config import load_config
+from weft.hw.isa.element import ElementType
 from weft.hw.lib.multiplier import Multiplier
 from weft.hw.matrix.systolic_array import SystolicArray
 
@@ -103,6 +105,20 @@ def test_a_product_of_several_blocks_needs_the_latency_for_its_sums():
     assert platform.multiplier_report["other"] == {"in LUTs": 2}
 
 
+def test_arrays_of_any_operands_multiply_as_portable_ones_do(tmp_path):
+    operands = [(8, 8, True), (10, 12, True), (16, 8, True), (17, 17, True), (18, 4, False),
+                (18, 8, True), (20, 8, False)]  # the last two have factors too wide for a block
+    shapes = [ArrayShape(rows=2, cols=1, fip=fip, activation=ElementType(activation),
+                         weight=ElementType(weight)) for activation, weight, fip in operands]
+    platform = Platform(blocks=20, array=20)
+
+    simulate([[SystolicArray(shape) for _ in range(2)] for shape in shapes], platform, tmp_path,
+             "ecp5.v", settle=40, cycles=2000)
+
+    assert platform.multiplier_report["array"] == {
+        "blocks": 4 * 2 + 2, "in blocks": 4 * 2 + 2, "in LUTs": 2 + 2}
+
+
 def instances(fragment):
     """All instances in ``fragment``."""
     if isinstance(fragment, Fragment) and hasattr(fragment, "type"):
@@ -118,7 +134,7 @@ def test_each_block_of_the_array_is_placed_at_a_site_of_its_own(preset, device):
     platform = ECP5Multipliers()
     platform.assign_multipliers(config, sites)
 
-    design = Fragment.get(SystolicArray(config), platform)
+    design = Fragment.get(SystolicArray(config.array), platform)
 
     bels = [instance.attrs["BEL"] for instance in instances(design)]
     assert len(bels) == len(set(bels)) == config.multipliers

@@ -3,7 +3,9 @@ from amaranth import *
 from amaranth.lib import wiring
 from primitives import simulate
 
-from weft.boards.ice40.primitives import ICE40Primitives
+from weft.boards.ice40.primitives import ICE40Primitives, array_halves
+from weft.hw.isa.array import ArrayShape
+from weft.hw.isa.element import ElementType
 from weft.hw.lib.multiplier import Multiplier
 from weft.hw.lib.multiply_accumulate import MultiplyAccumulate
 from weft.hw.memory.single_port import SinglePortMemory
@@ -43,9 +45,47 @@ def test_small_multipliers_share_blocks_and_the_array_comes_first():
     }
 
 
+@pytest.mark.parametrize(("activation", "weight", "fip", "halves"), [
+    (8, 8, False, 1), (8, 8, True, 2), (4, 8, False, 1), (10, 12, False, 2), (10, 12, True, 2),
+    (16, 8, False, 2), (16, 8, True, 0), (17, 8, False, 0)])
+def test_an_array_takes_halves_by_the_width_of_its_factors(activation, weight, fip, halves):
+    shape = ArrayShape(rows=4, cols=3, fip=fip, activation=ElementType(activation),
+                       weight=ElementType(weight))
+    number = shape.pe_rows * shape.columns
+    assert array_halves(shape) == number * halves
+    platform = Platform(blocks=number, array=array_halves(shape))
+    a_width, b_width = shape.factor_widths
+    for _ in range(number):
+        platform.get_multiplier(Multiplier(a_width=a_width, b_width=b_width, role="array"))
+    assert platform.multiplier_report["array"] == (
+        {"halves": number * halves, "in blocks": number} if halves else {"in LUTs": number})
+
+
+def test_an_array_that_is_too_wide_for_the_device_ends_in_luts():
+    platform = Platform(blocks=2, array=3)
+    platform.get_multiplier(Multiplier(a_width=8, b_width=8, role="vector"))
+    for _ in range(3):
+        platform.get_multiplier(Multiplier(a_width=13, b_width=13, role="array"))
+    # Half a block of the device is left, which is not enough.
+    assert platform.multiplier_report == {
+        "vector": {"in LUTs": 1}, "array": {"halves": 4, "in blocks": 2, "in LUTs": 1}}
+
+
+def test_products_that_no_block_holds_are_multiplied_in_luts(tmp_path):
+    platform = Platform(blocks=8)
+    shapes = [(17, 17), (17, 8), (8, 18)]
+    pairs = [[Multiplier(a_width=a, b_width=b, latency=3, role="array") for _ in range(2)]
+             for a, b in shapes]
+
+    simulate(pairs, platform, tmp_path)
+
+    assert platform.multiplier_report["array"] == {"in LUTs": len(shapes)}
+
+
 def test_accumulators_add_as_the_portable_ones_do(tmp_path):
     platform = Platform(blocks=8)
-    pairs = [[MultiplyAccumulate() for _ in range(2)] for _ in range(4)]
+    widths = [(8, 8), (10, 12), (16, 8), (16, 16)]
+    pairs = [[MultiplyAccumulate(a_width=a, b_width=b) for _ in range(2)] for a, b in widths]
 
     simulate(pairs, platform, tmp_path, "+ice40/cells_sim.v", cycles=5000)
 
@@ -57,6 +97,12 @@ def test_accumulators_beyond_the_last_block_are_built_of_luts():
     taken = [platform.get_multiply_accumulate(MultiplyAccumulate()) for _ in range(3)]
     assert [module is None for module in taken] == [False, False, True]
     assert platform.multiplier_report["accumulate"] == {"halves": 4, "in blocks": 2, "in LUTs": 1}
+
+
+def test_accumulators_of_wider_factors_than_a_block_has_are_portable():
+    platform = Platform(blocks=2)
+    assert platform.get_multiply_accumulate(MultiplyAccumulate(a_width=17, b_width=8)) is None
+    assert platform.multiplier_report["accumulate"] == {"in LUTs": 1}
 
 
 class SmallRange(wiring.Component):

@@ -1,7 +1,6 @@
 """Benches for the systolic array, run by ``test_systolic_array.py`` on its Verilog."""
 
 import ast
-import json
 import os
 import random
 
@@ -9,31 +8,37 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
-from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.array import ArrayShape
+from weft.hw.isa.element import ElementType
 
-CONFIG = AcceleratorConfig(**json.loads(os.environ["CONFIG"]))
+ROWS, COLS, FIP, *WIDTHS = ast.literal_eval(os.environ["SHAPE"])
+ACTIVATION, WEIGHT = map(ElementType, WIDTHS)
+SHAPE = ArrayShape(rows=ROWS, cols=COLS, fip=FIP, activation=ACTIVATION, weight=WEIGHT)
 LATENCIES = ast.literal_eval(os.environ["LATENCIES"])
 SHIFT_TO_SWITCH = int(os.environ["SHIFT_TO_SWITCH"])
 SWITCH_TO_SHIFT = int(os.environ["SWITCH_TO_SHIFT"])
-N = CONFIG.pe_weights
+N = SHAPE.pe_weights
 
 
-def random_bytes(rng, count):
-    return [rng.choice([-128, 127, rng.randint(-128, 127)]) for _ in range(count)]
+def random_lanes(rng, element, count):
+    low, high = element.low, element.high
+    return [rng.choice([low, high, rng.randint(low, high)]) for _ in range(count)]
 
 
-def pack(lanes, flag):
-    return int.from_bytes([lane & 255 for lane in lanes] + [flag], "little")
+def pack(element, lanes, flag):
+    mask = (1 << element.width) - 1
+    bits = [(lane & mask) << k * element.width for k, lane in enumerate(lanes)]
+    return sum(bits) | flag << len(lanes) * element.width
 
 
 def column_sum(pixel, tile, column):
     """What a column yields, PE by PE as the definition of the fast inner product has it."""
     total = 0
-    for r in range(0, CONFIG.rows, N):
+    for r in range(0, ROWS, N):
         if N == 1:
             total += pixel[r] * tile[r][column]
         else:
-            w0, w1 = (tile[r][column], tile[r + 1][column]) if column < CONFIG.cols else (0, 0)
+            w0, w1 = (tile[r][column], tile[r + 1][column]) if column < COLS else (0, 0)
             total += (pixel[r] + w1) * (pixel[r + 1] + w0)
     return total
 
@@ -51,9 +56,9 @@ async def tiles_and_pixels_agree(dut, slack):
 
     loads, switches, cycle = {}, {}, 0
     for _ in range(60):
-        tile = [random_bytes(rng, CONFIG.cols) for _ in range(CONFIG.rows)]
-        for r in reversed(range(CONFIG.pe_rows)):
-            loads[cycle] = [tile[r * N + k][c] for c in range(CONFIG.cols) for k in range(N)]
+        tile = [random_lanes(rng, WEIGHT, COLS) for _ in range(ROWS)]
+        for r in reversed(range(SHAPE.pe_rows)):
+            loads[cycle] = [tile[r * N + k][c] for c in range(COLS) for k in range(N)]
             last = cycle
             cycle += 1 + rng.randint(0, slack)
         switch = last + SHIFT_TO_SWITCH + rng.randint(0, slack)
@@ -62,14 +67,14 @@ async def tiles_and_pixels_agree(dut, slack):
 
     active, expected = None, []
     for cycle in range(max(switches) + 5 + LATENCIES[-1]):
-        pixel = random_bytes(rng, CONFIG.rows)
+        pixel = random_lanes(rng, ACTIVATION, ROWS)
         active = switches.get(cycle, active)
         expected.append([active and column_sum(pixel, active, c) for c in range(len(LATENCIES))])
-        dut.i.value = pack(pixel, cycle in switches)
-        dut.weights.value = pack(loads.get(cycle, random_bytes(rng, CONFIG.weight_row_lanes)),
-                                 cycle in loads)
+        dut.i.value = pack(ACTIVATION, pixel, cycle in switches)
+        row = loads.get(cycle, random_lanes(rng, WEIGHT, SHAPE.weight_row_lanes))
+        dut.weights.value = pack(WEIGHT, row, cycle in loads)
         await FallingEdge(dut.clk)
-        output, width = int(dut.o.value), CONFIG.psum_width
+        output, width = int(dut.o.value), SHAPE.psum_width
         for column, latency in enumerate(LATENCIES):
             # The edge just passed counts as one cycle.
             number = cycle + 1 - latency

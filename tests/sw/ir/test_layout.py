@@ -130,3 +130,60 @@ def test_units_on_chip_and_bytes_outside_convert_both_ways():
 def test_wrong_arrays_are_refused(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         call(PRESETS["tiny"])
+
+
+class AnyOperands(AcceleratorConfig):
+    """Without the check that there is all that an operand needs."""
+
+    def _check_operands(self) -> None:
+        pass
+
+
+def two_byte_config(fip: bool) -> AcceleratorConfig:
+    return AnyOperands(rows=6, cols=10, fip=fip, requant_lanes=2, activation_bytes=1 << 16,
+                       weight_bytes=1 << 16, activation_width=10, weight_width=12)
+
+
+@pytest.mark.parametrize("fip", [False, True])
+def test_operands_of_two_bytes_lie_as_those_of_one_do(fip):
+    config = two_byte_config(fip)
+    narrow = PRESETS["tiny"].replace(rows=6, cols=10, fip=fip, requant_lanes=2)
+    assert (config.word_bytes, narrow.word_bytes) == (16, 8)
+    rng = np.random.default_rng(8)
+
+    values = rng.integers(-512, 512, (13, 3, 5)).astype(np.int16)
+    packed = layout.pack_tensor(config, values, plane_bytes=256)
+    assert len(packed) == 3 * 256
+    assert np.array_equal(
+        layout.unpack_tensor(config, packed, values.shape, plane_bytes=256), values)
+    # Byte by byte, the lanes are those of two tensors of int8.
+    words = np.frombuffer(packed, np.int8).reshape(3, 256)[:, :15 * 16].reshape(3, 3, 5, 8, 2)
+    for byte in range(2):
+        half = (values >> 8 * byte).astype(np.int8)
+        lanes = np.frombuffer(layout.pack_tensor(narrow, half), np.int8).reshape(3, 3, 5, 8)
+        assert np.array_equal(words[..., :6, byte], lanes[..., :6])
+    assert not words[..., 6:, :].any()
+
+    weights = rng.integers(-2048, 2048, (11, 7, 2, 3)).astype(np.int16)
+    rows = layout.pack_weights(config, weights)
+    assert rows.dtype == np.int8
+    assert rows.shape[2] == config.weight_row_bytes
+    lanes = rows.view(np.int16)
+    for byte in range(2):
+        half = layout.pack_weights(narrow, (weights >> 8 * byte).astype(np.int8))
+        count = config.weight_row_lanes
+        assert np.array_equal((lanes >> 8 * byte).astype(np.int8)[..., :count], half[..., :count])
+    assert not lanes[..., config.weight_row_lanes:].any()
+    beta = layout.fip_beta(config, weights)
+    padded = np.concatenate((weights, np.zeros((11, 5, 2, 3))), axis=1)
+    assert np.array_equal(beta, fip * (padded[:, 0::2] * padded[:, 1::2]).sum(axis=(1, 2, 3)))
+
+
+def test_operands_of_one_byte_wrong_where_they_have_two():
+    config = two_byte_config(fip=False)
+    with pytest.raises(ValueError, match=re.escape(
+            "Tensor must be int16 [C, H, W], not int8 (1, 1, 1)")):
+        layout.pack_tensor(config, np.zeros((1, 1, 1), np.int8))
+    with pytest.raises(ValueError, match=re.escape(
+            "Weights must be int16 [N, C, kernel_h, kernel_w], not int8 (1, 1, 1, 1)")):
+        layout.pack_weights(config, np.zeros((1, 1, 1, 1), np.int8))
