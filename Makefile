@@ -12,9 +12,10 @@ SEED   ?= 0
 bin   := .venv/bin
 side_by_side := -n auto --dist worksteal
 stamp := .venv/.ready
+docs_stamp := .venv/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint docs clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -69,6 +70,11 @@ lint: $(stamp)  ## check style (ruff), types (mypy) and outdated Amaranth
 	@! grep -nE '$(outdated)' -r --include='*.py' hw sim sw boards tests \
 	    || { echo 'weft: error: outdated Amaranth, see CONTRIBUTING.md' >&2; exit 1; }
 
+docs: $(docs_stamp)  ## build the documentation in build/docs and check its links
+	@rm -rf build/docs
+	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going -d build/docs-cache docs build/docs
+	@$(bin)/python docs/check_links.py build/docs
+
 clean:  ## remove .venv and everything generated
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,6 +82,13 @@ clean:  ## remove .venv and everything generated
 # Several of these warn only late, and Record not at all.
 outdated := \bRecord\(|hdl import .*\b(Memory|Record)\b|hdl\.(ast|dsl|ir|mem|rec)\b|add_sync_process
 outdated := $(outdated)|lib\.coding|log2_int|Signal\(.*\breset=|\bnmigen\b
+
+# Only `make docs` needs Sphinx, so that the set-up of everything else is no slower.
+$(docs_stamp): $(stamp)
+	@echo "Installing the Python packages that build the documentation"
+	@$(bin)/pip install --quiet --disable-pip-version-check -e '.[docs]' || \
+	    { echo "weft: error: pip could not install the packages; the lines above say why" >&2; exit 1; }
+	@touch $@
 
 # Set-up. Every way in which it can fail on a new machine ends with one line that says what to do.
 debian = Debian, Ubuntu: apt install

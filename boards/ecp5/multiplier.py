@@ -172,7 +172,9 @@ def _block(m: Module, a: Value, b: Value, *, name: str = "block", bel: str | Non
 
 
 class ECP5Primitives(ECP5Multipliers, ECP5Memories):
-    """All that a platform for an ECP5 adds to Amaranth's, to be mixed in in front of that::
+    """All that a platform for an ECP5 adds to Amaranth's.
+
+    It is mixed in in front of that::
 
         class Platform(ECP5Primitives, ULX3S_85F_Platform):
             pass

@@ -1,7 +1,7 @@
 """Layers become loads, engine commands and stores on symbolic buffers.
 
-What a layer computes is in :mod:`.convolution` for the matrix engine and in :mod:`.vector` for the
-vector engine; what all share is in :mod:`.lowering`.
+What a layer computes is in ``convolution`` for the matrix engine and in ``vector`` for the vector
+engine; what all share is in ``context``.
 """
 
 from collections.abc import Hashable
