@@ -1,6 +1,7 @@
 """The rooms of the house: which package may import which, and how long a function may be."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -10,15 +11,20 @@ from places import ROOT
 
 PACKAGES = {"sw": "weft", "hw": "weft.hw", "sim": "weft.sim", "boards": "weft.boards"}
 
-# Each imports only those before it. docs/architecture.md says why.
-ORDER = (
-    "weft.errors", "weft.files",
-    "weft.hw.isa", "weft.hw.lib", "weft.hw.bus", "weft.hw.memory", "weft.hw.requantize",
-    "weft.hw.matrix", "weft.hw.vector", "weft.hw.transfer", "weft.hw.control", "weft.hw.core",
-    "weft.hw.sequential", "weft.hw.accelerator", "weft.hw.verilog",
-    "weft.ir", "weft.reference", "weft.compiler", "weft.frontend",
-    "weft.boards", "weft.sim", "weft.runtime", "weft.digits", "weft.bench", "weft.report",
-    "weft.cli")
+def stated_order() -> tuple[str, ...]:
+    """The order of docs/packages.md: each package imports only those before it."""
+    page = (ROOT / "docs" / "packages.md").read_text(encoding="utf-8")
+
+    def names(heading: str) -> list[str]:
+        paragraph = page.split(f"## {heading}\n\n")[1].split("\n\n")[0]
+        return re.findall(r"`(\w+)`", paragraph)
+
+    inside = [f"weft.hw.{name}" for name in names("Inside hw")]
+    return tuple(module for name in names("All packages")
+                 for module in (inside if name == "hw" else [f"weft.{name}"]))
+
+
+ORDER = stated_order()
 
 LINES = 80
 """Of a function or method, without its docstring."""
