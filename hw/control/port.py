@@ -150,7 +150,7 @@ class ControlPort(wiring.Component):
         status = Signal(32)
         m.d.comb += status.eq(Mux(busy | resetting, Status.BUSY, 0) | Mux(done, Status.DONE, 0) |
                               Mux(failed, Status.ERROR, 0) | Mux(quiet, Status.QUIET, 0))
-        words = {
+        words: dict[int, Any] = {
             **settings,
             Register.ID:          DEVICE_ID,
             Register.VERSION:     VERSION,
