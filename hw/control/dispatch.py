@@ -198,10 +198,10 @@ class Dispatcher(wiring.Component):
 
         m.d.sync += self.fault.code.eq(
             Mux(Cat(overflow for overflow, _ in overflows).any(), Error.SEMAPHORE, Error.NONE))
-        blamed = overflows[-1][1]
+        giver = overflows[-1][1]
         for overflow, index in reversed(overflows[:-1]):
-            blamed = Mux(overflow, index, blamed)
-        m.d.sync += self.fault.index.eq(blamed)
+            giver = Mux(overflow, index, giver)
+        m.d.sync += self.fault.index.eq(giver)
 
         # As late as a fault of the same command, so that the end does not overtake it.
         finished = register(m, self.event.done, "finished")

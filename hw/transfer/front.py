@@ -156,14 +156,14 @@ class TransferFront(wiring.Component):
         # cycle. One for each part of it, so that none has many sinks.
         vacant = alike("vacant", 3, init=1)
         m.d.comb += [self.commands.ready.eq(vacant[0]), self.busy.eq(~vacant[0])]
-        empty, odd = self._take(m, at, vacant)
+        empty, illegal = self._take(m, at, vacant)
 
         # A bit for each thing to do, of which at most one is set: each is an enable of its own.
         measure  = Signal()
         prepare  = Signal()
         multiply = Signal()
         check    = Signal()  # gives `beyond` and `outside` the time to settle
-        judge    = Signal()
+        decide   = Signal()
         with m.If(self.commands.valid & self.commands.ready):
             m.d.sync += assign(vacant, 0)
         with m.If(measure):
@@ -176,15 +176,15 @@ class TransferFront(wiring.Component):
             prepare.eq(measure),
             multiply.eq((prepare & ~last_line) | (multiply & more)),
             check.eq((prepare & last_line) | (multiply & ~more)),
-            judge.eq(check),
+            decide.eq(check),
         ]
 
         # Nothing is ever subtracted, so what was beyond stays so: after the first command that is,
         # there is no other.
         beyond = Signal()
         with m.If(~vacant[0]):
-            m.d.sync += beyond.eq(beyond | odd.any() | carried.any())
-        with m.If(judge):
+            m.d.sync += beyond.eq(beyond | illegal.any() | carried.any())
+        with m.If(decide):
             m.d.sync += [self.transfers.valid.eq(1), transfer.legal.eq(0)]
             with m.If(empty.any() | unknown):
                 m.d.sync += transfer.code.eq(Error.ARGUMENT)
@@ -236,11 +236,11 @@ class TransferFront(wiring.Component):
         offered    = self.commands.p.command
         transfer   = self.transfers.p
         beat_shift = exact_log2(self._config.axi_bytes)
-        illegal = _any_of(offered.address[:beat_shift], offered.stride[:beat_shift],
-                          _above(offered.address, at.address), _above(offered.units, at.units),
-                          _above(offered.local_address, at.local_address))
-        empty = Signal(2, reset_less=True)
-        odd   = Signal.like(illegal, name="odd", reset_less=True)
+        wrong = _any_of(offered.address[:beat_shift], offered.stride[:beat_shift],
+                        _above(offered.address, at.address), _above(offered.units, at.units),
+                        _above(offered.local_address, at.local_address))
+        empty   = Signal(2, reset_less=True)
+        illegal = Signal.like(wrong, name="illegal", reset_less=True)
         with m.If(vacant[0]):
             m.d.sync += [
                 at.index.eq(self.commands.p.index),
@@ -248,7 +248,7 @@ class TransferFront(wiring.Component):
                 transfer.one_line.eq(offered.lines == 1),
                 transfer.one_unit.eq(offered.units[:len(at.units)] == 1),
                 empty.eq(Cat(offered.lines == 0, offered.units == 0)),
-                odd.eq(illegal),
+                illegal.eq(wrong),
             ]
         with m.If(vacant[1]):
             m.d.sync += [at.address.eq(offered.address), at.units.eq(offered.units)]
@@ -262,7 +262,7 @@ class TransferFront(wiring.Component):
             ]
             if self._command is LoadCommand:
                 m.d.sync += at.memory.eq(offered.memory)
-        return empty, odd
+        return empty, illegal
 
     def _find_ends(self, m: Module, at: _Command, *, line_beats: Signal, depth: Signal,
                    measure: Signal, prepare: Signal,

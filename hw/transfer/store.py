@@ -285,8 +285,8 @@ class StoreEngine(wiring.Component):
         return begin
 
     def _finish(self, m: Module, waiting: Any) -> Signal:
-        """Counts down the lines of the oldest command that is not done. Errors come to light here,
-        in order, so that the earlier command is named. Returns whether there is a command, besides
+        """Counts down the lines of the oldest command that is not done. Errors are reported here,
+        in order, so that the earlier command is named. Returns whether there is a command besides
         those that are ``waiting``."""
         oldest   = Signal.like(waiting.payload, reset_less=True)
         valid    = Signal()
