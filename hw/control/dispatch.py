@@ -54,7 +54,7 @@ class _Semaphore(wiring.Component):
     some:     Out(1)
     overflow: Out(1)
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         tokens = Signal(range(SEMAPHORE_MAX + 1), reset_less=True)
@@ -158,7 +158,7 @@ class Dispatcher(wiring.Component):
         """Engines that have a queue."""
         return self._present
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         present = sorted(self._present, key=lambda engine: engine.value)

@@ -86,7 +86,7 @@ class ControlPort(wiring.Component):
             "core":  Out(CoreControl(faults=faults)),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.target = target = LiteTarget()
@@ -95,7 +95,7 @@ class ControlPort(wiring.Component):
         enable  = Signal()
         limit   = Signal(32, init=WATCHDOG_CYCLES)
         longest = Signal(32)  # run, in cycles
-        settings = {
+        settings: dict[int, Any] = {
             Register.COMMAND_ADDR:  self.core.address[:32],
             Register.COMMAND_ADDRH: self.core.address[32:],
             Register.COMMAND_COUNT: self.core.count,
@@ -167,10 +167,10 @@ class ControlPort(wiring.Component):
         return m
 
     def _write(self, m: Module, target: LiteTarget,
-               settings: dict[Register, Value]) -> tuple[dict[Register, Signal], Signal]:
+               settings: dict[int, Any]) -> tuple[dict[int, Signal], Signal]:
         """Writes the registers that keep what is written. Returns which register was written in
         the cycle before, and the bits that were written as 1."""
-        written = {register: Signal(name=f"written_{register.name.lower()}")
+        written: dict[int, Signal] = {register: Signal(name=f"written_{register.name.lower()}")
                    for register in Register}
         for address, hit in written.items():
             m.d.sync += hit.eq(target.write & (target.write_word == address >> 2))
