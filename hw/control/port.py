@@ -170,8 +170,8 @@ class ControlPort(wiring.Component):
                settings: dict[int, Any]) -> tuple[dict[int, Signal], Signal]:
         """Writes the registers that keep what is written. Returns which register was written in
         the cycle before, and the bits that were written as 1."""
-        written: dict[int, Signal] = {register: Signal(name=f"written_{register.name.lower()}")
-                   for register in Register}
+        written: dict[int, Signal] = {
+            register: Signal(name=f"written_{register.name.lower()}") for register in Register}
         for address, hit in written.items():
             m.d.sync += hit.eq(target.write & (target.write_word == address >> 2))
         bits = Signal(32)
