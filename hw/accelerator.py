@@ -1,5 +1,7 @@
 """The whole accelerator."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -42,10 +44,10 @@ class Accelerator(wiring.Component):
             "event": Out(CommandEvents()),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        core = (SequentialCore if self._config.sequential else Core)(self._config)
+        core: Any = (SequentialCore if self._config.sequential else Core)(self._config)
         m.submodules.control = control = ControlPort(self._config, faults=core.FAULTS)
         m.submodules.core = core
 

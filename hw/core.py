@@ -62,7 +62,7 @@ class Core(wiring.Component):
             "event":   Out(CommandEvents()),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config

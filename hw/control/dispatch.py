@@ -54,7 +54,7 @@ class _Semaphore(wiring.Component):
     some:     Out(1)
     overflow: Out(1)
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         tokens = Signal(range(SEMAPHORE_MAX + 1), reset_less=True)
@@ -158,7 +158,7 @@ class Dispatcher(wiring.Component):
         """Engines that have a queue."""
         return self._present
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         present = sorted(self._present, key=lambda engine: engine.value)
@@ -198,10 +198,10 @@ class Dispatcher(wiring.Component):
 
         m.d.sync += self.fault.code.eq(
             Mux(Cat(overflow for overflow, _ in overflows).any(), Error.SEMAPHORE, Error.NONE))
-        blamed = overflows[-1][1]
+        giver = overflows[-1][1]
         for overflow, index in reversed(overflows[:-1]):
-            blamed = Mux(overflow, index, blamed)
-        m.d.sync += self.fault.index.eq(blamed)
+            giver = Mux(overflow, index, giver)
+        m.d.sync += self.fault.index.eq(giver)
 
         # As late as a fault of the same command, so that the end does not overtake it.
         finished = register(m, self.event.done, "finished")

@@ -1,5 +1,7 @@
 """From a doorbell to a stream of commands: reads the command stream and cuts it into commands."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -83,7 +85,7 @@ class CommandFetch(wiring.Component):
             "busy":     Out(1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         command = unreset(m, self.commands.payload, "command")
@@ -98,7 +100,7 @@ class CommandFetch(wiring.Component):
         opens = Signal()  # begins to take beats
         moves, ended = self._move(m, command, enables, idle=idle, opens=opens)
 
-        # The judgement of a beat falls a cycle later; no other is taken meanwhile.
+        # A beat is checked a cycle later, in which no other is taken.
         unreadable = Signal()
         illegal    = Signal()
         halt       = Signal()
@@ -122,9 +124,9 @@ class CommandFetch(wiring.Component):
             with m.State("check"):
                 m.d.comb += self.busy.eq(1)
                 m.d.sync += [miscounted.eq(bad_count), misplaced.eq(bad_address)]
-                m.next = "judge"
+                m.next = "decide"
 
-            with m.State("judge"):
+            with m.State("decide"):
                 m.d.comb += self.busy.eq(1)
                 with m.If(miscounted):
                     self._stop(m, Error.ARGUMENT)
@@ -171,7 +173,7 @@ class CommandFetch(wiring.Component):
             moves.eq(self.beats.valid & taking),
             taken.eq(self.commands.valid & self.commands.ready),
         ]
-        # Plain logic: `commands.ready` has come a long way, and an enable would take a level more.
+        # `commands.ready` comes late: an enable would take another level of logic.
         m.d.sync += taking.eq(opens | (taken & ~final) |
                               (taking & ~(self.beats.valid & (enables[-1] | self.error))))
         m.d.sync += [final.eq(left == 1), ended.eq(taken & final)]
@@ -194,7 +196,7 @@ class CommandFetch(wiring.Component):
 
     def _check(self, m: Module) -> tuple[Value, Value]:
         """Returns, a cycle late, whether ``count`` and ``address`` are illegal."""
-        # A stream that would run over the end of the address space would wrap around to its start.
+        # A stream must not wrap around at the end of the address space.
         end     = Signal(66, reset_less=True)
         aligned = Signal()
         inside  = Signal()

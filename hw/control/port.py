@@ -86,7 +86,7 @@ class ControlPort(wiring.Component):
             "core":  Out(CoreControl(faults=faults)),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.target = target = LiteTarget()
@@ -95,7 +95,7 @@ class ControlPort(wiring.Component):
         enable  = Signal()
         limit   = Signal(32, init=WATCHDOG_CYCLES)
         longest = Signal(32)  # run, in cycles
-        settings = {
+        settings: dict[int, Any] = {
             Register.COMMAND_ADDR:  self.core.address[:32],
             Register.COMMAND_ADDRH: self.core.address[32:],
             Register.COMMAND_COUNT: self.core.count,
@@ -130,7 +130,7 @@ class ControlPort(wiring.Component):
         m.d.sync += expired.eq(counting & (longest != 0)
                                & (counters[Counter.CYCLES] == longest))
         stalled = self._watch(m, busy=busy, limit=limit, reload=written[Register.WATCHDOG])
-        strikes, error = self._judge(m, [
+        failing, error = self._find_fault(m, [
             *self.core.faults,
             self._timeout(m, "stalled", stalled, Error.WATCHDOG),
             self._timeout(m, "late", expired & busy, Error.CYCLE_LIMIT),
@@ -142,9 +142,9 @@ class ControlPort(wiring.Component):
         acknowledged = Signal()
         m.d.comb += acknowledged.eq(doorbell | (written[Register.IRQ_CLEAR] & bits[0]))
         m.d.sync += [
-            busy.eq((doorbell | (busy & ~finished)) & ~strikes & ~cleared),
-            done.eq((finished | (done & ~acknowledged)) & ~strikes & ~cleared),
-            pending.eq((finished | strikes | (pending & ~acknowledged)) & ~cleared),
+            busy.eq((doorbell | (busy & ~finished)) & ~failing & ~cleared),
+            done.eq((finished | (done & ~acknowledged)) & ~failing & ~cleared),
+            pending.eq((finished | failing | (pending & ~acknowledged)) & ~cleared),
         ]
 
         status = Signal(32)
@@ -167,11 +167,11 @@ class ControlPort(wiring.Component):
         return m
 
     def _write(self, m: Module, target: LiteTarget,
-               settings: dict[Register, Value]) -> tuple[dict[Register, Signal], Signal]:
+               settings: dict[int, Any]) -> tuple[dict[int, Signal], Signal]:
         """Writes the registers that keep what is written. Returns which register was written in
         the cycle before, and the bits that were written as 1."""
-        written = {register: Signal(name=f"written_{register.name.lower()}")
-                   for register in Register}
+        written: dict[int, Signal] = {
+            register: Signal(name=f"written_{register.name.lower()}") for register in Register}
         for address, hit in written.items():
             m.d.sync += hit.eq(target.write & (target.write_word == address >> 2))
         bits = Signal(32)
@@ -249,19 +249,20 @@ class ControlPort(wiring.Component):
             choices.append(chosen)
         return reduce(or_, choices)
 
-    def _judge(self, m: Module, faults, *, clear, failed) -> tuple[Signal, Any]:
+    def _find_fault(self, m: Module, faults, *, clear, failed) -> tuple[Signal, Any]:
         """Keeps the first fault, of the lowest number if several come at once. Sets ``failed`` from
-        then on, until ``clear``; returns when it comes, and what it is (two cycles later)."""
-        # Each source has a register that stops at its first fault, and only then it is decided
-        # which one came first: faults come from the ends of long paths.
+        then on, until ``clear``. Returns when the fault comes, and which it is (two cycles
+        later)."""
+        # Faults come at the end of long paths: each source has a register that keeps its own first
+        # fault, and the first of all is found a cycle later.
         came    = Signal(len(faults))
         first   = Signal(len(faults))
-        strikes = Signal()
-        blamed  = []
+        failing = Signal()
+        chosen  = []
         error   = Signal(Fault)
-        m.d.comb += strikes.eq(came.any() & ~failed)
-        m.d.sync += failed.eq((failed | strikes) & ~clear)
-        with m.If(strikes):
+        m.d.comb += failing.eq(came.any() & ~failed)
+        m.d.sync += failed.eq((failed | failing) & ~clear)
+        with m.If(failing):
             m.d.sync += first.eq(came & -came)
         with m.If(clear):
             m.d.sync += first.eq(0)
@@ -270,9 +271,9 @@ class ControlPort(wiring.Component):
             m.d.sync += came[number].eq((came[number] | fault.code.any()) & ~clear)
             with m.If(~came[number]):
                 m.d.sync += kept.eq(fault)
-            blamed.append(Mux(first[number], Value.cast(kept), 0))
-        m.d.sync += Value.cast(error).eq(reduce(or_, blamed))
-        return strikes, error
+            chosen.append(Mux(first[number], Value.cast(kept), 0))
+        m.d.sync += Value.cast(error).eq(reduce(or_, chosen))
+        return failing, error
 
     def _watch(self, m: Module, *, busy, limit, reload) -> Signal:
         """Returns when ``limit`` cycles have gone without progress."""
@@ -280,7 +281,7 @@ class ControlPort(wiring.Component):
         reloaded = Signal()
         progress = Signal()
         enabled  = Signal()
-        bites    = Signal()
+        expires  = Signal()
         m.d.sync += [
             reloaded.eq(reload),
             progress.eq(self.core.progress),
@@ -290,8 +291,8 @@ class ControlPort(wiring.Component):
             m.d.sync += left.eq(limit)
         with m.Elif(enabled):
             m.d.sync += left.eq(left - 1)
-            m.d.comb += bites.eq(left == 1)
-        return bites
+            m.d.comb += expires.eq(left == 1)
+        return expires
 
     def _count(self, m: Module, *, counting, clear) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load

@@ -14,9 +14,8 @@ from amaranth.hdl import Assert, Elaboratable, Fragment, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import Flow, In, Out
 
-from .half_slice import HalfSlice
 from .queue import Queue
-from .register_slice import RegisterSlice
+from .stream_slice import StreamSlice
 
 __all__ = ["are_on", "checking", "require", "watched"]
 
@@ -78,7 +77,7 @@ def _watch(fragment: Any, platform: Any, *, outside: bool) -> None:
             _watch(inner, platform, outside=False)
     for origin in fragment.origins or ():
         if isinstance(origin, wiring.Component):
-            stores = isinstance(origin, HalfSlice | RegisterSlice | Queue) and not outside
+            stores = isinstance(origin, StreamSlice | Queue) and not outside
             for path, port in _streams(origin.signature, origin, In if stores else Out):
                 fragment.add_subfragment(Fragment.get(_stream_rules(path, port), platform),
                                          f"rules_of_{path}")

@@ -3,16 +3,15 @@
 from typing import Any
 
 from amaranth.hdl import Module, Value
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from .delay import unreset
-from .fanout import alike, assign, parts
+from .fanout import assign, parts
+from .stream_slice import StreamSlice
 
 __all__ = ["HalfSlice"]
 
 
-class HalfSlice(wiring.Component):
+class HalfSlice(StreamSlice):
     """Cuts all paths between two streams: ``i.ready``, ``o.valid`` and ``o.payload`` are registers.
 
     One payload every second cycle, latency one cycle. It holds one payload, so takes half the
@@ -30,24 +29,13 @@ class HalfSlice(wiring.Component):
     o : :py:`Out(stream.Signature(shape))`
     """
 
-    def __init__(self, *, shape: Any):
-        super().__init__({
-            "i": In(stream.Signature(shape)),
-            "o": Out(stream.Signature(shape)),
-        })
-
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        incoming, held = Value.cast(self.i.payload), Value.cast(unreset(m, self.o.payload, "held"))
-        # All equal; one for each part of the payload, so that none has many sinks.
-        where  = parts(len(held)) or [slice(0)]
-        vacant = alike("vacant", len(where), init=1)
+        held   = Value.cast(unreset(m, self.o.payload, "held"))
+        vacant = self._load(m, held, parts(len(held)), "vacant")
         m.d.comb += self.i.ready.eq(vacant[0])
 
-        for part, enable in zip(where, vacant, strict=True):
-            with m.If(enable):
-                m.d.sync += held[part].eq(incoming[part])
         with m.If(self.o.valid):
             with m.If(self.o.ready):
                 m.d.sync += [self.o.valid.eq(0), *assign(vacant, 1)]

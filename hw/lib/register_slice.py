@@ -3,15 +3,14 @@
 from typing import Any
 
 from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from .fanout import SINKS, alike, assign, parts
+from .stream_slice import StreamSlice
 
 __all__ = ["RegisterSlice"]
 
 
-class RegisterSlice(wiring.Component):
+class RegisterSlice(StreamSlice):
     """Cuts all paths between two streams: ``i.ready`` and ``o.valid`` are registers, and
     ``o.payload`` is a choice between two.
 
@@ -30,17 +29,11 @@ class RegisterSlice(wiring.Component):
     o : :py:`Out(stream.Signature(shape))`
     """
 
-    def __init__(self, *, shape: Any):
-        super().__init__({
-            "i": In(stream.Signature(shape)),
-            "o": Out(stream.Signature(shape)),
-        })
-
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        incoming, outgoing = Value.cast(self.i.payload), Value.cast(self.o.payload)
-        where = parts(len(incoming), SINKS // 2)
+        outgoing = Value.cast(self.o.payload)
+        where = parts(len(outgoing), SINKS // 2)
         put   = Signal()
         take  = Signal()
         ready = Signal(init=1)
@@ -61,13 +54,10 @@ class RegisterSlice(wiring.Component):
 
         places = []
         for number in range(2):
-            place  = Signal.like(incoming, name=f"place_{number}", reset_less=True)
-            vacant = alike(f"vacant_{number}", max(1, len(where)), init=1)
+            place  = Signal.like(outgoing, name=f"place_{number}", reset_less=True)
+            vacant = self._load(m, place, where, f"vacant_{number}")
             filled, emptied = put & (filling == number), take & (emptying[0] == number)
             m.d.sync += assign(vacant, (vacant[0] & ~filled) | emptied)
-            for part, enable in zip(where, vacant, strict=False):
-                with m.If(enable):
-                    m.d.sync += place[part].eq(incoming[part])
             places.append(place)
         for part, second in zip(where, emptying, strict=False):
             m.d.comb += outgoing[part].eq(Mux(second, places[1][part], places[0][part]))

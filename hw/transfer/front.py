@@ -62,6 +62,38 @@ def _geometry(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
     return {memory: geometry[memory] for memory in memories(config)}
 
 
+def _above(value: Value, target: Signal) -> Value:
+    """Bits of ``value`` that ``target`` has no room for."""
+    return value[len(target):]
+
+
+def _any_of(*values: Value) -> Value:
+    """A bit for some bits of ``values`` at a time: whether any of them is set."""
+    bits = Cat(*values)
+    return Cat(bits[low:low + _AT_ONCE].any() for low in range(0, len(bits), _AT_ONCE))
+
+
+class _Command:
+    """Registers for the command at hand. Its fields are kept as wide as legal values are; of the
+    strides, which matter only if there is a second line, ``wide`` and ``local_wide`` stand for the
+    bits above."""
+
+    def __init__(self, config: AcceleratorConfig, command: type[data.Struct]):
+        addr_width = config.axi_addr_width
+        units      = transfer_layout(config)["units"].shape
+        self.index   = Signal(INDEX_WIDTH, reset_less=True)
+        self.lines   = Signal(16, reset_less=True)
+        self.address = Signal(addr_width, reset_less=True)
+        self.stride  = Signal(addr_width, reset_less=True)
+        self.units   = Signal(units, reset_less=True)
+        self.local_address = Signal(units, reset_less=True)
+        self.local_stride  = Signal(units, reset_less=True)
+        self.memory        = Signal(3, reset_less=command is LoadCommand)
+        above = data.Layout.cast(command)["stride"].width - addr_width
+        self.wide       = Signal(max(1, -(-above // _AT_ONCE)), reset_less=True)
+        self.local_wide = Signal(reset_less=True)
+
+
 class TransferFront(wiring.Component):
     """Splits commands into the requests for external memory and the on-chip side.
 
@@ -104,79 +136,19 @@ class TransferFront(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        config     = self._config
-        addr_width = config.axi_addr_width
-        beat_shift = exact_log2(config.axi_bytes)
-        geometry   = _geometry(config)
-        offered    = self.commands.p.command
-        transfer   = self.transfers.p
-
-        # Fields are kept as wide as legal values are; `beyond` stands for all bits above, of
-        # fields and of sums. Nothing is ever subtracted, so what was beyond stays so: after the
-        # first command that is, there is no other.
-        index   = Signal(INDEX_WIDTH, reset_less=True)
-        lines   = Signal(16, reset_less=True)
-        address = Signal(addr_width, reset_less=True)
-        stride  = Signal(addr_width, reset_less=True)
-        units   = Signal.like(transfer.units, reset_less=True)
-        local_address = Signal.like(units, reset_less=True)
-        local_stride  = Signal.like(units, reset_less=True)
-        memory        = Signal(3, reset_less=self._command is LoadCommand)
-
-        # Of the memory at hand.
-        beats   = Signal(32)
-        depth   = Signal(25)
-        unknown = Signal()
-        with m.Switch(memory):
-            for number, (unit_shift, its_depth) in geometry.items():
-                with m.Case(number):
-                    m.d.comb += depth.eq(its_depth)
-                    if unit_shift >= beat_shift:
-                        m.d.comb += beats.eq(units << (unit_shift - beat_shift))
-                    else:
-                        shift = beat_shift - unit_shift
-                        m.d.comb += beats.eq((units + ((1 << shift) - 1)) >> shift)
-            with m.Default():
-                m.d.comb += unknown.eq(1)
-
+        transfer = self.transfers.p
+        at       = _Command(self._config, self._command)
+        beats, depth, unknown = self._look_up(m, at)
         line_beats = Signal.like(beats, reset_less=True)
-        factor     = Signal(16, reset_less=True)
-        end        = Signal(addr_width + 1, reset_less=True)
-        step       = Signal(addr_width, reset_less=True)
-        local_end  = Signal(len(units) + 1, reset_less=True)
-        local_step = Signal.like(units, reset_less=True)
         last_line  = Signal(reset_less=True)
-
-        def above(value: Value, target: Signal) -> Value:
-            """Bits of ``value`` that ``target`` has no room for."""
-            return value[len(target):]
-
-        def any_of(*values: Value) -> Value:
-            """A bit for some bits of ``values`` at a time: whether any of them is set."""
-            bits = Cat(*values)
-            return Cat(bits[low:low + _AT_ONCE].any() for low in range(0, len(bits), _AT_ONCE))
-
-        # What is found out of a command, a little in each cycle.
-        illegal = any_of(offered.address[:beat_shift], offered.stride[:beat_shift],
-                         above(offered.address, address), above(offered.units, units),
-                         above(offered.local_address, local_address))
-        empty   = Signal(2, reset_less=True)
-        odd     = Signal.like(illegal, name="odd", reset_less=True)
-        # The strides matter only if there is a second line.
-        wide       = Signal(max(1, len(any_of(above(offered.stride, stride)))), reset_less=True)
-        local_wide = Signal(reset_less=True)
-        carried = Signal(5)  # by sums
-        beyond  = Signal()
-        outside = Signal(2, reset_less=True)
-
         m.d.comb += [
-            transfer.index.eq(index),
-            transfer.memory.eq(memory),
-            transfer.lines.eq(lines),
-            transfer.units.eq(units),
-            transfer.local_address.eq(local_address),
-            transfer.local_stride.eq(local_stride),
-            self.requests.p.address.eq(address),
+            transfer.index.eq(at.index),
+            transfer.memory.eq(at.memory),
+            transfer.lines.eq(at.lines),
+            transfer.units.eq(at.units),
+            transfer.local_address.eq(at.local_address),
+            transfer.local_stride.eq(at.local_stride),
+            self.requests.p.address.eq(at.address),
             self.requests.p.beats.eq(line_beats),
         ]
 
@@ -184,77 +156,35 @@ class TransferFront(wiring.Component):
         # cycle. One for each part of it, so that none has many sinks.
         vacant = alike("vacant", 3, init=1)
         m.d.comb += [self.commands.ready.eq(vacant[0]), self.busy.eq(~vacant[0])]
-        with m.If(vacant[0]):
-            m.d.sync += [
-                index.eq(self.commands.p.index),
-                lines.eq(offered.lines),
-                transfer.one_line.eq(offered.lines == 1),
-                transfer.one_unit.eq(offered.units[:len(units)] == 1),
-                empty.eq(Cat(offered.lines == 0, offered.units == 0)),
-                odd.eq(illegal),
-            ]
-        with m.If(vacant[1]):
-            m.d.sync += [address.eq(offered.address), units.eq(offered.units)]
-        with m.If(vacant[2]):
-            m.d.sync += [
-                stride.eq(offered.stride),
-                local_address.eq(offered.local_address),
-                local_stride.eq(offered.local_stride),
-                wide.eq(any_of(above(offered.stride, stride))),
-                local_wide.eq(above(offered.local_stride, local_stride).any()),
-            ]
-            if self._command is LoadCommand:
-                m.d.sync += memory.eq(offered.memory)
-        with m.If(~vacant[0]):
-            m.d.sync += beyond.eq(beyond | odd.any() | carried.any())
-        m.d.sync += outside.eq(Cat(end[-1] & end[beat_shift:-1].any(), local_end > depth))
+        empty, illegal = self._take(m, at, vacant)
 
         # A bit for each thing to do, of which at most one is set: each is an enable of its own.
         measure  = Signal()
         prepare  = Signal()
         multiply = Signal()
         check    = Signal()  # gives `beyond` and `outside` the time to settle
-        judge    = Signal()
-        more     = Signal()
-        m.d.comb += more.eq(factor[1:].any())
+        decide   = Signal()
+        with m.If(self.commands.valid & self.commands.ready):
+            m.d.sync += assign(vacant, 0)
+        with m.If(measure):
+            m.d.sync += [line_beats.eq(beats), last_line.eq(transfer.one_line)]
+        more, carried, outside = self._find_ends(
+            m, at, line_beats=line_beats, depth=depth, measure=measure, prepare=prepare,
+            multiply=multiply)
         m.d.sync += [
             measure.eq(self.commands.valid & self.commands.ready),
             prepare.eq(measure),
             multiply.eq((prepare & ~last_line) | (multiply & more)),
             check.eq((prepare & last_line) | (multiply & ~more)),
-            judge.eq(check),
+            decide.eq(check),
         ]
-        with m.If(self.commands.valid & self.commands.ready):
-            m.d.sync += assign(vacant, 0)
-        with m.If(measure):
-            m.d.sync += [
-                line_beats.eq(beats),
-                factor.eq(lines - 1),
-                step.eq(stride),
-                local_step.eq(local_stride),
-                local_end.eq(local_address + units),
-                last_line.eq(transfer.one_line),
-            ]
-        with m.If(prepare):
-            first_end = address + (line_beats << beat_shift)
-            m.d.sync += [end.eq(first_end), carried[0].eq(above(first_end, end).any())]
-        with m.If(multiply):
-            next_end, next_local = end + step, local_end + local_step
-            m.d.sync += [
-                factor.eq(factor >> 1),
-                step.eq(step << 1),
-                wide.eq(wide | step[-1]),
-                local_step.eq(local_step << 1),
-                local_wide.eq(local_wide | local_step[-1]),
-            ]
-            with m.If(factor[0]):
-                m.d.sync += [
-                    end.eq(next_end),
-                    local_end.eq(next_local),
-                    carried[1:].eq(Cat(wide.any(), local_wide, above(next_end, end).any(),
-                                       above(next_local, local_end).any()) | carried[1:]),
-                ]
-        with m.If(judge):
+
+        # Nothing is ever subtracted, so what was beyond stays so: after the first command that is,
+        # there is no other.
+        beyond = Signal()
+        with m.If(~vacant[0]):
+            m.d.sync += beyond.eq(beyond | illegal.any() | carried.any())
+        with m.If(decide):
             m.d.sync += [self.transfers.valid.eq(1), transfer.legal.eq(0)]
             with m.If(empty.any() | unknown):
                 m.d.sync += transfer.code.eq(Error.ARGUMENT)
@@ -271,11 +201,111 @@ class TransferFront(wiring.Component):
             ]
         with m.If(self.requests.valid & self.requests.ready):
             m.d.sync += [
-                address.eq(address + stride),
-                lines.eq(lines - 1),
-                last_line.eq(lines == 2),
+                at.address.eq(at.address + at.stride),
+                at.lines.eq(at.lines - 1),
+                last_line.eq(at.lines == 2),
             ]
             with m.If(last_line):
                 m.d.sync += [self.requests.valid.eq(0), *assign(vacant, 1)]
 
         return m
+
+    def _look_up(self, m: Module, at: _Command) -> tuple[Signal, Signal, Signal]:
+        """Returns the beats of a line, the units that the memory holds, and whether there is no
+        such memory."""
+        beat_shift = exact_log2(self._config.axi_bytes)
+        beats   = Signal(32)
+        depth   = Signal(25)
+        unknown = Signal()
+        with m.Switch(at.memory):
+            for number, (unit_shift, its_depth) in _geometry(self._config).items():
+                with m.Case(number):
+                    m.d.comb += depth.eq(its_depth)
+                    if unit_shift >= beat_shift:
+                        m.d.comb += beats.eq(at.units << (unit_shift - beat_shift))
+                    else:
+                        shift = beat_shift - unit_shift
+                        m.d.comb += beats.eq((at.units + ((1 << shift) - 1)) >> shift)
+            with m.Default():
+                m.d.comb += unknown.eq(1)
+        return beats, depth, unknown
+
+    def _take(self, m: Module, at: _Command, vacant: list[Signal]) -> tuple[Signal, Signal]:
+        """Loads a command. Returns whether there are no lines or units, and whether an address or
+        a size is not a multiple of a beat or cannot be legal."""
+        offered    = self.commands.p.command
+        transfer   = self.transfers.p
+        beat_shift = exact_log2(self._config.axi_bytes)
+        wrong = _any_of(offered.address[:beat_shift], offered.stride[:beat_shift],
+                        _above(offered.address, at.address), _above(offered.units, at.units),
+                        _above(offered.local_address, at.local_address))
+        empty   = Signal(2, reset_less=True)
+        illegal = Signal.like(wrong, name="illegal", reset_less=True)
+        with m.If(vacant[0]):
+            m.d.sync += [
+                at.index.eq(self.commands.p.index),
+                at.lines.eq(offered.lines),
+                transfer.one_line.eq(offered.lines == 1),
+                transfer.one_unit.eq(offered.units[:len(at.units)] == 1),
+                empty.eq(Cat(offered.lines == 0, offered.units == 0)),
+                illegal.eq(wrong),
+            ]
+        with m.If(vacant[1]):
+            m.d.sync += [at.address.eq(offered.address), at.units.eq(offered.units)]
+        with m.If(vacant[2]):
+            m.d.sync += [
+                at.stride.eq(offered.stride),
+                at.local_address.eq(offered.local_address),
+                at.local_stride.eq(offered.local_stride),
+                at.wide.eq(_any_of(_above(offered.stride, at.stride))),
+                at.local_wide.eq(_above(offered.local_stride, at.local_stride).any()),
+            ]
+            if self._command is LoadCommand:
+                m.d.sync += at.memory.eq(offered.memory)
+        return empty, illegal
+
+    def _find_ends(self, m: Module, at: _Command, *, line_beats: Signal, depth: Signal,
+                   measure: Signal, prepare: Signal,
+                   multiply: Signal) -> tuple[Value, Signal, Signal]:
+        """Finds the ends of the ranges outside and on chip: multiplies strides with the number of
+        lines, a bit in each cycle. Returns whether there are more bits, what was carried out of a
+        sum, and whether an end is outside its memory, a cycle late."""
+        addr_width = self._config.axi_addr_width
+        beat_shift = exact_log2(self._config.axi_bytes)
+        factor     = Signal(16, reset_less=True)
+        end        = Signal(addr_width + 1, reset_less=True)
+        step       = Signal(addr_width, reset_less=True)
+        local_end  = Signal(len(at.units) + 1, reset_less=True)
+        local_step = Signal.like(at.units, reset_less=True)
+        carried    = Signal(5)
+        outside    = Signal(2, reset_less=True)
+        more       = Signal()
+        m.d.comb += more.eq(factor[1:].any())
+        m.d.sync += outside.eq(Cat(end[-1] & end[beat_shift:-1].any(), local_end > depth))
+        with m.If(measure):
+            m.d.sync += [
+                factor.eq(at.lines - 1),
+                step.eq(at.stride),
+                local_step.eq(at.local_stride),
+                local_end.eq(at.local_address + at.units),
+            ]
+        with m.If(prepare):
+            first_end = at.address + (line_beats << beat_shift)
+            m.d.sync += [end.eq(first_end), carried[0].eq(_above(first_end, end).any())]
+        with m.If(multiply):
+            next_end, next_local = end + step, local_end + local_step
+            m.d.sync += [
+                factor.eq(factor >> 1),
+                step.eq(step << 1),
+                at.wide.eq(at.wide | step[-1]),
+                local_step.eq(local_step << 1),
+                at.local_wide.eq(at.local_wide | local_step[-1]),
+            ]
+            with m.If(factor[0]):
+                m.d.sync += [
+                    end.eq(next_end),
+                    local_end.eq(next_local),
+                    carried[1:].eq(Cat(at.wide.any(), at.local_wide, _above(next_end, end).any(),
+                                       _above(next_local, local_end).any()) | carried[1:]),
+                ]
+        return more, carried, outside

@@ -24,6 +24,65 @@ from .front import TransferFront, indexed_layout, transfer_layout
 __all__ = ["LoadEngine"]
 
 
+class _Port:
+    """The writes to one of the memories.
+
+    Attributes
+    ----------
+    stream : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
+    lanes : :class:`int`
+        Bytes of a unit on chip.
+    parts, slots : :class:`int`
+        Beats of a unit, and units of a beat; at least one of them is 1.
+    part_bytes : :class:`int`
+        Bytes that are written at a time.
+    used : :class:`int`
+        Parts that are not all padding.
+    """
+
+    def __init__(self, stream: Any, unit_bytes: int, lanes: int, *, beat_bytes: int):
+        self.stream     = stream
+        self.lanes      = lanes
+        self.parts      = max(1, unit_bytes // beat_bytes)
+        self.slots      = max(1, beat_bytes // unit_bytes)
+        self.part_bytes = min(beat_bytes, unit_bytes)
+        self.used       = -(-lanes // self.part_bytes)
+
+
+class _Transfer:
+    """Registers for the transfer at hand, and where it is: ``part`` counts the beats of a unit,
+    ``slot`` the units of a beat. One of the two stays zero."""
+
+    def __init__(self, config: AcceleratorConfig, ports: dict[Memory, _Port]):
+        # Set while there is no transfer, which is when what comes is loaded in every cycle; three
+        # times, so that none has many sinks.
+        self.vacant   = alike("vacant", 3, init=1)
+        self.active   = Signal()
+        self.transfer = Signal(transfer_layout(config), reset_less=True)
+        # Units of this line, and the address of this unit.
+        self.left     = Signal.like(self.transfer.units, name="left", reset_less=True)
+        self.address  = Signal.like(self.transfer.local_address, name="address", reset_less=True)
+        self.part     = Signal(range(max(2, *(port.parts for port in ports.values()))),
+                               reset_less=True)
+        self.slot     = Signal(range(max(2, *(port.slots for port in ports.values()))),
+                               reset_less=True)
+        # What comparisons would tell: each is decided a step earlier.
+        self.last_left = Signal(reset_less=True)  # left == 1
+        self.last_line = Signal(reset_less=True)  # of the transfer
+        self.last_part = Signal(reset_less=True)
+        self.last_slot = Signal(reset_less=True)
+
+
+def _single_part(memory: Value, ports: dict[Memory, _Port]) -> Value:
+    """Whether a unit of the memory is but one beat, or less."""
+    return Cat(memory == number for number, port in ports.items() if port.parts == 1).any()
+
+
+def _single_slot(memory: Value, ports: dict[Memory, _Port]) -> Value:
+    """Whether a beat is but one unit of the memory, or less."""
+    return Cat(memory == number for number, port in ports.items() if port.slots == 1).any()
+
+
 class LoadEngine(wiring.Component):
     """Executes LOAD commands.
 
@@ -102,177 +161,166 @@ class LoadEngine(wiring.Component):
         connect(m, front.transfers, transfers.i)
         connect(m, front.requests, flipped(self.requests))
 
-        config     = self._config
-        beat_bytes = config.axi_bytes
-        parameter_entry = (config.parameter_entry_bytes, config.parameter_entry_data_bytes)
-        units      = {
-            Memory.ACTIVATION:       (config.word_bytes, config.word_data_bytes),
-            Memory.WEIGHT:           (config.weight_row_bytes, config.weight_row_data_bytes),
-            Memory.PARAMETER:        parameter_entry,
-            Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_data_bytes),
-            Memory.VECTOR_PARAMETER: parameter_entry,
-            Memory.TABLE:            (1, 1),
-        }
-        ports      = {memory: (getattr(self, memory.name.lower()), *units[memory])
-                      for memory in memories(config)}
-        largest    = max(unit_bytes for _, unit_bytes, _ in ports.values())
-        smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())
-
-        # The transfer at hand, and where it is: `part` counts the beats of a unit, `slot` the
-        # units of a beat. One of the two stays zero. While there is none, which `vacant` says, what
-        # comes is loaded in every cycle; it is there three times, so that none has many sinks.
-        vacant   = alike("vacant", 3, init=1)
-        active   = Signal()
-        transfer = Signal(transfer_layout(config), reset_less=True)
-        left     = Signal.like(transfer.units, reset_less=True)          # units of this line
-        address  = Signal.like(transfer.local_address, reset_less=True)  # of this unit
-        part     = Signal(range(max(2, largest // beat_bytes)), reset_less=True)
-        slot     = Signal(range(max(2, beat_bytes // smallest)), reset_less=True)
-        # What comparisons would tell: each is decided a step earlier.
-        last_left = Signal(reset_less=True)  # left == 1
-        last_line = Signal(reset_less=True)  # of the transfer
-        last_part = Signal(reset_less=True)
-        last_slot = Signal(reset_less=True)
+        ports = self._ports()
+        at    = _Transfer(self._config, ports)
+        step, last_unit = Signal(), Signal()
+        self._take(m, at, transfers.o, ports)
+        self._step(m, at, ports, step=step, last_unit=last_unit)
 
         # Writes, on their way to the memory.
         m.submodules.writes = writes = RegisterSlice(shape=data.StructLayout({
             "ports":   len(ports),  # bit for the one that it is for; none if all is padding
-            "address": address.shape(),
-            "part":    part.shape(),
-            "slot":    slot.shape(),
-            "data":    8 * beat_bytes,
+            "address": at.address.shape(),
+            "part":    at.part.shape(),
+            "slot":    at.slot.shape(),
+            "data":    self._config.axi_data_width,
             "last":    1,  # of its command
         }))
-
-        parts = {number: max(1, unit_bytes // beat_bytes)
-                 for number, (_, unit_bytes, _) in ports.items()}
-        slots = {number: max(1, beat_bytes // unit_bytes)
-                 for number, (_, unit_bytes, _) in ports.items()}
-        next_part, next_slot = Signal(), Signal()  # the next one is the last
-        with m.Switch(transfer.memory):
-            for number in ports:
-                with m.Case(number):
-                    m.d.comb += [
-                        next_part.eq(part == parts[number] - 2 if parts[number] > 1 else 1),
-                        next_slot.eq(slot == slots[number] - 2 if slots[number] > 1 else 1),
-                    ]
-
-        def only(memory: Any, counts: dict[Memory, int]) -> Value:
-            """Whether there is but one of what ``counts`` tells for a memory."""
-            return Cat(memory == number for number, count in counts.items() if count == 1).any()
-
-        step      = Signal()
-        last_unit = Signal()
         m.d.comb += [
-            last_unit.eq(last_part & last_left),
-            step.eq(active & self.beats.valid & writes.i.ready),
-            self.beats.ready.eq(step & (last_slot | last_unit)),
-            writes.i.valid.eq(active & self.beats.valid & ~self.beats_error),
-            writes.i.p.address.eq(address),
-            writes.i.p.part.eq(part),
-            writes.i.p.slot.eq(slot),
+            last_unit.eq(at.last_part & at.last_left),
+            step.eq(at.active & self.beats.valid & writes.i.ready),
+            self.beats.ready.eq(step & (at.last_slot | last_unit)),
+            writes.i.valid.eq(at.active & self.beats.valid & ~self.beats_error),
+            *(writes.i.p.ports[bit].eq((at.transfer.memory == memory) & (at.part < port.used))
+              for bit, (memory, port) in enumerate(ports.items())),
+            writes.i.p.address.eq(at.address),
+            writes.i.p.part.eq(at.part),
+            writes.i.p.slot.eq(at.slot),
             writes.i.p.data.eq(self.beats.payload),
-            writes.i.p.last.eq(last_unit & last_line),
+            writes.i.p.last.eq(last_unit & at.last_line),
         ]
-
-        coming = transfers.o.p
-        m.d.comb += transfers.o.ready.eq(vacant[0])
-        with m.If(vacant[0]):
-            m.d.sync += assign(vacant, ~transfers.o.valid)
-            m.d.sync += active.eq(transfers.o.valid & coming.legal)
-        with m.If(vacant[1]):
-            m.d.sync += [
-                *(transfer[name].eq(coming[name]) for name in ("code", "lines", "local_address")),
-                address.eq(coming.local_address),
-                left.eq(coming.units),
-                last_left.eq(coming.one_unit),
-                last_line.eq(coming.one_line),
-                part.eq(0),
-                slot.eq(0),
-                last_part.eq(only(coming.memory, parts)),
-                last_slot.eq(only(coming.memory, slots)),
-            ]
-        with m.If(vacant[2]):
-            m.d.sync += [transfer[name].eq(coming[name]) for name in (
-                "index", "memory", "units", "local_stride", "one_line", "one_unit")]
-        next_line = transfer.local_address + transfer.local_stride
-        with m.If(step):
-            m.d.sync += [part.eq(part + 1), last_part.eq(next_part)]
-            with m.If(last_part):
-                m.d.sync += [
-                    part.eq(0),
-                    last_part.eq(only(transfer.memory, parts)),
-                    slot.eq(slot + 1),
-                    last_slot.eq(next_slot),
-                    left.eq(left - 1),
-                    last_left.eq(left == 2),
-                    address.eq(address + 1),
-                ]
-                with m.If(last_slot | last_left):
-                    m.d.sync += [slot.eq(0), last_slot.eq(only(transfer.memory, slots))]
-            with m.If(last_unit):
-                m.d.sync += [
-                    transfer.lines.eq(transfer.lines - 1),
-                    last_line.eq(transfer.lines == 2),
-                    transfer.local_address.eq(next_line),
-                    address.eq(next_line),
-                    left.eq(transfer.units),
-                    last_left.eq(transfer.one_unit),
-                    active.eq(~last_line),
-                    *assign(vacant, last_line),
-                ]
-            with m.If(self.beats_error):
-                m.d.sync += [
-                    active.eq(0),
-                    *assign(vacant, 0),
-                    transfer.code.eq(Error.READ),
-                ]
+        self._write(m, writes.o, ports)
 
         # A transfer that is there but not active has failed. It says so only when all before it is
         # written.
-        m.d.comb += self.fault.index.eq(transfer.index)
-        with m.If(~vacant[0] & ~active & ~writes.o.valid):
-            m.d.sync += self.fault.code.eq(transfer.code)
-
-        # Only the activation memory refuses. What is for the others is registered first, as they
-        # lie far from here.
-        refused = Signal()
-        taken   = register(m, writes.o.payload, "taken")
-        # A bit for each part of a unit.
-        place   = Cat(writes.o.p.part == number for number in range(max(parts.values())))
-        taken_place = register(m, place, "taken_place")
-        m.d.comb += writes.o.ready.eq(~refused)
-
-        # A beat is as wide as several units, or the other way round: repeat it over the
-        # bytes of a unit and let the mask choose. Parts that are all padding are no writes.
-        for bit, (number, (port, unit_bytes, data_bytes)) in enumerate(ports.items()):
-            wanted = writes.o.valid & writes.o.p.ports[bit]
-            if number == Memory.ACTIVATION:
-                write, valid, chosen = writes.o.p, wanted, place
-                m.d.comb += refused.eq(wanted & ~port.ready)
-            else:
-                write, valid, chosen = taken, Signal(name=f"taken_{bit}"), taken_place
-                m.d.sync += valid.eq(wanted)
-            piece_bytes = min(beat_bytes, unit_bytes)
-            piece = write.data.word_select(write.slot[:ceil_log2(slots[number])], 8 * piece_bytes)
-            source = [piece[8 * (byte % piece_bytes):][:8] for byte in range(data_bytes)]
-            used = -(-data_bytes // piece_bytes)  # parts that are not all padding
-            m.d.comb += [
-                writes.i.p.ports[bit].eq((transfer.memory == number) & (part < used)),
-                port.p.address.eq(write.address),
-                Cat(port.p.data).eq(Cat(source)),
-                port.p.mask.eq(Cat(chosen[byte // piece_bytes] for byte in range(data_bytes))),
-                port.valid.eq(valid),
-            ]
-
+        m.d.comb += self.fault.index.eq(at.transfer.index)
+        with m.If(~at.vacant[0] & ~at.active & ~writes.o.valid):
+            m.d.sync += self.fault.code.eq(at.transfer.code)
         m.d.sync += self.done.eq(writes.o.valid & writes.o.ready & writes.o.p.last)
 
         m.d.comb += [
-            self.busy.eq(front.busy | transfers.o.valid | ~vacant[0] | writes.o.valid),
+            self.busy.eq(front.busy | transfers.o.valid | ~at.vacant[0] | writes.o.valid),
             self.activity.busy.eq(step),
             self.activity.activation.eq(writes.o.valid & ~writes.o.ready),
-            self.activity.memory.eq(active),
+            self.activity.memory.eq(at.active),
             self.activity.setup.eq(self.busy),
         ]
 
         return m
+
+    def _ports(self) -> dict[Memory, _Port]:
+        config = self._config
+        entry  = (config.parameter_entry_bytes, config.parameter_entry_data_bytes)
+        units  = {
+            Memory.ACTIVATION:       (config.word_bytes, config.word_data_bytes),
+            Memory.WEIGHT:           (config.weight_row_bytes, config.weight_row_data_bytes),
+            Memory.PARAMETER:        entry,
+            Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_data_bytes),
+            Memory.VECTOR_PARAMETER: entry,
+            Memory.TABLE:            (1, 1),
+        }
+        return {memory: _Port(getattr(self, memory.name.lower()), *units[memory],
+                              beat_bytes=config.axi_bytes)
+                for memory in memories(config)}
+
+    def _take(self, m: Module, at: _Transfer, transfers: Any, ports: dict[Memory, _Port]) -> None:
+        """Loads a transfer, while there is none at hand."""
+        coming = transfers.p
+        m.d.comb += transfers.ready.eq(at.vacant[0])
+        with m.If(at.vacant[0]):
+            m.d.sync += assign(at.vacant, ~transfers.valid)
+            m.d.sync += at.active.eq(transfers.valid & coming.legal)
+        with m.If(at.vacant[1]):
+            m.d.sync += [
+                *(at.transfer[name].eq(coming[name])
+                  for name in ("code", "lines", "local_address")),
+                at.address.eq(coming.local_address),
+                at.left.eq(coming.units),
+                at.last_left.eq(coming.one_unit),
+                at.last_line.eq(coming.one_line),
+                at.part.eq(0),
+                at.slot.eq(0),
+                at.last_part.eq(_single_part(coming.memory, ports)),
+                at.last_slot.eq(_single_slot(coming.memory, ports)),
+            ]
+        with m.If(at.vacant[2]):
+            m.d.sync += [at.transfer[name].eq(coming[name]) for name in (
+                "index", "memory", "units", "local_stride", "one_line", "one_unit")]
+
+    def _step(self, m: Module, at: _Transfer, ports: dict[Memory, _Port], *, step: Signal,
+              last_unit: Signal) -> None:
+        """Goes on behind a write: to the next part, slot, unit, line or transfer."""
+        transfer = at.transfer
+        next_part, next_slot = Signal(), Signal()  # the next one is the last
+        with m.Switch(transfer.memory):
+            for memory, port in ports.items():
+                with m.Case(memory):
+                    m.d.comb += [
+                        next_part.eq(at.part == port.parts - 2 if port.parts > 1 else 1),
+                        next_slot.eq(at.slot == port.slots - 2 if port.slots > 1 else 1),
+                    ]
+        next_line = transfer.local_address + transfer.local_stride
+        with m.If(step):
+            m.d.sync += [at.part.eq(at.part + 1), at.last_part.eq(next_part)]
+            with m.If(at.last_part):
+                m.d.sync += [
+                    at.part.eq(0),
+                    at.last_part.eq(_single_part(transfer.memory, ports)),
+                    at.slot.eq(at.slot + 1),
+                    at.last_slot.eq(next_slot),
+                    at.left.eq(at.left - 1),
+                    at.last_left.eq(at.left == 2),
+                    at.address.eq(at.address + 1),
+                ]
+                with m.If(at.last_slot | at.last_left):
+                    m.d.sync += [at.slot.eq(0),
+                                 at.last_slot.eq(_single_slot(transfer.memory, ports))]
+            with m.If(last_unit):
+                m.d.sync += [
+                    transfer.lines.eq(transfer.lines - 1),
+                    at.last_line.eq(transfer.lines == 2),
+                    transfer.local_address.eq(next_line),
+                    at.address.eq(next_line),
+                    at.left.eq(transfer.units),
+                    at.last_left.eq(transfer.one_unit),
+                    at.active.eq(~at.last_line),
+                    *assign(at.vacant, at.last_line),
+                ]
+            with m.If(self.beats_error):
+                m.d.sync += [
+                    at.active.eq(0),
+                    *assign(at.vacant, 0),
+                    transfer.code.eq(Error.READ),
+                ]
+
+    def _write(self, m: Module, writes: Any, ports: dict[Memory, _Port]) -> None:
+        # Only the activation memory refuses. What is for the others is registered first, as they
+        # lie far from here.
+        refused = Signal()
+        taken   = register(m, writes.payload, "taken")
+        # A bit for each part of a unit.
+        parts   = max(port.parts for port in ports.values())
+        place   = Cat(writes.p.part == number for number in range(parts))
+        taken_place = register(m, place, "taken_place")
+        m.d.comb += writes.ready.eq(~refused)
+
+        # A beat is as wide as several lanes of a unit, or the other way round: repeat it over the
+        # lanes and let the mask choose. Parts that are all padding are no writes.
+        for bit, (memory, port) in enumerate(ports.items()):
+            wanted = writes.valid & writes.p.ports[bit]
+            if memory == Memory.ACTIVATION:
+                write, valid, chosen = writes.p, wanted, place
+                m.d.comb += refused.eq(wanted & ~port.stream.ready)
+            else:
+                write, valid, chosen = taken, Signal(name=f"taken_{bit}"), taken_place
+                m.d.sync += valid.eq(wanted)
+            piece_bytes = port.part_bytes
+            piece = write.data.word_select(write.slot[:ceil_log2(port.slots)], 8 * piece_bytes)
+            lanes = range(port.lanes)
+            source = [piece[8 * (lane % piece_bytes):][:8] for lane in lanes]
+            m.d.comb += [
+                port.stream.p.address.eq(write.address),
+                Cat(port.stream.p.data).eq(Cat(source)),
+                port.stream.p.mask.eq(Cat(chosen[lane // piece_bytes] for lane in lanes)),
+                port.stream.valid.eq(valid),
+            ]

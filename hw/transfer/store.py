@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Signal
+from amaranth.hdl import C, Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,7 +15,7 @@ from weft.hw.isa.registers import Error
 from weft.hw.lib.cycle_accounting import activity_layout
 from weft.hw.lib.delay import unreset
 from weft.hw.lib.fanout import alike, assign
-from weft.hw.lib.promise import Promise
+from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
 
@@ -184,12 +184,53 @@ class StoreEngine(wiring.Component):
         connect(m, front.requests, flipped(self.requests))
         connect(m, packer.o, flipped(self.beats))
 
-        # Reading. `lasts` holds an entry for every word from before its request until it is packed,
-        # so room in `lasts` is room in `addresses` and `words` as well.
+        # A new command is taken by the reading half and by the finishing half at once.
+        begin = self._read(m, front.transfers, lasts, words, room=open_commands.i.ready)
+        m.d.comb += [
+            open_commands.i.valid.eq(begin),
+            *(open_commands.i.p[name].eq(front.transfers.p[name])
+              for name in ("index", "code", "lines", "one_line")),
+        ]
+        m.d.comb += [
+            packer.i.valid.eq(words.o.valid),
+            packer.i.p.word.eq(words.o.payload),
+            packer.i.p.last.eq(lasts.o.payload),
+            words.o.ready.eq(packer.i.ready),
+            lasts.o.ready.eq(packer.i.ready & words.o.valid),
+        ]
+        finishing = self._finish(m, open_commands.o)
+
+        m.d.comb += [
+            self.busy.eq(front.busy | open_commands.o.valid | finishing),
+            self.activity.busy.eq((self.read_request.valid & self.read_request.ready)
+                                  | (self.beats.valid & self.beats.ready)),
+            self.activity.activation.eq(self.read_request.valid),
+            self.activity.memory.eq(open_commands.o.valid | finishing),
+            self.activity.setup.eq(front.busy),
+        ]
+
+        return m
+
+    def _read(self, m: Module, transfers: Any, lasts: Queue, words: Queue, *,
+              room: Value) -> Signal:
+        """Asks for the words of each transfer. ``lasts`` holds an entry for every word from before
+        its request until it is packed, so room in ``lasts`` is room in ``addresses`` and ``words``
+        as well. Returns when it begins with a transfer, for which there must be ``room``."""
+        m.submodules.addresses = requests = Queue(shape=24, depth=_WORDS)
+        connect(m, requests.o, flipped(self.read_request))
+        new_address, new_last, new_word = (
+            promised(m, queue.i, name=f"promised_{name}",
+                     because="there is room for each word asked for")
+            for name, queue in (("addresses", requests), ("lasts", lasts), ("words", words)))
+        m.d.comb += [
+            new_word.valid.eq(self.read_valid),
+            new_word.payload.eq(Cat(self.read_data)),
+        ]
+
         # While there is no transfer at hand, what comes is loaded in every cycle.
         vacant    = Signal(init=1)
         actives   = alike("active", 2, init=0)
-        transfer  = Signal.like(front.transfers.payload, reset_less=True)
+        transfer  = Signal.like(transfers.payload, reset_less=True)
         left      = Signal.like(transfer.units, reset_less=True)          # words of this line
         address   = Signal.like(transfer.local_address, reset_less=True)  # of the next word
         # Decided a word, or a line, earlier.
@@ -198,31 +239,27 @@ class StoreEngine(wiring.Component):
         rooms     = alike("room", 2, init=0)  # in all queues, for a few more
         # A word is asked for: known twice, for what changes with each, and at the end of a line.
         read, read_line = (a & b for a, b in zip(actives, rooms, strict=True))
-        m.submodules.addresses = requests = Queue(shape=24, depth=_WORDS)
-        connect(m, requests.o, flipped(self.read_request))
-        promised = {}
-        for name, queue in (("addresses", requests), ("lasts", lasts), ("words", words)):
-            m.submodules[f"promised_{name}"] = promised[name] = Promise(
-                shape=queue.i.payload.shape(), because="there is room for each word asked for")
-            connect(m, promised[name].o, queue.i)
         m.d.sync += assign(rooms, lasts.level <= _WORDS - _MARGIN)
         m.d.comb += [
-            promised["addresses"].i.valid.eq(read),
-            promised["addresses"].i.payload.eq(address),
-            promised["lasts"].i.valid.eq(read),
-            promised["lasts"].i.payload.eq(last_word),
+            new_address.valid.eq(read),
+            new_address.payload.eq(address),
+            new_last.valid.eq(read),
+            new_last.payload.eq(last_word),
         ]
         begin = Signal()
-        m.d.comb += begin.eq(front.transfers.valid & vacant & open_commands.i.ready)
+        m.d.comb += [
+            begin.eq(transfers.valid & vacant & room),
+            transfers.ready.eq(vacant & room),
+        ]
         with m.If(vacant):
             m.d.sync += [
                 vacant.eq(~begin),
-                *assign(actives, begin & front.transfers.p.legal),
-                transfer.eq(front.transfers.payload),
-                address.eq(front.transfers.p.local_address),
-                left.eq(front.transfers.p.units),
-                last_word.eq(front.transfers.p.one_unit),
-                last_line.eq(front.transfers.p.one_line),
+                *assign(actives, begin & transfers.p.legal),
+                transfer.eq(transfers.payload),
+                address.eq(transfers.p.local_address),
+                left.eq(transfers.p.units),
+                last_word.eq(transfers.p.one_unit),
+                last_line.eq(transfers.p.one_line),
             ]
         next_line = transfer.local_address + transfer.local_stride
         with m.If(read):
@@ -245,28 +282,12 @@ class StoreEngine(wiring.Component):
                 last_line.eq(transfer.lines == 2),
                 transfer.local_address.eq(next_line),
             ]
+        return begin
 
-        m.d.comb += [
-            promised["words"].i.valid.eq(self.read_valid),
-            promised["words"].i.payload.eq(Cat(self.read_data)),
-            packer.i.valid.eq(words.o.valid),
-            packer.i.p.word.eq(words.o.payload),
-            packer.i.p.last.eq(lasts.o.payload),
-            words.o.ready.eq(packer.i.ready),
-            lasts.o.ready.eq(packer.i.ready & words.o.valid),
-        ]
-
-        # A new command is taken by the reading half and by the finishing half at once.
-        m.d.comb += [
-            front.transfers.ready.eq(vacant & open_commands.i.ready),
-            open_commands.i.valid.eq(begin),
-            *(open_commands.i.p[name].eq(front.transfers.p[name])
-              for name in ("index", "code", "lines", "one_line")),
-        ]
-
-        # Finishing, in order. Errors come to light here, so that the earlier command is named.
-        # The oldest command has registers of its own, in which its lines are counted down.
-        waiting  = open_commands.o
+    def _finish(self, m: Module, waiting: Any) -> Signal:
+        """Counts down the lines of the oldest command that is not done. Errors are reported here,
+        in order, so that the earlier command is named. Returns whether there is a command besides
+        those that are ``waiting``."""
         oldest   = Signal.like(waiting.payload, reset_less=True)
         valid    = Signal()
         last     = Signal(reset_less=True)  # its last line, without the comparison
@@ -293,14 +314,4 @@ class StoreEngine(wiring.Component):
                 m.d.sync += [failed.eq(1), self.fault.code.eq(oldest.code)]
             with m.Elif(self.write_error):
                 m.d.sync += [failed.eq(1), self.fault.code.eq(Error.WRITE)]
-
-        m.d.comb += [
-            self.busy.eq(front.busy | waiting.valid | valid),
-            self.activity.busy.eq((self.read_request.valid & self.read_request.ready)
-                                  | (self.beats.valid & self.beats.ready)),
-            self.activity.activation.eq(self.read_request.valid),
-            self.activity.memory.eq(waiting.valid | valid),
-            self.activity.setup.eq(front.busy),
-        ]
-
-        return m
+        return valid

@@ -1,9 +1,10 @@
 """The slice and the arbiter of the memory port."""
 
+from itertools import combinations, permutations
 from types import SimpleNamespace
 
 import pytest
-from amaranth.hdl import Assert, Assume, Cat, Module, Signal
+from amaranth.hdl import Assert, Assume, Cat, Module, Mux, Signal
 from formal import free, in_order, keeps, spoil
 
 from weft.hw.bus.axi_slice import AxiSlice
@@ -58,7 +59,7 @@ def test_broken_axi_slice_is_found(refute, name):
 
 
 def arbiter_spec(dut, *, pauses=False):
-    """Both readers hold their addresses as AXI demands. With ``pauses`` the first one does not ask
+    """All readers hold their addresses as AXI demands. With ``pauses`` the first one does not ask
     in the cycle after its address was taken, as a read engine does not."""
     m = Module()
     m.submodules.dut = dut
@@ -71,40 +72,59 @@ def arbiter_spec(dut, *, pauses=False):
         *(Assume(keeps(m, ask.valid, ask.ready, ask.payload)) for ask in asks),
         Assert(keeps(m, bus.valid, bus.ready, bus.payload)),
         # Each address on the bus is one reader's.
-        Assert(~(takes[0] & takes[1])),
-        Assert((bus.valid & bus.ready) == (takes[0] | takes[1])),
-        Assert(bus.valid == (asks[0].valid | asks[1].valid)),
+        *(Assert(~(one & other)) for one, other in combinations(takes, 2)),
+        Assert((bus.valid & bus.ready) == Cat(takes).any()),
+        Assert(bus.valid == Cat(ask.valid for ask in asks).any()),
         *(Assert(~take | (bus.payload == ask.payload)) for take, ask in zip(takes, asks)),
-        # Data goes to both.
+        # Data goes to all.
         Assert(dut.axi.rready),
     ]
     for reader in dut.readers:
         m.d.comb += Assert(channel(reader, "r").payload == channel(dut.axi, "r").payload)
         m.d.comb += Assert(reader.rvalid == dut.axi.rvalid)
 
-    # The first reader goes first, once what is on the bus has been taken.
-    overtaken = Signal(2)
-    with m.If(takes[0] | ~asks[0].valid):
-        m.d.sync += overtaken.eq(0)
-    with m.Elif(takes[1]):
-        m.d.sync += overtaken.eq(overtaken + 1)
-    m.d.comb += Assert(overtaken <= 1)
+    def others_go_at_most(once, waits, others):
+        """While a reader waits, no more than so many of the others' addresses are taken."""
+        passed = Signal(range(once + 2))
+        with m.If(takes[waits] | ~asks[waits].valid):
+            m.d.sync += passed.eq(0)
+        with m.Elif(Cat(takes[other] for other in others).any()):
+            m.d.sync += passed.eq(passed + 1)
+        m.d.comb += Assert(passed <= once)
 
-    if pauses:  # the second one's turn comes as soon
-        taken, passed = Signal(), Signal(2)
+    # The first reader goes first, once what is on the bus has been taken. The others take turns.
+    rest = range(1, len(asks))
+    others_go_at_most(1, 0, rest)
+    for waits, other in permutations(rest, 2):
+        others_go_at_most(1, waits, [other])
+    if pauses:  # so that the turn of the others comes as soon
+        taken = Signal()
         m.d.sync += taken.eq(takes[0])
         m.d.comb += Assume(~(taken & asks[0].valid))
-        with m.If(takes[1] | ~asks[1].valid):
-            m.d.sync += passed.eq(0)
-        with m.Elif(takes[0]):
-            m.d.sync += passed.eq(passed + 1)
-        m.d.comb += Assert(passed <= 1)
+        for waits in rest:
+            others_go_at_most(len(rest), waits, [0])
     return m
 
 
 @pytest.mark.parametrize("pauses", [False, True])
-def test_read_arbiter(prove, pauses):
-    prove(arbiter_spec(ReadArbiter(data_width=32, addr_width=12), pauses=pauses))
+@pytest.mark.parametrize("readers", [1, 2, 3])
+def test_read_arbiter(prove, readers, pauses):
+    prove(arbiter_spec(ReadArbiter(data_width=32, addr_width=12, readers=readers), pauses=pauses))
+
+
+@pytest.mark.parametrize("wrong", ["no turns", "last changes"])
+def test_broken_turns_of_a_read_arbiter_are_found(refute, monkeypatch, wrong):
+    dut  = ReadArbiter(data_width=32, addr_width=12, readers=3)
+    turn = dut._turn
+
+    def broken(m, kept, others):
+        if wrong == "no turns":
+            return Mux(dut.readers[1].arvalid, 1, 2)
+        value = turn(m, kept, others)
+        return Mux(dut.readers[1].arvalid & dut.axi.arready, 1, value)
+
+    monkeypatch.setattr(dut, "_turn", broken)
+    refute(arbiter_spec(dut))
 
 
 @pytest.mark.parametrize("wrong", ["both", "changes", "mixed"])

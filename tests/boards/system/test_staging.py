@@ -31,7 +31,8 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
     """Writes, reads and byte accesses run beside each other, each in a quarter of its own."""
     rng = random.Random(f"{data_width} {stall}")
     lanes = data_width // 8
-    dut = StagingMemory(size=SIZE, data_width=data_width, addr_width=20, single_port=single_port)
+    dut = StagingMemory(size=SIZE, data_width=data_width, addr_width=20, id_width=3,
+                        single_port=single_port)
     axi, single = dut.axi, dut.bytes
     memory = bytearray(SIZE)
     first = rng.randbytes(1024)   # what is read in bursts, in the first quarter
@@ -62,7 +63,7 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
     async def write_bursts(ctx):
         await ctx.tick().until(dut.bytes.write)
         for number, (address, count) in enumerate(bursts):
-            await request(ctx, axi, "aw", beats(dut, data_width, address, count), number & 1)
+            await request(ctx, axi, "aw", beats(dut, data_width, address, count), number & 7)
             for beat in range(count):
                 data, strobe = rng.randbytes(lanes), rng.getrandbits(lanes)
                 await random_stall(ctx, rng, stall)
@@ -84,7 +85,7 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
                 _clk, _rst, valid, response, identity = await ctx.tick().sample(
                     axi.bvalid, axi.bresp, axi.bid)
             ctx.set(axi.bready, 0)
-            assert (response, identity) == (Response.OKAY, number & 1)
+            assert (response, identity) == (Response.OKAY, number & 7)
         done.append("write")
 
     async def read_burst(ctx, address, count, identity):
@@ -119,7 +120,7 @@ def test_bursts_and_bytes_at_once(data_width, stall, single_port):
         for _ in range(12):
             count = rng.randrange(1, 17)
             address = lanes * rng.randrange(0, 1024 // lanes - count)
-            assert await read_burst(ctx, address, count, count & 1) \
+            assert await read_burst(ctx, address, count, count & 7) \
                 == first[address:address + count * lanes]
         while "write" not in done or "bytes" not in done:
             await ctx.tick()

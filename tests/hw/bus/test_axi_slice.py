@@ -17,7 +17,7 @@ def _fields(dut, channel):
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_every_channel_keeps_order_under_stalls(channel):
     rng = random.Random(channel)
-    dut = AxiSlice(data_width=64, addr_width=20)
+    dut = AxiSlice(data_width=64, addr_width=20, id_width=3)
     source, target = (dut.o, dut.i) if CHANNELS[channel] else (dut.i, dut.o)
     fields = _fields(dut, channel)
     sent = [{name: rng.randrange(1 << width) for name, width in fields.items()}

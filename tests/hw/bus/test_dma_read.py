@@ -145,6 +145,8 @@ def test_sustains_a_beat_per_cycle_at_32_cycles_of_latency(runs):
      "Burst beats must be a power of 2 between 1 and 64 at a data width of 512, not 128"),
     ({"outstanding": 0}, "Outstanding bursts must be between 1 and 16, not 0"),
     ({"id": 2}, "Identifier must be between 0 and 1, not 2"),
+    ({"id": 8, "id_width": 3}, "Identifier must be between 0 and 7, not 8"),
+    ({"id": 0, "id_width": 33}, "Identifier width must be between 1 and 32, not 33"),
 ])
 def test_parameters_wrong(changes, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
