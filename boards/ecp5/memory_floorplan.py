@@ -64,9 +64,9 @@ class MemoryFloorplan:
         columns = sites.columns
         top, upper, lower, bottom = range(4)
         spread = max(1, columns // config.cols)
-        halves = 2 * config.array_columns
-        start = max(0, (columns - halves) // 2)
-        below = range(start, min(columns, start + halves))
+        banks = 2 * config.array_columns
+        start = max(0, (columns - banks) // 2)
+        below = range(start, min(columns, start + banks))
         self._sites = sites
         self._free: dict[MemoryRole, Iterator[tuple[int, int]]] = {
             "weights": iter([(top, column) for column in range(spread // 2, columns, spread)]),

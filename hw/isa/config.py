@@ -97,7 +97,7 @@ class AcceleratorConfig:
     weight_bytes : :class:`int`
         On-chip weight memory in bytes.
     accumulator_pixels : :class:`int`
-        Pixels in each of the two accumulator halves. A power of 2, 16..4096.
+        Pixels in each of the two accumulator banks. A power of 2, 16..4096.
     parameter_channels : :class:`int`
         Output channels whose bias and scale are held on chip at a time.
     requant_lanes : :class:`int`

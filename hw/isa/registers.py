@@ -82,7 +82,7 @@ class Counter(IntEnum):
     LOAD_IDLE          = 9   # no command: none left, or behind one whose queue was full
 
     MATRIX_BUSY        = 10  # the array accepted a pixel
-    MATRIX_ACCUMULATOR = 11  # both accumulator halves were in use
+    MATRIX_ACCUMULATOR = 11  # both accumulator banks were in use
     MATRIX_WEIGHTS     = 12  # the next weight tile was not in the shadow registers yet
     MATRIX_DRAIN       = 13  # everything accepted, results still draining
     MATRIX_SEMAPHORE   = 14  # as of LOAD

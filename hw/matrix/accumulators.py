@@ -1,4 +1,6 @@
-"""The accumulator memory: one column for each column of the array, in two halves."""
+"""The accumulator memory: one column for each column of the array, of two banks."""
+
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, wiring
@@ -14,10 +16,10 @@ __all__ = ["AccumulatorColumn", "Accumulators", "accumulate_layout"]
 
 
 def accumulate_layout(pixels: int) -> data.StructLayout:
-    """What travels with a partial sum: where it belongs, and whether it starts a new sum."""
+    """Control of a partial sum: the accumulator it is added to, and whether it starts a new sum."""
     return data.StructLayout({
         "valid": 1,
-        "half":  1,
+        "bank":  1,
         "pixel": exact_log2(pixels),
         "first": 1,
     })
@@ -27,16 +29,16 @@ class AccumulatorColumn(wiring.Component):
     """Accumulators of one array column.
 
     Adds ``psum`` to the addressed accumulator, or overwrites it when ``first`` is set; one per
-    cycle. The same pixel must not come again within :attr:`REUSE` cycles. While one half is
-    accumulated the other may be drained; draining the half that is being accumulated is not
-    possible.
+    cycle. The same pixel must not come again within :attr:`REUSE` cycles. The two banks are a
+    ping-pong buffer: one may be drained while sums are accumulated in the other, but not the one
+    that is being accumulated.
 
     Parameters
     ----------
     psum_width, width : :class:`int`
         Bits of a partial sum and of an accumulator.
     pixels : :class:`int`
-        Accumulators in a half, a power of 2.
+        Accumulators in a bank, a power of 2.
 
     Members
     -------
@@ -45,7 +47,7 @@ class AccumulatorColumn(wiring.Component):
     psum : :py:`In(signed(psum_width))`
     o : :py:`Out(accumulate_layout(pixels))`
         ``i`` one cycle later, for the next column.
-    drain_half : :py:`In(1)`
+    drain_bank : :py:`In(1)`
     drain_pixel : :py:`In(...)`
     drain_enable : :py:`In(1)`
     drain : :py:`Out(signed(width))`
@@ -67,18 +69,18 @@ class AccumulatorColumn(wiring.Component):
             "i":            In(accumulate_layout(pixels)),
             "psum":         In(signed(psum_width)),
             "o":            Out(accumulate_layout(pixels)),
-            "drain_half":   In(1),
+            "drain_bank":   In(1),
             "drain_pixel":  In(exact_log2(pixels)),
             "drain_enable": In(1),
             "drain":        Out(signed(width)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         reads = []
-        # Read, register, add, register and write: control and partial sum follow behind. No resets:
-        # what is left of a stream is through before anything of the next one comes.
+        # Read, register, add, register and write; control and partial sum are delayed to match. No
+        # resets: the rest of a stream has left before the next one starts.
         read_i   = Signal.like(self.i, reset_less=True)
         read_sum = Signal.like(self.psum, reset_less=True)
         add_i    = Signal.like(self.i, reset_less=True)
@@ -96,30 +98,30 @@ class AccumulatorColumn(wiring.Component):
             new.eq(old + add_sum),
         ]
 
-        for half in range(2):
+        for bank in range(2):
             storage = RegisteredMemory(depth=self._pixels, width=self._width,
                                        role="accumulators")
-            m.submodules[f"half_{half}"] = storage
+            m.submodules[f"bank_{bank}"] = storage
             reads.append(storage.read_data)
 
-            accumulating = self.i.valid & (self.i.half == half)
+            accumulating = self.i.valid & (self.i.bank == bank)
             m.d.comb += [
                 storage.read_address.eq(Mux(accumulating, self.i.pixel, self.drain_pixel)),
                 storage.read_enable.eq(
-                    accumulating | (self.drain_enable & (self.drain_half == half))),
+                    accumulating | (self.drain_enable & (self.drain_bank == bank))),
                 storage.write_address.eq(new_i.pixel),
                 storage.write_data.eq(new),
-                storage.write_enable.eq(new_i.valid & (new_i.half == half)),
+                storage.write_enable.eq(new_i.valid & (new_i.bank == bank)),
             ]
 
-        # The choice between the halves comes behind the memories' registers, where it shares a
-        # LUT with the adder's operand. A column has registers of its own for what goes to and comes
-        # from the drain: the columns lie all over the device.
-        m.d.comb += old.eq(Mux(add_i.first, 0, Mux(add_i.half, reads[1], reads[0])))
-        early = delay(m, self.drain_half, RegisteredMemory.LATENCY - 1, name="drain_half",
+        # The bank is selected behind the memories' registers, where the multiplexer shares a LUT
+        # with the adder's operand. Each column has registers of its own to and from the drain, as
+        # the columns lie all over the device.
+        m.d.comb += old.eq(Mux(add_i.first, 0, Mux(add_i.bank, reads[1], reads[0])))
+        early = delay(m, self.drain_bank, RegisteredMemory.LATENCY - 1, name="drain_bank",
                       reset_less=True)
-        drain_half = register(m, early, "drain_half", keep=True)
-        m.d.comb += self.drain.eq(register(m, Mux(drain_half, reads[1], reads[0]), "drained"))
+        drain_bank = register(m, early, "drain_bank", keep=True)
+        m.d.comb += self.drain.eq(register(m, Mux(drain_bank, reads[1], reads[0]), "drained"))
 
         return m
 
@@ -135,7 +137,7 @@ class Accumulators(wiring.Component):
     i : :py:`In(accumulate_layout(accumulator_pixels))`
         Control of column 0.
     psums : :py:`In(data.ArrayLayout(signed(psum_width), array_columns))`
-    drain_half, drain_pixel, drain_enable
+    drain_bank, drain_pixel, drain_enable
         As in :class:`AccumulatorColumn`, for all columns at once.
     drain : :py:`Out(data.ArrayLayout(signed(accumulator_width), array_columns))`
 
@@ -150,7 +152,7 @@ class Accumulators(wiring.Component):
         super().__init__({
             "i":            In(accumulate_layout(config.accumulator_pixels)),
             "psums":        In(data.ArrayLayout(signed(config.psum_width), config.array_columns)),
-            "drain_half":   In(1),
+            "drain_bank":   In(1),
             "drain_pixel":  In(exact_log2(config.accumulator_pixels)),
             "drain_enable": In(1),
             "drain":        Out(data.ArrayLayout(signed(config.accumulator_width),
@@ -161,7 +163,7 @@ class Accumulators(wiring.Component):
     def latency(self) -> int:
         return self._config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         control = self.i
@@ -173,7 +175,7 @@ class Accumulators(wiring.Component):
             m.d.comb += [
                 column.i.eq(control),
                 column.psum.eq(self.psums[index]),
-                column.drain_half.eq(self.drain_half),
+                column.drain_bank.eq(self.drain_bank),
                 column.drain_pixel.eq(self.drain_pixel),
                 column.drain_enable.eq(self.drain_enable),
                 self.drain[index].eq(column.drain),
@@ -187,10 +189,10 @@ class Accumulators(wiring.Component):
     def _check(self, m, *, last):
         # Column 0 is the first to begin a tile, and the last column the last to end one.
         for name, at in (("first", self.i), ("last", last)):
-            require(m, ~(at.valid & self.drain_enable & (at.half == self.drain_half)),
-                    f"the {name} column does not accumulate into the half that is drained")
+            require(m, ~(at.valid & self.drain_enable & (at.bank == self.drain_bank)),
+                    f"the {name} column does not accumulate into the bank that is drained")
         for cycles in range(1, AccumulatorColumn.REUSE):
             past = delay(m, self.i, cycles, name=f"past_{cycles}")
-            require(m, ~(self.i.valid & past.valid & (past.half == self.i.half)
+            require(m, ~(self.i.valid & past.valid & (past.bank == self.i.bank)
                          & (past.pixel == self.i.pixel)),
                     "a pixel does not come again before its sum is written")

@@ -1,7 +1,9 @@
 """From accumulators through requantization to activation words."""
 
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -27,6 +29,16 @@ __all__ = ["Drain"]
 _NEIGHBOURS = 4  # groups of columns that the first choice is among
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Destination:
+    """Where the sums that were addressed in the cycle before go."""
+    valid:    Value  # there are such
+    address:  Value  # word of the activation memory
+    slot:     Value  # part of the word
+    entry:    Value  # of the parameter memory
+    complete: Value  # they are the last ones of their column tile
+
+
 class Drain(wiring.Component):
     """Requantizes finished pixel tiles and writes them to the activation memory.
 
@@ -38,15 +50,15 @@ class Drain(wiring.Component):
     ----------
     config : :class:`AcceleratorConfig`
     release_to_write : :class:`int`
-        Fewest cycles from ``release`` to the first new sum in the half: it is released as many
+        Fewest cycles from ``release`` to the first new sum in the bank: it is released as many
         cycles before its last sum is read, but not before the last group of channels.
 
     Members
     -------
     jobs : :py:`In(stream.Signature(DrainJob))`
         Tiles whose sums are complete.
-    half, pixel, enable : outputs
-        Accumulators to read.
+    bank, pixel, enable : outputs
+        Accumulator to read in each column.
     sums : :py:`In(data.ArrayLayout(signed(accumulator_width), array_columns))`
         Their values, ``AccumulatorColumn.DRAIN_LATENCY`` cycles later.
     parameter_address : :py:`Out(24)`
@@ -56,7 +68,7 @@ class Drain(wiring.Component):
     write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes), always_ready=True))`
         To the activation memory.
     release : :py:`Out(1)`
-        The tile's half may be overwritten.
+        The tile's accumulator bank may be overwritten.
     done : :py:`Out(1)`
         The last write of a command has been made.
     fault : :py:`Out(Fault)`
@@ -78,7 +90,7 @@ class Drain(wiring.Component):
         self._lead   = release_to_write
         super().__init__({
             "jobs":              In(stream.Signature(DrainJob)),
-            "half":              Out(1),
+            "bank":              Out(1),
             "pixel":             Out(exact_log2(config.accumulator_pixels)),
             "enable":            Out(1),
             "sums":              In(data.ArrayLayout(signed(config.accumulator_width),
@@ -93,35 +105,79 @@ class Drain(wiring.Component):
             "fault":             Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
-        lanes  = config.requant_lanes
-        slots  = config.rows // lanes  # parts of a word
-
         m.submodules.job = held = HalfSlice(shape=DrainJob)
         connect(m, flipped(self.jobs), held.i)
-        new, job, active = self.jobs.p, held.o.p, held.o.valid
+        job, active = held.o.p, held.o.valid
+
+        group, last_pixel, last_group = self._elaborate_loops(m, job, active)
+        finishing = Signal()
+        m.d.comb += [
+            finishing.eq(active & last_pixel & last_group),
+            held.o.ready.eq(last_pixel & last_group),
+            self.bank.eq(job.bank),
+            self.enable.eq(active),
+        ]
+
+        target = self._elaborate_addresses(m, job, active, last_pixel, finishing)
+        legal = (target.address < config.activation_depth) & (target.entry < config.parameter_depth)
+        self._elaborate_fault(m, job, target.valid & ~legal)
+
+        m.submodules.requantizer = requantizer = Requantizer(
+            config, tag_shape=self._tag_layout, fixed_point=config.fixed_point)
+        # Its input, not reset but for `valid`.
+        i = Signal(requantizer.i.shape(), reset_less=True)
+        m.d.comb += requantizer.i.eq(i)
+        m.d.comb += requantizer.i.valid.eq(delay(m, active, self._operand_latency + 1,
+                                                 name="valid"))
+        self._elaborate_sideband(m, i, job, target, legal)
+        self._elaborate_selection(m, i, group)
+        self._elaborate_write(m, requantizer.o)
+
+        return m
+
+    @property
+    def _slots(self) -> int:
+        """Parts of a word that are written one by one."""
+        return self._config.rows // self._config.requant_lanes
+
+    @property
+    def _tag_layout(self) -> data.StructLayout:
+        """Tag that travels through the requantizer with each group."""
+        return data.StructLayout({
+            "address": ceil_log2(self._config.activation_depth),  # only legal ones are written to
+            "slot":    range(self._slots),
+            "write":   1,
+            "done":    1,
+        })
+
+    @property
+    def _operand_latency(self) -> int:
+        """Cycles from the address of an accumulator to the register before the requantizer's."""
+        return AccumulatorColumn.DRAIN_LATENCY + self.CHOICE_LATENCY - 1
+
+    def _elaborate_loops(self, m: Module, job: Any, active: Value) -> tuple[Value, Value, Value]:
+        """The loop over groups of channels, and in it that over pixels. Returns the group, and
+        whether this is the last pixel, and the last group."""
+        config = self._config
+        new    = self.jobs.p
 
         pixel = Signal(range(config.accumulator_pixels), reset_less=True)
         group = Signal(range(config.requant_groups), reset_less=True)
         bits  = config.accumulator_pixels.bit_length()
         left  = Signal(bits, reset_less=True)              # pixels, this one included
         rest  = Signal(signed(bits + 1), reset_less=True)  # the same, less 3
-        # Whether they are at their ends, without the comparisons.
-        few        = Signal(reset_less=True)  # the half is released with the first pixel
+        # The loop ends in registers, so that no comparison lies behind a counter.
+        few        = Signal(reset_less=True)  # the bank is released with the first pixel
         last_pixel = Signal(reset_less=True)
         last_group = Signal(reset_less=True)
         releases   = Signal(reset_less=True)
         groups     = Signal(range(config.requant_groups + 1), reset_less=True)
-        finishing  = Signal()
         m.d.comb += [
-            finishing.eq(active & last_pixel & last_group),
-            held.o.ready.eq(last_pixel & last_group),
-            self.half.eq(job.half),
             self.pixel.eq(pixel),
-            self.enable.eq(active),
             self.release.eq(active & last_group & releases),
         ]
 
@@ -157,9 +213,14 @@ class Drain(wiring.Component):
                 groups.eq(count),
                 last_group.eq(count == 1),
             ]
+        return group, last_pixel, last_group
 
-        # Addresses come a cycle later. So they are found from what the job before has left, with
-        # the new job in its register.
+    def _elaborate_addresses(self, m: Module, job: Any, active: Value, last_pixel: Value,
+                             finishing: Value) -> _Destination:
+        """Where the group of each pixel goes to, and the entry of its parameters."""
+        # Address generation lags one cycle, so it sees the old counters and the new job.
+        bits    = self._config.accumulator_pixels.bit_length()
+        slots   = self._slots
         slot    = Signal(range(slots), reset_less=True)
         block   = Signal(24, reset_less=True)  # first word of the channel block
         entry   = Signal(24, reset_less=True)
@@ -171,13 +232,13 @@ class Drain(wiring.Component):
         tile_block = Signal.like(block)
         tile_entry = Signal.like(entry)
 
-        # Twice: for the word's address, and for the rest.
+        # Two equal registers, to limit fan-out: for the word's address, and for the rest.
         placing, counting = (Signal(name=name, attrs={"keep": 1})
                              for name in ("placing", "counting"))
         m.d.sync += [placing.eq(active), counting.eq(active)]
         wraps    = register(m, last_pixel, "wraps")  # to the next group
         leaves   = Signal()
-        complete = Signal()  # all pixels of the column tile are
+        complete = Signal()  # all pixels of the column tile have been read
         m.d.sync += [leaves.eq(finishing), complete.eq(finishing & job.last_pixels)]
         last_slot  = Signal(reset_less=True)
         next_slot  = Mux(last_slot, 0, slot + 1)
@@ -216,73 +277,72 @@ class Drain(wiring.Component):
                 tile_entry.eq(entry + 1),
             ]
         m.d.comb += [self.parameter_address.eq(entry), self.parameter_enable.eq(counting)]
+        return _Destination(valid=counting, address=address, slot=slot, entry=entry,
+                            complete=complete)
 
-        legal    = (address < config.activation_depth) & (entry < config.parameter_depth)
-        trespass = Signal()
-        culprit  = register(m, job.index, "culprit")
-        m.d.sync += trespass.eq(counting & ~legal)
-        with m.If(trespass & (self.fault.code == Error.NONE)):
-            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(culprit)]
+    def _elaborate_fault(self, m: Module, job: Any, illegal: Value) -> None:
+        """Reports the first illegal address, with the command it belongs to."""
+        address_fault = Signal()
+        fault_index   = register(m, job.index, "fault_index")
+        m.d.sync += address_fault.eq(illegal)
+        with m.If(address_fault & (self.fault.code == Error.NONE)):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(fault_index)]
 
-        # What follows each group of sums down the pipeline.
-        tag_layout = data.StructLayout({
-            "address": ceil_log2(config.activation_depth),  # only legal ones are written to
-            "slot":    range(slots),
-            "write":   1,
-            "done":    1,
-        })
-        travelling = data.StructLayout({
-            "tag":       tag_layout,
+    def _elaborate_sideband(self, m: Module, i: Any, job: Any, target: _Destination,
+                            legal: Value) -> None:
+        """The operands of the requantizer beside the sums, delayed to arrive with them."""
+        config  = self._config
+        latency = self._operand_latency
+
+        sideband = Signal(data.StructLayout({
+            "tag":       self._tag_layout,
             "out_zero":  signed(8),
             "clamp_min": signed(8),
             "clamp_max": signed(8),
             "rule":      Rounding,
-        })
-        stage = Signal(travelling)
+        }), name="sideband")
         m.d.comb += [
-            stage.tag.address.eq(address),
-            stage.tag.slot.eq(slot),
-            stage.tag.write.eq(legal),
-            stage.tag.done.eq(complete & job.last_columns),
-            stage.out_zero.eq(job.out_zero),
-            stage.clamp_min.eq(job.clamp_min),
-            stage.clamp_max.eq(job.clamp_max),
-            stage.rule.eq(job.rule),
+            sideband.tag.address.eq(target.address),
+            sideband.tag.slot.eq(target.slot),
+            sideband.tag.write.eq(legal),
+            sideband.tag.done.eq(target.complete & job.last_columns),
+            sideband.out_zero.eq(job.out_zero),
+            sideband.clamp_min.eq(job.clamp_min),
+            sideband.clamp_max.eq(job.clamp_max),
+            sideband.rule.eq(job.rule),
         ]
-        latency = AccumulatorColumn.DRAIN_LATENCY + self.CHOICE_LATENCY - 1
-        stage   = delay(m, stage, latency - 1, name="stage", reset_less=True)
-        i_valid = delay(m, active, latency + 1, name="valid")
-        parameters = delay(m, self.parameters, latency - RegisteredMemory.LATENCY,
-                           name="parameters", reset_less=True)
-
-        # The group's lanes are chosen in front of the requantizer in two stages: first among
-        # neighbouring columns, then among those that are left, which may be far apart.
-        m.submodules.requantizer = requantizer = Requantizer(
-            config, tag_shape=tag_layout, fixed_point=config.fixed_point)
-        i = Signal(requantizer.i.shape(), reset_less=True)
-        m.d.comb += [requantizer.i.eq(i), requantizer.i.valid.eq(i_valid)]
+        # A cycle less than the sums: the addresses lag by one.
+        delayed: Any = delay(m, sideband, latency - 1, name="sideband", reset_less=True)
         m.d.sync += [
-            i.tag.eq(stage.tag),
-            i.out_zero.eq(stage.out_zero),
-            i.clamp_min.eq(stage.clamp_min),
-            i.clamp_max.eq(stage.clamp_max),
+            i.tag.eq(delayed.tag),
+            i.out_zero.eq(delayed.out_zero),
+            i.clamp_min.eq(delayed.clamp_min),
+            i.clamp_max.eq(delayed.clamp_max),
         ]
-        m.d.comb += i.parameters.eq(parameters)
         if config.fixed_point:
-            m.d.sync += i.rule.eq(stage.rule)
+            m.d.sync += i.rule.eq(delayed.rule)
+        m.d.comb += i.parameters.eq(delay(m, self.parameters, latency - RegisteredMemory.LATENCY,
+                                          name="parameters", reset_less=True))
+
+    def _elaborate_selection(self, m: Module, i: Any, group: Value) -> None:
+        """Chooses the sums of a group of channels, in :attr:`CHOICE_LATENCY` stages: first among
+        neighbouring columns, then among those that are left, which may be far apart."""
+        config = self._config
+        lanes  = config.requant_lanes
+
         if config.fip:
             m.d.sync += i.alpha.eq(register(m, self.sums[config.cols], "alpha"))
         split = exact_log2(_NEIGHBOURS)
         early = delay(m, group, AccumulatorColumn.DRAIN_LATENCY - 1, name="group",
                       reset_less=True)
-        late  = Const(0)  # where there is one neighbourhood only
+        late: Value = Const(0)  # where there is one neighbourhood only
         if len(early) > split:
             late = delay(m, early[split:], 2, name="neighbourhood", reset_less=True)
         for lane in range(lanes):
             sums  = [self.sums[number * lanes + lane] for number in range(config.requant_groups)]
             among = []
             for start in range(0, len(sums), _NEIGHBOURS):
-                # A bit for each of them, and registers for this choice alone.
+                # One-hot, and in registers of their own for each choice, to limit fan-out.
                 terms = [Mux(register(m, early[:split] == number, f"near_{lane}_{start}_{number}",
                                       keep=True), value, 0)
                          for number, value in enumerate(sums[start:start + _NEIGHBOURS])]
@@ -290,8 +350,10 @@ class Drain(wiring.Component):
                                       f"sum_{lane}_{start}"))
             m.d.sync += i.acc[lane].eq(Array(among)[late])
 
-        # In registers: the memory's ports lie far apart.
-        o       = requantizer.o
+    def _elaborate_write(self, m: Module, o: Any) -> None:
+        """Writes the results of the requantizer, from registers: the memory's ports lie far
+        apart."""
+        lanes   = self._config.requant_lanes
         written = register(m, o.tag, "written")
         values  = register(m, o.data, "values")
         m.d.sync += [
@@ -299,10 +361,8 @@ class Drain(wiring.Component):
             self.done.eq(o.valid & o.tag.done),
         ]
         m.d.comb += self.write.p.address.eq(written.address)
-        for part in range(slots):
+        for part in range(self._slots):
             m.d.comb += self.write.p.mask[part * lanes:(part + 1) * lanes].eq(
                 (written.slot == part).replicate(lanes))
             for lane in range(lanes):
                 m.d.comb += self.write.p.data[part * lanes + lane].eq(values[lane])
-
-        return m

@@ -1,5 +1,7 @@
 """The matrix engine: convolutions on the systolic array."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -77,7 +79,7 @@ class MatrixEngine(wiring.Component):
             "draining":          Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
@@ -94,11 +96,15 @@ class MatrixEngine(wiring.Component):
             depth=config.weight_depth, unit_bytes=config.weight_row_data_bytes, role="weights")
         m.submodules.parameters   = parameters   = ScratchMemory(
             depth=config.parameter_depth, unit_bytes=config.parameter_entry_data_bytes)
+        m.submodules.jobs         = jobs         = JobQueue(
+            latency=PixelStreamer.LATENCY + array.latency + accumulators.latency)
 
         connect(m, flipped(self.commands), sequencer.commands)
         connect(m, sequencer.steps, feeder.steps)
         connect(m, feeder.loaded, streamer.steps)
         connect(m, streamer.request, flipped(self.request))
+        connect(m, streamer.job, jobs.i)
+        connect(m, jobs.o, drain.jobs)
         connect(m, drain.write, flipped(self.write))
         connect(m, flipped(self.weight_write), weights.write)
         connect(m, flipped(self.parameter_write), parameters.write)
@@ -115,7 +121,7 @@ class MatrixEngine(wiring.Component):
                                     reset_less=True)),
             accumulators.i.valid.eq(delay(m, streamer.control.valid, array.latency,
                                           name="control_valid")),
-            accumulators.drain_half.eq(drain.half),
+            accumulators.drain_bank.eq(drain.bank),
             accumulators.drain_pixel.eq(drain.pixel),
             accumulators.drain_enable.eq(drain.enable),
             drain.sums.eq(accumulators.drain),
@@ -126,10 +132,13 @@ class MatrixEngine(wiring.Component):
             self.done.eq(drain.done),
         ]
 
-        m.submodules.jobs = jobs = JobQueue(
-            latency=PixelStreamer.LATENCY + array.latency + accumulators.latency)
-        connect(m, streamer.job, jobs.i)
-        connect(m, jobs.o, drain.jobs)
+        self._elaborate_status(m)
+        return m
+
+    def _elaborate_status(self, m: Module) -> None:
+        """Whether commands are executing, which stages work, and their faults."""
+        sequencer, feeder = m.submodules.sequencer, m.submodules.feeder
+        streamer, drain   = m.submodules.streamer, m.submodules.drain
 
         executing = Signal(8)
         accepted  = self.commands.valid & self.commands.ready
@@ -150,5 +159,3 @@ class MatrixEngine(wiring.Component):
         for source in (drain.fault, streamer.fault, feeder.fault, sequencer.fault):
             with m.If(source.code != Error.NONE):
                 m.d.comb += fault.eq(source)
-
-        return m

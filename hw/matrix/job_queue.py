@@ -1,5 +1,7 @@
 """Pixel tiles on their way from the pixel streamer to the drain."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -15,16 +17,17 @@ __all__ = ["JobQueue"]
 
 
 class JobQueue(wiring.Component):
-    """Keeps each job, which is announced with its last pixel, until that has been accumulated.
+    """Holds each job until its last pixel, with which it comes, has been accumulated.
 
-    A job of a single pixel may come in the cycle after another job. At most two wait: a tile takes
-    an accumulator half, of which there are two, from its first pixel until the drain, which has
-    taken the job by then, gives it back.
+    A job of a single pixel may come in the cycle after another job. At most two wait: a tile
+    occupies one of the two accumulator banks from its first pixel until the drain, which has taken
+    the job by then, releases it.
 
     Parameters
     ----------
     latency : :class:`int`
-        Cycles from a job to ``o``, at least 2: what a pixel takes to the accumulators.
+        Cycles from a job to ``o``, at least 2: those of a pixel from the address generator until
+        it is accumulated.
 
     Members
     -------
@@ -42,12 +45,12 @@ class JobQueue(wiring.Component):
             "o": Out(stream.Signature(DrainJob)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.waiting = waiting = RegisterSlice(shape=DrainJob)
         connect(m, flipped(self.i), promised(
-            m, waiting.i, because="a job holds one of the two accumulator halves"))
+            m, waiting.i, because="a job holds one of the two accumulator banks"))
 
         complete = delay(m, self.i.valid, self._latency - 1, name="complete")
         ready    = Signal(range(3))  # jobs whose sums are complete

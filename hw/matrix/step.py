@@ -1,4 +1,4 @@
-"""What the stages of the matrix engine hand to each other."""
+"""Payloads of the streams between the stages of the matrix engine."""
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
@@ -14,7 +14,7 @@ class Step(data.Struct):
     index:          unsigned(16)  # of the command
     weight_row:     unsigned(24)  # first row of the weight tile
     legal:          unsigned(1)   # the weight tile lies in the weight memory
-    # Where the tap looks, relative to the pixel that the streamer is at.
+    # Offset of the tap from the pixel that the streamer is at.
     address:        unsigned(24)
     y:              signed(18)
     x:              signed(18)
@@ -48,7 +48,7 @@ class Step(data.Struct):
 class DrainJob(data.Struct):
     """A pixel tile whose sums are complete."""
     index:          unsigned(16)
-    half:           unsigned(1)
+    bank:           unsigned(1)
     pixels:         unsigned(16)
     single:         unsigned(1)   # pixels == 1
     last_pixels:    unsigned(1)

@@ -1,5 +1,7 @@
 """From weight memory to the array's shadow registers, one weight tile ahead of the pixels."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -70,38 +72,46 @@ class WeightFeeder(wiring.Component):
             "fault":        Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        rows      = self._config.weight_tile_rows
         m.submodules.step = step = HalfSlice(shape=Step)
         connect(m, flipped(self.steps), step.i)
-        begun     = Signal()  # the step's rows are in the counters
+        with m.If(step.o.valid & ~step.o.p.legal):
+            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(step.o.p.index)]
+
+        begin = Signal()
+        begun = Signal()        # the step's rows are in the counters
+        cool  = Signal(init=1)  # no cooldown
+        free, issue, rows_left = self._elaborate_rows(m, begin, step.o.p.weight_row, cool)
+        m.d.comb += begin.eq(step.o.valid & step.o.p.legal & ~begun & free)
+        self._elaborate_handover(m, step.o, begin, begun, issue, rows_left, cool)
+
+        return m
+
+    def _elaborate_rows(self, m: Module, begin: Value, weight_row: Value,
+                        cool: Value) -> tuple[Value, Value, Value]:
+        """Reads the rows of a tile and shifts them into the array. Returns whether the next tile
+        may begin, whether a row is read in this cycle, and how many are left."""
+        rows      = self._config.weight_tile_rows
         row       = Signal(24, reset_less=True)
         rows_left = Signal(range(rows + 1))
-        cooldown  = Signal(range(self._cooldown + 1))
-        # What there is to know of the two counters, without the comparisons.
-        whole = Signal()        # all rows are left
-        final = Signal()        # this row is the last one
-        some  = Signal()        # any is left
-        reads = Signal(attrs={"keep": 1})  # the same, for the memory
-        cool  = Signal(init=1)  # no cooldown
-
-        begin    = Signal()
-        issue    = Signal()
-        handover = Signal()
+        # The states of the counter in registers, so that no comparison lies behind it.
+        whole = Signal()  # all rows are left
+        final = Signal()  # this row is the last one
+        some  = Signal()  # any is left
+        reads = Signal(attrs={"keep": 1})  # the memory's private copy of that, to limit fan-out
+        issue = Signal()
+        read  = Signal()
         m.d.comb += [
-            begin.eq(step.o.valid & step.o.p.legal & ~begun & (~some | final)),
             # Once a tile has begun to shift it goes on: its own switch is what it waits for.
             issue.eq(some & (cool | ~whole)),
             self.read_address.eq(row),
-            # In vain where none is issued, which does no harm: the row stays the same.
+            # Also while none is issued, which does no harm: the row stays the same.
             self.read_enable.eq(reads),
-            self.loaded.payload.eq(step.o.payload),
-            self.waiting.eq(step.o.valid & ~self.loaded.valid),
-            handover.eq(self.loaded.valid & self.loaded.ready),
-            step.o.ready.eq(handover),
+            self.shift.data.eq(Cat(self._config.weight_type.unpack(Value.cast(self.read_data)))),
         ]
+        m.d.sync += [read.eq(issue), self.shift.load.eq(read)]
 
         with m.If(issue):
             m.d.sync += [
@@ -112,23 +122,37 @@ class WeightFeeder(wiring.Component):
                 some.eq(~final),
                 reads.eq(~final),
             ]
-        with m.If(~cool):
-            m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
         with m.If(begin):
             m.d.sync += [
-                begun.eq(1),
-                row.eq(step.o.p.weight_row),
+                row.eq(weight_row),
                 rows_left.eq(rows),
                 whole.eq(1),
                 final.eq(rows == 1),
                 some.eq(1),
                 reads.eq(1),
             ]
+        return ~some | final, issue, rows_left
+
+    def _elaborate_handover(self, m: Module, step: Any, begin: Value, begun: Signal, issue: Value,
+                            rows_left: Value, cool: Signal) -> None:
+        """Passes a step on early, and holds back the rows of the next one until its switch."""
+        cooldown = Signal(range(self._cooldown + 1))
+        handover = Signal()
+        m.d.comb += [
+            self.loaded.payload.eq(step.payload),
+            self.waiting.eq(step.valid & ~self.loaded.valid),
+            handover.eq(self.loaded.valid & self.loaded.ready),
+            step.ready.eq(handover),
+        ]
+        with m.If(~cool):
+            m.d.sync += [cooldown.eq(cooldown - 1), cool.eq(cooldown == 1)]
+        with m.If(begin):
+            m.d.sync += begun.eq(1)
 
         # In the next cycle, with the row that is issued then, few enough are left.
         with m.If(begun & issue & (rows_left <= self._lead + 2)):
             m.d.sync += self.loaded.valid.eq(1)
-        if rows <= self._lead + 1:
+        if self._config.weight_tile_rows <= self._lead + 1:
             with m.If((begin | begun) & (cool | (cooldown == 1))):
                 m.d.sync += self.loaded.valid.eq(1)
         with m.If(handover):
@@ -138,15 +162,3 @@ class WeightFeeder(wiring.Component):
                 cooldown.eq(self._cooldown),
                 cool.eq(self._cooldown == 0),
             ]
-        with m.If(step.o.valid & ~step.o.p.legal):
-            m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(step.o.p.index)]
-
-        read = Signal()
-        m.d.sync += [
-            read.eq(issue),
-            self.shift.load.eq(read),
-        ]
-        m.d.comb += self.shift.data.eq(
-            Cat(self._config.weight_type.unpack(Value.cast(self.read_data))))
-
-        return m

@@ -9,27 +9,27 @@ from weft.hw.matrix.accumulators import AccumulatorColumn
 
 
 def accumulator_spec():
-    """An accumulator picked at will is followed. No pixel comes again too soon, and a half is
+    """An accumulator picked at will is followed. No pixel comes again too soon, and a bank is
     drained that was left alone long enough."""
     m = Module()
     dut = AccumulatorColumn(psum_width=2, width=3, pixels=2)
     m.submodules.dut = dut
     free(m, dut)
     i = dut.i
-    half, pixel = AnyConst(1), AnyConst(1)
+    bank, pixel = AnyConst(1), AnyConst(1)
     sum_  = Signal(signed(3))
     begun = Signal()  # a first partial sum has come
-    ours  = i.valid & (i.half == half) & (i.pixel == pixel)
+    ours  = i.valid & (i.bank == bank) & (i.pixel == pixel)
     with m.If(ours):
         m.d.sync += sum_.eq(dut.psum)
         with m.If(~i.first):
             m.d.sync += sum_.eq(sum_ + dut.psum)
         m.d.sync += begun.eq(begun | i.first)
 
-    drains = dut.drain_enable & (dut.drain_half == half) & (dut.drain_pixel == pixel)
+    drains = dut.drain_enable & (dut.drain_bank == bank) & (dut.drain_pixel == pixel)
     for cycles in range(1, dut.REUSE):
         m.d.comb += Assume(~(ours & delay(m, ours, cycles, name=f"again_{cycles}")))
-    into = i.valid & (i.half == dut.drain_half)
+    into = i.valid & (i.bank == dut.drain_bank)
     m.d.comb += Assume(~(dut.drain_enable & into))
     for cycles in range(1, dut.ACCUMULATE_LATENCY):
         recent = delay(m, ours, cycles, name=f"recent_{cycles}")

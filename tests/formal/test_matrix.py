@@ -116,11 +116,11 @@ def jobs_spec(config, monkeypatch, announced=RegisterSlice):
     streamer, drain, jobs = inner.streamer, inner.drain, inner.jobs
     job, taken = DrainJob(streamer.job__payload), DrainJob(jobs.o__payload)
     waiting = in_order(m, SimpleNamespace(valid=streamer.job__valid, ready=1,
-                                          payload=Cat(job.half, job.pixels)),
+                                          payload=Cat(job.bank, job.pixels)),
                        SimpleNamespace(valid=jobs.o__valid, ready=drain.jobs__ready,
-                                       payload=Cat(taken.half, taken.pixels)), 2)
+                                       payload=Cat(taken.bank, taken.pixels)), 2)
 
-    # A half is given back once, by the job that drains it, and in time.
+    # A bank is given back once, by the job that drains it, and in time.
     active, finishing = drain.enable, drain.finishing
     building, released = Signal(), Signal()
     opens = streamer.accept & feeders[0].loaded.p.first_tap

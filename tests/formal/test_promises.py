@@ -97,7 +97,7 @@ def test_store_engine_that_asks_too_long_is_found(refute, monkeypatch):
 
 
 def jobs_spec(latency):
-    """A job comes while fewer than two wait: those hold both halves of the accumulators."""
+    """A job comes while fewer than two wait: those hold both banks of the accumulators."""
     m = Module()
     dut = JobQueue(latency=latency)
     with checking():

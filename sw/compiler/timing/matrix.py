@@ -1,4 +1,4 @@
-"""The matrix engine in time: weight tiles, pixels, accumulator halves and their drain."""
+"""The matrix engine in time: weight tiles, pixels, accumulator banks and their drain."""
 
 from collections import deque
 
@@ -29,7 +29,7 @@ def step_cycles(config: AcceleratorConfig, pixels: int) -> int:
 
 
 class MatrixTiming:
-    """Sequencer, weight feeder, pixel streamer, accumulator halves and drain.
+    """Sequencer, weight feeder, pixel streamer, accumulator banks and drain.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class MatrixTiming:
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0
         self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
         self._drained = -1000  # the last sum of the last tile has been read
-        # A half is released so many cycles before that, less one.
+        # A bank is released so many cycles before that, less one.
         self._early = PixelStreamer.ACCEPT_TO_SWITCH + array + 1
         self.busy = 0
         self.reads, self.writes = Spans(), Spans()
@@ -84,7 +84,7 @@ class MatrixTiming:
             groups = (fields["last_groups"] if column == columns - 1 else config.requant_groups)
             for first in range(0, total, tile):
                 pixels = min(tile, total - first)
-                # The half that it wants has been drained.
+                # The bank that it wants has been drained.
                 accepted = max(accepted, self._released[0] + 1)
                 if begin is None:
                     begin = accepted + 1  # the cycle of its first pixel

@@ -9,31 +9,31 @@ from weft.hw.isa.config import PRESETS
 from weft.hw.matrix.accumulators import AccumulatorColumn, Accumulators
 
 
-def test_two_halves_accumulate_and_drain_side_by_side():
+def test_two_banks_accumulate_and_drain_side_by_side():
     config = PRESETS["tiny"].replace(accumulator_pixels=16)
     dut = Accumulators(config)
     rng = random.Random(1)
     columns = config.array_columns
     limit = 1 << (config.psum_width - 1)
 
-    # Three tiles in alternating halves; each is drained while the next one accumulates, which
+    # Three tiles in alternating banks; each is drained while the next one accumulates, which
     # takes long enough for it.
     tiles = [(0, 16, 3), (1, 5, 8), (0, 7, 2)]
-    events = []  # (half, pixel, first, psums)
+    events = []  # (bank, pixel, first, psums)
     sums = []
-    for half, pixels, taps in tiles:
+    for bank, pixels, taps in tiles:
         total = [[0] * columns for _ in range(pixels)]
         for tap in range(taps):
             for pixel in range(pixels):
                 psums = [rng.randrange(-limit, limit) for _ in range(columns)]
-                events.append((half, pixel, tap == 0, psums))
+                events.append((bank, pixel, tap == 0, psums))
                 total[pixel] = [a + b for a, b in zip(total[pixel], psums, strict=True)]
         sums.append(total)
 
     async def feed(ctx):
         history = []
-        for half, pixel, first, psums in events:
-            ctx.set(dut.i, {"valid": 1, "half": half, "pixel": pixel, "first": first})
+        for bank, pixel, first, psums in events:
+            ctx.set(dut.i, {"valid": 1, "bank": bank, "pixel": pixel, "first": first})
             history.insert(0, psums)
             for column in range(columns):
                 if column < len(history):
@@ -47,7 +47,7 @@ def test_two_halves_accumulate_and_drain_side_by_side():
 
     async def drain(ctx):
         start = cycle = 0
-        for (half, pixels, taps), total in zip(tiles, sums, strict=True):
+        for (bank, pixels, taps), total in zip(tiles, sums, strict=True):
             start += pixels * taps
             # The last pixel went in in cycle `start - 1`.
             while cycle < start - 1 + dut.latency:
@@ -56,7 +56,7 @@ def test_two_halves_accumulate_and_drain_side_by_side():
             got = []
             for pixel in range(pixels + AccumulatorColumn.DRAIN_LATENCY):
                 ctx.set(dut.drain_enable, pixel < pixels)
-                ctx.set(dut.drain_half, half)
+                ctx.set(dut.drain_bank, bank)
                 ctx.set(dut.drain_pixel, pixel % 16)
                 if pixel >= AccumulatorColumn.DRAIN_LATENCY:
                     got.append([ctx.get(dut.drain[column]) for column in range(columns)])

@@ -201,7 +201,7 @@ def test_weight_switches_cost_no_cycle():
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_half_is_written_again_right_after_its_last_sum_is_drained(groups):
+def test_a_bank_is_written_again_right_after_its_last_sum_is_drained(groups):
     # One step for each tile, so that it is the drain that takes longest.
     rng = np.random.default_rng(2)
     bench = MatrixBench(TINY)
@@ -220,7 +220,7 @@ def test_a_half_is_written_again_right_after_its_last_sum_is_drained(groups):
     tiles = 3 * 4
     assert bench.accepted == tiles * 16
     loading = len(bench.weights) + len(bench.parameters)
-    # With one group the pipeline between array and drain is what a half waits for.
+    # With one group the pipeline between array and drain is what a bank waits for.
     assert bench.cycles - loading < tiles * (24 if groups == 1 else 33) + 80
 
 

@@ -201,7 +201,7 @@ def test_streamed_words_are_those_of_the_taps(stall, far):
         async for _clk, _rst, control, o in ctx.tick().sample(dut.control, dut.o):
             if control.valid:
                 words.append((list(o.data), o.switch))
-                controls.append((control.half, control.pixel, control.first))
+                controls.append((control.bank, control.pixel, control.first))
 
     async def drains(ctx):
         own = random.Random(3)
@@ -232,13 +232,13 @@ def test_streamed_words_are_those_of_the_taps(stall, far):
               for _row, first, _last, addresses in expected
               for number, address in enumerate(addresses)]
     assert len(words) == len(pixels)
-    for (data, switch), (_half, pixel, first), zero, (address, begins, starts, number) in zip(
+    for (data, switch), (_bank, pixel, first), zero, (address, begins, starts, number) in zip(
             words, controls, zeros, pixels, strict=True):
         assert data == (lanes(address) if address is not None else [zero] * 4)
         assert (switch, first, pixel) == (begins, starts, number)
-    # Halves alternate from tile to tile.
-    halves = [half for half, pixel, first in controls if first and pixel == 0]
-    assert halves == [number % 2 for number in range(len(halves))]
+    # Banks alternate from tile to tile.
+    banks = [bank for bank, pixel, first in controls if first and pixel == 0]
+    assert banks == [number % 2 for number in range(len(banks))]
 
 
 def test_same_accumulator_is_not_reused_too_soon():
