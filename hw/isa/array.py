@@ -34,6 +34,11 @@ class ArrayShape:
     what a column of PEs yields for weights of zero, and ``beta``, the sum of ``w0 * w1``, what it
     yields for activations of zero.
 
+    An accumulator holds at least a partial sum. It may wrap on the way, as ``alpha`` is taken off
+    modulo its width: what must fit is the dot product and ``beta`` of all ``K`` products of an
+    output, at most ``K * 2**(A+W-2) + K/2 * 2**(2*W-2)``. The compiler proves it for the weights at
+    hand.
+
     Parameters
     ----------
     rows : :class:`int`
