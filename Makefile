@@ -72,7 +72,8 @@ lint: $(stamp)  ## check style (ruff), types (mypy) and outdated Amaranth
 
 docs: $(docs_stamp)  ## build the documentation in build/docs and check its links
 	@rm -rf build/docs
-	$(bin)/sphinx-build --quiet --fail-on-warning --keep-going -d build/docs-cache docs build/docs
+	$(bin)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going \
+	    --doctree-dir build/docs-cache docs build/docs
 	@$(bin)/python docs/check_links.py build/docs
 
 clean:  ## remove .venv and everything generated

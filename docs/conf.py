@@ -16,6 +16,7 @@ extensions = [
     "package_pages",            # a section for each module of a package
     "short_names",              # links from `Graph` to weft.ir.Graph
     "component_signatures",     # of constructors of hardware components
+    "plain_values",             # of constants and properties
 ]
 exclude_patterns = ["_ext", "_static"]
 

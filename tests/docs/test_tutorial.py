@@ -6,8 +6,24 @@ from pathlib import Path
 
 from places import ROOT
 
+from weft.digits import MODEL
+
 COMMANDS = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "tutorial.md").read_text(),
                       flags=re.MULTILINE | re.DOTALL)
+
+
+def test_examples_in_python_work(tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").symlink_to(MODEL)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "howto" / "python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    names["session"].close()
+    assert len(blocks) == 5
+    assert names["outputs"][0].shape == (1, 10)
+    assert names["config"].multipliers == 52
 
 
 def test_commands_of_the_tutorial_work(tmp_path):
