@@ -134,7 +134,7 @@ class Builder:
 
     def bounds(self, clip: Clip, target: Quantized) -> tuple[int, int]:
         """Bounds on real values, in the int8 domain of ``target``."""
-        # Quantization is monotone, so it may change places with the bounds:
+        # Quantization is monotone, so it commutes with the bounds:
         # q(min(max(x, low), high)) = min(max(q(x), q(low)), q(high)).
         low, high = (int(reference.quantize(bound, target.scale, target.zero_point))
                      for bound in (clip.low, clip.high))

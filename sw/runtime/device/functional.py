@@ -275,7 +275,7 @@ class FunctionalDevice:
                         raise command.fault(Error.SEMAPHORE)
                     tokens[engine, consumer] += 1
 
-        # Some engines are far ahead of others, differently at every doorbell.
+        # Some engines run far ahead of others, and which ones changes with every doorbell.
         pace = {(step, engine): self._random.choice((1, 4, 16)) for step in (start, finish)
                 for engine in queues}
         while True:
@@ -360,7 +360,7 @@ class FunctionalDevice:
             raise command.fault(Error.ARGUMENT)
         target, unit_bytes = units[command.fields["memory"]]
         spans = self._spans(command, unit_bytes, len(target), Error.READ)
-        # Read at first, written at last: in between others may touch either side.
+        # Reads all data first and writes it last: other commands may access both in between.
         lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
                                        target.shape[1]) for address, size, _ in spans]
 
@@ -445,7 +445,7 @@ class FunctionalDevice:
                 sums += pixels.astype(dtype) @ weights[kernel_y, kernel_x].astype(dtype)
         total = sums.T.astype(np.int64)
         if config.fip:
-            # The fast inner product less alpha still has beta in it; the bias takes it out.
+            # The fast inner product minus alpha still contains beta, which the bias subtracts.
             wide = weights.astype(np.int64)
             beta = (wide[:, :, 0::2] * wide[:, :, 1::2]).sum(axis=(0, 1, 2))
             total += beta[:, None]
