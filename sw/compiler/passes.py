@@ -34,7 +34,7 @@ __all__ = ["PASSES", "Pass", "run"]
 
 @dataclass(frozen=True)
 class Pass:
-    """A step of the compiler, and its name for people."""
+    """A step of the compiler."""
     name: str
     run: Callable[[Compilation], None]
 

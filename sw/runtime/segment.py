@@ -125,7 +125,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphResult(Figures):
-    """What the frames of a graph came to.
+    """Results and figures of the frames of a graph.
 
     Attributes
     ----------

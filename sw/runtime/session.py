@@ -47,7 +47,7 @@ class NodeArg:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameResult(Figures):
-    """What one frame came to.
+    """Results and figures of one frame.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class FrameResult(Figures):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult(Figures):
-    """What the frames of a batch came to. All figures are for the whole batch.
+    """Results and figures of the frames of a batch. All figures are for the whole batch.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Close the device."""
         self.device.close()
 
     def get_inputs(self) -> list[NodeArg]:
@@ -255,7 +255,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         InputError
             If a name, shape or type is wrong, or the session runs frames in batches.
         DeviceError
-            If the device stops or does not come to an end.
+            If the device stops or does not finish.
         """
         if self.batch != 1:
             raise InputError(f"Session must have a batch of 1 to run single frames, "
@@ -286,7 +286,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         InputError
             If a name, shape or type is wrong, or there are too many frames, or none.
         DeviceError
-            If the device stops or does not come to an end.
+            If the device stops or does not finish.
         """
         if not 1 <= len(feeds) <= self.batch:
             raise InputError(f"Batch must hold 1 to {self.batch} frames, not {len(feeds)}")

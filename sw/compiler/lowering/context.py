@@ -269,7 +269,7 @@ class LoweringContext:
         index : :class:`int`
             Of the layer.
         what : :class:`str`
-            For people. A constant that is loaded twice is in external memory once.
+            For texts. A constant that is loaded twice is in external memory once.
         space : :class:`Space`
         packed : int8 [..., unit_bytes]
             Units as they lie in external memory: all that the layer has.
@@ -387,7 +387,7 @@ class LoweringContext:
         return self._rotations[index, name]
 
     def _range(self, name: str, rows: range, blocks: range) -> str:
-        """What part of a tensor it is, for people."""
+        """The part of a tensor as text; nothing for all of it."""
         text = ""
         if blocks != self.blocks(name):
             text += f" blocks {blocks.start}..{blocks.stop - 1}"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from math import gcd
-from typing import NamedTuple
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import step_cycles
@@ -35,7 +34,7 @@ class Storage:
     name : :class:`str`
         Of the tensor.
     layer : :class:`str`
-        The layer to blame for it.
+        The layer that an error names if it does not fit.
     blocks : :class:`int`
         Channel blocks.
     plane_bytes : :class:`int`
@@ -152,8 +151,9 @@ class _Life:
         return self.first <= other.last and other.first <= self.last
 
 
-class _Room(NamedTuple):
-    """What tile buffers of one operand take: ``count`` times ``words``."""
+@dataclass(frozen=True)
+class _Room:
+    """The tile buffers of one operand: ``count`` times ``words``."""
     words: int
     count: int
 

@@ -224,7 +224,7 @@ class _Divider:
                     owners[name] = owner
                 elif on_host and reason is not None and isinstance(
                         self._builder.value(name), Dequantized | Pending):
-                    reasons[name] = reason      # it was understood, but came to nothing
+                    reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
             where, segment, layer, text = Where.HOST, hosts.get(first, -1), "", ""

@@ -192,7 +192,7 @@ class FunctionalDevice:
         return ()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     # Control ----------------------------------------------------------------------------------
 
