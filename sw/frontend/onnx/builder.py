@@ -253,8 +253,9 @@ class Builder:
             channels, height, width = self.tensors[tensor].shape
             layer = Lookup(name=f"{self.name(node)}/{index}", op="QuantizeLinear", input=tensor,
                            output=name, table=scale_table(source, target))
-            self._add_layer(layer, stage, replace(target, name=name),
-                            View((channels, height, width)))
+            # Of its source in size, and no tensor of the model.
+            own = replace(target, name=name, shape=(1, channels, height, width))
+            self._add_layer(layer, stage, own, View((channels, height, width)))
         return name
 
     def keep_scale(self, make: Callable[[str, tuple[int, int]], Layer | None], name: str,
