@@ -16,6 +16,7 @@ from weft.ir import (
     Layer,
     Lookup,
     Multiply,
+    Pads,
     Pool,
     PoolKind,
     Resize,
@@ -110,8 +111,8 @@ class GraphBuilder:
         self._layers.append(Convolution(
             name=f"layer{index}", op="Conv", input=source, output=output, weights=weights,
             bias=rng.integers(-reach, reach, channels).astype(np.int32),
-            multiplier=multiplier, strides=strides, pads=pads, dilations=dilations, clamp=clamp,
-            weight_scale=(multiplier * scales[1] / scales[0]).astype(np.float32)))
+            multiplier=multiplier, strides=strides, pads=Pads(*pads), dilations=dilations,
+            clamp=clamp, weight_scale=(multiplier * scales[1] / scales[0]).astype(np.float32)))
         return output
 
     # Layers channel by channel ----------------------------------------------------------------
@@ -141,7 +142,7 @@ class GraphBuilder:
             **self._next("Conv"), input=source, weights=weights,
             bias=rng.integers(-reach, reach, channels).astype(np.int32),
             multiplier=(spread * (0.5 + rng.random(channels))).astype(np.float32),
-            strides=strides, pads=pads, dilations=dilations, clamp=clamp),
+            strides=strides, pads=Pads(*pads), dilations=dilations, clamp=clamp),
             self._windowed(source, kernel, strides, pads, dilations))
 
     def max_pool(self, source: str, *, kernel: tuple[int, int] = (2, 2),
@@ -150,7 +151,7 @@ class GraphBuilder:
         """Adds a max pooling."""
         return self.add(Pool(
             **self._next("MaxPool"), input=source, kind=PoolKind.MAX, kernel=kernel,
-            strides=strides, pads=pads, dilations=dilations, clamp=clamp),
+            strides=strides, pads=Pads(*pads), dilations=dilations, clamp=clamp),
             self._windowed(source, kernel, strides, pads, dilations), like=source)
 
     def average_pool(self, source: str, *, kernel: tuple[int, int] = (2, 2),
@@ -161,7 +162,7 @@ class GraphBuilder:
         """Adds an average pooling by the rule of QLinearAveragePool."""
         return self.add(Pool(
             **self._next("AveragePool"), input=source, kind=PoolKind.AVERAGE, kernel=kernel,
-            strides=strides, pads=pads, count_pads=count_pads, clamp=clamp),
+            strides=strides, pads=Pads(*pads), count_pads=Pads(*count_pads), clamp=clamp),
             self._windowed(source, kernel, strides, pads, (1, 1)), like=like)
 
     def global_average(self, source: str) -> str:

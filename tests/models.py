@@ -259,11 +259,10 @@ def assert_plan_is_golden(plan, inputs: dict[str, np.ndarray], *, exact: bool = 
     count = 0
     for graph, tensors in zip(plan.graphs, inner, strict=True):
         for name, tensor in graph.tensors.items():
+            found = tensor.to_model(tensors[name])
             if name in golden:
-                expected = to_int8(golden[name]).reshape(-1)
-                expected = expected if tensor.order is None else expected[tensor.order]
-                np.testing.assert_array_equal(tensors[name].reshape(-1), expected, err_msg=name)
-                count += expected.size
+                np.testing.assert_array_equal(found, golden[name], err_msg=name, strict=True)
+                count += found.size
     for name, value in values.items():
         if name in golden:
             np.testing.assert_array_equal(value, golden[name], err_msg=name, strict=True)

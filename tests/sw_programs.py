@@ -7,7 +7,7 @@ import numpy as np
 from graphs import random_image
 
 from weft import reference
-from weft.compiler import Program, compile
+from weft.compiler import Program, SplitSearch, compile
 from weft.hw.isa.commands import Engine, decode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Graph
@@ -38,10 +38,10 @@ def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0, warm: 
 
 
 def equal(graph: Graph, config: AcceleratorConfig, rng: np.random.Generator, *, seed: int = 0,
-          keep_tensors: bool = False, warm: int = 0,
+          keep_tensors: bool = False, warm: int = 0, search: SplitSearch | None = None,
           make: Callable[..., Any] = FunctionalDevice) -> Program:
     """Compiles a graph, and makes sure that a frame of it equals the reference."""
-    program = compile(graph, config, keep_tensors=keep_tensors)
+    program = compile(graph, config, keep_tensors=keep_tensors, search=search)
     image = random_image(rng, graph)
     expected = reference.run(graph, image)
     found = run(program, image, seed=seed, warm=warm, make=make)

@@ -14,7 +14,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
 
-__all__ = ["Home", "Mapped", "map_channels"]
+__all__ = ["Home", "ChannelLayout", "lay_out_channels"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Home:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mapped:
-    """A graph with a place for every channel.
+class ChannelLayout:
+    """A graph, and where each channel of its tensors lies.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Mapped:
     kept: frozenset[str]
 
 
-def map_channels(graph: Graph, config: AcceleratorConfig) -> Mapped:
+def lay_out_channels(graph: Graph, config: AcceleratorConfig) -> ChannelLayout:
     """Finds a channel map and a home for every tensor.
 
     A tensor that is a source of two concatenations, or twice of one, is copied; so is the result
@@ -77,7 +77,7 @@ def map_channels(graph: Graph, config: AcceleratorConfig) -> Mapped:
             for source in layer.sources:
                 homes[source] = Home(home.root, block)
                 block += channels[source].blocks(config)
-    return Mapped(graph=graph, origins=origins, channels=channels, homes=homes, kept=kept)
+    return ChannelLayout(graph=graph, origins=origins, channels=channels, homes=homes, kept=kept)
 
 
 def _copy(layer: Layer, tensor: Tensor, number: int) -> tuple[Convolution, Tensor]:
@@ -148,8 +148,8 @@ def _resolve(graph: Graph,
                 parents[find(name)] = find(layer.output)
 
     groups: dict[str, ChannelMap] = {}
-    # In the order of execution the sources of a concatenation are not always settled before it:
-    # one of them may take its map from a later one. Channels only ever grow, so they order it.
+    # By number of channels, which only grows from source to result. In the order of execution a
+    # source could take its map from a later concatenation.
     concats = sorted(((index, layer) for index, layer in enumerate(graph.layers)
                       if isinstance(layer, Concat)),
                      key=lambda item: graph.tensors[item[1].output].shape[0])

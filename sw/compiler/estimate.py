@@ -14,7 +14,7 @@ from weft.hw.isa.commands import Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution, Graph, Layer, layout
 
-from .channel_layout import Mapped, map_channels
+from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
 
 __all__ = ["LayerEstimate", "check_engines", "engine_of", "estimate"]
@@ -73,13 +73,13 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
     CompileError
         If a layer needs an engine that the configuration lacks.
     """
-    mapped = map_channels(pack(graph, config).graph, config)
-    check_engines(mapped.graph, config)
+    laid_out = lay_out_channels(pack(graph, config).graph, config)
+    check_engines(laid_out.graph, config)
     totals = [[0, 0, 0] for _ in graph.layers]
-    for layer, origin in zip(mapped.graph.layers, mapped.origins, strict=True):
-        blocks = mapped.channels[layer.output].blocks(config)
-        _, height, width = mapped.graph.tensors[layer.output].shape
-        cycles, constants = _layer(mapped, layer, config, blocks)
+    for layer, origin in zip(laid_out.graph.layers, laid_out.origins, strict=True):
+        blocks = laid_out.channels[layer.output].blocks(config)
+        _, height, width = laid_out.graph.tensors[layer.output].shape
+        cycles, constants = _layer(laid_out, layer, config, blocks)
         totals[origin][0] += cycles
         totals[origin][1] = blocks * height * width * config.word_data_bytes
         totals[origin][2] += constants
@@ -90,18 +90,18 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
         for layer, (cycles, output, constants) in zip(graph.layers, totals, strict=True))
 
 
-def _layer(mapped: Mapped, layer: Layer, config: AcceleratorConfig,
+def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
            blocks: int) -> tuple[int, int]:
     """Cycles, and bytes of constants."""
     if isinstance(layer, Concat):
         return 0, 0
-    _, height, width = mapped.graph.tensors[layer.output].shape
+    _, height, width = laid_out.graph.tensors[layer.output].shape
     if not isinstance(layer, Convolution):
-        return (layer_cycles(config, mapped.graph, layer, blocks)
+        return (layer_cycles(config, laid_out.graph, layer, blocks)
                 + vector_overhead(config, scaled=requantizes(layer))), 0
     outputs, _, kernel_h, kernel_w = layer.weights.shape
     columns = layout.col_tiles(config, outputs)
-    inputs = mapped.channels[layer.input].blocks(config)
+    inputs = laid_out.channels[layer.input].blocks(config)
     cost = command_cost(config, Opcode.MATRIX, {
         "kernel_h": kernel_h, "kernel_w": kernel_w, "channel_blocks": inputs,
         "stride_w": layer.strides[1], "tile_pixels": tile_pixels(config, height * width),

@@ -1,8 +1,8 @@
-"""The first layer: windows are packed into words before they reach the accelerator.
+"""The input of the first layer, rearranged by the host: im2col or space-to-depth.
 
-An image has one or three channels, and a word has room for sixteen. Where a convolution is all
-that reads an input, the host can lay more of it side by side as channels, and the array is as busy
-as in any other layer: along either axis all taps of the kernel, or as many pixels as the stride.
+An image has one or three channels, and a word has room for sixteen. Where a convolution is the only
+reader of an input, the host can turn some of its pixels into channels, which fills the array: along
+either axis all taps of the kernel (im2col), or as many pixels as the stride (space-to-depth).
 """
 
 from collections import Counter
@@ -15,14 +15,14 @@ import numpy as np
 
 from weft.errors.limits import TENSOR_ELEMENTS
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Graph, Layer, layout
+from weft.ir import Convolution, Graph, Layer, Pads, layout
 
 __all__ = ["Packing", "Packed", "pack"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packing:
-    """How an input is laid out anew.
+    """How an input is rearranged.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Packing:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Packed:
-    """A graph whose inputs suit the array.
+    """A graph whose inputs are rearranged for the array.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Packed:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Axis:
-    """One axis of a convolution whose input is laid out anew.
+    """One axis of a convolution whose input is rearranged.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class _Axis:
 
 def _axes(size: int, out: int, kernel: int, stride: int, dilation: int,
           pads: tuple[int, int]) -> Iterator[_Axis]:
-    """All ways to lay out an axis: as it is, all taps side by side, pixels side by side."""
+    """All ways to rearrange an axis: not at all, im2col, space-to-depth."""
     every = np.arange(kernel)
     yield _Axis(gather=np.arange(size)[None], taps=every[None], stride=stride, dilation=dilation,
                 pads=pads)
@@ -103,7 +103,7 @@ def _coordinates(out: int, parts: int, stride: int, dilation: int, before: int,
 
 
 def pack(graph: Graph, config: AcceleratorConfig) -> Packed:
-    """Packs the windows of the inputs for which that is cheaper.
+    """Rearranges the inputs for which that is faster.
 
     The estimate is for a frame as a whole: its layers follow the first one, which takes as long as
     its input needs to be loaded or the array for the layer, and all loads are behind each other.
@@ -177,20 +177,20 @@ def _pack_layer(graph: Graph, layer: Convolution, config: AcceleratorConfig, arr
     if (y, x) == as_it_is:
         return layer, None
 
-    # Part of the row, part of the column, channel, y, x
-    # in 32 bits: these are the largest arrays of a compilation
+    # [part of the row, part of the column, channel, y, x], in 32 bits: these are the largest
+    # arrays of a compilation.
     rows, across = (axis.gather.astype(np.int32) for axis in (y, x))
     rows, across = rows[:, None, None, :, None], across[None, :, None, None, :]
     plane = np.arange(channels, dtype=np.int32)[None, None, :, None, None] * (height * width)
     gather = np.where((rows < 0) | (across < 0), np.int32(-1), rows * width + across + plane)
-    # Output, channel, part of the row, its tap, part of the column, its tap; a tap that there is
-    # not is behind the others.
+    # [output, channel, part of the row, its tap, part of the column, its tap]; index -1 of a tap
+    # reads the zeros appended behind the last one.
     padded = np.pad(layer.weights, ((0, 0), (0, 0), (0, 1), (0, 1)))
     weights = padded[:, :, y.taps[:, :, None, None], x.taps[None, None]]
     weights = weights.transpose(0, 2, 4, 1, 3, 5).reshape(outputs, -1, y.taps.shape[1],
                                                           x.taps.shape[1])
     layer = replace(layer, strides=(y.stride, x.stride), dilations=(y.dilation, x.dilation),
-                    pads=(y.pads[0], x.pads[0], y.pads[1], x.pads[1]),
+                    pads=Pads(y.pads[0], x.pads[0], y.pads[1], x.pads[1]),
                     weights=np.ascontiguousarray(weights))
     return layer, Packing(gather=gather.reshape(-1, *gather.shape[3:]),
                           zero_point=graph.tensors[layer.input].zero_point)

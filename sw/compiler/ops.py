@@ -87,7 +87,7 @@ class Buffer:
     size : :class:`int`
         Units; bytes in external memory.
     layer : :class:`str`
-        Name of the layer that is to blame if it does not fit.
+        Name of the layer that an error names if it does not fit.
     data : :class:`bytes` or :py:`None`
         Contents of a constant in external memory.
     """
@@ -150,7 +150,7 @@ class Op:
     layer : :class:`int` or :py:`None`
         Index of the layer it works for; :py:`None` for loads and stores of the graph's inputs.
     text : :class:`str`
-        What it does, for people.
+        What it does, for dumps and reports.
     fields : :class:`dict`
         All fields of the command; addresses as :class:`Address`.
     reads, writes : :class:`tuple` of :class:`Region`

@@ -82,7 +82,7 @@ class Slot:
     plane_bytes : :class:`int`
         From channel block to channel block.
     packing : :class:`Packing` or :py:`None`
-        Of an input that is laid out anew.
+        Of an input that is rearranged, see :mod:`.first_layer`.
     """
 
     tensor: str
@@ -109,7 +109,7 @@ class Resident:
     Attributes
     ----------
     name : :class:`str`
-        A tensor, or a slab of one.
+        A tensor, or a buffer for tiles of one.
     address, words : :class:`int`
     first, last : :class:`int`
         Commands between which it is in use.

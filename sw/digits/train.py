@@ -62,8 +62,7 @@ def _train(images: np.ndarray, labels: np.ndarray) -> Parameters:
                     nn.BatchNorm2d(outputs), nn.ReLU()]
     network = nn.Sequential(*modules, nn.Flatten(), nn.Dropout(0.3), nn.Linear(32 * 4 * 4, 10))
 
-    # Rotations and shifts of up to a pixel keep so large a network from learning 1347 images by
-    # heart.
+    # Rotations and shifts of up to a pixel keep so large a network from overfitting 1347 images.
     x, y = torch.from_numpy(images), torch.from_numpy(labels)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
     steps = _EPOCHS * (-(-len(x) // _BATCH))

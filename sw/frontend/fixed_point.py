@@ -1,4 +1,8 @@
-"""A graph with the rounding of TFLite Micro instead of onnxruntime's."""
+"""A graph with the rounding of TFLite Micro instead of onnxruntime's.
+
+The rule is a matter of the model, which a front end settles: this is for graphs of a format that
+cannot ask for it, such as ONNX. The compiler never changes what a graph computes.
+"""
 
 from collections.abc import Collection
 from dataclasses import replace

@@ -2,6 +2,7 @@
 between accelerator and host. Nothing here knows a model format."""
 
 from .graph import (
+    NO_PADS,
     Add,
     Concat,
     Convolution,
@@ -11,6 +12,7 @@ from .graph import (
     Layer,
     Lookup,
     Multiply,
+    Pads,
     Pool,
     PoolKind,
     Resize,
@@ -29,5 +31,5 @@ from .partition import (
 )
 
 __all__ = ["Add", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph", "HostExecutor",
-           "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply", "Partition",
-           "Placement", "Pool", "PoolKind", "Resize", "Tensor", "TensorInfo", "Where"]
+           "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply", "NO_PADS", "Pads",
+           "Partition", "Placement", "Pool", "PoolKind", "Resize", "Tensor", "TensorInfo", "Where"]

@@ -8,7 +8,7 @@ vectors are [C, 1, 1].
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,19 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["Tensor", "Layer", "Convolution", "Depthwise", "PoolKind", "Pool", "Add", "Multiply",
-           "Lookup", "Concat", "Resize", "Edge", "Graph"]
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Depthwise", "PoolKind", "Pool",
+           "Add", "Multiply", "Lookup", "Concat", "Resize", "Edge", "Graph"]
+
+
+class Pads(NamedTuple):
+    """Rows and columns of padding around a plane."""
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+NO_PADS = Pads()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +121,7 @@ class Convolution(Layer):
     multiplier : float32 [N]
         ``fl32(fl32(sx * sw) / sy)``.
     strides, dilations : (h, w)
-    pads : (top, left, bottom, right)
+    pads : :class:`Pads`
     clamp : (low, high)
         Bounds of the output in the int8 domain, -128..127.
     groups : :class:`int`
@@ -130,7 +141,7 @@ class Convolution(Layer):
     bias: np.ndarray
     multiplier: np.ndarray
     strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pads: Pads = NO_PADS
     dilations: tuple[int, int] = (1, 1)
     clamp: tuple[int, int] = (-128, 127)
     groups: int = 1
@@ -167,7 +178,7 @@ class Depthwise(Layer):
     bias: np.ndarray
     multiplier: np.ndarray
     strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pads: Pads = NO_PADS
     dilations: tuple[int, int] = (1, 1)
     clamp: tuple[int, int] = (-128, 127)
 
@@ -193,9 +204,9 @@ class Pool(Layer):
     ----------
     kind : :class:`PoolKind`
     kernel, strides, dilations : (h, w)
-    pads : (top, left, bottom, right)
+    pads : :class:`Pads`
         With what ``ceil_mode`` adds after the input.
-    count_pads : (top, left, bottom, right)
+    count_pads : :class:`Pads`
         The part of the padding that counts in the divisor of an average: ``pads`` with
         ``count_include_pad``, else zeros.
     multiplier : :class:`float` or :py:`None`
@@ -210,9 +221,9 @@ class Pool(Layer):
     kind: PoolKind
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pads: Pads = NO_PADS
     dilations: tuple[int, int] = (1, 1)
-    count_pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    count_pads: Pads = NO_PADS
     clamp: tuple[int, int] = (-128, 127)
     multiplier: float | None = None
 

@@ -284,7 +284,7 @@ def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, mul
     if any(array.dtype != np.int32 or array.shape != bias.shape for array in arrays.values()):
         raise ValueError("Bias, multiplier and shift must be int32 of one shape, not " + ", ".join(
             f"{array.dtype} {array.shape}" for array in arrays.values()))
-    # There is no mantissa for a multiplier of zero, but a shift that leaves nothing of any sum.
+    # A multiplier of zero has no mantissa: use a shift that makes any sum zero.
     zero = multiplier == 0
     fields = {"bias": bias.astype(np.int64), "shift": np.where(zero, -32, shift).astype(np.int64),
               "mantissa": np.where(zero, 0, multiplier.astype(np.int64) - (1 << 30))}

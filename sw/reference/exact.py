@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from weft import reference
-from weft.ir import Add, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Tensor, layout
+from weft.ir import NO_PADS, Add, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Tensor, layout
 
 from . import vector as vector_model
 
@@ -259,7 +259,7 @@ def average_windows(graph: Graph, layer: Pool) -> tuple[np.ndarray, np.ndarray]:
     """Taps inside the input, and the divisor, of every window of an average: int64
     [out_h, out_w] each."""
     source, target = graph.tensors[layer.input], graph.tensors[layer.output]
-    bare = replace(layer, count_pads=(0, 0, 0, 0))
+    bare = replace(layer, count_pads=NO_PADS)
     return (reference.average_counts(bare, source, target),
             reference.average_counts(layer, source, target))
 

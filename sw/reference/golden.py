@@ -185,7 +185,7 @@ class GoldenSession:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of onnxruntime comes to."""
+    """The first line of an error of onnxruntime."""
     return str(error).strip().partition("\n")[0]
 
 

@@ -118,7 +118,7 @@ def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     weights : int8 [C, kernel rows, taps of a row]
-        Axes as the command walks them: transposed if it slides along columns.
+        Axes in the order of the command's loops: transposed if it slides along columns.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from weft.errors import InputError
-from weft.ir import Convolution, Depthwise, Pool, PoolKind, Tensor
+from weft.ir import NO_PADS, Convolution, Depthwise, Pads, Pool, PoolKind, Tensor
 
 from .fixed_point import requantize_fixed_point
 from .rounding import dequantize, requantize
@@ -17,8 +17,6 @@ __all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d"
 # Window matrices are built for a few output rows at a time, so that a large image stays in cache.
 _WINDOW_BYTES = 16 << 20
 
-_Pads = tuple[int, int, int, int]
-
 
 def output_size(size: int, kernel: int, stride: int, before: int, after: int,
                 dilation: int) -> int:
@@ -27,7 +25,7 @@ def output_size(size: int, kernel: int, stride: int, before: int, after: int,
 
 
 def _output_shape(shape: tuple[int, ...], kernel: tuple[int, int], strides: tuple[int, int],
-                  pads: _Pads, dilations: tuple[int, int]) -> tuple[int, int]:
+                  pads: Pads, dilations: tuple[int, int]) -> tuple[int, int]:
     out_h, out_w = (output_size(shape[1 + axis], kernel[axis], strides[axis], pads[axis],
                                 pads[2 + axis], dilations[axis]) for axis in (0, 1))
     if out_h < 1 or out_w < 1:
@@ -48,7 +46,7 @@ def _taps(padded: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int],
 
 
 def conv2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] = (1, 1),
-           pads: _Pads = (0, 0, 0, 0), dilations: tuple[int, int] = (1, 1),
+           pads: Pads = NO_PADS, dilations: tuple[int, int] = (1, 1),
            in_zero: int = 0) -> np.ndarray:
     """Exact sums of a convolution, ``sum((x - in_zero) * w)``; padding contributes nothing.
 
@@ -93,7 +91,7 @@ def conv2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] = (1,
 
 
 def depthwise2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] = (1, 1),
-                pads: _Pads = (0, 0, 0, 0), dilations: tuple[int, int] = (1, 1),
+                pads: Pads = NO_PADS, dilations: tuple[int, int] = (1, 1),
                 in_zero: int = 0) -> np.ndarray:
     """Exact sums of a depthwise convolution: int32 [C, out_h, out_w] of int8 [C, H, W].
 
@@ -119,7 +117,7 @@ def depthwise2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] 
 
 
 def _scaled(layer: Convolution | Depthwise, acc: np.ndarray, target: Tensor) -> np.ndarray:
-    # Wraps without a warning where it does not fit.
+    # Wraps around in int32, as the hardware does, without numpy's warning.
     acc = acc + layer.bias.astype(np.int32)[:, None, None]
     if isinstance(layer, Convolution) and layer.fixed_point is not None:
         return requantize_fixed_point(acc, *layer.fixed_point, target.zero_point, layer.clamp)

@@ -102,7 +102,7 @@ def inspect_plan(plan: Partition, config: AcceleratorConfig) -> Inspection:
     """Where every node runs and what it takes; nothing is compiled or built."""
     costs = {(number, cost.name): cost for number, segment in enumerate(plan.segments)
              if isinstance(segment, Graph) for cost in estimate(segment, config)}
-    # A layer's figures stand at the node that gave it its name, or else at its first node.
+    # A layer's figures are listed with the node of its name, or else with its first node.
     owners: dict[tuple[int, str], str] = {}
     for placement in plan.placements:
         key = placement.segment, placement.layer

@@ -119,7 +119,7 @@ def engine_table(run: Run) -> Table:
     """Where the cycles of the last frame or batch went: the share of each engine's cycles in
     which it was busy, or stalled for each of the causes that it knows."""
     counters = {engine: cycle_counters(engine) for engine in Engine}
-    # What every engine knows comes first and last.
+    # Causes that all engines share come first and last.
     names = list(dict.fromkeys(name for engine in Engine for name in counters[engine]))
     common = [name for name in names if all(name in known for known in counters.values())]
     table = Table(title="Where the cycles went", title_justify="left")

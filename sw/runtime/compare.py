@@ -123,7 +123,7 @@ def _compare(layer: str, tensor: str, expected: np.ndarray, got: np.ndarray,
     if got.shape != expected.shape or got.dtype != expected.dtype:
         raise ValueError(f"Tensor '{tensor}' must be {expected.dtype} {list(expected.shape)}, "
                          f"not {got.dtype} {list(got.shape)}")
-    # As bytes, so that no value is let off: neither a NaN nor a zero of the other sign.
+    # As bytes: equal NaNs are equal, and zeros of different sign are not.
     differ = (_bytes(expected) != _bytes(got)).reshape(-1, expected.itemsize)
     if not differ.any():
         return None

@@ -172,7 +172,7 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
         base = programs[-1].memory_bytes if programs else 0
         programs.append(compiler.compile(compiler.batch(graph, batch), config, base=base))
     first = _frame([_play(program, memory, warm=False) for program in programs], config)
-    # Where there are several parts, each has taken the other's constants off the chip.
+    # Each of several parts overwrites the constants of the others.
     warm = len(programs) == 1 and bool(programs[0].warm_commands)
     return Estimate(
         model=model or plan.name, config=config, batch=batch, first=first, warm=warm,

@@ -23,7 +23,7 @@ _RANDOM_BYTES = 8   # of an element: random numbers are made as float64
 
 @dataclass(kw_only=True)
 class Run:
-    """What a number of frames through a session came to.
+    """Results and figures of a number of frames through a session.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphResult(Figures):
-    """What the frames of a graph came to.
+    """Results and figures of the frames of a graph.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ class LoadedGraph:
             tensors=[self._read_tensors(frame) if tensors else {}
                      for frame in range(program.graph.frames)],
             cycles=result.cycles, warm=warm,
-            # A device that does not tell when commands end, as at a serial port, tells no layers.
+            # Without events, as at a serial port, the cycles of layers are not known.
             layers=layer_results(program, _spans(result), result.cycles if result.events else 0,
                                  warm=warm),
             counters=counters,
@@ -269,7 +269,7 @@ def layer_results(program: compiler.Program, spans: Mapping[int, tuple[int, int]
         info = copies[0]
         indices = [index for copy in copies
                    for index in (copy.warm_commands if warm else copy.commands) if index in spans]
-        # Engines overlap: it may end before the one before it.
+        # Engines overlap: a layer may end before its predecessor.
         end = max([before, *(spans[index][1] for index in indices)])
         if number + frames == len(program.layers):
             end = cycles

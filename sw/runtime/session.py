@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from weft import compiler
-from weft.compiler import Program
+from weft.compiler import Program, SplitSearch
 from weft.compiler.batch import check_batch
 from weft.errors import CompileError, InputError
 from weft.errors.limits import check_arrays
@@ -19,7 +19,7 @@ from weft.ir import Graph, HostPart, Partition, TensorInfo
 from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
 
-from .device import Device, DeviceStopped, Driver
+from .device import WATCHDOG_CYCLES, Device, DeviceStopped, Driver
 from .segment import Figures, GraphResult, LayerResult, LoadedGraph, LoadedHostPart
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
@@ -47,7 +47,7 @@ class NodeArg:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameResult(Figures):
-    """What one frame came to.
+    """Results and figures of one frame.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class FrameResult(Figures):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult(Figures):
-    """What the frames of a batch came to. All figures are for the whole batch.
+    """Results and figures of the frames of a batch. All figures are for the whole batch.
 
     Attributes
     ----------
@@ -100,8 +100,12 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         Waveform to write; only on the verilator device.
     progress : callable
         Told what is being prepared, in a few words.
+    search : :class:`weft.compiler.SplitSearch`
+        How long the compiler looks for the best commands; see there.
     timeout_cycles : :class:`int`
         Longest frame; without it only the device's own limits end a frame that hangs.
+    watchdog_cycles : :class:`int`
+        See :class:`weft.runtime.device.Driver`.
     options
         Passed on to the device: for verilator ``latency``, ``bandwidth``, ``stall_probability``
         and ``seed``, for functional ``seed``.
@@ -130,7 +134,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
                  batch: int = 1, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
-                 timeout_cycles: int | None = None, **options: Any):
+                 search: SplitSearch | None = None, timeout_cycles: int | None = None,
+                 watchdog_cycles: int = WATCHDOG_CYCLES, **options: Any):
         self.batch = check_batch(batch)
         choice = choose_device(device, trace=trace, progress=progress)
         if config is None:
@@ -138,7 +143,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self.config = config if isinstance(config, AcceleratorConfig) else load_config(config)
         self._factory = choice.factory
         self._options = {**options, **choice.options}
+        self._search = search
         self._timeout_cycles = timeout_cycles
+        self._watchdog_cycles = watchdog_cycles
         self.plan = _partition(model)
         self._inputs = list(map(_describe, self.plan.model.inputs))
         self._outputs = list(map(_describe, self.plan.model.outputs))
@@ -150,7 +157,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         for graph in self.plan.graphs:
             base = programs[-1].memory_bytes if programs else 0
             programs.append(compiler.compile(compiler.batch(graph, self.batch), self.config,
-                                             keep_tensors=keep_tensors, base=base))
+                                             keep_tensors=keep_tensors, base=base,
+                                             search=self._search))
         self.programs = tuple(programs)
         check_arrays(programs[-1].memory_bytes, f"External memory of {self.plan.name}",
                      CompileError)
@@ -162,7 +170,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                 name = str(error).rpartition(" ")[2]
                 raise InputError(f"Device has no option {name}") from None
             raise
-        self._driver = Driver(self.device)
+        self._driver = Driver(self.device, watchdog_cycles=self._watchdog_cycles)
         self._resident: LoadedGraph | None = None  # its constants are on chip
         compiled = iter(programs)
         self._segments = [
@@ -185,7 +193,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Close the device."""
         self.device.close()
 
     def get_inputs(self) -> list[NodeArg]:
@@ -247,7 +255,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         InputError
             If a name, shape or type is wrong, or the session runs frames in batches.
         DeviceError
-            If the device stops or does not come to an end.
+            If the device stops or does not finish.
         """
         if self.batch != 1:
             raise InputError(f"Session must have a batch of 1 to run single frames, "
@@ -278,7 +286,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         InputError
             If a name, shape or type is wrong, or there are too many frames, or none.
         DeviceError
-            If the device stops or does not come to an end.
+            If the device stops or does not finish.
         """
         if not 1 <= len(feeds) <= self.batch:
             raise InputError(f"Batch must hold 1 to {self.batch} frames, not {len(feeds)}")

@@ -1,8 +1,8 @@
-"""Where constants lie on chip: in memories that are filled round and round.
+"""Where constants lie on chip: each memory for them is a ring buffer.
 
-What was loaded first is overwritten first. A constant that takes more than half of its memory lies
-at either end in turn, so that it overwrites as little as can be of the one before it; the part that
-overwrites nothing that is still in use is loaded by a command of its own, and ahead of the other.
+What was loaded first is overwritten first. Constants that take more than half of their memory
+alternate between its two ends, so that each overwrites as little as possible of the one before. The
+part that overwrites nothing still in use is loaded by a command of its own, ahead of the other.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +19,13 @@ __all__ = ["place_constants"]
 
 
 def place_constants(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
-    """The same with addresses for all constants, and their loads in two where that lets one begin
+    """The same with addresses for all constants. Loads are split in two where one part can begin
     early.
 
     Raises
     ------
     CompileError
-        If a layer holds on to more constants than fit.
+        If a layer uses more constants at a time than fit.
     """
     lives = _lifetimes(lowered.ops)
     placed: dict[Buffer, int] = {}
@@ -64,8 +64,8 @@ def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
 
 
 def _ring(lives: Iterable[_Life], space: Space, config: AcceleratorConfig) -> dict[Buffer, int]:
-    """One buffer after the other, over what is no longer in use. One that would run over the end
-    starts again at 0, or ends there, whichever spares more of the one before it."""
+    """Addresses of buffers one behind the other, over those no longer in use. One that would cross
+    the end of the memory starts at 0 or ends at the end, whichever overlaps the one before less."""
     depth = space.depth(config)
     placed: dict[Buffer, int] = {}
     live: list[_Life] = []

@@ -11,7 +11,7 @@ from .schedule import Tokens
 
 __all__ = ["emit"]
 
-# The one address that may lie in front of its memory: padding is subtracted from it.
+# The only address that may be negative: padding is subtracted from it.
 _LOCAL = 1 << 24
 _WRAPPING = {"in_base": _LOCAL}
 

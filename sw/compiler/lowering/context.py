@@ -1,5 +1,5 @@
-"""What lowering is done with: tensors and constants where the plan put them, and the loads and
-stores that brings about.
+"""What layers are lowered with: tensors and constants where the memory plan put them, and the loads
+and stores that this takes.
 """
 
 from collections.abc import Callable, Hashable
@@ -10,9 +10,9 @@ import numpy as np
 from amaranth.hdl import Shape
 from amaranth.lib import data
 
-from weft.compiler.channel_layout import Mapped
+from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
-from weft.compiler.planning.placement import LayerPlan, Plan, Slab, Storage
+from weft.compiler.planning.placement import LayerPlan, MemoryPlan, Storage, TileBuffer
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMANDS, Opcode
 from weft.hw.isa.config import AcceleratorConfig
@@ -21,7 +21,7 @@ from weft.ir.layout import ChannelMap
 
 from .sharing import Sharing
 
-__all__ = ["Lowering", "View"]
+__all__ = ["LoweringContext", "View"]
 
 _T = TypeVar("_T")
 
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 @dataclass(frozen=True, eq=False, kw_only=True)
 class View:
     """Some rows and channel blocks of a tensor, where they are on chip: in the tensor itself, or
-    in a slab that holds a part of a tensor too large for the chip.
+    in a tile buffer that holds a part of a tensor too large for the chip.
 
     Word ``(block, y, x)``, with ``block`` and ``y`` counted from the view's first ones, is at
     ``offset + block * plane + y * width + x`` of ``buffer``.
@@ -98,19 +98,19 @@ def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
 _RANGES = {opcode: _ranges(opcode) for opcode in COMMANDS}
 
 
-class Lowering:
-    """What a layer is lowered with. For every type of layer there is a function ``lower_xxx(
-    lowering, index, layer)`` that emits its commands; with everything on chip or not, it is ::
+class LoweringContext:
+    """What layers are lowered with. For every type of layer there is a function ``lower_xxx(
+    context, index, layer)`` that emits its commands; with everything on chip or not, it is ::
 
-        constants = lowering.constant(index, "weights", Space.VECTOR_WEIGHT, packed)
-        for rows in lowering.tiles(index):                  # of the output, top to bottom
-            source = lowering.read(index, layer.input, rows)    # loads what is not on chip
-            target = lowering.write(index, rows)
-            lowering.emit(index, Op(..., reads=(*source.regions(), Region.whole(constants)),
+        constants = context.constant(index, "weights", Space.VECTOR_WEIGHT, packed)
+        for rows in context.tiles(index):                  # of the output, top to bottom
+            source = context.read(index, layer.input, rows)    # loads what is not on chip
+            target = context.write(index, rows)
+            context.emit(index, Op(..., reads=(*source.regions(), Region.whole(constants)),
                                     writes=target.regions()))
-            lowering.finish(index, target)                  # stores what must leave the chip
+            context.finish(index, target)                  # stores what must leave the chip
 
-    In a command, ``source.padding`` takes the place of ``layer.pads[0]``, ``len(source.rows)``
+    In a command, ``source.padding`` takes the place of ``layer.pads.top``, ``len(source.rows)``
     that of the input's height, ``source.plane`` and ``source.width`` are its steps, and
     ``source.at(-padding)`` is an ``in_base``. A layer can also go through channel blocks in
     groups, with ``read(..., blocks=...)`` and ``write(..., blocks=...)``, or with
@@ -127,17 +127,17 @@ class Lowering:
         As the passes before have left it: inputs packed, copies inserted.
     """
 
-    def __init__(self, mapped: Mapped, config: AcceleratorConfig, plan: Plan,
+    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan,
                  keep_tensors: bool, known: dict[Hashable, Any]):
         self.config = config
-        self.graph: Graph = mapped.graph
-        self._mapped = mapped
+        self.graph: Graph = laid_out.graph
+        self._laid_out = laid_out
         self._plan = plan
         self._known = known
         self._ops: list[Op] = []
         self._placed: dict[Buffer, int] = {}
         self._storages: dict[str, Buffer] = {}  # resident ones, once they are used
-        self._slabs: dict[tuple[int, str], _SlabBuffers] = {}
+        self._rotations: dict[tuple[int, str], _Rotation] = {}
         self._sections: dict[tuple[str, bytes], Buffer] = {}
         self._sharing = Sharing(config)
         self._slots: dict[str, Region] = {}
@@ -147,9 +147,9 @@ class Lowering:
         self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
         self._stored = {edge.tensor for edge in self.graph.outputs}
         if keep_tensors:
-            self._stored |= mapped.kept
+            self._stored |= laid_out.kept
 
-    def run(self, lower: "Callable[[Lowering, int, Layer], None]") -> Lowered:
+    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]") -> Lowered:
         """Lowers all layers, each with ``lower``."""
         for index, layer in enumerate(self.graph.layers):
             lower(self, index, layer)
@@ -171,7 +171,7 @@ class Lowering:
 
     def channels(self, name: str) -> ChannelMap:
         """Where the channels of a tensor lie; of an element-wise layer's operands the same."""
-        return self._mapped.channels[name]
+        return self._laid_out.channels[name]
 
     def blocks(self, name: str) -> range:
         """All channel blocks of a tensor."""
@@ -198,7 +198,7 @@ class Lowering:
 
     def storage(self, name: str) -> Storage:
         """Where a tensor lives."""
-        return self._plan.storages[self._mapped.homes[name].root]
+        return self._plan.storages[self._laid_out.homes[name].root]
 
     # What lowering functions do ---------------------------------------------------------------
 
@@ -223,14 +223,15 @@ class Lowering:
             self._enter(name, self.graph.layers[index].name, needed.stop)
             return replace(self._part(name, needed, blocks), padding=padding)
         self._expect(name)
-        slab = self._slab(index, name)
+        rotation = self._rotation(index, name)
         over = needed.start % self._plan.align(name)
         loaded = range(needed.start - over, needed.stop)
         key = loaded, blocks
-        if key in slab.contents:
-            view = self._in_slab(name, slab.buffers[slab.contents.index(key)], loaded, blocks)
+        if key in rotation.contents:
+            buffer = rotation.buffers[rotation.contents.index(key)]
+            view = self._in_tile_buffer(name, buffer, loaded, blocks)
         else:
-            view = self._in_slab(name, slab.take(key), loaded, blocks)
+            view = self._in_tile_buffer(name, rotation.take(key), loaded, blocks)
             self._transfer(Opcode.LOAD, index, f"{name}{self._range(name, loaded, blocks)}", view)
         return replace(view, rows=needed, offset=over * view.width, padding=padding)
 
@@ -249,8 +250,8 @@ class Lowering:
         name = self.graph.layers[index].output
         blocks = blocks or self.blocks(name)
         if self.storage(name).external:
-            buffer = self._slab(index, name).take((rows, blocks))
-            return self._in_slab(name, buffer, rows, blocks)
+            buffer = self._rotation(index, name).take((rows, blocks))
+            return self._in_tile_buffer(name, buffer, rows, blocks)
         return self._part(name, rows, blocks)
 
     def finish(self, index: int, view: View) -> None:
@@ -268,7 +269,7 @@ class Lowering:
         index : :class:`int`
             Of the layer.
         what : :class:`str`
-            For people. A constant that is loaded twice is in external memory once.
+            For texts. A constant that is loaded twice is in external memory once.
         space : :class:`Space`
         packed : int8 [..., unit_bytes]
             Units as they lie in external memory: all that the layer has.
@@ -313,7 +314,7 @@ class Lowering:
             if not low <= value <= high:
                 raise CompileError(f"Layer {layer!r}: {name} must be between {low} and {high}, "
                                    f"not {value}")
-        owner = None if op.layer is None else self._mapped.origins[op.layer]
+        owner = None if op.layer is None else self._laid_out.origins[op.layer]
         self._ops.append(replace(op, layer=owner))
 
     def join(self, index: int, layer: Concat) -> None:
@@ -346,14 +347,14 @@ class Lowering:
         """Some rows and blocks of a tensor that is on chip."""
         tensor = self.tensor(name)
         plane = tensor.shape[1] * tensor.shape[2]
-        first = (self._mapped.homes[name].block + blocks.start) * plane
+        first = (self._laid_out.homes[name].block + blocks.start) * plane
         return View(tensor=tensor, buffer=self._resident(name), plane=plane, rows=rows,
                     offset=first + rows.start * tensor.shape[2], blocks=blocks)
 
     def _whole(self, name: str) -> View:
         return self._part(name, range(self.tensor(name).shape[1]), self.blocks(name))
 
-    def _in_slab(self, name: str, buffer: Buffer, rows: range, blocks: range) -> View:
+    def _in_tile_buffer(self, name: str, buffer: Buffer, rows: range, blocks: range) -> View:
         tensor = self.tensor(name)
         return View(tensor=tensor, buffer=buffer, offset=0, rows=rows, blocks=blocks,
                     plane=len(rows) * tensor.shape[2])
@@ -377,16 +378,16 @@ class Lowering:
                            f"input {name}{self._range(name, rows, self.blocks(name))}",
                            self._part(name, rows, self.blocks(name)), layer)
 
-    def _slab(self, index: int, name: str) -> "_SlabBuffers":
-        if (index, name) not in self._slabs:
-            slab = self._plan.layers[index].slabs[name]
-            buffers = _SlabBuffers(name, slab, self.graph.layers[index].name)
-            self._slabs[index, name] = buffers
-            self._placed |= dict(zip(buffers.buffers, slab.addresses, strict=True))
-        return self._slabs[index, name]
+    def _rotation(self, index: int, name: str) -> "_Rotation":
+        if (index, name) not in self._rotations:
+            room = self._plan.layers[index].tile_buffers[name]
+            rotation = _Rotation(name, room, self.graph.layers[index].name)
+            self._rotations[index, name] = rotation
+            self._placed |= dict(zip(rotation.buffers, room.addresses, strict=True))
+        return self._rotations[index, name]
 
     def _range(self, name: str, rows: range, blocks: range) -> str:
-        """What part of a tensor it is, for people."""
+        """The part of a tensor as text; nothing for all of it."""
         text = ""
         if blocks != self.blocks(name):
             text += f" blocks {blocks.start}..{blocks.stop - 1}"
@@ -400,7 +401,7 @@ class Lowering:
         """Bytes of a tensor in external memory: in the storage it is a part of, if that lives
         there as a whole."""
         if name not in self._slots:
-            storage, home = self.storage(name), self._mapped.homes[name]
+            storage, home = self.storage(name), self._laid_out.homes[name]
             blocks = len(self.blocks(name))
             if storage.external:
                 owner, first, count = storage.name, home.block, storage.blocks
@@ -445,13 +446,13 @@ class Lowering:
                        f"output {name}{self._range(name, view.rows, view.blocks)}", view)
 
 
-class _SlabBuffers:
-    """The buffers that the parts of a tensor go through, one after the other."""
+class _Rotation:
+    """The tile buffers of a tensor, taken in turn."""
 
-    def __init__(self, name: str, slab: Slab, layer: str):
-        self.buffers = [Buffer(name=f"{name} slab {number}", space=Space.ACTIVATION,
-                               size=slab.words, layer=layer)
-                        for number in range(len(slab.addresses))]
+    def __init__(self, name: str, room: TileBuffer, layer: str):
+        self.buffers = [Buffer(name=f"{name} tile buffer {number}", space=Space.ACTIVATION,
+                               size=room.words, layer=layer)
+                        for number in range(len(room.addresses))]
         self.contents: list[tuple[range, range] | None] = [None] * len(self.buffers)
         self._next = 0
 

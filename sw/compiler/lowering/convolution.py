@@ -11,32 +11,32 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
-from .context import Lowering, View
+from .context import LoweringContext, View
 
 __all__ = ["lower_convolution"]
 
 
-def lower_convolution(lowering: Lowering, index: int, layer: Convolution) -> None:
+def lower_convolution(context: LoweringContext, index: int, layer: Convolution) -> None:
     """Commands of a convolution: for each tile of rows and each group of column tiles, in the
     order of the plan, one MATRIX."""
-    _Convolution(lowering, index, layer).run()
+    _Convolution(context, index, layer).run()
 
 
 class _Convolution:
-    def __init__(self, lowering: Lowering, index: int, layer: Convolution):
-        self._lowering = lowering
+    def __init__(self, context: LoweringContext, index: int, layer: Convolution):
+        self._context = context
         self._index = index
         self._layer = layer
-        self._plan = lowering.plan(index)
-        self._channels, self._weights, self._parameters = lowering.once(
-            (index,), lambda: self._pack(lowering))
+        self._plan = context.plan(index)
+        self._channels, self._weights, self._parameters = context.once(
+            (index,), lambda: self._pack(context))
 
-    def _pack(self, lowering: Lowering) -> tuple[int, np.ndarray, np.ndarray]:
+    def _pack(self, context: LoweringContext) -> tuple[int, np.ndarray, np.ndarray]:
         """Output channels, weights and parameters as they lie in external memory."""
-        config, layer = lowering.config, self._layer
-        source = lowering.tensor(layer.input)
+        config, layer = context.config, self._layer
+        source = context.tensor(layer.input)
         weights, bias = layer.weights, layer.bias
-        inputs, outputs = lowering.channels(layer.input), lowering.channels(layer.output)
+        inputs, outputs = context.channels(layer.input), context.channels(layer.output)
         if not inputs.plain(config):
             weights = inputs.spread(config, weights.transpose(1, 0, 2, 3)).transpose(1, 0, 2, 3)
         _prove(config, layer, weights, source)
@@ -47,33 +47,33 @@ class _Convolution:
             config, layer, layout.fold_bias(config, weights, bias, source.zero_point), outputs)
 
     def run(self) -> None:
-        lowering, index, plan = self._lowering, self._index, self._plan
+        context, index, plan = self._context, self._index, self._plan
         constants: tuple[Buffer, Buffer] | None = None
         if plan.columns_outer:
             for chunk in plan.chunks:
                 constants = None
                 for rows in plan.tiles:
-                    source = lowering.read(index, self._layer.input, rows)
+                    source = context.read(index, self._layer.input, rows)
                     constants = constants or self._constants(chunk)
-                    target = lowering.write(index, rows, blocks=self._blocks(chunk))
+                    target = context.write(index, rows, blocks=self._blocks(chunk))
                     self._compute(chunk, constants, source, target)
-                    lowering.finish(index, target)
+                    context.finish(index, target)
             return
         for rows in plan.tiles:
-            source = lowering.read(index, self._layer.input, rows)
-            target = lowering.write(index, rows)
+            source = context.read(index, self._layer.input, rows)
+            target = context.write(index, rows)
             for chunk in plan.chunks:
                 if constants is None or len(plan.chunks) > 1:
                     constants = self._constants(chunk)
                 self._compute(chunk, constants, source, target.part(self._blocks(chunk)))
-            lowering.finish(index, target)
+            context.finish(index, target)
 
     def _last(self, chunk: range) -> bool:
         return chunk.stop == len(self._weights)
 
     def _blocks(self, chunk: range) -> range:
         """Output channel blocks that a group of column tiles makes."""
-        config = self._lowering.config
+        config = self._context.config
         stop = (layout.channel_blocks(config, self._channels) if self._last(chunk)
                 else chunk.stop * config.cols // config.rows)
         return range(chunk.start * config.cols // config.rows, stop)
@@ -84,14 +84,14 @@ class _Convolution:
 
     def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
         part = self._part(chunk)
-        return (self._lowering.constant(self._index, f"weights{part}", Space.WEIGHT,
+        return (self._context.constant(self._index, f"weights{part}", Space.WEIGHT,
                                         self._weights, part=chunk),
-                self._lowering.constant(self._index, f"parameters{part}", Space.PARAMETER,
+                self._context.constant(self._index, f"parameters{part}", Space.PARAMETER,
                                         self._parameters, part=chunk))
 
     def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: View,
                  target: View) -> None:
-        lowering, layer, config = self._lowering, self._layer, self._lowering.config
+        context, layer, config = self._context, self._layer, self._context.config
         weights, parameters = constants
         rows = target.rows
         out_pixels = len(rows) * target.width
@@ -101,11 +101,11 @@ class _Convolution:
             groups = -(-last_channels // config.requant_lanes)
         tile = ("" if len(self._plan.tiles) == 1
                 else f" rows {rows.start}..{rows.stop - 1}")
-        lowering.emit(self._index, Op(
+        context.emit(self._index, Op(
             opcode=Opcode.MATRIX, layer=self._index,
             text=f"{layer.name}{self._part(chunk)}{tile}",
             fields={
-                "in_base": source.at(-(source.padding * source.width + layer.pads[1])),
+                "in_base": source.at(-(source.padding * source.width + layer.pads.left)),
                 "in_zero": source.tensor.zero_point,
                 "in_plane": source.plane,
                 "pad_top": source.padding,
@@ -119,7 +119,7 @@ class _Convolution:
                 "dilation_h": layer.dilations[0],
                 "dilation_w": layer.dilations[1],
                 "pixel_row_step": layer.strides[0] * source.width,
-                "pad_left": layer.pads[1],
+                "pad_left": layer.pads.left,
                 "kernel_row_step": layer.dilations[0] * source.width,
                 "out_w": target.width,
                 "tile_pixels": tile_pixels(config, out_pixels),

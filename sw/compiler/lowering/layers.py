@@ -7,20 +7,20 @@ engine; what all share is in ``context``.
 from collections.abc import Hashable
 from typing import Any
 
-from weft.compiler.channel_layout import Mapped
+from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Lowered
-from weft.compiler.planning.placement import Plan
+from weft.compiler.planning.placement import MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution, Layer
 
-from .context import Lowering
+from .context import LoweringContext
 from .convolution import lower_convolution
 from .vector import lower_vector
 
 __all__ = ["lower"]
 
 
-def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
+def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
           keep_tensors: bool = False, known: dict[Hashable, Any] | None = None) -> Lowered:
     """Symbolic commands for a graph.
 
@@ -30,9 +30,9 @@ def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
 
     Parameters
     ----------
-    mapped : :class:`Mapped`
+    laid_out : :class:`ChannelLayout`
         The graph, and where its channels go.
-    plan : :class:`Plan`
+    plan : :class:`MemoryPlan`
         Where its tensors live.
     keep_tensors : :class:`bool`
         Store the output of every layer, not only the graph's outputs.
@@ -45,15 +45,15 @@ def lower(mapped: Mapped, config: AcceleratorConfig, plan: Plan, *,
     CompileError
         If a layer exceeds a field of a command, the accumulators, or the weight memory.
     """
-    return Lowering(mapped, config, plan, keep_tensors,
+    return LoweringContext(laid_out, config, plan, keep_tensors,
                     {} if known is None else known).run(_lower_layer)
 
 
-def _lower_layer(lowering: Lowering, index: int, layer: Layer) -> None:
+def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:
     match layer:
         case Convolution():
-            lower_convolution(lowering, index, layer)
+            lower_convolution(context, index, layer)
         case Concat():
-            lowering.join(index, layer)
+            context.join(index, layer)
         case _:
-            lower_vector(lowering, index, layer)
+            lower_vector(context, index, layer)

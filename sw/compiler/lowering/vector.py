@@ -11,7 +11,13 @@ from itertools import pairwise
 import numpy as np
 
 from weft.compiler.ops import Address, Buffer, Difference, Op, Quotient, Region, Space
-from weft.compiler.planning.loop_order import ROW_BY_ROW, Axis, Walk, window_axes, window_walk
+from weft.compiler.planning.loop_order import (
+    ROW_BY_ROW,
+    Axis,
+    LoopOrder,
+    window_axes,
+    window_loop_order,
+)
 from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
@@ -25,7 +31,7 @@ from weft.reference.exact import (
     multiply_constants,
 )
 
-from .context import Lowering, View
+from .context import LoweringContext, View
 from .vector_constants import pack_kernel, pack_multipliers, pack_scales, pack_table
 
 __all__ = ["lower_vector"]
@@ -68,28 +74,28 @@ class _Tile:
 class _Work:
     """The commands of one layer."""
 
-    def __init__(self, lowering: Lowering, index: int, layer: Layer):
-        self.lowering = lowering
-        self.config = lowering.config
+    def __init__(self, context: LoweringContext, index: int, layer: Layer):
+        self.context = context
+        self.config = context.config
         self.index = index
         self.layer = layer
-        self.target = lowering.tensor(layer.output)
+        self.target = context.tensor(layer.output)
 
     def quantization(self, tensor: str) -> Quantization:
         """What the values of a tensor mean."""
-        return Quantization.of(self.lowering.tensor(tensor))
+        return Quantization.of(self.context.tensor(tensor))
 
     def tiles(self, constants: _Constants) -> Iterator[_Tile]:
         """All tiles, with constants loaded once: groups of channel blocks whose constants fit are
         the outer loop."""
-        lowering, index = self.lowering, self.index
+        context, index = self.context, self.index
         chunks = self._chunks(constants)
 
         def load(what: str, space: Space, packed: np.ndarray | None, chunk: range) \
                 -> Buffer | None:
             if packed is None:
                 return None
-            return lowering.constant(index, what, space, packed,
+            return context.constant(index, what, space, packed,
                                      part=None if constants.shared else chunk)
 
         for number, chunk in enumerate(chunks):
@@ -101,21 +107,21 @@ class _Work:
                 weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
                 parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
                                   constants.parameters, chunk)
-            for rows in lowering.tiles(index):
-                sources = tuple(lowering.read(index, name, rows, blocks=blocks)
+            for rows in context.tiles(index):
+                sources = tuple(context.read(index, name, rows, blocks=blocks)
                                 for name in self.layer.inputs)
-                target = lowering.write(index, rows, blocks=blocks)
+                target = context.write(index, rows, blocks=blocks)
                 text = self.layer.name + part
                 if len(rows) != self.target.shape[1]:
                     text += f" rows {rows.start}..{rows.stop - 1}"
                 yield _Tile(rows=rows, sources=sources, target=target, weights=weights,
                             parameters=parameters, text=text)
-                lowering.finish(index, target)
+                context.finish(index, target)
 
     def _chunks(self, constants: _Constants) -> list[range]:
         """Channel blocks whose constants are loaded together: at most half of each memory, so that
         the next ones are loaded meanwhile."""
-        blocks = len(self.lowering.blocks(self.layer.output))
+        blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
         for what, space, packed in (
                 ("vector weight", Space.VECTOR_WEIGHT, constants.weights),
@@ -130,7 +136,7 @@ class _Work:
                                    f"{depth * size} are available")
             if not constants.shared:
                 limit = min(limit, max(1, depth // 2 // each))
-        groups = self.lowering.plan(self.index).chunks or (range(blocks),)
+        groups = self.context.plan(self.index).chunks or (range(blocks),)
         chunks = []
         for group in groups:
             count = -(-len(group) // limit)
@@ -139,10 +145,10 @@ class _Work:
                        for first in range(group.start, group.stop, size)]
         return chunks
 
-    def walk(self, layer: Depthwise | Pool) -> Walk:
-        """How all tiles of a window go."""
-        return window_walk(self.config, self.lowering.graph, layer,
-                           self.lowering.tiles(self.index)[0])
+    def loop_order(self, layer: Depthwise | Pool) -> LoopOrder:
+        """The loop order of all tiles of a layer with a window."""
+        return window_loop_order(self.config, self.context.graph, layer,
+                           self.context.tiles(self.index)[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -151,15 +157,15 @@ class _Work:
                 Axis(size=width, pitch=1, out=width, out_pitch=1))
 
     def emit(self, tile: _Tile, op: VectorOp, vertical: Axis, horizontal: Axis,
-             walk: Walk, fields: _Fields) -> None:
+             loop_order: LoopOrder, fields: _Fields) -> None:
         """One command. What its axes do not say is in ``fields``, or zero."""
-        outer, inner = walk.order(vertical, horizontal)
+        outer, inner = loop_order.nest(vertical, horizontal)
         source, target = tile.sources[0], tile.target
         first = (vertical.start + horizontal.start
                  - vertical.pad * vertical.pitch - horizontal.pad * horizontal.pitch)
         known: _Fields = {
             "op": op,
-            "slide": int(walk.slide),
+            "slide": int(loop_order.slide),
             "in_base": source.at(first),
             "in_zero": 0,
             "in_block_step": source.plane,
@@ -200,7 +206,7 @@ class _Work:
         if isinstance(table, Quotient):
             constants.append(Region.whole(table.address.buffer))
         reads = [region for view in dict.fromkeys(tile.sources) for region in view.regions()]
-        self.lowering.emit(self.index, Op(
+        self.context.emit(self.index, Op(
             opcode=Opcode.VECTOR, layer=self.index, text=tile.text, fields=known | fields,
             reads=(*reads, *constants), writes=target.regions()))
 
@@ -220,21 +226,21 @@ def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile) -> tuple[Axis, Axi
 
 
 def _depthwise(work: _Work, layer: Depthwise) -> None:
-    lowering, config = work.lowering, work.config
-    walk = work.walk(layer)
-    source = lowering.tensor(layer.input)
+    context, config = work.context, work.config
+    loop_order = work.loop_order(layer)
+    source = context.tensor(layer.input)
 
     def pack() -> _Constants:
         bias = _fold(layer, source.zero_point)
-        weights = layer.weights.transpose(0, 2, 1) if walk.transposed else layer.weights
+        weights = layer.weights.transpose(0, 2, 1) if loop_order.transposed else layer.weights
         return _Constants(
-            weights=pack_kernel(config, lowering.spread(layer.output, weights)),
-            parameters=pack_scales(config, lowering.spread(layer.output, bias), lowering.spread(
+            weights=pack_kernel(config, context.spread(layer.output, weights)),
+            parameters=pack_scales(config, context.spread(layer.output, bias), context.spread(
                 layer.output, layout.hardware_scale(layer.multiplier))),
             shared=False)
 
-    for tile in work.tiles(lowering.once((work.index, walk.transposed), pack)):
-        work.emit(tile, VectorOp.CONV, *_axes(lowering.graph, layer, tile), walk,
+    for tile in work.tiles(context.once((work.index, loop_order.transposed), pack)):
+        work.emit(tile, VectorOp.CONV, *_axes(context.graph, layer, tile), loop_order,
                   {"in_zero": source.zero_point, "out_zero": work.target.zero_point,
                    **_clamp(layer.clamp)})
 
@@ -254,18 +260,18 @@ def _fold(layer: Depthwise, zero: int) -> np.ndarray:
 
 
 def _maximum(work: _Work, layer: Pool) -> None:
-    graph = work.lowering.graph
-    walk = work.walk(layer)
+    graph = work.context.graph
+    loop_order = work.loop_order(layer)
     for tile in work.tiles(_Constants()):
-        work.emit(tile, VectorOp.MAX, *_axes(graph, layer, tile), walk, _clamp(layer.clamp))
+        work.emit(tile, VectorOp.MAX, *_axes(graph, layer, tile), loop_order, _clamp(layer.clamp))
 
 
 def _average(work: _Work, layer: Pool) -> None:
     """An average is a sum with a scale. Where the divisor or the padding under the window differs,
     so does the scale: the output is computed in rectangles inside which they do not."""
-    config, graph = work.config, work.lowering.graph
-    source = work.lowering.tensor(layer.input)
-    walk = work.walk(layer)
+    config, graph = work.config, work.context.graph
+    source = work.context.tensor(layer.input)
+    loop_order = work.loop_order(layer)
     inside, divisors = average_windows(graph, layer)
     kinds = sorted(set(zip(inside.ravel().tolist(), divisors.ravel().tolist(), strict=True)))
     if any(not count or not divisor for count, divisor in kinds):
@@ -274,7 +280,7 @@ def _average(work: _Work, layer: Pool) -> None:
         Quantization.of(source), work.quantization(layer.output), layer.multiplier, *kind,
         layer.clamp)[0] for kind in kinds}
     taps = layer.kernel[0] * layer.kernel[1]
-    order = (1, 0) if walk.transposed else (0, 1)
+    order = (1, 0) if loop_order.transposed else (0, 1)
     ones = np.ones((config.word_lanes, *(layer.kernel[axis] for axis in order)), np.int8)
     constants = _Constants(
         weights=pack_kernel(config, ones),
@@ -289,7 +295,7 @@ def _average(work: _Work, layer: Pool) -> None:
                     int(divisors[rows.start, columns.start]))
             first = rows.start - tile.rows.start
             work.emit(tile, VectorOp.CONV, vertical.part(range(first, first + len(rows))),
-                      horizontal.part(columns), walk,
+                      horizontal.part(columns), loop_order,
                       {"shared": 1, "in_zero": source.zero_point,
                        "out_zero": scales[kind].out_zero, "parameter_base": Address(
                            tile.parameters, kinds.index(kind) * config.vector_groups),
@@ -335,8 +341,8 @@ def _sum(work: _Work, layer: Add) -> None:
 def _product(work: _Work, layer: Multiply) -> None:
     constants, _ = multiply_constants(work.quantization(layer.a), work.quantization(layer.b),
                                       work.quantization(layer.output), layer.clamp)
-    zeros = [work.lowering.tensor(name).zero_point for name in layer.inputs]
-    shapes = [work.lowering.tensor(name).shape for name in layer.inputs]
+    zeros = [work.context.tensor(name).zero_point for name in layer.inputs]
+    shapes = [work.context.tensor(name).shape for name in layer.inputs]
     swap = shapes[0] != work.target.shape  # the small one must be second
     for tile in work.tiles(_Constants(parameters=_scale_entries(work.config, constants, 0))):
         if swap:
@@ -352,7 +358,7 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
     words = len(second.rows) * second.width
     broadcast = words == 1 and words != len(tile.rows) * tile.target.width
     if not broadcast and first.plane != second.plane and len(first.blocks) > 1:
-        # There is one step from block to block for both.
+        # A command has one step from block to block for both operands.
         for block in range(len(first.blocks)):
             _pair(work, tile.block(block), op, fields)
         return
@@ -364,7 +370,7 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
 
 
 def _lookup(work: _Work, layer: Lookup) -> None:
-    table = work.lowering.constant(work.index, "table", Space.TABLE, pack_table(layer.table))
+    table = work.context.constant(work.index, "table", Space.TABLE, pack_table(layer.table))
     for tile in work.tiles(_Constants()):
         work.emit(tile, VectorOp.LOOKUP, *work.plane(tile), ROW_BY_ROW,
                   {"table": Quotient(Address(table), len(layer.table))})
@@ -373,7 +379,7 @@ def _lookup(work: _Work, layer: Lookup) -> None:
 def _enlarge(work: _Work, layer: Resize) -> None:
     """A maximum of one word is a copy: one command for each of the places that a word goes to."""
     down, across = layer.factors
-    _, _, in_w = work.lowering.tensor(layer.input).shape
+    _, _, in_w = work.context.tensor(layer.input).shape
     _, _, out_w = work.target.shape
     for tile in work.tiles(_Constants()):
         for phase in range(down):
@@ -392,10 +398,10 @@ def _enlarge(work: _Work, layer: Resize) -> None:
 
 # Layers ---------------------------------------------------------------------------------------
 
-def lower_vector(lowering: Lowering, index: int, layer: Layer) -> None:
+def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
     """Commands of one layer: for each group of channel blocks whose constants fit, and each tile
     of rows, one VECTOR or a few."""
-    work = _Work(lowering, index, layer)
+    work = _Work(context, index, layer)
     match layer:
         case Depthwise():
             _depthwise(work, layer)

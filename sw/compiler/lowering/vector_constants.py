@@ -15,7 +15,7 @@ def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     weights : int8 [lanes, kernel rows, taps of a row]
-        Of whole channel blocks, axes as the command walks them.
+        Of whole channel blocks, axes in the order of the command's loops.
 
     Returns
     -------

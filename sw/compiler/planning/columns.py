@@ -6,7 +6,7 @@ and column tiles in groups whose weights are loaded together.
 
 from math import gcd
 
-from weft.compiler.channel_layout import Mapped
+from weft.compiler.channel_layout import ChannelLayout
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, layout
@@ -24,14 +24,15 @@ def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
     return -(-out_pixels // tiles)
 
 
-def weight_tiles(config: AcceleratorConfig, mapped: Mapped, layer: Convolution) -> tuple[int, int]:
+def weight_tiles(config: AcceleratorConfig, laid_out: ChannelLayout,
+                 layer: Convolution) -> tuple[int, int]:
     """Column tiles of a convolution, and steps of each: its weight tiles."""
     outputs, _, kernel_h, kernel_w = layer.weights.shape
-    channels = mapped.channels[layer.output]
+    channels = laid_out.channels[layer.output]
     if not channels.plain(config):
         outputs = channels.blocks(config) * config.word_lanes
     return (layout.col_tiles(config, outputs),
-            kernel_h * kernel_w * mapped.channels[layer.input].blocks(config))
+            kernel_h * kernel_w * laid_out.channels[layer.input].blocks(config))
 
 
 def column_step(config: AcceleratorConfig) -> int:

@@ -1,7 +1,7 @@
-"""How the vector engine goes through a plane, and what that takes.
+"""In which order the vector engine visits the positions of a plane, and how many cycles that takes.
 
-A command has two loops over positions, and a window that may slide along the inner one. Which axis
-is the inner one is a matter of cycles.
+A command has two loops over positions, and a window that may slide along the inner one. The axis
+that takes fewer cycles becomes the inner loop.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from weft.compiler.timing.engines import sweep_cycles, window_words
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
-__all__ = ["Axis", "Walk", "ROW_BY_ROW", "best_walk", "window_axes", "window_walk",
-           "layer_cycles", "requantizes"]
+__all__ = ["Axis", "LoopOrder", "ROW_BY_ROW", "best_loop_order", "window_axes",
+           "window_loop_order", "layer_cycles", "requantizes"]
 
 
 _WINDOW_GROUPS = 32  # groups of words that a sliding window keeps
@@ -57,15 +57,15 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
-    """How a command goes through a plane.
+class LoopOrder:
+    """The two loops of a command over a plane.
 
     Attributes
     ----------
     transposed : :class:`bool`
-        The outer loop goes along rows, from column to column.
+        The outer loop is over columns, the inner one over rows.
     slide : :class:`bool`
-        The window keeps its words.
+        The window keeps its words from one inner position to the next.
     cycles : :class:`int`
         For a channel block.
     """
@@ -74,18 +74,18 @@ class Walk:
     slide: bool = False
     cycles: int = 0
 
-    def order(self, vertical: Axis, horizontal: Axis) -> tuple[Axis, Axis]:
+    def nest(self, vertical: Axis, horizontal: Axis) -> tuple[Axis, Axis]:
         """Outer and inner axis."""
         return (horizontal, vertical) if self.transposed else (vertical, horizontal)
 
 
-ROW_BY_ROW = Walk()
-"""Of a plane without windows."""
+ROW_BY_ROW = LoopOrder()
+"""For layers without a window."""
 
 
-def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
-              scaled: bool) -> Walk:
-    """The walk of the fewest cycles.
+def best_loop_order(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
+              scaled: bool) -> LoopOrder:
+    """The loop order of the fewest cycles.
 
     A position takes a cycle for every word it reads. A sliding window reads all words at the first
     inner position, less those in front of the first group that are padding, and then only those of
@@ -96,19 +96,19 @@ def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
     scaled : :class:`bool`
         Results are requantized, which takes ``vector_groups`` cycles each.
     """
-    def walks() -> Iterator[Walk]:
+    def orders() -> Iterator[LoopOrder]:
         for transposed in (False, True):
-            outer, inner = Walk(transposed=transposed).order(vertical, horizontal)
+            outer, inner = LoopOrder(transposed=transposed).nest(vertical, horizontal)
             groups = -(-inner.kernel // config.vector_taps)
             for slide in (False, True):
                 if slide and (inner.dilation != 1 or outer.kernel * groups > _WINDOW_GROUPS):
                     continue
                 words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
                                      pad=inner.pad, slide=slide)
-                yield Walk(transposed=transposed, slide=slide, cycles=sweep_cycles(
+                yield LoopOrder(transposed=transposed, slide=slide, cycles=sweep_cycles(
                     config, outer.out, inner.out, words, scaled=scaled))
 
-    return min(walks(), key=lambda walk: walk.cycles)
+    return min(orders(), key=lambda order: order.cycles)
 
 
 def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
@@ -117,9 +117,9 @@ def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
     _, out_h, out_w = graph.tensors[layer.output].shape
     kernel = layer.kernel if isinstance(layer, Pool) else layer.weights.shape[1:]
     return (Axis(size=in_h, pitch=in_w, out=out_h, out_pitch=out_w, kernel=kernel[0],
-                 stride=layer.strides[0], dilation=layer.dilations[0], pad=layer.pads[0]),
+                 stride=layer.strides[0], dilation=layer.dilations[0], pad=layer.pads.top),
             Axis(size=in_w, pitch=1, out=out_w, out_pitch=1, kernel=kernel[1],
-                 stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads[1]))
+                 stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads.left))
 
 
 def requantizes(layer: Layer) -> bool:
@@ -128,14 +128,14 @@ def requantizes(layer: Layer) -> bool:
                 or (isinstance(layer, Pool) and layer.kind is PoolKind.MAX))
 
 
-def window_walk(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool,
-                rows: range | None = None) -> Walk:
-    """The best walk for a tile of ``rows``, or for the whole plane. All tiles share the walk of
+def window_loop_order(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool,
+                      rows: range | None = None) -> LoopOrder:
+    """The best loop order for a tile of ``rows``, or for the whole plane. All tiles share that of
     the first, because weights are packed for it."""
     vertical, horizontal = window_axes(graph, layer)
     if rows is not None:
         vertical = replace(vertical, out=len(rows))
-    return best_walk(config, vertical, horizontal, scaled=requantizes(layer))
+    return best_loop_order(config, vertical, horizontal, scaled=requantizes(layer))
 
 
 def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:
@@ -149,7 +149,7 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
     _, height, width = graph.tensors[layer.output].shape
     match layer:
         case Depthwise() | Pool():
-            return blocks * window_walk(config, graph, layer).cycles
+            return blocks * window_loop_order(config, graph, layer).cycles
         case Add():
             operands = 2, -(-3 // config.vector_taps)
         case Multiply():

@@ -1,9 +1,9 @@
-"""Which tensors live on chip, which in external memory, and in what pieces layers go through those.
+"""Which tensors live on chip, which in external memory, and in what tiles layers read the latter.
 
 A tensor is on chip for its whole life, or in external memory for its whole life. A layer with an
-operand outside is computed in tiles: some rows of its output at a time, from *slabs* of its inputs,
-into a slab of its output. There are two slabs of each where there is room, so that one is moved
-while the other is worked on.
+operand in external memory is computed in tiles: some rows of its output at a time, from buffers
+that hold the rows it needs of its inputs, into a buffer for its output. These tile buffers are
+double where there is room, so that one is filled or emptied while the other is in use.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from math import gcd
 
-from weft.compiler.channel_layout import Mapped
+from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
@@ -22,7 +22,7 @@ from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
 from .rows import Window, window
 
-__all__ = ["Storage", "Slab", "LayerPlan", "Plan", "plan"]
+__all__ = ["Storage", "TileBuffer", "LayerPlan", "MemoryPlan", "plan_memory"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +34,7 @@ class Storage:
     name : :class:`str`
         Of the tensor.
     layer : :class:`str`
-        The layer to blame for it.
+        The layer that an error names if it does not fit.
     blocks : :class:`int`
         Channel blocks.
     plane_bytes : :class:`int`
@@ -61,8 +61,8 @@ class Storage:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Slab:
-    """Room for the parts of one operand of one layer: a buffer of ``words`` at each address."""
+class TileBuffer:
+    """Room for the tiles of one operand of one layer: ``words`` at each of one or two addresses."""
     words: int
     addresses: tuple[int, ...]
 
@@ -79,14 +79,14 @@ class LayerPlan:
         Of a convolution: column tiles that are computed at a time, in order.
     columns_outer : :class:`bool`
         All tiles of rows for one chunk after the other, and not all chunks for one tile.
-    slabs : :class:`dict`
+    tile_buffers : :class:`dict`
         By tensor, for operands in external memory.
     """
 
     tiles: tuple[range, ...] = ()
     chunks: tuple[range, ...] = ()
     columns_outer: bool = False
-    slabs: dict[str, Slab] = field(default_factory=dict)
+    tile_buffers: dict[str, TileBuffer] = field(default_factory=dict)
 
     def needs(self, layer: Layer, rows: range, size: int) -> tuple[range, int]:
         """Rows of an input of ``size`` rows for some rows of the output, and rows of padding
@@ -100,8 +100,8 @@ class LayerPlan:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Plan:
-    """Where everything is.
+class MemoryPlan:
+    """Where every tensor is, and how every layer is computed.
 
     Attributes
     ----------
@@ -122,25 +122,26 @@ class Plan:
         return self.aligns[name]
 
 
-def plan(mapped: Mapped, config: AcceleratorConfig, *, keep_tensors: bool = False) -> Plan:
+def plan_memory(laid_out: ChannelLayout, config: AcceleratorConfig, *,
+                keep_tensors: bool = False) -> MemoryPlan:
     """Decides where tensors live and how layers are tiled.
 
-    All tensors are on chip if they fit. Else those move out, one after the other, for which the
-    estimate of all layers together gets the most better: cycles of the array, or of the memory
-    port where they are more.
+    All tensors are on chip if they fit. Else tensors move to external memory one by one, each time
+    the one whose eviction saves the most cycles, by an estimate of all layers: those of the array,
+    or of the memory port where they are more.
 
     Raises
     ------
     CompileError
-        If a layer does not fit even in the smallest pieces.
+        If a layer does not fit even in the smallest tiles.
     """
-    return _Planner(mapped, config, keep_tensors).run()
+    return _Planner(laid_out, config, keep_tensors).run()
 
 
 @dataclass(frozen=True, eq=False)
 class _Life:
     """A buffer in need of an address, from one layer to another; ``key`` is the name of a storage,
-    or layer, tensor and number of a slab."""
+    or layer, tensor and number of a tile buffer."""
     key: str | tuple[int, str, int]
     words: int
     first: int
@@ -150,28 +151,43 @@ class _Life:
         return self.first <= other.last and other.first <= self.last
 
 
+@dataclass(frozen=True)
+class _Room:
+    """The tile buffers of one operand: ``count`` times ``words``."""
+    words: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """A way to compute a layer: estimated cycles, and words and number of its slabs."""
+    """A way to compute a layer: estimated cycles, and its tile buffers before they are placed."""
     cycles: float
     plan: LayerPlan
-    slabs: dict[str, tuple[int, int]]
+    tile_buffers: dict[str, _Room]
 
 
-_COMMAND_CYCLES = 32  # what a tile costs beside its work: fetch, tokens, latencies
-_HEIGHTS = 8        # heights of tiles that are compared, from the largest that fits
-_SHORTAGE = 1e15, 1e9  # cycles for a layer that does not fit, and for each word that it lacks
+_COMMAND_CYCLES = 32    # of a tile beside its work: fetch, tokens, latencies
+_HEIGHTS = 8            # tile heights that are compared, from the largest that fits
+# Cycles that stand for a layer that does not fit, and for each word that it lacks: the search then
+# fits layers before it saves cycles.
+_SHORTAGE_CYCLES = 1e15
+_WORD_SHORTAGE_CYCLES = 1e9
+
+
+def _too_large(lack: int) -> _Choice:
+    """What stands for a layer that lacks some words."""
+    return _Choice(_SHORTAGE_CYCLES + lack * _WORD_SHORTAGE_CYCLES, LayerPlan(), {})
 
 
 class _Planner:
-    def __init__(self, mapped: Mapped, config: AcceleratorConfig, keep_tensors: bool):
-        self._mapped = mapped
-        self._graph = mapped.graph
+    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, keep_tensors: bool):
+        self._laid_out = laid_out
+        self._graph = laid_out.graph
         self._config = config
         self._depth = config.activation_depth
         self._stored = {edge.tensor for edge in self._graph.outputs}
         if keep_tensors:
-            self._stored |= mapped.kept
+            self._stored |= laid_out.kept
         self._storages = {storage.name: storage for storage in self._find_storages()}
         self._external: set[str] = set()
         layers = len(self._graph.layers)
@@ -182,9 +198,9 @@ class _Planner:
         self._limits = [self._depth] * (layers + 1)
         self._choose = lru_cache(maxsize=None)(self._choose_plan)
 
-    def run(self) -> Plan:
-        # Each round either fits, or takes memory from a layer that turned out too fragmented, until
-        # there is a layer that can do without no more.
+    def run(self) -> MemoryPlan:
+        # Each round either fits, or lowers the limit of a layer whose memory turned out too
+        # fragmented, until some layer can do with no less.
         while True:
             self._spill()
             choices = self._choices()
@@ -197,7 +213,7 @@ class _Planner:
     # Tensors ----------------------------------------------------------------------------------
 
     def _find_storages(self) -> Iterator[Storage]:
-        graph, homes = self._graph, self._mapped.homes
+        graph, homes = self._graph, self._laid_out.homes
         spans: dict[str, tuple[int, int]] = {}
 
         def use(name: str, index: int) -> None:
@@ -214,7 +230,7 @@ class _Planner:
                 use(edge.tensor, len(graph.layers))
         for root, (first, last) in spans.items():
             _, height, width = graph.tensors[root].shape
-            blocks = self._mapped.channels[root].blocks(self._config)
+            blocks = self._laid_out.channels[root].blocks(self._config)
             plane_bytes = height * width * self._config.word_bytes
             yield Storage(name=root, layer=self._layer_name(first), blocks=blocks,
                           plane_bytes=plane_bytes + -plane_bytes % self._config.axi_bytes,
@@ -239,9 +255,9 @@ class _Planner:
                                               if storage.name not in external)
         if index == len(self._graph.layers) or isinstance(self._graph.layers[index], Concat):
             lack = max(0, -available)
-            return _Choice(lack and _SHORTAGE[0] + lack * _SHORTAGE[1], LayerPlan(), {})
+            return _too_large(lack) if lack else _Choice(0, LayerPlan(), {})
         layer = self._graph.layers[index]
-        homes = self._mapped.homes
+        homes = self._laid_out.homes
         outside = tuple(name for name in dict.fromkeys((*layer.inputs, layer.output))
                         if homes[name].root in external)
         return self._choose(index, outside, available)
@@ -253,9 +269,9 @@ class _Planner:
             best, gain = None, 0.0
             cycles = [self._cycles(index, now) for index in range(len(self._live))]
             tight = [index for index, live in enumerate(self._live)
-                     if cycles[index] >= _SHORTAGE[0]]
+                     if cycles[index] >= _SHORTAGE_CYCLES]
             where = tight[:1] or [index for index in range(len(self._graph.layers))
-                                  if self._choice(index, now).slabs]
+                                  if self._choice(index, now).tile_buffers]
             for storage in dict.fromkeys(storage for index in where
                                          for storage in self._live[index]):
                 if storage.name in now:
@@ -273,7 +289,7 @@ class _Planner:
 
     def _fail(self, index: int, external: frozenset[str]) -> None:
         cycles = self._cycles(index, external)
-        lack = round((cycles - _SHORTAGE[0]) / _SHORTAGE[1])
+        lack = round((cycles - _SHORTAGE_CYCLES) / _WORD_SHORTAGE_CYCLES)
         word_bytes, limit = self._config.word_data_bytes, self._limits[index]
         text = f"Layer {self._layer_name(index)!r} needs {(limit + lack) * word_bytes} bytes of " \
                f"activation memory"
@@ -296,7 +312,7 @@ class _Planner:
         if best is not None:
             return best
         assert least is not None
-        return _Choice(_SHORTAGE[0] + (least - available) * _SHORTAGE[1], LayerPlan(), {})
+        return _too_large(least - available)
 
     def _orders(self, layer: Layer, outside: tuple[str, ...]) \
             -> Iterator[tuple[tuple[range, ...], bool]]:
@@ -305,7 +321,7 @@ class _Planner:
             yield (), False
             return
         config = self._config
-        tiles, steps = weight_tiles(config, self._mapped, layer)
+        tiles, steps = weight_tiles(config, self._laid_out, layer)
         rows = steps * config.weight_tile_rows
         half = tuple(column_chunks(config, layer.name, tiles, rows))
         if not outside:  # each weight is loaded once, whatever the tiles
@@ -326,12 +342,12 @@ class _Planner:
         """Tiles of as many rows as there is room for; and the fewest words that would do."""
         config = self._config
         out_h = self._graph.tensors[layer.output].shape[1]
-        out_blocks = self._mapped.channels[layer.output].blocks(config)
+        out_blocks = self._laid_out.channels[layer.output].blocks(config)
         if columns_outer:
             out_blocks = min(out_blocks, -(-max(map(len, chunks)) * config.cols // config.rows))
         align = self._align(layer.output)
 
-        def slabs(height: int, double: bool) -> dict[str, tuple[int, int]]:
+        def sizes(height: int, double: bool) -> dict[str, _Room]:
             many = height < out_h
             found = {}
             for name in outside:
@@ -342,22 +358,22 @@ class _Planner:
                 else:
                     again = many
                     words = (self._in_rows(layer, name, height, out_h)
-                             * self._mapped.channels[name].blocks(config))
-                found[name] = words * width, 2 if double and again else 1
+                             * self._laid_out.channels[name].blocks(config))
+                found[name] = _Room(words * width, 2 if double and again else 1)
             return found
 
-        def total(found: dict[str, tuple[int, int]]) -> int:
-            return sum(words * count for words, count in found.values())
+        def total(found: dict[str, _Room]) -> int:
+            return sum(room.words * room.count for room in found.values())
 
         split = {height + -height % align
                  for height in (-(-out_h // count) for count in range(1, out_h + 1))}
         heights = sorted({min(height, out_h) for height in split}, reverse=True)
-        if not outside:  # to be cut where that helps, once all else is known
+        if not outside:  # split later, once all else is known
             heights = [out_h]
-        least = total(slabs(heights[-1], False))
+        least = total(sizes(heights[-1], False))
         best = None
         for double in (True, False):
-            fitting = (height for height in heights if total(slabs(height, double)) <= available)
+            fitting = (height for height in heights if total(sizes(height, double)) <= available)
             for height in islice(fitting, _HEIGHTS):
                 tiles = tuple(range(row, min(row + height, out_h))
                               for row in range(0, out_h, height))
@@ -365,7 +381,7 @@ class _Planner:
                 if best is None or cycles < best.cycles:
                     best = _Choice(cycles, LayerPlan(
                         tiles=tiles, chunks=chunks, columns_outer=columns_outer),
-                        slabs(height, double))
+                        sizes(height, double))
         return best, least
 
     def _in_rows(self, layer: Layer, name: str, height: int, out_h: int) -> int:
@@ -388,7 +404,7 @@ class _Planner:
         moved, busy = 0.0, 0.0
         for name in outside:
             width = graph.tensors[name].shape[2]
-            blocks = self._mapped.channels[name].blocks(config)
+            blocks = self._laid_out.channels[name].blocks(config)
             rows = out_h
             if name != layer.output:
                 rows = sum(self._in_rows(layer, name, len(tile), out_h) for tile in tiles)
@@ -396,19 +412,19 @@ class _Planner:
                     rows *= len(chunks)
             moved += rows * width * blocks * config.word_bytes
         if isinstance(layer, Convolution):
-            columns, steps = weight_tiles(config, self._mapped, layer)
+            columns, steps = weight_tiles(config, self._laid_out, layer)
             again = len(tiles) if not columns_outer and len(chunks) > 1 else 1
             moved += columns * steps * config.weight_tile_rows * config.weight_row_bytes * again
             busy = columns * steps * sum(step_cycles(config, len(tile) * out_w) for tile in tiles)
         else:
             busy = float(layer_cycles(config, graph, layer,
-                                      self._mapped.channels[layer.output].blocks(config)))
+                                      self._laid_out.channels[layer.output].blocks(config)))
         load = moved / config.axi_bytes
         # Each tile costs a few commands, and one for each channel block where the operands of a
-        # pair do not lie alike; with one slab nothing overlaps.
+        # pair do not lie alike; with one tile buffer nothing overlaps.
         commands = len(tiles) * max(1, len(chunks))
         if len({name in outside for name in layer.inputs}) > 1 and len(tiles) > 1:
-            commands *= self._mapped.channels[layer.output].blocks(config)
+            commands *= self._laid_out.channels[layer.output].blocks(config)
         overhead = float(_COMMAND_CYCLES * commands)
         # The first tile is loaded before anything is computed, the last one stored after all is.
         together = (max(load, busy) + min(load, busy) / len(tiles)) if double else load + busy
@@ -425,20 +441,21 @@ class _Planner:
             if storage.name not in self._external:
                 yield _Life(storage.name, storage.words, storage.first, storage.last)
         for index, choice in enumerate(choices):
-            for name, (words, count) in choice.slabs.items():
-                for number in range(count):
-                    yield _Life((index, name, number), words, index, index)
+            for name, room in choice.tile_buffers.items():
+                for number in range(room.count):
+                    yield _Life((index, name, number), room.words, index, index)
 
     def _finish(self, choices: Sequence[_Choice],
-                placed: dict[str | tuple[int, str, int], int]) -> Plan:
+                placed: dict[str | tuple[int, str, int], int]) -> MemoryPlan:
         storages = {name: replace(storage, external=name in self._external,
                                   address=placed.get(name, 0))
                     for name, storage in self._storages.items()}
-        layers = [replace(choice.plan, slabs={name: Slab(words=words, addresses=tuple(
-                              placed[index, name, number] for number in range(count)))
-                              for name, (words, count) in choice.slabs.items()})
+        layers = [replace(choice.plan, tile_buffers={
+                      name: TileBuffer(words=room.words, addresses=tuple(
+                          placed[index, name, number] for number in range(room.count)))
+                      for name, room in choice.tile_buffers.items()})
                   for index, choice in enumerate(choices)]
-        return Plan(storages=storages, layers=tuple(layers),
+        return MemoryPlan(storages=storages, layers=tuple(layers),
                     aligns={name: self._align(name) for name in self._graph.tensors})
 
 

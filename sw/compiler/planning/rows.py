@@ -50,7 +50,7 @@ def window(layer: Layer) -> Window:
     if isinstance(layer, Convolution | Depthwise | Pool):
         kernel = layer.kernel[0] if isinstance(layer, Pool) else layer.weights.shape[-2]
         return Window(kernel=kernel, stride=layer.strides[0], dilation=layer.dilations[0],
-                      before=layer.pads[0])
+                      before=layer.pads.top)
     if isinstance(layer, Resize):
         return Window(repeat=layer.factors[0])
     return Window()

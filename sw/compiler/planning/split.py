@@ -1,167 +1,240 @@
-"""In what pieces layers are computed that have everything on chip.
+"""How layers that have everything on chip are split into commands.
 
-Engines overlap by pieces: a layer begins as soon as the first pieces of the one before it are done.
-Many small pieces overlap best, few large ones cost least. So some ways to cut all layers are played
-through, and then, layer by layer, ways next to the best of them, as long as there is time.
+Engines overlap by commands: a layer begins as soon as the first commands of the one before it are
+done. Many short commands overlap best, few long ones cost least. So some splits of all layers are
+played through, each for a grain; and then, layer by layer, the splits next to the best of them, as
+long as the search may go on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from weft.compiler.channel_layout import Mapped
+from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import step_cycles
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
-from .placement import Plan
+from .placement import MemoryPlan
 
-__all__ = ["cut"]
+__all__ = ["Grain", "SplitSearch", "split_layers"]
 
-_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # pieces of a layer that are tried
-_WHOLE = float("inf")
-# Cycles of a piece, at least, of convolutions and of other layers, for all of them alike.
-_GRAINS = ((400, 150), (250, 100), (400, 400), (700, 250), (150, 60), (_WHOLE, _WHOLE))
-_Change = dict[str, Any]
+
+@dataclass(frozen=True, kw_only=True)
+class Grain:
+    """Cycles of a command, at least, for all layers alike.
+
+    Parameters
+    ----------
+    matrix, vector : :class:`float`
+        Of convolutions, and of all other layers.
+    """
+
+    matrix: float
+    vector: float
+
+
+_GRAINS = (
+    Grain(matrix=400, vector=150),
+    Grain(matrix=250, vector=100),
+    Grain(matrix=400, vector=400),
+    Grain(matrix=700, vector=250),
+    Grain(matrix=150, vector=60),
+    Grain(matrix=float("inf"), vector=float("inf")),    # nothing is split
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSearch:
+    """How long to look for the best split.
+
+    A network computes the same whatever the split. A single grain and no effort make compilation
+    fast, and let a test choose the split.
+
+    Parameters
+    ----------
+    grains : :class:`tuple` of :class:`Grain`
+        What is tried first; of a large network the first and the last alone.
+    effort : :class:`int`
+        Commands that are played in all, at most, before the search ends.
+    """
+
+    grains: tuple[Grain, ...] = _GRAINS
+    effort: int = 10000
+
+    def __post_init__(self) -> None:
+        if not self.grains:
+            raise ValueError("Search must have at least one grain, not none")
+
+
+_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # commands of a layer that are tried
 _COMMAND_COST = 8  # cycles that a command must be worth: fetched through the port of the loads
-_EFFORT = 10000  # commands that are played in all, at most
+_Change = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Ways:
-    """Layers that are cut alike: in rows the copies of one for all frames of a batch, in channels
+class _Splits:
+    """Layers that are split alike: in rows the copies of one for all frames of a batch, in channels
     a convolution and what follows it channel block by channel block.
 
     Attributes
     ----------
     changes : :class:`list` of :class:`dict`
-        By layer, what changes in its plan: from the fewest to the most pieces.
-    grains : :class:`list` of :class:`float`
-        Cycles of a piece, for each of them.
+        For each split, by layer, what changes in its plan: from the fewest to the most commands.
+    cycles : :class:`list` of :class:`float`
+        For each split, cycles of a command.
     vector : :class:`bool`
-        None of them is a convolution.
+        None of the layers is a convolution.
     start : :class:`int` or :py:`None`
-        The way to start from, if not that of a grain.
+        The split to start from, if not that of a grain.
     """
 
     changes: list[dict[int, _Change]]
-    grains: list[float]
+    cycles: list[float]
     vector: bool
     start: int | None = None
 
-    def of_grain(self, grains: tuple[float, float]) -> int:
-        """The way with the smallest pieces that are no smaller than that of ``grains``."""
+    def of_grain(self, grain: Grain) -> int:
+        """The split with the shortest commands that are no shorter than ``grain``."""
         if self.start is not None:
             return self.start
-        grain = grains[self.vector]
-        return max((way for way, cycles in enumerate(self.grains) if cycles >= grain), default=0)
+        least = grain.vector if self.vector else grain.matrix
+        return max((number for number, cycles in enumerate(self.cycles) if cycles >= least),
+                   default=0)
 
 
-def cut(mapped: Mapped, config: AcceleratorConfig, plan: Plan,
-        play: Callable[[Plan], tuple[float, int]]) -> Plan:
-    """The plan with pieces for all layers that it left whole.
+def split_layers(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan,
+                 play: Callable[[MemoryPlan], tuple[float, int]],
+                 search: SplitSearch | None = None) -> MemoryPlan:
+    """The plan with a split for all layers that it left whole.
 
     Parameters
     ----------
-    plan : :class:`Plan`
+    plan : :class:`MemoryPlan`
     play : callable
         Gives the estimated cycles of a plan, and the number of commands that it takes.
+    search : :class:`SplitSearch`
+        How long to look for a better one.
     """
-    choices = list(_Cutter(mapped, config, plan).choices())
-
-    def apply(ways: Sequence[int]) -> Plan:
-        layers = list(plan.layers)
-        for choice, way in zip(choices, ways, strict=True):
-            for index, change in choice.changes[way].items():
-                layers[index] = replace(layers[index], **change)
-        return replace(plan, layers=tuple(layers))
-
-    effort = 0
-    best: tuple[int, ...] = ()
-    least = float("inf")
-    tried: set[tuple[int, ...]] = set()
-
-    def improves(ways: tuple[int, ...]) -> bool:
-        nonlocal best, least, effort
-        if ways in tried:
-            return False
-        tried.add(ways)
-        cycles, commands = play(apply(ways))
-        effort += commands
-        cycles += commands * _COMMAND_COST
-        if cycles >= least:
-            return False
-        best, least = ways, cycles
-        return True
-
-    commands = sum(len(layer.tiles) * max(1, len(layer.chunks)) for layer in plan.layers)
+    choices = list(_Splitter(laid_out, config, plan).choices())
     if not choices:
         return plan
-    small = commands * len(_GRAINS) <= _EFFORT
-    for grains in _GRAINS if small else (_GRAINS[0], _GRAINS[-1]):
-        improves(tuple(choice.of_grain(grains) for choice in choices))
-    changed = True
-    while changed:
-        changed = False
-        for at, choice in enumerate(choices):
-            for step in (1, -1):
-                way = best[at] + step
-                while 0 <= way < len(choice.changes) and effort < _EFFORT \
-                        and improves((*best[:at], way, *best[at + 1:])):
-                    changed = True
-                    way += step
-    return apply(best)
+    return _Search(plan, choices, play, search or SplitSearch()).run()
 
 
-class _Cutter:
-    def __init__(self, mapped: Mapped, config: AcceleratorConfig, plan: Plan):
-        self._mapped = mapped
-        self._graph = mapped.graph
+class _Search:
+    """Looks for the best number of a split for each of ``choices``."""
+
+    def __init__(self, plan: MemoryPlan, choices: Sequence[_Splits],
+                 play: Callable[[MemoryPlan], tuple[float, int]], limits: SplitSearch):
+        self._plan = plan
+        self._choices = choices
+        self._play = play
+        self._limits = limits
+        self._played = 0                            # commands
+        self._tried: set[tuple[int, ...]] = set()
+        self._best: tuple[int, ...] = ()
+        self._least = float("inf")
+
+    def run(self) -> MemoryPlan:
+        grains = self._limits.grains
+        commands = sum(len(layer.tiles) * max(1, len(layer.chunks)) for layer in self._plan.layers)
+        if commands * len(grains) > self._limits.effort:
+            grains = tuple(dict.fromkeys((grains[0], grains[-1])))
+        for grain in grains:
+            self._improves(tuple(choice.of_grain(grain) for choice in self._choices))
+        changed = True
+        while changed:
+            changed = False
+            for at in range(len(self._choices)):
+                changed |= self._climb(at)
+        return self._apply(self._best)
+
+    def _climb(self, at: int) -> bool:
+        """Goes from the best split to those next to it in one choice, as long as they are better;
+        whether any was."""
+        found = False
+        for step in (1, -1):
+            number = self._best[at] + step
+            while 0 <= number < len(self._choices[at].changes) \
+                    and self._played < self._limits.effort \
+                    and self._improves((*self._best[:at], number, *self._best[at + 1:])):
+                found = True
+                number += step
+        return found
+
+    def _improves(self, numbers: tuple[int, ...]) -> bool:
+        """Whether these splits, not tried before, are the best so far."""
+        if numbers in self._tried:
+            return False
+        self._tried.add(numbers)
+        cycles, commands = self._play(self._apply(numbers))
+        self._played += commands
+        cycles += commands * _COMMAND_COST
+        if cycles >= self._least:
+            return False
+        self._best, self._least = numbers, cycles
+        return True
+
+    def _apply(self, numbers: Sequence[int]) -> MemoryPlan:
+        layers = list(self._plan.layers)
+        for choice, number in zip(self._choices, numbers, strict=True):
+            for index, change in choice.changes[number].items():
+                layers[index] = replace(layers[index], **change)
+        return replace(self._plan, layers=tuple(layers))
+
+
+class _Splitter:
+    """Finds what there is to choose."""
+
+    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan):
+        self._laid_out = laid_out
+        self._graph = laid_out.graph
         self._config = config
         self._plan = plan
 
-    def choices(self) -> Iterator[_Ways]:
-        """All that there is to choose."""
+    def choices(self) -> Iterator[_Splits]:
+        """All splits of all layers that are not computed in tiles already."""
         graph, frames = self._graph, self._graph.frames
         groups: dict[int, list[int]] = {}
         for index, layer in enumerate(graph.layers):
-            if not isinstance(layer, Concat) and not self._plan.layers[index].slabs:
-                groups.setdefault(self._mapped.origins[index] // frames, []).append(index)
+            if not isinstance(layer, Concat) and not self._plan.layers[index].tile_buffers:
+                groups.setdefault(self._laid_out.origins[index] // frames, []).append(index)
         for group in groups.values():
             yield self._together(group, [self._rows(index) for index in group])
         if frames == 1:
             for chain in self._chains():
                 flat = min(self._pixels(index) for index in chain) < 4 * self._config.pe_rows
-                ways = [self._columns(index) for index in chain]
-                # Rows are the better pieces where there are enough of them.
-                yield self._together(chain, ways, start=None if flat else 0)
+                splits = [self._columns(index) for index in chain]
+                # Split rows where there are enough of them.
+                yield self._together(chain, splits, start=None if flat else 0)
 
     def _pixels(self, index: int) -> int:
         _, height, width = self._graph.tensors[self._graph.layers[index].output].shape
         return height * width
 
-    def _together(self, group: Sequence[int], ways: Sequence[Sequence[_Change]], *,
-                  start: int | None = None) -> _Ways:
-        changes = [{index: own[min(way, len(own) - 1)]
-                    for index, own in zip(group, ways, strict=True)}
-                   for way in range(max(map(len, ways)))]
+    def _together(self, group: Sequence[int], splits: Sequence[Sequence[_Change]], *,
+                  start: int | None = None) -> _Splits:
+        changes = [{index: own[min(number, len(own) - 1)]
+                    for index, own in zip(group, splits, strict=True)}
+                   for number in range(max(map(len, splits)))]
         vector = not any(isinstance(self._graph.layers[index], Convolution) for index in group)
-        return _Ways(changes=changes, start=start, vector=vector, grains=[
+        return _Splits(changes=changes, start=start, vector=vector, cycles=[
             max(self._cycles(index) / max(1, len(change.get("tiles") or change["chunks"]))
-                for index, change in way.items()) for way in changes])
+                for index, change in split.items()) for split in changes])
 
     def _cycles(self, index: int) -> float:
         config, layer = self._config, self._graph.layers[index]
-        blocks = self._mapped.channels[layer.output].blocks(config)
+        blocks = self._laid_out.channels[layer.output].blocks(config)
         if not isinstance(layer, Convolution):
             return layer_cycles(config, self._graph, layer, blocks)
         _, height, width = self._graph.tensors[layer.output].shape
-        columns, steps = weight_tiles(config, self._mapped, layer)
+        columns, steps = weight_tiles(config, self._laid_out, layer)
         return columns * steps * step_cycles(config, height * width)
 
-    # Pieces of rows ---------------------------------------------------------------------------
+    # Rows -------------------------------------------------------------------------------------
 
     def _rows(self, index: int) -> list[_Change]:
         layer = self._graph.layers[index]
@@ -178,14 +251,14 @@ class _Cutter:
         return [{"tiles": tuple(range(row, min(row + rows, height))
                                 for row in range(0, height, rows))} for rows in heights]
 
-    # Pieces of channels -----------------------------------------------------------------------
+    # Channels ---------------------------------------------------------------------------------
 
     def _chains(self) -> Iterator[list[int]]:
         """Layers that can go through channel blocks in step: vector layers, and what they read."""
         makers = {layer.output: index for index, layer in enumerate(self._graph.layers)}
         chains: dict[int, list[int]] = {}  # by layer; layers of a chain share one
         for index, layer in enumerate(self._graph.layers):
-            if isinstance(layer, Concat) or self._plan.layers[index].slabs:
+            if isinstance(layer, Concat) or self._plan.layers[index].tile_buffers:
                 continue
             chains[index] = chain = [index]
             for name in () if isinstance(layer, Convolution) else layer.inputs:
@@ -200,10 +273,10 @@ class _Cutter:
     def _columns(self, index: int) -> list[_Change]:
         layer, plan = self._graph.layers[index], self._plan.layers[index]
         config = self._config
-        blocks = self._mapped.channels[layer.output].blocks(config)
+        blocks = self._laid_out.channels[layer.output].blocks(config)
         found: list[tuple[range, ...]] = [plan.chunks]
         if isinstance(layer, Convolution):
-            tiles, steps = weight_tiles(config, self._mapped, layer)
+            tiles, steps = weight_tiles(config, self._laid_out, layer)
             rows = steps * config.weight_tile_rows
             smallest = len(column_chunks(config, layer.name, tiles, rows, share=0))
             for count in _COUNTS:

@@ -134,7 +134,7 @@ class Builder:
 
     def bounds(self, clip: Clip, target: Quantized) -> tuple[int, int]:
         """Bounds on real values, in the int8 domain of ``target``."""
-        # Quantization is monotone, so it may change places with the bounds:
+        # Quantization is monotone, so it commutes with the bounds:
         # q(min(max(x, low), high)) = min(max(q(x), q(low)), q(high)).
         low, high = (int(reference.quantize(bound, target.scale, target.zero_point))
                      for bound in (clip.low, clip.high))
@@ -253,8 +253,9 @@ class Builder:
             channels, height, width = self.tensors[tensor].shape
             layer = Lookup(name=f"{self.name(node)}/{index}", op="QuantizeLinear", input=tensor,
                            output=name, table=scale_table(source, target))
-            self._add_layer(layer, stage, replace(target, name=name),
-                            View((channels, height, width)))
+            # Of its source in size, and no tensor of the model.
+            own = replace(target, name=name, shape=(1, channels, height, width))
+            self._add_layer(layer, stage, own, View((channels, height, width)))
         return name
 
     def keep_scale(self, make: Callable[[str, tuple[int, int]], Layer | None], name: str,

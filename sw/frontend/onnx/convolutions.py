@@ -8,11 +8,10 @@ import onnx
 
 from weft import reference
 from weft.errors import ModelError
-from weft.ir import Convolution, Depthwise
+from weft.ir import NO_PADS, Convolution, Depthwise
 
 from .nodes import BrokenModel, label
 from .values import (
-    NO_PADS,
     Constant,
     Dequantized,
     Filter,

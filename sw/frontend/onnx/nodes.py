@@ -13,7 +13,7 @@ __all__ = ["BrokenModel", "attributes", "implicit_inputs", "label", "type_name"]
 
 
 class BrokenModel(ModelError):
-    """A node that means nothing, for the host as little as for the accelerator."""
+    """A node that is invalid, so that not even the host can run it."""
 
 
 def label(node: onnx.NodeProto) -> str:

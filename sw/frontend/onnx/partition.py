@@ -51,7 +51,7 @@ class _Divider:
         self._source = builder.source
         self._inputs = {value.name for value in self._source.inputs}
         self._producers = {name: node for node in builder.nodes for name in node.output if name}
-        # What each stage must hand on, in the order in which it was asked for.
+        # Outputs of each stage, in the order in which they were asked for.
         self._wanted: dict[int, dict[str, None]] = defaultdict(dict)
         self._hosted: dict[int, tuple[list[onnx.NodeProto], dict[str, None]]] = {}
         self._accelerated: dict[int, tuple[list[Layer], list[Edge]]] = {}
@@ -119,7 +119,7 @@ class _Divider:
                     reads[name] = None
                 continue
             value = self._builder.value(name)
-            # Dequantizing twice is cheaper than handing real values on, and constants cost nothing.
+            # Dequantizing twice is cheaper than passing real values on, and constants cost nothing.
             cheap = isinstance(value, Constant | QuantizedConstant) \
                 or node.op_type == "DequantizeLinear"
             if self._stage(name) != stage and not cheap:
@@ -137,7 +137,7 @@ class _Divider:
             ordered = [node for node in self._builder.nodes if node.output[0] in nodes]
             self._hosted[stage] = (ordered, reads)
 
-    # What comes of it -------------------------------------------------------------------------
+    # Results ----------------------------------------------------------------------------------
 
     def idle_layers(self) -> dict[str, ModelError]:
         """Layers of stages without a convolution, if there are stages with one: not worth the way
@@ -224,7 +224,7 @@ class _Divider:
                     owners[name] = owner
                 elif on_host and reason is not None and isinstance(
                         self._builder.value(name), Dequantized | Pending):
-                    reasons[name] = reason      # it was understood, but came to nothing
+                    reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
             where, segment, layer, text = Where.HOST, hosts.get(first, -1), "", ""

@@ -7,13 +7,13 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import Concat, Layer, Pool, PoolKind, Resize
+from weft.ir import NO_PADS, Concat, Layer, Pads, Pool, PoolKind, Resize
 from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import GoldenSession
 
 from .elementwise import layout_of, plain
 from .nodes import BrokenModel, attributes, label
-from .values import NO_PADS, Constant, Dequantized, Pads, Pending, Quantized, Value, View
+from .values import Constant, Dequantized, Pending, Quantized, Value, View
 from .windows import known, real_input, window
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def max_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
         raise ModelError(f"{label(node)} has a second output, the indices, which is not supported")
     data = _image(builder, node)
     if data.pads != NO_PADS and data.source.zero_point != -128:
-        # Zeros would have to compete with values below zero.
+        # The zeros of the padding would be larger than negative values.
         raise ModelError(f"{label(node)} reads the output of a Pad with zeros, of a tensor that "
                          f"has values below zero")
     given = known(node, "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
@@ -82,7 +82,7 @@ def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int
     return kernel[0], kernel[1]
 
 
-# Share of sums of an average whose result may hang on float32 roundings inside onnxruntime's sum.
+# Share of sums of an average whose result may depend on how onnxruntime rounds its float32 sum.
 # Where scales make many sums end in one half the host must do it; for the rest see `exactness`.
 _TOLERATED = 1 / 500
 
@@ -123,7 +123,7 @@ def average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     kernel = _kernel(node, given)
     geometry = window(node, given, data.view.shape[2:], kernel, data.pads)
     tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
-    counted: Pads = geometry.pads if given.get("count_include_pad", 0) else data.pads
+    counted = geometry.pads if given.get("count_include_pad", 0) else data.pads
     layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
                  kind=PoolKind.AVERAGE, kernel=kernel, strides=geometry.strides,
                  pads=geometry.pads, count_pads=counted)
@@ -168,7 +168,7 @@ def pad(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     if len(shape) != 4 or before[:2].any() or after[:2].any() or min(*before, *after) < 0:
         raise ModelError(f"{label(node)} has pads {amounts.tolist()}; only pads of at least 0 on "
                          f"height and width are supported")
-    return replace(data, pads=(int(before[2]), int(before[3]), int(after[2]), int(after[3])))
+    return replace(data, pads=Pads(*map(int, (*before[2:], *after[2:]))))
 
 
 def resize(builder: "Builder", node: onnx.NodeProto) -> Value | None:

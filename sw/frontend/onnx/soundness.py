@@ -70,7 +70,7 @@ def check_sizes(model: onnx.ModelProto, name: str) -> None:
                                  f"scale is, not {type_name(found)}")
     for value in (*graph.input, *graph.value_info, *graph.output):
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        # A node that makes such a size has a wrong attribute, which it is told by name.
+        # Where a node makes such a size, its attribute is wrong: a later check names it.
         if min(sizes, default=0) < 0 and value.name not in makers:
             raise ModelError(f"Tensor '{value.name}' of {name} must have sizes of at least 0, "
                              f"not {sizes}")

@@ -91,8 +91,8 @@ class Source:
                 source = onnx.ModelProto()
                 source.CopyFrom(original)
                 rewritten = rewrite(source)
-            # Outputs may lack a shape, which onnxruntime minds as little as we do; the checker
-            # does, so it comes second.
+            # Outputs may lack a shape, which onnxruntime accepts but the checker does not: infer
+            # shapes first.
             source = onnx.shape_inference.infer_shapes(source, strict_mode=True, data_prop=True)
             check_sizes(source, name)
             onnx.checker.check_model(source)
@@ -232,7 +232,7 @@ def _check_format(model: onnx.ModelProto, name: str) -> None:
 
 
 def _check_quantizers(model: onnx.ModelProto) -> None:
-    # Early, since shape inference has less helpful words for these.
+    # Early, since the errors of shape inference are less helpful.
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -255,8 +255,8 @@ def _check_quantizers(model: onnx.ModelProto) -> None:
             raise ModelError(f"{label(node)} has {type_name(kind)} values; only int8 and uint8 are "
                              f"supported")
         if node.domain == "com.microsoft":
-            # onnxruntime's own copies of both operators, from before ONNX had all it needed. For
-            # these types they are the same, and shape inference knows only the standard ones.
+            # onnxruntime's own versions of both operators. For these types they equal the standard
+            # ones, and shape inference knows only those.
             node.domain = ""
 
 

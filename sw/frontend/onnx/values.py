@@ -7,16 +7,10 @@ from math import prod
 import numpy as np
 import onnx
 
-from weft.ir import Layer
+from weft.ir import NO_PADS, Layer, Pads
 
-__all__ = ["Clip", "Constant", "Dequantized", "Filter", "Host", "NO_PADS", "Padded", "Pads",
-           "Pending", "Quantized", "QuantizedConstant", "Value", "View", "stage_of"]
-
-
-Pads = tuple[int, int, int, int]
-"""Padding of a plane: top, left, bottom, right."""
-
-NO_PADS: Pads = (0, 0, 0, 0)
+__all__ = ["Clip", "Constant", "Dequantized", "Filter", "Host", "Padded", "Pending", "Quantized",
+           "QuantizedConstant", "Value", "View", "stage_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +185,7 @@ class Dequantized:
     ----------
     source : :class:`Quantized`
     view : :class:`View`
-    pads : :data:`Pads`
+    pads : :class:`weft.ir.Pads`
     clip : :class:`Clip`
     nodes : :class:`tuple` of :class:`onnx.NodeProto`
         What changes each value: a function of that value alone.

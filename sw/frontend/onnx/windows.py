@@ -7,9 +7,10 @@ import onnx
 
 from weft import reference
 from weft.errors import ModelError
+from weft.ir import NO_PADS, Pads
 
 from .nodes import BrokenModel, attributes, label
-from .values import NO_PADS, Dequantized, Pads, Pending
+from .values import Dequantized, Pending
 
 if TYPE_CHECKING:
     from .builder import Builder
@@ -80,7 +81,7 @@ def window(node: onnx.NodeProto, given: dict[str, Any], size: tuple[int, ...],
                   for length, stride, span in zip((height, width), strides, spans, strict=True)]
         smaller, larger = [total // 2 for total in totals], [-(-total // 2) for total in totals]
         first, last = (smaller, larger) if auto_pad == "SAME_UPPER" else (larger, smaller)
-        pads = (first[0], first[1], last[0], last[1])
+        pads = Pads(*first, *last)
     elif auto_pad != "NOTSET":
         raise BrokenModel(f"{label(node)} must have auto_pad NOTSET, SAME_UPPER, SAME_LOWER or "
                          f"VALID, not {auto_pad}")
@@ -100,8 +101,7 @@ def window(node: onnx.NodeProto, given: dict[str, Any], size: tuple[int, ...],
                               f"not fit into its padded input of {height}x{width}")
         output.append(count)
         after.append(end)
-    own = (pads[0], pads[1], after[0], after[1])
+    own = Pads(pads[0], pads[1], after[0], after[1])
     return Window(output=(output[0], output[1]), strides=(strides[0], strides[1]), own_pads=own,
-                  pads=(own[0] + before[0], own[1] + before[1], own[2] + before[2],
-                        own[3] + before[3]),
+                  pads=Pads(*(one + other for one, other in zip(own, before, strict=True))),
                   dilations=(dilations[0], dilations[1]))

@@ -115,5 +115,5 @@ class Device(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the device; it must not be used afterwards."""
+        """Close the device; it must not be used afterwards."""
         ...

@@ -10,7 +10,7 @@ from .serial import SerialDevice
 __all__ = ["BoardSimDevice", "SimulatedPort"]
 
 
-# A simulated host is never slow, and the time of a simulated device is dear.
+# A simulated host is never slow, and simulated time is expensive.
 _PATIENCE_CYCLES = 500
 
 

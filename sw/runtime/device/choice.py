@@ -48,7 +48,7 @@ class DeviceChoice:
 
 
 def is_simulated(device: str) -> bool:
-    """Whether the device of that name has a clock of its own, not that of a wall."""
+    """True if time is simulated on the device of that name."""
     return device.partition(":")[0] != _SERIAL
 
 

@@ -19,8 +19,11 @@ from weft.hw.isa.registers import (
 
 from .base import Device, DeviceError, DeviceStopped, DeviceTimeout, Event
 
-__all__ = ["Driver", "RunResult"]
+__all__ = ["Driver", "RunResult", "WATCHDOG_CYCLES"]
 
+
+WATCHDOG_CYCLES = 1_000_000
+"""Cycles without progress after which a device stops itself, unless the driver is told others."""
 
 _IDLE_READS = 3
 _REGISTER_MAX = (1 << 32) - 1
@@ -67,7 +70,7 @@ class Driver:
         If it is not a Weft accelerator, of another version, or of another configuration.
     """
 
-    def __init__(self, device: Device, *, watchdog_cycles: int = 1_000_000,
+    def __init__(self, device: Device, *, watchdog_cycles: int = WATCHDOG_CYCLES,
                  command_cycles: int = 1 << 24, status_reads: int = 10_000):
         for name, value in (("Watchdog", watchdog_cycles), ("Command", command_cycles)):
             if not 0 <= value <= _REGISTER_MAX:

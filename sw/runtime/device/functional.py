@@ -195,7 +195,7 @@ class FunctionalDevice:
         return ()
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
     # Control ----------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class FunctionalDevice:
                         raise command.fault(Error.SEMAPHORE)
                     tokens[engine, consumer] += 1
 
-        # Some engines are far ahead of others, differently at every doorbell.
+        # Some engines run far ahead of others, and which ones changes with every doorbell.
         pace = {(step, engine): self._random.choice((1, 4, 16)) for step in (start, finish)
                 for engine in queues}
         while True:
@@ -364,7 +364,7 @@ class FunctionalDevice:
         elements, unit_bytes = units[command.fields["memory"]]
         target = elements.view(np.int8)  # the same memory, byte by byte
         spans = self._spans(command, unit_bytes, len(target), Error.READ)
-        # Read at first, written at last: in between others may touch either side.
+        # Reads all data first and writes it last: other commands may access both in between.
         lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
                                        target.shape[1]) for address, size, _ in spans]
 
@@ -449,7 +449,7 @@ class FunctionalDevice:
                 sums += pixels.astype(dtype) @ weights[kernel_y, kernel_x].astype(dtype)
         total = sums.T.astype(np.int64)
         if config.fip:
-            # The fast inner product less alpha still has beta in it; the bias takes it out.
+            # The fast inner product minus alpha still contains beta, which the bias subtracts.
             wide = weights.astype(np.int64)
             beta = (wide[:, :, 0::2] * wide[:, :, 1::2]).sum(axis=(0, 1, 2))
             total += beta[:, None]

@@ -28,9 +28,9 @@ PAYLOAD_BYTES = 1024
 DATA_BYTES = 4096
 """Of an answer that reads memory."""
 
-# Requests that are on their way at a time. The device takes what it is sent as fast as the line
-# brings it, so the window need only be longer than the turn-around of the host's adapter. A device
-# that is answering holds on to one further request.
+# Requests in flight, at most. The device takes requests as fast as the line delivers them, so the
+# window need only cover the latency of the host's adapter. A device that is answering buffers one
+# further request.
 _WINDOW = 32
 _READ_WINDOW = 2
 

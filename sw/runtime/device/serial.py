@@ -34,7 +34,7 @@ def open_port(path: str, baud: int) -> Port:
         reason = getattr(error, "strerror", None) or error
         raise DeviceError(f"Serial port {path} cannot be opened at {baud} baud: {reason}") \
             from None
-    # A USB adapter otherwise holds an answer back for up to 16 ms; not every one can do without.
+    # Turns off the USB adapter's latency timer of up to 16 ms, where it can be turned off.
     with suppress(OSError, ValueError, AttributeError, NotImplementedError):
         port.set_low_latency_mode(True)
     return port

@@ -15,7 +15,7 @@ from .base import DeviceTimeout, Event, EventKind
 __all__ = ["VerilatorDevice"]
 
 
-# Between slices Python looks after signals: a run can be interrupted.
+# Between slices Python handles signals, so that a run can be interrupted.
 _SLICE_CYCLES = 200_000
 
 

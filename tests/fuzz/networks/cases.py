@@ -51,8 +51,8 @@ class Case:
     keep_tensors : :class:`bool`
         Every layer is stored and compared, not only the outputs; which takes the memory's time.
     grain : (convolution, vector) or :py:`None`
-        Cycles of the pieces in which layers are computed, at least, instead of a search for the
-        best pieces: that takes most of a compilation, and finds but a few of all ways.
+        Cycles of a command, at least, instead of a search for the best split of layers into
+        commands: that takes most of a compilation, and finds but a few of all splits.
     latency : :class:`int`
     stall_probability : :class:`float`
     seed : :class:`int`

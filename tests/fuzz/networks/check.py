@@ -2,19 +2,15 @@
 onnxruntime must agree on every byte of every layer."""
 
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import onnx
 from models import random_inputs, run_plan
 
-import weft.runtime.session
 from fuzz.networks.cases import CONFIGS, Case, quantized
-from weft.compiler.planning import split
+from weft.compiler import Grain, SplitSearch
 from weft.errors import CompileError, ModelError
 from weft.frontend import partition
 from weft.hw.isa.config import AcceleratorConfig
@@ -120,14 +116,13 @@ def _open(case: Case, plan: Partition) -> tuple[InferenceSession, Twins]:
             FunctionalDevice(config, memory_bytes=memory_bytes, seed=case.seed)))
         return twins[-1]
 
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(weft.runtime.session, "Driver", partial(
-            weft.runtime.session.Driver, watchdog_cycles=_WATCHDOG_CYCLES)))
-        if case.grain is not None:
-            stack.enter_context(patch.multiple(split, _GRAINS=(case.grain,), _EFFORT=0))
-        session = InferenceSession(plan, config=config.replace(**case.memories), device=device,
-                                   keep_tensors=case.keep_tensors, batch=case.batch,
-                                   timeout_cycles=_TIMEOUT_CYCLES)
+    search = None
+    if case.grain is not None:
+        matrix, vector = case.grain
+        search = SplitSearch(grains=(Grain(matrix=matrix, vector=vector),), effort=0)
+    session = InferenceSession(plan, config=config.replace(**case.memories), device=device,
+                               keep_tensors=case.keep_tensors, batch=case.batch, search=search,
+                               timeout_cycles=_TIMEOUT_CYCLES, watchdog_cycles=_WATCHDOG_CYCLES)
     return session, twins[-1]
 
 

@@ -10,7 +10,7 @@ from sw_programs import equal
 
 from weft import reference
 from weft.compiler import compile
-from weft.compiler.channel_layout import map_channels
+from weft.compiler.channel_layout import lay_out_channels
 from weft.compiler.first_layer import pack
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
@@ -76,7 +76,7 @@ def test_layer_whose_lanes_are_full_is_not_packed():
 # Concatenations -------------------------------------------------------------------------------
 
 def matrix_commands(program) -> int:
-    """MATRIX commands, if the pieces of one count as one."""
+    """MATRIX commands, where those of one layer count as one."""
     return len({re.sub(r" \d+/\d+| rows .*", "", info.text) + f" of {info.layer}"
                 for info in program.infos if info.engine is Engine.MATRIX})
 
@@ -108,9 +108,9 @@ def dense(rng, layers: int = 4):
 def test_concatenations_of_concatenations_lie_in_one_buffer():
     rng = np.random.default_rng(0)
     graph = dense(rng)
-    mapped = map_channels(graph, TINY)
-    assert {home.root for name, home in mapped.homes.items()} == {"x", "t8", "t9"}
-    assert mapped.channels["t8"] == ChannelMap((5, 3, 3, 3, 3))
+    laid_out = lay_out_channels(graph, TINY)
+    assert {home.root for name, home in laid_out.homes.items()} == {"x", "t8", "t9"}
+    assert laid_out.channels["t8"] == ChannelMap((5, 3, 3, 3, 3))
     program = equal(graph, TINY, rng)
     assert matrix_commands(program) == 6
     equal(graph, TINY, rng, keep_tensors=True)
@@ -128,7 +128,7 @@ def test_full_words_side_by_side_are_an_ordinary_tensor():
     builder = GraphBuilder(np.random.default_rng(0), (4, 3, 3))
     a = builder.conv("x", 8)
     graph = builder.graph(builder.concat(a, builder.conv("x", 5, like=a)))
-    assert map_channels(graph, TINY).channels["t2"] == ChannelMap((13,))
+    assert lay_out_channels(graph, TINY).channels["t2"] == ChannelMap((13,))
 
 
 def test_graph_inputs_can_be_concatenated():

@@ -89,7 +89,7 @@ def test_tiles_move_each_row_once_but_for_those_that_two_share():
     assert [row for first, last in spans for row in range(first, last + 1)] == list(range(24))
 
 
-def test_slabs_are_double_buffered():
+def test_tile_buffers_are_double():
     program = compile(deep(np.random.default_rng(1)), TINY.replace(activation_bytes=8192))
     places = {fields["local_address"] for fields, info in zip(
         fields_of(program, Engine.LOAD), (i for i in program.infos if i.engine is Engine.LOAD),
@@ -180,9 +180,9 @@ def test_layers_on_chip_are_tiled_so_that_the_next_one_can_begin():
 
     for start, engine in (("input x", Engine.LOAD), ("layer0", Engine.MATRIX),
                           ("layer1", Engine.MATRIX)):
-        pieces = rows(start, engine)
-        assert len(pieces) >= 4 and [row for piece in pieces for row in piece] == list(range(16))
-    # Each piece waits only for the pieces that it needs.
+        parts = rows(start, engine)
+        assert len(parts) >= 4 and [row for part in parts for row in part] == list(range(16))
+    # Each command waits only for those that it needs.
     infos = [info for info in program.infos if info.engine is Engine.MATRIX]
     begun = next(index for index, info in enumerate(infos) if info.layer == 1)
     written = {word for info in infos[:begun] for _, start, stop in info.writes

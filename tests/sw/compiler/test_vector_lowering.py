@@ -6,7 +6,7 @@ from graphs import GraphBuilder, random_image
 
 from weft import reference
 from weft.compiler import Program, compile
-from weft.compiler.planning.loop_order import Axis, best_walk, layer_cycles
+from weft.compiler.planning.loop_order import Axis, best_loop_order, layer_cycles
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine, Opcode, VectorOp, decode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
@@ -224,15 +224,15 @@ def test_cycles_of_a_walk():
         return Axis(size=32, pitch=1, out=out, out_pitch=1, kernel=kernel, stride=stride, pad=pad)
 
     three = PRESETS["base"]
-    assert best_walk(three, axis(3), axis(3), scaled=True).cycles == 10 * (9 + 9 * 3)
-    assert best_walk(three, axis(3), axis(3, pad=1), scaled=True).cycles == 10 * (6 + 9 * 3)
-    assert best_walk(three, axis(3, 2), axis(3, 2), scaled=True).cycles == 10 * (9 + 9 * 6)
-    assert best_walk(three, axis(1), axis(1), scaled=True).cycles == 100 * three.vector_groups
-    assert best_walk(three, axis(1), axis(1), scaled=False).cycles == 100
-    assert best_walk(three, axis(8, out=1), axis(8, out=1), scaled=True).cycles == 64
+    assert best_loop_order(three, axis(3), axis(3), scaled=True).cycles == 10 * (9 + 9 * 3)
+    assert best_loop_order(three, axis(3), axis(3, pad=1), scaled=True).cycles == 10 * (6 + 9 * 3)
+    assert best_loop_order(three, axis(3, 2), axis(3, 2), scaled=True).cycles == 10 * (9 + 9 * 6)
+    assert best_loop_order(three, axis(1), axis(1), scaled=True).cycles == 100 * three.vector_groups
+    assert best_loop_order(three, axis(1), axis(1), scaled=False).cycles == 100
+    assert best_loop_order(three, axis(8, out=1), axis(8, out=1), scaled=True).cycles == 64
     # 4 x 4 groups of taps instead of 10 x 2.
-    walk = best_walk(three, axis(10), axis(4), scaled=True)
-    assert walk.transposed and walk.slide and walk.cycles == 10 * (40 + 9 * 16)
+    loop_order = best_loop_order(three, axis(10), axis(4), scaled=True)
+    assert loop_order.transposed and loop_order.slide and loop_order.cycles == 10 * (40 + 9 * 16)
 
 
 def test_cycles_of_a_layer():

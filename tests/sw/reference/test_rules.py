@@ -9,7 +9,19 @@ from models import run_quantized
 from onnx import helper
 
 from weft import reference
-from weft.ir import Add, Concat, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize, Tensor
+from weft.ir import (
+    Add,
+    Concat,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pads,
+    Pool,
+    PoolKind,
+    Resize,
+    Tensor,
+)
 from weft.reference.golden import cpu_is_exact
 
 pytestmark = pytest.mark.skipif(not cpu_is_exact(), reason=cpu_is_exact().reason or "exact")
@@ -158,8 +170,8 @@ def random_pool(rng, kind, *, ceil, include):
                              - size[axis] - pads[axis])
         outputs.append(count)
     layer = Pool(name="node", op="pool", input="x", output="y", kind=kind, kernel=tuple(kernel),
-                 strides=tuple(strides), pads=tuple(full),
-                 count_pads=tuple(full) if include else (0, 0, 0, 0))
+                 strides=tuple(strides), pads=Pads(*full),
+                 count_pads=Pads(*full) if include else Pads())
     return layer, (channels, *size), (channels, *outputs), attributes
 
 
@@ -241,7 +253,7 @@ def test_max_pool_with_dilations_is_onnxruntime():
     expected = golden("MaxPool", {"x": x}, [source], target, kernel_shape=[3, 2],
                       dilations=[2, 3], strides=[2, 2], pads=[0, 1, 1, 1])
     layer = Pool(name="node", op="MaxPool", input="x", output="y", kind=PoolKind.MAX,
-                 kernel=(3, 2), dilations=(2, 3), strides=(2, 2), pads=(0, 1, 1, 1))
+                 kernel=(3, 2), dilations=(2, 3), strides=(2, 2), pads=Pads(0, 1, 1, 1))
     np.testing.assert_array_equal(reference.pool(layer, x, source, target), expected)
 
 

@@ -7,6 +7,7 @@ import pytest
 from graphs import GraphBuilder
 
 from weft import reference
+from weft.compiler import Grain, SplitSearch, compile
 from weft.digits import MODEL
 from weft.errors import InputError, ModelError, WeftError
 from weft.hw.isa.commands import Engine
@@ -234,6 +235,23 @@ def test_session_goes_on_after_the_device_stopped():
             session.run(None, {"x": frames(1)})
         session.device.write_memory(address, raw)
         session.run(None, {"x": frames(1)})
+
+
+def test_watchdog_and_search_are_for_the_session_to_choose():
+    found = []
+
+    class Watched(FunctionalDevice):
+        def write_register(self, register, value):
+            if register == Register.WATCHDOG:
+                found.append(value)
+            super().write_register(register, value)
+
+    search = SplitSearch(grains=(Grain(matrix=0, vector=0),), effort=0)
+    with InferenceSession(branchy(), config=TINY, device=Watched, watchdog_cycles=12_345,
+                          search=search) as session:
+        session.run(None, {"x": frames(1)})
+        assert session.program.count > compile(branchy(), TINY).count
+    assert found == [12_345]
 
 
 def test_device_options_are_passed_on():

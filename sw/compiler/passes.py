@@ -1,0 +1,168 @@
+"""The passes of the compiler, in order.
+
+Each takes a :class:`Compilation` and sets what is its own to find. What it changes of the graph is
+verified before the next one begins.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from weft.errors import CompileError
+from weft.hw.isa.commands import COMMAND_BYTES, Engine
+from weft.ir import Graph
+
+from .assembly.allocate import allocate
+from .assembly.check import check
+from .assembly.constants import place_constants
+from .assembly.describe import describe
+from .assembly.emit import emit
+from .assembly.order import Timeline
+from .assembly.schedule import schedule
+from .batch import MAX_COMMANDS
+from .channel_layout import lay_out_channels
+from .compilation import Compilation
+from .estimate import check_engines
+from .first_layer import pack
+from .lowering.layers import lower
+from .ops import Buffer, Lowered, Op, Space
+from .planning.placement import MemoryPlan, plan_memory
+from .planning.split import split_layers
+from .verify import verify
+
+__all__ = ["PASSES", "Pass", "run"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A step of the compiler."""
+    name: str
+    run: Callable[[Compilation], None]
+
+
+def run(compilation: Compilation) -> None:
+    """Runs all passes. The traceback of an error names the pass: each is a function."""
+    for each in PASSES:
+        each.run(compilation)
+
+
+def _verify(compilation: Compilation) -> None:
+    verify(compilation.graph)
+
+
+def _pack_inputs(compilation: Compilation) -> None:
+    """Rearranges the input of the first layer (im2col, space-to-depth), where that is faster."""
+    compilation.packed = pack(compilation.graph, compilation.config)
+    verify(compilation.packed.graph)
+
+
+def _lay_out_channels(compilation: Compilation) -> None:
+    """Finds a place for every channel, so that concatenations cost nothing."""
+    compilation.laid_out = lay_out_channels(compilation.packed.graph, compilation.config)
+    verify(compilation.laid_out.graph)
+    check_engines(compilation.laid_out.graph, compilation.config)
+
+
+def _plan_memory(compilation: Compilation) -> None:
+    """Decides what lives on chip, and tiles the layers that read or write what does not."""
+    compilation.plan = plan_memory(compilation.laid_out, compilation.config,
+                                   keep_tensors=compilation.keep_tensors)
+
+
+def _split_layers(compilation: Compilation) -> None:
+    """Splits layers on chip, so that engines overlap: the best of some splits, played through."""
+    config = compilation.config
+
+    def play(candidate: MemoryPlan) -> tuple[float, int]:
+        lowered = _lowered(compilation, candidate)
+        allocation = allocate(lowered, config, streams=())
+        ops = lowered.ops
+        if lowered.settled:
+            ops = _without_constants(ops) or ops
+        return Timeline(ops, allocation, config).cycles, len(ops)
+
+    compilation.plan = split_layers(compilation.laid_out, config, compilation.plan, play,
+                                    compilation.search)
+
+
+def _lower(compilation: Compilation) -> None:
+    """Makes symbolic commands of layers, and places constants on chip."""
+    compilation.lowered = _lowered(compilation, compilation.plan)
+
+
+def _lowered(compilation: Compilation, plan: MemoryPlan) -> Lowered:
+    return place_constants(
+        lower(compilation.laid_out, compilation.config, plan,
+              keep_tensors=compilation.keep_tensors, known=compilation.known), compilation.config)
+
+
+def _divide_streams(compilation: Compilation) -> None:
+    """Decides on a second stream, for frames that find all constants on chip."""
+    lowered, graph = compilation.lowered, compilation.graph
+    count = len(lowered.ops)
+    if not 1 <= count <= MAX_COMMANDS:
+        raise CompileError(f"Model {graph.name!r} takes {count} commands, a stream can have 1 "
+                           f"to {MAX_COMMANDS}")
+    again = _without_constants(lowered.ops)
+    streams = [_stream("commands", graph, lowered.ops)]
+    if lowered.settled and 1 <= len(again) < count:
+        streams.append(_stream("warm commands", graph, again))
+    compilation.streams = tuple(streams)
+
+
+def _stream(name: str, graph: Graph, ops: Sequence[Op]) -> Buffer:
+    return Buffer(name=name, space=Space.EXTERNAL, size=len(ops) * COMMAND_BYTES, layer=graph.name)
+
+
+def _without_constants(ops: Iterable[Op]) -> tuple[Op, ...]:
+    """All but the loads of constants."""
+    return tuple(op for op in ops if op.engine is not Engine.LOAD
+                 or not all(region.buffer.space.ring for region in op.writes))
+
+
+def _allocate(compilation: Compilation) -> None:
+    """Gives every buffer an address."""
+    compilation.allocation = allocate(compilation.lowered, compilation.config,
+                                      streams=compilation.streams, base=compilation.base)
+
+
+def _order(compilation: Compilation) -> None:
+    """Puts commands in the order in which they are likely to start."""
+    timeline = Timeline(compilation.lowered.ops, compilation.allocation, compilation.config)
+    compilation.ops = tuple(timeline.order())
+    warm = len(compilation.streams) > 1
+    compilation.warm_ops = _without_constants(compilation.ops) if warm else ()
+
+
+def _emit(compilation: Compilation) -> None:
+    """Finds the tokens that commands exchange, and encodes them."""
+    allocation, config = compilation.allocation, compilation.config
+    parts = (compilation.ops, compilation.warm_ops)[:len(compilation.streams)]
+    compilation.commands = tuple(emit(part, schedule(part, allocation, config), allocation)
+                                 for part in parts)
+
+
+def _describe(compilation: Compilation) -> None:
+    """Collects what a host needs to run the commands."""
+    compilation.program = describe(compilation)
+
+
+def _check(compilation: Compilation) -> None:
+    """Proves that the commands are sound, from nothing but their bytes."""
+    check(compilation.program)
+
+
+PASSES = (
+    Pass("verify", _verify),
+    Pass("pack inputs", _pack_inputs),
+    Pass("lay out channels", _lay_out_channels),
+    Pass("plan memory", _plan_memory),
+    Pass("split layers", _split_layers),
+    Pass("lower", _lower),
+    Pass("divide streams", _divide_streams),
+    Pass("allocate", _allocate),
+    Pass("order", _order),
+    Pass("emit", _emit),
+    Pass("describe", _describe),
+    Pass("check", _check),
+)
+"""In the order in which they run."""
