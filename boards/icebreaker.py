@@ -29,7 +29,7 @@ def make_platform(board: Board) -> Any:
 
     base: Any = ICEBreakerPlatform
 
-    class Platform(ICE40Primitives, base):
+    class Platform(ICE40Primitives, base):  # type: ignore[misc]  # amaranth_boards has no types
         multiplier_blocks = 8
         array_halves = 0 if board.config.sequential else \
             board.config.multipliers * board.config.pe_weights

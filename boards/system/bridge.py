@@ -1,5 +1,7 @@
 """Executes the requests of a host: accesses to the staging memory and to the control port."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -65,7 +67,7 @@ class Bridge(wiring.Component):
             "irq":      In(1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         memory, control = self.memory, self.control
         address_bits = max(self._identity.memory_bits, _LITE_BITS)
