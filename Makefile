@@ -14,7 +14,7 @@ side_by_side := -n auto --dist worksteal
 stamp := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint clean
+.PHONY: help setup sim test test-all wheel-test fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,9 @@ test: $(stamp)  ## run the tests, about 20 minutes on two cores
 
 test-all: $(stamp)  ## run all tests
 	$(bin)/python -m pytest $(side_by_side)
+
+wheel-test: $(stamp)  ## install the wheel into an environment of its own and run the digits network
+	$(bin)/python -m pytest tests/test_wheel.py
 
 fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
 	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config)
