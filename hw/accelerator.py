@@ -1,5 +1,7 @@
 """The whole accelerator."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -46,7 +48,7 @@ class Accelerator(wiring.Component):
             "event_done_index":  Out(data.ArrayLayout(16, len(Engine))),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         core = (SequentialCore if self._config.sequential else Core)(self._config)

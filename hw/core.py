@@ -82,14 +82,14 @@ class Core(wiring.Component):
         self._config = config
         super().__init__(core_members(config, faults=self.FAULTS))
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
         port = {"data_width": config.axi_data_width, "addr_width": config.axi_addr_width}
         dma  = {**port, "burst_beats": config.axi_burst_beats}
 
-        def add(name, component):
+        def add(name: str, component: wiring.Component) -> Any:
             # Each has a register of its own for the reset, or one of them would drive thousands
             # all over the device.
             reset = register(m, self.reset, f"reset_{name}", keep=True)

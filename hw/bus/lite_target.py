@@ -1,5 +1,7 @@
 """From AXI4-Lite to reads and writes of registers that take one cycle."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -43,7 +45,7 @@ class LiteTarget(wiring.Component):
     read_word:  Out(_ADDR_WIDTH - 2)
     read_data:  In(32)
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         bus = self.bus
 

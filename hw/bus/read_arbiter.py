@@ -1,5 +1,7 @@
 """Two readers on one memory port."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -33,7 +35,7 @@ class ReadArbiter(wiring.Component):
             "axi":     Out(signature),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         # An address that is on the bus must stay there until it is taken: one of the first reader

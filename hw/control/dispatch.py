@@ -1,6 +1,7 @@
 """Hands each command to its engine once the engines it waits for have given their tokens."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -52,7 +53,7 @@ class _Semaphore(wiring.Component):
     some:     Out(1)
     overflow: Out(1)
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         tokens = Signal(range(SEMAPHORE_MAX + 1), reset_less=True)
@@ -161,7 +162,7 @@ class Dispatcher(wiring.Component):
         """Engines that have a queue."""
         return self._present
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         present = sorted(self._present, key=lambda engine: engine.value)
@@ -277,7 +278,7 @@ class Dispatcher(wiring.Component):
         self._find_oldest(m, ages)
         return m
 
-    def _find_oldest(self, m: Module, ages: list) -> None:
+    def _find_oldest(self, m: Module, ages: list[tuple[Value, Value]]) -> None:
         # A command that has to wait before it is accepted is not looked at: there are others.
         coming = Signal(16)
         with m.If(self.commands.valid):
@@ -286,7 +287,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += coming.eq(0)
 
         # Registered between the levels of the tree: nothing waits for the result.
-        def older(left, right):
+        def older(left: tuple[Value, Value], right: tuple[Value, Value]) -> Value:
             return Mux(left[0] & (~right[0] | (left[1] < right[1])), left[1], right[1])
 
         level = []

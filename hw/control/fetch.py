@@ -1,5 +1,7 @@
 """From a doorbell to a stream of commands: reads the command stream and cuts it into commands."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -83,7 +85,7 @@ class CommandFetch(wiring.Component):
             "busy":     Out(1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         width         = self._config.axi_data_width

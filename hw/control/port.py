@@ -121,7 +121,7 @@ class ControlPort(wiring.Component):
             "count_up":   In(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.target = target = LiteTarget()
@@ -228,7 +228,7 @@ class ControlPort(wiring.Component):
         status = Signal(32)
         m.d.comb += status.eq(Mux(busy | resetting, Status.BUSY, 0) | Mux(done, Status.DONE, 0) |
                               Mux(failed, Status.ERROR, 0) | Mux(quiet, Status.QUIET, 0))
-        words = {
+        words: dict[int, Any] = {
             Register.ID:            DEVICE_ID,
             Register.VERSION:       VERSION,
             Register.STATUS:        status,
@@ -250,7 +250,7 @@ class ControlPort(wiring.Component):
 
         return m
 
-    def _choose(self, m: Module, words, address) -> Value:
+    def _choose(self, m: Module, words: dict[int, Any], address: Value) -> Value:
         """The word of ``words``, by byte addresses, at ``address`` in words; two cycles later."""
         groups: dict[int, dict[int, Value]] = {}
         for byte_address, word in words.items():
@@ -273,7 +273,8 @@ class ControlPort(wiring.Component):
             choices.append(chosen)
         return reduce(or_, choices)
 
-    def _judge(self, m: Module, faults, *, clear, failed) -> tuple[Signal, Any]:
+    def _judge(self, m: Module, faults: list[Any], *, clear: Value,
+               failed: Signal) -> tuple[Signal, Any]:
         """Keeps the first fault, of the lowest number if several come at once. Sets ``failed`` from
         then on, until ``clear``; returns when it comes, and what it is (two cycles later)."""
         # Each source has a register that stops at its first fault, and only then it is decided
@@ -298,7 +299,7 @@ class ControlPort(wiring.Component):
         m.d.sync += Value.cast(error).eq(reduce(or_, blamed))
         return strikes, error
 
-    def _watch(self, m: Module, *, busy, limit, reload) -> Signal:
+    def _watch(self, m: Module, *, busy: Value, limit: Value, reload: Value) -> Signal:
         """Returns when ``limit`` cycles have gone without progress."""
         left     = Signal(32, reset_less=True)
         reloaded = Signal()
@@ -317,7 +318,7 @@ class ControlPort(wiring.Component):
             m.d.comb += bites.eq(left == 1)
         return bites
 
-    def _count(self, m: Module, *, counting, clear) -> dict[Counter, Signal]:
+    def _count(self, m: Module, *, counting: Value, clear: Value) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load
         on the signals that move data; a read of theirs could not be answered before that."""
         counted = Signal.like(self.count_up)

@@ -1,5 +1,7 @@
 """What each engine does with every cycle, for the performance counters."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -49,7 +51,7 @@ class CycleAccounting(wiring.Component):
         One bit for each of :data:`COUNTED`, of its name in lower case.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({
             **{engine.name.lower(): In(activity_layout(engine)) for engine in Engine},
             "pending":    In(len(Engine)),
@@ -59,7 +61,7 @@ class CycleAccounting(wiring.Component):
             "count_up":   Out(data.StructLayout({c.name.lower(): 1 for c in COUNTED})),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         pending  = register(m, self.pending, "pending_before")

@@ -1,5 +1,7 @@
 """The accumulator memory: one column for each column of the array, in two halves."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -73,7 +75,7 @@ class AccumulatorColumn(wiring.Component):
             "drain":        Out(signed(width)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         reads = []
@@ -161,7 +163,7 @@ class Accumulators(wiring.Component):
     def latency(self) -> int:
         return self._config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         control = self.i
@@ -184,7 +186,7 @@ class Accumulators(wiring.Component):
             self._check(m, last=control)
         return m
 
-    def _check(self, m, *, last):
+    def _check(self, m: Module, *, last: Any) -> None:
         # Column 0 is the first to begin a tile, and the last column the last to end one.
         for name, at in (("first", self.i), ("last", last)):
             require(m, ~(at.valid & self.drain_enable & (at.half == self.drain_half)),

@@ -2,6 +2,7 @@
 
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -93,7 +94,7 @@ class Drain(wiring.Component):
             "fault":             Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
@@ -238,7 +239,7 @@ class Drain(wiring.Component):
             "clamp_max": signed(8),
             "rule":      Rounding,
         })
-        stage = Signal(travelling)
+        stage: Any = Signal(travelling)
         m.d.comb += [
             stage.tag.address.eq(address),
             stage.tag.slot.eq(slot),
@@ -275,7 +276,7 @@ class Drain(wiring.Component):
         split = exact_log2(_NEIGHBOURS)
         early = delay(m, group, AccumulatorColumn.DRAIN_LATENCY - 1, name="group",
                       reset_less=True)
-        late  = Const(0)  # where there is one neighbourhood only
+        late: Value = Const(0)  # where there is one neighbourhood only
         if len(early) > split:
             late = delay(m, early[split:], 2, name="neighbourhood", reset_less=True)
         for lane in range(lanes):

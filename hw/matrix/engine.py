@@ -1,5 +1,7 @@
 """The matrix engine: convolutions on the systolic array."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -77,7 +79,7 @@ class MatrixEngine(wiring.Component):
             "draining":          Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config

@@ -1,5 +1,7 @@
 """Pixel tiles on their way from the pixel streamer to the drain."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -42,7 +44,7 @@ class JobQueue(wiring.Component):
             "o": Out(stream.Signature(DrainJob)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.promise = promise = Promise(

@@ -1,5 +1,7 @@
 """The inner loop of the matrix engine: the activation address of every pixel of a step."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -80,7 +82,7 @@ class PixelStreamer(wiring.Component):
             "fault":     Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         layout = data.StructLayout({
@@ -249,7 +251,7 @@ class PixelStreamer(wiring.Component):
             "first": 1,
             "zero":  signed(self._config.activation_width),
         })
-        stage = Signal(travelling)
+        stage: Any = Signal(travelling)
         m.d.comb += [
             stage.half.eq(half),
             stage.pixel.eq(pixel),

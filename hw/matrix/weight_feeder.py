@@ -1,5 +1,7 @@
 """From weight memory to the array's shadow registers, one weight tile ahead of the pixels."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -68,7 +70,7 @@ class WeightFeeder(wiring.Component):
             "fault":        Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         rows      = self._config.weight_tile_rows

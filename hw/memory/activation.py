@@ -1,7 +1,9 @@
 """The banked activation memory and its arbitration."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
@@ -18,7 +20,7 @@ from .scratch import unit_write_layout
 __all__ = ["ActivationMemory"]
 
 
-def _free(before, wanted, bank):
+def _free(before: Sequence[Any], wanted: Sequence[Value], bank: Value) -> Value:
     """None of the requests ``before``, which want the banks ``wanted``, wants ``bank``."""
     return ~Cat(request.valid & (other == bank)
                 for request, other in zip(before, wanted, strict=True)).any()
@@ -82,16 +84,16 @@ class ActivationMemory(wiring.Component):
         })
 
     @property
-    def read_request(self):
+    def read_request(self) -> list[Any]:
         """The readers, by priority."""
         return [getattr(self, f"read_request_{number}") for number in range(self._readers)]
 
     @property
-    def write(self):
+    def write(self) -> list[Any]:
         """The writers, by priority."""
         return [getattr(self, f"write_{number}") for number in range(self._writers)]
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         # Each in parts, with registers in front of them for each alone: blocks lie far apart.
@@ -109,11 +111,11 @@ class ActivationMemory(wiring.Component):
         return m
 
     @property
-    def _parts(self):
+    def _parts(self) -> list[slice]:
         """Lanes of a word that share a memory."""
         return parts(self._config.word_lanes, SINKS // 8)
 
-    def _read(self, m, banks):
+    def _read(self, m: Module, banks: list[list[RegisteredMemory]]) -> None:
         bank_bits = exact_log2(len(banks))
         requests  = self.read_request
         if len(requests) > 1:
@@ -156,7 +158,7 @@ class ActivationMemory(wiring.Component):
                     m.d.comb += term[part].eq(Mux(choice, word[part], 0))
             m.d.sync += held.eq(reduce(or_, terms))
 
-    def _retry(self, m, request):
+    def _retry(self, m: Module, request: Any) -> Any:
         """What ``request`` asks for, until the choice falls upon it. Nothing but a register is
         between its ``ready`` and a refusal, which comes from far and late in a cycle."""
         tried   = stream.Signature(24).create(path=("tried",))
@@ -169,7 +171,7 @@ class ActivationMemory(wiring.Component):
         m.d.sync += refused.eq(tried.valid & ~tried.ready)
         return tried
 
-    def _write(self, m, banks):
+    def _write(self, m: Module, banks: list[list[RegisteredMemory]]) -> None:
         bank_bits = exact_log2(len(banks))
         requests  = self.write
         wanted    = [request.p.address[:bank_bits] for request in requests]
@@ -177,7 +179,7 @@ class ActivationMemory(wiring.Component):
 
         address_bits = len(banks[0][0].write_address)
 
-        def local(payload, part):
+        def local(payload: Any, part: slice) -> Value:
             """As one part of a bank sees it: lanes to write, address and data."""
             return Cat(payload.mask[part], payload.address[bank_bits:][:address_bits],
                        Value.cast(payload.data)[8 * part.start:8 * part.stop])

@@ -1,5 +1,7 @@
 """The lanes of the vector engine: multipliers, sums and maxima."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -81,7 +83,7 @@ class VectorAlu(wiring.Component):
     def max_latency(self) -> int:
         return self._levels + 1
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         taps      = self._config.vector_taps
@@ -115,7 +117,7 @@ class VectorAlu(wiring.Component):
         for lane in range(lanes):
             # What all lanes share would be driven all over the device by one register.
             if lane % _SHARING == 0:
-                def share(value, name, lane=lane):
+                def share(value: Any, name: str, lane: int = lane) -> Any:
                     return register(m, value, f"{name}_{lane}", keep=True)
 
                 op_adds       = share(self.next_op == VectorOp.ADD, "op_adds")
@@ -186,15 +188,15 @@ class VectorAlu(wiring.Component):
         return m
 
 
-def _wrapped(value):
+def _wrapped(value: Value) -> Value:
     """A sum as an int32."""
     return value[:32].as_signed() if len(value) > 32 else value
 
 
-def _maximum(a, b=None):
+def _maximum(a: Value, b: Value | None = None) -> Value:
     return a if b is None else Mux(_exceeds(a, b), a, b)
 
 
-def _exceeds(a, b):
+def _exceeds(a: Value, b: Value) -> Value:
     """``a > b``, as the sign of a difference: a carry chain, and nothing behind it."""
     return (b - a)[-1]

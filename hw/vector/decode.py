@@ -1,5 +1,7 @@
 """The first stage of the vector engine: checks a command, and works out what its loops need."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -73,7 +75,7 @@ class VectorDecoder(wiring.Component):
             "fault":    Out(Fault),
         })
 
-    def _wrong(self, command):
+    def _wrong(self, command: Any) -> list[Value]:
         """What contradicts itself in a command: conditions none of which must hold."""
         zero = [command[name] == 0 for name in (
             "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
@@ -96,7 +98,7 @@ class VectorDecoder(wiring.Component):
             command.clamp_min > command.clamp_max,
         ]
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
@@ -108,7 +110,7 @@ class VectorDecoder(wiring.Component):
         command = held.o.p.command
         m.d.comb += [out.index.eq(held.o.p.index), out.command.eq(command)]
 
-        def settle(**values):
+        def settle(**values: Any) -> None:
             for name, value in values.items():
                 m.d.comb += out[name].eq(register(m, value, name))
 
@@ -180,6 +182,6 @@ class VectorDecoder(wiring.Component):
         return m
 
 
-def _multiple(value, factor):
+def _multiple(value: Value, factor: int) -> Value:
     """``value * factor`` as a sum, which takes no multiplier block."""
     return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

@@ -1,5 +1,7 @@
 """From the sums of the vector engine through requantization to words."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -50,7 +52,7 @@ class VectorDrain(wiring.Component):
             "o_valid":           Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config

@@ -1,5 +1,7 @@
 """The vector engine: everything that is computed channel by channel."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -89,7 +91,7 @@ class VectorEngine(wiring.Component):
             "table_write":     In(stream.Signature(unit_write_layout(1), always_ready=True)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config  = self._config

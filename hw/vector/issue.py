@@ -1,5 +1,7 @@
 """The read side of the vector engine."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -69,7 +71,7 @@ class VectorIssue(wiring.Component):
             "credit":    In(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config

@@ -1,5 +1,7 @@
 """Look-up tables of 256 entries for all lanes at once."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -47,7 +49,7 @@ class VectorTable(wiring.Component):
             "o":      Out(lanes),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         depth = self._config.vector_table_bytes

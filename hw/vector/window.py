@@ -1,5 +1,7 @@
 """The words of a window that are used again at the next position."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
@@ -52,7 +54,7 @@ class VectorWindow(wiring.Component):
                 data.ArrayLayout(signed(8), config.word_lanes), config.vector_taps)),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         lanes     = self._config.word_lanes

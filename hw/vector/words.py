@@ -1,5 +1,7 @@
 """From groups of taps to their words, one per cycle."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -57,7 +59,7 @@ class VectorWords(wiring.Component):
             "fault":   Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
