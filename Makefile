@@ -15,7 +15,7 @@ stamp := .venv/.ready
 docs_stamp := .venv/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint docs clean
+.PHONY: help setup sim test test-all wheel-test fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint docs clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ test: $(stamp)  ## run the tests, about 20 minutes on two cores
 
 test-all: $(stamp)  ## run all tests
 	$(bin)/python -m pytest $(side_by_side)
+
+wheel-test: $(stamp)  ## install the wheel into an environment of its own and run the digits network
+	$(bin)/python -m pytest tests/test_wheel.py
 
 fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
 	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config)

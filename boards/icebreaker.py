@@ -32,7 +32,7 @@ def make_platform(board: Board) -> Any:
 
     base: Any = ICEBreakerPlatform
 
-    class Platform(ICE40Primitives, base):
+    class Platform(ICE40Primitives, base):  # type: ignore[misc]  # amaranth_boards has no types
         multiplier_blocks = 8
         large_memories = 4
 

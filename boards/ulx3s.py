@@ -12,7 +12,7 @@ __all__ = ["ULX3S_25F", "ULX3S_85F", "make_platform"]
 
 
 # Staging memory is on the chip and answers at once; short bursts keep the buffers out of block RAM.
-_STAGING = {"axi_burst_beats": 8, "axi_outstanding": 2}
+_STAGING: dict[str, Any] = {"axi_burst_beats": 8, "axi_outstanding": 2}
 
 ULX3S_85F = Board(
     name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=ECP5, device="LFE5U-85F",
@@ -46,7 +46,7 @@ def make_platform(board: Board) -> Any:
     base, size = {"LFE5U-85F": (ULX3S_85F_Platform, "85F"),
                   "LFE5U-25F": (ULX3S_25F_Platform, "25F")}[board.device]
 
-    class Platform(ECP5Primitives, base):
+    class Platform(ECP5Primitives, base):  # type: ignore[misc]  # amaranth_boards has no types
         # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
         high_pins = ("esp32_idle",)
 

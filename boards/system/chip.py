@@ -1,5 +1,7 @@
 """All that is on the chip of a board, but for clock and pins."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
@@ -50,7 +52,7 @@ class SerialBridge(wiring.Component):
             "irq":     In(1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.receiver = receiver = UartReceiver(divisor=self._divisor)
@@ -133,7 +135,7 @@ class System(wiring.Component):
             "active": Out(1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
         board, config = self._board, self._board.config
 

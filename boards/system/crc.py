@@ -1,5 +1,7 @@
 """CRC-32 of IEEE 802.3, a bit per cycle."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -34,7 +36,7 @@ class Crc32(wiring.Component):
     busy:     Out(1)
     intact:   Out(1)
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         left = Signal(range(9))

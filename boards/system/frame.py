@@ -1,5 +1,7 @@
 """Frames on a line of bytes: flags, escapes and CRC, in both directions."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -35,7 +37,7 @@ class FrameReceiver(wiring.Component):
     o_flag:   Out(1)
     o_intact: Out(1)
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.crc = crc = Crc32()
@@ -82,7 +84,7 @@ class FrameTransmitter(wiring.Component):
     i_last: In(1)
     o:      Out(stream.Signature(8))
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.crc = crc = Crc32()

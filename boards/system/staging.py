@@ -1,5 +1,7 @@
 """On-chip memory in place of external memory: an AXI4 port, and one for single bytes."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -101,7 +103,7 @@ class StagingMemory(wiring.Component):
             "bytes": In(ByteSignature(addr_width=exact_log2(size))),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         word_bytes = self._data_width // 8

@@ -1,5 +1,7 @@
 """UART: bytes to and from two wires, eight data bits, no parity, one stop bit."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import cdc, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -66,7 +68,7 @@ class UartReceiver(wiring.Component):
             "o_error": Out(1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         rx = Signal(init=1)
@@ -130,7 +132,7 @@ class UartTransmitter(wiring.Component):
             "tx": Out(1, init=1),
         })
 
-    def elaborate(self, platform) -> Module:
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         timer = Signal(range(self._divisor))

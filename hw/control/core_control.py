@@ -82,7 +82,7 @@ class CommandEvents(wiring.Signature):
         Index of that command in its stream.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         indices = data.ArrayLayout(INDEX_WIDTH, len(Engine))
         super().__init__({
             "start":       Out(len(Engine)),

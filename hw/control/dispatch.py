@@ -293,7 +293,7 @@ class Dispatcher(wiring.Component):
         m.d.sync += overflow.eq(Cat(semaphore.overflow for semaphore in semaphores.values()).any())
         return overflow
 
-    def _find_oldest(self, m: Module, ages: list) -> None:
+    def _find_oldest(self, m: Module, ages: list[Any]) -> None:
         # A command that has to wait before it is accepted is not looked at: there are others.
         coming = Signal(16)
         with m.If(self.commands.valid):
@@ -302,7 +302,7 @@ class Dispatcher(wiring.Component):
             m.d.sync += coming.eq(0)
 
         # Registered between the levels of the tree: nothing waits for the result.
-        def older(left, right):
+        def older(left: tuple[Value, Value], right: tuple[Value, Value]) -> Value:
             return Mux(left[0] & (~right[0] | (left[1] < right[1])), left[1], right[1])
 
         level = []

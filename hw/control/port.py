@@ -181,7 +181,7 @@ class ControlPort(wiring.Component):
                 m.d.sync += value.eq((value & ~target.write_mask) | bits)
         return written, bits
 
-    def _reset(self, m: Module, *, asked, quiet) -> tuple[Signal, Signal]:
+    def _reset(self, m: Module, *, asked: Value, quiet: Value) -> tuple[Signal, Signal]:
         """Resets the core once the memory is quiet. Returns whether a reset is going on, and when
         the core has been reset: only then is the state of this component cleared, since faults
         that are held go away with the core's reset."""
@@ -201,7 +201,7 @@ class ControlPort(wiring.Component):
             m.d.sync += [resetting.eq(0), quiet_for.eq(0)]
         return resetting, cleared
 
-    def _find_end(self, m: Module, *, busy) -> Signal:
+    def _find_end(self, m: Module, *, busy: Value) -> Signal:
         """Returns when all commands of the stream are done."""
         core     = self.core
         total    = Signal(32, reset_less=True)  # `count` at the doorbell
@@ -217,7 +217,7 @@ class ControlPort(wiring.Component):
         m.d.comb += finished.eq(busy & reached & ended)
         return finished
 
-    def _timeout(self, m: Module, name: str, condition, error: Error) -> Any:
+    def _timeout(self, m: Module, name: str, condition: Value, error: Error) -> Any:
         """A fault of the oldest command while ``condition`` holds."""
         fault = Signal(Fault, name=name)
         m.d.comb += [
@@ -226,7 +226,7 @@ class ControlPort(wiring.Component):
         ]
         return fault
 
-    def _choose(self, m: Module, words, address) -> Value:
+    def _choose(self, m: Module, words: dict[Any, Any], address: Value) -> Value:
         """The word of ``words``, by byte addresses, at ``address`` in words; two cycles later."""
         groups: dict[int, dict[int, Value]] = {}
         for byte_address in sorted(words):
@@ -249,7 +249,8 @@ class ControlPort(wiring.Component):
             choices.append(chosen)
         return reduce(or_, choices)
 
-    def _find_fault(self, m: Module, faults, *, clear, failed) -> tuple[Signal, Any]:
+    def _find_fault(self, m: Module, faults: Any, *, clear: Value,
+                    failed: Signal) -> tuple[Signal, Any]:
         """Keeps the first fault, of the lowest number if several come at once. Sets ``failed`` from
         then on, until ``clear``. Returns when the fault comes, and which it is (two cycles
         later)."""
@@ -275,7 +276,7 @@ class ControlPort(wiring.Component):
         m.d.sync += Value.cast(error).eq(reduce(or_, chosen))
         return failing, error
 
-    def _watch(self, m: Module, *, busy, limit, reload) -> Signal:
+    def _watch(self, m: Module, *, busy: Value, limit: Value, reload: Value) -> Signal:
         """Returns when ``limit`` cycles have gone without progress."""
         left     = Signal(32, reset_less=True)
         reloaded = Signal()
@@ -294,7 +295,7 @@ class ControlPort(wiring.Component):
             m.d.comb += expires.eq(left == 1)
         return expires
 
-    def _count(self, m: Module, *, counting, clear) -> dict[Counter, Signal]:
+    def _count(self, m: Module, *, counting: Value, clear: Value) -> dict[Counter, Signal]:
         """The performance counters. What they count is registered once, so that they are no load
         on the signals that move data; a read of theirs could not be answered before that."""
         counted = Signal.like(self.core.count_up)

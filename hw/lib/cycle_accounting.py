@@ -1,5 +1,7 @@
 """What each engine does with every cycle, for the performance counters."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -52,7 +54,7 @@ class CycleAccounting(wiring.Component):
         Counters that count this cycle.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__({
             **{engine.name.lower(): In(activity_layout(engine)) for engine in Engine},
             "pending":    In(len(Engine)),
@@ -62,7 +64,7 @@ class CycleAccounting(wiring.Component):
             "count_up":   Out(COUNT_LAYOUT),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         pending  = register(m, self.pending, "pending_before")

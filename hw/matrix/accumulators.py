@@ -186,7 +186,7 @@ class Accumulators(wiring.Component):
             self._check(m, last=control)
         return m
 
-    def _check(self, m, *, last):
+    def _check(self, m: Module, *, last: Any) -> None:
         # Column 0 is the first to begin a tile, and the last column the last to end one.
         for name, at in (("first", self.i), ("last", last)):
             require(m, ~(at.valid & self.drain_enable & (at.bank == self.drain_bank)),

@@ -1,5 +1,7 @@
 """The outer loops of the matrix engine: from a command to its weight tiles, in order."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -41,7 +43,7 @@ class StepSequencer(wiring.Component):
             "fault":    Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config

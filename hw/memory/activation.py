@@ -1,5 +1,6 @@
 """The banked activation memory and its arbitration."""
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -19,7 +20,7 @@ from .scratch import unit_write_layout
 __all__ = ["ActivationMemory"]
 
 
-def _free(before, wanted, bank):
+def _free(before: Sequence[Any], wanted: Sequence[Value], bank: Value) -> Value:
     """None of the requests ``before``, which want the banks ``wanted``, wants ``bank``."""
     return ~Cat(request.valid & (other == bank)
                 for request, other in zip(before, wanted, strict=True)).any()
@@ -83,12 +84,12 @@ class ActivationMemory(wiring.Component):
         })
 
     @property
-    def read_request(self):
+    def read_request(self) -> list[Any]:
         """The readers, by priority."""
         return [getattr(self, f"read_request_{number}") for number in range(self._readers)]
 
     @property
-    def write(self):
+    def write(self) -> list[Any]:
         """The writers, by priority."""
         return [getattr(self, f"write_{number}") for number in range(self._writers)]
 
@@ -110,11 +111,11 @@ class ActivationMemory(wiring.Component):
         return m
 
     @property
-    def _parts(self):
+    def _parts(self) -> list[slice]:
         """Bytes of a word that share a memory."""
         return parts(self._config.word_data_bytes, SINKS // 8)
 
-    def _read(self, m, banks):
+    def _read(self, m: Module, banks: list[list[RegisteredMemory]]) -> None:
         bank_bits = exact_log2(len(banks))
         requests  = self.read_request
         if len(requests) > 1:
@@ -156,7 +157,7 @@ class ActivationMemory(wiring.Component):
                     m.d.comb += term[part].eq(Mux(choice, word[part], 0))
             m.d.sync += held.eq(reduce(or_, terms))
 
-    def _retry(self, m, request):
+    def _retry(self, m: Module, request: Any) -> Any:
         """Holds ``request`` until it is granted. Its ``ready`` is a register: a refusal comes from
         far and late in a cycle."""
         tried   = stream.Signature(24).create(path=("tried",))
@@ -169,7 +170,7 @@ class ActivationMemory(wiring.Component):
         m.d.sync += refused.eq(tried.valid & ~tried.ready)
         return tried
 
-    def _write(self, m, banks):
+    def _write(self, m: Module, banks: list[list[RegisteredMemory]]) -> None:
         bank_bits = exact_log2(len(banks))
         requests  = self.write
         wanted    = [request.p.address[:bank_bits] for request in requests]
@@ -177,7 +178,7 @@ class ActivationMemory(wiring.Component):
 
         address_bits = len(banks[0][0].write_address)
 
-        def local(payload, part):
+        def local(payload: Any, part: slice) -> Value:
             """As one part of a bank sees it: bytes to write, address and data."""
             return Cat(payload.mask[part], payload.address[bank_bits:][:address_bits],
                        Value.cast(payload.data)[8 * part.start:8 * part.stop])

@@ -144,7 +144,7 @@ class VectorAlu(wiring.Component):
         return line
 
     def _elaborate_copies(self, m: Module, lane: int, line: list[Any]) -> _LaneControl:
-        def copy(value, name):
+        def copy(value: Value, name: str) -> Signal:
             return register(m, value, f"{name}_{lane}", keep=True)
 
         compare = line[self._levels - 1]
@@ -231,15 +231,15 @@ class VectorAlu(wiring.Component):
         m.d.comb += self.maxima[lane].eq(high)
 
 
-def _wrapped(value):
+def _wrapped(value: Value) -> Value:
     """A sum as an int32."""
     return value[:32].as_signed() if len(value) > 32 else value
 
 
-def _maximum(a, b=None):
+def _maximum(a: Value, b: Value | None = None) -> Value:
     return a if b is None else Mux(_exceeds(a, b), a, b)
 
 
-def _exceeds(a, b):
+def _exceeds(a: Value, b: Value) -> Value:
     """``a > b``, as the sign of a difference: a carry chain, and nothing behind it."""
     return (b - a)[-1]

@@ -75,7 +75,7 @@ class VectorDecoder(wiring.Component):
             "fault":    Out(Fault),
         })
 
-    def _wrong(self, command):
+    def _wrong(self, command: Any) -> list[Value]:
         """Conditions none of which must hold in a command."""
         zero = [command[name] == 0 for name in (
             "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
@@ -193,6 +193,6 @@ class VectorDecoder(wiring.Component):
             ]
 
 
-def _multiple(value, factor):
+def _multiple(value: Value, factor: int) -> Value:
     """``value * factor`` as a sum, which takes no multiplier block."""
     return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

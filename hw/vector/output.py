@@ -1,5 +1,7 @@
 """The write side of the vector engine."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -83,7 +85,7 @@ class VectorOutput(wiring.Component):
             "fault":   Out(Fault),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         m.submodules.held = held = HalfSlice(shape=OutputJob)

@@ -1,5 +1,7 @@
 """The loops of the vector engine: every group of taps of every output position."""
 
+from typing import Any
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -21,7 +23,7 @@ class _Loops:
     in its last round, known without a comparison."""
 
     def __init__(self, name: str):
-        def flag(what, **options):
+        def flag(what: str, **options: Any) -> Signal:
             return Signal(name=f"{what}_{name}", attrs={"keep": 1}, **options)
 
         self.may  = flag("may")
@@ -63,7 +65,7 @@ class VectorSequencer(wiring.Component):
             "valid":    Out(1),
         })
 
-    def elaborate(self, platform):
+    def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         config = self._config
@@ -231,7 +233,7 @@ class VectorSequencer(wiring.Component):
         for name in ("out_zero", "clamp_min", "clamp_max"):
             m.d.comb += tap.result[name].eq(command[name])
 
-        def begin_at(start):
+        def begin_at(start: Any) -> list[Any]:
             return [
                 group.start.eq(start.place),
                 group.offset.eq(start.offset),
