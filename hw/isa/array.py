@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from amaranth.utils import ceil_log2
-
 from .element import ElementType, signed_width
 
 __all__ = ["ArrayShape"]
@@ -114,4 +112,4 @@ class ArrayShape:
     @property
     def psum_width(self) -> int:
         """Bits of the partial sum that leaves a column of PEs."""
-        return self.product_width + ceil_log2(self.pe_rows)
+        return self.product_width + (self.pe_rows - 1).bit_length()

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-from amaranth.hdl import Shape, Value
+# A configuration is read by commands that need neither, and both take their time.
+if TYPE_CHECKING:
+    import numpy as np
+    from amaranth.hdl import Shape, Value
 
 __all__ = ["ElementType", "signed_width"]
 
@@ -38,8 +41,10 @@ class ElementType:
                              f"not {self.width!r}")
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> "Shape":
         """Its shape in the hardware."""
+        from amaranth.hdl import Shape
+
         return Shape(self.width, self.signed)
 
     @cached_property
@@ -48,8 +53,10 @@ class ElementType:
         return 1 << (-(-self.width // 8) - 1).bit_length()
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> "np.dtype":
         """Its type in memory, as numpy reads it."""
+        import numpy as np
+
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.bytes}")
 
     @property
@@ -62,7 +69,7 @@ class ElementType:
         """The greatest value."""
         return (1 << self.width - self.signed) - 1
 
-    def unpack(self, raw: Value) -> list[Value]:
+    def unpack(self, raw: "Value") -> "list[Value]":
         """The elements of ``raw``, the bytes of a unit on chip."""
         pitch = 8 * self.bytes
         elements = [raw[start:start + self.width] for start in range(0, len(raw), pitch)]
