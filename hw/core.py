@@ -107,7 +107,8 @@ class Core(wiring.Component):
         components[Engine.STORE] = store
         ports = len(components) - 1  # load reads nothing there, store writes nothing
         activation = add("activation", ActivationMemory(config, readers=ports, writers=ports))
-        fetch_dma  = add("fetch_dma", ReadEngine(**dma, outstanding=2, id=0))
+        fetch_dma  = add("fetch_dma", ReadEngine(
+            **dma, outstanding=CommandFetch.OUTSTANDING, id=0))
         load_dma   = add("load_dma", ReadEngine(**dma, outstanding=config.axi_outstanding, id=1))
         store_dma  = add("store_dma", WriteEngine(**dma, outstanding=config.axi_outstanding, id=0))
         arbiter    = add("arbiter", ReadArbiter(**port))

@@ -98,7 +98,20 @@ class ControlPort(wiring.Component):
     count_up : :py:`In(StructLayout)`
         One bit for each of :data:`~weft.hw.lib.cycle_accounting.COUNTED`, of its name in lower
         case: count this cycle. Ignored if the configuration has no counters.
+
+    Attributes
+    ----------
+    DOORBELL_LATENCY : :class:`int`
+        Cycles from the write of the doorbell on the bus until the device is rung.
+    START_LATENCY : :class:`int`
+        Cycles from there to ``start``.
+    END_LATENCY : :class:`int`
+        Cycles from the last command that ``completed`` counts to the end of the stream.
     """
+
+    DOORBELL_LATENCY = 2
+    START_LATENCY    = 1
+    END_LATENCY      = 1
 
     def __init__(self, config: AcceleratorConfig, *, faults: int = 6):
         if not isinstance(faults, int) or isinstance(faults, bool) or faults < 1:

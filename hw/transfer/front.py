@@ -12,6 +12,7 @@ from weft.hw.isa.commands import LoadCommand, Memory, StoreCommand, memories
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH
 from weft.hw.isa.registers import Error
+from weft.hw.lib.delay import delay
 from weft.hw.lib.fanout import alike, assign
 
 __all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
@@ -68,9 +69,9 @@ class TransferFront(wiring.Component):
     Every field is checked before anything is asked for. The two ends of the command's ranges,
     ``address + (lines - 1) * stride + bytes`` outside and ``local_address + (lines - 1) *
     local_stride + units`` on chip, are formed by shifting and adding, so a command takes
-    ``5 + bit_length(lines - 1)`` cycles until its transfer is offered. Then comes one
-    request per cycle. Commands follow each other without waiting for data, so this time is hidden
-    behind the data of the command before. After a command with an error no other is taken.
+    :meth:`latency` cycles until its transfer is offered. Then comes one request per cycle. Commands
+    follow each other without waiting for data, so this time is hidden behind the data of the
+    command before. After a command with an error no other is taken.
 
     Parameters
     ----------
@@ -88,7 +89,14 @@ class TransferFront(wiring.Component):
         One for each line.
     busy : :py:`Out(1)`
         A command is being checked or asked for.
+
+    Attributes
+    ----------
+    SETTLING : :class:`int`
+        Cycles that the last sums have to be compared, at least 1.
     """
+
+    SETTLING = 1
 
     def __init__(self, *, config: AcceleratorConfig,
                  command: type[LoadCommand] | type[StoreCommand]):
@@ -100,6 +108,11 @@ class TransferFront(wiring.Component):
             "requests":  Out(stream.Signature(request_layout(config.axi_addr_width))),
             "busy":      Out(1),
         })
+
+    @classmethod
+    def latency(cls, lines: int) -> int:
+        """Cycles from a command of ``lines`` lines that is accepted to its transfer."""
+        return 4 + cls.SETTLING + (lines - 1).bit_length()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -222,7 +235,7 @@ class TransferFront(wiring.Component):
             prepare.eq(measure),
             multiply.eq((prepare & ~last_line) | (multiply & more)),
             check.eq((prepare & last_line) | (multiply & ~more)),
-            judge.eq(check),
+            judge.eq(delay(m, check, self.SETTLING - 1, name="settled")),
         ]
         with m.If(self.commands.valid & self.commands.ready):
             m.d.sync += assign(vacant, 0)

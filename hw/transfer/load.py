@@ -63,7 +63,17 @@ class LoadEngine(wiring.Component):
     vector_weight, vector_parameter, table : :py:`Out(stream.Signature(unit_write_layout(lanes)))`
         Writes to the memories of the vector engine, of ``vector_entry_lanes``,
         ``parameter_entry_lanes`` lanes and 1 lane; only if the configuration has one.
+
+    Attributes
+    ----------
+    QUEUE_DEPTH : :class:`int`
+        Commands that are checked, and wait for the data of those before.
+    DONE_LATENCY : :class:`int`
+        Cycles from the last unit or beat that is moved to ``done``, if no write is refused.
     """
+
+    QUEUE_DEPTH  = 4
+    DONE_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -96,7 +106,7 @@ class LoadEngine(wiring.Component):
 
         m.submodules.front = front = TransferFront(config=self._config, command=LoadCommand)
         m.submodules.transfers = transfers = Queue(
-            shape=transfer_layout(self._config), depth=4)
+            shape=transfer_layout(self._config), depth=self.QUEUE_DEPTH)
         connect(m, flipped(self.commands), front.commands)
         connect(m, front.transfers, transfers.i)
         connect(m, front.requests, flipped(self.requests))

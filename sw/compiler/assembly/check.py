@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from weft.compiler.program import CommandInfo, Program
-from weft.hw.control.dispatch import SEMAPHORE_MAX
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode, VectorOp, decode
 from weft.hw.isa.config import AcceleratorConfig
 
@@ -189,10 +189,10 @@ def _check_overflow(commands: Sequence[_Command], config: AcceleratorConfig) -> 
             posted[me][consumer] += 1
             started = max(0, len(taken[consumer]) - 1 - config.queue_depth)
             outstanding = posted[me][consumer] - taken[consumer][started][me]
-            if outstanding > SEMAPHORE_MAX:
+            if outstanding > Dispatcher.SEMAPHORE_MAX:
                 raise ProgramError(f"Semaphore {Engine(me).name} to {Engine(consumer).name} may "
                                    f"hold {outstanding} tokens after {command}, it holds at most "
-                                   f"{SEMAPHORE_MAX}")
+                                   f"{Dispatcher.SEMAPHORE_MAX}")
 
 
 def _happens_before(commands: Sequence[_Command]) -> list[list[int]]:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from weft.errors import InputError
-from weft.hw.bus.burst import _PAGE_BYTES as PAGE_BYTES
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.lib.queue import _DISTRIBUTED_DEPTH as DISTRIBUTED_DEPTH
+from weft.hw.isa.limits import PAGE_BYTES
 
-__all__ = ["MEMORY", "MemoryTiming", "ReadPort", "bursts", "queue_latency"]
+__all__ = ["MEMORY", "MemoryTiming", "ReadPort", "bursts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +59,6 @@ def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]
         page -= length
         if not page:
             page = PAGE_BYTES // config.axi_bytes
-
-
-def queue_latency(depth: int) -> int:
-    """Cycles through a :class:`~weft.hw.lib.queue.Queue`."""
-    return 1 if depth <= DISTRIBUTED_DEPTH else 2
 
 
 class ReadPort:

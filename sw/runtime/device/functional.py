@@ -15,7 +15,7 @@ import numpy as np
 from amaranth.utils import ceil_log2
 
 from weft import reference
-from weft.hw.control.dispatch import SEMAPHORE_MAX
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import (
     COMMAND_BYTES,
     Engine,
@@ -271,7 +271,7 @@ class FunctionalDevice:
             self._registers[Register.COMPLETED] += 1
             for consumer in queues:
                 if command.fields["post"] >> consumer.value & 1:
-                    if tokens[engine, consumer] == SEMAPHORE_MAX:
+                    if tokens[engine, consumer] == Dispatcher.SEMAPHORE_MAX:
                         raise command.fault(Error.SEMAPHORE)
                     tokens[engine, consumer] += 1
 

@@ -17,7 +17,7 @@ from weft.compiler.timing.engines import (
 from weft.compiler.timing.player import Cause, MemoryTiming, play
 from weft.digits import MODEL as DIGITS
 from weft.errors import CompileError, InputError
-from weft.hw.control.dispatch import IN_FLIGHT
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp, decode, encode
 from weft.hw.isa.config import PRESETS
 from weft.runtime.device import EventKind
@@ -118,7 +118,7 @@ def test_full_queue_holds_up_commands_for_other_engines():
 
 def test_engine_holds_a_few_commands_that_are_not_done():
     memory = MemoryTiming(latency=2000)
-    timeline = played(*[store() for _ in range(IN_FLIGHT + 1)], memory=memory)
+    timeline = played(*[store() for _ in range(Dispatcher.IN_FLIGHT + 1)], memory=memory)
     *held, last = timeline.commands
     assert held[-1].start < held[0].done
     assert last.start >= held[0].done + 2
