@@ -6,12 +6,10 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from weft.hw.lib.derived import derived
 from weft.hw.lib.multiplier import Multiplier
 
 __all__ = ["ProcessingElement"]
-
-
-_MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
 
 
 class ProcessingElement(wiring.Component):
@@ -60,6 +58,8 @@ class ProcessingElement(wiring.Component):
 
     Attributes
     ----------
+    MULTIPLIER_LATENCY : :class:`int`
+        Cycles from the operands of the multiplier to its product, at least 2.
     psum_delay : :class:`int`
         Cycles from a pixel to the ``i_psum`` its product is added to.
 
@@ -69,8 +69,12 @@ class ProcessingElement(wiring.Component):
         If a width is out of its range, or operand widths differ with ``fip``.
     """
 
-    # A cycle to latch the pixel, during which the weights it asks for become active.
-    psum_delay = 1 + _MULTIPLIER_LATENCY
+    MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
+
+    @derived
+    def psum_delay(cls) -> int:
+        # A cycle to latch the pixel, during which the weights it asks for become active.
+        return 1 + cls.MULTIPLIER_LATENCY
 
     def __init__(self, *, fip: bool, activation_width: int = 8, weight_width: int = 8,
                  psum_width: int, weighted: bool = True,
@@ -114,7 +118,7 @@ class ProcessingElement(wiring.Component):
 
         a_width, b_width = self._operand_widths
         m.submodules.multiplier = multiplier = Multiplier(
-            a_width=a_width, b_width=b_width, latency=_MULTIPLIER_LATENCY, role="array",
+            a_width=a_width, b_width=b_width, latency=self.MULTIPLIER_LATENCY, role="array",
             position=self._position)
         if self._fip:
             m.d.comb += [multiplier.a.eq(pixel[0] + active[1]),

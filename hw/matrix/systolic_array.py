@@ -85,7 +85,12 @@ class SystolicArray(wiring.Component):
 
     @property
     def latency(self) -> int:
-        return ProcessingElement.psum_delay + self._config.pe_rows
+        return self.latency_of(self._config)
+
+    @staticmethod
+    def latency_of(config: AcceleratorConfig) -> int:
+        """:attr:`latency` in a configuration."""
+        return ProcessingElement.psum_delay + config.pe_rows
 
     def column_latency(self, column: int) -> int:
         """Cycles from a pixel at ``i`` to the sum of ``column`` at ``o``."""
