@@ -15,8 +15,7 @@ from .tap import result_layout, tap_layout
 __all__ = ["VectorAlu"]
 
 
-_MULTIPLIER = 5  # cycles of a product
-_SHARING    = 2  # lanes that share a register for what controls them
+_SHARING = 2  # lanes that share a register for what controls them
 
 
 class VectorAlu(wiring.Component):
@@ -49,8 +48,12 @@ class VectorAlu(wiring.Component):
 
     Attributes
     ----------
+    MULTIPLIER_LATENCY : :class:`int`
+        Cycles from the operands of the multipliers to their products, at least 2.
     sum_latency, max_latency : :class:`int`
     """
+
+    MULTIPLIER_LATENCY = 5
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -75,11 +78,17 @@ class VectorAlu(wiring.Component):
 
     @property
     def sum_latency(self) -> int:
-        return _MULTIPLIER + self._levels + 1
+        return self.latencies_of(self._config)[0]
 
     @property
     def max_latency(self) -> int:
-        return self._levels + 1
+        return self.latencies_of(self._config)[1]
+
+    @classmethod
+    def latencies_of(cls, config: AcceleratorConfig) -> tuple[int, int]:
+        """:attr:`sum_latency` and :attr:`max_latency` in a configuration."""
+        levels = max(1, ceil_log2(config.vector_taps))
+        return cls.MULTIPLIER_LATENCY + levels + 1, levels + 1
 
     def elaborate(self, platform):
         m = Module()
@@ -104,7 +113,7 @@ class VectorAlu(wiring.Component):
         line = [control]
         for number in range(self.sum_latency - 1):
             line.append(delay(m, line[-1], 1, name=f"control_{number}"))
-        products = line[_MULTIPLIER]
+        products = line[self.MULTIPLIER_LATENCY]
         passes   = range(1, -(-3 // taps))  # that the bytes of a multiplier need beside the first
         m.d.comb += [
             self.sums_coming.eq(line[-1].end),
@@ -123,7 +132,7 @@ class VectorAlu(wiring.Component):
                 comes         = share(self.next_valid, "comes")
                 compare       = share(line[self._levels - 1].add, "compare")
                 compare_first = share(line[self._levels - 1].begin, "compare_first")
-                before_total  = line[_MULTIPLIER + self._levels - 2]
+                before_total  = line[self.MULTIPLIER_LATENCY + self._levels - 2]
                 shifts        = [share(before_total.adds & (before_total.pass_ == number),
                                        f"shift_{number}") for number in passes]
                 add           = share(line[-2].add, "add")
@@ -137,7 +146,7 @@ class VectorAlu(wiring.Component):
             terms = []
             for tap in range(taps):
                 m.submodules[f"multiplier_{lane}_{tap}"] = multiplier = Multiplier(
-                    a_width=9, b_width=9, latency=_MULTIPLIER)
+                    a_width=9, b_width=9, latency=self.MULTIPLIER_LATENCY)
                 weight = self.weights[tap][lane]
                 m.d.comb += [
                     multiplier.a.eq(self.window[tap][lane]),

@@ -47,9 +47,9 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
 class VectorDecoder(wiring.Component):
     """Holds one command while the one before it runs.
 
-    A command is offered four cycles after it was accepted, and the next one is accepted the cycle
-    after it was taken. What follows from the command held is worked out again in every cycle, so
-    that nothing has to tell hundreds of registers when to load.
+    A command is offered :attr:`LATENCY` cycles after it was accepted, and the next one is accepted
+    the cycle after it was taken. What follows from the command held is worked out again in every
+    cycle, so that nothing has to tell hundreds of registers when to load.
 
     Members
     -------
@@ -61,7 +61,14 @@ class VectorDecoder(wiring.Component):
         Held until reset, and no further command is accepted; comes when all commands before are
         done. ``ARGUMENT``: a field is zero that must not be, or contradicts the operation;
         ``ADDRESS``: no such table. The command has done nothing.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from a command that is accepted to its offer, at least 4.
     """
+
+    LATENCY = 4
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -160,13 +167,14 @@ class VectorDecoder(wiring.Component):
 
         bad = register(m, wrong | no_table, "bad")
 
-        begun   = Signal()  # the first cycle is over
-        settled = Signal()  # and the second
         refused = Signal()
         taken   = self.o.valid & self.o.ready
+        settled = held.o.valid  # and the cycles above are over
+        for number in range(self.LATENCY - 2):
+            following = Signal(name=f"settled_{number}")
+            m.d.sync += following.eq(settled & ~taken)
+            settled = following
         m.d.sync += [
-            begun.eq(held.o.valid & ~taken),
-            settled.eq(begun & ~taken),
             self.o.valid.eq(settled & ~bad & ~taken),
             refused.eq(settled & bad),
         ]

@@ -68,7 +68,17 @@ class VectorEngine(wiring.Component):
         Activation words to write; may be refused.
     weight_write, parameter_write, table_write : :py:`In(stream.Signature(..., always_ready=True))`
         From the load engine, of ``vector_entry_lanes``, ``parameter_entry_lanes`` and 1 lane.
+
+    Attributes
+    ----------
+    CLAMP_LATENCY : :class:`int`
+        Cycles from a maximum, or an entry of a table that is as late, to the word of clamped ones.
+    SCALED_LATENCY : :class:`int`
+        Cycles from a word that has been requantized until :class:`VectorIssue` is told.
     """
+
+    CLAMP_LATENCY  = 2
+    SCALED_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

@@ -33,9 +33,8 @@ class _Loops:
 class VectorSequencer(wiring.Component):
     """Walks channel blocks, outer and inner positions, kernel rows and groups.
 
-    One group per cycle. The first one is there two cycles after its command was taken, and a
-    command is taken two cycles after the last group of the one before it: so from command to
-    command there are three cycles without a group.
+    One group per cycle. The first one is there :attr:`LATENCY` cycles after its command was taken,
+    and a command is taken :attr:`TURNAROUND` cycles after the last group of the one before it.
 
     Nothing that the memory does comes here in the same cycle: whether a group may be made is in a
     register, and nobody refuses one that is.
@@ -51,7 +50,17 @@ class VectorSequencer(wiring.Component):
     group : :py:`Out(group_layout(config))`
     valid : :py:`Out(1)`
         ``group`` is made, in this cycle.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from a command that is taken to its first group.
+    TURNAROUND : :class:`int`
+        Cycles from the last group of a command until the next command can be taken.
     """
+
+    LATENCY    = 2
+    TURNAROUND = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
