@@ -55,7 +55,17 @@ class CopyEngine(wiring.Component):
         Read an activation word.
     word : :py:`In(axi_data_width)`
         The word, a cycle later and until the next.
+
+    Attributes
+    ----------
+    LINE_CYCLES : :class:`int`
+        Of a line.
+    BEAT_CYCLES : :class:`int`
+        Of a beat, beside those of :class:`~weft.hw.sequential.beats.BeatMaster`.
     """
+
+    LINE_CYCLES = 1
+    BEAT_CYCLES = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
