@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command_streams import MASKS, load, lookup, matrix, store
 from models import quantize_model
 
 from weft.bench.networks import NETWORKS
@@ -18,7 +19,7 @@ from weft.compiler.timing.player import Cause, MemoryTiming, play
 from weft.digits import MODEL as DIGITS
 from weft.errors import CompileError, InputError
 from weft.hw.control.dispatch import Dispatcher
-from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp, decode, encode
+from weft.hw.isa.commands import Engine, Opcode, decode
 from weft.hw.isa.config import PRESETS
 from weft.runtime.device import EventKind
 from weft.runtime.runner import random_frames
@@ -26,40 +27,9 @@ from weft.runtime.session import InferenceSession
 from weft.sim.simulator import MemoryModel
 
 SMALL = PRESETS["small"]
-MASKS = {engine: 1 << engine.value for engine in Engine}
 
 
 # Streams of a few commands ----------------------------------------------------------------------
-
-def load(units=8, lines=1, memory=Memory.WEIGHT, **masks):
-    return encode(Opcode.LOAD, memory=memory, lines=lines, address=0, stride=4096, units=units,
-                  local_address=0, local_stride=units, **masks)
-
-
-def store(units=8, lines=1, **masks):
-    return encode(Opcode.STORE, lines=lines, address=0, stride=4096, units=units, local_address=0,
-                  local_stride=units, **masks)
-
-
-def matrix(pixels=64, tile=64, kernel=1, blocks=1, columns=1, groups=2, wait=0, post=0):
-    fields = {name: 1 for name, _ in _fields(Opcode.MATRIX)} | {
-        "kernel_h": kernel, "kernel_w": 1, "channel_blocks": blocks, "tile_pixels": tile,
-        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT32}
-    return encode(Opcode.MATRIX, wait=wait, post=post, **fields)
-
-
-def lookup(positions=64, wait=0, post=0):
-    fields = {name: 0 for name, _ in _fields(Opcode.VECTOR)} | {
-        "kernel_outer": 1, "kernel_inner": 1, "blocks": 1, "out_outer": 1, "in_outer": 1,
-        "out_inner": positions, "in_inner": positions, "in_inner_step": 1, "out_inner_step": 1,
-        "op": VectorOp.LOOKUP}
-    return encode(Opcode.VECTOR, wait=wait, post=post, **fields)
-
-
-def _fields(opcode):
-    return [(name, value) for name, value in decode(bytes([opcode.value]) + bytes(63))[1].items()
-            if name not in ("wait", "post")]
-
 
 def played(*stream, config=SMALL, **options):
     return play(b"".join(stream), config, **options)
