@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import LoadCommand, Memory
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 
 from .beats import BeatSignature
@@ -69,9 +70,7 @@ class CopyEngine(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self._depths = {Memory.ACTIVATION: config.activation_depth,
-                        Memory.WEIGHT: config.weight_depth,
-                        Memory.PARAMETER: config.parameter_depth}
+        self._depths = {memory: its.depth for memory, its in memories(config).items()}
         super().__init__({
             "fetched":  In(fetched_beat_layout(config.axi_data_width)),
             "refused":  Out(Error),

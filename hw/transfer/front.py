@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.bus.burst import request_layout
-from weft.hw.isa.commands import LoadCommand, Memory, StoreCommand, memories
+from weft.hw.isa.commands import LoadCommand, StoreCommand
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.lib.delay import delay
 from weft.hw.lib.fanout import alike, assign
@@ -34,7 +35,7 @@ def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
     If it is not ``legal`` the command is not to be executed, and ``code`` tells why. Otherwise it
     lies inside its memory, so the fields for units are as wide as the largest memory needs.
     """
-    width = max(depth for _, depth in _geometry(config).values()).bit_length()
+    width = max(memory.depth for memory in memories(config).values()).bit_length()
     return data.StructLayout({
         "index":         INDEX_WIDTH,
         "code":          CODE_WIDTH,
@@ -47,20 +48,6 @@ def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
         "one_line":      1,
         "one_unit":      1,
     })
-
-
-def _geometry(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
-    """Of each memory: log2 of the bytes of a unit outside, and the units it holds."""
-    geometry = {
-        Memory.ACTIVATION: (exact_log2(config.word_bytes), config.activation_depth),
-        Memory.WEIGHT: (exact_log2(config.weight_row_bytes), config.weight_depth),
-        Memory.PARAMETER: (exact_log2(config.parameter_entry_bytes), config.parameter_depth),
-        Memory.VECTOR_WEIGHT: (exact_log2(config.vector_entry_bytes), config.vector_entries),
-        Memory.VECTOR_PARAMETER: (exact_log2(config.parameter_entry_bytes),
-                                  config.vector_parameter_depth),
-        Memory.TABLE: (0, config.vector_table_bytes),
-    }
-    return {memory: geometry[memory] for memory in memories(config)}
 
 
 class TransferFront(wiring.Component):
@@ -120,7 +107,6 @@ class TransferFront(wiring.Component):
         config     = self._config
         addr_width = config.axi_addr_width
         beat_shift = exact_log2(config.axi_bytes)
-        geometry   = _geometry(config)
         offered    = self.commands.p.command
         transfer   = self.transfers.p
 
@@ -141,9 +127,10 @@ class TransferFront(wiring.Component):
         depth   = Signal(25)
         unknown = Signal()
         with m.Switch(memory):
-            for number, (unit_shift, its_depth) in geometry.items():
+            for number, its in memories(config).items():
+                unit_shift = exact_log2(its.unit_bytes)
                 with m.Case(number):
-                    m.d.comb += depth.eq(its_depth)
+                    m.d.comb += depth.eq(its.depth)
                     if unit_shift >= beat_shift:
                         m.d.comb += beats.eq(units << (unit_shift - beat_shift))
                     else:

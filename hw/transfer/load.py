@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from weft.hw.bus.burst import request_layout
-from weft.hw.isa.commands import Engine, LoadCommand, Memory, memories
+from weft.hw.isa.commands import Engine, LoadCommand, Memory
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.lib.cycle_accounting import activity_layout
 from weft.hw.lib.delay import register
@@ -113,16 +114,8 @@ class LoadEngine(wiring.Component):
 
         config     = self._config
         beat_bytes = config.axi_bytes
-        units      = {
-            Memory.ACTIVATION:       (config.word_bytes, config.word_lanes),
-            Memory.WEIGHT:           (config.weight_row_bytes, config.weight_row_lanes),
-            Memory.PARAMETER:        (config.parameter_entry_bytes, config.parameter_entry_lanes),
-            Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_lanes),
-            Memory.VECTOR_PARAMETER: (config.parameter_entry_bytes, config.parameter_entry_lanes),
-            Memory.TABLE:            (1, 1),
-        }
-        ports      = {memory: (getattr(self, memory.name.lower()), *units[memory])
-                      for memory in memories(config)}
+        ports      = {memory: (getattr(self, memory.name.lower()), its.unit_bytes, its.unit_lanes)
+                      for memory, its in memories(config).items()}
         largest    = max(unit_bytes for _, unit_bytes, _ in ports.values())
         smallest   = min(unit_bytes for _, unit_bytes, _ in ports.values())
 

@@ -8,6 +8,7 @@ from weft.hw.isa.commands import VectorCommand, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.isa.vector_rules import PAIRS, POSITIVE, SUBTRACTIONS, WINDOWS, kernel_shapes
 from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice
 
@@ -82,24 +83,21 @@ class VectorDecoder(wiring.Component):
 
     def _wrong(self, command):
         """What contradicts itself in a command: conditions none of which must hold."""
-        zero = [command[name] == 0 for name in (
-            "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
-            "kernel_inner")]
-        binary = (command.op == VectorOp.ADD) | (command.op == VectorOp.MULTIPLY)
-        window = (command.op == VectorOp.CONV) | (command.op == VectorOp.MAX)
-        passes = -(-3 // self._config.vector_taps)
+        def one_of(operations):
+            return Cat(command.op == operation for operation in operations).any()
+
+        shapes = []  # that are wrong
+        for operation, (outer, inner) in kernel_shapes(self._config).items():
+            shapes += [(command.op == operation) & (command.kernel_outer != outer),
+                       (command.op == operation) & (command.kernel_inner != inner)]
         return [
-            *zero,
-            Value.cast(command.op) > VectorOp.LOOKUP.value,
-            binary & (command.kernel_outer != 2),
-            (command.op == VectorOp.ADD) & (command.kernel_inner != passes),
-            (command.op == VectorOp.MULTIPLY) & (command.kernel_inner != 1),
-            (command.op == VectorOp.LOOKUP) & (command.kernel_outer != 1),
-            (command.op == VectorOp.LOOKUP) & (command.kernel_inner != 1),
-            command.slide & ~window,
+            *(command[name] == 0 for name in POSITIVE),
+            Value.cast(command.op) > max(op.value for op in VectorOp),
+            *shapes,
+            command.slide & ~one_of(WINDOWS),
             command.slide & (command.stride_inner == 0),
             command.slide & (command.dilation_inner != 1),
-            (command.broadcast & ~binary) | (command.subtract & (command.op != VectorOp.ADD)),
+            (command.broadcast & ~one_of(PAIRS)) | (command.subtract & ~one_of(SUBTRACTIONS)),
             command.clamp_min > command.clamp_max,
         ]
 

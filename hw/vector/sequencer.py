@@ -6,11 +6,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import WINDOW_GROUPS
 from weft.hw.lib.fanout import assign
 from weft.hw.lib.half_slice import HalfSlice
 
 from .decode import decoded_layout
-from .tap import WINDOW_SLOTS, group_layout
+from .tap import group_layout
 
 __all__ = ["VectorSequencer"]
 
@@ -201,7 +202,7 @@ class VectorSequencer(wiring.Component):
         begin          = Signal(reset_less=True)
         pass_          = Signal(2, reset_less=True)
         second         = Signal(reset_less=True)
-        slot           = Signal(range(WINDOW_SLOTS), reset_less=True)
+        slot           = Signal(range(WINDOW_GROUPS), reset_less=True)
         weight         = Signal(17, reset_less=True)
         block_weight   = Signal(17, reset_less=True)
         parameter      = Signal(17, reset_less=True)
@@ -223,7 +224,7 @@ class VectorSequencer(wiring.Component):
                 (decoded.weighted & (weight >= config.vector_entries))
                 | (decoded.scaled & (
                     parameter > config.vector_parameter_depth - config.vector_groups))),
-            group.no_slot.eq(command.slide & (slot == WINDOW_SLOTS - 1) & ~position_end),
+            group.no_slot.eq(command.slide & (slot == WINDOW_GROUPS - 1) & ~position_end),
             group.command_end.eq(command_end),
             tap.fill.eq(first_inner),
             tap.slot.eq(slot),

@@ -229,6 +229,7 @@ class _Memory(NamedTuple):
     unit_bytes: Callable[[AcceleratorConfig], int]
 
 
+# Not that of weft.hw.isa.memories, whose mistakes would go unseen.
 _MEMORIES = {
     Memory.ACTIVATION: _Memory(lambda c: c.activation_depth, lambda c: c.word_bytes),
     Memory.WEIGHT: _Memory(lambda c: c.weight_depth, lambda c: c.weight_row_bytes),
@@ -330,7 +331,7 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
 
 def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
     padding = fields["pad_top"] * fields["in_w"] + fields["pad_left"]
-    first = (fields["in_base"] + padding) % (1 << 24)
+    first = (fields["in_base"] + padding) % _LOCAL
     for block in range(fields["channel_blocks"]):
         start = first + block * fields["in_plane"]
         yield Access(False, "activation", start, start + fields["in_h"] * fields["in_w"])

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 
 from weft.compiler.timing.engines import sweep_cycles, window_words
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import WINDOW_GROUPS
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
 __all__ = ["Axis", "Walk", "ROW_BY_ROW", "best_walk", "window_axes", "window_walk",
            "layer_cycles", "requantizes"]
-
-
-_WINDOW_GROUPS = 32  # groups of words that a sliding window keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +99,7 @@ def best_walk(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
             outer, inner = Walk(transposed=transposed).order(vertical, horizontal)
             groups = -(-inner.kernel // config.vector_taps)
             for slide in (False, True):
-                if slide and (inner.dilation != 1 or outer.kernel * groups > _WINDOW_GROUPS):
+                if slide and (inner.dilation != 1 or outer.kernel * groups > WINDOW_GROUPS):
                     continue
                 words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
                                      pad=inner.pad, slide=slide)

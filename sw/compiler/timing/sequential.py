@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import geometry, moved_memory
 from weft.hw.sequential.beats import BeatMaster
 from weft.hw.sequential.convolve import ConvolutionEngine
 from weft.hw.sequential.copy import CopyEngine
@@ -57,8 +58,9 @@ def run_sequential(commands: Sequence[tuple[Opcode, dict[str, Any]]], config: Ac
         if opcode is Opcode.MATRIX:
             cycles = _matrix(fields, config)
         else:
-            unit = 2 if fields.get("memory", Memory.ACTIVATION) == Memory.PARAMETER.value else 1
-            moved = fields["lines"] * fields["units"] * unit
+            # No more than a beat of a unit moves at a time.
+            unit = geometry(moved_memory(opcode, fields), config).unit_bytes
+            moved = fields["lines"] * fields["units"] * (unit // config.axi_bytes)
             store = opcode is Opcode.STORE
             beat = memory.latency + BeatMaster.CYCLES + CopyEngine.BEAT_CYCLES
             if store:

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from weft.compiler.ops import FieldValues
 from weft.hw.bus.burst import BurstSplitter
@@ -11,6 +10,7 @@ from weft.hw.bus.dma_read import ReadEngine
 from weft.hw.bus.dma_write import WriteEngine
 from weft.hw.isa.commands import Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import geometry, moved_memory
 from weft.hw.lib.queue import Queue
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.transfer.front import TransferFront
@@ -23,22 +23,10 @@ from .memory import MemoryTiming, ReadPort, bursts
 __all__ = ["LoadTiming", "StoreTiming", "transfer_size"]
 
 
-@lru_cache
-def _unit_bytes(config: AcceleratorConfig) -> dict[int, int]:
-    """Bytes of a unit of each memory in external memory."""
-    return {Memory.ACTIVATION.value: config.word_bytes,
-            Memory.WEIGHT.value: config.weight_row_bytes,
-            Memory.PARAMETER.value: config.parameter_entry_bytes,
-            Memory.VECTOR_WEIGHT.value: config.vector_entry_bytes,
-            Memory.VECTOR_PARAMETER.value: config.parameter_entry_bytes,
-            Memory.TABLE.value: 1}
-
-
 def transfer_size(config: AcceleratorConfig, opcode: Opcode,
                   fields: FieldValues) -> tuple[int, int, int]:
     """Lines of a LOAD or STORE, beats of a line, and cycles to move it inside."""
-    memory = Memory.ACTIVATION if opcode is Opcode.STORE else Memory(fields["memory"])
-    unit = _unit_bytes(config)[memory.value]
+    unit = geometry(moved_memory(opcode, fields), config).unit_bytes
     beats = -(-fields["units"] * unit // config.axi_bytes)
     return fields["lines"], beats, max(beats, fields["units"])
 
@@ -103,10 +91,11 @@ class LoadTiming:
         """The engine accepts a command."""
         config = self._config
         lines, beats, cycles = transfer_size(config, Opcode.LOAD, fields)
-        slots = max(1, config.axi_bytes // _unit_bytes(config)[Memory(fields["memory"]).value])
+        memory = moved_memory(Opcode.LOAD, fields)
+        slots = max(1, config.axi_bytes // geometry(memory, config).unit_bytes)
         offered = start + TransferFront.latency(lines)
         parts = max(1, config.word_bytes // config.axi_bytes)
-        pattern = (0,) * parts if fields["memory"] == Memory.ACTIVATION.value else ()
+        pattern = (0,) * parts if memory is Memory.ACTIVATION else ()
         self.ready = None
         self._lines += [_Line(index, offered, fields["address"] + line * fields["stride"], beats,
                               cycles, slots, pattern, line == 0, line == lines - 1)

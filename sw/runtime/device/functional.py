@@ -25,9 +25,10 @@ from weft.hw.isa.commands import (
     VectorOp,
     decode,
     engines,
-    memories,
 )
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import LOCAL_ADDRESSES, WINDOW_GROUPS
+from weft.hw.isa.memories import geometry, memories
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,
@@ -40,6 +41,15 @@ from weft.hw.isa.registers import (
     Status,
     config_words,
 )
+from weft.hw.isa.vector_rules import (
+    PAIRS,
+    POSITIVE,
+    REQUANTIZED,
+    SUBTRACTIONS,
+    WEIGHTED,
+    WINDOWS,
+    kernel_shapes,
+)
 from weft.ir import layout
 from weft.reference import vector as vector_model
 
@@ -48,10 +58,8 @@ from .base import DeviceTimeout, Event
 __all__ = ["FunctionalDevice"]
 
 
-_LOCAL_BITS = 24  # of addresses in on-chip memories
 _TAPS_EXACT_IN_FLOAT32 = (1 << 24) // (128 * 128)
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
-_WINDOW_GROUPS = 32  # groups of taps whose words the vector engine can keep
 # Fields of a MATRIX of which the sequential core keeps no more bits than its memories call for.
 _SEQUENTIAL_SIZES = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
 _STEPS_PER_WORD = 1024  # of a command, for each word of the activation memory: a bound on arrays
@@ -98,7 +106,6 @@ class FunctionalDevice:
             raise ValueError(f"Memory bytes must be at least 1, not {memory_bytes!r}")
         self._config = config
         self._engines = engines(config)
-        self._memories = {memory.value for memory in memories(config)}
         self._memory = bytearray(memory_bytes)
         self._random = random.Random(seed)
         self._registers = dict.fromkeys(Register, 0)
@@ -106,13 +113,9 @@ class FunctionalDevice:
         self._status = Status(0)
         self._pending = False
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
-        self._activation = np.zeros((config.activation_depth, config.word_lanes), np.int8)
-        self._weight = np.zeros((config.weight_depth, config.weight_row_lanes), np.int8)
-        self._parameter = np.zeros((config.parameter_depth, config.parameter_entry_lanes), np.int8)
-        self._vector_weight = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
-        self._vector_parameter = np.zeros(
-            (config.vector_parameter_depth, config.parameter_entry_lanes), np.int8)
-        self._table = np.zeros((config.vector_table_bytes, 1), np.int8)
+        self._units = {memory: np.zeros((its.depth, its.unit_lanes), np.int8)
+                       for memory, its in memories(config).items()}
+        self._activation = self._units[Memory.ACTIVATION]
 
     # Device protocol --------------------------------------------------------------------------
 
@@ -347,18 +350,12 @@ class FunctionalDevice:
         return spans
 
     def _load(self, command: _Command) -> Callable[[], None]:
-        config = self._config
-        units = {
-            Memory.ACTIVATION.value: (self._activation, config.word_bytes),
-            Memory.WEIGHT.value:     (self._weight, config.weight_row_bytes),
-            Memory.PARAMETER.value:  (self._parameter, config.parameter_entry_bytes),
-            Memory.VECTOR_WEIGHT.value:    (self._vector_weight, config.vector_entry_bytes),
-            Memory.VECTOR_PARAMETER.value: (self._vector_parameter, config.parameter_entry_bytes),
-            Memory.TABLE.value:      (self._table, 1),
-        }
-        if command.fields["memory"] not in self._memories:
+        number = command.fields["memory"]
+        memory = next((memory for memory in self._units if memory.value == number), None)
+        if memory is None:
             raise command.fault(Error.ARGUMENT)
-        target, unit_bytes = units[command.fields["memory"]]
+        target = self._units[memory]
+        unit_bytes = geometry(memory, self._config).unit_bytes
         spans = self._spans(command, unit_bytes, len(target), Error.READ)
         # Read at first, written at last: in between others may touch either side.
         lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
@@ -411,7 +408,7 @@ class FunctionalDevice:
         stop = first + tiles * kernel[0] * kernel[1] * blocks * config.weight_tile_rows
         if stop > config.weight_depth:
             raise command.fault(Error.ADDRESS)
-        rows = self._weight[first:stop].reshape(
+        rows = self._units[Memory.WEIGHT][first:stop].reshape(
             tiles, *kernel, blocks, config.pe_rows, config.cols, config.pe_weights)
         rows = rows[:, :, :, :, ::-1]  # the last PE row comes first
         # kernel, block, PE row, weight of the PE; then tile, column
@@ -436,7 +433,7 @@ class FunctionalDevice:
                      - fields["pad_left"])
                 inside = (y >= 0) & (x >= 0) & (y < fields["in_h"]) & (x < fields["in_w"])
                 address = (base + kernel_y * fields["kernel_row_step"]
-                           + kernel_x * fields["dilation_w"] + blocks) % (1 << _LOCAL_BITS)
+                           + kernel_x * fields["dilation_w"] + blocks) % LOCAL_ADDRESSES
                 if (address[:, inside] >= config.activation_depth).any():
                     raise command.fault(Error.ADDRESS)
                 words = self._activation[np.where(inside, address, 0)]
@@ -457,7 +454,7 @@ class FunctionalDevice:
         first = fields["parameter_base"]
         if first + groups > config.parameter_depth:
             raise command.fault(Error.ADDRESS)
-        entries = self._parameter[first:first + groups]
+        entries = self._units[Memory.PARAMETER][first:first + groups]
         clamp = fields["clamp_min"], fields["clamp_max"]
         channels = groups * config.requant_lanes
 
@@ -476,8 +473,7 @@ class FunctionalDevice:
         pixels = np.arange(fields["out_pixels"])
         for block, channel in enumerate(range(0, channels, config.word_lanes)):
             lanes = values[channel:channel + config.word_lanes]
-            address = (fields["out_base"] + block * fields["out_plane"] + pixels) \
-                % (1 << _LOCAL_BITS)
+            address = (fields["out_base"] + block * fields["out_plane"] + pixels) % LOCAL_ADDRESSES
             if (address >= config.activation_depth).any():
                 raise command.fault(Error.ADDRESS)
             self._activation[address, :len(lanes)] = lanes.T
@@ -488,8 +484,10 @@ class FunctionalDevice:
         self._check_vector(command)
         try:
             address, values = vector_model.evaluate(
-                self._config, command.fields, self._activation, weights=self._vector_weight,
-                parameters=self._vector_parameter, tables=self._table[:, 0])
+                self._config, command.fields, self._activation,
+                weights=self._units[Memory.VECTOR_WEIGHT],
+                parameters=self._units[Memory.VECTOR_PARAMETER],
+                tables=self._units[Memory.TABLE][:, 0])
         except IndexError:
             raise command.fault(Error.ADDRESS) from None
         if (address >= self._config.activation_depth).any():
@@ -503,29 +501,24 @@ class FunctionalDevice:
         """All checks that the hardware makes, but for addresses of words."""
         config, fields = self._config, command.fields
         kernel = fields["kernel_outer"], fields["kernel_inner"]
-        positive = ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
-                    "kernel_inner")
-        if not all(fields[name] for name in positive) \
+        if not all(fields[name] for name in POSITIVE) \
                 or fields["op"] not in {op.value for op in VectorOp} \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
-        passes = -(-3 // config.vector_taps)
-        window = op in (VectorOp.CONV, VectorOp.MAX)
+        window = op in WINDOWS
         groups = -(-kernel[1] // config.vector_taps) if window else kernel[1]
-        shapes = {VectorOp.ADD: (2, passes), VectorOp.MULTIPLY: (2, 1), VectorOp.LOOKUP: (1, 1)}
-        if kernel != shapes.get(op, kernel) or (fields["slide"] and (
+        if kernel != kernel_shapes(config).get(op, kernel) or (fields["slide"] and (
                 not window or not fields["stride_inner"] or fields["dilation_inner"] != 1
-                or kernel[0] * groups > _WINDOW_GROUPS)) \
-                or (fields["broadcast"] and op not in (VectorOp.ADD, VectorOp.MULTIPLY)) \
-                or (fields["subtract"] and op is not VectorOp.ADD):
+                or kernel[0] * groups > WINDOW_GROUPS)) \
+                or (fields["broadcast"] and op not in PAIRS) \
+                or (fields["subtract"] and op not in SUBTRACTIONS):
             raise command.fault(Error.ARGUMENT)
         blocks = 1 if fields["shared"] else fields["blocks"]
         weights = fields["weight_base"] + blocks * kernel[0] * groups
         parameters = fields["parameter_base"] + blocks * config.vector_groups
-        if (op in (VectorOp.CONV, VectorOp.ADD) and weights > config.vector_entries) \
-                or (op not in (VectorOp.MAX, VectorOp.LOOKUP)
-                    and parameters > config.vector_parameter_depth) \
+        if (op in WEIGHTED and weights > config.vector_entries) \
+                or (op in REQUANTIZED and parameters > config.vector_parameter_depth) \
                 or (op is VectorOp.LOOKUP and fields["table"] >= config.vector_tables):
             raise command.fault(Error.ADDRESS)
         positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]
