@@ -37,11 +37,10 @@ class VectorEngine(wiring.Component):
     before are not read again. While the results of a command are on their way, the next one reads.
     So a command that reads what the one before it writes must wait for its token.
 
-    From the cycle in which a command is accepted to ``done`` it takes, beside a cycle for each
-    word that it reads, ``max(1, ceil(log2(vector_taps))) + 36 + vector_groups`` cycles; 18 instead
-    of the ``36 + vector_groups`` if its results are not requantized. If the command before it still
-    reads, there are three cycles between the last one of its words and the first one of this; none
-    if words had to wait for each other, for requantization or for the memory.
+    From the cycle in which a command is accepted to ``done`` it takes a cycle for each word that it
+    reads, and the latencies of all stages. If the command before it still reads, there are three
+    cycles between the last one of its words and the first one of this; none if words had to wait
+    for each other, for requantization or for the memory.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from weft.compiler.assembly.allocate import allocate
 from weft.compiler.assembly.check import ProgramError, check
 from weft.compiler.assembly.constants import place_constants
 from weft.compiler.assembly.emit import emit
-from weft.compiler.assembly.order import Timeline
+from weft.compiler.assembly.order import ListSchedule
 from weft.compiler.assembly.schedule import schedule
 from weft.compiler.lowering.layers import lower
 from weft.compiler.planning.placement import Plan, plan
@@ -71,7 +71,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
         ops = lowered.ops
         if lowered.settled:
             ops = tuple(op for op in ops if not _loads_constant(op)) or ops
-        return Timeline(ops, allocation, config).cycles, len(ops)
+        return ListSchedule(ops, allocation, config).cycles, len(ops)
 
     planned = cut(mapped, config, plan(mapped, config, keep_tensors=keep_tensors), play_plan)
     lowered = lower_plan(planned)
@@ -85,7 +85,7 @@ def compile(graph: Graph, config: AcceleratorConfig, *,
     if warm:
         streams.append(_stream("warm commands", graph, again))
     allocation = allocate(lowered, config, streams=streams, base=base)
-    ops = tuple(Timeline(ops, allocation, config).order())
+    ops = tuple(ListSchedule(ops, allocation, config).order())
     again = tuple(op for op in ops if not _loads_constant(op)) if warm else ()
     commands = [emit(part, schedule(part, allocation, config), allocation)
                 for part in (ops, again)[:len(streams)]]

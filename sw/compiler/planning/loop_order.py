@@ -137,7 +137,8 @@ def window_walk(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool
 
 
 def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:
-    """Cycles of a layer on the vector engine, if it need not wait; about 30 more for each command.
+    """Cycles of a layer on the vector engine, if it need not wait; beside what each command takes
+    before and after (:func:`~weft.compiler.timing.vector.vector_overhead`).
 
     Parameters
     ----------

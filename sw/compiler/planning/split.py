@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft.compiler.channel_layout import Mapped
-from weft.compiler.timing.engines import step_cycles
+from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution
 
@@ -25,7 +25,6 @@ _WHOLE = float("inf")
 # Cycles of a piece, at least, of convolutions and of other layers, for all of them alike.
 _GRAINS = ((400, 150), (250, 100), (400, 400), (700, 250), (150, 60), (_WHOLE, _WHOLE))
 _Change = dict[str, Any]
-_COMMAND_COST = 8  # cycles that a command must be worth: fetched through the port of the loads
 _EFFORT = 10000  # commands that are played in all, at most
 
 
@@ -90,7 +89,7 @@ def cut(mapped: Mapped, config: AcceleratorConfig, plan: Plan,
         tried.add(ways)
         cycles, commands = play(apply(ways))
         effort += commands
-        cycles += commands * _COMMAND_COST
+        cycles += commands * COMMAND_WORTH
         if cycles >= least:
             return False
         best, least = ways, cycles

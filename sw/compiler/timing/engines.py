@@ -3,7 +3,7 @@
 Time is in clock cycles. A model takes the commands of its engine in order, each with the cycle in
 which the engine accepts it, and tells when the engine can accept the next one and when the command
 is done. :mod:`weft.compiler.timing.player` plays whole command streams with them; here is what a
-command takes alone.
+command takes alone, and what one costs before it is known.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,18 @@ from .memory import MEMORY, MemoryTiming, ReadPort, bursts
 from .transfer import LoadTiming, StoreTiming, transfer_size
 from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_words, window_words
 
-__all__ = ["MEMORY", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming", "ReadPort", "Spans",
-           "StoreTiming", "Stream", "VectorTiming", "bursts", "command_cost", "stall_rate",
-           "step_cycles", "sweep_cycles", "transfer_size", "vector_overhead", "vector_words",
-           "window_words"]
+__all__ = ["COMMAND_OVERHEAD", "COMMAND_WORTH", "MEMORY", "Cost", "LoadTiming", "MatrixTiming",
+           "MemoryTiming", "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts",
+           "command_cost", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
+           "vector_overhead", "vector_words", "window_words"]
 
+
+COMMAND_OVERHEAD = 32
+"""What a command takes beside its work, where it is not known yet which one it will be: cycles of
+its fetch, tokens and latencies that nothing hides."""
+
+COMMAND_WORTH = 8
+"""Cycles that one command more has to save, as loads lose some to its fetch."""
 
 # What a LOAD or STORE takes beside the moving and the latency of the memory.
 _LOAD_LATENCY = 16

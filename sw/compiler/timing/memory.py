@@ -19,29 +19,29 @@ class MemoryTiming:
     ----------
     latency : :class:`int`
         Cycles from an address to its first beat, and from the last beat written to the response.
-    bandwidth : :class:`float` or :py:`None`
-        Beats per cycle, at most 1; without it, 1. Each direction has that for itself.
+    rate : :class:`float` or :py:`None`
+        Beats per cycle that each direction has for itself, at most 1; without it, 1.
 
     Raises
     ------
     InputError
-        If one of them is not positive, or the bandwidth is above 1.
+        If one of them is not positive, or the rate is above 1.
     """
 
     latency: int = 32
-    bandwidth: float | None = None
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.latency, int) or self.latency < 1:
             raise InputError(f"Memory latency must be an integer of at least 1, "
                              f"not {self.latency!r}")
-        if self.bandwidth is not None and not 0 < self.bandwidth <= 1:
-            raise InputError(f"Memory bandwidth must be above 0 and at most 1 beat per cycle, "
-                             f"not {self.bandwidth!r}")
+        if self.rate is not None and not 0 < self.rate <= 1:
+            raise InputError(f"Memory rate must be above 0 and at most 1 beat per cycle, "
+                             f"not {self.rate!r}")
 
     def cycles(self, beats: int) -> int:
         """From the first of some beats to the last."""
-        return beats - 1 if self.bandwidth is None else ceil((beats - 1) / self.bandwidth)
+        return beats - 1 if self.rate is None else ceil((beats - 1) / self.rate)
 
 
 MEMORY = MemoryTiming()

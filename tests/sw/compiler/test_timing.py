@@ -110,8 +110,8 @@ def test_latency_of_the_memory_counts_for_commands_and_data():
     assert slow.done - quick.done == 2 * 68
 
 
-def test_bandwidth_stretches_a_load():
-    half = played(load(units=512), memory=MemoryTiming(bandwidth=0.5)).commands[0]
+def test_rate_of_the_memory_stretches_a_load():
+    half = played(load(units=512), memory=MemoryTiming(rate=0.5)).commands[0]
     full = played(load(units=512)).commands[0]
     beats = 512 * SMALL.weight_row_bytes // SMALL.axi_bytes
     assert full.done - full.start == pytest.approx(beats, abs=100)
@@ -120,8 +120,8 @@ def test_bandwidth_stretches_a_load():
 
 @pytest.mark.parametrize("options, message", [
     ({"latency": 0}, "Memory latency must be an integer of at least 1, not 0"),
-    ({"bandwidth": 0.0}, "Memory bandwidth must be above 0 and at most 1 beat per cycle, not 0.0"),
-    ({"bandwidth": 1.5}, "Memory bandwidth must be above 0 and at most 1 beat per cycle, not 1.5"),
+    ({"rate": 0.0}, "Memory rate must be above 0 and at most 1 beat per cycle, not 0.0"),
+    ({"rate": 1.5}, "Memory rate must be above 0 and at most 1 beat per cycle, not 1.5"),
 ])
 def test_memory_wrong(options, message):
     with pytest.raises(InputError) as caught:
