@@ -22,10 +22,11 @@ from weft.compiler.planning.split import cut
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMAND_BYTES, Engine
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import MAX_COMMANDS
 from weft.ir import Graph
 from weft.reference.exact import Exactness, exactness
 
-from .batch import MAX_COMMANDS, batch
+from .batch import batch
 from .channel_layout import map_channels
 from .estimate import check_engines, engine_of
 from .first_layer import pack

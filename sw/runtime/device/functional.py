@@ -27,7 +27,7 @@ from weft.hw.isa.commands import (
     engines,
 )
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import LOCAL_ADDRESSES, WINDOW_GROUPS
+from weft.hw.isa.limits import LOCAL_ADDRESSES, MAX_COMMANDS, WINDOW_GROUPS
 from weft.hw.isa.memories import geometry, memories
 from weft.hw.isa.registers import (
     CONFIG_BASE,
@@ -239,7 +239,7 @@ class FunctionalDevice:
         address = self._registers[Register.COMMAND_ADDR] \
             | self._registers[Register.COMMAND_ADDRH] << 32
         count = self._registers[Register.COMMAND_COUNT]
-        if not 1 <= count < 1 << 16:
+        if not 1 <= count <= MAX_COMMANDS:
             raise _Fault(Error.ARGUMENT, 0)
         if address % self._config.axi_bytes \
                 or address + count * COMMAND_BYTES > 1 << self._config.axi_addr_width:

@@ -212,7 +212,7 @@ def test_a_dependent_command_is_offered_two_cycles_after_done():
         await bench.until_all_done(ctx)
 
     bench.run(testbench)
-    assert bench.started[1][0] - bench.finished[0][0] == 2
+    assert bench.started[1][0] - bench.finished[0][0] == Dispatcher.TOKEN_LATENCY == 2
 
 
 def test_an_engine_can_take_a_command_every_third_cycle():
@@ -223,6 +223,7 @@ def test_an_engine_can_take_a_command_every_third_cycle():
 
     bench.run(testbench)
     assert [cycle for cycle, _, _ in bench.started] == [3, 6, 9, 12]
+    assert Dispatcher.PERIOD == 3
 
 
 def test_tokens_are_taken_once_however_long_the_engine_takes():
