@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.memory.activation import ActivationMemory
 
 from .banks import Spans, Stream, stall_rate
 from .matrix import MatrixTiming, step_cycles
 from .memory import MEMORY, MemoryTiming, ReadPort, bursts
-from .transfer import LoadTiming, StoreTiming, transfer_size
+from .transfer import LoadTiming, StoreTiming, load_overhead, store_overhead, transfer_size
 from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_words, window_words
 
 __all__ = ["COMMAND_OVERHEAD", "COMMAND_WORTH", "MEMORY", "Cost", "LoadTiming", "MatrixTiming",
@@ -31,10 +30,6 @@ its fetch, tokens and latencies that nothing hides."""
 
 COMMAND_WORTH = 8
 """Cycles that one command more has to save, as loads lose some to its fetch."""
-
-# What a LOAD or STORE takes beside the moving and the latency of the memory.
-_LOAD_LATENCY = 16
-_STORE_LATENCY = 26 + ActivationMemory.LATENCY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +69,7 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
     lines, beats, moves = transfer_size(config, opcode, fields)
     cycles = lines * max(beats, moves)
+    overhead = (load_overhead(config, lines) if opcode is Opcode.LOAD
+                else store_overhead(config, lines, moves))
     # The first line waits for the memory, the others follow without a gap.
-    return Cost(busy=cycles, latency=cycles + memory.latency + (
-        _LOAD_LATENCY if opcode is Opcode.LOAD else _STORE_LATENCY))
+    return Cost(busy=cycles, latency=cycles + memory.latency + overhead)

@@ -20,7 +20,7 @@ from weft.hw.transfer.store import StoreEngine
 from .banks import Spans
 from .memory import MemoryTiming, ReadPort, bursts
 
-__all__ = ["LoadTiming", "StoreTiming", "transfer_size"]
+__all__ = ["LoadTiming", "StoreTiming", "load_overhead", "store_overhead", "transfer_size"]
 
 
 def transfer_size(config: AcceleratorConfig, opcode: Opcode,
@@ -29,6 +29,24 @@ def transfer_size(config: AcceleratorConfig, opcode: Opcode,
     unit = geometry(moved_memory(opcode, fields), config).unit_bytes
     beats = -(-fields["units"] * unit // config.axi_bytes)
     return fields["lines"], beats, max(beats, fields["units"])
+
+
+def load_overhead(config: AcceleratorConfig, lines: int) -> int:
+    """Cycles of a LOAD alone from its start until it is done, beside the latency of the memory and
+    those in which it moves."""
+    buffer = config.axi_outstanding * config.axi_burst_beats
+    return (TransferFront.latency(lines) + BurstSplitter.LATENCY + ReadEngine.ADDRESS_LATENCY
+            + Queue.latency(buffer) + LoadEngine.DONE_LATENCY)
+
+
+def store_overhead(config: AcceleratorConfig, lines: int, moves: int) -> int:
+    """The same of a STORE with lines of ``moves`` cycles: its first burst is packed before it is
+    sent."""
+    slots = max(1, config.axi_bytes // config.word_bytes)
+    packed = min(moves, config.axi_burst_beats * slots)
+    return (TransferFront.latency(lines) + 1 + 2 * Queue.latency(StoreEngine.WORDS_AHEAD)
+            + ActivationMemory.LATENCY + packed + WriteEngine.ROOM_LATENCY
+            + WriteEngine.BEAT_LATENCY + WriteEngine.DONE_LATENCY + StoreEngine.DONE_LATENCY)
 
 
 @dataclass(frozen=True)

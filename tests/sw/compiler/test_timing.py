@@ -167,6 +167,16 @@ def test_next_command_streams_while_the_one_before_is_drained():
     assert second.done - first.done == 3 * 64
 
 
+@pytest.mark.parametrize("config", PRESETS)
+@pytest.mark.parametrize("make", [load, store])
+def test_price_of_a_command_alone_is_what_the_player_makes_of_it(make, config):
+    for units, lines in ((1, 1), (8, 1), (8, 3), (16, 2), (100, 1)):
+        raw = make(units, lines)
+        alone, = played(raw, config=PRESETS[config]).commands
+        cost = command_cost(PRESETS[config], *decode(raw))
+        assert cost.latency == alone.done - alone.start
+
+
 # Vector and banks ---------------------------------------------------------------------------
 
 def test_vector_commands_read_one_behind_the_other():
