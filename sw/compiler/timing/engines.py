@@ -32,6 +32,12 @@ COMMAND_WORTH = 8
 """Cycles that one command more has to save, as loads lose some to its fetch."""
 
 
+# All LOADs, and all STOREs, are reckoned to take as long as one of these beside their own lines: an
+# order that is chosen by what each of them takes is no better.
+_TYPICAL_LINES = 16
+_TYPICAL_MOVES = 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a command takes of its engine if it need not wait for anything.
@@ -69,7 +75,7 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
     lines, beats, moves = transfer_size(config, opcode, fields)
     cycles = lines * max(beats, moves)
-    overhead = (load_overhead(config, lines) if opcode is Opcode.LOAD
-                else store_overhead(config, lines, moves))
+    overhead = (load_overhead(config, _TYPICAL_LINES) if opcode is Opcode.LOAD
+                else store_overhead(config, _TYPICAL_LINES, _TYPICAL_MOVES))
     # The first line waits for the memory, the others follow without a gap.
     return Cost(busy=cycles, latency=cycles + memory.latency + overhead)

@@ -16,6 +16,7 @@ from weft.compiler.timing.engines import (
     vector_overhead,
 )
 from weft.compiler.timing.player import Cause, MemoryTiming, play
+from weft.compiler.timing.transfer import load_overhead, store_overhead, transfer_size
 from weft.digits import MODEL as DIGITS
 from weft.errors import CompileError, InputError
 from weft.hw.control.dispatch import Dispatcher
@@ -167,14 +168,18 @@ def test_next_command_streams_while_the_one_before_is_drained():
     assert second.done - first.done == 3 * 64
 
 
-@pytest.mark.parametrize("config", PRESETS)
-@pytest.mark.parametrize("make", [load, store])
-def test_price_of_a_command_alone_is_what_the_player_makes_of_it(make, config):
-    for units, lines in ((1, 1), (8, 1), (8, 3), (16, 2), (100, 1)):
+@pytest.mark.parametrize("units, lines", [(1, 1), (8, 1), (8, 3), (16, 2), (100, 1)])
+@pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
+def test_transfer_alone_takes_what_its_stages_take(config, units, lines):
+    for make in (load, store):
         raw = make(units, lines)
-        alone, = played(raw, config=PRESETS[config]).commands
-        cost = command_cost(PRESETS[config], *decode(raw))
-        assert cost.latency == alone.done - alone.start
+        opcode, fields = decode(raw)
+        alone, = played(raw, config=config).commands
+        _, beats, moves = transfer_size(config, opcode, fields)
+        overhead = (load_overhead(config, lines) if opcode is Opcode.LOAD
+                    else store_overhead(config, lines, moves))
+        assert alone.done - alone.start \
+            == lines * max(beats, moves) + MemoryTiming().latency + overhead
 
 
 # Vector and banks ---------------------------------------------------------------------------
