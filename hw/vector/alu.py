@@ -7,6 +7,7 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import multiplier_passes
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.multiplier import Multiplier
 
@@ -114,7 +115,8 @@ class VectorAlu(wiring.Component):
         for number in range(self.sum_latency - 1):
             line.append(delay(m, line[-1], 1, name=f"control_{number}"))
         products = line[self.MULTIPLIER_LATENCY]
-        passes   = range(1, -(-3 // taps))  # that the bytes of a multiplier need beside the first
+        # What the bytes of a multiplier need beside the first.
+        passes   = range(1, multiplier_passes(self._config))
         m.d.comb += [
             self.sums_coming.eq(line[-1].end),
             self.sums_result.eq(delay(m, self.tap.result, self.sum_latency - 1, name="result",

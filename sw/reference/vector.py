@@ -13,6 +13,7 @@ from weft.errors import InputError
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LOCAL_ADDRESSES
+from weft.hw.isa.vector_rules import multiplier_passes
 
 __all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
            "pack_kernel", "pack_multipliers", "split_multiplier", "windows"]
@@ -143,7 +144,7 @@ def split_multiplier(config: AcceleratorConfig, multiplier: np.ndarray) -> np.nd
         raise ValueError("Multipliers must be between 0 and 16777215, not "
                          f"{multiplier.min()} to {multiplier.max()}")
     taps = config.vector_taps
-    passes = -(-3 // taps)
+    passes = multiplier_passes(config)
     split = np.zeros((len(multiplier), passes * taps), np.uint8)
     for byte in range(3):
         split[:, byte] = multiplier.astype(np.int64) >> 8 * byte & 0xff

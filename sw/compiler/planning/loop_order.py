@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from weft.compiler.timing.engines import sweep_cycles, window_words
+from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import WINDOW_GROUPS
+from weft.hw.isa.vector_rules import kernel_shapes
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
 __all__ = ["Axis", "Walk", "ROW_BY_ROW", "best_walk", "window_axes", "window_walk",
@@ -150,9 +152,9 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case Depthwise() | Pool():
             return blocks * window_walk(config, graph, layer).cycles
         case Add():
-            operands = 2, -(-3 // config.vector_taps)
+            operands = kernel_shapes(config)[VectorOp.ADD]
         case Multiply():
-            operands = 2, 1
+            operands = kernel_shapes(config)[VectorOp.MULTIPLY]
         case _:
             operands = 1, 1
     words = window_words(config, operands, stride=1, pad=0, slide=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import REQUANTIZED
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.vector.alu import VectorAlu
 from weft.hw.vector.decode import VectorDecoder
@@ -85,7 +86,7 @@ def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
 
 def scales(fields: FieldValues) -> bool:
     """Whether the results of a VECTOR are requantized."""
-    return VectorOp(fields["op"]) not in (VectorOp.MAX, VectorOp.LOOKUP)
+    return VectorOp(fields["op"]) in REQUANTIZED
 
 
 def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
