@@ -115,7 +115,7 @@ class VectorAlu(wiring.Component):
         for number in range(self.sum_latency - 1):
             line.append(delay(m, line[-1], 1, name=f"control_{number}"))
         products = line[self.MULTIPLIER_LATENCY]
-        # What the bytes of a multiplier need beside the first.
+        # Those that the bytes of a multiplier need beside the first.
         passes   = range(1, multiplier_passes(self._config))
         m.d.comb += [
             self.sums_coming.eq(line[-1].end),
