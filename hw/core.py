@@ -80,7 +80,8 @@ class Core(wiring.Component):
         ports = len(components) - 1  # load reads nothing there, store writes nothing
         activation = self._add(m, "activation",
                                ActivationMemory(config, readers=ports, writers=ports))
-        fetch_dma = self._add(m, "fetch_dma", ReadEngine(**dma, outstanding=2, id=0))
+        fetch_dma = self._add(m, "fetch_dma", ReadEngine(
+            **dma, outstanding=CommandFetch.OUTSTANDING, id=0))
         load_dma  = self._add(m, "load_dma",
                               ReadEngine(**dma, outstanding=config.axi_outstanding, id=1))
         store_dma = self._add(m, "store_dma",

@@ -7,10 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from weft.hw.isa.limits import PAGE_BYTES
+
 __all__ = ["BurstSplitter", "burst_layout", "check_burst_beats", "request_layout"]
-
-
-_PAGE_BYTES = 4096
 
 
 def request_layout(addr_width: int) -> data.StructLayout:
@@ -28,7 +27,7 @@ def burst_layout(addr_width: int) -> data.StructLayout:
 def check_burst_beats(data_width: int, burst_beats: int) -> None:
     """Raises :class:`ValueError` if no burst may be as long as ``burst_beats``, or it is no power
     of 2."""
-    highest = min(256, _PAGE_BYTES // (data_width // 8))
+    highest = min(256, PAGE_BYTES // (data_width // 8))
     if burst_beats not in [1 << n for n in range(9)] or burst_beats > highest:
         raise ValueError(f"Burst beats must be a power of 2 between 1 and {highest} at a data "
                          f"width of {data_width}, not {burst_beats!r}")
@@ -38,8 +37,9 @@ class BurstSplitter(wiring.Component):
     """Cuts each request into bursts, in order.
 
     A burst is as long as possible: it ends where the request ends, after ``burst_beats``, or in
-    front of a 4 KiB boundary, which AXI forbids to cross. Makes one burst every third cycle, also
-    from one request to the next; latency is two cycles.
+    front of a 4 KiB boundary, which AXI forbids to cross. Makes one burst in :attr:`PERIOD` cycles,
+    also from one request to the next; the first one is there :attr:`LATENCY` cycles after its
+    request was taken.
 
     Parameters
     ----------
@@ -59,11 +59,21 @@ class BurstSplitter(wiring.Component):
     idle : :py:`Out(1)`
         No request is being cut and no burst is waiting. A register.
 
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from a request that is taken to its first burst on ``o``.
+    PERIOD : :class:`int`
+        Cycles from a burst that is taken to the next one of its request on ``o``.
+
     Raises
     ------
     ValueError
         If the longest burst is not such a number.
     """
+
+    LATENCY = 2
+    PERIOD  = 3
 
     def __init__(self, *, data_width: int, addr_width: int, burst_beats: int):
         check_burst_beats(data_width, burst_beats)
@@ -117,7 +127,7 @@ class BurstSplitter(wiring.Component):
         # Only in the last stretch of a page does the page shorten a burst, to the complement of
         # where in that stretch it begins.
         within = address[shift:shift + low]
-        ending = address[shift + low:12].all()
+        ending = address[shift + low:exact_log2(PAGE_BYTES)].all()
         more   = left[low + 1:].any() | (left[low] & left[:low].any())  # than `burst_beats`
         m.d.sync += [
             longest.eq(Mux(ending & within.any(), (-within)[:low], self._burst_beats)),

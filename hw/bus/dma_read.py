@@ -22,9 +22,8 @@ class ReadEngine(DmaEngine):
     Beats come out in the order of the requests. A burst is asked for only once there is buffer
     space for the longest one, so the memory is never made to wait: ``rready`` is always high. One
     beat per cycle is sustained while bursts are of three beats or more and the memory answers
-    within about ``(outstanding - 1) * burst_beats`` cycles. From a request to its address on the
-    bus takes three cycles, from a beat on the bus to ``o`` two (one if the buffer is of at most 16
-    beats).
+    within about ``(outstanding - 1) * burst_beats`` cycles. From a beat on the bus to ``o`` it
+    takes as long as through a :class:`~weft.hw.lib.queue.Queue` of ``outstanding * burst_beats``.
 
     Parameters
     ----------
@@ -61,11 +60,22 @@ class ReadEngine(DmaEngine):
     axi : :py:`Out(ReadSignature(...))`
         Memory port.
 
+    Attributes
+    ----------
+    ADDRESS_LATENCY : :class:`int`
+        Cycles from a burst that its splitter offers to its address on the bus.
+    ROOM_LATENCY : :class:`int`
+        Cycles from a beat that is taken, or the last one of a burst that arrives, until the
+        splitter's next burst may be taken because of it.
+
     Raises
     ------
     ValueError
         If a parameter is out of its range.
     """
+
+    ADDRESS_LATENCY = 1
+    ROOM_LATENCY    = 2
 
     def __init__(self, *, data_width: int, addr_width: int, burst_beats: int, outstanding: int,
                  id: int, id_width: int = 1):

@@ -66,11 +66,32 @@ class WriteEngine(DmaEngine):
     axi : :py:`Out(WriteSignature(...))`
         Memory port.
 
+    Attributes
+    ----------
+    BUFFER_BURSTS : :class:`int`
+        Bursts that the buffer for beats holds, at least 1.
+    ISSUE_LATENCY : :class:`int`
+        Cycles from a burst that its splitter offers, all of it buffered, until it is taken.
+    ROOM_LATENCY : :class:`int`
+        Cycles from the last beat of a burst, or a response, until the splitter's next burst may be
+        taken because of it.
+    BEAT_LATENCY : :class:`int`
+        Cycles from a burst that is taken from the splitter to its first beat, on its way to the
+        bus behind a register.
+    DONE_LATENCY : :class:`int`
+        Cycles from a response to ``done``.
+
     Raises
     ------
     ValueError
         If a parameter is out of its range.
     """
+
+    BUFFER_BURSTS = 2  # one is on the bus while the next one fills up
+    ISSUE_LATENCY = 1
+    ROOM_LATENCY  = 2
+    BEAT_LATENCY  = 2
+    DONE_LATENCY  = 1
 
     def __init__(self, *, data_width: int, addr_width: int, burst_beats: int, outstanding: int,
                  id: int, id_width: int = 1):
@@ -83,8 +104,7 @@ class WriteEngine(DmaEngine):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        # One burst is on the bus while the next one fills up.
-        buffer_beats = 2 * self._burst_beats
+        buffer_beats = self.BUFFER_BURSTS * self._burst_beats
         splitter = self._split(m)
         burst    = splitter.o
         m.submodules.buffer = buffer = Queue(shape=beat_layout(self._data_width),

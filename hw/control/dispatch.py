@@ -20,14 +20,7 @@ from weft.hw.lib.queue import Queue
 from .core_control import CommandEvents
 from .fetch import FetchedCommand
 
-__all__ = ["Dispatcher", "EngineCommand", "IN_FLIGHT", "SEMAPHORE_MAX"]
-
-
-IN_FLIGHT = 4
-"""Commands that an engine may hold at a time: accepted, but not done."""
-
-SEMAPHORE_MAX = 255
-"""Tokens that a semaphore can hold."""
+__all__ = ["Dispatcher", "EngineCommand"]
 
 
 class EngineCommand(data.Struct):
@@ -43,7 +36,7 @@ class _InFlight(data.Struct):
 
 
 class _Semaphore(wiring.Component):
-    """Counts the tokens from one engine to another.
+    """Counts the tokens from one engine to another, up to ``most``.
 
     ``some`` tells in the same cycle of a token that ``give`` brings. Whoever sees it may ``take``
     from the next cycle on. Not reset but by ``clear``.
@@ -54,13 +47,17 @@ class _Semaphore(wiring.Component):
     some:     Out(1)
     overflow: Out(1)
 
+    def __init__(self, most: int) -> None:
+        self._most = most
+        super().__init__()
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        tokens = Signal(range(SEMAPHORE_MAX + 1), reset_less=True)
+        tokens = Signal(range(self._most + 1), reset_less=True)
         # Without a comparison in the path.
         held = Signal(reset_less=True)  # tokens != 0
-        full = Signal(reset_less=True)  # tokens == SEMAPHORE_MAX
+        full = Signal(reset_less=True)  # tokens == most
         m.d.comb += [
             self.some.eq(held | self.give),
             self.overflow.eq(self.give & ~self.take & full),
@@ -70,7 +67,7 @@ class _Semaphore(wiring.Component):
             m.d.sync += [
                 tokens.eq(tokens + 1),
                 held.eq(1),
-                full.eq(tokens == SEMAPHORE_MAX - 1),
+                full.eq(tokens == self._most - 1),
             ]
         with m.If(self.take & ~self.give):
             m.d.sync += [tokens.eq(tokens - 1), held.eq(tokens != 1), full.eq(0)]
@@ -89,8 +86,9 @@ class Dispatcher(wiring.Component):
     any other way, and a command that finds its queue full holds up all that follow it.
 
     A command is offered three cycles after it was accepted (two if a queue holds one command), or
-    two cycles after the ``done`` that gave it its last token. Each engine can take a command every
-    third cycle. What an engine is offered comes straight from registers.
+    :attr:`TOKEN_LATENCY` cycles after the ``done`` that gave it its last token. Each engine can
+    take a command in :attr:`PERIOD` cycles. What an engine is offered comes straight from
+    registers.
 
     Parameters
     ----------
@@ -117,7 +115,7 @@ class Dispatcher(wiring.Component):
     event : :py:`Out(CommandEvents())`
         When each command is taken by its engine, and when it is done.
     completed : :py:`Out(32)`
-        Commands done since ``clear``. Three cycles late, as ``fault``.
+        Commands done since ``clear``. :attr:`COMPLETED_LATENCY` cycles late, as ``fault``.
     pending : :py:`Out(4)`
         Bit for each engine: a command is in its queue or on offer.
     waiting : :py:`Out(4)`
@@ -130,7 +128,30 @@ class Dispatcher(wiring.Component):
     fault : :py:`Out(Fault)`
         ``SEMAPHORE`` for one cycle: the command of this index gave a token to a full semaphore.
         Not later than ``completed`` counts that command.
+
+    Attributes
+    ----------
+    IN_FLIGHT : :class:`int`
+        Commands that an engine may hold at a time: accepted, but not done.
+    SEMAPHORE_MAX : :class:`int`
+        Tokens that a semaphore can hold.
+    GRANT_LATENCY : :class:`int`
+        Cycles from a command at the head of its queue, with all its tokens there, to its offer.
+    TOKEN_LATENCY : :class:`int`
+        Cycles from ``done`` to the offer of a command that waits for that token, or for room among
+        those in flight.
+    PERIOD : :class:`int`
+        Cycles from a command that an engine takes to the next one that it can take.
+    COMPLETED_LATENCY : :class:`int`
+        Cycles from ``done`` until ``completed`` counts it.
     """
+
+    IN_FLIGHT         = 4
+    SEMAPHORE_MAX     = 255
+    GRANT_LATENCY     = 1
+    TOKEN_LATENCY     = 1 + GRANT_LATENCY
+    PERIOD            = 3
+    COMPLETED_LATENCY = 3
 
     def __init__(self, config: AcceleratorConfig, *,
                  present: Iterable[Engine] | None = None):
@@ -162,7 +183,7 @@ class Dispatcher(wiring.Component):
         m = Module()
 
         present = sorted(self._present, key=lambda engine: engine.value)
-        semaphores = {(producer, consumer): _Semaphore()
+        semaphores = {(producer, consumer): _Semaphore(self.SEMAPHORE_MAX)
                       for producer in present for consumer in present}
         for (producer, consumer), semaphore in semaphores.items():
             m.submodules[f"{producer.name.lower()}_to_{consumer.name.lower()}"] = semaphore
@@ -241,7 +262,8 @@ class Dispatcher(wiring.Component):
         e    = engine.value
         name = engine.name.lower()
         port = self.engines[e]
-        m.submodules[f"in_flight_{name}"] = in_flight = Queue(shape=_InFlight, depth=IN_FLIGHT)
+        m.submodules[f"in_flight_{name}"] = in_flight = Queue(
+            shape=_InFlight, depth=self.IN_FLIGHT)
         starting = promised(m, in_flight.i, name=f"promise_{name}",
                             because="a command is granted when there is room for it")
 

@@ -29,9 +29,9 @@ class CommandFetch(wiring.Component):
     """Fetches a stream of 64-byte commands through a read engine.
 
     One request asks for the whole stream. Its beats are put together in a 64-byte register; when a
-    command is complete its opcode is checked and it is offered one cycle after its last beat. A
-    command takes one cycle more than it has beats while nothing stalls: the next one begins when
-    it was taken.
+    command is complete its opcode is checked and it is offered :attr:`OFFER_LATENCY` cycles after
+    its last beat. A command takes one cycle more than it has beats while nothing stalls: the next
+    one begins when it was taken.
 
     The first fault ends the fetch until the component is reset: the command that failed is not
     offered, nor is any after it, and beats still under way are swallowed, so that the read engine
@@ -68,7 +68,20 @@ class CommandFetch(wiring.Component):
     busy : :py:`Out(1)`
         From ``start`` until the cycle after the one in which the last command is taken. Not set
         after a fault.
+
+    Attributes
+    ----------
+    OUTSTANDING : :class:`int`
+        Bursts in flight at a time that its read engine is to have: commands fetched ahead.
+    REQUEST_LATENCY : :class:`int`
+        Cycles from ``start`` to the request.
+    OFFER_LATENCY : :class:`int`
+        Cycles from the last beat of a command to its offer.
     """
+
+    OUTSTANDING     = 2
+    REQUEST_LATENCY = 3
+    OFFER_LATENCY   = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

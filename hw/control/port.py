@@ -76,7 +76,20 @@ class ControlPort(wiring.Component):
         High after the end of a stream, good or bad, until acknowledged; gated by IRQ_ENABLE.
     core : :py:`Out(CoreControl(faults=faults))`
         The core. ``count_up`` is ignored if the configuration has no counters.
+
+    Attributes
+    ----------
+    DOORBELL_LATENCY : :class:`int`
+        Cycles from the write of the doorbell on the bus until the device is rung.
+    START_LATENCY : :class:`int`
+        Cycles from there to ``start``.
+    END_LATENCY : :class:`int`
+        Cycles from the last command that ``completed`` counts to the end of the stream.
     """
+
+    DOORBELL_LATENCY = 2
+    START_LATENCY    = 1
+    END_LATENCY      = 1
 
     def __init__(self, config: AcceleratorConfig, *, faults: int = 6):
         self._config = config

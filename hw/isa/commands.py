@@ -15,8 +15,8 @@ from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
            "StoreCommand", "VectorOp", "VectorCommand", "Rounding", "ChannelParameters",
-           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "memories", "encode",
-           "decode", "disassemble"]
+           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "encode", "decode",
+           "disassemble"]
 
 
 COMMAND_BYTES = 64
@@ -291,18 +291,11 @@ ENGINES: dict[Opcode, Engine] = {
 }
 """Engine that executes each opcode."""
 
-_VECTOR_MEMORIES = (Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE)
-
 
 def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
     """What of :data:`ENGINES` an accelerator has; other opcodes are illegal."""
     return {opcode: engine for opcode, engine in ENGINES.items()
             if config.vector or engine is not Engine.VECTOR}
-
-
-def memories(config: AcceleratorConfig) -> tuple[Memory, ...]:
-    """The on-chip memories that an accelerator has."""
-    return tuple(memory for memory in Memory if config.vector or memory not in _VECTOR_MEMORIES)
 
 
 assert all(data.Layout.cast(layout).size == _COMMAND_BITS for layout in COMMANDS.values())

@@ -12,6 +12,7 @@ from weft.errors import WeftError
 
 from .array import ArrayShape
 from .element import ElementType
+from .limits import LOCAL_ADDRESSES, PAGE_BYTES
 
 __all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
 
@@ -196,18 +197,19 @@ class AcceleratorConfig:
             raise ConfigError(f"Requant lanes must divide both rows ({self.rows}) and cols "
                               f"({self.cols}), not {self.requant_lanes}")
         self._check_range("activation_bytes", 16 * self.word_data_bytes * self.activation_banks,
-                          1 << 24)
+                          LOCAL_ADDRESSES)
         self._check_range("weight_bytes", 2 * self.weight_tile_rows * self.weight_row_data_bytes,
-                          1 << 24)
+                          LOCAL_ADDRESSES)
         self._check_range("parameter_channels", 2 * self.cols, 1 << 16)
         if self.axi_data_width not in (32, 64, 128, 256, 512):
             raise ConfigError(f"AXI data width must be one of 32, 64, 128, 256, 512, "
                               f"not {self.axi_data_width}")
         self._check_range("axi_addr_width", 16, 64)
         self._check_power_of_2("axi_burst_beats", 1, 256)
-        if self.axi_burst_beats * self.axi_bytes > 4096:
-            raise ConfigError(f"AXI burst beats must be at most {4096 // self.axi_bytes} at a data "
-                              f"width of {self.axi_data_width} (a burst may not cross 4 KiB), "
+        if self.axi_burst_beats * self.axi_bytes > PAGE_BYTES:
+            most = PAGE_BYTES // self.axi_bytes
+            raise ConfigError(f"AXI burst beats must be at most {most} at a data width of "
+                              f"{self.axi_data_width} (a burst may not cross 4 KiB), "
                               f"not {self.axi_burst_beats}")
         self._check_range("axi_outstanding", 1, 16)
         self._check_power_of_2("queue_depth", 1, 64)

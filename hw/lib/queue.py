@@ -13,8 +13,6 @@ from .half_slice import HalfSlice
 __all__ = ["Queue"]
 
 
-_DISTRIBUTED_DEPTH = 16
-
 _COLUMNS = 272  # bits of the payload that share pointers: 68 blocks of 4 bits
 
 
@@ -22,9 +20,9 @@ class Queue(wiring.Component):
     """Stream queue.
 
     Transfers one payload per cycle at both ends at the same time, unless ``depth`` is 1, when it is
-    one in two cycles. Up to a depth of 16 the payloads lie in distributed memory (one lies in
-    registers) and the latency is one cycle; deeper queues lie in block memory and the latency is
-    two cycles. ``i.ready``, ``o.valid`` and ``level`` are registers up to that depth.
+    one in two cycles. Up to :attr:`DISTRIBUTED_DEPTH` the payloads lie in distributed memory (one
+    lies in registers) and the latency is one cycle; deeper queues lie in block memory and the
+    latency is two cycles. ``i.ready``, ``o.valid`` and ``level`` are registers up to that depth.
 
     Parameters
     ----------
@@ -42,11 +40,18 @@ class Queue(wiring.Component):
     level : :py:`Out(range(depth + 1))`
         Payloads held.
 
+    Attributes
+    ----------
+    DISTRIBUTED_DEPTH : :class:`int`
+        Payloads, at most, that are held in distributed memory.
+
     Raises
     ------
     ValueError
         If the depth is not a positive integer.
     """
+
+    DISTRIBUTED_DEPTH = 16
 
     def __init__(self, *, shape: Any, depth: int):
         if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
@@ -63,12 +68,17 @@ class Queue(wiring.Component):
     def depth(self) -> int:
         return self._depth
 
+    @classmethod
+    def latency(cls, depth: int) -> int:
+        """Cycles from ``i`` to ``o`` of an empty queue of such a depth."""
+        return 1 if depth <= cls.DISTRIBUTED_DEPTH else 2
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
         if self._depth == 1:
             self._hold_one(m)
-        elif self._depth <= _DISTRIBUTED_DEPTH:
+        elif self.latency(self._depth) == 1:
             self._distribute(m)
         else:
             self._buffer(m)

@@ -161,7 +161,12 @@ class Accumulators(wiring.Component):
 
     @property
     def latency(self) -> int:
-        return self._config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
+        return self.latency_of(self._config)
+
+    @staticmethod
+    def latency_of(config: AcceleratorConfig) -> int:
+        """:attr:`latency` in a configuration."""
+        return config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -79,6 +79,17 @@ class MatrixEngine(wiring.Component):
             "draining":          Out(1),
         })
 
+    @staticmethod
+    def job_latency(config: AcceleratorConfig) -> int:
+        """Cycles from the last pixel of a tile until the drain may have its job."""
+        return (PixelStreamer.LATENCY + SystolicArray.latency_of(config.array)
+                + Accumulators.latency_of(config))
+
+    @staticmethod
+    def release_to_write(config: AcceleratorConfig) -> int:
+        """Fewest cycles from the release of an accumulator bank to the first new sum in it."""
+        return PixelStreamer.ACCEPT_TO_SWITCH + SystolicArray.latency_of(config.array) + 1
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
@@ -88,7 +99,7 @@ class MatrixEngine(wiring.Component):
         m.submodules.array        = array        = SystolicArray(config.array)
         m.submodules.accumulators = accumulators = Accumulators(config)
         m.submodules.drain        = drain        = Drain(
-            config, release_to_write=PixelStreamer.ACCEPT_TO_SWITCH + array.latency + 1)
+            config, release_to_write=self.release_to_write(config))
         m.submodules.feeder       = feeder       = WeightFeeder(
             config, accept_to_switch=PixelStreamer.ACCEPT_TO_SWITCH,
             shift_to_switch=array.shift_to_switch, switch_to_shift=array.switch_to_shift)
@@ -97,7 +108,7 @@ class MatrixEngine(wiring.Component):
         m.submodules.parameters   = parameters   = ScratchMemory(
             depth=config.parameter_depth, unit_bytes=config.parameter_entry_data_bytes)
         m.submodules.jobs         = jobs         = JobQueue(
-            latency=PixelStreamer.LATENCY + array.latency + accumulators.latency)
+            latency=self.job_latency(config))
 
         connect(m, flipped(self.commands), sequencer.commands)
         connect(m, sequencer.steps, feeder.steps)

@@ -7,12 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.isa.array import ArrayShape
+from weft.hw.lib.derived import derived
 from weft.hw.lib.multiplier import Multiplier
 
 __all__ = ["ProcessingElement"]
-
-
-_MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
 
 
 class ProcessingElement(wiring.Component):
@@ -57,12 +55,18 @@ class ProcessingElement(wiring.Component):
 
     Attributes
     ----------
+    MULTIPLIER_LATENCY : :class:`int`
+        Cycles from the operands of the multiplier to its product, at least 2.
     psum_delay : :class:`int`
         Cycles from a pixel to the ``i_psum`` its product is added to.
     """
 
-    # A cycle to latch the pixel, during which the weights it asks for become active.
-    psum_delay = 1 + _MULTIPLIER_LATENCY
+    MULTIPLIER_LATENCY = 3  # one more than it takes: the way from an adder to a block is long
+
+    @derived
+    def psum_delay(cls) -> int:
+        # A cycle to latch the pixel, during which the weights it asks for become active.
+        return 1 + cls.MULTIPLIER_LATENCY
 
     def __init__(self, array: ArrayShape, *, weighted: bool = True,
                  position: tuple[int, int] | None = None):
@@ -93,7 +97,7 @@ class ProcessingElement(wiring.Component):
 
         a_width, b_width = self._array.factor_widths
         m.submodules.multiplier = multiplier = Multiplier(
-            a_width=a_width, b_width=b_width, latency=_MULTIPLIER_LATENCY, role="array",
+            a_width=a_width, b_width=b_width, latency=self.MULTIPLIER_LATENCY, role="array",
             position=self._position)
         if self._array.fip:
             m.d.comb += [multiplier.a.eq(pixel[0] + active[1]),

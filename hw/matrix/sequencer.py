@@ -21,10 +21,10 @@ __all__ = ["StepSequencer"]
 class StepSequencer(wiring.Component):
     """Walks column tiles, pixel tiles, kernel rows, kernel columns and channel blocks.
 
-    A step every third cycle, which is as many as the array can use; the first one is offered three
-    cycles after its command was accepted, and the next command is accepted two cycles after
-    the last one was taken. A command with an impossible field raises a fault instead and yields no
-    steps.
+    A step every third cycle, which is as many as the array can use; the first one is offered
+    :attr:`LATENCY` cycles after its command was accepted, and the next command is accepted
+    :attr:`TURNAROUND` cycles after the last one was taken. A command with an impossible field
+    raises a fault instead and yields no steps.
 
     Members
     -------
@@ -32,7 +32,17 @@ class StepSequencer(wiring.Component):
     steps : :py:`Out(stream.Signature(Step))`
     fault : :py:`Out(Fault)`
         Held, and no further command accepted, until reset.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from a command that is accepted to its first step.
+    TURNAROUND : :class:`int`
+        Cycles from the last step that is taken until the next command can be accepted.
     """
+
+    LATENCY    = 3
+    TURNAROUND = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

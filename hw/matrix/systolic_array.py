@@ -85,7 +85,12 @@ class SystolicArray(wiring.Component):
 
     @property
     def latency(self) -> int:
-        return ProcessingElement.psum_delay + self._shape.pe_rows
+        return self.latency_of(self._shape)
+
+    @staticmethod
+    def latency_of(shape: ArrayShape) -> int:
+        """:attr:`latency` of an array of that shape."""
+        return ProcessingElement.psum_delay + shape.pe_rows
 
     def column_latency(self, column: int) -> int:
         """Cycles from a pixel at ``i`` to the sum of ``column`` at ``o``."""

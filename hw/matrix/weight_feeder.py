@@ -23,7 +23,7 @@ class WeightFeeder(wiring.Component):
     A step is passed on as soon as its first pixel may be accepted, which is a few cycles before
     the last row is shifted: the pixel needs some cycles to reach the array. The next step is taken
     in the cycle after that, and shifted as soon as the rows of the one before and its switch allow,
-    but not in the first two cycles.
+    but not before :attr:`LATENCY` cycles.
 
     Parameters
     ----------
@@ -48,16 +48,23 @@ class WeightFeeder(wiring.Component):
         A step is held whose weights are not loaded yet.
     fault : :py:`Out(Fault)`
         Held until reset.
+
+    Attributes
+    ----------
+    READ_LATENCY : :class:`int`
+        Cycles from ``read_address`` to ``read_data``.
+    LATENCY : :class:`int`
+        Fewest cycles from a step that is taken to the first row that is read for it.
     """
 
     READ_LATENCY = RegisteredMemory.LATENCY
+    LATENCY      = 2
 
     def __init__(self, config: AcceleratorConfig, *, accept_to_switch: int, shift_to_switch: int,
                  switch_to_shift: int):
         self._config   = config
-        # The largest number of rows still to be read, after this cycle, when a step is passed on.
-        self._lead     = max(0, accept_to_switch - self.READ_LATENCY - shift_to_switch)
-        self._cooldown = max(0, accept_to_switch - self.READ_LATENCY - 1 + switch_to_shift)
+        self._lead     = self.lead(accept_to_switch, shift_to_switch)
+        self._cooldown = self.cooldown(accept_to_switch, switch_to_shift)
         super().__init__({
             "steps":        In(stream.Signature(Step)),
             "loaded":       Out(stream.Signature(Step)),
@@ -71,6 +78,17 @@ class WeightFeeder(wiring.Component):
             "waiting":      Out(1),
             "fault":        Out(Fault),
         })
+
+    @classmethod
+    def lead(cls, accept_to_switch: int, shift_to_switch: int) -> int:
+        """The largest number of rows still to be read, after this cycle, when a step is passed
+        on."""
+        return max(0, accept_to_switch - cls.READ_LATENCY - shift_to_switch)
+
+    @classmethod
+    def cooldown(cls, accept_to_switch: int, switch_to_shift: int) -> int:
+        """Cycles behind that in which the next step must not be read yet."""
+        return max(0, accept_to_switch - cls.READ_LATENCY - 1 + switch_to_shift)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

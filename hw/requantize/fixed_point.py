@@ -7,8 +7,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.lib.delay import delay, register
+from weft.hw.lib.derived import derived
 
-from .float32 import MULTIPLIER_LATENCY, FloatScale
+from .float32 import FloatScale
 
 __all__ = ["FixedPointScale"]
 
@@ -40,7 +41,8 @@ class FixedPointScale(wiring.Component):
     shift : :py:`In(signed(6))`
         To the left if positive, -32..31. At -32 every result is zero.
     a, b : :py:`Out(signed(32))`
-        Factors of a product that must be in ``product`` ``MULTIPLIER_LATENCY`` cycles later.
+        Factors of a product that must be in ``product`` ``FloatScale.MULTIPLIER_LATENCY`` cycles
+        later.
     product : :py:`In(signed(64))`
         The product of the factors.
     o : :py:`Out(signed(10))`
@@ -52,7 +54,9 @@ class FixedPointScale(wiring.Component):
         Cycles from operands to result.
     """
 
-    latency = FloatScale.latency
+    @derived
+    def latency(cls) -> int:
+        return FloatScale.latency
 
     i: In(signed(32))
     mantissa: In(30)
@@ -84,8 +88,8 @@ class FixedPointScale(wiring.Component):
         # To the right in two stages, with a guard bit below the integer and a sticky bit for the
         # others that are dropped. 32 places leave the sign.
         value = Cat(0, high).as_signed()
-        places = delay(m, Mux(self.shift < 0, -self.shift, 0)[:6], 4 + MULTIPLIER_LATENCY,
-                       name="right", reset_less=True)
+        places = delay(m, Mux(self.shift < 0, -self.shift, 0)[:6],
+                       4 + FloatScale.MULTIPLIER_LATENCY, name="right", reset_less=True)
         value, sticky = self._shift_right(value, places, (5, 4, 3), Const(0, 1))
         value, sticky = register(m, value, "coarse"), register(m, sticky, "coarse_sticky")
         value, sticky = self._shift_right(value, register(m, places[:3], "fine_right"), (2, 1, 0),

@@ -7,12 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.lib.delay import delay, register
+from weft.hw.lib.derived import derived
 
-__all__ = ["MULTIPLIER_LATENCY", "FloatScale"]
+__all__ = ["FloatScale"]
 
-
-MULTIPLIER_LATENCY = 5
-"""Cycles from the factors of a scale to their product."""
 
 _MANTISSA = 24  # bits of a float32's mantissa, the leading one included
 _BIAS = 127     # of a float32's exponent
@@ -43,7 +41,7 @@ class FloatScale(wiring.Component):
     scale : :py:`In(32)`
         Bits of a float32 that is zero, or positive and normal.
     a, b : :py:`Out(signed(26))`, :py:`Out(signed(25))`
-        Factors of a product that must be in ``product`` ``MULTIPLIER_LATENCY`` cycles later.
+        Factors of a product that must be in ``product`` :attr:`MULTIPLIER_LATENCY` cycles later.
     product : :py:`In(signed(51))`
         The product of the factors.
     o : :py:`Out(signed(10))`
@@ -51,16 +49,23 @@ class FloatScale(wiring.Component):
 
     Attributes
     ----------
+    MULTIPLIER_LATENCY : :class:`int`
+        Cycles from the factors to their product, at least 2.
     latency : :class:`int`
         Cycles from operands to result.
     factors_latency : :class:`int`
         Cycles from operands to factors.
     """
 
-    # From integer to the multiplier: magnitude, two of normalization; behind it: rounding (2),
-    # alignment, rounding to integer and sign.
+    MULTIPLIER_LATENCY = 5
+
+    # From integer to the multiplier: magnitude, two of normalization.
     factors_latency = 3
-    latency = factors_latency + MULTIPLIER_LATENCY + 4
+
+    @derived
+    def latency(cls) -> int:
+        # Behind the multiplier: rounding (2), alignment, rounding to integer and sign.
+        return cls.factors_latency + cls.MULTIPLIER_LATENCY + 4
 
     i: In(signed(32))
     scale: In(32)
@@ -89,8 +94,8 @@ class FloatScale(wiring.Component):
         # carried-out mantissa is 2**24, an ordinary factor: no exponent to correct. A scale of zero
         # reads as 2**-127, which makes any integer as good as zero.
         power = delay(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
-                      MULTIPLIER_LATENCY, name="power", reset_less=True)
-        nonzero = delay(m, normal[31], MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
+                      self.MULTIPLIER_LATENCY, name="power", reset_less=True)
+        nonzero = delay(m, normal[31], self.MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
 
         rounded, power = self._elaborate_rounding(m, power)
         nonzero = register(m, nonzero, "kept_nonzero")

@@ -9,10 +9,11 @@ from amaranth.lib.wiring import In, Out
 from weft.hw.isa.commands import ChannelParameters, FixedPointParameters, Rounding
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.delay import delay
+from weft.hw.lib.derived import derived
 from weft.hw.lib.multiplier import Multiplier
 
 from .fixed_point import FixedPointScale
-from .float32 import MULTIPLIER_LATENCY, FloatScale
+from .float32 import FloatScale
 
 __all__ = ["Requantizer"]
 
@@ -65,8 +66,10 @@ class Requantizer(wiring.Component):
         Cycles from ``i`` to ``o``.
     """
 
-    # Two sums in front of the scaling; zero point and clamp behind it.
-    latency = 2 + FloatScale.latency + 2
+    @derived
+    def latency(cls) -> int:
+        # Two sums in front of the scaling; zero point and clamp behind it.
+        return 2 + FloatScale.latency + 2
 
     def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = None,
                  fixed_point: bool = False):
@@ -173,7 +176,8 @@ class Requantizer(wiring.Component):
             scaled = Mux(to_add.rule == Rounding.FIXED_POINT, fixed.o, scaled)
 
         m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
-            a_width=len(a), b_width=len(b), latency=MULTIPLIER_LATENCY, role="requantize")
+            a_width=len(a), b_width=len(b), latency=FloatScale.MULTIPLIER_LATENCY,
+            role="requantize")
         m.d.comb += [
             multiplier.a.eq(a),
             multiplier.b.eq(b),

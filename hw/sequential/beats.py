@@ -46,7 +46,7 @@ class BeatSignature(wiring.Signature):
 class BeatMaster(wiring.Component):
     """AXI4 bursts of one beat, one at a time.
 
-    Two cycles, and what the memory takes to answer.
+    :attr:`CYCLES`, and what the memory takes to answer.
 
     Parameters
     ----------
@@ -61,7 +61,16 @@ class BeatMaster(wiring.Component):
     idle : :py:`Out(1)`
         Nothing is in flight.
     axi : :py:`Out(MemorySignature(...))`
+
+    Attributes
+    ----------
+    CYCLES : :class:`int`
+        Cycles of a beat beside the latency of the memory. One that is written takes
+        :attr:`WRITE_CYCLES` more, on the bus.
     """
+
+    CYCLES       = 2
+    WRITE_CYCLES = 1
 
     def __init__(self, *, data_width: int, addr_width: int, id_width: int = 1):
         self._data_width = data_width

@@ -25,9 +25,10 @@ class ConvolutionEngine(wiring.Component):
 
     The sums of one pixel and ``cols`` channels stay in as many multiply-accumulate units, while
     the words of its window go by, a lane in each cycle. Then they are requantized one after the
-    other. A pixel takes ``rows`` cycles for each word, and three; a channel of a pixel some 47
-    more. Pixel tiles make no difference here. A command with an address outside its memory may
-    have done a part of its work.
+    other. A column tile takes :attr:`TILE_CYCLES`; a pixel of it ``rows`` cycles for each word, and
+    :attr:`PIXEL_CYCLES`; a channel of a pixel what :class:`SerialRequantizer` takes. Pixel tiles
+    make no difference here. A command with an address outside its memory may have done a part of
+    its work.
 
     Parameters
     ----------
@@ -63,7 +64,14 @@ class ConvolutionEngine(wiring.Component):
         Half of a parameter entry to read.
     parameter : :py:`In(32)`
         It, a cycle later and until the next.
+
+    Attributes
+    ----------
+    TILE_CYCLES, PIXEL_CYCLES : :class:`int`
     """
+
+    TILE_CYCLES  = 1
+    PIXEL_CYCLES = 3
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

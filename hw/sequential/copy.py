@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import LoadCommand, Memory
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 
 from .beats import BeatSignature
@@ -55,13 +56,21 @@ class CopyEngine(wiring.Component):
         Read an activation word.
     word : :py:`In(axi_data_width)`
         The word, a cycle later and until the next.
+
+    Attributes
+    ----------
+    LINE_CYCLES : :class:`int`
+        Of a line.
+    BEAT_CYCLES : :class:`int`
+        Of a beat, beside those of :class:`~weft.hw.sequential.beats.BeatMaster`.
     """
+
+    LINE_CYCLES = 1
+    BEAT_CYCLES = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self._depths = {Memory.ACTIVATION: config.activation_depth,
-                        Memory.WEIGHT: config.weight_depth,
-                        Memory.PARAMETER: config.parameter_depth}
+        self._depths = {memory: its.depth for memory, its in memories(config).items()}
         super().__init__({
             "fetched":  In(fetched_beat_layout(config.axi_data_width)),
             "refused":  Out(Error),

@@ -45,9 +45,15 @@ class SequentialCore(wiring.Component):
     ----------
     FAULTS : :class:`int`
         Sources of faults.
+    START_LATENCY : :class:`int`
+        Cycles from ``start`` until the first beat is asked for.
+    LAUNCH_CYCLES : :class:`int`
+        From the last beat of a command to its start.
     """
 
-    FAULTS = 1
+    FAULTS        = 1
+    START_LATENCY = 1
+    LAUNCH_CYCLES = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

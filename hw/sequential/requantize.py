@@ -53,8 +53,8 @@ class SerialRequantizer(wiring.Component):
     """Computes ``clamp(RNE(fl32(fl32(acc + bias) * scale)) + out_zero)``, to the last bit as
     :class:`~weft.hw.requantize.float32.FloatScale` does, where the roundings are explained.
 
-    There is one adder of 32 bits, and a product of mantissas takes a cycle for each bit. All in
-    all a value takes some 47 cycles, 68 at most.
+    There is one adder of 32 bits, and a product of mantissas takes a cycle for each bit. A value
+    takes :attr:`CYCLES`, and one more for each step of a shift.
 
     Members
     -------
@@ -70,7 +70,17 @@ class SerialRequantizer(wiring.Component):
         Pulse.
     o : :py:`Out(signed(8))`
         The result, with ``done``.
+
+    Attributes
+    ----------
+    CYCLES : :class:`int`
+        From ``start`` until another value can be started, with no shift.
+    MEAN_SHIFTS : :class:`int`
+        Steps of shifts of a value of a typical network; the values themselves decide.
     """
+    CYCLES      = 36
+    MEAN_SHIFTS = 9
+
     start:     In(1)
     acc:       In(signed(32))
     out_zero:  In(signed(8))

@@ -8,10 +8,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.bus.burst import request_layout
-from weft.hw.isa.commands import LoadCommand, Memory, StoreCommand, memories
+from weft.hw.isa.commands import LoadCommand, StoreCommand
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
+from weft.hw.lib.delay import delay
 from weft.hw.lib.fanout import alike, assign
 
 __all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
@@ -33,7 +35,7 @@ def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
     If it is not ``legal`` the command is not to be executed, and ``code`` tells why. Otherwise it
     lies inside its memory, so the fields for units are as wide as the largest memory needs.
     """
-    width = max(depth for _, depth in _geometry(config).values()).bit_length()
+    width = max(memory.depth for memory in memories(config).values()).bit_length()
     return data.StructLayout({
         "index":         INDEX_WIDTH,
         "code":          CODE_WIDTH,
@@ -46,20 +48,6 @@ def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:
         "one_line":      1,
         "one_unit":      1,
     })
-
-
-def _geometry(config: AcceleratorConfig) -> dict[Memory, tuple[int, int]]:
-    """Of each memory: log2 of the bytes of a unit outside, and the units it holds."""
-    geometry = {
-        Memory.ACTIVATION: (exact_log2(config.word_bytes), config.activation_depth),
-        Memory.WEIGHT: (exact_log2(config.weight_row_bytes), config.weight_depth),
-        Memory.PARAMETER: (exact_log2(config.parameter_entry_bytes), config.parameter_depth),
-        Memory.VECTOR_WEIGHT: (exact_log2(config.vector_entry_bytes), config.vector_entries),
-        Memory.VECTOR_PARAMETER: (exact_log2(config.parameter_entry_bytes),
-                                  config.vector_parameter_depth),
-        Memory.TABLE: (0, config.vector_table_bytes),
-    }
-    return {memory: geometry[memory] for memory in memories(config)}
 
 
 def _above(value: Value, target: Signal) -> Value:
@@ -100,9 +88,9 @@ class TransferFront(wiring.Component):
     Every field is checked before anything is asked for. The two ends of the command's ranges,
     ``address + (lines - 1) * stride + bytes`` outside and ``local_address + (lines - 1) *
     local_stride + units`` on chip, are formed by shifting and adding, so a command takes
-    ``5 + bit_length(lines - 1)`` cycles until its transfer is offered. Then comes one
-    request per cycle. Commands follow each other without waiting for data, so this time is hidden
-    behind the data of the command before. After a command with an error no other is taken.
+    :meth:`latency` cycles until its transfer is offered. Then comes one request per cycle. Commands
+    follow each other without waiting for data, so this time is hidden behind the data of the
+    command before. After a command with an error no other is taken.
 
     Parameters
     ----------
@@ -120,7 +108,14 @@ class TransferFront(wiring.Component):
         One for each line.
     busy : :py:`Out(1)`
         A command is being checked or asked for.
+
+    Attributes
+    ----------
+    SETTLING : :class:`int`
+        Cycles that the last sums have to be compared, at least 1.
     """
+
+    SETTLING = 1
 
     def __init__(self, *, config: AcceleratorConfig,
                  command: type[LoadCommand] | type[StoreCommand]):
@@ -132,6 +127,11 @@ class TransferFront(wiring.Component):
             "requests":  Out(stream.Signature(request_layout(config.axi_addr_width))),
             "busy":      Out(1),
         })
+
+    @classmethod
+    def latency(cls, lines: int) -> int:
+        """Cycles from a command of ``lines`` lines that is accepted to its transfer."""
+        return 4 + cls.SETTLING + (lines - 1).bit_length()
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -176,7 +176,7 @@ class TransferFront(wiring.Component):
             prepare.eq(measure),
             multiply.eq((prepare & ~last_line) | (multiply & more)),
             check.eq((prepare & last_line) | (multiply & ~more)),
-            decide.eq(check),
+            decide.eq(delay(m, check, self.SETTLING - 1, name="settled")),
         ]
 
         # Nothing is ever subtracted, so what was beyond stays so: after the first command that is,
@@ -218,9 +218,10 @@ class TransferFront(wiring.Component):
         depth   = Signal(25)
         unknown = Signal()
         with m.Switch(at.memory):
-            for number, (unit_shift, its_depth) in _geometry(self._config).items():
+            for number, its in memories(self._config).items():
+                unit_shift = exact_log2(its.unit_bytes)
                 with m.Case(number):
-                    m.d.comb += depth.eq(its_depth)
+                    m.d.comb += depth.eq(its.depth)
                     if unit_shift >= beat_shift:
                         m.d.comb += beats.eq(at.units << (unit_shift - beat_shift))
                     else:

@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from weft.hw.bus.burst import request_layout
-from weft.hw.isa.commands import Engine, LoadCommand, Memory, memories
+from weft.hw.isa.commands import Engine, LoadCommand, Memory
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.lib.cycle_accounting import activity_layout
 from weft.hw.lib.delay import register
@@ -123,7 +124,17 @@ class LoadEngine(wiring.Component):
 :py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
         Writes to the memories of the vector engine, of ``vector_entry_data_bytes``,
         ``parameter_entry_data_bytes`` and 1 byte; only if the configuration has one.
+
+    Attributes
+    ----------
+    QUEUE_DEPTH : :class:`int`
+        Commands that are checked, and wait for the data of those before.
+    DONE_LATENCY : :class:`int`
+        Cycles from the last unit or beat that is moved to ``done``, if no write is refused.
     """
+
+    QUEUE_DEPTH  = 4
+    DONE_LATENCY = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -156,7 +167,7 @@ class LoadEngine(wiring.Component):
 
         m.submodules.front = front = TransferFront(config=self._config, command=LoadCommand)
         m.submodules.transfers = transfers = Queue(
-            shape=transfer_layout(self._config), depth=4)
+            shape=transfer_layout(self._config), depth=self.QUEUE_DEPTH)
         connect(m, flipped(self.commands), front.commands)
         connect(m, front.transfers, transfers.i)
         connect(m, front.requests, flipped(self.requests))

@@ -24,15 +24,8 @@ from .front import TransferFront, indexed_layout
 __all__ = ["StoreEngine", "WordPacker"]
 
 
-_WORDS = 16
-"""Words read ahead. A queue of distributed memory on most devices; more than the latency of the
-activation memory, so reading never pauses."""
-
 _MARGIN = 2
-"""Of those, some that may still come after the queue was found full."""
-
-_COMMANDS = 4
-"""Commands that may wait for their acknowledgements."""
+"""Of the words read ahead, some that may still come after the queue was found full."""
 
 
 class WordPacker(wiring.Component):
@@ -151,7 +144,21 @@ class StoreEngine(wiring.Component):
         Their beats.
     write_done, write_error : :py:`In(1)`
         From the write engine: a line is acknowledged; the oldest line not yet done had an error.
+
+    Attributes
+    ----------
+    WORDS_AHEAD : :class:`int`
+        Words read ahead of those that are packed. A queue of distributed memory on most devices;
+        more than the latency of the activation memory, so reading never pauses.
+    OPEN_COMMANDS : :class:`int`
+        Commands that may wait for their acknowledgements, at least 2.
+    DONE_LATENCY : :class:`int`
+        Cycles from ``write_done`` to ``done``.
     """
+
+    WORDS_AHEAD   = 16
+    OPEN_COMMANDS = 4
+    DONE_LATENCY  = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -174,12 +181,13 @@ class StoreEngine(wiring.Component):
         m = Module()
 
         m.submodules.front = front = TransferFront(config=self._config, command=StoreCommand)
-        m.submodules.lasts = lasts = Queue(shape=1, depth=_WORDS)
-        m.submodules.words = words = Queue(shape=8 * self._config.word_data_bytes, depth=_WORDS)
+        m.submodules.lasts = lasts = Queue(shape=1, depth=self.WORDS_AHEAD)
+        m.submodules.words = words = Queue(
+            shape=8 * self._config.word_data_bytes, depth=self.WORDS_AHEAD)
         m.submodules.packer = packer = WordPacker(config=self._config)
         m.submodules.open = open_commands = Queue(shape=data.StructLayout({
             "index": INDEX_WIDTH, "code": CODE_WIDTH, "lines": 16, "one_line": 1}),
-            depth=_COMMANDS - 1)
+            depth=self.OPEN_COMMANDS - 1)
         connect(m, flipped(self.commands), front.commands)
         connect(m, front.requests, flipped(self.requests))
         connect(m, packer.o, flipped(self.beats))
@@ -216,7 +224,7 @@ class StoreEngine(wiring.Component):
         """Asks for the words of each transfer. ``lasts`` holds an entry for every word from before
         its request until it is packed, so room in ``lasts`` is room in ``addresses`` and ``words``
         as well. Returns when it begins with a transfer, for which there must be ``room``."""
-        m.submodules.addresses = requests = Queue(shape=24, depth=_WORDS)
+        m.submodules.addresses = requests = Queue(shape=24, depth=self.WORDS_AHEAD)
         connect(m, requests.o, flipped(self.read_request))
         new_address, new_last, new_word = (
             promised(m, queue.i, name=f"promised_{name}",
@@ -239,7 +247,7 @@ class StoreEngine(wiring.Component):
         rooms     = alike("room", 2, init=0)  # in all queues, for a few more
         # A word is asked for: known twice, for what changes with each, and at the end of a line.
         read, read_line = (a & b for a, b in zip(actives, rooms, strict=True))
-        m.d.sync += assign(rooms, lasts.level <= _WORDS - _MARGIN)
+        m.d.sync += assign(rooms, lasts.level <= self.WORDS_AHEAD - _MARGIN)
         m.d.comb += [
             new_address.valid.eq(read),
             new_address.payload.eq(address),

@@ -10,6 +10,7 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import multiplier_passes
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.multiplier import Multiplier
 
@@ -18,8 +19,7 @@ from .tap import result_layout, tap_layout
 __all__ = ["VectorAlu"]
 
 
-_MULTIPLIER = 5  # cycles of a product
-_SHARING    = 2  # lanes that share a register for what controls them
+_SHARING = 2  # lanes that share a register for what controls them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,12 @@ class VectorAlu(wiring.Component):
 
     Attributes
     ----------
+    MULTIPLIER_LATENCY : :class:`int`
+        Cycles from the operands of the multipliers to their products, at least 2.
     sum_latency, max_latency : :class:`int`
     """
+
+    MULTIPLIER_LATENCY = 5
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -92,11 +96,17 @@ class VectorAlu(wiring.Component):
 
     @property
     def sum_latency(self) -> int:
-        return _MULTIPLIER + self._levels + 1
+        return self.latencies_of(self._config)[0]
 
     @property
     def max_latency(self) -> int:
-        return self._levels + 1
+        return self.latencies_of(self._config)[1]
+
+    @classmethod
+    def latencies_of(cls, config: AcceleratorConfig) -> tuple[int, int]:
+        """:attr:`sum_latency` and :attr:`max_latency` in a configuration."""
+        levels = max(1, ceil_log2(config.vector_taps))
+        return cls.MULTIPLIER_LATENCY + levels + 1, levels + 1
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -105,7 +115,7 @@ class VectorAlu(wiring.Component):
         for lane in range(self._config.word_lanes):
             if lane % _SHARING == 0:
                 control = self._elaborate_copies(m, lane, line)
-            terms = self._elaborate_products(m, lane, control, line[_MULTIPLIER].adds)
+            terms = self._elaborate_products(m, lane, control, line[self.MULTIPLIER_LATENCY].adds)
             self._elaborate_sum(m, lane, control, terms)
             self._elaborate_maximum(m, lane, control)
 
@@ -114,7 +124,7 @@ class VectorAlu(wiring.Component):
     @property
     def _passes(self) -> range:
         """The passes that the three bytes of a long multiplier need beside the first one."""
-        return range(1, -(-3 // self._config.vector_taps))
+        return range(1, multiplier_passes(self._config))
 
     def _elaborate_control(self, m: Module) -> list[Any]:
         """The control that goes along with a group, to the adders and to the accumulator: that of
@@ -148,7 +158,7 @@ class VectorAlu(wiring.Component):
             return register(m, value, f"{name}_{lane}", keep=True)
 
         compare = line[self._levels - 1]
-        total   = line[_MULTIPLIER + self._levels - 2]
+        total   = line[self.MULTIPLIER_LATENCY + self._levels - 2]
         add     = line[-2]
         return _LaneControl(
             adds=copy(self.next_op == VectorOp.ADD, "op_adds"),
@@ -177,7 +187,7 @@ class VectorAlu(wiring.Component):
         terms: list[Value] = []
         for tap in range(taps):
             m.submodules[f"multiplier_{lane}_{tap}"] = multiplier = Multiplier(
-                a_width=9, b_width=9, latency=_MULTIPLIER)
+                a_width=9, b_width=9, latency=self.MULTIPLIER_LATENCY)
             weight = self.weights[tap][lane]
             m.d.comb += [
                 multiplier.a.eq(self.window[tap][lane]),

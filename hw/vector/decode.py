@@ -10,6 +10,7 @@ from weft.hw.isa.commands import VectorCommand, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.isa.vector_rules import PAIRS, POSITIVE, SUBTRACTIONS, WINDOWS, kernel_shapes
 from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice
 
@@ -49,9 +50,9 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
 class VectorDecoder(wiring.Component):
     """Holds one command while the one before it runs.
 
-    A command is offered four cycles after it was accepted, and the next one is accepted the cycle
-    after it was taken. The derived fields are registers without an enable, computed from the
-    command held in every cycle: an enable would have a fan-out of hundreds.
+    A command is offered :attr:`LATENCY` cycles after it was accepted, and the next one is accepted
+    the cycle after it was taken. The derived fields are registers without an enable, computed from
+    the command held in every cycle: an enable would have a fan-out of hundreds.
 
     Members
     -------
@@ -63,7 +64,14 @@ class VectorDecoder(wiring.Component):
         Held until reset, and no further command is accepted; comes when all commands before are
         done. ``ARGUMENT``: a field is zero that must not be, or contradicts the operation;
         ``ADDRESS``: no such table. The command has done nothing.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from a command that is accepted to its offer, at least 4.
     """
+
+    LATENCY = 4
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -77,24 +85,21 @@ class VectorDecoder(wiring.Component):
 
     def _wrong(self, command: Any) -> list[Value]:
         """Conditions none of which must hold in a command."""
-        zero = [command[name] == 0 for name in (
-            "blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
-            "kernel_inner")]
-        binary = (command.op == VectorOp.ADD) | (command.op == VectorOp.MULTIPLY)
-        window = (command.op == VectorOp.CONV) | (command.op == VectorOp.MAX)
-        passes = -(-3 // self._config.vector_taps)
+        def one_of(operations: Any) -> Value:
+            return Cat(command.op == operation for operation in operations).any()
+
+        shapes = []  # that are wrong
+        for operation, (outer, inner) in kernel_shapes(self._config).items():
+            shapes += [(command.op == operation) & (command.kernel_outer != outer),
+                       (command.op == operation) & (command.kernel_inner != inner)]
         return [
-            *zero,
-            Value.cast(command.op) > VectorOp.LOOKUP.value,
-            binary & (command.kernel_outer != 2),
-            (command.op == VectorOp.ADD) & (command.kernel_inner != passes),
-            (command.op == VectorOp.MULTIPLY) & (command.kernel_inner != 1),
-            (command.op == VectorOp.LOOKUP) & (command.kernel_outer != 1),
-            (command.op == VectorOp.LOOKUP) & (command.kernel_inner != 1),
-            command.slide & ~window,
+            *(command[name] == 0 for name in POSITIVE),
+            Value.cast(command.op) > max(op.value for op in VectorOp),
+            *shapes,
+            command.slide & ~one_of(WINDOWS),
             command.slide & (command.stride_inner == 0),
             command.slide & (command.dilation_inner != 1),
-            (command.broadcast & ~binary) | (command.subtract & (command.op != VectorOp.ADD)),
+            (command.broadcast & ~one_of(PAIRS)) | (command.subtract & ~one_of(SUBTRACTIONS)),
             command.clamp_min > command.clamp_max,
         ]
 
@@ -175,13 +180,14 @@ class VectorDecoder(wiring.Component):
                             & (command.table >= self._config.vector_tables), "no_table")
         bad      = register(m, wrong | no_table, "bad")
 
-        begun   = Signal()  # the first cycle is over
-        settled = Signal()  # and the second
         refused = Signal()
         taken   = self.o.valid & self.o.ready
+        settled = held.valid    # and the cycles above are over
+        for number in range(self.LATENCY - 2):
+            following = Signal(name=f"settled_{number}")
+            m.d.sync += following.eq(settled & ~taken)
+            settled = following
         m.d.sync += [
-            begun.eq(held.valid & ~taken),
-            settled.eq(begun & ~taken),
             self.o.valid.eq(settled & ~bad & ~taken),
             refused.eq(settled & bad),
         ]

@@ -24,7 +24,7 @@ class VectorDrain(wiring.Component):
     """Requantizes the sums of a position, ``requant_lanes`` lanes per cycle.
 
     Sums may come every ``vector_groups`` cycles. There is no backpressure. A word comes out
-    ``vector_groups + Requantizer.latency + 1`` cycles after its sums.
+    :meth:`latency` cycles after its sums.
 
     Members
     -------
@@ -51,6 +51,11 @@ class VectorDrain(wiring.Component):
             "o":                 Out(data.ArrayLayout(signed(8), config.word_lanes)),
             "o_valid":           Out(1),
         })
+
+    @staticmethod
+    def latency(config: AcceleratorConfig) -> int:
+        """Cycles from sums to their word."""
+        return config.vector_groups + Requantizer.latency + 1
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

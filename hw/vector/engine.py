@@ -40,11 +40,10 @@ class VectorEngine(wiring.Component):
     before are not read again. While the results of a command are on their way, the next one reads.
     So a command that reads what the one before it writes must wait for its token.
 
-    From the cycle in which a command is accepted to ``done`` it takes, beside a cycle for each
-    word that it reads, ``max(1, ceil(log2(vector_taps))) + 36 + vector_groups`` cycles; 18 instead
-    of the ``36 + vector_groups`` if its results are not requantized. If the command before it still
-    reads, there are three cycles between the last one of its words and the first one of this; none
-    if words had to wait for each other, for requantization or for the memory.
+    From the cycle in which a command is accepted to ``done`` it takes a cycle for each word that it
+    reads, and the latencies of all stages. If the command before it still reads, there are three
+    cycles between the last one of its words and the first one of this; none if words had to wait
+    for each other, for requantization or for the memory.
 
     Parameters
     ----------
@@ -72,7 +71,17 @@ class VectorEngine(wiring.Component):
     weight_write, parameter_write, table_write : :py:`In(stream.Signature(..., always_ready=True))`
         From the load engine, of ``vector_entry_data_bytes``,
         ``parameter_entry_data_bytes`` and 1 byte.
+
+    Attributes
+    ----------
+    CLAMP_LATENCY : :class:`int`
+        Cycles from a maximum, or an entry of a table that is as late, to the word of clamped ones.
+    SCALED_LATENCY : :class:`int`
+        Cycles from a word that has been requantized until :class:`VectorIssue` is told.
     """
+
+    CLAMP_LATENCY  = 2
+    SCALED_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config

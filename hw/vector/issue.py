@@ -19,9 +19,6 @@ from .words import VectorWords
 __all__ = ["VectorIssue"]
 
 
-_QUEUED = 16  # words between the loops and the memory
-
-
 class VectorIssue(wiring.Component):
     """Requests the words of taps, and sends each tap after its word.
 
@@ -46,7 +43,7 @@ class VectorIssue(wiring.Component):
     room : :py:`Out(1)`
         Another group of taps may be made, in the next cycle.
     request : :py:`Out(stream.Signature(24))`
-        Words to read; the first one two cycles after its tap came in.
+        Words to read; the first one :meth:`latency` cycles after its tap came in.
     tap : :py:`Out(tap_layout(config))`
     tap_valid : :py:`Out(1)`
         ``tap`` goes out. If it is inside, its request was accepted in the cycle before.
@@ -54,7 +51,17 @@ class VectorIssue(wiring.Component):
         A result has been requantized.
     credit : :py:`In(1)`
         A result has left the output queue.
+
+    Attributes
+    ----------
+    QUEUE_DEPTH : :class:`int`
+        Words between the loops and the memory.
+    SCALED_LATENCY : :class:`int`
+        Cycles from ``scaled`` until a tap may go that waited for it.
     """
+
+    QUEUE_DEPTH    = 16
+    SCALED_LATENCY = 1
 
     def __init__(self, config: AcceleratorConfig, *, credits: int):
         if not isinstance(credits, int) or credits < 1:
@@ -70,6 +77,11 @@ class VectorIssue(wiring.Component):
             "scaled":    In(1),
             "credit":    In(1),
         })
+
+    @classmethod
+    def latency(cls) -> int:
+        """Cycles from a tap to the request of its word."""
+        return Queue.latency(cls.QUEUE_DEPTH) + 1
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -88,10 +100,10 @@ class VectorIssue(wiring.Component):
 
         # Two queues of the same taps: the fields on which the next request depends go through a
         # register, and the others stay in their queue until the request has been accepted.
-        m.submodules.heads = heads = Queue(depth=_QUEUED, shape=data.StructLayout({
+        m.submodules.heads = heads = Queue(depth=self.QUEUE_DEPTH, shape=data.StructLayout({
             "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1}))
         m.submodules.front = front = RegisterSlice(shape=heads.o.payload.shape())
-        m.submodules.taps  = taps  = Queue(shape=tap_layout(config), depth=_QUEUED)
+        m.submodules.taps  = taps  = Queue(shape=tap_layout(config), depth=self.QUEUE_DEPTH)
         new_head, new_tap = (
             promised(m, queue.i, name=f"promised_{name}",
                      because="the loops stop before the queue is full")
@@ -108,7 +120,8 @@ class VectorIssue(wiring.Component):
             new_tap.valid.eq(self.i.valid),
             new_tap.payload.eq(new),
             # Room for the next group, and for a word in each stage of `VectorWords` and at `i`.
-            self.room.eq(taps.level <= _QUEUED - config.vector_taps - VectorWords.LATENCY - 1),
+            self.room.eq(taps.level <= self.QUEUE_DEPTH - config.vector_taps
+                         - VectorWords.LATENCY - 1),
         ]
 
         head = front.o.p

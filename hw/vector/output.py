@@ -35,8 +35,7 @@ class OutputJob(data.Struct):
     one_inner:      unsigned(1)
 
 
-_ADDRESSES = 16  # worked out in advance
-_MARGIN    = 3   # of those, some that may still come after the queue was found full
+_MARGIN = 3  # of the addresses ahead, some that may still come after the queue was found full
 
 
 class VectorOutput(wiring.Component):
@@ -68,7 +67,17 @@ class VectorOutput(wiring.Component):
     fault : :py:`Out(Fault)`
         Held until reset. ``ADDRESS``: outside the activation memory; nothing further is
         written.
+
+    Attributes
+    ----------
+    ADDRESSES_AHEAD : :class:`int`
+        Addresses that are worked out in advance.
+    LATENCY : :class:`int`
+        Cycles from a word to ``done``, if the memory takes it at once.
     """
+
+    ADDRESSES_AHEAD = 16
+    LATENCY         = 4
 
     def __init__(self, config: AcceleratorConfig, *, depth: int):
         if not isinstance(depth, int) or depth < 1 or depth & (depth - 1):
@@ -89,7 +98,8 @@ class VectorOutput(wiring.Component):
         m = Module()
 
         m.submodules.held = held = HalfSlice(shape=OutputJob)
-        m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=data.StructLayout({
+        m.submodules.addresses = addresses = Queue(
+            depth=self.ADDRESSES_AHEAD, shape=data.StructLayout({
             "address": 24, "legal": 1, "last": 1}))
         new_address = promised(m, addresses.i, name="promised",
                                because="the loops stop before the queue is full")
@@ -124,7 +134,8 @@ class VectorOutput(wiring.Component):
         ]
         m.d.sync += [
             runs.eq(soon),
-            *assign(mays, ((addresses.level <= _ADDRESSES - _MARGIN) & (start | runs)) & ~ending),
+            *assign(mays, ((addresses.level <= self.ADDRESSES_AHEAD - _MARGIN) & (start | runs))
+                    & ~ending),
             ended.eq(ending),
         ]
         with m.If(may):

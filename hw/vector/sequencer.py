@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import WINDOW_GROUPS
 from weft.hw.lib.fanout import assign
 from weft.hw.lib.half_slice import HalfSlice
 
 from .decode import decoded_layout
-from .tap import WINDOW_SLOTS, group_layout
+from .tap import group_layout
 
 __all__ = ["VectorSequencer"]
 
@@ -35,9 +36,8 @@ class _Loops:
 class VectorSequencer(wiring.Component):
     """Walks channel blocks, outer and inner positions, kernel rows and groups.
 
-    One group per cycle. The first one is there two cycles after its command was taken, and a
-    command is taken two cycles after the last group of the one before it: so from command to
-    command there are three cycles without a group.
+    One group per cycle. The first one is there :attr:`LATENCY` cycles after its command was taken,
+    and a command is taken :attr:`TURNAROUND` cycles after the last group of the one before it.
 
     Nothing that the memory does comes here in the same cycle: whether a group may be made is in a
     register, and nobody refuses one that is.
@@ -53,7 +53,17 @@ class VectorSequencer(wiring.Component):
     group : :py:`Out(group_layout(config))`
     valid : :py:`Out(1)`
         ``group`` is made, in this cycle.
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from a command that is taken to its first group.
+    TURNAROUND : :class:`int`
+        Cycles from the last group of a command until the next command can be taken.
     """
+
+    LATENCY    = 2
+    TURNAROUND = 2
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -194,7 +204,7 @@ class VectorSequencer(wiring.Component):
         begin          = Signal(reset_less=True)
         pass_          = Signal(2, reset_less=True)
         second         = Signal(reset_less=True)
-        slot           = Signal(range(WINDOW_SLOTS), reset_less=True)
+        slot           = Signal(range(WINDOW_GROUPS), reset_less=True)
         weight         = Signal(17, reset_less=True)
         block_weight   = Signal(17, reset_less=True)
         parameter      = Signal(17, reset_less=True)
@@ -216,7 +226,7 @@ class VectorSequencer(wiring.Component):
                 (decoded.weighted & (weight >= config.vector_entries))
                 | (decoded.scaled & (
                     parameter > config.vector_parameter_depth - config.vector_groups))),
-            group.no_slot.eq(command.slide & (slot == WINDOW_SLOTS - 1) & ~position_end),
+            group.no_slot.eq(command.slide & (slot == WINDOW_GROUPS - 1) & ~position_end),
             group.command_end.eq(command_end),
             tap.fill.eq(first_inner),
             tap.slot.eq(slot),

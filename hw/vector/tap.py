@@ -5,13 +5,9 @@ from amaranth.lib import data
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import WINDOW_GROUPS
 
-__all__ = ["WINDOW_SLOTS", "group_layout", "operation_layout", "placed_layout", "result_layout",
-           "tap_layout"]
-
-
-WINDOW_SLOTS = 32
-"""Groups of taps of a window whose words can be kept."""
+__all__ = ["group_layout", "operation_layout", "placed_layout", "result_layout", "tap_layout"]
 
 
 def result_layout() -> data.StructLayout:
@@ -41,7 +37,7 @@ def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
         "operation": operation_layout(),
         "result":    result_layout(),
         "fill":      1,                   # with `first`: the words before it are padding
-        "slot":      range(WINDOW_SLOTS),  # number of the group in its window
+        "slot":      range(WINDOW_GROUPS),  # number of the group in its window
         "places":    config.vector_taps,  # which places of the group are in use
         "begin":     1,                   # the group starts a sum
         "end":       1,                   # the last word of a position

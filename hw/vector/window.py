@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import WINDOW_GROUPS
 from weft.hw.lib.delay import register
 
-from .tap import WINDOW_SLOTS, tap_layout
+from .tap import tap_layout
 
 __all__ = ["VectorWindow"]
 
@@ -76,7 +77,7 @@ class VectorWindow(wiring.Component):
             return m
 
         m.submodules.groups = groups = memory.Memory(
-            shape=unsigned(kept_bits), depth=WINDOW_SLOTS, init=[])
+            shape=unsigned(kept_bits), depth=WINDOW_GROUPS, init=[])
         write  = groups.write_port()
         read   = groups.read_port(domain="comb")
         recent = Signal(kept_bits)  # words of the group at hand

@@ -7,13 +7,10 @@ from typing import Any
 
 from weft.errors import InputError
 from weft.errors.limits import check_arrays
+from weft.hw.isa.limits import MAX_COMMANDS
 from weft.ir import Concat, Edge, Graph, Layer
 
-__all__ = ["MAX_COMMANDS", "batch", "check_batch"]
-
-
-MAX_COMMANDS = (1 << 16) - 1
-"""Commands of a stream, at most: the index of a command has 16 bits."""
+__all__ = ["batch", "check_batch"]
 
 
 def check_batch(frames: int) -> int:

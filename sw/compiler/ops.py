@@ -1,12 +1,13 @@
 """Commands while their addresses are still unknown: what the passes of the compiler work on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from weft.hw.isa.commands import ENGINES, Engine, Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import geometry
 
 __all__ = ["Space", "Buffer", "Address", "Quotient", "Difference", "Region", "Fields",
            "FieldValues", "Op", "Lowered"]
@@ -25,7 +26,7 @@ class Space(Enum):
     @property
     def memory(self) -> Memory:
         """The memory that a LOAD fills."""
-        return _KINDS[self].memory
+        return Memory[self.name]
 
     @property
     def ring(self) -> bool:
@@ -36,43 +37,15 @@ class Space(Enum):
         """Units that there are of it."""
         if self is Space.EXTERNAL:
             return 1 << config.axi_addr_width
-        return _KINDS[self].depth(config)
+        return geometry(self.memory, config).depth
 
     def unit_data_bytes(self, config: AcceleratorConfig) -> int:
         """Bytes that one unit takes where it lives."""
-        return 1 if self is Space.EXTERNAL else _KINDS[self].data_bytes(config)
+        return 1 if self is Space.EXTERNAL else geometry(self.memory, config).unit_data_bytes
 
     def unit_bytes(self, config: AcceleratorConfig) -> int:
         """Bytes that one unit takes in external memory."""
-        return 1 if self is Space.EXTERNAL else _KINDS[self].size(config)
-
-
-class _Kind(NamedTuple):
-    memory: Memory
-    depth: Callable[[AcceleratorConfig], int]       # units
-    data_bytes: Callable[[AcceleratorConfig], int]  # of a unit on chip
-    size: Callable[[AcceleratorConfig], int]        # bytes of a unit in external memory
-
-
-_KINDS: dict[Space, _Kind] = {
-    Space.ACTIVATION: _Kind(
-        Memory.ACTIVATION, lambda c: c.activation_depth, lambda c: c.word_data_bytes,
-        lambda c: c.word_bytes),
-    Space.WEIGHT: _Kind(
-        Memory.WEIGHT, lambda c: c.weight_depth, lambda c: c.weight_row_data_bytes,
-        lambda c: c.weight_row_bytes),
-    Space.PARAMETER: _Kind(
-        Memory.PARAMETER, lambda c: c.parameter_depth, lambda c: c.parameter_entry_data_bytes,
-        lambda c: c.parameter_entry_bytes),
-    Space.VECTOR_WEIGHT: _Kind(
-        Memory.VECTOR_WEIGHT, lambda c: c.vector_entries, lambda c: c.vector_entry_data_bytes,
-        lambda c: c.vector_entry_bytes),
-    Space.VECTOR_PARAMETER: _Kind(
-        Memory.VECTOR_PARAMETER, lambda c: c.vector_parameter_depth,
-        lambda c: c.parameter_entry_data_bytes, lambda c: c.parameter_entry_bytes),
-    Space.TABLE: _Kind(
-        Memory.TABLE, lambda c: c.vector_table_bytes, lambda c: 1, lambda c: 1),
-}
+        return 1 if self is Space.EXTERNAL else geometry(self.memory, config).unit_bytes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

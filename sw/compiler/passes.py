@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMAND_BYTES, Engine
+from weft.hw.isa.limits import MAX_COMMANDS
 from weft.ir import Graph
 
 from .assembly.allocate import allocate
@@ -16,9 +17,8 @@ from .assembly.check import check
 from .assembly.constants import place_constants
 from .assembly.describe import describe
 from .assembly.emit import emit
-from .assembly.order import Timeline
+from .assembly.order import ListSchedule
 from .assembly.schedule import schedule
-from .batch import MAX_COMMANDS
 from .channel_layout import lay_out_channels
 from .compilation import Compilation
 from .estimate import check_engines
@@ -78,7 +78,7 @@ def _split_layers(compilation: Compilation) -> None:
         ops = lowered.ops
         if lowered.settled:
             ops = _without_constants(ops) or ops
-        return Timeline(ops, allocation, config).cycles, len(ops)
+        return ListSchedule(ops, allocation, config).cycles, len(ops)
 
     compilation.plan = split_layers(compilation.laid_out, config, compilation.plan, play,
                                     compilation.search)
@@ -127,8 +127,8 @@ def _allocate(compilation: Compilation) -> None:
 
 def _order(compilation: Compilation) -> None:
     """Puts commands in the order in which they are likely to start."""
-    timeline = Timeline(compilation.lowered.ops, compilation.allocation, compilation.config)
-    compilation.ops = tuple(timeline.order())
+    planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config)
+    compilation.ops = tuple(planned.order())
     warm = len(compilation.streams) > 1
     compilation.warm_ops = _without_constants(compilation.ops) if warm else ()
 

@@ -12,6 +12,8 @@ from weft import reference
 from weft.errors import InputError
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import LOCAL_ADDRESSES
+from weft.hw.isa.vector_rules import multiplier_passes
 
 __all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
            "pack_kernel", "pack_multipliers", "split_multiplier", "windows"]
@@ -142,7 +144,7 @@ def split_multiplier(config: AcceleratorConfig, multiplier: np.ndarray) -> np.nd
         raise ValueError("Multipliers must be between 0 and 16777215, not "
                          f"{multiplier.min()} to {multiplier.max()}")
     taps = config.vector_taps
-    passes = -(-3 // taps)
+    passes = multiplier_passes(config)
     split = np.zeros((len(multiplier), passes * taps), np.uint8)
     for byte in range(3):
         split[:, byte] = multiplier.astype(np.int64) >> 8 * byte & 0xff
@@ -221,7 +223,7 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     padding = -128 if op is VectorOp.MAX else f["in_zero"]
     # [block, outer, inner, row, tap, lane]
     read = np.full((*address.shape, config.word_lanes), padding, np.int64)
-    read[inside] = words[address[inside] % (1 << 24)]
+    read[inside] = words[address[inside] % LOCAL_ADDRESSES]
 
     if op is VectorOp.MAX:
         result = np.clip(read.max(axis=(3, 4)), *clamp)
@@ -242,7 +244,7 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
 
     block, outer, inner = np.ogrid[:f["blocks"], :f["out_outer"], :f["out_inner"]]
     target = (f["out_base"] + block * f["out_block_step"] + outer * f["out_outer_step"]
-              + inner * f["out_inner_step"]) % (1 << 24)
+              + inner * f["out_inner_step"]) % LOCAL_ADDRESSES
     return target, result
 
 

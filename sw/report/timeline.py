@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from weft.compiler import Resident
-from weft.hw.control.dispatch import IN_FLIGHT
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine
 from weft.runtime.device import EventKind
 from weft.runtime.segment import Execution, Figures
@@ -18,7 +18,7 @@ from weft.runtime.segment import Execution, Figures
 __all__ = ["Slice", "slices", "live_spans", "trace_events"]
 
 
-_LANES = IN_FLIGHT + 1  # tracks that an engine may have
+_LANES = Dispatcher.IN_FLIGHT + 1  # tracks that an engine may have
 
 
 @dataclass(frozen=True, kw_only=True)

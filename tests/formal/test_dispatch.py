@@ -21,7 +21,9 @@ def semaphore_spec(dut):
     m = Module()
     inner = inside(m, dut)
     free(m, dut)
-    most, tokens, seen = dispatch.SEMAPHORE_MAX, Signal(range(dispatch.SEMAPHORE_MAX + 1)), Signal()
+    most   = Dispatcher.SEMAPHORE_MAX
+    tokens = Signal(range(most + 1))
+    seen   = Signal()
     m.d.comb += Assume(~dut.take | seen)
     # A token that was seen stays until it is taken.
     m.d.sync += seen.eq((dut.some & ~dut.take) | (seen & ~dut.take))
@@ -41,11 +43,11 @@ def semaphore_spec(dut):
 
 
 def test_semaphore(prove):
-    prove(semaphore_spec(dispatch._Semaphore()))
+    prove(semaphore_spec(dispatch._Semaphore(Dispatcher.SEMAPHORE_MAX)))
 
 
 def test_broken_semaphore_is_found(refute):
-    dut = dispatch._Semaphore()
+    dut = dispatch._Semaphore(Dispatcher.SEMAPHORE_MAX)
     refute(semaphore_spec(spoil(dut, lambda m: m.d.comb.__iadd__(dut.some.eq(1)))), depth=10)
 
 
@@ -62,7 +64,7 @@ def dispatcher_spec(dut, monkeypatch, *, capacity, in_flight):
     free(m, dut)
     m.d.comb += Assume(~dut.clear)
 
-    tokens = {(giver, taker): Signal(range(dispatch.SEMAPHORE_MAX + 2),
+    tokens = {(giver, taker): Signal(range(Dispatcher.SEMAPHORE_MAX + 2),
                                      name=f"tokens_{giver.value}_{taker.value}")
               for giver in PAIR for taker in PAIR}
     changes = {pair: Const(0) for pair in tokens}
@@ -102,15 +104,15 @@ def dispatcher_spec(dut, monkeypatch, *, capacity, in_flight):
         semaphore = getattr(inner, f"{giver.name.lower()}_to_{taker.name.lower()}")
         given     = getattr(inner, f"give_{giver.name.lower()}")[taker.value]
         m.d.comb += [
-            Assume(count <= dispatch.SEMAPHORE_MAX),
+            Assume(count <= Dispatcher.SEMAPHORE_MAX),
             Assert(count == semaphore.tokens + given),
         ]
     return m
 
 
 def pair_of_engines(monkeypatch, queue_depth):
-    monkeypatch.setattr(dispatch, "SEMAPHORE_MAX", 3)
-    monkeypatch.setattr(dispatch, "IN_FLIGHT", 2)
+    monkeypatch.setattr(Dispatcher, "SEMAPHORE_MAX", 3)
+    monkeypatch.setattr(Dispatcher, "IN_FLIGHT", 2)
     return Dispatcher(PRESETS["tiny"].replace(queue_depth=queue_depth), present=PAIR)
 
 
@@ -126,8 +128,8 @@ def test_broken_dispatcher_is_found(refute, monkeypatch, some):
     always have one let it begin too early."""
     make = dispatch._Semaphore
 
-    def broken():
-        semaphore = make()
+    def broken(most):
+        semaphore = make(most)
         return spoil(semaphore, lambda m: m.d.comb.__iadd__(semaphore.some.eq(some)))
 
     monkeypatch.setattr(dispatch, "_Semaphore", broken)

@@ -16,7 +16,7 @@ from weft.hw.matrix.job_queue import JobQueue
 from weft.hw.transfer import store
 from weft.hw.transfer.front import indexed_layout, transfer_layout
 from weft.hw.transfer.store import StoreEngine
-from weft.hw.vector import issue, output
+from weft.hw.vector import output
 from weft.hw.vector.issue import VectorIssue
 from weft.hw.vector.output import VectorOutput
 from weft.hw.vector.words import VectorWords
@@ -78,10 +78,10 @@ def store_spec(monkeypatch, config):
         Assert(inner.lasts.level == inner.addresses.level + coming + inner.words.level),
         Assert(~inner.words.o__valid | inner.lasts.o__valid),
         Assert(inner.room_0 == inner.room_1),
-        Assert(~inner.room_0 | (inner.lasts.level < store._WORDS)),
+        Assert(~inner.room_0 | (inner.lasts.level < StoreEngine.WORDS_AHEAD)),
     ]
     for queue in (inner.lasts, inner.addresses, inner.words):
-        sound(m, queue, store._WORDS)
+        sound(m, queue, StoreEngine.WORDS_AHEAD)
     return m
 
 
@@ -140,7 +140,7 @@ def output_spec(config):
         Assert(credits + inner.write__en + inner.level + dut.credit == CREDITS),
         Assert(inner.some == (inner.level != 0)),
     ]
-    sound(m, inner.addresses, output._ADDRESSES)
+    sound(m, inner.addresses, VectorOutput.ADDRESSES_AHEAD)
     return m
 
 
@@ -201,8 +201,8 @@ def issue_spec(config, agree=Assert, change=None):
     ]
 
     # How full the queues are, and how many words are still to come.
-    sound(m, inner.heads, issue._QUEUED)
-    sound(m, inner.taps, issue._QUEUED)
+    sound(m, inner.heads, VectorIssue.QUEUE_DEPTH)
+    sound(m, inner.taps, VectorIssue.QUEUE_DEPTH)
     front, level = inner.front, inner.taps.level
     coming = Mux(loops.active, 1 + Mux(loops.last, 0, loops.more), 0)
     pacing = scaled_goes | (since < groups - 2)
@@ -210,8 +210,8 @@ def issue_spec(config, agree=Assert, change=None):
         Assert(front.ready | front.o__valid),
         Assert(level == inner.heads.level + front.o__valid + ~front.ready + dut.tap_valid),
         Assert(loops.last | (loops.active & (loops.more != 0) & (loops.more < taps))),
-        Assert(~had_room | (level <= issue._QUEUED - taps - VectorWords.LATENCY)),
-        Assert(level + loops.valid + coming <= issue._QUEUED),
+        Assert(~had_room | (level <= VectorIssue.QUEUE_DEPTH - taps - VectorWords.LATENCY)),
+        Assert(level + loops.valid + coming <= VectorIssue.QUEUE_DEPTH),
         # What the registers that spare a comparison have to do with the counters.
         Assert(inner.credits + results + scaled_goes + plain_goes == CREDITS),
         Assert(inner.scaling == scaled + scaled_goes),

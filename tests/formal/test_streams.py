@@ -57,7 +57,7 @@ def test_queue(prove, depth):
 
 @pytest.mark.parametrize("depth", [3, 4])
 def test_queue_in_block_memory(prove, monkeypatch, depth):
-    monkeypatch.setattr(queue, "_DISTRIBUTED_DEPTH", 1)
+    monkeypatch.setattr(Queue, "DISTRIBUTED_DEPTH", 1)
     prove(with_level(Queue(shape=1, depth=depth)))
 
 

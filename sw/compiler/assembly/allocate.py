@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from weft.compiler.ops import Buffer, Lowered, Space
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import PAGE_BYTES
 
 __all__ = ["Allocation", "allocate", "SECTION_BYTES"]
 
 
 SECTION_BYTES = 64
 """Alignment of sections in external memory: a command, and the widest beat."""
-
-_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ def allocate(lowered: Lowered, config: AcceleratorConfig, *,
         end += -end % SECTION_BYTES
         addresses[buffer] = end
         end += buffer.size
-    memory_bytes = end + -end % _PAGE_BYTES
+    memory_bytes = end + -end % PAGE_BYTES
     if memory_bytes > Space.EXTERNAL.depth(config):
         raise CompileError(f"Model needs {memory_bytes} bytes of external memory, "
                            f"{config.axi_addr_width} address bits reach "

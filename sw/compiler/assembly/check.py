@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from weft.compiler.program import CommandInfo, Program
-from weft.hw.control.dispatch import SEMAPHORE_MAX
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode, VectorOp, decode
 from weft.hw.isa.config import AcceleratorConfig
 
@@ -189,10 +189,10 @@ def _check_overflow(commands: Sequence[_Command], config: AcceleratorConfig) -> 
             posted[me][consumer] += 1
             started = max(0, len(taken[consumer]) - 1 - config.queue_depth)
             outstanding = posted[me][consumer] - taken[consumer][started][me]
-            if outstanding > SEMAPHORE_MAX:
+            if outstanding > Dispatcher.SEMAPHORE_MAX:
                 raise ProgramError(f"Semaphore {Engine(me).name} to {Engine(consumer).name} may "
                                    f"hold {outstanding} tokens after {command}, it holds at most "
-                                   f"{SEMAPHORE_MAX}")
+                                   f"{Dispatcher.SEMAPHORE_MAX}")
 
 
 def _happens_before(commands: Sequence[_Command]) -> list[list[int]]:
@@ -229,6 +229,7 @@ class _Memory(NamedTuple):
     unit_bytes: Callable[[AcceleratorConfig], int]
 
 
+# Not that of weft.hw.isa.memories, whose mistakes would go unseen.
 _MEMORIES = {
     Memory.ACTIVATION: _Memory(lambda c: c.activation_depth, lambda c: c.word_bytes),
     Memory.WEIGHT: _Memory(lambda c: c.weight_depth, lambda c: c.weight_row_bytes),
@@ -330,7 +331,7 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
 
 def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
     padding = fields["pad_top"] * fields["in_w"] + fields["pad_left"]
-    first = (fields["in_base"] + padding) % (1 << 24)
+    first = (fields["in_base"] + padding) % _LOCAL
     for block in range(fields["channel_blocks"]):
         start = first + block * fields["in_plane"]
         yield Access(False, "activation", start, start + fields["in_h"] * fields["in_w"])

@@ -5,6 +5,7 @@ from typing import Any
 
 from weft.compiler.ops import Address, Difference, Op, Quotient
 from weft.hw.isa.commands import encode
+from weft.hw.isa.limits import LOCAL_ADDRESSES
 
 from .allocate import Allocation
 from .schedule import Tokens
@@ -12,8 +13,7 @@ from .schedule import Tokens
 __all__ = ["emit"]
 
 # The only address that may be negative: padding is subtracted from it.
-_LOCAL = 1 << 24
-_WRAPPING = {"in_base": _LOCAL}
+_WRAPPING = {"in_base": LOCAL_ADDRESSES}
 
 
 def emit(ops: Sequence[Op], tokens: Sequence[Tokens], allocation: Allocation) -> bytes:
@@ -31,7 +31,7 @@ def emit(ops: Sequence[Op], tokens: Sequence[Tokens], allocation: Allocation) ->
             elif isinstance(value, Quotient):
                 fields[name] = resolve(value.address) // value.divisor
             elif isinstance(value, Difference):
-                fields[name] = (resolve(value.after) - resolve(value.before)) % _LOCAL
+                fields[name] = (resolve(value.after) - resolve(value.before)) % LOCAL_ADDRESSES
             else:
                 fields[name] = value
         stream += encode(op.opcode, wait=token.wait, post=token.post, **fields)

@@ -4,6 +4,10 @@ Lowering goes layer by layer, and so would the engines if their commands were fe
 queue that is full of one layer's commands holds up those of the next, though another engine could
 begin with them. Here all commands are played through with estimated durations, and put in the
 order of their starts. No command comes before one that it must wait for, so the result is the same.
+
+This chooses an order, and so can neither know when commands are fetched nor which queue is full;
+:mod:`weft.compiler.timing.player` plays a stream that has one, with all of that. What a command
+takes both have from the same models.
 """
 
 from collections.abc import Sequence
@@ -12,20 +16,20 @@ from operator import itemgetter
 
 from weft.compiler.ops import Op, Space
 from weft.compiler.timing.engines import Cost, MatrixTiming, command_cost
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 
 from .allocate import Allocation
 from .schedule import conflicts
 
-__all__ = ["Timeline"]
+__all__ = ["ListSchedule"]
 
-_BEGIN = 60   # cycles from the doorbell to the first command
-_TOKEN = 2    # from the end of a command to the start of one that waits for it
-_SLACK = 2    # how much longer than expected loads may take without being late
+_BEGIN = 60  # cycles from the doorbell to the first command
+_SLACK = 2   # how much longer than expected loads may take without being late
 
 
-class Timeline:
+class ListSchedule:
     """When commands start and end, by an estimate.
 
     An engine that is free takes what can start: of several loads the one that is needed first, of
@@ -85,6 +89,7 @@ class Timeline:
         free = dict.fromkeys(Engine, float(_BEGIN))  # when an engine can begin
         done = dict.fromkeys(Engine, 0.0)            # when its last command is done
         matrix = MatrixTiming(self._config)
+        token = Dispatcher.TOKEN_LATENCY
         missing = [len(before.done) + len(before.started) for before in self._before]
         # Commands that wait only for a time, by that time, and for their turn, by rank.
         later: dict[Engine, list[tuple[float, int]]] = {engine: [] for engine in Engine}
@@ -92,7 +97,7 @@ class Timeline:
 
         def enter(index: int) -> None:
             heappush(later[ops[index].engine], (max(
-                (ends[before] + _TOKEN for before in self._before[index].done), default=0.0),
+                (ends[before] + token for before in self._before[index].done), default=0.0),
                 index))
 
         for index, count in enumerate(missing):

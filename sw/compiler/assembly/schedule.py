@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from weft.compiler.ops import Op, Region, Space
-from weft.hw.control.dispatch import IN_FLIGHT
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 
@@ -149,7 +149,7 @@ def schedule(ops: Sequence[Op], allocation: Allocation,
             # Queues are finite, so this op is not even fetched before all but the last few ops of
             # an engine are done. To wait for one of them costs nothing, saves tokens later, and
             # bounds how many can be outstanding.
-            certain = len(by_engine[engine.value]) - config.queue_depth - IN_FLIGHT - 1
+            certain = len(by_engine[engine.value]) - config.queue_depth - Dispatcher.IN_FLIGHT - 1
             if certain >= 0:
                 producer = max(producer, by_engine[engine.value][certain])
             wait[index] |= 1 << engine.value

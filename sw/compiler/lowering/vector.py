@@ -21,6 +21,7 @@ from weft.compiler.planning.loop_order import (
 from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import multiplier_passes
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize, layout
 from weft.reference.exact import (
     Quantization,
@@ -334,7 +335,7 @@ def _sum(work: _Work, layer: Add) -> None:
         weights=pack_multipliers(config, constants.first, constants.second),
         parameters=_scale_entries(config, ScaleConstants(constants.bias, constants.scale, 0), 0))
     for tile in work.tiles(packed):
-        _pair(work, tile, VectorOp.ADD, {"kernel_inner": -(-3 // config.vector_taps),
+        _pair(work, tile, VectorOp.ADD, {"kernel_inner": multiplier_passes(config),
                                          **_clamp(layer.clamp)})
 
 

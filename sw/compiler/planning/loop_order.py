@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from weft.compiler.timing.engines import sweep_cycles, window_words
+from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import WINDOW_GROUPS
+from weft.hw.isa.vector_rules import kernel_shapes
 from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
 
 __all__ = ["Axis", "LoopOrder", "ROW_BY_ROW", "best_loop_order", "window_axes",
            "window_loop_order", "layer_cycles", "requantizes"]
-
-
-_WINDOW_GROUPS = 32  # groups of words that a sliding window keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ def best_loop_order(config: AcceleratorConfig, vertical: Axis, horizontal: Axis,
             outer, inner = LoopOrder(transposed=transposed).nest(vertical, horizontal)
             groups = -(-inner.kernel // config.vector_taps)
             for slide in (False, True):
-                if slide and (inner.dilation != 1 or outer.kernel * groups > _WINDOW_GROUPS):
+                if slide and (inner.dilation != 1 or outer.kernel * groups > WINDOW_GROUPS):
                     continue
                 words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
                                      pad=inner.pad, slide=slide)
@@ -139,7 +139,8 @@ def window_loop_order(config: AcceleratorConfig, graph: Graph, layer: Depthwise 
 
 
 def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:
-    """Cycles of a layer on the vector engine, if it need not wait; about 30 more for each command.
+    """Cycles of a layer on the vector engine, if it need not wait; beside what each command takes
+    before and after (:func:`~weft.compiler.timing.vector.vector_overhead`).
 
     Parameters
     ----------
@@ -151,9 +152,9 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case Depthwise() | Pool():
             return blocks * window_loop_order(config, graph, layer).cycles
         case Add():
-            operands = 2, -(-3 // config.vector_taps)
+            operands = kernel_shapes(config)[VectorOp.ADD]
         case Multiply():
-            operands = 2, 1
+            operands = kernel_shapes(config)[VectorOp.MULTIPLY]
         case _:
             operands = 1, 1
     words = window_words(config, operands, stride=1, pad=0, slide=False)

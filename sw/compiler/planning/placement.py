@@ -13,7 +13,7 @@ from itertools import islice
 from math import gcd
 
 from weft.compiler.channel_layout import ChannelLayout
-from weft.compiler.timing.engines import step_cycles
+from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution, Layer
@@ -166,7 +166,6 @@ class _Choice:
     tile_buffers: dict[str, _Room]
 
 
-_COMMAND_CYCLES = 32    # of a tile beside its work: fetch, tokens, latencies
 _HEIGHTS = 8            # tile heights that are compared, from the largest that fits
 # Cycles that stand for a layer that does not fit, and for each word that it lacks: the search then
 # fits layers before it saves cycles.
@@ -425,7 +424,7 @@ class _Planner:
         commands = len(tiles) * max(1, len(chunks))
         if len({name in outside for name in layer.inputs}) > 1 and len(tiles) > 1:
             commands *= self._laid_out.channels[layer.output].blocks(config)
-        overhead = float(_COMMAND_CYCLES * commands)
+        overhead = float(COMMAND_OVERHEAD * commands)
         # The first tile is loaded before anything is computed, the last one stored after all is.
         together = (max(load, busy) + min(load, busy) / len(tiles)) if double else load + busy
         return together + overhead

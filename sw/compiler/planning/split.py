@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from weft.compiler.channel_layout import ChannelLayout
-from weft.compiler.timing.engines import step_cycles
+from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution
 
@@ -70,7 +70,6 @@ class SplitSearch:
 
 
 _COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # commands of a layer that are tried
-_COMMAND_COST = 8  # cycles that a command must be worth: fetched through the port of the loads
 _Change = dict[str, Any]
 
 
@@ -172,7 +171,7 @@ class _Search:
         self._tried.add(numbers)
         cycles, commands = self._play(self._apply(numbers))
         self._played += commands
-        cycles += commands * _COMMAND_COST
+        cycles += commands * COMMAND_WORTH
         if cycles >= self._least:
             return False
         self._best, self._least = numbers, cycles

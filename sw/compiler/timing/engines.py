@@ -3,7 +3,7 @@
 Time is in clock cycles. A model takes the commands of its engine in order, each with the cycle in
 which the engine accepts it, and tells when the engine can accept the next one and when the command
 is done. :mod:`weft.compiler.timing.player` plays whole command streams with them; here is what a
-command takes alone.
+command takes alone, and what one costs before it is known.
 """
 
 from dataclasses import dataclass
@@ -11,23 +11,31 @@ from dataclasses import dataclass
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.memory.activation import ActivationMemory
 
 from .banks import Spans, Stream, stall_rate
 from .matrix import MatrixTiming, step_cycles
 from .memory import MEMORY, MemoryTiming, ReadPort, bursts
-from .transfer import LoadTiming, StoreTiming, transfer_size
+from .transfer import LoadTiming, StoreTiming, load_overhead, store_overhead, transfer_size
 from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_words, window_words
 
-__all__ = ["MEMORY", "Cost", "LoadTiming", "MatrixTiming", "MemoryTiming", "ReadPort", "Spans",
-           "StoreTiming", "Stream", "VectorTiming", "bursts", "command_cost", "stall_rate",
-           "step_cycles", "sweep_cycles", "transfer_size", "vector_overhead", "vector_words",
-           "window_words"]
+__all__ = ["COMMAND_OVERHEAD", "COMMAND_WORTH", "MEMORY", "Cost", "LoadTiming", "MatrixTiming",
+           "MemoryTiming", "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts",
+           "command_cost", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
+           "vector_overhead", "vector_words", "window_words"]
 
 
-# What a LOAD or STORE takes beside the moving and the latency of the memory.
-_LOAD_LATENCY = 16
-_STORE_LATENCY = 26 + ActivationMemory.LATENCY
+COMMAND_OVERHEAD = 32
+"""What a command takes beside its work, where it is not known yet which one it will be: cycles of
+its fetch, tokens and latencies that nothing hides."""
+
+COMMAND_WORTH = 8
+"""Cycles that one command more has to save, as loads lose some to its fetch."""
+
+
+# All LOADs, and all STOREs, are reckoned to take as long as one of these beside their own lines: an
+# order that is chosen by what each of them takes is no better.
+_TYPICAL_LINES = 16
+_TYPICAL_MOVES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,7 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
     lines, beats, moves = transfer_size(config, opcode, fields)
     cycles = lines * max(beats, moves)
+    overhead = (load_overhead(config, _TYPICAL_LINES) if opcode is Opcode.LOAD
+                else store_overhead(config, _TYPICAL_LINES, _TYPICAL_MOVES))
     # The first line waits for the memory, the others follow without a gap.
-    return Cost(busy=cycles, latency=cycles + memory.latency + (
-        _LOAD_LATENCY if opcode is Opcode.LOAD else _STORE_LATENCY))
+    return Cost(busy=cycles, latency=cycles + memory.latency + overhead)

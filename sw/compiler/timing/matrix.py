@@ -6,8 +6,9 @@ from weft.compiler.ops import FieldValues
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.matrix.accumulators import AccumulatorColumn
 from weft.hw.matrix.drain import Drain
-from weft.hw.matrix.pe import ProcessingElement
+from weft.hw.matrix.engine import MatrixEngine
 from weft.hw.matrix.pixel_streamer import PixelStreamer
+from weft.hw.matrix.sequencer import StepSequencer
 from weft.hw.matrix.systolic_array import SystolicArray
 from weft.hw.matrix.weight_feeder import WeightFeeder
 from weft.hw.requantize.requantizer import Requantizer
@@ -17,15 +18,14 @@ from .banks import Spans, Stream
 __all__ = ["MatrixTiming", "step_cycles"]
 
 
-# Cycles from an accepted step to its switch of weights that reading the next weights does not hide,
-# and from there to the first row of the next, as the feeder counts them.
-_TO_SWITCH = PixelStreamer.ACCEPT_TO_SWITCH - WeightFeeder.READ_LATENCY
-_COOLDOWN = 1 + max(0, _TO_SWITCH - 1 + SystolicArray.switch_to_shift)
+def _cooldown() -> int:
+    """Cycles from a step that the streamer accepts to the first row that is read for the next."""
+    return 1 + WeightFeeder.cooldown(PixelStreamer.ACCEPT_TO_SWITCH, SystolicArray.switch_to_shift)
 
 
 def step_cycles(config: AcceleratorConfig, pixels: int) -> int:
     """Cycles from one weight tile to the next while ``pixels`` stream through each."""
-    return max(pixels, config.pe_rows, AccumulatorColumn.REUSE, _COOLDOWN)
+    return max(pixels, config.pe_rows, AccumulatorColumn.REUSE, _cooldown())
 
 
 class MatrixTiming:
@@ -45,11 +45,11 @@ class MatrixTiming:
         self._config = config
         self._rows = config.pe_rows
         # Rows that may still be unread when a step is handed over.
-        self._lead = max(0, _TO_SWITCH - SystolicArray.shift_to_switch)
+        self._lead = WeightFeeder.lead(PixelStreamer.ACCEPT_TO_SWITCH,
+                                       SystolicArray.shift_to_switch)
+        self._cooldown = _cooldown()
         # From the last pixel of a tile to the first read of its sums.
-        array = ProcessingElement.psum_delay + config.pe_rows
-        columns = config.array_columns - 1 + AccumulatorColumn.ACCUMULATE_LATENCY
-        self._to_drain = PixelStreamer.LATENCY + array + columns
+        self._to_drain = MatrixEngine.job_latency(config)
         # From the last read of a sum to the word in activation memory.
         self._to_done = (AccumulatorColumn.DRAIN_LATENCY + Drain.CHOICE_LATENCY
                          + Requantizer.latency + Drain.WRITE_LATENCY)
@@ -59,7 +59,7 @@ class MatrixTiming:
         self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
         self._drained = -1000  # the last sum of the last tile has been read
         # A bank is released so many cycles before that, less one.
-        self._early = PixelStreamer.ACCEPT_TO_SWITCH + array + 1
+        self._early = MatrixEngine.release_to_write(config)
         self.busy = 0
         self.reads, self.writes = Spans(), Spans()
 
@@ -72,8 +72,9 @@ class MatrixTiming:
         when it is done, and from when to when pixels stream."""
         config, rows = self._config, self._rows
         lead = max(0, rows - 1 - self._lead)
-        fed = max(start + 3, self._accepted + 1)
-        shifted = max(fed + 2, self._shifted + rows, self._accepted + _COOLDOWN)
+        cooldown, feed = self._cooldown, WeightFeeder.LATENCY
+        fed = max(start + StepSequencer.LATENCY, self._accepted + 1)
+        shifted = max(fed + feed, self._shifted + rows, self._accepted + cooldown)
         accepted = max(shifted + lead,
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
         begin, busy = None, self.busy
@@ -92,9 +93,9 @@ class MatrixTiming:
                 if steps > 1:
                     accepted += (steps - 2) * cycles
                     if steps > 2:
-                        shifted = accepted - cycles + _COOLDOWN
+                        shifted = accepted - cycles + cooldown
                     fed = accepted + 1
-                    shifted = max(fed + 2, shifted + rows, accepted + _COOLDOWN)
+                    shifted = max(fed + feed, shifted + rows, accepted + cooldown)
                     accepted += cycles
                 drained = max(accepted + pixels + self._to_drain, self._drained + 1)
                 end = self._drained = drained + pixels * groups
@@ -105,11 +106,11 @@ class MatrixTiming:
                 # Of the next step, if there is one.
                 if first + tile < total or column < columns - 1:
                     fed = accepted + 1
-                    shifted = max(fed + 2, shifted + rows, accepted + _COOLDOWN)
+                    shifted = max(fed + feed, shifted + rows, accepted + cooldown)
                     accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
         assert begin is not None
         cycles = self.streamed - begin
         self.reads.add(begin, self.streamed,
                        Stream(fields["stride_w"] % config.activation_banks, 1),
                        min(1.0, (self.busy - busy) / cycles))
-        return fed + 2, self._drained + self._to_done, (begin, self.streamed)
+        return fed + StepSequencer.TURNAROUND, self._drained + self._to_done, (begin, self.streamed)

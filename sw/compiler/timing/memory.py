@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from weft.errors import InputError
-from weft.hw.bus.burst import _PAGE_BYTES as PAGE_BYTES
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.lib.queue import _DISTRIBUTED_DEPTH as DISTRIBUTED_DEPTH
+from weft.hw.isa.limits import PAGE_BYTES
 
-__all__ = ["MEMORY", "MemoryTiming", "ReadPort", "bursts", "queue_latency"]
+__all__ = ["MEMORY", "MemoryTiming", "ReadPort", "bursts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,29 +19,29 @@ class MemoryTiming:
     ----------
     latency : :class:`int`
         Cycles from an address to its first beat, and from the last beat written to the response.
-    bandwidth : :class:`float` or :py:`None`
-        Beats per cycle, at most 1; without it, 1. Each direction has that for itself.
+    rate : :class:`float` or :py:`None`
+        Beats per cycle that each direction has for itself, at most 1; without it, 1.
 
     Raises
     ------
     InputError
-        If one of them is not positive, or the bandwidth is above 1.
+        If one of them is not positive, or the rate is above 1.
     """
 
     latency: int = 32
-    bandwidth: float | None = None
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.latency, int) or self.latency < 1:
             raise InputError(f"Memory latency must be an integer of at least 1, "
                              f"not {self.latency!r}")
-        if self.bandwidth is not None and not 0 < self.bandwidth <= 1:
-            raise InputError(f"Memory bandwidth must be above 0 and at most 1 beat per cycle, "
-                             f"not {self.bandwidth!r}")
+        if self.rate is not None and not 0 < self.rate <= 1:
+            raise InputError(f"Memory rate must be above 0 and at most 1 beat per cycle, "
+                             f"not {self.rate!r}")
 
     def cycles(self, beats: int) -> int:
         """From the first of some beats to the last."""
-        return beats - 1 if self.bandwidth is None else ceil((beats - 1) / self.bandwidth)
+        return beats - 1 if self.rate is None else ceil((beats - 1) / self.rate)
 
 
 MEMORY = MemoryTiming()
@@ -60,11 +59,6 @@ def bursts(config: AcceleratorConfig, address: int, beats: int) -> Iterator[int]
         page -= length
         if not page:
             page = PAGE_BYTES // config.axi_bytes
-
-
-def queue_latency(depth: int) -> int:
-    """Cycles through a :class:`~weft.hw.lib.queue.Queue`."""
-    return 1 if depth <= DISTRIBUTED_DEPTH else 2
 
 
 class ReadPort:

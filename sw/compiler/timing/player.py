@@ -2,8 +2,8 @@
 
 The accelerator has no hazards to resolve and no caches, so its time is a matter of arithmetic:
 commands are fetched in order, wait in the queue of their engine for their tokens, and then take
-what :mod:`.engine_timing` tells. What is left out is rivalry for a bank of the activation memory,
-which delays a read or write by a cycle here and there.
+what the models of their engines tell. Rivalry for a bank of the activation memory, which delays a
+read or write by a cycle here and there, is a matter of averages.
 """
 
 from collections import deque
@@ -16,12 +16,17 @@ from typing import Any
 from amaranth.lib import data
 
 from weft.errors import CompileError
-from weft.hw.control.dispatch import IN_FLIGHT
+from weft.hw.bus.burst import BurstSplitter
+from weft.hw.bus.dma_read import ReadEngine
+from weft.hw.control.dispatch import Dispatcher
+from weft.hw.control.fetch import CommandFetch
+from weft.hw.control.port import ControlPort
 from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.queue import Queue
 
 from .matrix import MatrixTiming
-from .memory import MEMORY, MemoryTiming, ReadPort, bursts, queue_latency
+from .memory import MEMORY, MemoryTiming, ReadPort, bursts
 from .sequential import run_sequential
 from .transfer import LoadTiming, StoreTiming
 from .vector import VectorTiming
@@ -163,14 +168,6 @@ def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
     return opcode, bits >> 8 & 0xf, bits >> 12 & 0xf, fields
 
 
-# Cycles from the doorbell until the first burst of commands can be issued, and from the last
-# command's end to the interrupt, less that of the doorbell itself, which is not counted.
-_DOORBELL = 7
-_INTERRUPT = 2
-
-_BURST = 3  # cycles from one burst of commands to the next: see weft.hw.bus.burst
-_FETCH_OUTSTANDING = 2  # bursts of commands in flight: see weft.hw.core
-
 _NEVER = 1 << 62
 _MASKS = [tuple(engine for engine in Engine if mask >> engine.value & 1)
           for mask in range(1 << len(Engine))]
@@ -212,7 +209,7 @@ class _Player:
         # A queue ends in registers that hold its head; the rest is memory, if there is a rest.
         # There is room in it again so many cycles after its head was taken.
         behind = config.queue_depth - 1
-        self._queued = queue_latency(behind) if behind else 0
+        self._queued = Queue.latency(behind) if behind else 0
         self._room = 2 if behind else 1
         self._done = [_NEVER] * self._count
         self._spans = [(0, 0)] * self._count
@@ -223,9 +220,11 @@ class _Player:
         self._beats = COMMAND_BYTES // config.axi_bytes
         self._bursts = bursts(config, address, self._count * self._beats)
         self._burst = next(self._bursts, None)
-        self._buffer = _FETCH_OUTSTANDING * config.axi_burst_beats
-        self._buffered = queue_latency(self._buffer)
-        self._asked = _DOORBELL + 1 - _BURST
+        self._buffer = CommandFetch.OUTSTANDING * config.axi_burst_beats
+        self._buffered = Queue.latency(self._buffer)
+        self._asked = (ControlPort.DOORBELL_LATENCY + ControlPort.START_LATENCY
+                       + CommandFetch.REQUEST_LATENCY + BurstSplitter.LATENCY
+                       - BurstSplitter.PERIOD)
         self._issued = 0
         self._arrivals: deque[tuple[int, int]] = deque()       # up to beat, cycle of the last
         self._taken = 0
@@ -281,7 +280,9 @@ class _Player:
         return Timeline(
             commands=tuple(map(Played, self._engines, starts, self._done, self._spans,
                                *zip(*self._waits, strict=True))),
-            cycles=max(self._done) + _INTERRUPT,
+            # The counter of cycles begins with the doorbell, behind its way over the bus.
+            cycles=max(self._done) + Dispatcher.COMPLETED_LATENCY + ControlPort.END_LATENCY
+            - ControlPort.DOORBELL_LATENCY,
             busy={Engine.LOAD: load.busy, Engine.MATRIX: self._matrix.busy,
                   Engine.VECTOR: self._vector.busy, Engine.STORE: self._store.busy},
             read_beats=self._port.beats, write_beats=self._store.beats)
@@ -295,19 +296,19 @@ class _Player:
         need = self._issued + self._config.axi_burst_beats - self._buffer
         if need > self._taken:
             return
-        cycle = self._asked + _BURST
+        cycle = self._asked + BurstSplitter.PERIOD
         while self._takes and self._takes[0][0] < need:
             self._takes.popleft()
         if need > 0:
             upto, last = self._takes[0]
-            cycle = max(cycle, last - (upto - need) + 2)
+            cycle = max(cycle, last - (upto - need) + ReadEngine.ROOM_LATENCY)
         self._asked = cycle
         self._issued += self._burst
         heappush(self._events, (cycle, self._ASK, self._burst))
         self._burst = next(self._bursts, None)
 
     def _ask(self, cycle: int, length: int) -> None:
-        _, _, last = self._port.read(cycle + 1, length)
+        _, _, last = self._port.read(cycle + ReadEngine.ADDRESS_LATENCY, length)
         upto = (self._arrivals[-1][0] if self._arrivals else self._taken) + length
         self._arrivals.append((upto, last))
         self._plan()
@@ -327,7 +328,7 @@ class _Player:
                 self._arrivals.popleft()
             if end == complete:
                 self._pushing = True
-                heappush(self._events, (last + 1, self._PUSH, 0))
+                heappush(self._events, (last + CommandFetch.OFFER_LATENCY, self._PUSH, 0))
             self._plan()
 
     def _push(self, cycle: int) -> None:
@@ -360,22 +361,23 @@ class _Player:
         if queue.found or number == len(queue.pushes) or ready is None:
             return
         index = queue.commands[number]
-        # It is granted in the cycle after the last of these.
+        # It is granted in the cycle of the last of these.
+        token = Dispatcher.TOKEN_LATENCY - Dispatcher.GRANT_LATENCY
         last, cause = queue.pushes[number] + self._queued + 1, Cause.FETCH
         if number:
-            ready = max(ready, queue.starts[-1] + 3)
-        if number >= IN_FLIGHT:
-            done = self._done[queue.commands[number - IN_FLIGHT]] + 1
+            ready = max(ready, queue.starts[-1] + Dispatcher.PERIOD)
+        if number >= Dispatcher.IN_FLIGHT:
+            done = self._done[queue.commands[number - Dispatcher.IN_FLIGHT]] + token
             if done > last:
                 last, cause = done, Cause.OWN
         for producer, command in self._tokens[index]:
-            done = self._done[command] + 1
+            done = self._done[command] + token
             if done > last:
                 last = done
                 cause = Cause.OWN if producer is engine else _CAUSES[producer]
         if last >= _NEVER:
             return
-        start = max(last + 1, ready)
+        start = max(last + Dispatcher.GRANT_LATENCY, ready)
         self._waits[index] = start - ready, cause
         queue.found = True
         heappush(self._events, (start, self._START, engine.value))

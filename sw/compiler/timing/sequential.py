@@ -8,27 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode
+from weft.hw.control.port import ControlPort
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import geometry, moved_memory
+from weft.hw.sequential.beats import BeatMaster
+from weft.hw.sequential.convolve import ConvolutionEngine
+from weft.hw.sequential.copy import CopyEngine
+from weft.hw.sequential.core import SequentialCore
+from weft.hw.sequential.requantize import SerialRequantizer
 
 from .memory import MemoryTiming
 
 __all__ = ["SequentialRun", "run_sequential"]
-
-
-# Cycles from the doorbell to the first fetch. The interrupt comes a cycle after the last command's
-# end; the cycle of the doorbell itself is not counted.
-_DOORBELL = 4
-
-_FETCH = 2      # cycles of a beat of a command, beside the latency of the memory
-_BEAT = 3       # of one that is copied
-_WRITE = 4      # of one that is written, which takes a cycle on the bus before its response
-_LAUNCH = 1     # from the last beat of a command to its start
-_LINE = 1
-_TILE = 1
-_PIXEL = 3      # beside its words and values
-_VALUE = 36     # to requantize one, beside shifting
-_SHIFTS = 9     # on average
 
 
 @dataclass(frozen=True)
@@ -57,21 +49,27 @@ def run_sequential(commands: Sequence[tuple[Opcode, dict[str, Any]]], config: Ac
     beats = COMMAND_BYTES // config.axi_bytes
     spans = []
     read = write = 0
-    cycle = _DOORBELL
+    cycle = (ControlPort.DOORBELL_LATENCY + ControlPort.START_LATENCY
+             + SequentialCore.START_LATENCY)
     for opcode, fields in commands:
-        start = cycle + beats * (memory.latency + _FETCH) - 1 + _LAUNCH
+        start = (cycle + beats * (memory.latency + BeatMaster.CYCLES) - 1
+                 + SequentialCore.LAUNCH_CYCLES)
         read += beats
         if opcode is Opcode.MATRIX:
             cycles = _matrix(fields, config)
         else:
-            unit = 2 if fields.get("memory", Memory.ACTIVATION) == Memory.PARAMETER.value else 1
-            moved = fields["lines"] * fields["units"] * unit
+            # No more than a beat of a unit moves at a time.
+            unit = geometry(moved_memory(opcode, fields), config).unit_bytes
+            moved = fields["lines"] * fields["units"] * (unit // config.axi_bytes)
             store = opcode is Opcode.STORE
-            cycles = fields["lines"] * _LINE + moved * (
-                memory.latency + (_WRITE if store else _BEAT))
+            beat = memory.latency + BeatMaster.CYCLES + CopyEngine.BEAT_CYCLES
+            if store:
+                beat += BeatMaster.WRITE_CYCLES
+            cycles = fields["lines"] * CopyEngine.LINE_CYCLES + moved * beat
             read, write = (read, write + moved) if store else (read + moved, write)
         spans.append((start, start + cycles))
         cycle = start + cycles + 1
+    # The interrupt comes a cycle after the last command's end; that of the doorbell is not counted.
     return SequentialRun(spans=spans, cycles=cycle - 1, read_beats=read, write_beats=write)
 
 
@@ -79,5 +77,7 @@ def _matrix(fields: dict[str, Any], config: AcceleratorConfig) -> int:
     words = fields["channel_blocks"] * fields["kernel_h"] * fields["kernel_w"]
     tiles, pixels = fields["col_tiles"], fields["out_pixels"]
     groups = (tiles - 1) * config.requant_groups + fields["last_groups"]
-    return int(tiles * (_TILE + pixels * (_PIXEL + words * config.rows))
-               + pixels * groups * (_VALUE + _SHIFTS))
+    value = SerialRequantizer.CYCLES + SerialRequantizer.MEAN_SHIFTS
+    return int(tiles * (ConvolutionEngine.TILE_CYCLES
+                        + pixels * (ConvolutionEngine.PIXEL_CYCLES + words * config.rows))
+               + pixels * groups * value)

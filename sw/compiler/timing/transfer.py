@@ -3,48 +3,50 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from weft.compiler.ops import FieldValues
+from weft.hw.bus.burst import BurstSplitter
+from weft.hw.bus.dma_read import ReadEngine
+from weft.hw.bus.dma_write import WriteEngine
 from weft.hw.isa.commands import Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import geometry, moved_memory
+from weft.hw.lib.queue import Queue
 from weft.hw.memory.activation import ActivationMemory
+from weft.hw.transfer.front import TransferFront
+from weft.hw.transfer.load import LoadEngine
+from weft.hw.transfer.store import StoreEngine
 
 from .banks import Spans
-from .memory import MemoryTiming, ReadPort, bursts, queue_latency
+from .memory import MemoryTiming, ReadPort, bursts
 
-__all__ = ["LoadTiming", "StoreTiming", "transfer_size"]
-
-
-@lru_cache
-def _unit_bytes(config: AcceleratorConfig) -> dict[int, int]:
-    """Bytes of a unit of each memory in external memory."""
-    return {Memory.ACTIVATION.value: config.word_bytes,
-            Memory.WEIGHT.value: config.weight_row_bytes,
-            Memory.PARAMETER.value: config.parameter_entry_bytes,
-            Memory.VECTOR_WEIGHT.value: config.vector_entry_bytes,
-            Memory.VECTOR_PARAMETER.value: config.parameter_entry_bytes,
-            Memory.TABLE.value: 1}
+__all__ = ["LoadTiming", "StoreTiming", "load_overhead", "store_overhead", "transfer_size"]
 
 
 def transfer_size(config: AcceleratorConfig, opcode: Opcode,
                   fields: FieldValues) -> tuple[int, int, int]:
     """Lines of a LOAD or STORE, beats of a line, and cycles to move it inside."""
-    memory = Memory.ACTIVATION if opcode is Opcode.STORE else Memory(fields["memory"])
-    unit = _unit_bytes(config)[memory.value]
+    unit = geometry(moved_memory(opcode, fields), config).unit_bytes
     beats = -(-fields["units"] * unit // config.axi_bytes)
     return fields["lines"], beats, max(beats, fields["units"])
 
 
-def _offered(start: int, lines: int) -> int:
-    """When a command that is accepted in cycle ``start`` has been checked: see
-    :class:`~weft.hw.transfer.front.TransferFront`."""
-    return start + 5 + (lines - 1).bit_length()
+def load_overhead(config: AcceleratorConfig, lines: int) -> int:
+    """Cycles of a LOAD alone from its start until it is done, beside the latency of the memory and
+    those in which it moves."""
+    buffer = config.axi_outstanding * config.axi_burst_beats
+    return (TransferFront.latency(lines) + BurstSplitter.LATENCY + ReadEngine.ADDRESS_LATENCY
+            + Queue.latency(buffer) + LoadEngine.DONE_LATENCY)
 
 
-# Cycles from a line that the splitter takes to its first burst, and from a burst to the next.
-_CUT = 2
-_NEXT = 3
+def store_overhead(config: AcceleratorConfig, lines: int, moves: int) -> int:
+    """The same of a STORE with lines of ``moves`` cycles: its first burst is packed before it is
+    sent."""
+    slots = max(1, config.axi_bytes // config.word_bytes)
+    packed = min(moves, config.axi_burst_beats * slots)
+    return (TransferFront.latency(lines) + 1 + 2 * Queue.latency(StoreEngine.WORDS_AHEAD)
+            + ActivationMemory.LATENCY + packed + WriteEngine.ROOM_LATENCY
+            + WriteEngine.BEAT_LATENCY + WriteEngine.DONE_LATENCY + StoreEngine.DONE_LATENCY)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class LoadTiming:
         self._banks = config.activation_banks
         self._outstanding = config.axi_outstanding
         self._buffer = config.axi_outstanding * config.axi_burst_beats
-        self._queue = queue_latency(self._buffer)
+        self._queue = Queue.latency(self._buffer)
         self.next: int | None = None
         self.ready: int | None = 0
         self.busy = 0
@@ -107,10 +109,11 @@ class LoadTiming:
         """The engine accepts a command."""
         config = self._config
         lines, beats, cycles = transfer_size(config, Opcode.LOAD, fields)
-        slots = max(1, config.axi_bytes // _unit_bytes(config)[Memory(fields["memory"]).value])
-        offered = _offered(start, lines)
+        memory = moved_memory(Opcode.LOAD, fields)
+        slots = max(1, config.axi_bytes // geometry(memory, config).unit_bytes)
+        offered = start + TransferFront.latency(lines)
         parts = max(1, config.word_bytes // config.axi_bytes)
-        pattern = (0,) * parts if fields["memory"] == Memory.ACTIVATION.value else ()
+        pattern = (0,) * parts if memory is Memory.ACTIVATION else ()
         self.ready = None
         self._lines += [_Line(index, offered, fields["address"] + line * fields["stride"], beats,
                               cycles, slots, pattern, line == 0, line == lines - 1)
@@ -139,9 +142,10 @@ class LoadTiming:
         self._bursts = bursts(self._config, self._line.address, self._line.beats)
         if self._line.first:
             # The moving half takes a command when it has moved all of the one before.
-            self._began = max(self._line.offered + 1, self._moved + 1)
+            self._began = max(self._line.offered + Queue.latency(LoadEngine.QUEUE_DEPTH),
+                              self._moved + 1)
             self._moved = self._began
-        self._prepare(self._asked + _CUT)
+        self._prepare(self._asked + BurstSplitter.LATENCY)
 
     def _prepare(self, cycle: int) -> None:
         """Finds out when the next burst is issued, which is there from ``cycle`` on."""
@@ -151,17 +155,18 @@ class LoadTiming:
             cycle = self._address + 1
         # As many may be in flight as there are; and there must be room for any burst.
         flying = self._flying
-        if len(flying) == self._outstanding and cycle <= flying[0] + 1:
-            cycle = flying[0] + 2
+        room = ReadEngine.ROOM_LATENCY
+        if len(flying) == self._outstanding and cycle < flying[0] + room:
+            cycle = flying[0] + room
         need = self._total + self._config.axi_burst_beats - self._buffer
         taken = self._taken
         while taken and taken[0][0] < need:
             taken.popleft()
         if taken:
             total, beats, end, slots = taken[0]
-            room = end - (total - need) * slots + 2
-            if need > total - beats and cycle < room:
-                cycle = room
+            found = end - (total - need) * slots + room
+            if need > total - beats and cycle < found:
+                cycle = found
         self.next = cycle
         if not self._left:
             self._free = cycle + 1
@@ -173,7 +178,8 @@ class LoadTiming:
         assert self.next is not None and self._line is not None
         line, length = self._line, self._length
         issued = self.next
-        self._address, first, last = self._port.read(issued + 1, length)
+        self._address, first, last = self._port.read(
+            issued + ReadEngine.ADDRESS_LATENCY, length)
         self._flying.append(last)
         self._total += length
         slots = line.slots
@@ -191,11 +197,11 @@ class LoadTiming:
         self.busy += cycles
         self._taken.append((self._total, length, end, slots))
         if self._left:
-            self._prepare(issued + _NEXT)
+            self._prepare(issued + BurstSplitter.PERIOD)
             return None
         began = self._began
         self._take_line()
-        return (line.index, end + 2, began) if line.last else None
+        return (line.index, end + LoadEngine.DONE_LATENCY, began) if line.last else None
 
 
 class StoreTiming:
@@ -214,14 +220,17 @@ class StoreTiming:
         self._memory = memory
         self._parts = max(1, config.word_bytes // config.axi_bytes)
         self._slots = max(1, config.axi_bytes // config.word_bytes)
-        self._queue = queue_latency(2 * config.axi_burst_beats)
+        self._queue = Queue.latency(WriteEngine.BUFFER_BURSTS * config.axi_burst_beats)
         self._flying: deque[int] = deque(maxlen=config.axi_outstanding)  # their responses
         self._free = 0        # when the splitter takes the next line
         self._sent = -1
         self._read = -1000    # cycle in which the last word was asked for
         self._packed = -1000  # cycle in which the last word was packed
-        self._steps: deque[int] = deque([-1000, -1000], maxlen=2)
-        self._begun: deque[int] = deque(maxlen=4)
+        # When the last beats were sent of as many bursts as there is room for, and when as many
+        # commands were done as may be open.
+        self._steps: deque[int] = deque([-1000] * WriteEngine.BUFFER_BURSTS,
+                                        maxlen=WriteEngine.BUFFER_BURSTS)
+        self._begun: deque[int] = deque(maxlen=StoreEngine.OPEN_COMMANDS)
         self.beats = 0
         self.busy = 0
         self._until = 0
@@ -231,18 +240,21 @@ class StoreTiming:
         when it is done, and from when to when the engine works on it."""
         config = self._config
         lines, beats, _ = transfer_size(config, Opcode.STORE, fields)
-        begun = max(_offered(start, lines), self._read + 1)
+        begun = max(start + TransferFront.latency(lines), self._read + 1)
         if len(self._begun) == self._begun.maxlen:
             begun = max(begun, self._begun[0])
-        # A word is read in every cycle, but not more than 16 ahead of the packer.
+        # A word is read in every cycle, but not too far ahead of the packer. Its address and then
+        # the word itself go through a queue.
+        ahead = StoreEngine.WORDS_AHEAD
         word = begun + 1
-        packed = max(self._packed + 1, word + 2 + ActivationMemory.LATENCY)
+        packed = max(self._packed + 1,
+                     word + 2 * Queue.latency(ahead) + ActivationMemory.LATENCY)
         address, units, response = fields["address"], fields["units"], start
         asked = begun
         for _ in range(lines):
             left = units
             asked = max(asked + 1, self._free)
-            cut = asked + _CUT
+            cut = asked + BurstSplitter.LATENCY
             for length in bursts(config, address, beats):
                 words = min(left, length * self._slots // self._parts or 1)
                 left -= words
@@ -250,12 +262,13 @@ class StoreTiming:
                 packed = max(packed, self._steps[0] - config.axi_burst_beats)
                 packed += work
                 filled = packed  # the last beat is in the buffer
-                cycle = max(cut + 1, filled + 2)
+                cycle = max(cut + WriteEngine.ISSUE_LATENCY, filled + WriteEngine.ROOM_LATENCY)
                 if len(self._flying) == self._flying.maxlen:
-                    cycle = max(cycle, self._flying[0] + 2)
-                cut = cycle + _NEXT
+                    cycle = max(cycle, self._flying[0] + WriteEngine.ROOM_LATENCY)
+                cut = cycle + BurstSplitter.PERIOD
                 self._free = cycle + 1
-                first = max(cycle + 2, self._sent + 1, filled - length + 1 + self._queue)
+                first = max(cycle + WriteEngine.BEAT_LATENCY, self._sent + 1,
+                            filled - length + 1 + self._queue)
                 self._sent = first + self._memory.cycles(length)
                 self._steps.append(self._sent)
                 response = self._sent + 1 + self._memory.latency
@@ -263,9 +276,9 @@ class StoreTiming:
                 self.beats += length
             address += fields["stride"]
         self._packed = packed - 1
-        self._read = max(word + lines * units - 1, packed - 16 * self._parts)
-        done = response + 2
-        self._begun.append(response + 2)
+        self._read = max(word + lines * units - 1, packed - ahead * self._parts)
+        done = response + WriteEngine.DONE_LATENCY + StoreEngine.DONE_LATENCY
+        self._begun.append(done)
         self.busy += max(0, done - max(start + 1, self._until))
         self._until = done
         return asked + 1, done, (start, done)

@@ -3,15 +3,20 @@
 from collections import deque
 from dataclasses import dataclass
 
-from amaranth.utils import ceil_log2
-
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import REQUANTIZED
 from weft.hw.memory.activation import ActivationMemory
-from weft.hw.requantize.requantizer import Requantizer
-from weft.hw.vector.alu import _MULTIPLIER as VECTOR_PRODUCT
+from weft.hw.vector.alu import VectorAlu
+from weft.hw.vector.decode import VectorDecoder
+from weft.hw.vector.drain import VectorDrain
+from weft.hw.vector.engine import VectorEngine
+from weft.hw.vector.issue import VectorIssue
+from weft.hw.vector.output import VectorOutput
+from weft.hw.vector.sequencer import VectorSequencer
 from weft.hw.vector.window import VectorWindow
+from weft.hw.vector.words import VectorWords
 
 from .banks import Spans, Stream
 
@@ -19,13 +24,14 @@ __all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_o
            "vector_words", "window_words"]
 
 
-# Of the vector engine's stages: from the start of a command to its offer by the decoder, from there
-# to its first word, and from the last word to the write of its result beside what those in between
-# tell of themselves; and cycles in which the loops make no words, from command to command.
-_VECTOR_DECODE = 4
-_VECTOR_FIRST = 6
-_VECTOR_OUTPUT = 4
-_VECTOR_GAP = 3
+def _first_word() -> int:
+    """Cycles from a command that the loops take to its first word."""
+    return VectorSequencer.LATENCY + VectorWords.LATENCY + VectorIssue.latency()
+
+
+def _gap() -> int:
+    """Cycles in which the loops make no words, from command to command."""
+    return VectorSequencer.TURNAROUND + VectorSequencer.LATENCY - 1
 
 
 def window_words(config: AcceleratorConfig, kernel: tuple[int, int], *, stride: int, pad: int,
@@ -71,22 +77,21 @@ def sweep_cycles(config: AcceleratorConfig, rows: int, positions: int, words: tu
 
 def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
     """Cycles from the last word that a VECTOR asks for until it is done."""
-    levels = max(1, ceil_log2(config.vector_taps))
+    sums, maxima = VectorAlu.latencies_of(config)
     window = ActivationMemory.LATENCY + VectorWindow.LATENCY
-    if not scaled:
-        return window + levels + 3 + _VECTOR_OUTPUT
-    return (window + VECTOR_PRODUCT + levels + 1 + config.vector_groups + Requantizer.latency + 1
-            + _VECTOR_OUTPUT)
+    result = (sums + VectorDrain.latency(config) if scaled
+              else maxima + VectorEngine.CLAMP_LATENCY)
+    return window + result + VectorOutput.LATENCY
 
 
 def scales(fields: FieldValues) -> bool:
     """Whether the results of a VECTOR are requantized."""
-    return VectorOp(fields["op"]) not in (VectorOp.MAX, VectorOp.LOOKUP)
+    return VectorOp(fields["op"]) in REQUANTIZED
 
 
 def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
     """Cycles of a VECTOR from its start until it is done, beside those in which it reads."""
-    return _VECTOR_DECODE + _VECTOR_FIRST - 1 + vector_latency(config, scaled=scaled)
+    return VectorDecoder.LATENCY + _first_word() - 1 + vector_latency(config, scaled=scaled)
 
 
 def vector_words(config: AcceleratorConfig, fields: FieldValues) -> tuple[int, int]:
@@ -171,13 +176,15 @@ class VectorTiming:
             return
         sweep = self._accepted[0]
         # The loops take a command when they have made the last group of the one before.
-        taken = max(sweep.start + _VECTOR_DECODE, self._last - _VECTOR_FIRST + 1 + self._gap)
+        first = _first_word()
+        taken = max(sweep.start + VectorDecoder.LATENCY, self._last - first + 1 + self._gap)
         if len(self._accepted) == 1:
             self.ready = taken + 1
-        self._begin = max(taken + _VECTOR_FIRST, self._last + 1)
+        self._begin = max(taken + first, self._last + 1)
         if not sweep.scaled:  # its first result must not overtake one that is requantized
-            requantized = self._scaled_last + self._latency[True] - _VECTOR_OUTPUT + 1
-            self._begin = max(self._begin, requantized + 3 - sweep.first)
+            requantized = self._scaled_last + self._latency[True] + 1 - VectorOutput.LATENCY
+            told = requantized + VectorEngine.SCALED_LATENCY + VectorIssue.SCALED_LATENCY
+            self._begin = max(self._begin, told - (sweep.first - 1))
         latency = self._latency[sweep.scaled]
         self.writes.add(self._begin + latency, self._begin + sweep.cycles + latency, sweep.writes)
         self.next = self._begin + sweep.cycles - 1
@@ -198,7 +205,7 @@ class VectorTiming:
             self._scaled_last = last
         self._last = last
         # Words that wait are made in advance, and then the gap comes in advance as well.
-        self._gap = 0 if sweep.paced else _VECTOR_GAP
+        self._gap = 0 if sweep.paced else _gap()
         self.busy += last + 1 - self._begin
         done = last + self._latency[sweep.scaled] + 1
         span = self._begin, last + 1

@@ -15,7 +15,7 @@ import numpy as np
 from amaranth.utils import ceil_log2
 
 from weft import reference
-from weft.hw.control.dispatch import SEMAPHORE_MAX
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import (
     COMMAND_BYTES,
     Engine,
@@ -25,9 +25,10 @@ from weft.hw.isa.commands import (
     VectorOp,
     decode,
     engines,
-    memories,
 )
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import LOCAL_ADDRESSES, MAX_COMMANDS, WINDOW_GROUPS
+from weft.hw.isa.memories import geometry, memories
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,
@@ -40,6 +41,15 @@ from weft.hw.isa.registers import (
     Status,
     config_words,
 )
+from weft.hw.isa.vector_rules import (
+    PAIRS,
+    POSITIVE,
+    REQUANTIZED,
+    SUBTRACTIONS,
+    WEIGHTED,
+    WINDOWS,
+    kernel_shapes,
+)
 from weft.ir import layout
 from weft.reference import vector as vector_model
 
@@ -48,10 +58,8 @@ from .base import DeviceTimeout, Event
 __all__ = ["FunctionalDevice"]
 
 
-_LOCAL_BITS = 24  # of addresses in on-chip memories
 _TAPS_EXACT_IN_FLOAT32 = (1 << 24) // (128 * 128)
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
-_WINDOW_GROUPS = 32  # groups of taps whose words the vector engine can keep
 # Fields of a MATRIX of which the sequential core keeps no more bits than its memories call for.
 _SEQUENTIAL_SIZES = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
 _STEPS_PER_WORD = 1024  # of a command, for each word of the activation memory: a bound on arrays
@@ -98,7 +106,6 @@ class FunctionalDevice:
             raise ValueError(f"Memory bytes must be at least 1, not {memory_bytes!r}")
         self._config = config
         self._engines = engines(config)
-        self._memories = {memory.value for memory in memories(config)}
         self._memory = bytearray(memory_bytes)
         self._random = random.Random(seed)
         self._registers = dict.fromkeys(Register, 0)
@@ -106,16 +113,10 @@ class FunctionalDevice:
         self._status = Status(0)
         self._pending = False
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
-        self._activation = np.zeros(
-            (config.activation_depth, config.word_lanes), config.activation_type.dtype)
-        self._weight = np.zeros(
-            (config.weight_depth, config.weight_row_lanes), config.weight_type.dtype)
-        self._parameter = np.zeros(
-            (config.parameter_depth, config.parameter_entry_data_bytes), np.int8)
-        self._vector_weight = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
-        self._vector_parameter = np.zeros(
-            (config.vector_parameter_depth, config.parameter_entry_data_bytes), np.int8)
-        self._table = np.zeros((config.vector_table_bytes, 1), np.int8)
+        self._units = {memory: np.zeros((its.depth, its.unit_data_bytes), np.int8)
+                       for memory, its in memories(config).items()}
+        self._activation = self._units[Memory.ACTIVATION].view(config.activation_type.dtype)
+        self._weight = self._units[Memory.WEIGHT].view(config.weight_type.dtype)
 
     # Device protocol --------------------------------------------------------------------------
 
@@ -239,7 +240,7 @@ class FunctionalDevice:
         address = self._registers[Register.COMMAND_ADDR] \
             | self._registers[Register.COMMAND_ADDRH] << 32
         count = self._registers[Register.COMMAND_COUNT]
-        if not 1 <= count < 1 << 16:
+        if not 1 <= count <= MAX_COMMANDS:
             raise _Fault(Error.ARGUMENT, 0)
         if address % self._config.axi_bytes \
                 or address + count * COMMAND_BYTES > 1 << self._config.axi_addr_width:
@@ -274,7 +275,7 @@ class FunctionalDevice:
             self._registers[Register.COMPLETED] += 1
             for consumer in queues:
                 if command.fields["post"] >> consumer.value & 1:
-                    if tokens[engine, consumer] == SEMAPHORE_MAX:
+                    if tokens[engine, consumer] == Dispatcher.SEMAPHORE_MAX:
                         raise command.fault(Error.SEMAPHORE)
                     tokens[engine, consumer] += 1
 
@@ -350,19 +351,12 @@ class FunctionalDevice:
         return spans
 
     def _load(self, command: _Command) -> Callable[[], None]:
-        config = self._config
-        units = {
-            Memory.ACTIVATION.value: (self._activation, config.word_bytes),
-            Memory.WEIGHT.value:     (self._weight, config.weight_row_bytes),
-            Memory.PARAMETER.value:  (self._parameter, config.parameter_entry_bytes),
-            Memory.VECTOR_WEIGHT.value:    (self._vector_weight, config.vector_entry_bytes),
-            Memory.VECTOR_PARAMETER.value: (self._vector_parameter, config.parameter_entry_bytes),
-            Memory.TABLE.value:      (self._table, 1),
-        }
-        if command.fields["memory"] not in self._memories:
+        number = command.fields["memory"]
+        memory = next((memory for memory in self._units if memory.value == number), None)
+        if memory is None:
             raise command.fault(Error.ARGUMENT)
-        elements, unit_bytes = units[command.fields["memory"]]
-        target = elements.view(np.int8)  # the same memory, byte by byte
+        target = self._units[memory]
+        unit_bytes = geometry(memory, self._config).unit_bytes
         spans = self._spans(command, unit_bytes, len(target), Error.READ)
         # Reads all data first and writes it last: other commands may access both in between.
         lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
@@ -440,7 +434,7 @@ class FunctionalDevice:
                      - fields["pad_left"])
                 inside = (y >= 0) & (x >= 0) & (y < fields["in_h"]) & (x < fields["in_w"])
                 address = (base + kernel_y * fields["kernel_row_step"]
-                           + kernel_x * fields["dilation_w"] + blocks) % (1 << _LOCAL_BITS)
+                           + kernel_x * fields["dilation_w"] + blocks) % LOCAL_ADDRESSES
                 if (address[:, inside] >= config.activation_depth).any():
                     raise command.fault(Error.ADDRESS)
                 words = self._activation[np.where(inside, address, 0)]
@@ -461,7 +455,7 @@ class FunctionalDevice:
         first = fields["parameter_base"]
         if first + groups > config.parameter_depth:
             raise command.fault(Error.ADDRESS)
-        entries = self._parameter[first:first + groups]
+        entries = self._units[Memory.PARAMETER][first:first + groups]
         clamp = fields["clamp_min"], fields["clamp_max"]
         channels = groups * config.requant_lanes
 
@@ -480,8 +474,7 @@ class FunctionalDevice:
         pixels = np.arange(fields["out_pixels"])
         for block, channel in enumerate(range(0, channels, config.word_lanes)):
             lanes = values[channel:channel + config.word_lanes]
-            address = (fields["out_base"] + block * fields["out_plane"] + pixels) \
-                % (1 << _LOCAL_BITS)
+            address = (fields["out_base"] + block * fields["out_plane"] + pixels) % LOCAL_ADDRESSES
             if (address >= config.activation_depth).any():
                 raise command.fault(Error.ADDRESS)
             self._activation[address, :len(lanes)] = lanes.T
@@ -492,8 +485,10 @@ class FunctionalDevice:
         self._check_vector(command)
         try:
             address, values = vector_model.evaluate(
-                self._config, command.fields, self._activation, weights=self._vector_weight,
-                parameters=self._vector_parameter, tables=self._table[:, 0])
+                self._config, command.fields, self._activation,
+                weights=self._units[Memory.VECTOR_WEIGHT],
+                parameters=self._units[Memory.VECTOR_PARAMETER],
+                tables=self._units[Memory.TABLE][:, 0])
         except IndexError:
             raise command.fault(Error.ADDRESS) from None
         if (address >= self._config.activation_depth).any():
@@ -507,29 +502,24 @@ class FunctionalDevice:
         """All checks that the hardware makes, but for addresses of words."""
         config, fields = self._config, command.fields
         kernel = fields["kernel_outer"], fields["kernel_inner"]
-        positive = ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
-                    "kernel_inner")
-        if not all(fields[name] for name in positive) \
+        if not all(fields[name] for name in POSITIVE) \
                 or fields["op"] not in {op.value for op in VectorOp} \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
-        passes = -(-3 // config.vector_taps)
-        window = op in (VectorOp.CONV, VectorOp.MAX)
+        window = op in WINDOWS
         groups = -(-kernel[1] // config.vector_taps) if window else kernel[1]
-        shapes = {VectorOp.ADD: (2, passes), VectorOp.MULTIPLY: (2, 1), VectorOp.LOOKUP: (1, 1)}
-        if kernel != shapes.get(op, kernel) or (fields["slide"] and (
+        if kernel != kernel_shapes(config).get(op, kernel) or (fields["slide"] and (
                 not window or not fields["stride_inner"] or fields["dilation_inner"] != 1
-                or kernel[0] * groups > _WINDOW_GROUPS)) \
-                or (fields["broadcast"] and op not in (VectorOp.ADD, VectorOp.MULTIPLY)) \
-                or (fields["subtract"] and op is not VectorOp.ADD):
+                or kernel[0] * groups > WINDOW_GROUPS)) \
+                or (fields["broadcast"] and op not in PAIRS) \
+                or (fields["subtract"] and op not in SUBTRACTIONS):
             raise command.fault(Error.ARGUMENT)
         blocks = 1 if fields["shared"] else fields["blocks"]
         weights = fields["weight_base"] + blocks * kernel[0] * groups
         parameters = fields["parameter_base"] + blocks * config.vector_groups
-        if (op in (VectorOp.CONV, VectorOp.ADD) and weights > config.vector_entries) \
-                or (op not in (VectorOp.MAX, VectorOp.LOOKUP)
-                    and parameters > config.vector_parameter_depth) \
+        if (op in WEIGHTED and weights > config.vector_entries) \
+                or (op in REQUANTIZED and parameters > config.vector_parameter_depth) \
                 or (op is VectorOp.LOOKUP and fields["table"] >= config.vector_tables):
             raise command.fault(Error.ADDRESS)
         positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]

@@ -11,12 +11,13 @@ from typing import Any
 
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
-from weft.hw.isa.commands import Memory, Opcode, VectorOp, memories
+from weft.hw.isa.commands import Memory, Opcode, VectorOp
+from weft.hw.isa.limits import LOCAL_ADDRESSES
+from weft.hw.isa.memories import memories
 
 __all__ = ["Painter"]
 
 
-LOCAL = 1 << 24  # addresses on chip are modulo this
 
 
 @dataclass
@@ -137,7 +138,8 @@ class Painter:
             return None
         first = self.layout.weight_rows
         command = Command(Opcode.MATRIX, f | self.clamp() | {
-            "in_base": (self.at(in_size) - f["pad_top"] * f["in_w"] - f["pad_left"]) % LOCAL,
+            "in_base": (self.at(in_size) - f["pad_top"] * f["in_w"] - f["pad_left"])
+            % LOCAL_ADDRESSES,
             "in_zero": self.zero(), "in_plane": plane,
             "pixel_row_step": f["stride_h"] * f["in_w"],
             "kernel_row_step": f["dilation_h"] * f["in_w"], "out_w": out_w, "out_pixels": pixels,
@@ -198,14 +200,14 @@ class Painter:
             if window:
                 f[f"kernel_{axis}_step"] = f[f"dilation_{axis}"] * unit[axis]
             start -= f[f"pad_{axis}"] * unit[axis]
-        f |= {"in_base": start % LOCAL, "out_base": self.at(f["blocks"] * out_plane)}
+        f |= {"in_base": start % LOCAL_ADDRESSES, "out_base": self.at(f["blocks"] * out_plane)}
         in_place = not window and rng.random() < 0.3
         if in_place:
             f |= {f"out_{axis}_step": f[f"in_{axis}_step"] for axis in ("block", "outer", "inner")}
             f["out_base"] = f["in_base"]
         if pair:
             size = f["blocks"] if f["broadcast"] else f["blocks"] * plane
-            f["kernel_outer_step"] = (self.at(size) - start) % LOCAL
+            f["kernel_outer_step"] = (self.at(size) - start) % LOCAL_ADDRESSES
             f["kernel_inner_step"] = rng.choice((0, 1, 2)) if f["broadcast"] else 0
 
         parameters = (1 if f["shared"] else f["blocks"]) * config.vector_groups
@@ -222,7 +224,7 @@ class Painter:
             own = Command(Opcode.VECTOR, f | {"op": VectorOp.LOOKUP.value, "kernel_outer": 1,
                                               "kernel_inner": 1})
             other = Command(Opcode.VECTOR, own.fields | {
-                "in_base": (start + f["kernel_outer_step"]) % LOCAL} | (
+                "in_base": (start + f["kernel_outer_step"]) % LOCAL_ADDRESSES} | (
                     {"in_block_step": f["kernel_inner_step"], "in_outer_step": 0,
                      "in_inner_step": 0} if f["broadcast"] else {}))
             if touches(config, own)["activation"][1] & touches(config, other)["activation"][0]:

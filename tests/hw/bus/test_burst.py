@@ -54,15 +54,18 @@ def test_bursts_are_as_long_as_they_may_be(data_width, burst_beats, stall):
     assert [(burst.address, burst.length, burst.last) for burst in bursts] == expected
 
 
-def test_a_long_request_becomes_a_burst_every_third_cycle():
+def test_a_long_request_becomes_a_burst_in_each_period():
     dut = BurstSplitter(data_width=32, addr_width=40, burst_beats=4)
-    times = []
+    taken, times = [], []
 
     async def watch(ctx):
         cycle = 0
         ctx.set(dut.o.ready, 1)
-        async for _clk, _rst, valid in ctx.tick().sample(dut.o.valid):
+        async for _clk, _rst, takes, valid in ctx.tick().sample(
+                dut.i.valid & dut.i.ready, dut.o.valid):
             cycle += 1
+            if takes:
+                taken.append(cycle)
             if valid:
                 times.append(cycle)
 
@@ -75,7 +78,8 @@ def test_a_long_request_becomes_a_burst_every_third_cycle():
     sim.add_testbench(feed)
     sim.add_testbench(watch, background=True)
     sim.run()
-    assert times == [times[0] + 3 * number for number in range(10)]
+    assert times == [taken[0] + BurstSplitter.LATENCY + BurstSplitter.PERIOD * number
+                     for number in range(10)]
 
 
 @pytest.mark.parametrize("data_width, burst_beats, highest", [

@@ -5,7 +5,7 @@ from collections import Counter, deque
 import pytest
 from stream_bench import make_simulator, random_stall, stream_put, stream_watch
 
-from weft.hw.control.dispatch import IN_FLIGHT, SEMAPHORE_MAX, Dispatcher
+from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import ENGINES, Engine
 from weft.hw.isa.config import PRESETS
 from weft.hw.isa.registers import Error
@@ -116,7 +116,7 @@ class DispatchBench:
             assert self.tokens[producer, engine] >= 0, f"command {index} started too early"
         self.in_flight[engine].append(index)
         self.most = max(self.most, len(self.in_flight[engine]))
-        assert self.most <= IN_FLIGHT
+        assert self.most <= Dispatcher.IN_FLIGHT
         self.started.append((self.cycle, engine, index))
 
     def run(self, testbench):
@@ -170,8 +170,8 @@ def test_random_programs_keep_the_semaphore_rules_and_complete(overlap, duration
             assert [n for _, its, n in bench.started if its == engine] == expected
             assert [n for _, its, n in bench.finished if its == engine] == expected
         most = max(most, bench.most)
-    if overlap > IN_FLIGHT and durations[1] > 10:
-        assert most == IN_FLIGHT  # an engine that takes more is held back
+    if overlap > Dispatcher.IN_FLIGHT and durations[1] > 10:
+        assert most == Dispatcher.IN_FLIGHT  # an engine that takes more is held back
 
 
 @pytest.mark.parametrize("depth, latency", [(1, 2), (2, 3), (4, 3)])
@@ -212,7 +212,7 @@ def test_a_dependent_command_is_offered_two_cycles_after_done():
         await bench.until_all_done(ctx)
 
     bench.run(testbench)
-    assert bench.started[1][0] - bench.finished[0][0] == 2
+    assert bench.started[1][0] - bench.finished[0][0] == Dispatcher.TOKEN_LATENCY == 2
 
 
 def test_an_engine_can_take_a_command_every_third_cycle():
@@ -223,6 +223,7 @@ def test_an_engine_can_take_a_command_every_third_cycle():
 
     bench.run(testbench)
     assert [cycle for cycle, _, _ in bench.started] == [3, 6, 9, 12]
+    assert Dispatcher.PERIOD == 3
 
 
 def test_tokens_are_taken_once_however_long_the_engine_takes():
@@ -340,7 +341,7 @@ def test_clear_begins_a_new_stream_with_no_tokens():
 
 
 def test_a_full_semaphore_is_a_fault_that_names_the_command():
-    count   = SEMAPHORE_MAX + 1
+    count   = Dispatcher.SEMAPHORE_MAX + 1
     program = [command(LOAD, post=[MATRIX, VECTOR])] * 20 + \
               [command(LOAD, post=[MATRIX])] * count
     bench   = DispatchBench(program, overlap=4)
@@ -350,18 +351,19 @@ def test_a_full_semaphore_is_a_fault_that_names_the_command():
         await ctx.tick().repeat(3)
 
     bench.run(testbench)
-    assert bench.faults == [(Error.SEMAPHORE, SEMAPHORE_MAX + n) for n in range(21)]
+    assert bench.faults == [(Error.SEMAPHORE, Dispatcher.SEMAPHORE_MAX + n) for n in range(21)]
 
 
 def test_the_count_does_not_overtake_the_fault_of_the_same_command():
-    bench = DispatchBench([command(LOAD, post=[MATRIX])] * (SEMAPHORE_MAX + 1), overlap=1)
+    count = Dispatcher.SEMAPHORE_MAX + 1
+    bench = DispatchBench([command(LOAD, post=[MATRIX])] * count, overlap=1)
     dut   = bench.dut
     came  = []
 
     async def testbench(ctx):
         async for *_, code, completed in ctx.tick().sample(dut.fault.code, dut.completed):
             came.append(code == Error.SEMAPHORE)
-            if completed == SEMAPHORE_MAX + 1:
+            if completed == Dispatcher.SEMAPHORE_MAX + 1:
                 return
 
     bench.run(testbench)
@@ -369,7 +371,7 @@ def test_the_count_does_not_overtake_the_fault_of_the_same_command():
 
 
 def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
-    program = [command(LOAD, post=[MATRIX])] * (SEMAPHORE_MAX + 1) + \
+    program = [command(LOAD, post=[MATRIX])] * (Dispatcher.SEMAPHORE_MAX + 1) + \
               [command(STORE, post=[MATRIX]), command(MATRIX, wait=[LOAD, STORE]),
                command(LOAD, post=[MATRIX])]
     bench   = DispatchBench(program)
@@ -378,7 +380,7 @@ def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
     async def testbench(ctx):
         for engine in (LOAD, STORE):
             ctx.set(dut.engines[engine.value].ready, 1)
-        for _ in range(SEMAPHORE_MAX):
+        for _ in range(Dispatcher.SEMAPHORE_MAX):
             await ctx.tick().repeat(4)  # time for the next LOAD to be taken
             await bench.finish(ctx, LOAD)
         await ctx.tick().repeat(10)
@@ -393,7 +395,7 @@ def test_a_full_semaphore_can_give_and_take_in_the_same_cycle():
         await ctx.tick().repeat(3)
 
     bench.run(testbench)
-    assert bench.faults == [(Error.SEMAPHORE, SEMAPHORE_MAX + 3)]
+    assert bench.faults == [(Error.SEMAPHORE, Dispatcher.SEMAPHORE_MAX + 3)]
 
 
 def test_oldest_names_the_smallest_index_anywhere():

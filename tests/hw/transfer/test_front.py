@@ -5,8 +5,9 @@ from amaranth.hdl import Signal
 from amaranth.lib import data
 from stream_bench import make_simulator, stream_get, stream_put
 
-from weft.hw.isa.commands import LoadCommand, Memory, Opcode, StoreCommand, encode, memories
+from weft.hw.isa.commands import LoadCommand, Memory, Opcode, StoreCommand, encode
 from weft.hw.isa.config import PRESETS
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.transfer.front import TransferFront
 
@@ -93,7 +94,7 @@ def test_every_field_is_checked_to_its_last_bit(name, command):
 
     async def testbench(ctx):
         for number in range(250):
-            memory = rng.choice(memories(config)) if load else Memory.ACTIVATION
+            memory = rng.choice([*memories(config)]) if load else Memory.ACTIVATION
             fields = random_fields(rng, config, memory)
             if not load:
                 del fields["memory"]

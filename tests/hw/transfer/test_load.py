@@ -10,8 +10,9 @@ from stream_bench import (
     stream_watch,
 )
 
-from weft.hw.isa.commands import Memory, Opcode, encode, memories
+from weft.hw.isa.commands import Memory, Opcode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.transfer.load import LoadEngine
 
@@ -207,7 +208,7 @@ def random_commands(config, rng, count):
     """Commands whose on-chip ranges do not overlap."""
     commands, free = [], dict.fromkeys(memories(config), 0)
     for _ in range(count):
-        memory = rng.choice(memories(config))
+        memory = rng.choice([*memories(config)])
         _, unit_bytes, depth = geometry(config, memory)
         lines, units, gap = rng.randint(1, 4), rng.randint(1, 9), rng.randrange(3)
         needed = lines * (units + gap)

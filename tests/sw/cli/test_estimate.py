@@ -51,7 +51,7 @@ def test_frame_without_loads_of_weights_reads_less(estimate):
 
 
 def test_layers_wait_for_a_slow_memory():
-    slow = estimate_plan(partition(MODEL), CONFIG, memory=MemoryTiming(bandwidth=0.02))
+    slow = estimate_plan(partition(MODEL), CONFIG, memory=MemoryTiming(rate=0.02))
     bounds = {layer.bound for layer in slow.first.layers if layer.result.cycles}
     assert "load" in bounds
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command_streams import MASKS, load, lookup, matrix, store
 from models import quantize_model
 
 from weft.bench.networks import NETWORKS
@@ -15,10 +16,11 @@ from weft.compiler.timing.engines import (
     vector_overhead,
 )
 from weft.compiler.timing.player import Cause, MemoryTiming, play
+from weft.compiler.timing.transfer import load_overhead, store_overhead, transfer_size
 from weft.digits import MODEL as DIGITS
 from weft.errors import CompileError, InputError
-from weft.hw.control.dispatch import IN_FLIGHT
-from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp, decode, encode
+from weft.hw.control.dispatch import Dispatcher
+from weft.hw.isa.commands import Engine, Opcode, decode
 from weft.hw.isa.config import PRESETS
 from weft.runtime.device import EventKind
 from weft.runtime.runner import random_frames
@@ -26,40 +28,9 @@ from weft.runtime.session import InferenceSession
 from weft.sim.simulator import MemoryModel
 
 SMALL = PRESETS["small"]
-MASKS = {engine: 1 << engine.value for engine in Engine}
 
 
 # Streams of a few commands ----------------------------------------------------------------------
-
-def load(units=8, lines=1, memory=Memory.WEIGHT, **masks):
-    return encode(Opcode.LOAD, memory=memory, lines=lines, address=0, stride=4096, units=units,
-                  local_address=0, local_stride=units, **masks)
-
-
-def store(units=8, lines=1, **masks):
-    return encode(Opcode.STORE, lines=lines, address=0, stride=4096, units=units, local_address=0,
-                  local_stride=units, **masks)
-
-
-def matrix(pixels=64, tile=64, kernel=1, blocks=1, columns=1, groups=2, wait=0, post=0):
-    fields = {name: 1 for name, _ in _fields(Opcode.MATRIX)} | {
-        "kernel_h": kernel, "kernel_w": 1, "channel_blocks": blocks, "tile_pixels": tile,
-        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT32}
-    return encode(Opcode.MATRIX, wait=wait, post=post, **fields)
-
-
-def lookup(positions=64, wait=0, post=0):
-    fields = {name: 0 for name, _ in _fields(Opcode.VECTOR)} | {
-        "kernel_outer": 1, "kernel_inner": 1, "blocks": 1, "out_outer": 1, "in_outer": 1,
-        "out_inner": positions, "in_inner": positions, "in_inner_step": 1, "out_inner_step": 1,
-        "op": VectorOp.LOOKUP}
-    return encode(Opcode.VECTOR, wait=wait, post=post, **fields)
-
-
-def _fields(opcode):
-    return [(name, value) for name, value in decode(bytes([opcode.value]) + bytes(63))[1].items()
-            if name not in ("wait", "post")]
-
 
 def played(*stream, config=SMALL, **options):
     return play(b"".join(stream), config, **options)
@@ -118,7 +89,7 @@ def test_full_queue_holds_up_commands_for_other_engines():
 
 def test_engine_holds_a_few_commands_that_are_not_done():
     memory = MemoryTiming(latency=2000)
-    timeline = played(*[store() for _ in range(IN_FLIGHT + 1)], memory=memory)
+    timeline = played(*[store() for _ in range(Dispatcher.IN_FLIGHT + 1)], memory=memory)
     *held, last = timeline.commands
     assert held[-1].start < held[0].done
     assert last.start >= held[0].done + 2
@@ -140,8 +111,8 @@ def test_latency_of_the_memory_counts_for_commands_and_data():
     assert slow.done - quick.done == 2 * 68
 
 
-def test_bandwidth_stretches_a_load():
-    half = played(load(units=512), memory=MemoryTiming(bandwidth=0.5)).commands[0]
+def test_rate_of_the_memory_stretches_a_load():
+    half = played(load(units=512), memory=MemoryTiming(rate=0.5)).commands[0]
     full = played(load(units=512)).commands[0]
     beats = 512 * SMALL.weight_row_bytes // SMALL.axi_bytes
     assert full.done - full.start == pytest.approx(beats, abs=100)
@@ -150,8 +121,8 @@ def test_bandwidth_stretches_a_load():
 
 @pytest.mark.parametrize("options, message", [
     ({"latency": 0}, "Memory latency must be an integer of at least 1, not 0"),
-    ({"bandwidth": 0.0}, "Memory bandwidth must be above 0 and at most 1 beat per cycle, not 0.0"),
-    ({"bandwidth": 1.5}, "Memory bandwidth must be above 0 and at most 1 beat per cycle, not 1.5"),
+    ({"rate": 0.0}, "Memory rate must be above 0 and at most 1 beat per cycle, not 0.0"),
+    ({"rate": 1.5}, "Memory rate must be above 0 and at most 1 beat per cycle, not 1.5"),
 ])
 def test_memory_wrong(options, message):
     with pytest.raises(InputError) as caught:
@@ -195,6 +166,20 @@ def test_next_command_streams_while_the_one_before_is_drained():
     first, second = played(matrix(kernel=3), matrix(kernel=3)).commands
     assert second.start < first.done
     assert second.done - first.done == 3 * 64
+
+
+@pytest.mark.parametrize("units, lines", [(1, 1), (8, 1), (8, 3), (16, 2), (100, 1)])
+@pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
+def test_transfer_alone_takes_what_its_stages_take(config, units, lines):
+    for make in (load, store):
+        raw = make(units, lines)
+        opcode, fields = decode(raw)
+        alone, = played(raw, config=config).commands
+        _, beats, moves = transfer_size(config, opcode, fields)
+        overhead = (load_overhead(config, lines) if opcode is Opcode.LOAD
+                    else store_overhead(config, lines, moves))
+        assert alone.done - alone.start \
+            == lines * max(beats, moves) + MemoryTiming().latency + overhead
 
 
 # Vector and banks ---------------------------------------------------------------------------

@@ -26,8 +26,7 @@ def run(program: Program, images: list[dict[str, np.ndarray]], *,
     """Values of all stored tensors, frame after frame on one device."""
     device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
     rng = np.random.default_rng(seed)
-    for memory in (device._activation, device._vector_weight, device._vector_parameter,
-                   device._table):
+    for memory in device._units.values():
         memory[...] = rng.integers(-128, 128, memory.shape)
     for address, raw in program.image:
         device.write_memory(address, raw)

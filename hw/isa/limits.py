@@ -1,0 +1,16 @@
+"""Limits of the command set and of the bus: what more than one part has to agree on."""
+
+__all__ = ["LOCAL_ADDRESSES", "MAX_COMMANDS", "PAGE_BYTES", "WINDOW_GROUPS"]
+
+
+LOCAL_ADDRESSES = 1 << 24
+"""Addresses of words on chip are modulo this: what the engines add wraps around."""
+
+MAX_COMMANDS = (1 << 16) - 1
+"""Commands that a stream may have: an index has 16 bits."""
+
+WINDOW_GROUPS = 32
+"""Groups of taps of a window whose words the vector engine can keep: of a VECTOR with ``slide``."""
+
+PAGE_BYTES = 4096
+"""A burst of AXI4 must not cross a multiple of it."""

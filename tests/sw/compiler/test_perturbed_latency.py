@@ -1,0 +1,100 @@
+"""Hardware and timing model read their latencies and depths in one place: whoever changes one there
+changes both, and the cycles of the one are still those of the other."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+from command_streams import load, lookup, matrix, store, vector
+from pysim_device import PysimDevice
+
+from weft.compiler.timing.player import MemoryTiming, play
+from weft.hw.bus.dma_write import WriteEngine
+from weft.hw.control.dispatch import Dispatcher
+from weft.hw.control.fetch import CommandFetch
+from weft.hw.isa.commands import Memory, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.registers import COUNTER_BASE, Control, Counter, Register
+from weft.hw.lib.queue import Queue
+from weft.hw.matrix.pe import ProcessingElement
+from weft.hw.requantize.float32 import FloatScale
+from weft.hw.transfer.front import TransferFront
+from weft.hw.transfer.store import StoreEngine
+from weft.hw.vector.alu import VectorAlu
+from weft.hw.vector.decode import VectorDecoder
+from weft.hw.vector.issue import VectorIssue
+
+LEAST = AcceleratorConfig(
+    name="least", rows=2, cols=2, requant_lanes=1, activation_bytes=4096, weight_bytes=1024,
+    accumulator_pixels=16, parameter_channels=16, axi_data_width=32, axi_burst_beats=16,
+    axi_outstanding=8, activation_banks=2, queue_depth=2, vector_taps=1, vector_entries=8,
+    vector_tables=1, counters=False)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Commands, and the latency of the memory that they meet, as the model counts it."""
+    commands: tuple[bytes, ...]
+    latency: int
+
+
+STREAMS = {
+    # The engine waits for its commands; for the data; for responses.
+    "loads":        Stream((load(1, memory=Memory.ACTIVATION),) * 5, 12),
+    "lines":        Stream((load(2, 5, memory=Memory.ACTIVATION),) * 2, 4),
+    "stores":       Stream((store(20),) * 5, 60),
+    "long store":   Stream((store(60),), 20),
+    # Tiles of an array that computes, and then is drained; operations of both kinds.
+    "convolutions": Stream((matrix(16, 8, kernel=2, columns=2),) * 2, 4),
+    "lookups":      Stream((lookup(6),) * 2, 4),
+    "products":     Stream((vector(VectorOp.CONV, 4, taps=3),) * 2, 4),
+}
+
+ADDRESS = 1 << 15  # of the commands
+
+
+def cycles(stream: Stream) -> tuple[int, int]:
+    """From doorbell to interrupt: of the RTL, as it is now, and of the model."""
+    raw = b"".join(stream.commands)
+    # This memory counts from the cycle after an address.
+    device = PysimDevice(LEAST, memory_bytes=1 << 16, latency=stream.latency - 1)
+    device.write_memory(ADDRESS, raw)
+    for register, value in ((Register.COMMAND_ADDR, ADDRESS), (Register.IRQ_ENABLE, 1),
+                            (Register.COMMAND_COUNT, len(stream.commands)),
+                            (Register.CONTROL, Control.START)):
+        device.write_register(register, value)
+    device.wait()
+    found = device.read_register(COUNTER_BASE + 4 * Counter.CYCLES)
+    timeline = play(raw, LEAST, address=ADDRESS, memory=MemoryTiming(latency=stream.latency))
+    return found, timeline.cycles
+
+
+@cache
+def unperturbed(name: str) -> tuple[int, int]:
+    return cycles(STREAMS[name])
+
+
+@pytest.mark.parametrize("component, attribute, value, stream", [
+    (CommandFetch, "OUTSTANDING", 1, "loads"),
+    (ProcessingElement, "MULTIPLIER_LATENCY", 5, "convolutions"),
+    (Dispatcher, "IN_FLIGHT", 2, "stores"),
+    (Queue, "DISTRIBUTED_DEPTH", 8, "stores"),
+    (TransferFront, "SETTLING", 3, "lines"),
+    (StoreEngine, "OPEN_COMMANDS", 2, "stores"),
+    (StoreEngine, "WORDS_AHEAD", 17, "long store"),
+    (WriteEngine, "BUFFER_BURSTS", 1, "long store"),
+    (FloatScale, "MULTIPLIER_LATENCY", 7, "convolutions"),
+    (FloatScale, "MULTIPLIER_LATENCY", 4, "products"),
+    (VectorAlu, "MULTIPLIER_LATENCY", 7, "products"),
+    (VectorDecoder, "LATENCY", 6, "lookups"),
+    (VectorIssue, "QUEUE_DEPTH", 17, "lookups"),
+])
+def test_model_and_hardware_change_together(component: Any, attribute: str, value: int,
+                                            stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = unperturbed(stream)
+    assert before[0] == before[1]
+    monkeypatch.setattr(component, attribute, value)
+    found, expected = cycles(STREAMS[stream])
+    assert found == expected
+    assert found != before[0]
