@@ -9,8 +9,8 @@ from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import register
-from weft.hw.lib.fanout import alike, assign
 from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.loop import LoopNest
 from weft.hw.lib.promise import Promise
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
@@ -35,6 +35,15 @@ class OutputJob(data.Struct):
 
 _ADDRESSES = 16  # worked out in advance
 _MARGIN    = 3   # of those, some that may still come after the queue was found full
+
+
+def _target_layout():
+    """Where a word goes."""
+    return data.StructLayout({
+        "address": 24,
+        "legal":   1,  # inside the activation memory
+        "last":    1,  # the last word of a command
+    })
 
 
 class VectorOutput(wiring.Component):
@@ -86,99 +95,68 @@ class VectorOutput(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.held = held = HalfSlice(shape=OutputJob)
-        m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=data.StructLayout({
-            "address": 24, "legal": 1, "last": 1}))
-        m.submodules.promised = promised = Promise(
-            shape=addresses.i.payload.shape(), because="the loops stop before the queue is full")
+        m.submodules.addresses = addresses = Queue(depth=_ADDRESSES, shape=_target_layout())
+        m.submodules.promised  = promised  = Promise(
+            shape=_target_layout(), because="the loops stop before the queue is full")
         connect(m, promised.o, addresses.i)
-        connect(m, flipped(self.jobs), held.i)
-        job = held.o.p
+        self._elaborate_addresses(m, promised.i, addresses.level)
+        self._elaborate_words(m, addresses.o)
 
-        # The loops. As those of the sequencer they are at their end while there is no job, and
-        # their first step gives no address.
-        active      = Signal()  # the first address has begun
-        ending      = Signal()  # with the last address
-        ended       = Signal()
-        runs        = Signal()  # there is a job, not ended
-        soon        = Signal()  # there will be
-        blocks_left = Signal(16, reset_less=True)  # not begun yet
-        outer_left  = Signal(16, reset_less=True)
-        inner_left  = Signal(16, reset_less=True)
-        next_block  = Signal(24, reset_less=True)
-        next_outer  = Signal(24, reset_less=True)
-        address     = Signal(24, reset_less=True)
-        # Whether there is a job, and room; and whether a loop is in its last round, without the
-        # comparison: for the counters, for the addresses, and for what is once in a block.
-        mays   = may,        may_move,   may_turn   = alike("may", 3, init=0)
-        inners = last_inner, ends_inner, turn_inner = alike("last_inner", 3)
-        outers = last_outer, ends_outer, turn_outer = alike("last_outer", 3)
-        last_block  = Signal(reset_less=True)
-        last        = last_inner & last_outer & last_block
-        start       = self.jobs.valid & self.jobs.ready
+        return m
+
+    def _elaborate_addresses(self, m, targets, level):
+        """Works out the addresses of a job, while the queue of them has not many, ``level``."""
+        m.submodules.held = held = HalfSlice(shape=OutputJob)
+        connect(m, flipped(self.jobs), held.i)
+        m.submodules.nest = nest = LoopNest({"inner": 16, "outer": 16, "block": 16}, copies=2)
+        moves, turns = nest.flags
+        new = self.jobs.p
         m.d.comb += [
-            ending.eq(may_turn & turn_inner & turn_outer & last_block),
-            soon.eq((start | runs) & ~ending),
-            held.o.ready.eq(ended),
+            nest.start.eq(self.jobs.valid & self.jobs.ready),
+            nest.counts.inner.eq(new.out_inner),
+            nest.counts.outer.eq(new.out_outer),
+            nest.counts.block.eq(new.blocks),
+            nest.ones.inner.eq(new.one_inner),
+            nest.ones.outer.eq(new.one_outer),
+            nest.room.eq(level <= _ADDRESSES - _MARGIN),
+            nest.enable.eq(1),
+            held.o.ready.eq(nest.ended),
         ]
-        m.d.sync += [
-            runs.eq(soon),
-            *assign(mays, ((addresses.level <= _ADDRESSES - _MARGIN) & (start | runs)) & ~ending),
-            ended.eq(ending),
-        ]
-        with m.If(may):
-            m.d.sync += [
-                active.eq(1),
-                inner_left.eq(inner_left - 1),
-                *assign(inners, inner_left == 2),
-            ]
-            with m.If(last_inner):
-                m.d.sync += [
-                    inner_left.eq(job.out_inner),
-                    *assign(inners, job.one_inner),
-                    outer_left.eq(outer_left - 1),
-                    *assign(outers, outer_left == 2),
-                ]
-                with m.If(last_outer):
-                    m.d.sync += [
-                        outer_left.eq(job.out_outer),
-                        *assign(outers, job.one_outer),
-                    ]
-        outer = Mux(ends_outer, next_block, next_outer)
-        with m.If(may_move):
-            m.d.sync += address.eq(Mux(ends_inner, outer, address + job.out_inner_step))
-            with m.If(ends_inner):
+
+        job        = held.o.p
+        address    = Signal(24, reset_less=True)
+        next_outer = Signal(24, reset_less=True)
+        next_block = Signal(24, reset_less=True)
+        outer      = Mux(moves.last.outer, next_block, next_outer)
+        with m.If(moves.step):
+            m.d.sync += address.eq(Mux(moves.last.inner, outer, address + job.out_inner_step))
+            with m.If(moves.last.inner):
                 m.d.sync += next_outer.eq(outer + job.out_outer_step)
-        with m.If(may_turn & turn_inner & turn_outer):
-            m.d.sync += [
-                blocks_left.eq(blocks_left - 1),
-                last_block.eq(blocks_left == 1),
-                next_block.eq(next_block + job.out_block_step),
-            ]
-        with m.If(~held.o.valid):
-            m.d.sync += [
-                active.eq(0),
-                *assign([*inners, *outers], 1),
-                last_block.eq(0),
-                blocks_left.eq(self.jobs.p.blocks),
-                next_block.eq(self.jobs.p.out_base),
-            ]
+        with m.If(turns.step & turns.last.inner & turns.last.outer):
+            m.d.sync += next_block.eq(next_block + job.out_block_step)
+        with m.If(turns.idle):
+            m.d.sync += next_block.eq(new.out_base)
 
         legal  = Signal(reset_less=True)
         placed = Signal()
         failed = Signal()  # all addresses from here on are in vain
-        m.d.sync += [placed.eq(may & active), legal.eq(address < self._config.activation_depth)]
+        m.d.sync += [
+            placed.eq(turns.step & nest.active),
+            legal.eq(address < self._config.activation_depth),
+        ]
         m.d.comb += [
-            promised.i.valid.eq(placed),
-            promised.i.p.address.eq(register(m, address, "placed_address")),
-            promised.i.p.legal.eq(legal),
-            promised.i.p.last.eq(register(m, last, "placed_last")),
+            targets.valid.eq(placed),
+            targets.p.address.eq(register(m, address, "placed_address")),
+            targets.p.legal.eq(legal),
+            targets.p.last.eq(register(m, turns.last.as_value().all(), "placed_last")),
         ]
         index = register(m, job.index, "placed_index")
         with m.If(~failed):  # the index before there is a fault is nobody's
             m.d.sync += [failed.eq(placed & ~legal), self.fault.index.eq(index)]
 
-        # The words. Each comes into a register first, and stays in the memory until it is written.
+    def _elaborate_words(self, m, target):
+        """Keeps each word until its address, ``target``, is there and it is written."""
+        # A word comes into a register first.
         lanes = self._config.word_lanes
         m.submodules.words = words = memory.Memory(
             shape=unsigned(8 * lanes), depth=self._depth, init=[])
@@ -200,7 +178,6 @@ class VectorOutput(wiring.Component):
 
         # Which bank is asked depends on the address, and whether it answers on others: both meet
         # their words in registers.
-        target = addresses.o
         m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
             "address": 24, "data": 8 * lanes, "last": 1}))
         m.d.comb += [
@@ -222,5 +199,3 @@ class VectorOutput(wiring.Component):
         ]
         with m.If(target.valid & ~target.p.legal & some):
             m.d.sync += self.fault.code.eq(Error.ADDRESS)
-
-        return m
