@@ -105,11 +105,11 @@ class VectorOutput(wiring.Component):
         return m
 
     def _elaborate_addresses(self, m, targets, level):
-        """Works out the addresses of a job, while the queue of them has not many, ``level``."""
+        """Works out the addresses of a job while their queue, which holds ``level``, has room."""
         m.submodules.held = held = HalfSlice(shape=OutputJob)
         connect(m, flipped(self.jobs), held.i)
         m.submodules.nest = nest = LoopNest({"inner": 16, "outer": 16, "block": 16}, copies=2)
-        moves, turns = nest.flags
+        flags, block_flags = nest.flags
         new = self.jobs.p
         m.d.comb += [
             nest.start.eq(self.jobs.valid & self.jobs.ready),
@@ -127,28 +127,28 @@ class VectorOutput(wiring.Component):
         address    = Signal(24, reset_less=True)
         next_outer = Signal(24, reset_less=True)
         next_block = Signal(24, reset_less=True)
-        outer      = Mux(moves.last.outer, next_block, next_outer)
-        with m.If(moves.step):
-            m.d.sync += address.eq(Mux(moves.last.inner, outer, address + job.out_inner_step))
-            with m.If(moves.last.inner):
+        outer      = Mux(flags.last.outer, next_block, next_outer)
+        with m.If(flags.step):
+            m.d.sync += address.eq(Mux(flags.last.inner, outer, address + job.out_inner_step))
+            with m.If(flags.last.inner):
                 m.d.sync += next_outer.eq(outer + job.out_outer_step)
-        with m.If(turns.step & turns.last.inner & turns.last.outer):
+        with m.If(block_flags.step & block_flags.last.inner & block_flags.last.outer):
             m.d.sync += next_block.eq(next_block + job.out_block_step)
-        with m.If(turns.idle):
+        with m.If(block_flags.idle):
             m.d.sync += next_block.eq(new.out_base)
 
         legal  = Signal(reset_less=True)
         placed = Signal()
         failed = Signal()  # all addresses from here on are in vain
         m.d.sync += [
-            placed.eq(turns.step & nest.active),
+            placed.eq(block_flags.step & nest.active),
             legal.eq(address < self._config.activation_depth),
         ]
         m.d.comb += [
             targets.valid.eq(placed),
             targets.p.address.eq(register(m, address, "placed_address")),
             targets.p.legal.eq(legal),
-            targets.p.last.eq(register(m, turns.last.as_value().all(), "placed_last")),
+            targets.p.last.eq(register(m, block_flags.last.as_value().all(), "placed_last")),
         ]
         index = register(m, job.index, "placed_index")
         with m.If(~failed):  # the index before there is a fault is nobody's

@@ -25,8 +25,8 @@ class VectorSequencer(wiring.Component):
     command is taken two cycles after the last group of the one before it: so from command to
     command there are three cycles without a group.
 
-    Nothing that the memory does comes here in the same cycle: whether a group may be made is in a
-    register, and nobody refuses one that is.
+    A memory that is busy has no effect here in the same cycle: whether a group may be made is known
+    a cycle before, and a group that is made is always accepted.
 
     Members
     -------
@@ -56,20 +56,18 @@ class VectorSequencer(wiring.Component):
 
         m.submodules.held = held = HalfSlice(shape=self.commands.payload.shape())
         connect(m, flipped(self.commands), held.i)
-        # A copy of the flags for each consumer, to limit fan-out: for the group at hand, its
-        # address, its operands, and what changes once in a block.
+        # A copy of the flags for each consumer, to limit fan-out: for what follows from them at
+        # once, for the position, for the operands, and for what changes once in a block.
         m.submodules.nest = nest = LoopNest(_LOOPS, copies=4)
-        hand, moves, changes, turns = nest.flags
+        flags, position_flags, operand_flags, block_flags = nest.flags
         new = self.commands.p
         m.d.comb += [
             nest.start.eq(self.commands.valid & held.i.ready),
-            *(count.eq(number) for count, number in (
-                (nest.counts.group, new.groups),
-                (nest.counts.row,   new.command.kernel_outer),
-                (nest.counts.inner, new.command.out_inner),
-                (nest.counts.outer, new.command.out_outer),
-                (nest.counts.block, new.command.blocks),
-            )),
+            nest.counts.group.eq(new.groups),
+            nest.counts.row.eq(new.command.kernel_outer),
+            nest.counts.inner.eq(new.command.out_inner),
+            nest.counts.outer.eq(new.command.out_outer),
+            nest.counts.block.eq(new.command.blocks),
             *(nest.ones[name].eq(new[f"one_{name}"]) for name, _ in nest.ones.shape()),
             nest.room.eq(self.room),
             nest.enable.eq(self.last),
@@ -81,29 +79,29 @@ class VectorSequencer(wiring.Component):
         group   = self.group
         tap     = group.tap
         m.d.comb += [
-            self.valid.eq(hand.step & nest.active),
+            self.valid.eq(flags.step & nest.active),
             group.index.eq(decoded.index),
-            group.size.eq(Mux(hand.last.group, decoded.last_size, decoded.full_size)),
+            group.size.eq(Mux(flags.last.group, decoded.last_size, decoded.full_size)),
             group.step.eq(command.kernel_inner_step),
             group.x_step.eq(command.dilation_inner),
             group.in_outer.eq(command.in_outer),
             group.in_inner.eq(command.in_inner),
-            group.command_end.eq(hand.last.as_value().all()),
+            group.command_end.eq(flags.last.as_value().all()),
             tap.places.eq(Cat(number + group.size >= self._config.vector_taps
                               for number in range(self._config.vector_taps))),
-            tap.end.eq(hand.last.group & hand.last.row),
+            tap.end.eq(flags.last.group & flags.last.row),
         ]
         for name in ("op", "in_zero", "second_zero", "subtract", "table"):
             m.d.comb += tap.operation[name].eq(command[name])
         for name in ("out_zero", "clamp_min", "clamp_max"):
             m.d.comb += tap.result[name].eq(command[name])
-        self._elaborate_position(m, decoded, nest.active, moves, turns)
-        self._elaborate_window(m, decoded, hand, changes)
-        self._elaborate_operands(m, decoded, nest.active, changes, turns)
+        self._elaborate_position(m, decoded, nest.active, position_flags, block_flags)
+        self._elaborate_window(m, decoded, flags.last.group, operand_flags)
+        self._elaborate_operands(m, decoded, nest.active, operand_flags, block_flags)
 
         return m
 
-    def _elaborate_position(self, m, decoded, active, moves, turns):
+    def _elaborate_position(self, m, decoded, active, flags, block_flags):
         """Where the group is: its address and its coordinates."""
         # Each loop has the address where it starts, the outer ones that where they start next.
         next_block     = Signal(24, reset_less=True)
@@ -124,7 +122,7 @@ class VectorSequencer(wiring.Component):
 
         # Where the next position, row and group are.
         command       = decoded.command
-        last          = moves.last
+        last          = flags.last
         outer_address = Mux(last.outer, next_block, next_outer)
         inner_address = Mux(last.inner, outer_address, next_inner)
         next_row      = Mux(command.broadcast, second_address,
@@ -132,7 +130,7 @@ class VectorSequencer(wiring.Component):
         next_y        = Mux(last.inner, Mux(last.outer, decoded.first_y,
                                             outer_y + command.stride_outer), outer_y)
         next_x        = Mux(last.inner, decoded.first_x, inner_x + command.stride_inner)
-        with m.If(moves.step):
+        with m.If(flags.step):
             m.d.sync += [
                 group_address.eq(group_address + decoded.group_step),
                 group_x.eq(group_x + decoded.group_x_step),
@@ -156,20 +154,20 @@ class VectorSequencer(wiring.Component):
                     ]
 
         # Once in a row of positions, and once in a block.
-        last = turns.last
-        with m.If(turns.step & last.group & last.row & last.inner):
+        last = block_flags.last
+        with m.If(block_flags.step & last.group & last.row & last.inner):
             m.d.sync += next_outer.eq(outer_address + command.in_outer_step)
             with m.If(last.outer):
                 m.d.sync += next_block.eq(next_block + command.in_block_step)
                 with m.If(active):
                     m.d.sync += second_address.eq(second_address + command.kernel_inner_step)
-        with m.If(turns.idle):
+        with m.If(block_flags.idle):
             m.d.sync += [
                 next_block.eq(self.commands.p.command.in_base),
                 second_address.eq(self.commands.p.second),
             ]
 
-    def _elaborate_window(self, m, decoded, hand, changes):
+    def _elaborate_window(self, m, decoded, last_group, flags):
         """Which words of its window the group reads: those that are not there from the position
         before, nor padding in front of the first one."""
         group       = self.group
@@ -193,18 +191,18 @@ class VectorSequencer(wiring.Component):
         with m.If(first_inner):
             with m.If(first_group):
                 m.d.comb += begin_at(decoded.first_start)
-        with m.Elif(hand.last.group):
+        with m.Elif(last_group):
             m.d.comb += begin_at(decoded.last_start)
         with m.Else():
             m.d.comb += begin_at(decoded.full_start)
 
-        last = changes.last
-        with m.If(changes.step):
+        last = flags.last
+        with m.If(flags.step):
             m.d.sync += [first_group.eq(last.group), slot.eq(slot + 1)]
             with m.If(last.group & last.row):
                 m.d.sync += [first_inner.eq(last.inner), slot.eq(0)]
 
-    def _elaborate_operands(self, m, decoded, active, changes, turns):
+    def _elaborate_operands(self, m, decoded, active, flags, block_flags):
         """What the group is multiplied with, and which sum it belongs to."""
         config  = self._config
         command = decoded.command
@@ -228,10 +226,10 @@ class VectorSequencer(wiring.Component):
         ]
 
         # The first step makes no group, and so takes no weights.
-        last        = changes.last
+        last        = flags.last
         next_weight = Mux(active & last.inner & last.outer & ~command.shared,
                           (weight + 1)[:17], block_weight)
-        with m.If(changes.step):
+        with m.If(flags.step):
             m.d.sync += [
                 begin.eq(0),
                 pass_.eq(pass_ + 1),
@@ -251,12 +249,12 @@ class VectorSequencer(wiring.Component):
                         weight.eq(next_weight),
                         block_weight.eq(next_weight),
                     ]
-        with m.If(changes.idle):
+        with m.If(flags.idle):
             m.d.sync += block_weight.eq(self.commands.p.command.weight_base)
 
-        last = turns.last
-        with m.If(turns.step & last.group & last.row & last.inner & last.outer
+        last = block_flags.last
+        with m.If(block_flags.step & last.group & last.row & last.inner & last.outer
                   & active & ~command.shared):
             m.d.sync += parameter.eq(parameter + config.vector_groups)
-        with m.If(turns.idle):
+        with m.If(block_flags.idle):
             m.d.sync += parameter.eq(self.commands.p.command.parameter_base)
