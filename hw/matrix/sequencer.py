@@ -10,8 +10,10 @@ from weft.hw.isa.commands import MatrixCommand, Rounding
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
-from weft.hw.lib.delay import register
+from weft.hw.lib.delay import register, unreset
+from weft.hw.lib.fanout import assign
 from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.loop import PacedLoopNest
 
 from .step import Step
 
@@ -56,199 +58,176 @@ class StepSequencer(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        config = self._config
         m.submodules.command = held = HalfSlice(shape=self.commands.p.shape())
         connect(m, flipped(self.commands), held.i)
-        command, index = held.o.p.command, held.o.p.index
+        command = held.o.p.command
 
-        # A command goes into the counters, is checked in the cycle after that, and is active until
-        # its last step has been taken. All counters together are too many for one register.
-        counting, walking, addressing, weighing = preparing = [
-            Signal(init=1, name=f"preparing_{name}", attrs={"keep": 1})
+        # While no command is active, the counters, coordinates and addresses are loaded. There is a
+        # register for each of these groups, to limit fan-out.
+        counting, walking, addressing, weighing = loading = [
+            Signal(init=1, name=f"loading_{name}", attrs={"keep": 1})
             for name in ("counters", "position", "addresses", "weights")]
-        checking  = Signal()
-        active    = Signal()
         advancing = Signal()
-        settling  = Signal()
-        # Few enough bits for the next cycle.
+        # A tile has few pixels, or its command is refused.
+        few = self._config.accumulator_pixels.bit_length()
+        m.submodules.nest = nest = PacedLoopNest(
+            {"block": 16, "kernel_x": 8, "kernel_y": 8, "pixels": 24, "column": 16},
+            strides={"pixels": few})
+        m.d.comb += [
+            nest.start.eq(counting),
+            nest.step.eq(advancing),
+            nest.counts.block.eq(command.channel_blocks),
+            nest.counts.kernel_x.eq(command.kernel_w),
+            nest.counts.kernel_y.eq(command.kernel_h),
+            nest.counts.pixels.eq(command.out_pixels),
+            nest.counts.column.eq(command.col_tiles),
+            nest.strides.pixels.eq(command.tile_pixels[:few]),
+            held.o.ready.eq(advancing & nest.ends.column),
+        ]
+
+        self._elaborate_control(m, held.o, loading, advancing)
+        self._elaborate_step(m, held.o, nest)
+        self._elaborate_firsts(m, nest)
+        self._elaborate_coordinates(m, command, nest, walking)
+        self._elaborate_addresses(m, command, nest, addressing)
+        self._elaborate_weights(m, command, nest, weighing)
+
+        return m
+
+    def _impossible(self, command: Any) -> list[Value]:
+        """What is wrong with a command: conditions none of which must hold, each of few enough bits
+        for a cycle."""
         nonzero = (("in_h",), ("in_w",), ("channel_blocks",), ("kernel_h", "kernel_w"),
                    ("stride_h", "stride_w"), ("dilation_h", "dilation_w"), ("out_w",),
                    ("tile_pixels",), ("out_pixels",), ("col_tiles",), ("last_groups",))
-        impossible = [*(Cat(command[name] == 0 for name in names).any() for names in nonzero),
-                      command.tile_pixels > config.accumulator_pixels,
-                      command.last_groups > config.requant_groups,
-                      command.clamp_min > command.clamp_max]
-        if not config.fixed_point:
+        impossible = [
+            *(Cat(command[name] == 0 for name in names).any() for names in nonzero),
+            command.tile_pixels > self._config.accumulator_pixels,
+            command.last_groups > self._config.requant_groups,
+            command.clamp_min > command.clamp_max,
+        ]
+        if not self._config.fixed_point:
             impossible.append(command.rule == Rounding.FIXED_POINT)
-        wrong = register(m, Cat(impossible), "wrong").any()
+        return impossible
 
-        # Counters count down to 1.
-        blocks_left   = Signal(16, reset_less=True)
-        kernel_x_left = Signal(8, reset_less=True)
-        kernel_y_left = Signal(8, reset_less=True)
-        pixels_left   = Signal(24, reset_less=True)
-        columns_left  = Signal(16, reset_less=True)
-        first_tap     = Signal(reset_less=True)
-        first_pixels  = Signal(reset_less=True)
-        first_columns = Signal(reset_less=True)
+    def _elaborate_control(self, m: Module, held: Any, loading: Value,
+                           advancing: Value) -> None:
+        """A command is loaded, checked in the cycle after that, and active until its last step has
+        been taken. The loops go on in the cycle after each step."""
+        checking = Signal()
+        active   = Signal()
+        settling = Signal()
+        refused  = Signal()
+        wrong    = register(m, Cat(self._impossible(held.p.command)), "wrong").any()
+        taken    = self.steps.valid & self.steps.ready
+        m.d.sync += [
+            advancing.eq(taken),
+            settling.eq(advancing),
+            refused.eq(checking & wrong),
+        ]
+        with m.If(taken):
+            m.d.sync += self.steps.valid.eq(0)
+        with m.If(settling):
+            m.d.sync += self.steps.valid.eq(active)
+        with m.If(held.ready):
+            m.d.sync += [active.eq(0), *assign(loading, 1)]
 
-        # Addresses of the tap: of its kernel row, of its column in it, and of its channel block.
-        row_address    = Signal(24, reset_less=True)
-        column_address = Signal(24, reset_less=True)
-        block_address  = Signal(24, reset_less=True)
-        x              = Signal(signed(18), reset_less=True)
-        y              = Signal(signed(18), reset_less=True)
-        weight_row     = Signal(24, reset_less=True)
-        column_weights = Signal(24, reset_less=True)  # first row of this column tile
+        with m.If(loading[0] & held.valid):
+            m.d.sync += [checking.eq(1), *assign(loading, 0)]
+        with m.If(checking):
+            m.d.sync += [checking.eq(0), active.eq(~wrong), self.steps.valid.eq(~wrong)]
+        with m.If(refused):
+            m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(held.p.index)]
 
-        # A cycle behind the counters: known in the cycle after the check, and after settling.
-        last_block    = register(m, blocks_left == 1, "last_block")
-        last_kernel_x = register(m, kernel_x_left == 1, "last_kernel_x")
-        last_kernel_y = register(m, kernel_y_left == 1, "last_kernel_y")
-        # A tile has few pixels, or its command has been refused. "Not less" needs no comparison
-        # for equality.
-        few = config.accumulator_pixels.bit_length()
-        last_pixels   = register(m, ~(pixels_left[few:].any() | (
-            command.tile_pixels[:few] < pixels_left[:few])), "last_pixels")
-        last_column   = register(m, columns_left == 1, "last_column")
-        legal         = register(
-            m, ~(config.weight_depth - config.weight_tile_rows < weight_row), "legal")
-        narrow        = register(m, command.out_w == 1, "narrow")
-        row_rest      = register(m, (command.out_w - 3)[:17], "row_rest")
-        address       = register(m, (column_address + block_address)[:24], "address")  # of the tap
-        last_tap      = last_block & last_kernel_x & last_kernel_y
-        # Another cycle behind: how far the next step goes.
-        next_kernel_x = register(m, last_block, "next_kernel_x")
-        next_kernel_y = register(m, last_block & last_kernel_x, "next_kernel_y")
-        next_tile     = register(m, last_tap, "next_tile")
-        next_column   = register(m, last_tap & last_pixels, "next_column")
-        next_command  = register(m, last_tap & last_pixels & last_column, "next_command")
-        next_weights  = (weight_row + config.weight_tile_rows)[:24]
-
-        step = self.steps.p
+    def _elaborate_step(self, m: Module, held: Any, nest: Any) -> None:
+        """Fields of the step that come from the loops, and those of the command."""
+        command = held.p.command
+        step    = self.steps.p
+        last    = nest.last
+        tile    = nest.strides.pixels
         m.d.comb += [
-            step.index.eq(index),
-            step.weight_row.eq(weight_row),
-            step.legal.eq(legal),
-            step.address.eq(address),
-            step.y.eq(y),
-            step.x.eq(x),
-            step.first_tap.eq(first_tap),
-            step.last_tap.eq(last_tap),
-            step.first_pixels.eq(first_pixels),
-            step.last_pixels.eq(last_pixels),
-            step.first_columns.eq(first_columns),
-            step.last_columns.eq(last_column),
-            step.narrow.eq(narrow),
-            step.row_rest.eq(row_rest),
-            step.pixels.eq(Mux(last_pixels, pixels_left[:few], command.tile_pixels[:few])),
+            step.index.eq(held.p.index),
+            step.last_tap.eq(last.block & last.kernel_x & last.kernel_y),
+            step.last_pixels.eq(last.pixels),
+            step.last_columns.eq(last.column),
+            step.pixels.eq(Mux(last.pixels, nest.left.pixels[:len(tile)], tile)),
+            step.narrow.eq(register(m, command.out_w == 1, "narrow")),
+            step.row_rest.eq(register(m, (command.out_w - 3)[:17], "row_rest")),
         ]
         for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
                      "parameter_base", "last_groups", "rule"):
             m.d.comb += step[name].eq(command[name])
 
-        taken = self.steps.valid & self.steps.ready
-        m.d.comb += held.o.ready.eq(advancing & next_command)
-        m.d.sync += [advancing.eq(taken), settling.eq(advancing)]
-        with m.If(taken):
-            m.d.sync += self.steps.valid.eq(0)
-        with m.If(settling):
-            m.d.sync += self.steps.valid.eq(active)
-        with m.If(held.o.ready):
-            m.d.sync += [active.eq(0), *(part.eq(1) for part in preparing)]
+    def _elaborate_firsts(self, m: Module, nest: Any) -> None:
+        """Whether the step is the first one of a pixel tile, the tile the first one of a column
+        tile, and that the first one of the command."""
+        first_tap     = unreset(m, self.steps.p.first_tap, "first_tap")
+        first_pixels  = unreset(m, self.steps.p.first_pixels, "first_pixels")
+        first_columns = unreset(m, self.steps.p.first_columns, "first_columns")
+        firsts        = (first_tap, first_pixels, first_columns)
+        with m.If(nest.start):
+            m.d.sync += assign(firsts, 1)
+        with m.Elif(nest.step):
+            m.d.sync += first_tap.eq(nest.ends.kernel_y)
+            with m.If(nest.ends.kernel_y):
+                m.d.sync += first_pixels.eq(nest.ends.pixels)
+            with m.If(nest.ends.pixels):
+                m.d.sync += first_columns.eq(0)
 
-        with m.If(counting & held.o.valid):
-            m.d.sync += [checking.eq(1), *(part.eq(0) for part in preparing)]
-        with m.If(checking):
-            m.d.sync += [checking.eq(0), active.eq(~wrong), self.steps.valid.eq(~wrong)]
-        refused = Signal()
-        m.d.sync += refused.eq(checking & wrong)
-        with m.If(refused):
-            m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(index)]
-
-        with m.If(counting):
-            m.d.sync += [
-                blocks_left.eq(command.channel_blocks),
-                kernel_x_left.eq(command.kernel_w),
-                kernel_y_left.eq(command.kernel_h),
-                pixels_left.eq(command.out_pixels),
-                columns_left.eq(command.col_tiles),
-                first_tap.eq(1),
-                first_pixels.eq(1),
-                first_columns.eq(1),
-            ]
-        with m.Elif(advancing):
-            m.d.sync += [blocks_left.eq(blocks_left - 1), first_tap.eq(0)]
-            with m.If(next_kernel_x):
-                m.d.sync += [
-                    blocks_left.eq(command.channel_blocks),
-                    kernel_x_left.eq(kernel_x_left - 1),
-                ]
-            with m.If(next_kernel_y):
-                m.d.sync += [
-                    kernel_x_left.eq(command.kernel_w),
-                    kernel_y_left.eq(kernel_y_left - 1),
-                ]
-            with m.If(next_tile):
-                m.d.sync += [
-                    kernel_y_left.eq(command.kernel_h),
-                    pixels_left.eq(pixels_left - command.tile_pixels),
-                    first_tap.eq(1),
-                    first_pixels.eq(0),
-                ]
-            with m.If(next_column):
-                m.d.sync += [
-                    pixels_left.eq(command.out_pixels),
-                    columns_left.eq(columns_left - 1),
-                    first_pixels.eq(1),
-                    first_columns.eq(0),
-                ]
-
-        with m.If(walking):
+    def _elaborate_coordinates(self, m: Module, command: Any, nest: Any, load: Value) -> None:
+        """Where the tap looks, from the position of the output pixel."""
+        x = unreset(m, self.steps.p.x, "x")
+        y = unreset(m, self.steps.p.y, "y")
+        with m.If(load):
             m.d.sync += [x.eq(-command.pad_left), y.eq(-command.pad_top)]
-        with m.Elif(advancing):
-            with m.If(next_kernel_x):
+        with m.Elif(nest.step):
+            with m.If(nest.ends.block):
                 m.d.sync += x.eq(x + command.dilation_w)
-            with m.If(next_kernel_y):
+            with m.If(nest.ends.kernel_x):
                 m.d.sync += [x.eq(-command.pad_left), y.eq(y + command.dilation_h)]
-            with m.If(next_tile):
+            with m.If(nest.ends.kernel_y):
                 m.d.sync += y.eq(-command.pad_top)
 
-        with m.If(addressing):
+    def _elaborate_addresses(self, m: Module, command: Any, nest: Any, load: Value) -> None:
+        """The address of the tap: that of its column in the kernel, and from there of its channel
+        block."""
+        row    = Signal(24, reset_less=True)  # of the first column in the kernel row
+        column = Signal(24, reset_less=True)
+        block  = Signal(24, reset_less=True)
+        m.d.comb += self.steps.p.address.eq(register(m, (column + block)[:24], "address"))
+        with m.If(load):
             m.d.sync += [
-                row_address.eq(command.in_base),
-                column_address.eq(command.in_base),
-                block_address.eq(0),
+                row.eq(command.in_base),
+                column.eq(command.in_base),
+                block.eq(0),
             ]
-        with m.Elif(advancing):
-            m.d.sync += block_address.eq(block_address + command.in_plane)
-            with m.If(next_kernel_x):
+        with m.Elif(nest.step):
+            m.d.sync += block.eq(block + command.in_plane)
+            with m.If(nest.ends.block):
+                m.d.sync += [block.eq(0), column.eq(column + command.dilation_w)]
+            with m.If(nest.ends.kernel_x):
                 m.d.sync += [
-                    block_address.eq(0),
-                    column_address.eq(column_address + command.dilation_w),
+                    row.eq(row + command.kernel_row_step),
+                    column.eq(row + command.kernel_row_step),
                 ]
-            with m.If(next_kernel_y):
-                m.d.sync += [
-                    row_address.eq(row_address + command.kernel_row_step),
-                    column_address.eq(row_address + command.kernel_row_step),
-                ]
-            with m.If(next_tile):
-                m.d.sync += [
-                    row_address.eq(command.in_base),
-                    column_address.eq(command.in_base),
-                ]
+            with m.If(nest.ends.kernel_y):
+                m.d.sync += [row.eq(command.in_base), column.eq(command.in_base)]
 
-        with m.If(weighing):
-            m.d.sync += [
-                weight_row.eq(command.weight_base),
-                column_weights.eq(command.weight_base),
-            ]
-        with m.Elif(advancing):
-            m.d.sync += weight_row.eq(next_weights)
-            with m.If(next_tile):
-                m.d.sync += weight_row.eq(column_weights)
-            with m.If(next_column):
-                m.d.sync += [weight_row.eq(next_weights), column_weights.eq(next_weights)]
-
-        return m
+    def _elaborate_weights(self, m: Module, command: Any, nest: Any, load: Value) -> None:
+        """The row of the weight memory at which the weight tile begins: a column tile has all its
+        weight tiles for each of its pixel tiles."""
+        config = self._config
+        row    = unreset(m, self.steps.p.weight_row, "weight_row")
+        column = Signal(24, reset_less=True)  # first row of this column tile
+        next_row = (row + config.weight_tile_rows)[:24]
+        m.d.comb += self.steps.p.legal.eq(register(
+            m, ~(config.weight_depth - config.weight_tile_rows < row), "legal"))
+        with m.If(load):
+            m.d.sync += [row.eq(command.weight_base), column.eq(command.weight_base)]
+        with m.Elif(nest.step):
+            m.d.sync += row.eq(next_row)
+            with m.If(nest.ends.kernel_y):
+                m.d.sync += row.eq(column)
+            with m.If(nest.ends.pixels):
+                m.d.sync += [row.eq(next_row), column.eq(next_row)]

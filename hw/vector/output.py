@@ -11,8 +11,8 @@ from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import register
-from weft.hw.lib.fanout import alike, assign
 from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.loop import LoopNest
 from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
@@ -36,6 +36,15 @@ class OutputJob(data.Struct):
 
 
 _MARGIN = 3  # of the addresses ahead, some that may still come after the queue was found full
+
+
+def _target_layout() -> data.StructLayout:
+    """Where a word goes."""
+    return data.StructLayout({
+        "address": 24,
+        "legal":   1,  # inside the activation memory
+        "last":    1,  # the last word of a command
+    })
 
 
 class VectorOutput(wiring.Component):
@@ -97,103 +106,71 @@ class VectorOutput(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.submodules.held = held = HalfSlice(shape=OutputJob)
         m.submodules.addresses = addresses = Queue(
-            depth=self.ADDRESSES_AHEAD, shape=data.StructLayout({
-            "address": 24, "legal": 1, "last": 1}))
-        new_address = promised(m, addresses.i, name="promised",
-                               because="the loops stop before the queue is full")
-        connect(m, flipped(self.jobs), held.i)
-        job = held.o.p
+            depth=self.ADDRESSES_AHEAD, shape=_target_layout())
+        targets = promised(m, addresses.i, name="promised",
+                           because="the loops stop before the queue is full")
+        self._elaborate_addresses(m, targets, addresses.level)
+        self._elaborate_words(m, addresses.o)
 
-        # The loops. As those of the sequencer they are at their end while there is no job, and
-        # their first step gives no address.
-        active      = Signal()  # the first address has begun
-        ending      = Signal()  # with the last address
-        ended       = Signal()
-        runs        = Signal()  # there is a job, not ended
-        soon        = Signal()  # there will be
-        blocks_left = Signal(16, reset_less=True)  # not begun yet
-        outer_left  = Signal(16, reset_less=True)
-        inner_left  = Signal(16, reset_less=True)
-        next_block  = Signal(24, reset_less=True)
-        next_outer  = Signal(24, reset_less=True)
-        address     = Signal(24, reset_less=True)
-        # Whether there is a job, and room; and whether a loop is in its last round, without the
-        # comparison: for the counters, for the addresses, and for what is once in a block.
-        mays   = may,        may_move,   may_turn   = alike("may", 3, init=0)
-        inners = last_inner, ends_inner, turn_inner = alike("last_inner", 3)
-        outers = last_outer, ends_outer, turn_outer = alike("last_outer", 3)
-        last_block  = Signal(reset_less=True)
-        last        = last_inner & last_outer & last_block
-        start       = self.jobs.valid & self.jobs.ready
+        return m
+
+    def _elaborate_addresses(self, m: Module, targets: Any, level: Value) -> None:
+        """Works out the addresses of a job while their queue, which holds ``level``, has room."""
+        m.submodules.held = held = HalfSlice(shape=OutputJob)
+        connect(m, flipped(self.jobs), held.i)
+        m.submodules.nest = nest = LoopNest({"inner": 16, "outer": 16, "block": 16}, copies=2)
+        flags, block_flags = nest.flags
+        new = self.jobs.p
         m.d.comb += [
-            ending.eq(may_turn & turn_inner & turn_outer & last_block),
-            soon.eq((start | runs) & ~ending),
-            held.o.ready.eq(ended),
+            nest.start.eq(self.jobs.valid & self.jobs.ready),
+            nest.counts.inner.eq(new.out_inner),
+            nest.counts.outer.eq(new.out_outer),
+            nest.counts.block.eq(new.blocks),
+            nest.ones.inner.eq(new.one_inner),
+            nest.ones.outer.eq(new.one_outer),
+            nest.room.eq(level <= self.ADDRESSES_AHEAD - _MARGIN),
+            nest.enable.eq(1),
+            held.o.ready.eq(nest.ended),
         ]
-        m.d.sync += [
-            runs.eq(soon),
-            *assign(mays, ((addresses.level <= self.ADDRESSES_AHEAD - _MARGIN) & (start | runs))
-                    & ~ending),
-            ended.eq(ending),
-        ]
-        with m.If(may):
-            m.d.sync += [
-                active.eq(1),
-                inner_left.eq(inner_left - 1),
-                *assign(inners, inner_left == 2),
-            ]
-            with m.If(last_inner):
-                m.d.sync += [
-                    inner_left.eq(job.out_inner),
-                    *assign(inners, job.one_inner),
-                    outer_left.eq(outer_left - 1),
-                    *assign(outers, outer_left == 2),
-                ]
-                with m.If(last_outer):
-                    m.d.sync += [
-                        outer_left.eq(job.out_outer),
-                        *assign(outers, job.one_outer),
-                    ]
-        outer = Mux(ends_outer, next_block, next_outer)
-        with m.If(may_move):
-            m.d.sync += address.eq(Mux(ends_inner, outer, address + job.out_inner_step))
-            with m.If(ends_inner):
+
+        job        = held.o.p
+        address    = Signal(24, reset_less=True)
+        next_outer = Signal(24, reset_less=True)
+        next_block = Signal(24, reset_less=True)
+        outer      = Mux(flags.last.outer, next_block, next_outer)
+        with m.If(flags.step):
+            m.d.sync += address.eq(Mux(flags.last.inner, outer, address + job.out_inner_step))
+            with m.If(flags.last.inner):
                 m.d.sync += next_outer.eq(outer + job.out_outer_step)
-        with m.If(may_turn & turn_inner & turn_outer):
-            m.d.sync += [
-                blocks_left.eq(blocks_left - 1),
-                last_block.eq(blocks_left == 1),
-                next_block.eq(next_block + job.out_block_step),
-            ]
-        with m.If(~held.o.valid):
-            m.d.sync += [
-                active.eq(0),
-                *assign([*inners, *outers], 1),
-                last_block.eq(0),
-                blocks_left.eq(self.jobs.p.blocks),
-                next_block.eq(self.jobs.p.out_base),
-            ]
+        with m.If(block_flags.step & block_flags.last.inner & block_flags.last.outer):
+            m.d.sync += next_block.eq(next_block + job.out_block_step)
+        with m.If(block_flags.idle):
+            m.d.sync += next_block.eq(new.out_base)
 
         legal  = Signal(reset_less=True)
         placed = Signal()
         failed = Signal()  # all addresses from here on are in vain
-        m.d.sync += [placed.eq(may & active), legal.eq(address < self._config.activation_depth)]
+        m.d.sync += [
+            placed.eq(block_flags.step & nest.active),
+            legal.eq(address < self._config.activation_depth),
+        ]
         m.d.comb += [
-            new_address.valid.eq(placed),
-            new_address.p.address.eq(register(m, address, "placed_address")),
-            new_address.p.legal.eq(legal),
-            new_address.p.last.eq(register(m, last, "placed_last")),
+            targets.valid.eq(placed),
+            targets.p.address.eq(register(m, address, "placed_address")),
+            targets.p.legal.eq(legal),
+            targets.p.last.eq(register(m, block_flags.last.as_value().all(), "placed_last")),
         ]
         index = register(m, job.index, "placed_index")
         with m.If(~failed):  # the index before there is a fault is nobody's
             m.d.sync += [failed.eq(placed & ~legal), self.fault.index.eq(index)]
 
-        # The words. Each comes into a register first, and stays in the memory until it is written.
-        lanes = self._config.word_lanes
+    def _elaborate_words(self, m: Module, target: Any) -> None:
+        """Keeps each word until its address, ``target``, is there and it is written."""
+        # A word comes into a register first.
+        width = 8 * self._config.word_data_bytes
         m.submodules.words = words = memory.Memory(
-            shape=unsigned(8 * lanes), depth=self._depth, init=[])
+            shape=unsigned(width), depth=self._depth, init=[])
         write = words.write_port()
         read  = words.read_port(domain="comb")
         level = Signal(range(self._depth + 1))
@@ -212,9 +189,8 @@ class VectorOutput(wiring.Component):
 
         # Which bank is asked depends on the address, and whether it answers on others: both meet
         # their words in registers.
-        target = addresses.o
         m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
-            "address": 24, "data": 8 * lanes, "last": 1}))
+            "address": 24, "data": width, "last": 1}))
         m.d.comb += [
             leaving.i.valid.eq(target.valid & target.p.legal & some),
             leaving.i.p.address.eq(target.p.address),
@@ -234,5 +210,3 @@ class VectorOutput(wiring.Component):
         ]
         with m.If(target.valid & ~target.p.legal & some):
             m.d.sync += self.fault.code.eq(Error.ADDRESS)
-
-        return m
