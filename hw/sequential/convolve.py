@@ -133,12 +133,8 @@ class ConvolutionEngine(wiring.Component):
                 m.next = "ADD"
 
             with m.State("ADD"):
-                m.d.comb += [
-                    self.address.eq(taps.address),
-                    self.read.eq(lane == 0),
-                    self.weight_read.eq(1),
-                    taps.advance.eq(lane == config.rows - 1),
-                ]
+                m.d.comb += [self.address.eq(taps.address), self.read.eq(lane == 0),
+                             self.weight_read.eq(1), taps.advance.eq(lane == config.rows - 1)]
                 m.d.sync += [weight.eq(weight + 1), lane.eq(lane + 1)]
                 with m.If(taps.advance & taps.last):
                     m.next = "SETTLE"

@@ -205,11 +205,8 @@ class SequentialCore(wiring.Component):
                         stop(error)
                     with m.Else():
                         m.d.comb += self.event.done.eq(1 << engine.as_value())
-                        m.d.sync += [
-                            control.completed.eq(index + 1),
-                            index.eq(index + 1),
-                            left.eq(left - 1),
-                        ]
+                        m.d.sync += [control.completed.eq(index + 1), index.eq(index + 1),
+                                     left.eq(left - 1)]
                         m.next = "FETCH"
                         with m.If(left == 1):
                             m.next = "IDLE"

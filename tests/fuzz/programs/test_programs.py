@@ -102,7 +102,7 @@ def proven(config, stream, masks):
 @pytest.mark.parametrize("name", FUNCTIONAL)
 def test_drawn_streams_are_sound_by_the_proof_of_the_compiler(name):
     config = CONFIGS[name]
-    _, streams = painted(name, "sound", 40)
+    _, streams = painted(name, "sound", 60)
     proofs = loose = 0
     for number, stream in enumerate(streams):
         if any(reads & writes for command in stream
