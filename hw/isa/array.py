@@ -18,15 +18,17 @@ class ArrayShape:
     narrowest that hold both; so no sum of operands and no product ever wraps. For signed operands
     of ``A`` and ``W`` bits, and ``M = max(A, W)``:
 
-    ============ ======================= ===========================================
-    \\            without ``fip``         with ``fip``
-    ============ ======================= ===========================================
-    factors      ``A`` and ``W``         ``M + 1`` both: at least
-                                         ``-(2**(A-1) + 2**(W-1))``
-    product      ``A + W``: at most      ``2*M + 2`` if ``A == W``, ``2*M + 1`` if they differ by
-                 ``2**(A+W-2)``          one, else ``2*M``: at most ``(2**(A-1) + 2**(W-1))**2``
-    partial sum  the product's and ``ceil(log2(pe_rows))`` more
-    ============ ======================= ===========================================
+    ============ ============================ ====================================================
+    \\            without ``fip``              with ``fip``
+    ============ ============================ ====================================================
+    factors      ``A`` and ``W``              ``M + 1`` both: at least
+                                              ``-(2**(A-1) + 2**(W-1))``
+    product      ``A + W``: at most           ``2*M + 2`` if ``A == W``, ``2*M + 1`` if they
+                 ``2**(A+W-2)``               differ by one, else ``2*M``: at most
+                                              ``(2**(A-1) + 2**(W-1))**2``
+    partial sum  the product's and            the same
+                 ``ceil(log2(pe_rows))`` more
+    ============ ============================ ====================================================
 
     The terms that the fast inner product adds are no wider: ``alpha``, the sum of ``a0 * a1``, is
     what a column of PEs yields for weights of zero, and ``beta``, the sum of ``w0 * w1``, what it
