@@ -39,13 +39,12 @@ SOURCES = {module_name(path): path
            for folder in PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))}
 
 
-def imports(module: str, *, at_once: bool = False) -> Iterator[str]:
-    """What a module imports of Weft; ``at_once`` leaves out what it imports only when asked to,
-    or only for its annotations."""
+def imports(module: str) -> Iterator[str]:
+    """What a module imports of Weft, be it only when it is asked to, or for its annotations."""
     path = SOURCES[module]
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body if at_once else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name in SOURCES)
         elif isinstance(node, ast.ImportFrom):
@@ -91,7 +90,7 @@ def test_imports_go_down(module):
 
 def test_no_module_imports_itself_in_the_end():
     # What a package hands on from its own modules is no circle: they do not import the package.
-    graph = {module: set(imports(module, at_once=True)) - {module} for module in SOURCES}
+    graph = {module: set(imports(module)) - {module} for module in SOURCES}
     try:
         tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:

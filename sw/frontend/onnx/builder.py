@@ -1,4 +1,4 @@
-"""The walk over the nodes, which collects layers."""
+"""What a walk over the nodes has found so far: layers, and what is known of every tensor."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
 from weft import reference
 from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.ir import Layer, Lookup, Tensor
 
-from .nodes import BrokenModel, label
-from .patterns import HANDLERS, OF_CONSTANTS, unsupported
+from .nodes import label
 from .source import Source
 from .tables import function_table, scale_table
 from .values import (
@@ -28,7 +25,6 @@ from .values import (
     QuantizedConstant,
     Value,
     View,
-    stage_of,
 )
 
 __all__ = ["Builder", "Entry"]
@@ -43,11 +39,10 @@ class Entry:
 
 
 class Builder:
-    """Interprets nodes in order, each by its entry in :data:`~.patterns.HANDLERS`.
+    """Collects layers: handlers of operators ask it what is known, and tell it what they made.
 
     What is known of an ONNX tensor is a :data:`~.values.Value`; a layer appears when a
-    QuantizeLinear meets a :class:`~.values.Pending` one. What cannot be done here
-    is left to the host, in a later stage.
+    QuantizeLinear meets a :class:`~.values.Pending` one.
 
     Parameters
     ----------
@@ -86,10 +81,6 @@ class Builder:
         self._producers = {name: node for node in self.nodes for name in node.output if name}
         for node in self.nodes:
             self._uses.update(filter(None, node.input))
-        for node in self.nodes:
-            value = self._interpret(node)
-            for name in filter(None, node.output):
-                self.values[name] = value
 
     # What handlers ask ------------------------------------------------------------------------
 
@@ -236,7 +227,7 @@ class Builder:
         """A table for what happens to each value between two quantizations."""
         tensor, stage, layout = self.anywhere(value.source)
         table = scale_table(value.source, target, value.clip) if value.bounded \
-            else function_table(self, value, target)
+            else function_table(self.source, self.value, value, target)
         node = value.nodes[-1] if value.nodes else self._producers[target.name]
         layer = Lookup(name=self.name(node), op=self.op(node), input=tensor, output=target.name,
                        table=table)
@@ -274,43 +265,6 @@ class Builder:
                         pending.view.inverse(pending.shape))
         return Lookup(name=f"{layer.name}/scale", op="QuantizeLinear", input=inner, output=name,
                       table=scale_table(source, target, pending.clip))
-
-    # The walk ---------------------------------------------------------------------------------
-
-    def _interpret(self, node: onnx.NodeProto) -> Value:
-        inputs = [self.value(name) for name in node.input if name]
-        constant = all(isinstance(value, Constant | QuantizedConstant) for value in inputs)
-        op = node.op_type if node.domain in ("", "ai.onnx") else ""
-        on_host = any(isinstance(value, Host) for value in inputs) \
-            and op not in ("QuantizeLinear", "DequantizeLinear")
-        try:
-            if op in HANDLERS and inputs and not on_host and (not constant or op in OF_CONSTANTS):
-                result = HANDLERS[op](self, node)
-                if result is not None:
-                    return result
-            if constant:
-                return self._fold(node)
-            if not any(isinstance(value, Host) for value in inputs):
-                raise unsupported(node)
-        except BrokenModel:
-            raise
-        except ModelError as error:
-            self.refusals.setdefault(node.output[0], error)
-        stage = max(map(stage_of, inputs), default=0)
-        return Host(stage + stage % 2)
-
-    def _fold(self, node: onnx.NodeProto) -> Value:
-        """Compute a node of constants; left to the host where that is not possible."""
-        arrays = {name: self.array(name) for name in node.input if name}
-        graph = helper.make_graph(
-            [node], "fold", [helper.make_empty_tensor_value_info(name) for name in arrays],
-            [helper.make_empty_tensor_value_info(node.output[0])])
-        model = helper.make_model(graph, opset_imports=self.source.model.opset_import)
-        try:
-            result, = ReferenceEvaluator(model).run(None, arrays)
-        except Exception:  # whatever the evaluator lacks, onnxruntime has
-            return Host()
-        return Constant(np.asarray(result))
 
 
 def _usual_order(shape: tuple[int, ...]) -> View:

@@ -1,7 +1,6 @@
 """Convolutions and matrix products: a sum over weights, a bias, one scale per output channel."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -10,6 +9,7 @@ from weft import reference
 from weft.errors import ModelError
 from weft.ir import NO_PADS, Convolution, Depthwise
 
+from .builder import Builder
 from .nodes import BrokenModel, label
 from .values import (
     Constant,
@@ -23,9 +23,6 @@ from .values import (
 )
 from .windows import Window, known, real_input, window
 
-if TYPE_CHECKING:
-    from .builder import Builder
-
 __all__ = ["add_bias", "conv", "gemm", "matmul"]
 
 
@@ -37,7 +34,7 @@ _BIAS_SCALE_TOLERANCE = 1e-3
 
 # Constants ----------------------------------------------------------------------------------------
 
-def _weights(builder: "Builder", node: onnx.NodeProto, *, first: int) \
+def _weights(builder: Builder, node: onnx.NodeProto, *, first: int) \
         -> tuple[np.ndarray, np.ndarray]:
     """int8 weights with the output channel moved from axis ``first`` to the front, and a float32
     scale for each output channel."""
@@ -63,7 +60,7 @@ def _weights(builder: "Builder", node: onnx.NodeProto, *, first: int) \
     return integers.astype(np.int8), scales[:, 0].astype(np.float32)
 
 
-def _bias(builder: "Builder", node: onnx.NodeProto, name: str, axis: int, source: Quantized,
+def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: Quantized,
           weight_scale: np.ndarray) -> np.ndarray:
     """int32 [N] bias from a tensor that broadcasts against an output with channels on ``axis``,
     counted from the end."""
@@ -97,7 +94,7 @@ def _bias(builder: "Builder", node: onnx.NodeProto, name: str, axis: int, source
 
 # Operators ----------------------------------------------------------------------------------------
 
-def _pending(builder: "Builder", node: onnx.NodeProto, data: Dequantized, tensor: str, stage: int,
+def _pending(builder: Builder, node: onnx.NodeProto, data: Dequantized, tensor: str, stage: int,
              weights: np.ndarray, weight_scale: np.ndarray, geometry: Window,
              shape: tuple[int, int, int], view: View, channel_axis: int, *,
              groups: int = 1, depthwise: bool = False) -> Pending:
@@ -131,7 +128,7 @@ def _pending(builder: "Builder", node: onnx.NodeProto, data: Dequantized, tensor
                    filter=Filter(data.source, weight_scale, bias, has_bias, channel_axis))
 
 
-def conv(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A convolution of any group. Groups of one channel and one filter are depthwise; others
     become a dense convolution, with zeros between channels of different groups."""
     data = real_input(builder, node)
@@ -175,7 +172,7 @@ def _dense(weights: np.ndarray, groups: int) -> np.ndarray:
     return dense
 
 
-def gemm(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def gemm(builder: Builder, node: onnx.NodeProto) -> Value | None:
     data = _flat(builder, node)
     given = known(node, "alpha", "beta", "transA", "transB")
     for name in ("alpha", "beta"):
@@ -185,7 +182,7 @@ def gemm(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return _matrix(builder, node, data, view, axis=0 if given.get("transB", 0) else 1)
 
 
-def matmul(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if isinstance(builder.value(node.input[0]), QuantizedConstant | Constant):
         raise ModelError(f"{label(node)} must have its constant as the second input")
     data = _flat(builder, node)
@@ -194,7 +191,7 @@ def matmul(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return _matrix(builder, node, data, view, axis=1)
 
 
-def _flat(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
+def _flat(builder: Builder, node: onnx.NodeProto) -> Dequantized:
     data = real_input(builder, node)
     if data.pads != NO_PADS:
         raise ModelError(f"{label(node)} reads the output of a Pad; only convolutions and pools do "
@@ -202,7 +199,7 @@ def _flat(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
     return data
 
 
-def _matrix(builder: "Builder", node: onnx.NodeProto, data: Dequantized, view: View,
+def _matrix(builder: Builder, node: onnx.NodeProto, data: Dequantized, view: View,
             axis: int) -> Pending:
     """Rows of ``view`` times weights with output channels on ``axis``."""
     constant = builder.value(node.input[1])
@@ -233,7 +230,7 @@ def _matrix(builder: "Builder", node: onnx.NodeProto, data: Dequantized, view: V
                     Window(output=result[1:]), result, order.reshape(shape), len(shape) - 1)
 
 
-def _cover(builder: "Builder", node: onnx.NodeProto, data: Dequantized, rows: View,
+def _cover(builder: Builder, node: onnx.NodeProto, data: Dequantized, rows: View,
            matrix: np.ndarray) -> tuple[str, int, np.ndarray]:
     """A tensor with all inputs of a fully connected layer, the stage that makes it, and weights in
     that tensor's order."""
@@ -247,7 +244,7 @@ def _cover(builder: "Builder", node: onnx.NodeProto, data: Dequantized, rows: Vi
     return tensor, stage, np.ascontiguousarray(ordered).reshape(filters, *layout.shape)
 
 
-def add_bias(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def add_bias(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A constant added to a layer that has no bias yet; :py:`None` if the node is no such thing."""
     for layer, constant in (node.input, tuple(node.input)[::-1]):
         value = builder.value(layer)

@@ -3,7 +3,6 @@ products of two tensors."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -11,12 +10,10 @@ import onnx
 from weft.errors import ModelError
 from weft.ir import Add, Multiply
 
+from .builder import Builder
 from .convolutions import add_bias
 from .nodes import attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant, Value, View
-
-if TYPE_CHECKING:
-    from .builder import Builder
 
 __all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "plain", "relu", "unary"]
 
@@ -34,7 +31,7 @@ _LARGEST_RATIO = 2.0 ** 15
 
 # Bounds -------------------------------------------------------------------------------------------
 
-def _bounded(builder: "Builder", node: onnx.NodeProto, low: float, high: float) -> Value | None:
+def _bounded(builder: Builder, node: onnx.NodeProto, low: float, high: float) -> Value | None:
     value = builder.value(node.input[0])
     if isinstance(value, Pending):
         return replace(value, clip=value.clip.within(low, high, label(node)))
@@ -46,11 +43,11 @@ def _bounded(builder: "Builder", node: onnx.NodeProto, low: float, high: float) 
     return None
 
 
-def relu(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def relu(builder: Builder, node: onnx.NodeProto) -> Value | None:
     return _bounded(builder, node, 0.0, np.inf)
 
 
-def clip(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def clip(builder: Builder, node: onnx.NodeProto) -> Value | None:
     given = attributes(node)
     bounds = [given.get("min", -np.inf), given.get("max", np.inf)]
     for index, name in enumerate(node.input[1:3]):
@@ -72,7 +69,7 @@ def plain(node: onnx.NodeProto, data: Dequantized) -> Dequantized:
     return data
 
 
-def unary(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def unary(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A function of one quantized value, given as nodes until the output quantization is known."""
     names = list(filter(None, node.input))
     values = [builder.value(name) for name in names]
@@ -106,7 +103,7 @@ def unary(builder: "Builder", node: onnx.NodeProto) -> Value | None:
 
 # Two tensors --------------------------------------------------------------------------------------
 
-def _operands(builder: "Builder", node: onnx.NodeProto) -> list[Dequantized]:
+def _operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
     operands = []
     for name in node.input:
         value = builder.value(name)
@@ -122,7 +119,7 @@ def _operands(builder: "Builder", node: onnx.NodeProto) -> list[Dequantized]:
     return operands
 
 
-def _one_value(builder: "Builder", node: onnx.NodeProto) -> bool:
+def _one_value(builder: Builder, node: onnx.NodeProto) -> bool:
     """Whether all that a node reads is one quantized activation and constants."""
     reads = [builder.value(name) for name in node.input]
     sources = {id(value.source) for value in reads if isinstance(value, Dequantized)}
@@ -136,7 +133,7 @@ def layout_of(operand: Dequantized, layout: View) -> View:
     return layout.through(operand.view.inverse(operand.source.shape))
 
 
-def _aligned(builder: "Builder", node: onnx.NodeProto, operands: list[Dequantized]) \
+def _aligned(builder: Builder, node: onnx.NodeProto, operands: list[Dequantized]) \
         -> tuple[list[str], int, View]:
     """Tensors of two operands in one order, the stage that makes them, and that order."""
     leader = next((operand for operand in operands if operand.source.accelerated), operands[0])
@@ -156,7 +153,7 @@ def _check_ratio(node: onnx.NodeProto, ratio: float) -> None:
                          f"accelerator needs less than {_LARGEST_RATIO:g}")
 
 
-def add(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def add(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A bias, a function of one value, or the sum of two tensors."""
     biased = add_bias(builder, node)
     if biased is not None:
@@ -177,7 +174,7 @@ def add(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return _pending(node, stage, order, a.view.shape, make)
 
 
-def multiply(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A function of one value, or the product of two tensors."""
     if _one_value(builder, node):
         return unary(builder, node)
@@ -201,7 +198,7 @@ def multiply(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return _pending(node, stage, order, shape, make)
 
 
-def _factors(builder: "Builder", node: onnx.NodeProto, a: Dequantized, b: Dequantized) \
+def _factors(builder: Builder, node: onnx.NodeProto, a: Dequantized, b: Dequantized) \
         -> tuple[list[str], int, View, tuple[int, ...]] | None:
     """As :func:`_aligned`, for a tensor and one factor for each of its channels."""
     whole, factor = (a, b) if len(a.view.array().reshape(-1)) >= b.view.array().size else (b, a)

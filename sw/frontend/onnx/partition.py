@@ -29,6 +29,7 @@ from .nodes import implicit_inputs, label
 from .patterns import HANDLERS, unsupported
 from .source import Source
 from .values import Constant, Dequantized, Host, Pending, Quantized, QuantizedConstant, stage_of
+from .walk import walk
 
 __all__ = ["make_partition"]
 
@@ -37,7 +38,7 @@ def make_partition(source: Source) -> tuple[Partition, Builder]:
     """How a model is divided, and what that was made from."""
     forbidden: dict[str, ModelError] = {}
     while True:
-        builder = Builder(source, forbidden)
+        builder = walk(source, forbidden)
         divider = _Divider(builder)
         idle = divider.idle_layers()
         if not idle:

@@ -8,23 +8,21 @@ instead. A new layer is a new entry here that returns a :class:`~weft.frontend.o
 from collections.abc import Callable
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 
 from weft.errors import ModelError
 
 from . import convolutions, elementwise, planes, quantizers
+from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
-
-if TYPE_CHECKING:
-    from .builder import Builder
 
 __all__ = ["HANDLERS", "OF_CONSTANTS", "unsupported"]
 
 
-Handler = Callable[["Builder", onnx.NodeProto], Value | None]
+Handler = Callable[[Builder, onnx.NodeProto], Value | None]
 
 
 def unsupported(node: onnx.NodeProto) -> ModelError:
@@ -32,9 +30,9 @@ def unsupported(node: onnx.NodeProto) -> ModelError:
     return ModelError(f"{label(node)} is not supported on the accelerator")
 
 
-def _view(change: Callable[["Builder", onnx.NodeProto, Any], Any]) -> Handler:
+def _view(change: Callable[[Builder, onnx.NodeProto, Any], Any]) -> Handler:
     """A handler for an operator that only moves elements; ``change`` does it to a view or array."""
-    def handler(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+    def handler(builder: Builder, node: onnx.NodeProto) -> Value | None:
         value = builder.value(node.input[0])
         if isinstance(value, QuantizedConstant):
             moved: QuantizedConstant = change(builder, node, value)
@@ -56,7 +54,7 @@ def _view(change: Callable[["Builder", onnx.NodeProto, Any], Any]) -> Handler:
     return handler
 
 
-def _reshaped(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
+def _reshaped(builder: Builder, node: onnx.NodeProto, value: Any) -> Any:
     shape = builder.shape(node, node.output[0])
     if prod(shape) != prod(value.shape):
         raise ModelError(f"{label(node)} must give {prod(value.shape)} values, as it reads, "
@@ -64,12 +62,12 @@ def _reshaped(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
     return value.reshape(shape)
 
 
-def _transposed(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
+def _transposed(builder: Builder, node: onnx.NodeProto, value: Any) -> Any:
     rank = len(builder.shape(node, node.input[0]))
     return value.transpose(tuple(attributes(node).get("perm", range(rank)[::-1])))
 
 
-def _same(builder: "Builder", node: onnx.NodeProto, value: Any) -> Any:
+def _same(builder: Builder, node: onnx.NodeProto, value: Any) -> Any:
     if len(list(filter(None, node.output))) > 1:
         raise ModelError(f"{label(node)} has a second output, which is not supported")
     return value

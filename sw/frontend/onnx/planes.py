@@ -1,7 +1,6 @@
 """Layers that move values or summarize windows: pools, padding, concatenation, enlargement."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -11,18 +10,16 @@ from weft.ir import NO_PADS, Concat, Layer, Pads, Pool, PoolKind, Resize
 from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import GoldenSession
 
+from .builder import Builder
 from .elementwise import layout_of, plain
 from .nodes import BrokenModel, attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
 from .windows import known, real_input, window
 
-if TYPE_CHECKING:
-    from .builder import Builder
-
 __all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "resize"]
 
 
-def _image(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
+def _image(builder: Builder, node: onnx.NodeProto) -> Dequantized:
     """The activation that a node reads, of shape [1, C, H, W]. Operators that only move values may
     also read the quantized tensor itself."""
     value = builder.value(node.input[0])
@@ -37,7 +34,7 @@ def _image(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
     return data
 
 
-def _moved(builder: "Builder", node: onnx.NodeProto, pending: Pending, source: Quantized) -> Value:
+def _moved(builder: Builder, node: onnx.NodeProto, pending: Pending, source: Quantized) -> Value:
     """The result of an operator that only moves values: quantized if its input was."""
     if not isinstance(builder.value(node.input[0]), Quantized):
         return pending
@@ -48,7 +45,7 @@ def _moved(builder: "Builder", node: onnx.NodeProto, pending: Pending, source: Q
 
 # Pools --------------------------------------------------------------------------------------------
 
-def max_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if len(list(filter(None, node.output))) > 1:
         raise ModelError(f"{label(node)} has a second output, the indices, which is not supported")
     data = _image(builder, node)
@@ -87,7 +84,7 @@ def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int
 _TOLERATED = 1 / 500
 
 
-def _average(builder: "Builder", node: onnx.NodeProto, data: Dequantized, layer: Pool,
+def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: Pool,
              stage: int, output: tuple[int, int, int]) -> Pending:
     def make(name: str, target: Quantized, pending: Pending) -> Pool:
         if pending.clip.active:
@@ -114,7 +111,7 @@ def _average(builder: "Builder", node: onnx.NodeProto, data: Dequantized, layer:
     return Pending(node=node, stage=stage, shape=output, view=View((1, *output)), make=make)
 
 
-def average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     data = _image(builder, node)
     given = known(node, "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape",
                   "pads", "strides")
@@ -130,7 +127,7 @@ def average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return _average(builder, node, data, layer, stage, (data.view.shape[1], *geometry.output))
 
 
-def global_average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def global_average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     data = plain(node, _image(builder, node))
     known(node)
     _, channels, height, width = data.view.shape
@@ -142,7 +139,7 @@ def global_average_pool(builder: "Builder", node: onnx.NodeProto) -> Value | Non
 
 # Padding, enlargement, concatenation --------------------------------------------------------------
 
-def pad(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Zeros around a plane, left to the layers that read it."""
     data = plain(node, real_input(builder, node))
     given = known(node, "mode", "pads", "value")
@@ -171,7 +168,7 @@ def pad(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return replace(data, pads=Pads(*map(int, (*before[2:], *after[2:]))))
 
 
-def resize(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Enlargement by whole factors, where it repeats every value."""
     data = plain(node, _image(builder, node))
     shape, target_shape = data.view.shape, builder.shape(node, node.output[0])
@@ -204,7 +201,7 @@ def resize(builder: "Builder", node: onnx.NodeProto) -> Value | None:
                                          view=View((1, *output)), make=make), data.source)
 
 
-def _repeats(builder: "Builder", node: onnx.NodeProto, size: tuple[int, ...],
+def _repeats(builder: Builder, node: onnx.NodeProto, size: tuple[int, ...],
              factors: list[int]) -> bool:
     """Whether a Resize only repeats values, found out by enlarging a plane of counting numbers."""
     plane = np.arange(size[0] * size[1], dtype=np.float32).reshape(1, 1, *size)
@@ -229,7 +226,7 @@ def _repeats(builder: "Builder", node: onnx.NodeProto, size: tuple[int, ...],
     return np.array_equal(got, expected)
 
 
-def concat(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Tensors one behind the other on any axis, if their planes agree on the accelerator."""
     values = [builder.value(name) for name in node.input]
     if any(isinstance(value, Constant) for value in values):

@@ -1,7 +1,6 @@
 """QuantizeLinear and DequantizeLinear: where layers begin and end."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -9,6 +8,7 @@ from onnx import TensorProto, helper
 
 from weft.errors import ModelError
 
+from .builder import Builder
 from .nodes import attributes, label, type_name
 from .values import (
     Constant,
@@ -23,13 +23,10 @@ from .values import (
     stage_of,
 )
 
-if TYPE_CHECKING:
-    from .builder import Builder
-
 __all__ = ["dequantize_linear", "quantize_linear", "renamed"]
 
 
-def _parameters(builder: "Builder", node: onnx.NodeProto, shape: tuple[int, ...] | None) \
+def _parameters(builder: Builder, node: onnx.NodeProto, shape: tuple[int, ...] | None) \
         -> tuple[np.ndarray, np.ndarray]:
     """Scale and zero point of a Q or DQ node: scalars, or broadcast to ``shape``."""
     scale = builder.array(node.input[1])
@@ -61,7 +58,7 @@ def _parameters(builder: "Builder", node: onnx.NodeProto, shape: tuple[int, ...]
     return np.broadcast_to(scale, shape), np.broadcast_to(zero, shape)
 
 
-def _quantized(builder: "Builder", node: onnx.NodeProto, name: str, kind: int) -> Quantized:
+def _quantized(builder: Builder, node: onnx.NodeProto, name: str, kind: int) -> Quantized:
     """The quantized activation ``name`` with the parameters of a Q or DQ node."""
     if kind not in (TensorProto.INT8, TensorProto.UINT8):
         raise ModelError(f"{label(node)} has {type_name(kind)} values; only int8 and uint8 are "
@@ -72,7 +69,7 @@ def _quantized(builder: "Builder", node: onnx.NodeProto, name: str, kind: int) -
                      zero_point=int(zero) - 128 * unsigned, unsigned=unsigned)
 
 
-def _result_type(builder: "Builder", node: onnx.NodeProto) -> int:
+def _result_type(builder: Builder, node: onnx.NodeProto) -> int:
     given = attributes(node).get("output_dtype", 0)
     if given:
         return int(given)
@@ -80,7 +77,7 @@ def _result_type(builder: "Builder", node: onnx.NodeProto) -> int:
     return TensorProto.UINT8 if zero is None else helper.np_dtype_to_tensor_dtype(zero.dtype)
 
 
-def quantize_linear(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def quantize_linear(builder: Builder, node: onnx.NodeProto) -> Value | None:
     value = builder.value(node.input[0])
     kind = _result_type(builder, node)
     if isinstance(value, Constant | QuantizedConstant):
@@ -103,7 +100,7 @@ def quantize_linear(builder: "Builder", node: onnx.NodeProto) -> Value | None:
     return None
 
 
-def _again(builder: "Builder", value: Dequantized, target: Quantized) -> Value:
+def _again(builder: Builder, value: Dequantized, target: Quantized) -> Value:
     """A quantized tensor that is quantized again, with what was done to its values between."""
     same = target.same_quantization(value.source)
     if any(value.pads):
@@ -126,7 +123,7 @@ def renamed(source: Quantized, name: str, view: View, sole: bool) -> Quantized:
     return result
 
 
-def dequantize_linear(builder: "Builder", node: onnx.NodeProto) -> Value | None:
+def dequantize_linear(builder: Builder, node: onnx.NodeProto) -> Value | None:
     name = node.input[0]
     value = builder.value(name)
     if isinstance(value, Constant):

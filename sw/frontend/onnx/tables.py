@@ -1,6 +1,6 @@
 """Tables of 256 entries: functions of one quantized value, exact because all inputs are tried."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -9,10 +9,8 @@ from onnx import helper
 from weft import reference
 from weft.reference.golden import GoldenSession, to_int8
 
-from .values import Clip, Dequantized, Quantized, QuantizedConstant
-
-if TYPE_CHECKING:
-    from .builder import Builder
+from .source import Source
+from .values import Clip, Constant, Dequantized, Quantized, QuantizedConstant, Value
 
 __all__ = ["function_table", "scale_table"]
 
@@ -30,9 +28,10 @@ def scale_table(source: Quantized, target: Quantized, clip: Clip = _FREE) -> np.
     return reference.quantize(bounded, target.scale, target.zero_point)
 
 
-def function_table(builder: "Builder", value: Dequantized, target: Quantized) -> np.ndarray:
+def function_table(source: Source, operand: Callable[[str], Value], value: Dequantized,
+                   target: Quantized) -> np.ndarray:
     """int8 [256]: what onnxruntime makes of every value with the nodes of ``value``, in the
-    quantization of ``target``."""
+    quantization of ``target``; ``operand`` tells what is known of a tensor that they read."""
     constants: dict[str, np.ndarray] = {}
 
     def parameters(name: str, tensor: Quantized) -> list[str]:
@@ -52,8 +51,7 @@ def function_table(builder: "Builder", value: Dequantized, target: Quantized) ->
         for index, name in enumerate(copy.input):
             if not name or name in made:
                 continue
-            constant = builder.value(name)
-            array = builder.array(name)
+            constant = operand(name)
             if isinstance(constant, QuantizedConstant):
                 # Kept quantized, or onnxruntime would not choose its integer kernel.
                 constants |= {f"{name}_q": constant.values,
@@ -63,13 +61,13 @@ def function_table(builder: "Builder", value: Dequantized, target: Quantized) ->
                 nodes.append(helper.make_node(
                     "DequantizeLinear", [f"{name}_q", f"{name}_s", f"{name}_z"], [f"{name}_real"]))
                 copy.input[index] = f"{name}_real"
-            elif array is not None:
-                constants[name] = array
+            elif isinstance(constant, Constant):
+                constants[name] = constant.array
             else:
                 copy.input[index] = "every_real"
         nodes.append(copy)
     nodes.append(helper.make_node(
         "QuantizeLinear", [value.nodes[-1].output[0], *parameters("result", target)], ["result"]))
     every = (_EVERY.view(np.uint8) ^ np.uint8(128)) if value.source.unsigned else _EVERY
-    model = builder.source.probe(nodes, {"every": every}, "result", constants)
+    model = source.probe(nodes, {"every": every}, "result", constants)
     return to_int8(GoldenSession(model).run({"every": every})["result"]).reshape(-1)

@@ -1,7 +1,7 @@
 """What convolutions and pools share: the window that slides over a plane."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx
 
@@ -9,11 +9,9 @@ from weft import reference
 from weft.errors import ModelError
 from weft.ir import NO_PADS, Pads
 
+from .builder import Builder
 from .nodes import BrokenModel, attributes, label
 from .values import Dequantized, Pending
-
-if TYPE_CHECKING:
-    from .builder import Builder
 
 __all__ = ["Window", "known", "real_input", "window"]
 
@@ -32,7 +30,7 @@ class Window:
     dilations: tuple[int, int] = (1, 1)
 
 
-def real_input(builder: "Builder", node: onnx.NodeProto) -> Dequantized:
+def real_input(builder: Builder, node: onnx.NodeProto) -> Dequantized:
     """The activation that a layer reads."""
     value = builder.value(node.input[0])
     if isinstance(value, Dequantized):
