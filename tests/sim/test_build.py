@@ -397,8 +397,8 @@ def test_processor_is_known_by_its_instructions_alone(monkeypatch, tmp_path):
 PROGRAM = """
 import sys
 from pathlib import Path
-from weft.guard import guarded
-from weft.config import PRESETS
+from weft.errors.guard import guarded
+from weft.hw.isa.config import PRESETS
 from weft.sim import build, toolchain
 build.verilator = toolchain.verilator = lambda: Path(sys.argv[1])
 guard = lambda arguments: build.build_verilog("a", PRESETS["small"]) and 0
