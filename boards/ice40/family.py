@@ -25,8 +25,8 @@ ICE40 = Family(
     devices={
         "iCE40UP5K": Device(
             capacity=Capacity(luts=5_280, ffs=5_280, multipliers=8, block_rams=30, large_rams=4),
-            # The flip-flops of a tile, which has 8, share their enable. One that few flip-flops have
-            # wastes a tile, and a full device cannot be placed: it becomes a multiplexer.
+            # The 8 flip-flops of a tile share their enable. One that few flip-flops have wastes a
+            # tile, and a full device cannot be placed: it becomes a multiplexer.
             synthesis="synth_ice40 -abc9 -dffe_min_ce_use 8 -device u -top top",
             place=("--up5k", "--package", "sg48")),
     },
