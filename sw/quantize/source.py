@@ -12,9 +12,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from weft.errors import InputError, ModelError
 from weft.errors.text import printable
+from weft.frontend.onnx.nodes import type_name
 from weft.frontend.onnx.source import is_quantized, read_model
 from weft.reference.golden import first_line
 
+from .batch_norm import convolve
 from .static import quiet
 
 __all__ = ["FloatModel", "load_float"]
@@ -26,7 +28,7 @@ _IR_VERSION = 7     # came with it
 
 @dataclass(frozen=True, kw_only=True)
 class FloatModel:
-    """A float model with fixed shapes, batch normalization folded into convolutions.
+    """A float model with fixed shapes, and convolutions in place of batch normalization.
 
     Attributes
     ----------
@@ -63,7 +65,8 @@ def load_float(model: str | Path | onnx.ModelProto,
     Raises
     ------
     ModelError
-        If the model cannot be read or converted, or is quantized already.
+        If the model cannot be read or converted, is quantized already, or has inputs of other
+        types than float32.
     InputError
         If ``shapes`` name no input, or contradict the model, or a dimension stays dynamic.
     """
@@ -75,6 +78,11 @@ def load_float(model: str | Path | onnx.ModelProto,
     # An initializer that is an input, too, might change: nothing would be folded into it.
     del source.graph.input[:]
     source.graph.input.extend(inputs)
+    for value in inputs:
+        found = value.type.tensor_type.elem_type
+        if found != onnx.TensorProto.FLOAT:
+            raise ModelError(f"Input '{value.name}' of {name} must be of float32 values, "
+                             f"not {type_name(found)}")
     _fix_shapes(source.graph.input, shapes or {})
     given = _name_nodes(source.graph)
     try:
@@ -98,10 +106,13 @@ def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
            if entry.domain in ("", "ai.onnx")):
         model = version_converter.convert_version(model, _OPSET)
     with tempfile.TemporaryDirectory() as folder, quiet():
-        target = Path(folder) / "prepared.onnx"
+        given, target = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
+        onnx.save(model, given)     # a model in memory is damaged where it cannot be optimized
         # Symbolic shape inference would need another package; onnx's own knows all that is fixed.
-        quant_pre_process(model, target, skip_symbolic_shape=True)
-        return onnx.load(target)
+        quant_pre_process(given, target, skip_symbolic_shape=True)
+        prepared = onnx.load(target)
+    convolve(prepared)
+    return prepared
 
 
 def _fix_shapes(inputs: Sequence[onnx.ValueInfoProto],

@@ -8,11 +8,12 @@ from onnx import numpy_helper
 from onnxruntime.quantization import qdq_loss_debug
 
 from weft import compiler
+from weft.bench.networks import NETWORKS
 from weft.digits import MODEL, load, load_training
 from weft.errors import CompileError, InputError, ModelError
 from weft.frontend import partition
 from weft.hw.isa.config import load_config
-from weft.quantize import Quantization, quantize
+from weft.quantize import Quantization, quantize, random_frames
 from weft.quantize.headroom import make_room
 from weft.quantize.loss import layer_losses
 from weft.quantize.source import load_float
@@ -116,10 +117,34 @@ def test_excluded_node_stays_float():
     assert runs_as_onnxruntime(quantized.model, images(2))
 
 
-def test_batch_normalization_without_a_convolution_stays():
-    quantized = quantize(batch_norm_cnn(bare=True), {"image": images(4)})
-    assert "BatchNormalization" in {place.op for place in quantized.plan.placements}
+def test_batch_normalization_without_a_convolution_becomes_one():
+    model = batch_norm_cnn(bare=True)
+    source = load_float(model)
+    assert source.model.graph.node[0].op_type == "Conv"
+    feeds = {"image": images(1)}
+    np.testing.assert_allclose(GoldenSession(source.model).run(feeds)["logits"],
+                               GoldenSession(model).run(feeds)["logits"], rtol=1e-4, atol=1e-4)
+    quantized = quantize(source, {"image": images(4)})
+    assert quantized.accelerated == (6, 6)
     assert runs_as_onnxruntime(quantized.model, images(2))
+
+
+@pytest.mark.parametrize("name", ["unet", "mobilenet_v2_block"])
+def test_well_known_shapes_keep_their_signal(name):
+    source = load_float(NETWORKS[name](np.random.default_rng(0)))
+    quantized = quantize(source, random_frames(source.shapes, 3))
+    done, operators = quantized.accelerated
+    assert done == operators - 1 and min(layer.snr for layer in quantized.layers) > 25
+    arrays, = random_frames(source.shapes, 1)
+    assert runs_as_onnxruntime(quantized.model, *arrays.values())
+
+
+def test_input_that_is_not_float_wrong():
+    model = batch_norm_cnn()
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    with pytest.raises(ModelError, match=r"^Input 'image' of cnn must be of float32 values, not "
+                                         r"uint8$"):
+        load_float(model)
 
 
 def test_dynamic_dimensions_are_set():
