@@ -12,11 +12,12 @@ from weft import compiler
 from weft.errors import InputError, ModelError
 from weft.files.output import replacing
 from weft.frontend import partition
+from weft.frontend.onnx.source import is_quantized
 from weft.hw.isa.config import AcceleratorConfig, load_config
 from weft.ir import Partition, Where
 from weft.reference.golden import first_line
 
-from .frames import Frames
+from .frames import Frames, array_frames
 from .headroom import make_room
 from .loss import LayerLoss, TopResult, layer_losses, top_result
 from .source import FloatModel, load_float
@@ -135,7 +136,6 @@ def quantize(model: str | Path | onnx.ModelProto | FloatModel,
     config = load_config(config) if isinstance(config, str) else config
     source = model if isinstance(model, FloatModel) else load_float(model, shapes)
     if isinstance(frames, Mapping):
-        from .frames import array_frames
         frames = array_frames(frames, source.shapes)
     if not len(frames):
         raise InputError("Calibration must have at least 1 frame, not 0")
@@ -176,6 +176,8 @@ def _quantize(source: FloatModel, frames: Frames, settings: Quantization,
 
 def _plan(model: onnx.ModelProto, name: str, config: AcceleratorConfig) -> Partition:
     """What runs where, after all of it has compiled."""
+    if not is_quantized(model):
+        raise ModelError(f"{name} has no operator that can be quantized and is not excluded")
     plan = partition(model)
     base = 0
     for graph in plan.graphs:

@@ -99,7 +99,8 @@ def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     # What the file says of inner tensors may still carry the symbols of dynamic dimensions.
     del model.graph.value_info[:]
     for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
+        for dim in value.type.tensor_type.shape.dim:
+            dim.ClearField("dim_param")
     model.ir_version = max(model.ir_version, _IR_VERSION)
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(model, strict_mode=True))
     if any(entry.version < _OPSET for entry in model.opset_import

@@ -139,6 +139,20 @@ def test_well_known_shapes_keep_their_signal(name):
     assert runs_as_onnxruntime(quantized.model, *arrays.values())
 
 
+def test_nothing_to_quantize_wrong():
+    with pytest.raises(ModelError, match=r"^cnn has no operator that can be quantized and is not "
+                                         r"excluded$"):
+        quantize(batch_norm_cnn(), {"image": images(2)}, settings=Quantization(
+            exclude=("conv1", "conv2", "pool", "flat", "logits")))
+
+
+def test_unknown_operator_wrong():
+    model = batch_norm_cnn()
+    model.graph.node[0].op_type = "Convolve"
+    with pytest.raises(ModelError, match=r"^cnn cannot be prepared: .*Convolve"):
+        load_float(model)
+
+
 def test_input_that_is_not_float_wrong():
     model = batch_norm_cnn()
     model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
