@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 
+_PIXELS = ("size", "mean", "std", "layout", "channels")
+"""Options that say how an image becomes an input."""
+
+
 def add_parser(commands: Commands) -> None:
     """Adds the sub-command to those of the command line."""
     parser = commands.add_parser(
@@ -52,9 +56,9 @@ def add_parser(commands: Commands) -> None:
     images.add_argument("--size", type=int, metavar="N",
                         help="scale the shorter side to N pixels before the middle is cut out "
                              "(default: as little as the network needs)")
-    images.add_argument("--mean", type=_numbers, default=(0.0,), metavar="R,G,B",
+    images.add_argument("--mean", type=_numbers, metavar="R,G,B",
                         help="one, or one for each channel (default: 0)")
-    images.add_argument("--std", type=_numbers, default=(1.0,), metavar="R,G,B",
+    images.add_argument("--std", type=_numbers, metavar="R,G,B",
                         help="one, or one for each channel (default: 1)")
     images.add_argument("--layout", choices=("nchw", "nhwc"),
                         help="order of the network's input (default: as its shape tells)")
@@ -95,13 +99,15 @@ def _frames(source: "FloatModel", options: argparse.Namespace) -> "Frames":
     from weft.files.arrays import read_arrays
     from weft.quantize import ImageFrames, Pixels, array_frames, random_frames
 
+    pixels = {name: getattr(options, name) for name in _PIXELS
+              if getattr(options, name) is not None}
+    if options.random is None and not options.calibrate.is_file():
+        return ImageFrames(options.calibrate, source.shapes, Pixels(**pixels))
+    if pixels:
+        raise InputError(f"Option --{next(iter(pixels))} needs --calibrate with a folder of images")
     if options.random is not None:
         return random_frames(source.shapes, options.random, seed=options.seed)
-    if options.calibrate.is_file():
-        return array_frames(read_arrays(options.calibrate), source.shapes, str(options.calibrate))
-    return ImageFrames(options.calibrate, source.shapes, Pixels(
-        size=options.size, mean=options.mean, std=options.std, layout=options.layout,
-        channels=options.channels))
+    return array_frames(read_arrays(options.calibrate), source.shapes, str(options.calibrate))
 
 
 def _labels(path: Path) -> list[int]:

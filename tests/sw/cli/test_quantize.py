@@ -150,6 +150,8 @@ def test_bad_options_wrong(refuse):
         "Input 'x' of a shape must be one of the model's: image"
     assert refuse("--random", "2", "--mean", "a") == \
         "argument --mean: must be numbers with commas between, not 'a'"
+    assert refuse("--random", "2", "--std", "2") == \
+        "Option --std needs --calibrate with a folder of images"
     assert refuse("--random", "2", "--method", "best").startswith("argument --method")
     assert "--calibrate" in refuse()
 
