@@ -4,7 +4,19 @@ import argparse
 
 from weft.errors.guard import DEBUG, guarded
 
-from . import bench, build, check, compile, config, estimate, program, report, run, verilog
+from . import (
+    bench,
+    build,
+    check,
+    compile,
+    config,
+    estimate,
+    program,
+    quantize,
+    report,
+    run,
+    verilog,
+)
 from .version import add_version_option
 
 # What is slow to import (numpy, onnxruntime, Amaranth, rich) is imported by the command that needs
@@ -13,7 +25,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, check, estimate, compile, verilog, build, program, bench, config)
+_COMMANDS = (run, report, quantize, check, estimate, compile, verilog, build, program, bench,
+             config)
 """In the order of the help text."""
 
 

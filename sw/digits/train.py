@@ -10,9 +10,7 @@ ONNX, then static quantization by onnxruntime with the training images as calibr
 
 import argparse
 import importlib.util
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,12 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime import quantization
 
 from weft.errors import ToolError
 from weft.errors.distribution import install_command
 from weft.errors.guard import guarded
 from weft.files.output import check_writable, replacing
+from weft.quantize.static import quantize_frames
 
 from . import MODEL, load, load_training
 
@@ -135,24 +133,11 @@ def to_onnx(parameters: Parameters) -> onnx.ModelProto:
     return model
 
 
-class _Calibration(quantization.CalibrationDataReader):  # type: ignore[misc]  # untyped package
-    def __init__(self, images: np.ndarray) -> None:
-        self._frames: Iterator[np.ndarray] = iter(images)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        frame = next(self._frames, None)
-        return None if frame is None else {"input": frame[None]}
-
-
 def quantize(model: onnx.ModelProto, images: np.ndarray, path: Path) -> None:
-    """Writes the int8 network to ``path``, calibrated on ``images``. Changes ``model``."""
-    with replacing(path) as result:
-        # It warns that shapes were not inferred and nothing was fused; there is nothing to fuse.
-        logging.getLogger().setLevel(logging.ERROR)
-        quantization.quantize_static(
-            model, result, _Calibration(images), quant_format=quantization.QuantFormat.QDQ,
-            per_channel=True, activation_type=quantization.QuantType.QInt8,
-            weight_type=quantization.QuantType.QInt8)
+    """Writes the int8 network to ``path``, calibrated on ``images``."""
+    result = quantize_frames(model, [{"input": image[None]} for image in images])
+    with replacing(path) as temporary:
+        onnx.save(result, temporary)
 
 
 def _accuracy(model: bytes, images: np.ndarray, labels: np.ndarray) -> float:
@@ -179,7 +164,7 @@ def _main(arguments: list[str]) -> int:
     training, held_out = load_training(), load()
     float_model = to_onnx(_train(*training))
     float_accuracy = _accuracy(float_model.SerializeToString(), *held_out)
-    quantize(float_model, training[0], path)  # changes the model
+    quantize(float_model, training[0], path)
     print(f"held-out accuracy: float {float_accuracy:.2%}, "
           f"int8 {_accuracy(path.read_bytes(), *held_out):.2%}")
     print(f"{path}: {path.stat().st_size} bytes")

@@ -24,9 +24,9 @@ from .inspection import Inspection
 if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
 
-__all__ = ["Progress", "bench_table", "config_table", "engine_table", "estimate_table",
-           "layer_table", "print_estimate", "print_inspection", "print_run", "short_name",
-           "terminal", "verdict"]
+__all__ = ["Progress", "bench_table", "config_table", "engine_table", "escape",
+           "estimate_table", "layer_table", "print_estimate", "print_inspection", "print_run",
+           "short_name", "terminal", "verdict"]
 
 
 _NAME = 24  # characters of a layer's name that a table of 110 columns has room for
@@ -69,6 +69,10 @@ class Progress(AbstractContextManager["Progress"]):
             self._status.update(escape(text))
         else:
             print(printable(text), file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Something to know, on a line that stays."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
 
     def step(self, text: str) -> None:
         """A step of the current stage begins."""

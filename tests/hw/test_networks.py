@@ -90,18 +90,18 @@ def test_pretrained_network(model, name):
 @pytest.mark.parametrize("quant_format", [
     QuantFormat.QDQ, pytest.param(QuantFormat.QOperator, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "resnet50"])
-def test_network_with_random_weights(network, quant_format, tmp_path):
+def test_network_with_random_weights(network, quant_format):
     rng = np.random.default_rng([len(network), 5])
-    model = quantize_model(rng, NETWORKS[network](rng), tmp_path, quant_format=quant_format)
+    model = quantize_model(rng, NETWORKS[network](rng), quant_format=quant_format)
     check_frames(model, PRESETS["base"], [random_inputs(rng, model) for _ in range(2)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["functional", "verilator"])
-def test_resnet50(device, tmp_path):
+def test_resnet50(device):
     """A frame of 224 x 224 pixels: about 20 million cycles, a minute or two on the RTL."""
     rng = np.random.default_rng(50)
-    model = quantize_model(rng, NETWORKS["resnet50"](rng), tmp_path)
+    model = quantize_model(rng, NETWORKS["resnet50"](rng))
     feed = random_inputs(rng, model)
     with InferenceSession(model, config="base", device=device, keep_tensors=True) as session:
         frame = session.run_frame(feed, tensors=True)

@@ -1,5 +1,6 @@
 """Reading an ONNX file: everything that can be wrong with it before its operators matter."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,11 +16,7 @@ from .nodes import attributes, implicit_inputs, label, type_name
 from .qoperator import Rewritten, is_integer_operator, rewrite
 from .soundness import check_sizes, check_soundness, check_text
 
-__all__ = ["Source"]
-
-
-_FLOAT_CURE = ("quantize it first with onnxruntime.quantization.quantize_static(..., "
-               "quant_format=QuantFormat.QDQ)")
+__all__ = ["Source", "is_quantized", "read_model"]
 
 
 def _first_line(error: BaseException) -> str:
@@ -67,18 +64,8 @@ class Source:
     @classmethod
     def load(cls, model: str | Path | onnx.ModelProto) -> "Source":
         """Read, check, fix the batch at 1, infer shapes."""
-        if isinstance(model, onnx.ModelProto):
-            source = onnx.ModelProto()
-            source.CopyFrom(model)
-            name = printable(model.graph.name) or "model"
-        else:
-            path = Path(model)
-            name = printable(path.name)
-            source = _read(path)
-        check_text(source, name)
-        _check_format(source, name)
-        _check_external(source, name)
-        check_soundness(source, name)
+        source, name = read_model(model)
+        _check_format(source, name, model)
         _check_quantizers(source)
         _fix_batch(source, name)
         integer = any(is_integer_operator(node) for node in source.graph.node)
@@ -183,6 +170,41 @@ class Source:
                                  ir_version=self.model.ir_version)
 
 
+def read_model(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+    """A model, quantized or not, and its name for messages. One in memory is copied.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read, has no nodes, or holds what is not sound.
+    """
+    if isinstance(model, onnx.ModelProto):
+        source = onnx.ModelProto()
+        source.CopyFrom(model)
+        name = printable(model.graph.name) or "model"
+    else:
+        path = Path(model)
+        name = printable(path.name)
+        source = _read(path)
+    check_text(source, name)
+    if not source.ir_version or not source.graph.node:
+        raise ModelError(f"{name} is not an ONNX file" if not source.ir_version
+                         else f"{name} has no nodes")
+    _check_external(source, name)
+    check_soundness(source, name)
+    return source, name
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether any node quantizes, or computes with integers of fixed scales."""
+    return any(node.op_type == "QuantizeLinear" or is_integer_operator(node)
+               for node in _all_nodes(model))
+
+
+def _all_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [*model.graph.node, *(node for function in model.functions for node in function.node)]
+
+
 def _read(path: Path) -> onnx.ModelProto:
     if not path.exists():
         raise ModelError(f"Model file '{path}' does not exist")
@@ -215,20 +237,20 @@ def _check_external(model: onnx.ModelProto, name: str) -> None:
                          f"{', '.join(files)}")
 
 
-def _check_format(model: onnx.ModelProto, name: str) -> None:
-    if not model.ir_version or not model.graph.node:
-        raise ModelError(f"{name} is not an ONNX file" if not model.ir_version
-                         else f"{name} has no nodes")
-    functions = [node for function in model.functions for node in function.node]
-    nodes = (*model.graph.node, *functions)
-    if any(node.op_type == "QuantizeLinear" or is_integer_operator(node) for node in nodes):
+def _check_format(model: onnx.ModelProto, name: str, origin: str | Path | onnx.ModelProto) -> None:
+    if is_quantized(model):
         return
-    for node in nodes:
+    path = Path("MODEL.onnx" if isinstance(origin, onnx.ModelProto) else origin)
+    target = path.with_name(f"{path.stem}_int8.onnx")
+    command = (f"weft quantize {shlex.quote(str(path))} -o {shlex.quote(str(target))} "
+               f"--calibrate DATA")
+    for node in _all_nodes(model):
         if node.op_type in ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"):
             raise ModelError(f"{name} is quantized dynamically ({label(node)}): its scales are not "
-                             f"known before it runs. Give the float model to quantize_static(..., "
-                             f"quant_format=QuantFormat.QDQ)")
-    raise ModelError(f"{name} is a float model: {_FLOAT_CURE}")
+                             f"known before it runs. Quantize the float model it was made of with "
+                             f"weft quantize")
+    raise ModelError(f"{name} is a float model: quantize it with {command} (a folder of images, "
+                     f"or an .npz file)")
 
 
 def _check_quantizers(model: onnx.ModelProto) -> None:

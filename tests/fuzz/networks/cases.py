@@ -1,9 +1,7 @@
 """A random network and the circumstances under which it runs: accelerator, quantization, memory."""
 
 import hashlib
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -112,8 +110,7 @@ def draw_case(seed: int, index: int, config: str) -> Case:
 
 def quantized(case: Case) -> onnx.ModelProto:
     """The int8 model of a case."""
-    with tempfile.TemporaryDirectory() as folder:
-        return quantize_model(
-            np.random.default_rng(case.seed), case.graph.to_onnx(), Path(folder),
-            per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,
-            quant_format=QuantFormat.QOperator if case.operators else QuantFormat.QDQ)
+    return quantize_model(
+        np.random.default_rng(case.seed), case.graph.to_onnx(),
+        per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,
+        quant_format=QuantFormat.QOperator if case.operators else QuantFormat.QDQ)

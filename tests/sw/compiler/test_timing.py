@@ -243,27 +243,27 @@ def test_digits_on_a_sequential_accelerator_take_as_long_as_on_the_rtl():
 
 @pytest.mark.parametrize("network", ["mobilenet_v2_block", "squeezenet_fire", "autoencoder",
                                      "unet"])
-def test_network_takes_as_long_as_on_the_rtl(network, tmp_path):
+def test_network_takes_as_long_as_on_the_rtl(network):
     rng = np.random.default_rng([len(network), 5])
-    model = quantize_model(rng, NETWORKS[network](rng), tmp_path)
+    model = quantize_model(rng, NETWORKS[network](rng))
     assert np.abs(compare(model, PRESETS["base"])).max() < 0.01
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["tiny", "small", "wide", "base"])
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "resnet50"])
-def test_every_network_within_three_percent(network, config, tmp_path):
+def test_every_network_within_three_percent(network, config):
     rng = np.random.default_rng([len(network), 5])
-    model = quantize_model(rng, NETWORKS[network](rng), tmp_path)
+    model = quantize_model(rng, NETWORKS[network](rng))
     assert np.abs(compare(model, PRESETS[config])).max() < 0.03
 
 
-def test_every_command_starts_and_ends_as_on_the_rtl(tmp_path):
+def test_every_command_starts_and_ends_as_on_the_rtl():
     """Where no two engines go through the activation memory at a time there is nothing to
     estimate, but for the burst with which a LOAD that waits for room goes on."""
     config = PRESETS["base"]
     rng = np.random.default_rng([len("autoencoder"), 5])
-    model = quantize_model(rng, NETWORKS["autoencoder"](rng), tmp_path)
+    model = quantize_model(rng, NETWORKS["autoencoder"](rng))
     with InferenceSession(model, config=config) as session:
         run, = session.run_frame(random_frames(session, 1)).executions
     timeline = play(run.commands, config, address=run.program.command_address)

@@ -118,10 +118,9 @@ def test_real_network_is_onnxruntime_in_every_layer_of_every_image(name, kinds):
 @exact_cpu
 @pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_statically_quantized_network_is_onnxruntime(tmp_path, per_channel, unsigned):
+def test_statically_quantized_network_is_onnxruntime(per_channel, unsigned):
     rng = rng_of()
-    model = quantize_model(rng, float_cnn(rng), tmp_path, per_channel=per_channel,
-                           unsigned=unsigned)
+    model = quantize_model(rng, float_cnn(rng), per_channel=per_channel, unsigned=unsigned)
     before, graph, after = divided(model)
     assert [layer.name for layer in graph.layers] == ["conv1", "conv2", "conv3", "fc1", "fc2"]
     assert graph.layers[3].weights.shape == (10, 6, 3, 3)
@@ -130,11 +129,10 @@ def test_statically_quantized_network_is_onnxruntime(tmp_path, per_channel, unsi
 
 
 @exact_cpu
-def test_relu_of_a_symmetric_quantizer_is_folded(tmp_path):
+def test_relu_of_a_symmetric_quantizer_is_folded():
     # Its Relu and Clip keep a quantization of their own, here of the same scale.
     rng = rng_of()
-    model = quantize_model(rng, float_cnn(rng), tmp_path,
-                           extra_options={"ActivationSymmetric": True})
+    model = quantize_model(rng, float_cnn(rng), extra_options={"ActivationSymmetric": True})
     graph = check(model)
     assert [layer.clamp[0] for layer in graph.layers] == [0, 0, -128, 0, -128]
 
@@ -572,8 +570,9 @@ def test_missing_external_data_wrong(tmp_path):
 def test_float_model_wrong(tmp_path):
     path = tmp_path / "net.onnx"
     onnx.save(float_cnn(rng_of()), path)
-    refused(path, "net.onnx is a float model: quantize it first with onnxruntime.quantization."
-                  "quantize_static(..., quant_format=QuantFormat.QDQ)")
+    refused(path, "net.onnx is a float model: quantize it with "
+                  f"weft quantize {path} -o {tmp_path / 'net_int8.onnx'} --calibrate DATA "
+                  f"(a folder of images, or an .npz file)")
 
 
 def test_dynamically_quantized_model_wrong():
@@ -585,8 +584,7 @@ def test_dynamically_quantized_model_wrong():
         [numpy_helper.from_array(np.zeros((4, 2), np.uint8), "w")])
     refused(helper.make_model(graph, ir_version=8),
             "network is quantized dynamically (DynamicQuantizeLinear 'dynamic'): its scales are "
-            "not known before it runs. Give the float model to quantize_static(..., "
-            "quant_format=QuantFormat.QDQ)")
+            "not known before it runs. Quantize the float model it was made of with weft quantize")
 
 
 def test_invalid_model_wrong():

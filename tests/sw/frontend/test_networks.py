@@ -28,9 +28,9 @@ LAYERS = {
 }
 
 
-def check(name, folder, **options):
+def check(name, **options):
     rng = np.random.default_rng([len(name), 31])
-    model = quantize_model(rng, NETWORKS[name](rng), folder, **options)
+    model = quantize_model(rng, NETWORKS[name](rng), **options)
     plan = partition(model)
     # With the scale of its input, an average of 2 x 2 too often ends in one half.
     parts = 2 if name == "unet" and "quant_format" not in options else 1
@@ -41,8 +41,8 @@ def check(name, folder, **options):
 
 @pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("name", SMALL)
-def test_network_is_onnxruntime_in_every_layer(tmp_path, name, unsigned):
-    plan = check(name, tmp_path, unsigned=unsigned)
+def test_network_is_onnxruntime_in_every_layer(name, unsigned):
+    plan = check(name, unsigned=unsigned)
     assert Counter(type(layer).__name__ for graph in plan.graphs
                    for layer in graph.layers) == LAYERS[name]
     on_host = {row.op for row in plan.placements if row.where is Where.HOST}
@@ -53,8 +53,8 @@ def test_network_is_onnxruntime_in_every_layer(tmp_path, name, unsigned):
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("name", SMALL)
-def test_network_in_qoperator_format_is_onnxruntime(tmp_path, name, unsigned, per_channel):
-    plan = check(name, tmp_path, unsigned=unsigned, per_channel=per_channel,
+def test_network_in_qoperator_format_is_onnxruntime(name, unsigned, per_channel):
+    plan = check(name, unsigned=unsigned, per_channel=per_channel,
                  quant_format=QuantFormat.QOperator)
     integer = {row.op for row in plan.placements if row.where is Where.ACCELERATOR}
     assert integer & {"QLinearConv", "QGemm"}
@@ -65,17 +65,17 @@ def test_network_in_qoperator_format_is_onnxruntime(tmp_path, name, unsigned, pe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unsigned", [False, True])
-def test_resnet50_is_onnxruntime_in_every_layer(tmp_path, unsigned):
-    plan = check("resnet50", tmp_path, unsigned=unsigned)
+def test_resnet50_is_onnxruntime_in_every_layer(unsigned):
+    plan = check("resnet50", unsigned=unsigned)
     graph, = plan.graphs
     assert Counter(type(layer).__name__ for layer in graph.layers) == LAYERS["resnet50"]
     macs = sum(layer.macs(graph.tensors[layer.output]) for layer in graph.layers)
     assert 4.0e9 < macs < 4.2e9
 
 
-def test_whole_network_is_one_graph_with_its_host_parts(tmp_path):
+def test_whole_network_is_one_graph_with_its_host_parts():
     rng = np.random.default_rng(0)
-    model = quantize_model(rng, NETWORKS["squeezenet_fire"](rng), tmp_path)
+    model = quantize_model(rng, NETWORKS["squeezenet_fire"](rng))
     before, graph, after = partition(model).segments
     assert len(graph.layers) == len(load_graph(model).layers)
     assert [node.op_type for node in before.program.proto.graph.node] == ["QuantizeLinear"]

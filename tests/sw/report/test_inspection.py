@@ -22,7 +22,7 @@ def paths(tmp_path_factory):
     for name in ("mobilenet_v2_block", "unet"):
         folder = tmp_path_factory.mktemp(name)
         rng = np.random.default_rng(3)
-        onnx.save(quantize_model(rng, NETWORKS[name](rng), folder), folder / "model.onnx")
+        onnx.save(quantize_model(rng, NETWORKS[name](rng)), folder / "model.onnx")
         found[name] = folder / "model.onnx"
     return found
 
