@@ -213,6 +213,9 @@ class Pool(Layer):
         For an average whose exact sum is requantized as that of a convolution is, a float32 value:
         ``fl32(sx / fl32(sy * count))``, the rule of QLinearGlobalAveragePool. :py:`None` for the
         rule of QLinearAveragePool, which works in float32.
+    late_zero : :class:`bool`
+        Whether the zero point of an average in float32 is added after rounding, as by a
+        QuantizeLinear, and not before, as by QLinearAveragePool.
     clamp : (low, high)
         Bounds of the output in the int8 domain.
     """
@@ -226,6 +229,7 @@ class Pool(Layer):
     count_pads: Pads = NO_PADS
     clamp: tuple[int, int] = (-128, 127)
     multiplier: float | None = None
+    late_zero: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:

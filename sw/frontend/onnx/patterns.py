@@ -99,6 +99,7 @@ HANDLERS: dict[str, Handler] = {
     "Mul": elementwise.multiply,
     "Pad": planes.pad,
     "QuantizeLinear": quantizers.quantize_linear,
+    "ReduceMean": planes.reduce_mean,
     "Relu": elementwise.relu,
     "Resize": planes.resize,
 }

@@ -185,6 +185,8 @@ class FloatGraph:
                            for index, bound in enumerate(node.bounds)]
             elif op == "Concat":
                 extra = {"axis": 1}
+            elif op == "ReduceMean":
+                extra = {"axes": [2, 3]}
             elif op == "Resize":
                 scales = np.array([1, 1, *node.factors], np.float32)
                 inputs += ["", constant(f"{node.name}_s", scales)]
@@ -273,6 +275,7 @@ _SHAPES: dict[str, _Rule] = {
     "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "Gemm": lambda node, sources, shapes: (_filters(node, shapes),),
     "GlobalAveragePool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "ReduceMean": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "Clip": lambda node, sources, shapes: sources[0],
     "Add": lambda node, sources, shapes: _same(node, sources),
     "Mul": lambda node, sources, shapes: _product(node, sources),

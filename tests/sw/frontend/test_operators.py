@@ -306,6 +306,52 @@ def test_global_average_pool(seed):
     assert layer.multiplier == float(scale / (b.initializers["pool_scale"] * np.float32(72)))
 
 
+def mean(b, x, axes, keepdims=1, opset=17):
+    """A ReduceMean with its axes where the version of the operator has them."""
+    if opset < 18:
+        return b.node("ReduceMean", [x], "mean", axes=axes, keepdims=keepdims)
+    return b.node("ReduceMean", [x, b.constant("axes", np.array(axes))], "mean", keepdims=keepdims)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (8, 9), (14, 14)])
+@pytest.mark.parametrize("opset, axes, keepdims", [
+    (13, [2, 3], 1), (17, [-1, -2], 0), (18, [-2, 3], 1), (20, [3, 2], 0)])
+def test_mean_of_planes(opset, axes, keepdims, size, unsigned):
+    b = builder(sum(size), unsigned=unsigned, opset=opset)
+    x = image(b, 5, size)
+    y = b.quantize(mean(b, x, axes, keepdims, opset),
+                   scale=float(b.initializers["x_conv_scale"]) * 0.73)
+    y = y if keepdims else b.reshape(y, (1, 5, 1, 1))
+    end(b, b.conv(y, 5, 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Pool) and layer.kernel == size and layer.late_zero
+
+
+def test_mean_takes_bounds():
+    b = builder()
+    x = image(b, 5)
+    y = b.node("Clip", [mean(b, x, [2, 3]), b.constant("low", np.float32(-0.3)),
+                        b.constant("high", np.float32(0.4))], "clip")
+    scale = float(b.initializers["x_conv_scale"]) * 0.37
+    end(b, y, scale=scale, zero_point=-7)
+    assert check(b, exact=False)[-1].clamp == (round(-0.3 / scale) - 7, round(0.4 / scale) - 7)
+
+
+def test_mean_of_planes_with_channels_last():
+    b = builder()
+    x = b.node("Transpose", [image(b, 5)], perm=[0, 2, 3, 1])
+    end(b, mean(b, x, [1, 2]), scale=float(b.initializers["x_conv_scale"]) * 0.73)
+    assert check(b, exact=False)[-1].kernel == (8, 9)
+
+
+def test_mean_of_rows():
+    b = builder()
+    x = b.quantize(b.matmul(b.input("x", (1, 6, 10)), 10, 4, name="fc"))
+    end(b, mean(b, x, [1], 0), scale=float(b.initializers["fc_scale"]) * 0.73)
+    assert check(b, exact=False)[-1].kernel == (6, 1)
+
+
 def test_integer_pools_need_no_quantizers():
     b = builder()
     image(b, 5)
