@@ -19,7 +19,7 @@ __all__ = ["UNARY", "FloatGraph", "Node", "Unfit"]
 UNARY: dict[str, dict[str, float]] = {
     "Relu": {}, "Sigmoid": {}, "Tanh": {}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
     "HardSwish": {}, "LeakyRelu": {"alpha": 0.1}, "Elu": {"alpha": 1.0}, "Softplus": {}, "Abs": {},
-    "Neg": {},
+    "Neg": {}, "Sin": {}, "Atan": {},
 }
 """Operators of one value, with their attributes."""
 

@@ -173,7 +173,9 @@ def test_product_with_one_factor_for_each_channel(turned):
     ("Sigmoid", {}), ("Tanh", {}), ("HardSwish", {}), ("HardSigmoid", {"alpha": 0.25}),
     ("Elu", {"alpha": 0.5}), ("LeakyRelu", {"alpha": 0.1}), ("Erf", {}), ("Abs", {}), ("Neg", {}),
     ("Softplus", {}), ("Selu", {}), ("Exp", {}), ("Celu", {}), ("Sign", {}), ("Gelu", {}),
-    ("Gelu", {"approximate": "tanh"}), ("Mish", {}), ("Relu", {}), ("ThresholdedRelu", {})])
+    ("Gelu", {"approximate": "tanh"}), ("Mish", {}), ("Relu", {}), ("ThresholdedRelu", {}),
+    ("Acos", {}), ("Acosh", {}), ("Asin", {}), ("Asinh", {}), ("Atan", {}), ("Atanh", {}),
+    ("Cos", {}), ("Cosh", {}), ("Sin", {}), ("Sinh", {}), ("Tan", {})])
 def test_function_of_one_value_is_a_table(op, attributes, unsigned):
     b = builder(unsigned=unsigned, opset=20)
     x = b.quantize(b.conv(b.input("x", (1, 3, 8, 8)), 3, 16, name="conv"), scale=0.05)
@@ -186,7 +188,7 @@ def test_function_of_one_value_is_a_table(op, attributes, unsigned):
 @pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Pow"])
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Pow", "Mod"])
 def test_one_constant_for_all_elements_is_a_table(op, turned, quantized, unsigned):
     b = builder(unsigned=unsigned)
     x = b.quantize(b.conv(b.input("x", (1, 3, 8, 8)), 3, 16, name="conv"), scale=0.05,
@@ -200,7 +202,8 @@ def test_one_constant_for_all_elements_is_a_table(op, turned, quantized, unsigne
         constant = b.constant("k", np.float32(1.7))
     if op == "Pow":
         x = b.quantize(b.node("Abs", [x], "positive"), scale=0.05)
-    end(b, b.node(op, [constant, x] if turned else [x, constant], "f"), scale=0.1)
+    end(b, b.node(op, [constant, x] if turned else [x, constant], "f",
+                  **({"fmod": 1} if op == "Mod" else {})), scale=0.1)
     layer = check(b)[-1]
     assert isinstance(layer, Lookup) and layer.op == op
 
