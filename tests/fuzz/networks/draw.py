@@ -232,6 +232,15 @@ class _Draft:
         factors = tuple(int(each) for each in self._rng.integers(1, 4, 2))
         return self.node("Resize", source, factors=factors)
 
+    def deal(self, source: str) -> str:
+        """Channels in another order, or some of them."""
+        if self._chance(0.5):
+            source = self.node("Shuffle", source, group=int(self._rng.integers(2, 5)))
+        if self._chance(0.7):
+            first = int(self._rng.integers(1, self._shapes[source][0] + 1))
+            source = self.node("Slice", source, factors=(first, int(self._rng.integers(1, 3))))
+        return self.pointwise(source, self._count())
+
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
 
@@ -261,4 +270,4 @@ class _Draft:
 _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine)
+           _Draft.combine, _Draft.deal)

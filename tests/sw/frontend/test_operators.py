@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from models import QdqBuilder, assert_plan_is_golden, random_inputs
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from weft.frontend import annotate, partition
 from weft.ir import (
@@ -16,6 +16,7 @@ from weft.ir import (
     Pool,
     PoolKind,
     Resize,
+    Selection,
     Where,
 )
 from weft.reference.golden import cpu_is_exact
@@ -497,6 +498,97 @@ def test_resize_to_a_size_computed_from_shapes():
     end(b, y, scale=float(b.initializers["x_conv_scale"]),
         zero_point=int(b.initializers["x_conv_zero"]))
     assert isinstance(check(b)[-1], Resize)
+
+
+# Some channels -----------------------------------------------------------------------------------
+
+def split(b, x, sizes, axis=1):
+    """A Split of version 13, and what it makes."""
+    names = [f"piece{index}" for index in range(len(sizes))]
+    b.nodes.append(helper.make_node("Split", [x, b.constant("sizes", np.array(sizes))], names,
+                                    name="split", axis=axis))
+    return names
+
+
+def quantized_like(b, x, name="x_conv", factor=1.0):
+    return b.quantize(x, scale=float(b.initializers[f"{name}_scale"]) * factor,
+                      zero_point=int(b.initializers[f"{name}_zero"]))
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("sizes, size", [
+    ((1, 1), (1, 1)), ((8, 8), (5, 7)), ((3, 1, 9), (8, 9)), ((16, 17), (1, 4))])
+def test_split_of_channels(sizes, size, unsigned):
+    b = builder(sum(sizes), unsigned=unsigned)
+    pieces = split(b, image(b, sum(sizes), size), sizes)
+    for index, piece in enumerate(pieces):
+        end(b, b.conv(quantized_like(b, piece), sizes[index], 3, name=f"last{index}"))
+    layers = check(b, exact=False)
+    chosen = [layer for layer in layers if isinstance(layer, Selection)]
+    assert [layer.name for layer in chosen] == [f"split/{index}" for index in range(len(sizes))]
+    assert [len(layer.weights) for layer in chosen] == list(sizes)
+
+
+def test_split_takes_a_scale_and_bounds():
+    b = builder()
+    first, second = split(b, image(b, 7), (3, 4))
+    end(b, b.conv(quantized_like(b, first, factor=0.7), 3, 3, name="one"))
+    bounded = b.node("Relu", [second], "relu")
+    end(b, b.conv(quantized_like(b, bounded), 4, 3, name="two"))
+    layers = {layer.name: layer for layer in check(b, exact=False)}
+    assert isinstance(layers["split/0"], Selection)
+    assert isinstance(layers["split/0/scale"], Lookup)
+    assert layers["split/1"].clamp == (int(b.initializers["x_conv_zero"]), 127)
+
+
+@pytest.mark.parametrize("start, end_, axis, step, chosen", [
+    (2, 6, 1, 1, [2, 3, 4, 5]), (-3, 100, -3, 1, [6, 7, 8]), (8, -100, 1, -3, [8, 5, 2]),
+    (0, 9, 1, 2, [0, 2, 4, 6, 8])])
+def test_slice_of_channels(start, end_, axis, step, chosen):
+    b = builder()
+    x = image(b, 9)
+    y = b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in
+                              (("s", start), ("e", end_), ("a", axis), ("t", step)))], "cut")
+    end(b, b.conv(quantized_like(b, y), len(chosen), 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Selection)
+    np.testing.assert_array_equal(layer.weights[:, :, 0, 0], np.eye(9)[chosen])
+
+
+def shuffled(b, x, channels, groups, size=(8, 9)):
+    """Channels of groups dealt out in turn."""
+    y = b.reshape(x, (1, groups, channels // groups, *size))
+    return b.reshape(b.node("Transpose", [y], perm=[0, 2, 1, 3, 4]), (1, channels, *size))
+
+
+def test_split_of_shuffled_channels():
+    b = builder()
+    for index, piece in enumerate(split(b, shuffled(b, image(b, 12), 12, 2), (6, 6))):
+        end(b, b.conv(quantized_like(b, piece), 6, 3, name=f"last{index}"))
+    layers = [layer for layer in check(b, exact=False) if isinstance(layer, Selection)]
+    assert len(layers) == 2
+    np.testing.assert_array_equal(layers[1].weights[:, :, 0, 0],
+                                  np.eye(12)[[3, 9, 4, 10, 5, 11]])
+
+
+def test_shuffled_channels_are_one_layer_for_all_that_read_them():
+    b = builder()
+    y = shuffled(b, image(b, 12), 12, 3)
+    end(b, b.conv(y, 12, 3, name="dense"))
+    end(b, b.conv(y, 1, 12, (3, 3), name="dw", group=12))
+    assert [type(layer) for layer in check(b)] == [Convolution, Selection, Convolution, Depthwise]
+
+
+def test_shuffled_channels_are_read_now_and_later():
+    b = builder()
+    x = b.quantize(shuffled(b, image(b, 12), 12, 3), scale=float(b.initializers["x_conv_scale"]),
+                   zero_point=int(b.initializers["x_conv_zero"]))
+    y = b.quantize(b.conv(x, 12, 12, name="now"))
+    y = b.quantize(b.node("Softmax", [y], "odd", axis=1), scale=1 / 256)
+    y = b.quantize(b.conv(y, 12, 12, name="late"))
+    end(b, b.node("Add", [b.quantize(b.conv(x, 12, 12, name="again")), y], "sum"))
+    end(b, b.conv(x, 12, 4, name="last"))
+    check(b, graphs=2, exact=False)
 
 
 def test_identity_and_dropout_vanish():

@@ -250,6 +250,10 @@ REASONS = {
                             axes=[2, 3]),
         "ReduceMean 'odd' is added up in float32 by onnxruntime: 155 of 9181 sums may come out "
         "differently on the accelerator"),
+    "slice_of_rows": (
+        lambda b, x: b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in (
+            ("s", 1), ("e", 3), ("a", 2)))], "odd"),
+        "Slice 'odd' takes parts of planes; only whole channels are supported"),
     "max_pool_indices": (
         second_max_output,
         "MaxPool 'odd' has a second output, the indices, which is not supported"),
