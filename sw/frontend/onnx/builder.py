@@ -260,10 +260,15 @@ class Builder:
             channels, height, width = self.tensors[tensor].shape
             layer = Lookup(name=f"{self.name(node)}/{index}", op="QuantizeLinear", input=tensor,
                            output=name, table=scale_table(source, target))
-            # Of its source in size, and no tensor of the model.
-            own = replace(target, name=name, shape=(1, channels, height, width))
-            self._add_layer(layer, stage, own, View((channels, height, width)))
+            self.add_step(layer, stage, target, (channels, height, width))
         return name
+
+    def add_step(self, layer: Layer, stage: int, target: Quantized,
+                 shape: tuple[int, int, int]) -> None:
+        """A layer on the way to ``target``, in its quantization, that makes no tensor of the
+        model; only layers of the same stage may read it."""
+        own = replace(target, name=layer.output, shape=(1, *shape))
+        self._add_layer(layer, stage, own, View(shape))
 
     def keep_scale(self, make: Callable[[str, tuple[int, int]], Layer | None], name: str,
                    source: Quantized, target: Quantized, pending: Pending) -> Layer:

@@ -15,7 +15,7 @@ import onnx
 
 from weft.errors import ModelError
 
-from . import channels, convolutions, elementwise, planes, quantizers
+from . import channels, convolutions, elementwise, planes, prelu, quantizers
 from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
@@ -98,6 +98,7 @@ HANDLERS: dict[str, Handler] = {
     "MatMul": convolutions.matmul,
     "MaxPool": planes.max_pool,
     "Mul": elementwise.multiply,
+    "PRelu": prelu.prelu,
     "Pad": planes.pad,
     "QuantizeLinear": quantizers.quantize_linear,
     "ReduceMean": planes.reduce_mean,

@@ -241,6 +241,9 @@ class _Draft:
             source = self.node("Slice", source, factors=(first, int(self._rng.integers(1, 3))))
         return self.pointwise(source, self._count())
 
+    def leak(self, source: str) -> str:
+        return self.pointwise(self.node("PRelu", source), self._count())
+
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
 
@@ -270,4 +273,4 @@ class _Draft:
 _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal)
+           _Draft.combine, _Draft.deal, _Draft.leak)

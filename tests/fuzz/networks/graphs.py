@@ -201,6 +201,9 @@ class FloatGraph:
                                      name=f"{node.name}_turned", perm=[0, 2, 1, 3, 4])]
                 op, inputs = "Reshape", [f"{node.name}_turned", constant(
                     f"{node.name}_s", np.array([1, *shape]))]
+            elif op == "PRelu":
+                slopes = rng.uniform(-0.5, 1, (source[0], 1, 1)).astype(np.float32)
+                inputs.append(constant(f"{node.name}_k", slopes))
             elif op == "ReduceMean":
                 extra = {"axes": [2, 3]}
             elif op == "Resize":
@@ -303,6 +306,7 @@ _SHAPES: dict[str, _Rule] = {
     "Resize": lambda node, sources, shapes: (
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
     "Slice": lambda node, sources, shapes: _sliced(node, sources[0]),
+    "PRelu": lambda node, sources, shapes: _planes(sources[0]),
     "Shuffle": lambda node, sources, shapes: _planes(sources[0]),
     "Vector": lambda node, sources, shapes: _vector(node, sources[0]),
     **dict.fromkeys(UNARY, lambda node, sources, shapes: sources[0]),

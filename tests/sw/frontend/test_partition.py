@@ -268,9 +268,9 @@ REASONS = {
         lambda b, x: b.node("Mul", [x, b.constant("k", np.ones((6, 6), np.float32))], "odd"),
         "Mul 'odd' has the constant 'k' of 36 values; only one value for all elements is "
         "supported"),
-    "prelu_per_channel": (
-        lambda b, x: b.node("PRelu", [x, b.constant("k", np.ones((4, 1, 1), np.float32))], "odd"),
-        "PRelu 'odd' has the constant 'k' of 4 values; only one value for all elements is "
+    "prelu_per_row": (
+        lambda b, x: b.node("PRelu", [x, b.constant("k", np.ones((6, 1), np.float32))], "odd"),
+        "PRelu 'odd' has the constant 'k' of 6 values; only one value for all elements is "
         "supported"),
     "sub_of_two_tensors": (
         lambda b, x: b.node("Sub", [x, b.quantize(b.node("Sigmoid", [x], "g"), scale=1 / 256)],
