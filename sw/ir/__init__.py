@@ -16,6 +16,7 @@ from .graph import (
     Pool,
     PoolKind,
     Resize,
+    Selection,
     Tensor,
 )
 from .partition import (
@@ -32,4 +33,5 @@ from .partition import (
 
 __all__ = ["Add", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph", "HostExecutor",
            "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply", "NO_PADS", "Pads",
-           "Partition", "Placement", "Pool", "PoolKind", "Resize", "Tensor", "TensorInfo", "Where"]
+           "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection", "Tensor",
+           "TensorInfo", "Where"]

@@ -8,7 +8,7 @@ vectors are [C, 1, 1].
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Depthwise", "PoolKind", "Pool",
-           "Add", "Multiply", "Lookup", "Concat", "Resize", "Edge", "Graph"]
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
+           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Resize", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -163,6 +163,26 @@ class Convolution(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Selection(Convolution):
+    """Some channels of a tensor, in any order: a convolution whose weights are rows of the
+    identity, and no work of the model's."""
+
+    @classmethod
+    def of(cls, channels: np.ndarray, count: int, *, name: str, op: str, input: str, output: str,
+           clamp: tuple[int, int] = (-128, 127)) -> Self:
+        """The layer that takes ``channels`` of an input of ``count``; both tensors must have one
+        scale and zero point."""
+        return cls(name=name, op=op, input=input, output=output, clamp=clamp,
+                   weights=np.eye(count, dtype=np.int8)[channels][:, :, None, None],
+                   bias=np.zeros(len(channels), np.int32),
+                   multiplier=np.ones(len(channels), np.float32),
+                   weight_scale=np.ones(1, np.float32))
+
+    def macs(self, output: Tensor) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Depthwise(Layer):
     """A depthwise convolution: output channel ``c`` is made of input channel ``c`` alone.
 
@@ -213,6 +233,9 @@ class Pool(Layer):
         For an average whose exact sum is requantized as that of a convolution is, a float32 value:
         ``fl32(sx / fl32(sy * count))``, the rule of QLinearGlobalAveragePool. :py:`None` for the
         rule of QLinearAveragePool, which works in float32.
+    late_zero : :class:`bool`
+        Whether the zero point of an average in float32 is added after rounding, as by a
+        QuantizeLinear, and not before, as by QLinearAveragePool.
     clamp : (low, high)
         Bounds of the output in the int8 domain.
     """
@@ -226,6 +249,7 @@ class Pool(Layer):
     count_pads: Pads = NO_PADS
     clamp: tuple[int, int] = (-128, 127)
     multiplier: float | None = None
+    late_zero: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ What is left is counted.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -112,7 +112,7 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
                                 for array in average_windows(graph, layer))
             for kind in sorted(set(zip(inside, divisors, strict=True))):
                 total += average_constants(of(layer.input), of(layer.output), layer.multiplier,
-                                           *kind, layer.clamp)[1]
+                                           *kind, layer.clamp, layer.late_zero)[1]
             return total
         case Lookup():
             return Exactness(256, 0)
@@ -266,7 +266,8 @@ def average_windows(graph: Graph, layer: Pool) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1024)
 def average_constants(x: Quantization, y: Quantization, multiplier: float | None, inside: int,
-                      divisor: int, clamp: Pair) -> tuple[ScaleConstants, Exactness]:
+                      divisor: int, clamp: Pair,
+                      late_zero: bool = False) -> tuple[ScaleConstants, Exactness]:
     """Constants that make averages of sums of ``value - zero point``.
 
     With a ``multiplier`` the rule is that of the requantization, and the hardware follows it. The
@@ -279,6 +280,8 @@ def average_constants(x: Quantization, y: Quantization, multiplier: float | None
     inside : :class:`int`
         Taps of the window that are inside the input.
     divisor : :class:`int`
+    late_zero : :class:`bool`
+        As in :class:`weft.ir.Pool`.
     """
     low, high = (bound - x.zero_point for bound in (-128, 127))
     sums = np.arange(inside * low, inside * high + 1, dtype=np.int64)
@@ -288,24 +291,29 @@ def average_constants(x: Quantization, y: Quantization, multiplier: float | None
 
     ratio = float(np.float32(x.scale)) / divisor / float(np.float32(y.scale))
     exact = sums * float(np.float32(x.scale))
-    best = _fit_scale(sums, _averages(exact, y, divisor, clamp), ratio, y.zero_point, clamp)
+    averages = partial(_averages, y=y, divisor=divisor, clamp=clamp, late_zero=late_zero)
+    best = _fit_scale(sums, averages(exact), ratio, y.zero_point, clamp)
     made = _result((sums + best.bias)[None], np.array([best.scale]), np.array([best.out_zero]),
                    clamp)[0]
     differing = np.ones(len(sums), bool)
     for bound in (_rough_error, _close_error):
         error = bound(x, sums[differing], inside)
         differing[differing] = (
-            (_averages(exact[differing] - error, y, divisor, clamp) != made[differing])
-            | (_averages(exact[differing] + error, y, divisor, clamp) != made[differing]))
+            (averages(exact[differing] - error) != made[differing])
+            | (averages(exact[differing] + error) != made[differing]))
     return best, Exactness(len(sums), int(differing.sum()))
 
 
-def _averages(total: np.ndarray, y: Quantization, divisor: int, clamp: Pair) -> np.ndarray:
-    """What QLinearAveragePool makes of real sums; never falls where the sum grows."""
+def _averages(total: np.ndarray, y: Quantization, divisor: int, clamp: Pair,
+              late_zero: bool) -> np.ndarray:
+    """What QLinearAveragePool, or a mean and QuantizeLinear, make of real sums; never falls where
+    the sum grows."""
     offset = 128 * y.unsigned
-    mean = total.astype(np.float32) / np.float32(divisor)
-    value = np.rint(mean / np.float32(y.scale) + np.float32(y.zero_point + offset)) - offset
-    return np.asarray(np.clip(value, *clamp))
+    scaled = total.astype(np.float32) / np.float32(divisor) / np.float32(y.scale)
+    if late_zero:
+        return np.asarray(np.clip(np.rint(scaled) + y.zero_point, *clamp))
+    return np.asarray(np.clip(np.rint(scaled + np.float32(y.zero_point + offset)) - offset,
+                              *clamp))
 
 
 # A float32 sum of real values differs from the exact one, because every value and every partial
@@ -321,13 +329,18 @@ def _close_error(x: Quantization, sums: np.ndarray, taps: int) -> np.ndarray:
     reach = _magnitudes(x, sums, taps)
     mantissa = int(np.float32(x.scale).view(np.int32)) & 0x7f_ffff | 0x80_0000
     bits = (mantissa // (mantissa & -mantissa)).bit_length()
-    error = np.zeros(len(sums))
     grown = float(np.float32(x.scale)) * (1 + taps * 2.0 ** -23)  # partial sums are rounded, too
-    for count in range(1, taps + 1):
-        partial = np.minimum(reach, count * largest)
+
+    def halves(partial: np.ndarray) -> np.ndarray:
         half = np.spacing((partial * grown).astype(np.float32)).astype(np.float64) / 2
-        error += np.where(partial < 1 << (24 - bits), 0.0, half)
-    return error + taps * float(np.spacing(np.float32(largest * grown))) / 2 * (bits > 16)
+        return np.where(partial < 1 << (24 - bits), 0.0, half)
+
+    # Partial sums grow by the largest value until they reach all there is.
+    growing = np.append(0.0, np.cumsum(halves(np.arange(1, taps + 1) * largest)))
+    steps = np.minimum(reach // largest, taps)
+    error = growing[steps] + (taps - steps) * halves(reach)
+    return np.asarray(error + taps * float(np.spacing(np.float32(largest * grown))) / 2
+                      * (bits > 16))
 
 
 def _magnitudes(x: Quantization, sums: np.ndarray, taps: int) -> np.ndarray:

@@ -156,7 +156,8 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
     A maximum is one of the values it is taken of. An average with a multiplier scales an exact sum
     as a convolution does, which is the rule of QLinearGlobalAveragePool. One without is that of
     QLinearAveragePool, in float32 and in this order: the taps' real values added up row by row,
-    divided by their number, divided by the output's scale, plus its zero point.
+    divided by their number, divided by the output's scale, plus its zero point, which a
+    ``late_zero`` adds after rounding.
     """
     top, left, bottom, right = layer.pads
     around = ((0, 0), (top, bottom), (left, right))
@@ -183,6 +184,9 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
     mean = total / average_counts(layer, source, target).astype(np.float32)
     # In the ONNX tensor's own domain: adding its zero point rounds.
     offset = 128 * target.unsigned
-    scaled = mean / np.float32(target.scale) + np.float32(target.zero_point + offset)
+    early, late = np.float32(target.zero_point + offset), 0
+    if layer.late_zero:
+        early, late = np.float32(0), target.zero_point + offset
+    scaled = np.rint(mean / np.float32(target.scale) + early) + late
     low, high = (bound + offset for bound in layer.clamp)
-    return np.asarray(np.clip(np.rint(scaled), low, high) - offset, np.int8)
+    return np.asarray(np.clip(scaled, low, high) - offset, np.int8)

@@ -279,7 +279,7 @@ def _average(work: _Work, layer: Pool) -> None:
         raise CompileError(f"Layer {layer.name!r} averages a window that is all padding")
     scales = {kind: average_constants(
         Quantization.of(source), work.quantization(layer.output), layer.multiplier, *kind,
-        layer.clamp)[0] for kind in kinds}
+        layer.clamp, layer.late_zero)[0] for kind in kinds}
     taps = layer.kernel[0] * layer.kernel[1]
     order = (1, 0) if loop_order.transposed else (0, 1)
     ones = np.ones((config.word_lanes, *(layer.kernel[axis] for axis in order)), np.int8)

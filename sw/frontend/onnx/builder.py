@@ -10,7 +10,7 @@ import onnx
 from weft import reference
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.ir import Layer, Lookup, Tensor
+from weft.ir import Layer, Lookup, Selection, Tensor
 
 from .nodes import label
 from .source import Source
@@ -137,21 +137,37 @@ class Builder:
         """Tensor on the accelerator that holds ``quantized`` in the order ``want``, [C, H, W], and
         the stage that makes it."""
         stage = quantized.stage
-        if quantized.tensor is not None:
-            if quantized.layout.same(want):
-                return quantized.tensor, stage
-            stage += 1      # the host brings it into the other order
-            self._reorder(node, quantized)
-        for name, layout in quantized.placed.items():
-            if layout.same(want):
-                return name, stage
+        if quantized.tensor is not None and quantized.layout.same(want):
+            return quantized.tensor, stage
         # Two layers may want one input in two orders: the host packs it twice.
         count = len(quantized.placed) + quantized.accelerated
         name = f"{quantized.name}@{count}" if count else quantized.name
+        if quantized.tensor is not None:
+            channels = quantized.layout.channels(want, quantized.shape)
+            if channels is not None:
+                return self._shuffled(node, quantized, want, channels, name), stage
+            stage += 1      # the host brings it into the other order
+            self._reorder(node, quantized)
+        for other, layout in quantized.placed.items():
+            if layout.same(want):
+                return other, stage
         self._add_tensor(name, quantized, want)
         quantized.placed[name] = want
         self.entries[name] = Entry(quantized, want)
         return name, stage
+
+    def _shuffled(self, node: onnx.NodeProto, quantized: Quantized, want: View,
+                  channels: np.ndarray, name: str) -> str:
+        """The tensor of an accelerated ``quantized`` with its channels in another order."""
+        assert quantized.tensor is not None
+        for other, made in self.made.items():
+            if made.name == quantized.name and made.layout.same(want):
+                return other
+        layer = Selection.of(channels, len(channels), name=f"{self.name(node)}/order",
+                             op="Transpose", input=quantized.tensor, output=name)
+        self._add_layer(layer, quantized.stage, quantized, want)
+        quantized.placed[name] = want
+        return name
 
     def anywhere(self, quantized: Quantized, otherwise: View | None = None) \
             -> tuple[str, int, View]:
@@ -244,10 +260,15 @@ class Builder:
             channels, height, width = self.tensors[tensor].shape
             layer = Lookup(name=f"{self.name(node)}/{index}", op="QuantizeLinear", input=tensor,
                            output=name, table=scale_table(source, target))
-            # Of its source in size, and no tensor of the model.
-            own = replace(target, name=name, shape=(1, channels, height, width))
-            self._add_layer(layer, stage, own, View((channels, height, width)))
+            self.add_step(layer, stage, target, (channels, height, width))
         return name
+
+    def add_step(self, layer: Layer, stage: int, target: Quantized,
+                 shape: tuple[int, int, int]) -> None:
+        """A layer on the way to ``target``, in its quantization, that makes no tensor of the
+        model; only layers of the same stage may read it."""
+        own = replace(target, name=layer.output, shape=(1, *shape))
+        self._add_layer(layer, stage, own, View(shape))
 
     def keep_scale(self, make: Callable[[str, tuple[int, int]], Layer | None], name: str,
                    source: Quantized, target: Quantized, pending: Pending) -> Layer:

@@ -18,10 +18,11 @@ from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant
 __all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "plain", "relu", "unary"]
 
 
-UNARY = ("Abs", "Ceil", "Celu", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-         "HardSwish", "LeakyRelu", "Log", "Max", "Min", "Mish", "Neg", "PRelu", "Pow", "Reciprocal",
-         "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Sub",
-         "Swish", "Tanh", "ThresholdedRelu")
+UNARY = ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh",
+         "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu",
+         "Log", "Max", "Min", "Mish", "Mod", "Neg", "PRelu", "Pow", "Reciprocal", "Round", "Selu",
+         "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub",
+         "Swish", "Tan", "Tanh", "ThresholdedRelu")
 """Operators that may become a table: their results depend on one value, if all other inputs are
 single constants."""
 

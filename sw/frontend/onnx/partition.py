@@ -20,6 +20,7 @@ from weft.ir import (
     Layer,
     Partition,
     Placement,
+    Selection,
     Where,
 )
 
@@ -144,7 +145,8 @@ class _Divider:
         """Layers of stages without a convolution, if there are stages with one: not worth the way
         from the host and back."""
         working = {stage for stage, (layers, _) in self._accelerated.items()
-                   if any(isinstance(layer, Convolution | Depthwise) for layer in layers)}
+                   if any(isinstance(layer, Convolution | Depthwise)
+                          and not isinstance(layer, Selection) for layer in layers)}
         if not working or len(working) == len(self._accelerated):
             return {}
         return {layer.output: ModelError(

@@ -1,8 +1,9 @@
 """The table of operators: what each makes of what is known of its inputs.
 
-A handler takes the builder and a node and returns what is known of the node's output, or
-:py:`None` for an operator that it leaves to the host; where it can tell why, it raises a ModelError
-instead. A new layer is a new entry here that returns a :class:`~weft.frontend.onnx.values.Pending`.
+A handler takes the builder and a node and returns what is known of the node's output, a tuple with
+one value for each output if they differ, or :py:`None` for an operator that it leaves to the host;
+where it can tell why, it raises a ModelError instead. A new layer is a new entry here that returns
+a :class:`~weft.frontend.onnx.values.Pending`.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import onnx
 
 from weft.errors import ModelError
 
-from . import convolutions, elementwise, planes, quantizers
+from . import channels, convolutions, elementwise, planes, prelu, quantizers
 from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
@@ -22,7 +23,7 @@ from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, V
 __all__ = ["HANDLERS", "OF_CONSTANTS", "unsupported"]
 
 
-Handler = Callable[[Builder, onnx.NodeProto], Value | None]
+Handler = Callable[[Builder, onnx.NodeProto], Value | tuple[Value, ...] | None]
 
 
 def unsupported(node: onnx.NodeProto) -> ModelError:
@@ -97,10 +98,14 @@ HANDLERS: dict[str, Handler] = {
     "MatMul": convolutions.matmul,
     "MaxPool": planes.max_pool,
     "Mul": elementwise.multiply,
+    "PRelu": prelu.prelu,
     "Pad": planes.pad,
     "QuantizeLinear": quantizers.quantize_linear,
+    "ReduceMean": planes.reduce_mean,
     "Relu": elementwise.relu,
     "Resize": planes.resize,
+    "Slice": channels.cut,
+    "Split": channels.split,
 }
 """What is understood of each operator between quantized layers."""
 

@@ -1,6 +1,8 @@
 """Layers that move values or summarize windows: pools, padding, concatenation, enlargement."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -16,7 +18,8 @@ from .nodes import BrokenModel, attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
 from .windows import known, real_input, window
 
-__all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "resize"]
+__all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "reduce_mean",
+           "resize"]
 
 
 def _image(builder: Builder, node: onnx.NodeProto) -> Dequantized:
@@ -83,11 +86,14 @@ def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int
 # Where scales make many sums end in one half the host must do it; for the rest see `exactness`.
 _TOLERATED = 1 / 500
 
+# Beyond it, more sums than that may differ, and to count them takes long.
+_MOST_TAPS = 1024
+
 
 def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: Pool,
              stage: int, output: tuple[int, int, int]) -> Pending:
     def make(name: str, target: Quantized, pending: Pending) -> Pool:
-        if pending.clip.active:
+        if pending.clip.active and not layer.late_zero:
             # onnxruntime then averages in float32, and in another order.
             raise ModelError(f"{label(node)} must have a QuantizeLinear after it, "
                              f"not {pending.clip.node}")
@@ -98,14 +104,18 @@ def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: P
                              f"{layer.kernel[1]} must be from 2^-32 to 256, not {scale:g}")
         if layer.multiplier is None:
             taps = layer.kernel[0] * layer.kernel[1]
+            if taps > _MOST_TAPS:
+                raise ModelError(f"{label(node)} adds up {taps} values in float32; at most "
+                                 f"{_MOST_TAPS} are supported, or sums may come out differently "
+                                 f"on the accelerator")
             proof = average_constants(*(Quantization(each.scale, each.zero_point, each.unsigned)
                                         for each in (data.source, target)),
-                                      None, taps, taps, (-128, 127))[1]
+                                      None, taps, taps, (-128, 127), layer.late_zero)[1]
             if proof.differing > proof.checked * _TOLERATED:
                 raise ModelError(f"{label(node)} is added up in float32 by onnxruntime: "
                                  f"{proof.differing} of {proof.checked} sums may come out "
                                  f"differently on the accelerator")
-            return replace(layer, output=name)
+            return replace(layer, output=name, clamp=builder.bounds(pending.clip, target))
         return replace(layer, output=name, multiplier=float(scale))
 
     return Pending(node=node, stage=stage, shape=output, view=View((1, *output)), make=make)
@@ -135,6 +145,48 @@ def global_average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
                  kind=PoolKind.AVERAGE, kernel=(height, width), multiplier=0.0)
     return _average(builder, node, data, layer, stage, (channels, 1, 1))
+
+
+def reduce_mean(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    """A mean over whole planes, for which onnxruntime has no integer kernel: it adds up real values
+    in an order that depends on the layout it chose."""
+    data = plain(node, real_input(builder, node))
+    reduced = _axes(builder, node, len(data.view.shape))
+    shape, source = data.view.shape, data.source
+    kept = [axis for axis in range(len(shape)) if axis not in reduced]
+    if len(reduced) not in (1, 2):
+        raise ModelError(f"{label(node)} averages over the axes {reduced} of {len(shape)}; only "
+                         f"height and width are supported")
+    channels = prod(shape[axis] for axis in kept)
+    height, width = (*(shape[axis] for axis in reduced), 1)[:2]
+    if source.accelerated and source.layout.shape[0] == channels:
+        height, width = source.layout.shape[1:]
+    want = data.view.transpose((*kept, *reduced)).reshape((channels, height, width))
+    if source.accelerated and not source.layout.same(want):
+        raise ModelError(f"{label(node)} averages over the axes {reduced}, which are not height "
+                         f"and width on the accelerator")
+    tensor, stage = builder.place(node, source, want)
+    layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
+                 kind=PoolKind.AVERAGE, kernel=(height, width), late_zero=True)
+    pending = _average(builder, node, data, layer, stage, (channels, 1, 1))
+    return replace(pending, view=View(builder.shape(node, node.output[0])))
+
+
+def _axes(builder: Builder, node: onnx.NodeProto, rank: int) -> list[int]:
+    """The axes over which a node reduces, in ascending order, counted from the front."""
+    given = known(node, "axes", "keepdims", "noop_with_empty_axes")
+    axes: Sequence[int] = given.get("axes", ())
+    if len(node.input) > 1 and node.input[1]:
+        array = builder.array(node.input[1])
+        if array is None:
+            raise ModelError(f"{label(node)} must have constant axes")
+        axes = array.reshape(-1).tolist()
+    if any(not -rank <= axis < rank for axis in axes):
+        raise BrokenModel(f"{label(node)} must have axes from {-rank} to {rank - 1}, "
+                          f"not {list(axes)}")
+    if not axes and not given.get("noop_with_empty_axes", 0):
+        axes = range(rank)
+    return sorted({axis % rank for axis in axes})
 
 
 # Padding, enlargement, concatenation --------------------------------------------------------------

@@ -65,6 +65,17 @@ class View:
             return self
         return View.of(other.indices.reshape(-1)[self.array()])
 
+    def channels(self, other: "View", shape: tuple[int, ...]) -> np.ndarray | None:
+        """The channels of this view, [C, H, W] of a tensor of ``shape``, that make up ``other``
+        one behind the other; :py:`None` where planes differ, too."""
+        if self.shape[1:] != other.shape[1:]:
+            return None
+        count = prod(self.shape[1:])
+        where = self.inverse(shape).array().reshape(-1)[other.array()].reshape(-1, count)
+        channels = where[:, 0] // count
+        planes = channels[:, None] * count + np.arange(count)
+        return channels if np.array_equal(where, planes) else None
+
     def same(self, other: "View") -> bool:
         """Whether shapes and elements agree."""
         return self.shape == other.shape and (

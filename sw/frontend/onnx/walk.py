@@ -31,12 +31,14 @@ def walk(source: Source, forbidden: Mapping[str, ModelError] | None = None) -> B
     builder = Builder(source, forbidden)
     for node in builder.nodes:
         value = _interpret(builder, node)
-        for name in filter(None, node.output):
-            builder.remember(name, value)
+        values = value if isinstance(value, tuple) else (value,) * len(node.output)
+        for name, each in zip(node.output, values, strict=True):
+            if name:
+                builder.remember(name, each)
     return builder
 
 
-def _interpret(builder: Builder, node: onnx.NodeProto) -> Value:
+def _interpret(builder: Builder, node: onnx.NodeProto) -> Value | tuple[Value, ...]:
     inputs = [builder.value(name) for name in node.input if name]
     constant = all(isinstance(value, Constant | QuantizedConstant) for value in inputs)
     op = node.op_type if node.domain in ("", "ai.onnx") else ""

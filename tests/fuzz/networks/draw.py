@@ -131,6 +131,10 @@ class _Draft:
     def pointwise(self, source: str, filters: int | str) -> str:
         return self.node("Conv", source, filters=filters, bias=self._chance(0.8))
 
+    def average(self, source: str) -> str:
+        """One pixel, as either of two operators that round differently makes it."""
+        return self.node("ReduceMean" if self._chance(0.4) else "GlobalAveragePool", source)
+
     # Blocks -----------------------------------------------------------------------------------
 
     def conv(self, source: str) -> str:
@@ -180,7 +184,7 @@ class _Draft:
 
     def squeeze(self, source: str) -> str:
         """Squeeze and excitation: a factor for each channel, made of its average."""
-        x = self.node("GlobalAveragePool", source)
+        x = self.average(source)
         few = max(1, self._shapes[source][0] // int(self._rng.integers(1, 5)))
         if self._chance(0.3):
             x = self.node("Vector", self.node("Gemm", x, filters=few))
@@ -193,7 +197,7 @@ class _Draft:
 
     def race(self, source: str) -> str:
         """Two branches that run side by side, one of them on a single pixel; their product."""
-        branches = [source, self.node("GlobalAveragePool", source)]
+        branches = [source, self.average(source)]
         steps = [0] * int(self._rng.integers(1, 5)) + [1] * int(self._rng.integers(1, 5))
         for at in steps:
             branches[at] = self.activation(self.pointwise(branches[at], self._count()))
@@ -222,11 +226,23 @@ class _Draft:
 
     def shrink(self, source: str) -> str:
         """One pixel, and layers on it."""
-        return self.chain(self.node("GlobalAveragePool", source))
+        return self.chain(self.average(source))
 
     def enlarge(self, source: str) -> str:
         factors = tuple(int(each) for each in self._rng.integers(1, 4, 2))
         return self.node("Resize", source, factors=factors)
+
+    def deal(self, source: str) -> str:
+        """Channels in another order, or some of them."""
+        if self._chance(0.5):
+            source = self.node("Shuffle", source, group=int(self._rng.integers(2, 5)))
+        if self._chance(0.7):
+            first = int(self._rng.integers(1, self._shapes[source][0] + 1))
+            source = self.node("Slice", source, factors=(first, int(self._rng.integers(1, 3))))
+        return self.pointwise(source, self._count())
+
+    def leak(self, source: str) -> str:
+        return self.pointwise(self.node("PRelu", source), self._count())
 
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
@@ -257,4 +273,4 @@ class _Draft:
 _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine)
+           _Draft.combine, _Draft.deal, _Draft.leak)

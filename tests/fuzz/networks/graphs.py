@@ -19,7 +19,7 @@ __all__ = ["UNARY", "FloatGraph", "Node", "Unfit"]
 UNARY: dict[str, dict[str, float]] = {
     "Relu": {}, "Sigmoid": {}, "Tanh": {}, "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
     "HardSwish": {}, "LeakyRelu": {"alpha": 0.1}, "Elu": {"alpha": 1.0}, "Softplus": {}, "Abs": {},
-    "Neg": {},
+    "Neg": {}, "Sin": {}, "Atan": {},
 }
 """Operators of one value, with their attributes."""
 
@@ -38,7 +38,8 @@ class Node:
         Its own, and that of its tensor.
     op : :class:`str`
         An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for
-        a Reshape from [1, N] to [1, N, 1, 1].
+        a Reshape from [1, N] to [1, N, 1, 1], ``Shuffle`` for one that deals out the channels of
+        groups in turn.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -46,11 +47,12 @@ class Node:
     kernel, strides, dilations : (h, w)
     pads : (top, left, bottom, right)
     group : :class:`int`
-        At most; the greatest common divisor with both numbers of channels is taken.
+        Of a convolution or ``Shuffle``. At most; the greatest common divisor with both numbers of
+        channels is taken.
     bounds : (low, high)
         Of a Clip.
     factors : (h, w)
-        Of a Resize.
+        Of a Resize; or the first channel of a Slice, counted from 1, and its step.
     count_pads : :class:`bool`
         Padding counts in the divisor of an AveragePool.
     bias : :class:`bool`
@@ -185,6 +187,25 @@ class FloatGraph:
                            for index, bound in enumerate(node.bounds)]
             elif op == "Concat":
                 extra = {"axis": 1}
+            elif op == "Slice":
+                inputs += [constant(f"{node.name}_{part}", np.array([value]))
+                           for part, value in zip("seat", (node.factors[0] - 1, source[0], 1,
+                                                           node.factors[1]))]
+            elif op == "Shuffle":
+                apart = np.array([1, gcd(node.group, source[0]), -1, *source[1:]])
+                inputs.append(constant(f"{node.name}_apart", apart))
+                nodes += [
+                    helper.make_node("Reshape", inputs, [f"{node.name}_groups"],
+                                     name=f"{node.name}_groups"),
+                    helper.make_node("Transpose", [f"{node.name}_groups"], [f"{node.name}_turned"],
+                                     name=f"{node.name}_turned", perm=[0, 2, 1, 3, 4])]
+                op, inputs = "Reshape", [f"{node.name}_turned", constant(
+                    f"{node.name}_s", np.array([1, *shape]))]
+            elif op == "PRelu":
+                slopes = rng.uniform(-0.5, 1, (source[0], 1, 1)).astype(np.float32)
+                inputs.append(constant(f"{node.name}_k", slopes))
+            elif op == "ReduceMean":
+                extra = {"axes": [2, 3]}
             elif op == "Resize":
                 scales = np.array([1, 1, *node.factors], np.float32)
                 inputs += ["", constant(f"{node.name}_s", scales)]
@@ -258,6 +279,10 @@ def _joined(node: Node, sources: list[Shape]) -> Shape:
     return (sum(source[0] for source in sources), *sources[0][1:])
 
 
+def _sliced(node: Node, source: Shape) -> Shape:
+    return (len(range(node.factors[0] - 1, _planes(source)[0], node.factors[1])), *source[1:])
+
+
 def _vector(node: Node, source: Shape) -> Shape:
     if len(source) != 1:
         raise Unfit(f"{node.name} is of a vector")
@@ -273,12 +298,16 @@ _SHAPES: dict[str, _Rule] = {
     "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "Gemm": lambda node, sources, shapes: (_filters(node, shapes),),
     "GlobalAveragePool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "ReduceMean": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "Clip": lambda node, sources, shapes: sources[0],
     "Add": lambda node, sources, shapes: _same(node, sources),
     "Mul": lambda node, sources, shapes: _product(node, sources),
     "Concat": lambda node, sources, shapes: _joined(node, sources),
     "Resize": lambda node, sources, shapes: (
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
+    "Slice": lambda node, sources, shapes: _sliced(node, sources[0]),
+    "PRelu": lambda node, sources, shapes: _planes(sources[0]),
+    "Shuffle": lambda node, sources, shapes: _planes(sources[0]),
     "Vector": lambda node, sources, shapes: _vector(node, sources[0]),
     **dict.fromkeys(UNARY, lambda node, sources, shapes: sources[0]),
 }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from models import QdqBuilder, assert_plan_is_golden, random_inputs
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from weft.frontend import annotate, partition
 from weft.ir import (
@@ -16,6 +16,7 @@ from weft.ir import (
     Pool,
     PoolKind,
     Resize,
+    Selection,
     Where,
 )
 from weft.reference.golden import cpu_is_exact
@@ -173,7 +174,9 @@ def test_product_with_one_factor_for_each_channel(turned):
     ("Sigmoid", {}), ("Tanh", {}), ("HardSwish", {}), ("HardSigmoid", {"alpha": 0.25}),
     ("Elu", {"alpha": 0.5}), ("LeakyRelu", {"alpha": 0.1}), ("Erf", {}), ("Abs", {}), ("Neg", {}),
     ("Softplus", {}), ("Selu", {}), ("Exp", {}), ("Celu", {}), ("Sign", {}), ("Gelu", {}),
-    ("Gelu", {"approximate": "tanh"}), ("Mish", {}), ("Relu", {}), ("ThresholdedRelu", {})])
+    ("Gelu", {"approximate": "tanh"}), ("Mish", {}), ("Relu", {}), ("ThresholdedRelu", {}),
+    ("Acos", {}), ("Acosh", {}), ("Asin", {}), ("Asinh", {}), ("Atan", {}), ("Atanh", {}),
+    ("Cos", {}), ("Cosh", {}), ("Sin", {}), ("Sinh", {}), ("Tan", {})])
 def test_function_of_one_value_is_a_table(op, attributes, unsigned):
     b = builder(unsigned=unsigned, opset=20)
     x = b.quantize(b.conv(b.input("x", (1, 3, 8, 8)), 3, 16, name="conv"), scale=0.05)
@@ -186,7 +189,7 @@ def test_function_of_one_value_is_a_table(op, attributes, unsigned):
 @pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("quantized", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Pow"])
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Pow", "Mod"])
 def test_one_constant_for_all_elements_is_a_table(op, turned, quantized, unsigned):
     b = builder(unsigned=unsigned)
     x = b.quantize(b.conv(b.input("x", (1, 3, 8, 8)), 3, 16, name="conv"), scale=0.05,
@@ -200,9 +203,58 @@ def test_one_constant_for_all_elements_is_a_table(op, turned, quantized, unsigne
         constant = b.constant("k", np.float32(1.7))
     if op == "Pow":
         x = b.quantize(b.node("Abs", [x], "positive"), scale=0.05)
-    end(b, b.node(op, [constant, x] if turned else [x, constant], "f"), scale=0.1)
+    end(b, b.node(op, [constant, x] if turned else [x, constant], "f",
+                  **({"fmod": 1} if op == "Mod" else {})), scale=0.1)
     layer = check(b)[-1]
     assert isinstance(layer, Lookup) and layer.op == op
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("sign", [1, -1, [1, -1, 1, -1, 1]])
+@pytest.mark.parametrize("seed", range(6))
+def test_prelu_with_a_slope_for_each_channel(seed, sign, unsigned):
+    # All values in all channels: the input is what the layer reads.
+    b = builder(seed, unsigned=unsigned)
+    x = b.input("x", (1, 5, 16, 17))
+    slope = np.float32(sign) * np.array([0.26, 0.013, 0, *rng_of(seed).random(2)], np.float32)
+    y = b.node("PRelu", [x, b.constant("k", slope.reshape((1, 5, 1, 1) if seed % 2 else
+                                                          (5, 1, 1)))], "prelu")
+    b.output(b.quantize(y, scale=float(b.initializers["x_scale"]) * (0.9, 0.7, 1.3)[seed % 3]))
+    plan = partition(b.build())
+    assert [type(layer) for layer in plan.graphs[0].layers] == [
+        *([Lookup] if isinstance(sign, int) else [Lookup, Lookup]), Depthwise, Add]
+    every = (np.arange(16 * 17) % 256 - float(b.initializers["x_zero"]) - 128 * (not unsigned)) \
+        * float(b.initializers["x_scale"])
+    inputs = {"x": np.broadcast_to(every.reshape(1, 1, 16, 17), (1, 5, 16, 17))
+              .astype(np.float32)}
+    if cpu_is_exact():
+        assert_plan_is_golden(plan, inputs, exact=False)
+
+
+def test_prelu_with_ties_that_float32_breaks_either_way_is_the_hosts():
+    b = builder()
+    x = image(b, 5)
+    y = b.node("PRelu", [x, b.constant("k", np.full((5, 1, 1), 0.25, np.float32))], "prelu")
+    end(b, y, scale=float(b.initializers["x_conv_scale"]))
+    row, = (row for row in partition(b.build()).placements if row.name == "prelu")
+    assert row.reason == ("PRelu 'prelu' rounds ties in channel 0 as no multiplier of the "
+                          "accelerator does")
+
+
+def test_prelu_of_a_vector():
+    b = builder()
+    x = b.quantize(b.gemm(b.input("x", (1, 10)), 10, 7, name="fc"))
+    slope = b.constant("k", rng_of().standard_normal(7).astype(np.float32))
+    end(b, b.gemm(b.quantize(b.node("PRelu", [x, slope], "prelu"), scale=0.05), 7, 3, name="last"))
+    assert Depthwise in map(type, check(b, exact=False))
+
+
+def test_prelu_takes_bounds():
+    b = builder()
+    y = b.node("PRelu", [image(b, 5), b.constant("k", np.full((5, 1, 1), 0.3, np.float32))])
+    y = b.node("Clip", [y, b.constant("low", np.float32(-1)), b.constant("high", np.float32(2))])
+    end(b, b.conv(b.quantize(y, scale=0.05, zero_point=3), 5, 4, name="two"))
+    assert check(b, exact=False)[3].clamp == (-17, 43)
 
 
 def test_chain_of_nodes_is_one_table():
@@ -304,6 +356,52 @@ def test_global_average_pool(seed):
     layer = check(b)[-1]
     assert isinstance(layer, Pool) and layer.kernel == (8, 9)
     assert layer.multiplier == float(scale / (b.initializers["pool_scale"] * np.float32(72)))
+
+
+def mean(b, x, axes, keepdims=1, opset=17):
+    """A ReduceMean with its axes where the version of the operator has them."""
+    if opset < 18:
+        return b.node("ReduceMean", [x], "mean", axes=axes, keepdims=keepdims)
+    return b.node("ReduceMean", [x, b.constant("axes", np.array(axes))], "mean", keepdims=keepdims)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (8, 9), (14, 14)])
+@pytest.mark.parametrize("opset, axes, keepdims", [
+    (13, [2, 3], 1), (17, [-1, -2], 0), (18, [-2, 3], 1), (20, [3, 2], 0)])
+def test_mean_of_planes(opset, axes, keepdims, size, unsigned):
+    b = builder(sum(size), unsigned=unsigned, opset=opset)
+    x = image(b, 5, size)
+    y = b.quantize(mean(b, x, axes, keepdims, opset),
+                   scale=float(b.initializers["x_conv_scale"]) * 0.73)
+    y = y if keepdims else b.reshape(y, (1, 5, 1, 1))
+    end(b, b.conv(y, 5, 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Pool) and layer.kernel == size and layer.late_zero
+
+
+def test_mean_takes_bounds():
+    b = builder()
+    x = image(b, 5)
+    y = b.node("Clip", [mean(b, x, [2, 3]), b.constant("low", np.float32(-0.3)),
+                        b.constant("high", np.float32(0.4))], "clip")
+    scale = float(b.initializers["x_conv_scale"]) * 0.37
+    end(b, y, scale=scale, zero_point=-7)
+    assert check(b, exact=False)[-1].clamp == (round(-0.3 / scale) - 7, round(0.4 / scale) - 7)
+
+
+def test_mean_of_planes_with_channels_last():
+    b = builder()
+    x = b.node("Transpose", [image(b, 5)], perm=[0, 2, 3, 1])
+    end(b, mean(b, x, [1, 2]), scale=float(b.initializers["x_conv_scale"]) * 0.73)
+    assert check(b, exact=False)[-1].kernel == (8, 9)
+
+
+def test_mean_of_rows():
+    b = builder()
+    x = b.quantize(b.matmul(b.input("x", (1, 6, 10)), 10, 4, name="fc"))
+    end(b, mean(b, x, [1], 0), scale=float(b.initializers["fc_scale"]) * 0.73)
+    assert check(b, exact=False)[-1].kernel == (6, 1)
 
 
 def test_integer_pools_need_no_quantizers():
@@ -448,6 +546,97 @@ def test_resize_to_a_size_computed_from_shapes():
     end(b, y, scale=float(b.initializers["x_conv_scale"]),
         zero_point=int(b.initializers["x_conv_zero"]))
     assert isinstance(check(b)[-1], Resize)
+
+
+# Some channels -----------------------------------------------------------------------------------
+
+def split(b, x, sizes, axis=1):
+    """A Split of version 13, and what it makes."""
+    names = [f"piece{index}" for index in range(len(sizes))]
+    b.nodes.append(helper.make_node("Split", [x, b.constant("sizes", np.array(sizes))], names,
+                                    name="split", axis=axis))
+    return names
+
+
+def quantized_like(b, x, name="x_conv", factor=1.0):
+    return b.quantize(x, scale=float(b.initializers[f"{name}_scale"]) * factor,
+                      zero_point=int(b.initializers[f"{name}_zero"]))
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("sizes, size", [
+    ((1, 1), (1, 1)), ((8, 8), (5, 7)), ((3, 1, 9), (8, 9)), ((16, 17), (1, 4))])
+def test_split_of_channels(sizes, size, unsigned):
+    b = builder(sum(sizes), unsigned=unsigned)
+    pieces = split(b, image(b, sum(sizes), size), sizes)
+    for index, piece in enumerate(pieces):
+        end(b, b.conv(quantized_like(b, piece), sizes[index], 3, name=f"last{index}"))
+    layers = check(b, exact=False)
+    chosen = [layer for layer in layers if isinstance(layer, Selection)]
+    assert [layer.name for layer in chosen] == [f"split/{index}" for index in range(len(sizes))]
+    assert [len(layer.weights) for layer in chosen] == list(sizes)
+
+
+def test_split_takes_a_scale_and_bounds():
+    b = builder()
+    first, second = split(b, image(b, 7), (3, 4))
+    end(b, b.conv(quantized_like(b, first, factor=0.7), 3, 3, name="one"))
+    bounded = b.node("Relu", [second], "relu")
+    end(b, b.conv(quantized_like(b, bounded), 4, 3, name="two"))
+    layers = {layer.name: layer for layer in check(b, exact=False)}
+    assert isinstance(layers["split/0"], Selection)
+    assert isinstance(layers["split/0/scale"], Lookup)
+    assert layers["split/1"].clamp == (int(b.initializers["x_conv_zero"]), 127)
+
+
+@pytest.mark.parametrize("start, end_, axis, step, chosen", [
+    (2, 6, 1, 1, [2, 3, 4, 5]), (-3, 100, -3, 1, [6, 7, 8]), (8, -100, 1, -3, [8, 5, 2]),
+    (0, 9, 1, 2, [0, 2, 4, 6, 8])])
+def test_slice_of_channels(start, end_, axis, step, chosen):
+    b = builder()
+    x = image(b, 9)
+    y = b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in
+                              (("s", start), ("e", end_), ("a", axis), ("t", step)))], "cut")
+    end(b, b.conv(quantized_like(b, y), len(chosen), 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Selection)
+    np.testing.assert_array_equal(layer.weights[:, :, 0, 0], np.eye(9)[chosen])
+
+
+def shuffled(b, x, channels, groups, size=(8, 9)):
+    """Channels of groups dealt out in turn."""
+    y = b.reshape(x, (1, groups, channels // groups, *size))
+    return b.reshape(b.node("Transpose", [y], perm=[0, 2, 1, 3, 4]), (1, channels, *size))
+
+
+def test_split_of_shuffled_channels():
+    b = builder()
+    for index, piece in enumerate(split(b, shuffled(b, image(b, 12), 12, 2), (6, 6))):
+        end(b, b.conv(quantized_like(b, piece), 6, 3, name=f"last{index}"))
+    layers = [layer for layer in check(b, exact=False) if isinstance(layer, Selection)]
+    assert len(layers) == 2
+    np.testing.assert_array_equal(layers[1].weights[:, :, 0, 0],
+                                  np.eye(12)[[3, 9, 4, 10, 5, 11]])
+
+
+def test_shuffled_channels_are_one_layer_for_all_that_read_them():
+    b = builder()
+    y = shuffled(b, image(b, 12), 12, 3)
+    end(b, b.conv(y, 12, 3, name="dense"))
+    end(b, b.conv(y, 1, 12, (3, 3), name="dw", group=12))
+    assert [type(layer) for layer in check(b)] == [Convolution, Selection, Convolution, Depthwise]
+
+
+def test_shuffled_channels_are_read_now_and_later():
+    b = builder()
+    x = b.quantize(shuffled(b, image(b, 12), 12, 3), scale=float(b.initializers["x_conv_scale"]),
+                   zero_point=int(b.initializers["x_conv_zero"]))
+    y = b.quantize(b.conv(x, 12, 12, name="now"))
+    y = b.quantize(b.node("Softmax", [y], "odd", axis=1), scale=1 / 256)
+    y = b.quantize(b.conv(y, 12, 12, name="late"))
+    end(b, b.node("Add", [b.quantize(b.conv(x, 12, 12, name="again")), y], "sum"))
+    end(b, b.conv(x, 12, 4, name="last"))
+    check(b, graphs=2, exact=False)
 
 
 def test_identity_and_dropout_vanish():

@@ -22,6 +22,7 @@ from weft.ir import (
     Resize,
     Tensor,
 )
+from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import cpu_is_exact
 
 pytestmark = pytest.mark.skipif(not cpu_is_exact(), reason=cpu_is_exact().reason or "exact")
@@ -229,6 +230,32 @@ def test_global_average_pool_is_onnxruntime_for_every_sum(seed, unsigned):
                  kind=PoolKind.AVERAGE, kernel=(height, width),
                  multiplier=float(scale / (out_scale * np.float32(count))))
     np.testing.assert_array_equal(reference.pool(layer, x, source, target), expected)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_mean_is_onnxruntime_for_every_sum(seed, unsigned):
+    # Values of few bits: no order of summation rounds.
+    rng = rng_of(seed, 8)
+    height, width = (int(value) for value in rng.integers(1, 9, 2))
+    count = height * width
+    zx, zy = zeros(rng, 2)
+    scale = np.float32(2.0 ** rng.integers(-9, 3))
+    sums = np.arange(-128 * count, 127 * count + 1)
+    base, rest = np.divmod(sums, count)
+    x = (base[:, None] + (np.arange(count) < rest[:, None])).astype(np.int8)
+    x = rng.permuted(x, axis=1).reshape(-1, height, width)
+    source = tensor("x", x.shape, scale, zx, unsigned)
+    target = tensor("y", (len(x), 1, 1), np.float32(scale * (1, 0.5, 0.7)[seed % 3]), zy, unsigned)
+    expected = golden("ReduceMean", {"x": x}, [source], target, axes=[2, 3])
+    layer = Pool(name="node", op="ReduceMean", input="x", output="y", kind=PoolKind.AVERAGE,
+                 kernel=(height, width), late_zero=True)
+    np.testing.assert_array_equal(reference.pool(layer, x, source, target), expected)
+    constants, proof = average_constants(Quantization.of(source), Quantization.of(target), None,
+                                         count, count, (-128, 127), True)
+    made = np.rint((x.astype(np.int64).sum((1, 2)) - source.zero_point * count + constants.bias)
+                   .astype(np.float32) * np.float32(constants.scale)) + constants.out_zero
+    assert (np.clip(made, -128, 127) != expected.ravel()).sum() <= proof.differing
 
 
 @pytest.mark.parametrize("unsigned", [False, True])

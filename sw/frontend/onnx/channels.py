@@ -1,0 +1,96 @@
+"""Some channels of a tensor: Split and Slice, by way of a convolution that copies them."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from weft.errors import ModelError
+from weft.ir import Layer, Selection
+
+from .builder import Builder
+from .elementwise import plain
+from .nodes import BrokenModel, attributes, label
+from .values import Dequantized, Pending, Quantized, Value, View
+from .windows import real_input
+
+__all__ = ["cut", "split"]
+
+
+def split(builder: Builder, node: onnx.NodeProto) -> tuple[Value, ...] | None:
+    """Pieces one behind the other, each a layer of its own."""
+    data = plain(node, real_input(builder, node))
+    given, shape = attributes(node), data.view.shape
+    axis = given.get("axis", 0)
+    if not -len(shape) <= axis < len(shape):
+        raise BrokenModel(f"{label(node)} has axis {axis} of a tensor of shape {list(shape)}")
+    # The sizes of the outputs are known, whichever way the node states them.
+    if not all(node.output):
+        raise ModelError(f"{label(node)} has an output without a name, which is not supported")
+    sizes = [builder.shape(node, name)[axis] for name in node.output]
+    if sum(sizes) != shape[axis]:
+        raise BrokenModel(f"{label(node)} splits {shape[axis]} values into {sizes}")
+    pieces = np.split(data.view.array(), np.cumsum(sizes)[:-1], axis)
+    return tuple(_select(builder, node, data, piece, f"{builder.name(node)}/{index}")
+                 for index, piece in enumerate(pieces))
+
+
+def cut(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    """A Slice."""
+    data = plain(node, real_input(builder, node))
+    given, rank = attributes(node), len(data.view.shape)
+    starts, ends, axes, steps = (
+        _integers(builder, node, given, index, name)
+        for index, name in enumerate(("starts", "ends", "axes", "steps"), 1))
+    if starts is None or ends is None:
+        raise BrokenModel(f"{label(node)} must have starts and ends")
+    axes = axes or list(range(len(starts)))
+    steps = steps or [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps \
+            or any(not -rank <= axis < rank for axis in axes):
+        raise BrokenModel(f"{label(node)} has starts {starts}, ends {ends}, axes {axes} and steps "
+                          f"{steps}, which do not fit")
+    ranges = [slice(None)] * rank
+    for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
+        ranges[axis] = slice(*bounds)
+    return _select(builder, node, data, data.view.array()[tuple(ranges)], builder.name(node))
+
+
+def _integers(builder: Builder, node: onnx.NodeProto, given: dict[str, Any], index: int,
+              name: str) -> list[int] | None:
+    """An input of a node that older versions have as an attribute; :py:`None` if it has neither."""
+    if len(node.input) > index and node.input[index]:
+        array = builder.array(node.input[index])
+        if array is None:
+            raise ModelError(f"{label(node)} must have constant {name}")
+        return [int(value) for value in array.reshape(-1)]
+    return list(given[name]) if name in given else None
+
+
+def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
+            piece: np.ndarray, name: str) -> Pending:
+    """The elements ``piece``, flat indices into the quantized tensor, in the shape they have."""
+    source = data.source
+    order = View(data.view.shape[1:]) if len(data.view.shape) == 4 else None
+    tensor, stage, layout = builder.anywhere(source, order and order.through(data.view))
+    count, height, width = layout.shape
+    # Where they lie on the accelerator, by channel and place in the plane.
+    channel, place = np.divmod(layout.inverse(source.shape).array().reshape(-1)[piece],
+                               height * width)
+    found, first = np.unique(channel, return_index=True)
+    chosen = found[first.argsort()]     # as the model has them, so that no layer reorders them
+    if piece.size != len(chosen) * height * width:
+        raise ModelError(f"{label(node)} takes parts of planes; only whole channels are supported")
+    number = np.zeros(count, np.int64)
+    number[chosen] = np.arange(len(chosen))
+    shape = (len(chosen), height, width)
+
+    def select(output: str, clamp: tuple[int, int]) -> Layer:
+        return Selection.of(chosen, count, name=name, op=builder.op(node), input=tensor,
+                            output=output, clamp=clamp)
+
+    def make(output: str, target: Quantized, pending: Pending) -> Layer:
+        return builder.keep_scale(select, output, source, target, pending)
+
+    return Pending(node=node, stage=stage, shape=shape, make=make,
+                   view=View.of(number[channel] * height * width + place))
