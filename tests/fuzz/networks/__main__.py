@@ -91,8 +91,11 @@ def run_all(jobs: list[tuple[int, int, str, Path]], processes: int) -> Iterator[
     if processes == 1:
         yield from map(run_one, jobs)
         return
+    # By a name that the new processes can import, which `__main__` of a package is not.
+    from fuzz.networks.__main__ import run_one as importable
+
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(run_one, jobs, chunksize=1)
+        yield from pool.imap_unordered(importable, jobs, chunksize=1)
 
 
 def main(arguments: list[str] | None = None) -> int:
