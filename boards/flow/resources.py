@@ -215,5 +215,6 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]],
             return {"block_rams": min(ceil(width / (block.width >> k))
                                       * ceil(depth / (block.depth << k))
                                       for k in range(block.shapes))}
-        case kind:  # a primitive of the family
+        case kind if not kind.startswith("$"):  # a primitive of the family
             return dict(family.costs([kind.removeprefix("\\")]).values())
+    return {}

@@ -13,6 +13,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .checks import require
 from .delay import register
 from .fanout import assign
 
@@ -144,6 +145,7 @@ class LoopNest(wiring.Component):
             going.eq(self.start | runs),
             ending.eq(control.turns(self.enable) & last_outermost),
         ]
+        require(m, ~(self.start & runs), "a loop nest starts while there is none")
         m.d.sync += [
             runs.eq(going & ~ending),
             self.ended.eq(ending),

@@ -126,6 +126,23 @@ def random_paced(rng):
     return counts, {"tile": rng.choice([1, 5, 31, rng.randint(8, 31)])}
 
 
+def test_a_nest_that_starts_before_the_other_has_ended_breaks_a_rule():
+    dut = LoopNest(LOOPS, copies=1)
+
+    async def testbench(ctx):
+        ctx.set(dut.counts, dict.fromkeys(LOOPS, 2))
+        for _ in range(2):
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            await ctx.tick()
+
+    sim = make_simulator(dut)
+    sim.add_testbench(testbench)
+    with pytest.raises(AssertionError, match=r"a loop nest starts while there is none$"):
+        sim.run()
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("stall", [0, 0.5])
 def test_paced_nest_is_that_of_nested_loops(seed, stall):
