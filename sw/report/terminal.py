@@ -255,6 +255,13 @@ def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
     return table
 
 
+def _accelerated_macs(inspection: Inspection) -> str:
+    if not inspection.host_macs:
+        return f"{inspection.macs:,} MACs"
+    total = inspection.macs + inspection.host_macs
+    return f"{inspection.macs:,} of {total:,} MACs ({inspection.accelerated_share:.1%})"
+
+
 def print_inspection(inspection: Inspection, console: Console) -> None:
     """Prints where every node runs, and why not on the accelerator."""
     config = inspection.config
@@ -283,6 +290,6 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
-                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, "
+                  f"part{'s' if parts > 1 else ''}, {_accelerated_macs(inspection)}, "
                   f"{inspection.cycles:,} cycles of the engines one after the other; weft estimate "
                   f"tells what a frame takes", highlight=False, soft_wrap=True)

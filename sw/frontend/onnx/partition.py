@@ -25,6 +25,7 @@ from weft.ir import (
 )
 
 from .builder import Builder
+from .macs import node_macs
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
 from .patterns import HANDLERS, unsupported
@@ -241,7 +242,8 @@ class _Divider:
                 continue            # needed for a shape alone
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
-                                  where=where, segment=segment, reason=text, layer=layer))
+                                  where=where, segment=segment, reason=text, layer=layer,
+                                  macs=node_macs(node, self._source.shape) if on_host else 0))
         return reversed(rows)
 
     def _usual_reason(self, node: onnx.NodeProto) -> str:
