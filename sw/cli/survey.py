@@ -42,9 +42,9 @@ def _survey(options: argparse.Namespace) -> int:
     surveyed = []
     with Progress() as progress:
         for model in options.models:
+            progress.stage(model.name)
             surveyed.append(survey(model, config, device=options.device, frames=options.frames,
-                                   progress=lambda text, name=model.name:
-                                   progress.stage(f"{name}: {text}")))
+                                   progress=progress.stage))
             if record is not None:      # after each: some of them take minutes
                 save_survey(merge_survey(recorded, surveyed), record)
     print_survey(surveyed, terminal())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,7 +117,7 @@ def survey(model: Path, config: AcceleratorConfig, *, device: str = "verilator",
     progress : callable
         Told what is being done, in a few words.
     """
-    names = {"network": model.name, "config": config.name, "device": device}
+    nothing = SurveyedNetwork(network=model.name, config=config.name, device=device)
     try:
         plan = partition(model)
         inspection = inspect_plan(plan, config)
@@ -125,12 +125,12 @@ def survey(model: Path, config: AcceleratorConfig, *, device: str = "verilator",
             run = run_frames(session, random_frames(session, frames), model=model.name,
                              device=device, verify=True)
     except WeftError as error:
-        return SurveyedNetwork(**names, refused=str(error))
+        return replace(nothing, refused=str(error))
     groups: dict[str, list[str]] = {}
     for placement in inspection.fallbacks:
         groups.setdefault(placement.op, []).append(placement.reason)
-    return SurveyedNetwork(
-        **names, nodes=len(plan.placements),
+    return replace(
+        nothing, nodes=len(plan.placements),
         accelerated=sum(each.where is Where.ACCELERATOR for each in plan.placements),
         macs=run.macs, host_macs=inspection.host_macs, parts=len(plan.graphs),
         host=tuple(OnHost(op=op, count=len(reasons), reason=reasons[0])
