@@ -11,6 +11,7 @@ import onnx
 
 from weft.errors import ModelError
 from weft.errors.text import printable
+from weft.frontend.functions import merge_functions
 from weft.ir import (
     Convolution,
     Depthwise,
@@ -58,6 +59,7 @@ class _Divider:
         self._wanted: dict[int, dict[str, None]] = defaultdict(dict)
         self._hosted: dict[int, tuple[list[onnx.NodeProto], dict[str, None]]] = {}
         self._accelerated: dict[int, tuple[list[Layer], list[Edge]]] = {}
+        self._gone: dict[int, dict[str, str]] = {}  # of each stage, see merge_functions
         for name in self._source.outputs:
             self._want(name)
         for stage in range(max(self._wanted, default=0), -1, -1):
@@ -187,10 +189,12 @@ class _Divider:
         if len(self._accelerated) > 1:
             name += f" part {sorted(self._accelerated).index(stage) + 1}"
         order = {item: index for index, item in enumerate(self._producers)}
-        return Graph(
+        graph, gone = merge_functions(Graph(
             name=name, layers=tuple(layers), inputs=tuple(entering),
             outputs=tuple(sorted(leaving, key=lambda edge: order[edge.name])),
-            tensors={key: tensor for key, tensor in builder.tensors.items() if key in used})
+            tensors={key: tensor for key, tensor in builder.tensors.items() if key in used}))
+        self._gone[stage] = gone
+        return graph
 
     def _host_part(self, stage: int) -> HostPart:
         nodes, reads = self._hosted[stage]
@@ -203,7 +207,7 @@ class _Divider:
         for stage, (nodes, _) in sorted(self._hosted.items()):
             for node in nodes:
                 hosts.setdefault(node.output[0], numbers[stage])
-        makers = {layer.output: (numbers[stage], layer.name)
+        makers = {layer.output: (numbers[stage], self._gone[stage].get(layer.name, layer.name))
                   for stage, (layers, _) in self._accelerated.items() for layer in layers}
         owners: dict[str, tuple[int, str]] = {}     # layer that a tensor leads to
         reasons: dict[str, ModelError] = {}         # why a tensor is needed on the host
