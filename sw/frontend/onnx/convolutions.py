@@ -66,23 +66,18 @@ def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: 
     counted from the end."""
     count = len(weight_scale)
     value = builder.value(name)
+    expected = np.float32(source.scale) * weight_scale
     if isinstance(value, Constant):
-        raise ModelError(f"{label(node)} has a {value.array.dtype} bias; it must be int32 behind a "
-                         f"DequantizeLinear of scale input scale x weight scale")
+        return _float_bias(builder, node, value.array, axis, expected)
     if not isinstance(value, QuantizedConstant):
         raise ModelError(f"{label(node)} must have a constant bias")
     if value.values.dtype != np.int32 or value.zero_point.any():
         kind = value.values.dtype if value.values.dtype != np.int32 \
             else f"int32 of zero point {value.zero_point.reshape(-1)[0]}"
         raise ModelError(f"{label(node)} must have an int32 bias of zero point 0, not {kind}")
-    shape = value.values.shape
-    if value.values.size != 1 and (
-            axis > len(shape) or value.values.size != count or shape[-axis] != count):
-        raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
-                         f"channel, not of shape {list(shape)}")
+    _check_bias_shape(node, value.values.shape, axis, count)
     bias = np.broadcast_to(value.values.reshape(-1), (count,)).astype(np.int32)
     scale = np.broadcast_to(value.scale.reshape(-1), (count,))
-    expected = np.float32(source.scale) * weight_scale
     # Where the scales disagree, the integers cannot be added: the model means other numbers.
     wrong = np.flatnonzero((np.abs(scale - expected) > _BIAS_SCALE_TOLERANCE * expected)
                            & (bias != 0))
@@ -90,6 +85,31 @@ def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: 
         raise ModelError(f"{label(node)} must have a bias of scale {expected[wrong[0]]:.6g} (input "
                          f"scale x weight scale) in channel {wrong[0]}, not {scale[wrong[0]]:.6g}")
     return bias
+
+
+def _float_bias(builder: Builder, node: onnx.NodeProto, values: np.ndarray, axis: int,
+                scale: np.ndarray) -> np.ndarray:
+    """The int32 bias that onnxruntime, too, makes of a float32 one."""
+    # It does so only there; elsewhere it adds what the model says.
+    if values.dtype != np.float32 or builder.maker(node.input[0]) != "DequantizeLinear":
+        raise ModelError(f"{label(node)} has a {values.dtype} bias; it must be int32 behind a "
+                         f"DequantizeLinear of scale input scale x weight scale, or float32 right "
+                         f"behind the DequantizeLinear of the input")
+    _check_bias_shape(node, values.shape, axis, len(scale))
+    ratio = np.rint(values.reshape(-1) / scale)
+    wrong = np.flatnonzero(~(np.abs(ratio) < 2.0 ** 31))
+    if wrong.size:
+        raise ModelError(f"{label(node)} has a bias of {ratio[wrong[0]]:g} x input scale x weight "
+                         f"scale in channel {wrong[0]}, which does not fit int32")
+    return np.broadcast_to(ratio, scale.shape).astype(np.int32)
+
+
+def _check_bias_shape(node: onnx.NodeProto, shape: tuple[int, ...], axis: int,
+                      count: int) -> None:
+    size = int(np.prod(shape))
+    if size != 1 and (axis > len(shape) or size != count or shape[-axis] != count):
+        raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
+                         f"channel, not of shape {list(shape)}")
 
 
 # Operators ----------------------------------------------------------------------------------------
