@@ -21,7 +21,7 @@ from .values import (
     Value,
     View,
 )
-from .windows import Window, known, real_input, window
+from .windows import Window, image, known, like, of_planes, real_input, window
 
 __all__ = ["add_bias", "conv", "gemm", "matmul"]
 
@@ -151,13 +151,9 @@ def _pending(builder: Builder, node: onnx.NodeProto, data: Dequantized, tensor: 
 def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A convolution of any group. Groups of one channel and one filter are depthwise; others
     become a dense convolution, with zeros between channels of different groups."""
-    data = real_input(builder, node)
+    read = real_input(builder, node)
+    data = image(node, read)
     shape = data.view.shape
-    if len(shape) != 4:
-        raise ModelError(f"{label(node)} is a {len(shape) - 2}-D convolution; only 2-D is "
-                         f"supported")
-    if shape[0] != 1:
-        raise ModelError(f"{label(node)} has a batch of {shape[0]}; only a batch of 1 is supported")
     weights, weight_scale = _weights(builder, node, first=0)
     given = known(node, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     kernel = weights.shape[2:]
@@ -171,7 +167,8 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if len(weights) % groups:
         raise BrokenModel(f"{label(node)} has group {groups}, which does not divide its "
                           f"{len(weights)} filters")
-    geometry = window(node, given, shape[2:], (kernel[0], kernel[1]), data.pads)
+    weights = weights.reshape((*weights.shape, 1)[:4])
+    geometry = window(node, of_planes(read, given), shape[2:], weights.shape[2:], data.pads)
     depthwise = 1 < groups == channels == len(weights)
     if depthwise:
         weights = np.ascontiguousarray(weights[:, 0])
@@ -180,7 +177,7 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     tensor, stage = builder.place(node, data.source, data.view.reshape(shape[1:]))
     output = (len(weights), *geometry.output)
     return _pending(builder, node, data, tensor, stage, weights, weight_scale, geometry, output,
-                    View((1, *output)), 1, groups=groups, depthwise=depthwise)
+                    like(read, View((1, *output))), 1, groups=groups, depthwise=depthwise)
 
 
 def _dense(weights: np.ndarray, groups: int) -> np.ndarray:

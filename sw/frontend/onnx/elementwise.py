@@ -211,9 +211,10 @@ def _factors(builder: Builder, node: onnx.NodeProto, a: Dequantized, b: Dequanti
     """As :func:`_aligned`, for a tensor and one factor for each of its channels."""
     whole, factor = (a, b) if len(a.view.array().reshape(-1)) >= b.view.array().size else (b, a)
     shape = whole.view.shape
-    if len(shape) != 4 or factor.view.shape != (1, shape[1], 1, 1) or shape[0] != 1:
+    if len(shape) not in (3, 4) or factor.view.shape != (1, shape[1], 1, 1)[:len(shape)] \
+            or shape[0] != 1:
         return None
-    order = View(shape[1:])
+    order = View((*shape[1:], 1)[:3])
     first, stage = builder.place(node, whole.source, order.through(whole.view))
     second, other = builder.place(node, factor.source,
                                   View((shape[1], 1, 1)).through(factor.view))
