@@ -17,7 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Resize", "Edge", "Graph"]
+           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Alias", "Resize", "Edge",
+           "Graph"]
 
 
 class Pads(NamedTuple):
@@ -178,6 +179,11 @@ class Selection(Convolution):
                    multiplier=np.ones(len(channels), np.float32),
                    weight_scale=np.ones(1, np.float32))
 
+    @property
+    def channels(self) -> np.ndarray:
+        """int64 [N]: for each channel that of the input."""
+        return self.weights[:, :, 0, 0].argmax(axis=1)
+
     def macs(self, output: Tensor) -> int:
         return 0
 
@@ -311,6 +317,25 @@ class Concat(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return self.sources
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alias(Layer):
+    """The values of a tensor under another name: channels in another order, and planes of another
+    height and width, whose pixels are the same from the first to the last.
+
+    Parameters
+    ----------
+    order : int64 [C] or :py:`None`
+        For each channel that of the input; :py:`None` for 0, 1, 2...
+    """
+
+    input: str
+    order: np.ndarray | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

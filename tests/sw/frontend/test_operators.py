@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 from weft.frontend import annotate, partition
 from weft.ir import (
     Add,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -624,7 +625,7 @@ def test_shuffled_channels_are_one_layer_for_all_that_read_them():
     y = shuffled(b, image(b, 12), 12, 3)
     end(b, b.conv(y, 12, 3, name="dense"))
     end(b, b.conv(y, 1, 12, (3, 3), name="dw", group=12))
-    assert [type(layer) for layer in check(b)] == [Convolution, Selection, Convolution, Depthwise]
+    assert [type(layer) for layer in check(b)] == [Convolution, Alias, Convolution, Depthwise]
 
 
 def test_shuffled_channels_are_read_now_and_later():
