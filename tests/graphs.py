@@ -86,7 +86,7 @@ class GraphBuilder:
                         (sum(shape[0] for shape in shapes), *shapes[0][1:]), like=sources[0])
 
     def select(self, source: str, channels: Sequence[int]) -> str:
-        """Adds a layer that takes some channels, in any order."""
+        """Adds a layer that takes some channels, in any order; -1 is one of zeros."""
         count, height, width = self.shape(source)
         return self.add(Selection.of(np.array(channels), count, **self._next("Split"),
                                      input=source), (len(channels), height, width), like=source)
@@ -349,7 +349,8 @@ def _shuffled(rng: np.random.Generator, builder: GraphBuilder) -> str:
                                kernel=(1, 1))
     last = builder.concat(kept, builder.conv(worked, count, like=left))
     last = builder.alias(last, rng.permutation(2 * count))
-    return builder.sum(builder.lookup(last), builder.conv(last, 2 * count, kernel=(1, 1)))
+    wide = builder.select(last, [-1, *range(2 * count), *[-1] * int(rng.integers(3))])
+    return builder.sum(builder.lookup(wide), builder.conv(last, builder.shape(wide)[0]))
 
 
 def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:

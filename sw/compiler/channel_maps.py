@@ -88,6 +88,7 @@ def choose(graph: Graph, config: AcceleratorConfig,
     for layer in graph.layers:
         if isinstance(layer, Selection):
             lanes = channels[layer.input].lanes(config)[layer.channels]
+            lanes[layer.channels < 0] = lanes.max()     # zeros come from anywhere
             more = wanted | {layer.output: gathered(lanes, config.word_lanes)}
             found, conflict = resolve(graph, config, more)
             if conflict is None:

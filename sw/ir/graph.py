@@ -165,24 +165,26 @@ class Convolution(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection(Convolution):
-    """Some channels of a tensor, in any order: a convolution whose weights are rows of the
-    identity, and no work of the model's."""
+    """Some channels of a tensor, in any order, and channels of zeros: a convolution whose weights
+    are rows of the identity, or zero, and no work of the model's."""
 
     @classmethod
     def of(cls, channels: np.ndarray, count: int, *, name: str, op: str, input: str, output: str,
            clamp: tuple[int, int] = (-128, 127)) -> Self:
-        """The layer that takes ``channels`` of an input of ``count``; both tensors must have one
-        scale and zero point."""
+        """The layer that takes ``channels`` of an input of ``count``, -1 for one of zeros; both
+        tensors must have one scale and zero point."""
+        rows = np.eye(count, dtype=np.int8)[channels] * (channels >= 0)[:, None]
         return cls(name=name, op=op, input=input, output=output, clamp=clamp,
-                   weights=np.eye(count, dtype=np.int8)[channels][:, :, None, None],
+                   weights=rows[:, :, None, None].astype(np.int8),
                    bias=np.zeros(len(channels), np.int32),
                    multiplier=np.ones(len(channels), np.float32),
                    weight_scale=np.ones(1, np.float32))
 
     @property
     def channels(self) -> np.ndarray:
-        """int64 [N]: for each channel that of the input."""
-        return self.weights[:, :, 0, 0].argmax(axis=1)
+        """int64 [N]: for each channel that of the input, -1 for one of zeros."""
+        rows = self.weights[:, :, 0, 0]
+        return np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
 
     def macs(self, output: Tensor) -> int:
         return 0
