@@ -18,6 +18,7 @@ import numpy as np
 from weft.errors import InputError
 from weft.ir import (
     Add,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -68,6 +69,9 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
             return np.asarray(layer.table[values[x].astype(np.int16) + 128])
         case Concat():
             return np.concatenate([values[name] for name in layer.sources])
+        case Alias(input=x):
+            channels = values[x] if layer.order is None else values[x][layer.order]
+            return channels.reshape(target.shape)
         case Resize(input=x):
             return values[x].repeat(layer.factors[0], 1).repeat(layer.factors[1], 2)
     raise TypeError(f"No reference for a {type(layer).__name__}")

@@ -16,7 +16,7 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Layer
+from weft.ir import Alias, Concat, Convolution, Layer
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -252,7 +252,8 @@ class _Planner:
     def _choice(self, index: int, external: frozenset[str]) -> _Choice:
         available = self._limits[index] - sum(storage.words for storage in self._live[index]
                                               if storage.name not in external)
-        if index == len(self._graph.layers) or isinstance(self._graph.layers[index], Concat):
+        if index == len(self._graph.layers) or isinstance(
+                self._graph.layers[index], Concat | Alias):
             lack = max(0, -available)
             return _too_large(lack) if lack else _Choice(0, LayerPlan(), {})
         layer = self._graph.layers[index]

@@ -10,7 +10,7 @@ import onnx
 from weft import reference
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.ir import Layer, Lookup, Selection, Tensor
+from weft.ir import Alias, Layer, Lookup, Tensor
 
 from .nodes import label
 from .source import Source
@@ -149,7 +149,7 @@ class Builder:
         if quantized.tensor is not None:
             channels = quantized.layout.channels(want, quantized.shape)
             if channels is not None:
-                return self._shuffled(node, quantized, want, channels, name), stage
+                return self._alias(node, quantized, want, channels, name), stage
             stage += 1      # the host brings it into the other order
             self._reorder(node, quantized)
         for other, layout in quantized.placed.items():
@@ -160,15 +160,18 @@ class Builder:
         self.entries[name] = Entry(quantized, want)
         return name, stage
 
-    def _shuffled(self, node: onnx.NodeProto, quantized: Quantized, want: View,
-                  channels: np.ndarray, name: str) -> str:
-        """The tensor of an accelerated ``quantized`` with its channels in another order."""
+    def _alias(self, node: onnx.NodeProto, quantized: Quantized, want: View,
+               channels: np.ndarray, name: str) -> str:
+        """The tensor of an accelerated ``quantized`` with its channels in another order, or planes
+        of another shape."""
         assert quantized.tensor is not None
         for other, made in self.made.items():
             if made.name == quantized.name and made.layout.same(want):
                 return other
-        layer = Selection.of(channels, len(channels), name=f"{self.name(node)}/order",
-                             op="Transpose", input=quantized.tensor, output=name)
+        in_order = np.array_equal(channels, np.arange(len(channels)))
+        layer = Alias(name=f"{self.name(node)}/{'shape' if in_order else 'order'}",
+                      op="Reshape" if in_order else "Transpose", input=quantized.tensor,
+                      output=name, order=None if in_order else channels)
         self._add_layer(layer, quantized.stage, quantized, want)
         quantized.placed[name] = want
         return name

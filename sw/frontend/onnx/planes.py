@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import NO_PADS, Concat, Layer, Lookup, Pads, Pool, PoolKind, Resize
+from weft.ir import NO_PADS, Concat, Layer, Lookup, Pads, Pool, PoolKind, Resize, Selection
 from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import GoldenSession
 
@@ -244,7 +244,7 @@ def _axes(builder: Builder, node: onnx.NodeProto, rank: int) -> list[int]:
 # Padding, enlargement, concatenation --------------------------------------------------------------
 
 def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """Zeros around a plane, left to the layers that read it."""
+    """Zeros around a plane, left to the layers that read it; or channels of zeros."""
     data = plain(node, real_input(builder, node))
     given = known(node, "mode", "pads", "value")
     mode = given.get("mode", "constant")
@@ -266,13 +266,35 @@ def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
         raise ModelError(f"{label(node)} must have constant pads and axes")
     before, after = np.zeros(len(shape), int), np.zeros(len(shape), int)
     before[axes], after[axes] = amounts.reshape(2, -1)
+    others = np.arange(len(shape)) != 1
+    if len(shape) == 4 and shape[0] == 1 and not (before | after)[others].any() \
+            and min(before[1], after[1]) >= 0 < before[1] + after[1]:
+        return _more_channels(builder, node, data, int(before[1]), int(after[1]))
     if len(shape) not in (3, 4) or before[:2].any() or after[:2].any() \
             or min(*before, *after) < 0:
         raise ModelError(f"{label(node)} has pads {amounts.tolist()}; only pads of at least 0 on "
-                         f"height and width are supported")
+                         f"height and width, or on channels alone, are supported")
     top, left, bottom, right = (int(each) for side in (before, after)
                                 for each in (*side[2:], 0)[:2])
     return replace(data, pads=Pads(top, left, bottom, right))
+
+
+def _more_channels(builder: Builder, node: onnx.NodeProto, data: Dequantized, before: int,
+                   after: int) -> Pending:
+    """Channels of zeros around those of [1, C, H, W] data."""
+    _, count, height, width = data.view.shape
+    tensor, stage = builder.place(node, data.source, data.view.reshape((count, height, width)))
+    channels = np.pad(np.arange(count), (before, after), constant_values=-1)
+    shape = (len(channels), height, width)
+
+    def widen(output: str, clamp: tuple[int, int]) -> Layer:
+        return Selection.of(channels, count, name=builder.name(node), op=builder.op(node),
+                            input=tensor, output=output, clamp=clamp)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        return builder.keep_scale(widen, name, data.source, target, pending)
+
+    return Pending(node=node, stage=stage, shape=shape, view=View((1, *shape)), make=make)
 
 
 def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:

@@ -319,8 +319,8 @@ REASONS = {
         lambda b, x: pad(b, x, value=1.5), "Pad 'odd' pads with 1.5; only 0 is supported"),
     "pad_below_zero": (
         lambda b, x: pad(b, x, (0, 0, -1, 0, 0, 0, 0, 0)),
-        "Pad 'odd' has pads [0, 0, -1, 0, 0, 0, 0, 0]; only pads of at least 0 on height and width "
-        "are supported"),
+        "Pad 'odd' has pads [0, 0, -1, 0, 0, 0, 0, 0]; only pads of at least 0 on height and "
+        "width, or on channels alone, are supported"),
     "concat_with_a_constant": (
         joined_with_constant,
         "Concat 'odd' has a constant among its inputs, which is not supported"),
