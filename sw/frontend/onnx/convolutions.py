@@ -7,6 +7,7 @@ import onnx
 
 from weft import reference
 from weft.errors import ModelError
+from weft.frontend.weights import dense_weights
 from weft.ir import NO_PADS, Convolution, Depthwise
 
 from .builder import Builder
@@ -173,20 +174,11 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if depthwise:
         weights = np.ascontiguousarray(weights[:, 0])
     elif groups > 1:
-        weights = _dense(weights, groups)
+        weights = dense_weights(weights, groups)
     tensor, stage = builder.place(node, data.source, data.view.reshape(shape[1:]))
     output = (len(weights), *geometry.output)
     return _pending(builder, node, data, tensor, stage, weights, weight_scale, geometry, output,
                     like(read, View((1, *output))), 1, groups=groups, depthwise=depthwise)
-
-
-def _dense(weights: np.ndarray, groups: int) -> np.ndarray:
-    filters, channels = weights.shape[:2]
-    dense = np.zeros((filters, channels * groups, *weights.shape[2:]), np.int8)
-    for group in range(groups):
-        rows = slice(group * filters // groups, (group + 1) * filters // groups)
-        dense[rows, group * channels:(group + 1) * channels] = weights[rows]
-    return dense
 
 
 def gemm(builder: Builder, node: onnx.NodeProto) -> Value | None:
