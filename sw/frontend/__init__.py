@@ -5,7 +5,7 @@ a package of its own, such as ``onnx``. ``fixed_point`` gives a graph of any for
 TFLite Micro.
 """
 
-from weft.ir import Partition
+from weft.ir import Misfits, Partition
 
 from .onnx import annotate, load_graph
 from .registry import find_front_end
@@ -13,7 +13,7 @@ from .registry import find_front_end
 __all__ = ["annotate", "load_graph", "partition"]
 
 
-def partition(model: object) -> Partition:
+def partition(model: object, misfits: Misfits | None = None) -> Partition:
     """A quantized model in segments, each for the accelerator or for the host.
 
     The placements name every node, and give the reason if it is the host.
@@ -23,6 +23,10 @@ def partition(model: object) -> Partition:
     model : path, or a model in memory
         As a front end takes it (see :class:`weft.frontend.protocol.FrontEnd`): for ONNX an
         :class:`onnx.ModelProto`.
+    misfits : callable
+        Layers that an accelerator has no room for: the host runs them. Without it the
+        partition is that of an accelerator of any size; :func:`weft.runtime.placing.place` asks
+        the compiler.
 
     Raises
     ------
@@ -32,4 +36,4 @@ def partition(model: object) -> Partition:
     InputError
         If ``model`` is of no known kind.
     """
-    return find_front_end(model).partition(model)
+    return find_front_end(model).partition(model, misfits)

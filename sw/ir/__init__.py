@@ -24,6 +24,7 @@ from .partition import (
     HostExecutor,
     HostPart,
     HostProgram,
+    Misfits,
     Model,
     Partition,
     Placement,
@@ -32,6 +33,6 @@ from .partition import (
 )
 
 __all__ = ["Add", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph", "HostExecutor",
-           "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply", "NO_PADS", "Pads",
-           "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection", "Tensor",
+           "HostPart", "HostProgram", "Layer", "Lookup", "Misfits", "Model", "Multiply", "NO_PADS",
+           "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection", "Tensor",
            "TensorInfo", "Where"]

@@ -18,6 +18,7 @@ from weft.ir import (
     Graph,
     HostPart,
     Layer,
+    Misfits,
     Partition,
     Placement,
     Selection,
@@ -35,16 +36,23 @@ from .walk import walk
 __all__ = ["make_partition"]
 
 
-def make_partition(source: Source) -> tuple[Partition, Builder]:
-    """How a model is divided, and what that was made from."""
+def make_partition(source: Source,
+                   misfits: Misfits | None = None) -> tuple[Partition, Builder]:
+    """How a model is divided, and what that was made from; ``misfits`` as in
+    :func:`weft.frontend.partition`."""
     forbidden: dict[str, ModelError] = {}
     while True:
         builder = walk(source, forbidden)
         divider = _Divider(builder)
-        idle = divider.idle_layers()
-        if not idle:
-            return divider.partition(), builder
-        forbidden |= idle
+        refused = divider.idle_layers()
+        if not refused:
+            partition = divider.partition()
+            if misfits is not None:
+                refused = {name: ModelError(str(error))
+                           for name, error in misfits(partition.graphs).items()}
+            if not refused:
+                return partition, builder
+        forbidden |= refused
 
 
 class _Divider:
