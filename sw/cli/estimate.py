@@ -37,9 +37,9 @@ def add_parser(commands: Commands) -> None:
 
 def _estimate(options: argparse.Namespace) -> int:
     from weft.compiler.timing.player import MemoryTiming
-    from weft.frontend import partition
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.estimate import estimate_plan
+    from weft.runtime.placing import place
 
     if (options.model is None) == (options.resources is None):
         raise InputError("Estimate needs either a model or --resources BOARD")
@@ -53,7 +53,7 @@ def _estimate(options: argparse.Namespace) -> int:
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
-        estimate = estimate_plan(partition(model), config, model=options.model.name,
+        estimate = estimate_plan(place(model, config), config, model=options.model.name,
                                  batch=options.batch, memory=memory)
     if options.json:
         print(json.dumps(estimate.to_dict(), indent=2))

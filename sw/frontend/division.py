@@ -6,16 +6,27 @@ accelerator's; a stage in which something is to do becomes a segment.
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from weft.errors import ModelError
-from weft.ir import Convolution, Depthwise, Edge, Graph, HostPart, HostProgram, Layer, Selection
+from weft.ir import (
+    Convolution,
+    Depthwise,
+    Edge,
+    Graph,
+    HostPart,
+    HostProgram,
+    Layer,
+    Misfits,
+    Partition,
+    Selection,
+)
 
 from .functions import merge_functions
 from .placing import Node, Placer, Quantized
 
-__all__ = ["Division"]
+__all__ = ["Division", "settle"]
 
 
 class Division(ABC, Generic[Node]):
@@ -78,6 +89,16 @@ class Division(ABC, Generic[Node]):
     def host_program(self, nodes: Sequence[Node], reads: Iterable[str], outputs: Iterable[str],
                      name: str) -> HostProgram:
         """Some nodes as a program."""
+
+    @abstractmethod
+    def partition(self) -> Partition:
+        """All of it.
+
+        Raises
+        ------
+        ModelError
+            If nothing can run on the accelerator, or the host lacks an operator.
+        """
 
     # Stages -----------------------------------------------------------------------------------
 
@@ -197,3 +218,33 @@ class Division(ABC, Generic[Node]):
         outputs = tuple(self._wanted[stage])
         return HostPart(program=self.host_program(nodes, reads, outputs, f"host{stage}"),
                         inputs=tuple(reads), outputs=outputs)
+
+
+SomeDivision = TypeVar("SomeDivision", bound=Division[Any])
+
+
+def settle(divide: Callable[[Mapping[str, ModelError]], SomeDivision],
+           misfits: Misfits | None = None) -> tuple[Partition, SomeDivision]:
+    """Divides a model again and again, until each layer is worth its way to the accelerator, and
+    has room there.
+
+    Parameters
+    ----------
+    divide : callable
+        Divides the model without the layers, by their output tensors, that it is given with the
+        reason.
+    misfits : callable
+        See :func:`weft.frontend.partition`.
+    """
+    forbidden: dict[str, ModelError] = {}
+    while True:
+        division = divide(forbidden)
+        refused = dict(division.idle_layers())
+        if not refused:
+            partition = division.partition()
+            if misfits is not None:
+                refused = {name: ModelError(str(error))
+                           for name, error in misfits(partition.graphs).items()}
+            if not refused:
+                return partition, division
+        forbidden |= refused

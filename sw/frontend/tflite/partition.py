@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from weft.errors import ModelError
-from weft.frontend.division import Division
+from weft.frontend.division import Division, settle
 from weft.frontend.placing import Quantized
-from weft.ir import Partition, Placement, Where
+from weft.ir import Misfits, Partition, Placement, Where
 
 from . import kernels
 from .builder import Builder, Padded, stage_of
@@ -18,7 +18,7 @@ from .rules import Rule
 __all__ = ["make_partition"]
 
 
-def make_partition(file: File, rule: Rule) -> Partition:
+def make_partition(file: File, rule: Rule, misfits: Misfits | None = None) -> Partition:
     """How a model is divided.
 
     Raises
@@ -26,13 +26,7 @@ def make_partition(file: File, rule: Rule) -> Partition:
     ModelError
         If nothing can run on the accelerator, or the host lacks an operator.
     """
-    forbidden: dict[str, ModelError] = {}
-    while True:
-        division = _Division(_walk(file, rule, forbidden))
-        idle = division.idle_layers()
-        if not idle:
-            return division.partition()
-        forbidden |= idle
+    return settle(lambda forbidden: _Division(_walk(file, rule, forbidden)), misfits)[0]
 
 
 def _walk(file: File, rule: Rule, forbidden: Mapping[str, ModelError]) -> Builder:
