@@ -5,6 +5,7 @@ from pathlib import Path
 
 from weft.hw.isa.config import load_config
 
+from .float_model import add_quantize_option, int8_model
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -16,6 +17,7 @@ def add_parser(commands: Commands) -> None:
         "compile", help="compile a model and show what it became",
         description="Compiles a model, without building or running anything.")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    add_quantize_option(parser)
     add_config_option(parser)
     parser.add_argument("--dump", action="store_true",
                         help="print layers, memory map and command stream as text")
@@ -28,7 +30,7 @@ def _compile(options: argparse.Namespace) -> int:
 
     config = load_config(options.config)
     base = 0
-    for graph in partition(options.model).graphs:
+    for graph in partition(int8_model(options)).graphs:
         program = compiler.compile(graph, config, base=base)
         base = program.memory_bytes
         if options.dump:

@@ -12,6 +12,7 @@ from typing import Generic
 from weft.errors import ModelError
 from weft.ir import Convolution, Depthwise, Edge, Graph, HostPart, HostProgram, Layer, Selection
 
+from .functions import merge_functions
 from .placing import Node, Placer, Quantized
 
 __all__ = ["Division"]
@@ -42,6 +43,7 @@ class Division(ABC, Generic[Node]):
         self._wanted: dict[int, dict[str, None]] = defaultdict(dict)
         self._hosted: dict[int, tuple[list[Node], dict[str, None]]] = {}
         self._accelerated: dict[int, tuple[list[Layer], list[Edge]]] = {}
+        self._gone: dict[int, dict[str, str]] = {}  # of each stage, see merge_functions
         for output in outputs:
             self._want(output)
         for stage in range(max(self._wanted, default=0), -1, -1):
@@ -165,6 +167,12 @@ class Division(ABC, Generic[Node]):
             segments.append(self._graph(stage) if stage % 2 else self._host_part(stage))
         return segments, numbers
 
+    def makers(self, numbers: Mapping[int, int]) -> dict[str, tuple[int, str]]:
+        """The segment and the layer that make a tensor of the accelerator, once there are
+        segments."""
+        return {layer.output: (numbers[stage], self._gone[stage].get(layer.name, layer.name))
+                for stage, (layers, _) in self._accelerated.items() for layer in layers}
+
     def _graph(self, stage: int) -> Graph:
         layers, entering = self._accelerated[stage]
         leaving = []
@@ -178,10 +186,12 @@ class Division(ABC, Generic[Node]):
         if len(self._accelerated) > 1:
             name += f" part {sorted(self._accelerated).index(stage) + 1}"
         order = {item: index for index, item in enumerate(self._producers)}
-        return Graph(
+        graph, gone = merge_functions(Graph(
             name=name, layers=tuple(layers), inputs=tuple(entering),
             outputs=tuple(sorted(leaving, key=lambda edge: order[edge.name])),
-            tensors={key: tensor for key, tensor in self._placer.tensors.items() if key in used})
+            tensors={key: tensor for key, tensor in self._placer.tensors.items() if key in used}))
+        self._gone[stage] = gone
+        return graph
 
     def _host_part(self, stage: int) -> HostPart:
         nodes, reads = self._hosted[stage]

@@ -151,6 +151,9 @@ class Placement:
         The layer of the segment's graph that does its work; empty on the host.
     note : :class:`str`
         What else there is to know, as that the golden implementation computes it in float32.
+    macs : :class:`int`
+        Multiply-accumulates that the host does for it; 0 on the accelerator, whose layers know
+        their own.
     """
 
     name: str
@@ -160,6 +163,7 @@ class Placement:
     reason: str = ""
     layer: str = ""
     note: str = ""
+    macs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -70,6 +70,17 @@ class Inspection:
         return sum(node.cost.macs for node in self.nodes if node.cost is not None)
 
     @property
+    def host_macs(self) -> int:
+        """Multiply-accumulates on the host."""
+        return sum(node.placement.macs for node in self.nodes)
+
+    @property
+    def accelerated_share(self) -> float:
+        """Of all multiply-accumulates, those on the accelerator; 1 if there are none."""
+        total = self.macs + self.host_macs
+        return self.macs / total if total else 1.0
+
+    @property
     def cycles(self) -> int:
         """Cycles of all layers, each alone on its engine. A frame takes less where engines
         overlap, and more where they wait for memory: see :mod:`weft.runtime.estimate`."""
@@ -84,6 +95,7 @@ class Inspection:
             "segments": len(self.plan.segments),
             "fallbacks": [placement.name for placement in self.fallbacks],
             "macs": self.macs,
+            "host_macs": self.host_macs,
             "estimated_cycles": self.cycles,
             "nodes": [{
                 "name": node.placement.name, "op": node.placement.op,

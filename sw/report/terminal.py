@@ -24,9 +24,11 @@ from .inspection import Inspection
 if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
 
+    from .survey import SurveyedNetwork
+
 __all__ = ["Progress", "bench_table", "config_table", "engine_table", "escape",
            "estimate_table", "layer_table", "print_estimate", "print_inspection", "print_run",
-           "short_name", "terminal", "verdict"]
+           "print_survey", "short_name", "terminal", "verdict"]
 
 
 _NAME = 24  # characters of a layer's name that a table of 110 columns has room for
@@ -240,6 +242,30 @@ def bench_table(measurements: Iterable["Measurement"]) -> Table:
     return table
 
 
+def print_survey(networks: Iterable["SurveyedNetwork"], console: Console) -> None:
+    """Prints how networks run, and why some do not."""
+    table = Table()
+    table.add_column("Network")
+    for name in ("Nodes", "MACs", "Accelerated", "Parts", "Cycles", "Utilization",
+                 "Bytes differ"):
+        table.add_column(name, justify="right")
+    refused = []
+    for each in networks:
+        if each.refused:
+            table.add_row(escape(each.network), "[yellow]refused[/]")
+            refused.append(each)
+            continue
+        table.add_row(escape(each.network), f"{each.accelerated} of {each.nodes}",
+                      f"{each.macs:,}", f"{each.share:.1%}", str(each.parts),
+                      f"{each.cycles:,}" if each.cycles else "",
+                      f"{each.utilization:.1%}" if each.cycles else "",
+                      f"[red]{each.differing:,}[/]" if each.differing else "0")
+    console.print(table)
+    for each in refused:
+        console.print(f"{escape(each.network)}: {escape(each.refused)}", highlight=False,
+                      soft_wrap=True)
+
+
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
     """The configurations side by side."""
     table = Table()
@@ -253,6 +279,13 @@ def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
             f"{config.activation_bytes // 1024} KiB", f"{config.weight_bytes // 1024} KiB",
             str(config.axi_data_width))
     return table
+
+
+def _accelerated_macs(inspection: Inspection) -> str:
+    if not inspection.host_macs:
+        return f"{inspection.macs:,} MACs"
+    total = inspection.macs + inspection.host_macs
+    return f"{inspection.macs:,} of {total:,} MACs ({inspection.accelerated_share:.1%})"
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -283,6 +316,6 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
-                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, "
+                  f"part{'s' if parts > 1 else ''}, {_accelerated_macs(inspection)}, "
                   f"{inspection.cycles:,} cycles of the engines one after the other; weft estimate "
                   f"tells what a frame takes", highlight=False, soft_wrap=True)

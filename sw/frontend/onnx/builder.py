@@ -164,13 +164,17 @@ class Builder(Placer[onnx.NodeProto]):
     def look_up(self, value: Dequantized, target: Quantized) -> Quantized:
         """A table for what happens to each value between two quantizations."""
         tensor, stage, layout = self.anywhere(value.source)
-        table = scale_table(value.source, target, value.clip) if value.bounded \
-            else function_table(self.source, self.value, value, target)
         node = value.nodes[-1] if value.nodes else self._producers[target.name]
         layer = Lookup(name=self.name(node), op=self.op(node), input=tensor, output=target.name,
-                       table=table)
+                       table=self.table(value, target))
         return self._add_layer(layer, stage, target,
                                layout.through(value.view.inverse(value.source.shape)))
+
+    def table(self, value: Dequantized, target: Quantized) -> np.ndarray:
+        """int8 [256]: what becomes of each value between two quantizations."""
+        if value.bounded:
+            return scale_table(value.source, target, value.clip)
+        return function_table(self.source, self.value, value, target)
 
     def rescaled(self, node: onnx.NodeProto, index: int, tensor: str, source: Quantized,
                  target: Quantized, stage: int) -> str:

@@ -11,6 +11,7 @@ from weft.frontend.placing import Quantized
 from weft.ir import Partition, Placement, Where
 
 from .builder import Builder
+from .macs import node_macs
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
 from .patterns import HANDLERS, unsupported
@@ -83,8 +84,7 @@ class _Divider(Division[onnx.NodeProto]):
         for stage, (nodes, _) in sorted(self._hosted.items()):
             for node in nodes:
                 hosts.setdefault(node.output[0], numbers[stage])
-        makers = {layer.output: (numbers[stage], layer.name)
-                  for stage, (layers, _) in self._accelerated.items() for layer in layers}
+        makers = self.makers(numbers)
         owners: dict[str, tuple[int, str]] = {}     # layer that a tensor leads to
         reasons: dict[str, ModelError] = {}         # why a tensor is needed on the host
         rows = []
@@ -122,7 +122,8 @@ class _Divider(Division[onnx.NodeProto]):
                 continue            # needed for a shape alone
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
-                                  where=where, segment=segment, reason=text, layer=layer))
+                                  where=where, segment=segment, reason=text, layer=layer,
+                                  macs=node_macs(node, self._source.shape) if on_host else 0))
         return reversed(rows)
 
     def _usual_reason(self, node: onnx.NodeProto) -> str:

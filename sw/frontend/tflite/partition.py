@@ -105,8 +105,7 @@ class _Division(Division[Operator]):
         hosts = {operator.outputs[0].name: numbers[stage]
                  for stage, (operators, _) in sorted(self._hosted.items(), reverse=True)
                  for operator in operators}
-        makers = {layer.output: (numbers[stage], layer.name)
-                  for stage, (layers, _) in self._accelerated.items() for layer in layers}
+        makers = self.makers(numbers)
         rows = []
         owners: dict[str, tuple[int, str]] = {}     # the layer that a padded tensor leads to
         for operator in reversed(self._nodes):

@@ -572,7 +572,7 @@ def test_float_model_wrong(tmp_path):
     onnx.save(float_cnn(rng_of()), path)
     refused(path, "net.onnx is a float model: quantize it with "
                   f"weft quantize {path} -o {tmp_path / 'net_int8.onnx'} --calibrate DATA "
-                  f"(a folder of images, or an .npz file)")
+                  f"(a folder of images, or an .npz file), or on the way with --quantize DATA")
 
 
 def test_dynamically_quantized_model_wrong():
