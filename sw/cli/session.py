@@ -12,8 +12,7 @@ from weft.hw.isa.config import AcceleratorConfig, load_config
 from .options import add_config_option
 
 if TYPE_CHECKING:
-    import onnx
-
+    from weft.ir import Partition
     from weft.report.terminal import Progress
     from weft.runtime.session import InferenceSession
 
@@ -57,7 +56,7 @@ def session_target(options: argparse.Namespace) -> tuple[AcceleratorConfig | Non
 
 
 @contextmanager
-def open_session(model: "Path | onnx.ModelProto", name: str, config: AcceleratorConfig | None,
+def open_session(model: "Path | Partition", name: str, config: AcceleratorConfig | None,
                  device: str, progress: "Progress", trace: Path | None = None,
                  batch: int = 1) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up, to the model of ``name``."""

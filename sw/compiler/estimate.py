@@ -10,7 +10,7 @@ from weft.compiler.planning.columns import tile_pixels
 from weft.compiler.planning.loop_order import layer_cycles, requantizes
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.commands import Engine, Opcode, Rounding
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution, Graph, Layer, layout
 
@@ -56,8 +56,14 @@ def engine_of(layer: Layer) -> Engine | None:
 
 
 def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
-    """Raises :class:`CompileError` if a layer needs an engine that the configuration lacks."""
+    """Raises :class:`CompileError` if a layer needs an engine, or a rule of rounding, that the
+    configuration lacks."""
     for layer in graph.layers:
+        if getattr(layer, "rounding", Rounding.FLOAT32) is not Rounding.FLOAT32 \
+                and not config.fixed_point:
+            raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
+                               f"does: the configuration {config.name!r} must have fixed_point = "
+                               f"true, or the rule must be onnxruntime (--rule onnxruntime)")
         if engine_of(layer) is Engine.VECTOR and not config.vector:
             raise CompileError(f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
                                f"configuration {config.name!r} must have vector taps between 1 "
@@ -71,7 +77,7 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
     Raises
     ------
     CompileError
-        If a layer needs an engine that the configuration lacks.
+        If a layer needs an engine or a rule that the configuration lacks.
     """
     laid_out = lay_out_channels(pack(graph, config).graph, config)
     check_engines(laid_out.graph, config)
