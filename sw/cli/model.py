@@ -18,10 +18,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, nargs: str | None = 
     """The file, and the options that say what to make of it; see :func:`chosen_plan`."""
     parser.add_argument("model", type=Path, metavar="MODEL", nargs=nargs, help=help)
     add_quantize_option(parser)
-    parser.add_argument("--rule", choices=("tflite", "onnxruntime"),
+    parser.add_argument("--rule", choices=("tflite", "tflite-micro", "onnxruntime"),
                         help="how sums become int8 values (default: as in the format's own "
                              "runtime); onnxruntime runs a TFLite network on a configuration "
-                             "without fixed_point, where some values differ by one")
+                             "without fixed_point, and some values differ by one")
 
 
 def chosen_plan(options: argparse.Namespace) -> "Partition":

@@ -29,8 +29,8 @@ def partition(model: object, rule: str | None = None) -> Partition:
         As a front end takes it (see :class:`weft.frontend.protocol.FrontEnd`): for ONNX an
         :class:`onnx.ModelProto`, for TFLite the :class:`bytes` of a file.
     rule : :class:`str`
-        How sums become int8 values: ``"onnxruntime"``, or ``"tflite"`` for a TFLite model. By
-        default as the model's own runtime does.
+        How sums become int8 values: ``"onnxruntime"``, or for a TFLite model ``"tflite"`` or
+        ``"tflite-micro"``. By default as the model's own runtime does.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from . import kernels, layers
 from .builder import Builder, Constant, Padded, Value, image_order
 from .file import Operator, label
 from .functions import FUNCTIONS, table
+from .prelu import channel_prelu
 
 __all__ = ["HANDLERS"]
 
@@ -179,8 +180,7 @@ def _look_up(builder: Builder, operator: Operator, source: Quantized,
 def _function(builder: Builder, operator: Operator) -> Value:
     source, target = builder.activation(operator), builder.target(operator)
     if operator.op == "PRELU" and layers.constant(operator, 1, "slopes").size != 1:
-        raise ModelError(f"{label(operator)} has several slopes; only one for all elements is "
-                         f"supported on the accelerator")
+        return channel_prelu(builder, operator)
     if source.shape != target.shape:
         raise ModelError(f"{label(operator)} must make {list(source.shape)}, "
                          f"not {list(target.shape)}")

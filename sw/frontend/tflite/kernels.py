@@ -146,8 +146,12 @@ def _fully_connected(operator: Operator, rule: Rule, values: Values) -> np.ndarr
         return reference.requantize(sums.T.astype(np.int32), single, target.zero_point,
                                     clamp).T.reshape(target.shape)
     ratio = layers.fully_connected_ratio(operator, weight_scale)
-    result = round_away(sums * ratio) + target.zero_point
-    return np.clip(result, *clamp).astype(np.int8).reshape(target.shape)
+    if rule is Rule.TFLITE_MICRO:
+        result = reference.scale_fixed_point(sums.astype(np.int32),
+                                             *reference.quantized_multiplier(ratio))
+    else:
+        result = round_away(sums * ratio)
+    return np.clip(result + target.zero_point, *clamp).astype(np.int8).reshape(target.shape)
 
 
 def _mean(operator: Operator, rule: Rule, values: Values) -> np.ndarray:

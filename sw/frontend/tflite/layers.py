@@ -166,7 +166,7 @@ def _scales(operator: Operator, rule: Rule, weight_scale: np.ndarray, target: Te
     """The float32 multiplier of a convolution, and the constants of the other rule."""
     source = data(operator, 0)
     single = reference.multiplier(source.scale, weight_scale, target.scale)
-    if rule is Rule.TFLITE:
+    if rule is not Rule.ONNXRUNTIME:
         try:
             return single, reference.fixed_point_multiplier(source.scale, weight_scale,
                                                             target.scale)
@@ -326,7 +326,7 @@ def fully_connected(operator: Operator, rule: Rule, names: Names,
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=arrange(weights), bias=bias, multiplier=single, weight_scale=weight_scale,
         clamp=activation_bounds(operator, target), fixed_point=fixed_point,
-        rounding=Rounding.FIXED_POINT_ONCE if rule is Rule.TFLITE else Rounding.FLOAT32)
+        rounding=Rounding.FIXED_POINT_ONCE if rule is Rule.TFLITE else rule.rounding)
 
 
 def macs(operator: Operator) -> int:

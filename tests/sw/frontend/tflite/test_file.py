@@ -174,7 +174,8 @@ def test_paths_wrong(tmp_path):
         partition(missing)
     with pytest.raises(ModelError, match=r"^Model file '.*' is not a file$"):
         read_file(tmp_path)
-    with pytest.raises(InputError, match=r"^Rule must be one of tflite, onnxruntime, not mine$"):
+    with pytest.raises(InputError, match=r"^Rule must be one of tflite, tflite-micro, "
+                                         r"onnxruntime, not mine$"):
         partition(conv(), "mine")
 
 

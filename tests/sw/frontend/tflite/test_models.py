@@ -50,7 +50,7 @@ def test_run_by_the_rule_of_onnxruntime(files, capsys):
                      "--rule", "onnxruntime"]) == 0
     text = capsys.readouterr().out
     assert "differ from Weft's kernels" in text
-    assert "note: no runtime of TFLite follows this rule" in text
+    assert "note: LiteRT does not follow this rule" in text
 
 
 def test_run_needs_a_configuration_with_fixed_point(files, capsys):

@@ -99,6 +99,23 @@ def test_layers_by_the_rule_of_onnxruntime(op):
         check_device(content, values, "tiny", "onnxruntime", f"{op} {seed}")
 
 
+@pytest.mark.parametrize("op", [op for op in CASES if op not in ("RELU6", "RELU_N1_TO_1", "TANH")])
+def test_kernels_are_tflite_micro(op):
+    """But for functions whose kernels there take scales for granted."""
+    runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime",
+                                  reason="TFLite Micro is not installed", exc_type=ImportError)
+    for seed in range(300, 330):
+        content, values = case(op, seed)
+        interpreter = runtime.Interpreter.from_bytes(content)
+        for index, value in enumerate(values):
+            interpreter.set_input(value, index)
+        interpreter.invoke()
+        file = read_file(content)
+        program = TfliteProgram(file.operators, Rule.TFLITE_MICRO, (file.outputs[0].name,))
+        got = program.run(feeds(file, values))[file.outputs[0].name]
+        np.testing.assert_array_equal(got, interpreter.get_output(0), err_msg=f"{op} {seed}")
+
+
 def check_network(seed):
     content, values = network(seed)
     plan = partition(content)
