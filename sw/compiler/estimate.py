@@ -11,7 +11,7 @@ from weft.compiler.planning.loop_order import layer_cycles, requantizes
 from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.commands import Engine, Opcode, Rounding
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
 
@@ -58,7 +58,15 @@ def engine_of(layer: Layer) -> Engine | None:
 
 
 def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
-    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks."""
+    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks, and a
+    :class:`CompileError` if they need a rule of rounding that it lacks: the model is another one
+    without it."""
+    for layer in graph.layers:
+        if getattr(layer, "rounding", Rounding.FLOAT32) is not Rounding.FLOAT32 \
+                and not config.fixed_point:
+            raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
+                               f"does: the configuration {config.name!r} must have fixed_point = "
+                               f"true, or the rule must be onnxruntime (--rule onnxruntime)")
     lacking = {index: CompileError(
                    f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
                    f"configuration {config.name!r} must have vector taps between 1 and 8, not 0")
@@ -75,7 +83,7 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
     Raises
     ------
     CompileError
-        If a layer needs an engine that the configuration lacks.
+        If a layer needs an engine or a rule that the configuration lacks.
     """
     check_engines(graph, config)
     laid_out = lay_out_channels(pack(graph, config).graph, config)

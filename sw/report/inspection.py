@@ -11,9 +11,9 @@ from weft.ir import Graph, Partition, Placement, Where
 __all__ = ["Inspection", "NodeReport", "inspect_plan"]
 
 
-_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE"})
 _EDGE_OPS = frozenset({"Softmax", "QLinearSoftmax", "Reshape", "Flatten", "Transpose", "Squeeze",
-                       "Unsqueeze", "Identity"})
+                       "Unsqueeze", "Identity", "SOFTMAX", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 
 @dataclass(frozen=True, kw_only=True)
