@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from weft.compiler.misfit import with_field
 from weft.compiler.ops import Address, Buffer, Difference, Op, Quotient, Region, Space
 from weft.compiler.planning.loop_order import (
     ROW_BY_ROW,
@@ -127,9 +128,10 @@ class _Work:
         the next ones are loaded meanwhile."""
         blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
-        for what, space, packed in (
-                ("vector weight", Space.VECTOR_WEIGHT, constants.weights),
-                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters)):
+        for what, space, packed, field, per_entry in (
+                ("vector weight", Space.VECTOR_WEIGHT, constants.weights, "vector_entries", 1),
+                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters,
+                 "parameter_channels", self.config.requant_lanes)):
             if packed is None:
                 continue
             each = packed.shape[1]
@@ -137,7 +139,8 @@ class _Work:
             if each > depth:
                 raise CompileError(f"Layer {self.layer.name!r} needs {each * size} bytes of "
                                    f"{what} memory for {self.config.word_lanes} channels, "
-                                   f"{depth * size} are available")
+                                   f"{depth * size} are available",
+                                   cure=with_field(field, each * per_entry))
             if not constants.shared:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.context.plan(self.index).chunks or (range(blocks),)

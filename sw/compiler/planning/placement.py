@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from weft.compiler.channel_layout import ChannelLayout
-from weft.compiler.misfit import MisfitError
+from weft.compiler.misfit import MisfitError, with_field
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat
@@ -163,7 +163,9 @@ class _Planner:
                 word_bytes = self._config.word_data_bytes
                 misfits.setdefault(origin, CompileError(
                     f"Layer {self._layer_name(index)!r} needs {(self._depth + lack) * word_bytes} "
-                    f"bytes of activation memory, {self._depth * word_bytes} are available"))
+                    f"bytes of activation memory, {self._depth * word_bytes} are available",
+                    cure=with_field("activation_bytes", word_bytes * (
+                        self._depth + lack + -lack % self._config.activation_banks))))
         if misfits:
             raise MisfitError(misfits)
 

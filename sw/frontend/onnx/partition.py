@@ -26,6 +26,7 @@ from weft.ir import (
 )
 
 from .builder import Builder
+from .cures import cure_of
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
 from .patterns import HANDLERS, unsupported
@@ -48,7 +49,7 @@ def make_partition(source: Source,
         if not refused:
             partition = divider.partition()
             if misfits is not None:
-                refused = {name: ModelError(str(error))
+                refused = {name: ModelError(str(error), cure=error.cure)
                            for name, error in misfits(partition.graphs).items()}
             if not refused:
                 return partition, builder
@@ -238,9 +239,10 @@ class _Divider:
                     reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
-            where, segment, layer, text = Where.HOST, hosts.get(first, -1), "", ""
+            where, segment, layer, text, cure = Where.HOST, hosts.get(first, -1), "", "", ""
             if on_host:
                 text = str(reason or self._usual_reason(node))
+                cure = (reason.cure if reason is not None else "") or cure_of(node.op_type, text)
             elif first in self._builder.reordered and owner is not None:
                 segment, text = owner[0], str(self._builder.reordered[first])
             elif owner is not None:
@@ -249,7 +251,8 @@ class _Divider:
                 continue            # needed for a shape alone
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
-                                  where=where, segment=segment, reason=text, layer=layer))
+                                  where=where, segment=segment, reason=text, cure=cure,
+                                  layer=layer))
         return reversed(rows)
 
     def _usual_reason(self, node: onnx.NodeProto) -> str:
