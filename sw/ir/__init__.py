@@ -4,6 +4,7 @@ between accelerator and host. Nothing here knows a model format."""
 from .graph import (
     NO_PADS,
     Add,
+    Affine,
     Concat,
     Convolution,
     Depthwise,
@@ -31,7 +32,7 @@ from .partition import (
     Where,
 )
 
-__all__ = ["Add", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph", "HostExecutor",
-           "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply", "NO_PADS", "Pads",
-           "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection", "Tensor",
-           "TensorInfo", "Where"]
+__all__ = ["Add", "Affine", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph",
+           "HostExecutor", "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply",
+           "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection",
+           "Tensor", "TensorInfo", "Where"]
