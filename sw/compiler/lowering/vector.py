@@ -23,7 +23,19 @@ from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.vector_rules import multiplier_passes
-from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize, layout
+from weft.ir import (
+    Add,
+    Affine,
+    Depthwise,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    Resize,
+    layout,
+)
 from weft.reference.exact import (
     Quantization,
     ScaleConstants,
@@ -340,11 +352,29 @@ def _sum(work: _Work, layer: Add) -> None:
     constants, _ = add_constants(work.quantization(layer.a), work.quantization(layer.b),
                                  work.quantization(layer.output), layer.clamp)
     packed = _Constants(
-        weights=pack_multipliers(config, constants.first, constants.second),
+        weights=pack_multipliers(config, np.full(config.word_lanes, constants.first),
+                                 np.full(config.word_lanes, constants.second)),
         parameters=_scale_entries(config, ScaleConstants(constants.bias, constants.scale, 0), 0))
     for tile in work.tiles(packed):
         _pair(work, tile, VectorOp.ADD, {"kernel_inner": multiplier_passes(config),
                                          **_clamp(layer.clamp)})
+
+
+def _affine(work: _Work, layer: Affine) -> None:
+    """A difference of a tensor and itself: one of the two factors is zero, by the sign."""
+    config = work.config
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return work.context.spread(layer.output, values)
+
+    packed = _Constants(
+        weights=pack_multipliers(config, spread(np.maximum(layer.factor, 0)),
+                                 spread(np.maximum(-layer.factor, 0))),
+        parameters=pack_scales(config, spread(layer.bias), spread(layer.scale)), shared=False)
+    for tile in work.tiles(packed):
+        _pair(work, replace(tile, sources=tile.sources * 2), VectorOp.ADD, {
+            "kernel_inner": multiplier_passes(config), "shared": 0, "subtract": 1,
+            **_clamp(layer.clamp)})
 
 
 def _product(work: _Work, layer: Multiply) -> None:
@@ -419,6 +449,8 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _average(work, layer)
         case Add():
             _sum(work, layer)
+        case Affine():
+            _affine(work, layer)
         case Multiply():
             _product(work, layer)
         case Lookup():

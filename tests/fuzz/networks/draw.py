@@ -251,6 +251,11 @@ class _Draft:
     def leak(self, source: str) -> str:
         return self.pointwise(self.node("PRelu", source), self._count())
 
+    def rescale(self, source: str) -> str:
+        """A linear function for each channel."""
+        op = str(self._rng.choice(["Scale", "Shift", "BatchNormalization"]))
+        return self.activation(self.node(op, source))
+
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
 
@@ -281,4 +286,4 @@ class _Draft:
 _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal, _Draft.leak)
+           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale)
