@@ -1,7 +1,8 @@
 """From layers to segments: what runs on the accelerator, what on the host, and in which order.
 
 A node runs in the earliest stage that its inputs allow. Even stages are the host's, odd ones the
-accelerator's; a stage in which something is to do becomes a segment.
+accelerator's; a stage in which something is to do becomes a segment. Stages of the accelerator with
+hardly any work, among nodes of the host, are left to the host, too: the smallest first.
 """
 
 from collections import defaultdict
@@ -12,15 +13,12 @@ import onnx
 from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.ir import (
-    Convolution,
-    Depthwise,
     Edge,
     Graph,
     HostPart,
     Layer,
     Partition,
     Placement,
-    Selection,
     Where,
 )
 
@@ -36,16 +34,28 @@ from .walk import walk
 __all__ = ["make_partition"]
 
 
+# Share of the multiply-accumulates of those parts of a model, together, that are not worth the way
+# from the host to the accelerator and back.
+_SMALL = 0.01
+
+
 def make_partition(source: Source) -> tuple[Partition, Builder]:
     """How a model is divided, and what that was made from."""
     forbidden: dict[str, ModelError] = {}
+    total = spent = 0
     while True:
         builder = walk(source, forbidden)
         divider = _Divider(builder)
-        idle = divider.idle_layers()
-        if not idle:
+        macs = divider.macs()
+        total = total or sum(macs.values())
+        before = len(forbidden)
+        for stage in sorted(macs, key=macs.__getitem__):
+            if not total or spent + macs[stage] > _SMALL * total:
+                break
+            spent += macs[stage]
+            forbidden |= divider.left_to_the_host(stage, macs[stage] / total)
+        if len(forbidden) == before:
             return divider.partition(), builder
-        forbidden |= idle
 
 
 class _Divider:
@@ -142,19 +152,21 @@ class _Divider:
 
     # Results ----------------------------------------------------------------------------------
 
-    def idle_layers(self) -> dict[str, ModelError]:
-        """Layers of stages without a convolution, if there are stages with one: not worth the way
-        from the host and back."""
-        working = {stage for stage, (layers, _) in self._accelerated.items()
-                   if any(isinstance(layer, Convolution | Depthwise)
-                          and not isinstance(layer, Selection) for layer in layers)}
-        if not working or len(working) == len(self._accelerated):
-            return {}
-        return {layer.output: ModelError(
-                    f"{layer.op} '{layer.name}' stands between nodes of the host, without a "
-                    f"convolution that would be worth leaving it for")
-                for stage, (layers, _) in self._accelerated.items() if stage not in working
-                for layer in layers}
+    def macs(self) -> dict[int, int]:
+        """Multiply-accumulates of each stage of the accelerator."""
+        tensors = self._builder.tensors
+        return {stage: sum(layer.macs(tensors[layer.output]) for layer in layers)
+                for stage, (layers, _) in self._accelerated.items()}
+
+    def left_to_the_host(self, stage: int, share: float) -> dict[str, ModelError]:
+        """The layers of a stage that has only a ``share`` of all multiply-accumulates, with the
+        reason not to make them."""
+        work = "without a convolution that would be worth leaving it for" if not share else (
+            f"in a part with {100 * share:.2g} % of the model's multiply-accumulates: not worth "
+            f"leaving the host for")
+        return {layer.output: ModelError(f"{layer.op} '{layer.name}' stands between nodes of the "
+                                         f"host, {work}")
+                for layer in self._accelerated[stage][0]}
 
     def partition(self) -> Partition:
         if not self._accelerated:
