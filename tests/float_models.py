@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from weft.digits import MODEL, train
 
-__all__ = ["batch_norm_cnn", "digits_float"]
+__all__ = ["batch_norm_cnn", "digits_float", "spoilt"]
 
 
 def batch_norm_cnn(*, opset=17, ir_version=8, batch=1, size=16, dead=(), bare=False, inputs=False,
@@ -76,3 +76,12 @@ def digits_float():
         name = node.input[0].removesuffix("_quantized")
         parameters[name] = (integers * scale.reshape(shape)).astype(np.float32)
     return train.to_onnx(parameters)
+
+
+def spoilt(model, name, value):
+    """The model with ``value`` as one of the values of a constant."""
+    tensor = next(each for each in model.graph.initializer if each.name == name)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[2] = value
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    return model

@@ -15,6 +15,7 @@ from . import (
     quantize,
     report,
     run,
+    survey,
     verilog,
 )
 from .version import add_version_option
@@ -25,8 +26,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, compile, verilog, build, program, bench,
-             config)
+_COMMANDS = (run, report, quantize, check, estimate, survey, compile, verilog, build, program,
+             bench, config)
 """In the order of the help text."""
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from weft.hw.isa.config import load_config
 
+from .float_model import add_quantize_option, int8_model
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -16,6 +17,7 @@ def add_parser(commands: Commands) -> None:
         "compile", help="compile a model and show what it became",
         description="Compiles a model, without building or running anything.")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    add_quantize_option(parser)
     add_config_option(parser)
     parser.add_argument("--dump", action="store_true",
                         help="print layers, memory map and command stream as text")
@@ -24,13 +26,11 @@ def add_parser(commands: Commands) -> None:
 
 def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
-    from weft.frontend import partition
+    from weft.runtime.placing import place
 
     config = load_config(options.config)
-    base = 0
-    for graph in partition(options.model).graphs:
-        program = compiler.compile(graph, config, base=base)
-        base = program.memory_bytes
+    graphs = place(int8_model(options), config).graphs
+    for graph, program in zip(graphs, compiler.compile_parts(graphs, config), strict=True):
         if options.dump:
             print(program.dump())
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from weft.errors import InputError
 from weft.hw.isa.config import load_config
 
+from .float_model import add_quantize_option, int8_model
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -21,6 +22,7 @@ def add_parser(commands: Commands) -> None:
                     "those of the simulated accelerator within 1 %% on most models.")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?",
                         help="the network; not with --resources")
+    add_quantize_option(parser)
     add_config_option(parser, default=None,
                       default_text="base; with --resources, the board's own")
     parser.add_argument("--resources", metavar="BOARD",
@@ -35,20 +37,23 @@ def add_parser(commands: Commands) -> None:
 
 def _estimate(options: argparse.Namespace) -> int:
     from weft.compiler.timing.player import MemoryTiming
-    from weft.frontend import partition
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.estimate import estimate_plan
+    from weft.runtime.placing import place
 
     if (options.model is None) == (options.resources is None):
         raise InputError("Estimate needs either a model or --resources BOARD")
+    if options.resources is not None and options.quantize is not None:
+        raise InputError("Option --quantize needs a model, not --resources")
     if options.resources is not None:
         return _estimate_resources(options)
     config = load_config(options.config or "base")
+    model = int8_model(options)
     memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
-        estimate = estimate_plan(partition(options.model), config, model=options.model.name,
+        estimate = estimate_plan(place(model, config), config, model=options.model.name,
                                  batch=options.batch, memory=memory)
     if options.json:
         print(json.dumps(estimate.to_dict(), indent=2))

@@ -34,7 +34,8 @@ def add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None:
 
 def files_read(options: argparse.Namespace) -> dict[str, str | Path | None]:
     """The files that a run reads, none of which it may write to."""
-    return {"the model": options.model, "--inputs": options.inputs, "--config": options.config}
+    return {"the model": options.model, "--inputs": options.inputs, "--config": options.config,
+            "--quantize": options.quantize}
 
 
 def given_arrays(options: argparse.Namespace) -> "dict[str, np.ndarray] | None":

@@ -12,6 +12,8 @@ from weft.hw.isa.config import AcceleratorConfig, load_config
 from .options import add_config_option
 
 if TYPE_CHECKING:
+    import onnx
+
     from weft.report.terminal import Progress
     from weft.runtime.session import InferenceSession
 
@@ -55,14 +57,14 @@ def session_target(options: argparse.Namespace) -> tuple[AcceleratorConfig | Non
 
 
 @contextmanager
-def open_session(model: Path, config: AcceleratorConfig | None, device: str,
-                 progress: "Progress", trace: Path | None = None,
+def open_session(model: "Path | onnx.ModelProto", name: str, config: AcceleratorConfig | None,
+                 device: str, progress: "Progress", trace: Path | None = None,
                  batch: int = 1) -> "Iterator[InferenceSession]":
-    """A session that says what it is doing while it is set up."""
+    """A session that says what it is doing while it is set up, to the model of ``name``."""
     from weft.runtime.session import InferenceSession
 
-    name = "" if config is None else f" for {config.name}"
-    progress.stage(f"Preparing {model.name}{name} on the device {device}")
+    target = "" if config is None else f" for {config.name}"
+    progress.stage(f"Preparing {name}{target} on the device {device}")
     with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
                           progress=progress.stage) as session:
         yield session

@@ -17,6 +17,7 @@ from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
 
 from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
+from .misfit import MisfitError
 
 __all__ = ["LayerEstimate", "check_engines", "engine_of", "estimate"]
 
@@ -57,12 +58,14 @@ def engine_of(layer: Layer) -> Engine | None:
 
 
 def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
-    """Raises :class:`CompileError` if a layer needs an engine that the configuration lacks."""
-    for layer in graph.layers:
-        if engine_of(layer) is Engine.VECTOR and not config.vector:
-            raise CompileError(f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
-                               f"configuration {config.name!r} must have vector taps between 1 "
-                               f"and 8, not 0")
+    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks."""
+    lacking = {index: CompileError(
+                   f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
+                   f"configuration {config.name!r} must have vector taps between 1 and 8, not 0")
+               for index, layer in enumerate(graph.layers)
+               if engine_of(layer) is Engine.VECTOR and not config.vector}
+    if lacking:
+        raise MisfitError(lacking)
 
 
 def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ...]:
@@ -74,8 +77,8 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
     CompileError
         If a layer needs an engine that the configuration lacks.
     """
+    check_engines(graph, config)
     laid_out = lay_out_channels(pack(graph, config).graph, config)
-    check_engines(laid_out.graph, config)
     totals = [[0, 0, 0] for _ in graph.layers]
     for layer, origin in zip(laid_out.graph.layers, laid_out.origins, strict=True):
         blocks = laid_out.channels[layer.output].blocks(config)

@@ -25,6 +25,7 @@ from .partition import (
     HostExecutor,
     HostPart,
     HostProgram,
+    Misfits,
     Model,
     Partition,
     Placement,
@@ -33,6 +34,6 @@ from .partition import (
 )
 
 __all__ = ["Add", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph",
-           "HostExecutor", "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply",
-           "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection",
-           "Tensor", "TensorInfo", "Where"]
+           "HostExecutor", "HostPart", "HostProgram", "Layer", "Lookup", "Misfits", "Model",
+           "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize",
+           "Selection", "Tensor", "TensorInfo", "Where"]

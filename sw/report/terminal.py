@@ -24,9 +24,11 @@ from .inspection import Inspection
 if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
 
+    from .survey import SurveyedNetwork
+
 __all__ = ["Progress", "bench_table", "config_table", "engine_table", "escape",
            "estimate_table", "layer_table", "print_estimate", "print_inspection", "print_run",
-           "short_name", "terminal", "verdict"]
+           "print_survey", "short_name", "terminal", "verdict"]
 
 
 _NAME = 24  # characters of a layer's name that a table of 110 columns has room for
@@ -238,6 +240,30 @@ def bench_table(measurements: Iterable["Measurement"]) -> Table:
                       f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
                       f"{each.sim_cycles_per_second / 1000:,.0f}")
     return table
+
+
+def print_survey(networks: Iterable["SurveyedNetwork"], console: Console) -> None:
+    """Prints how networks run, and why some do not."""
+    table = Table()
+    table.add_column("Network")
+    for name in ("Nodes", "MACs", "Accelerated", "Parts", "Cycles", "Utilization",
+                 "Bytes differ"):
+        table.add_column(name, justify="right")
+    refused = []
+    for each in networks:
+        if each.refused:
+            table.add_row(escape(each.network), "[yellow]refused[/]")
+            refused.append(each)
+            continue
+        table.add_row(escape(each.network), f"{each.accelerated} of {each.nodes}",
+                      f"{each.macs:,}", f"{each.share:.1%}", str(each.parts),
+                      f"{each.cycles:,}" if each.cycles else "",
+                      f"{each.utilization:.1%}" if each.cycles else "",
+                      f"[red]{each.differing:,}[/]" if each.differing else "0")
+    console.print(table)
+    for each in refused:
+        console.print(f"{escape(each.network)}: {escape(each.refused)}", highlight=False,
+                      soft_wrap=True)
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:

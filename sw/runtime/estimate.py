@@ -167,10 +167,8 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
     """
     check_batch(batch)
     memory = memory or MemoryTiming()
-    programs: list[Program] = []
-    for graph in plan.graphs:
-        base = programs[-1].memory_bytes if programs else 0
-        programs.append(compiler.compile(compiler.batch(graph, batch), config, base=base))
+    programs = compiler.compile_parts([compiler.batch(graph, batch) for graph in plan.graphs],
+                                      config)
     first = _frame([_play(program, memory, warm=False) for program in programs], config)
     # Each of several parts overwrites the constants of the others.
     warm = len(programs) == 1 and bool(programs[0].warm_commands)

@@ -11,6 +11,7 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 
 from weft.compiler.channel_layout import ChannelLayout
+from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
 from weft.compiler.planning.placement import LayerPlan, MemoryPlan, Storage, TileBuffer
 from weft.compiler.planning.skip import Run, runs
@@ -152,9 +153,15 @@ class LoweringContext:
 
     def run(self, lower: "Callable[[LoweringContext, int, Layer], None]") -> Lowered:
         """Lowers all layers, each with ``lower``."""
+        misfits: dict[int, CompileError] = {}
         for index, layer in enumerate(self.graph.layers):
-            lower(self, index, layer)
+            try:
+                lower(self, index, layer)
+            except CompileError as error:
+                misfits.setdefault(self._laid_out.origins[index], error)
             self._present.add(layer.output)
+        if misfits:
+            raise MisfitError(misfits)
         for edge in self.graph.outputs:  # an input that is an output as well
             if edge.tensor in self._inputs and self.storage(edge.tensor).external:
                 self._slot(edge.tensor, "output")

@@ -42,8 +42,8 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
 
     Raises
     ------
-    CompileError
-        If a layer exceeds a field of a command, the accumulators, or the weight memory.
+    MisfitError
+        If layers exceed a field of a command, the accumulators, or the weight memory.
     """
     return LoweringContext(laid_out, config, plan, keep_tensors,
                     {} if known is None else known).run(_lower_layer)

@@ -147,11 +147,20 @@ def test_add_of_a_plane_and_a_vector_sends_the_vector_through_the_host():
 def test_product_of_two_tensors(unsigned):
     b = builder(unsigned=unsigned)
     x = image(b)
+    y = b.quantize(b.conv(x, 4, 4, name="y"))
+    end(b, b.node("Mul", [x, y], "product"), scale=float(b.initializers["x_conv_scale"]))
+    layer = check(b)[-1]
+    assert isinstance(layer, Multiply) and (layer.a, layer.b) == ("x_conv_q", "y_q")
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_product_with_its_own_function_is_one_table(unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b)
     y = b.quantize(b.node("Sigmoid", [x], "gate"), scale=1 / 256)
     end(b, b.node("Mul", [x, y], "swish"), scale=float(b.initializers["x_conv_scale"]))
-    _, table, layer = check(b)
-    assert isinstance(table, Lookup) and table.op == "Sigmoid"
-    assert isinstance(layer, Multiply) and (layer.a, layer.b) == ("x_conv_q", "gate_q")
+    _, layer = check(b)
+    assert isinstance(layer, Lookup) and (layer.op, layer.input) == ("Mul", "x_conv_q")
 
 
 @pytest.mark.parametrize("turned", [False, True])
