@@ -15,7 +15,7 @@ from .cures import cure_of
 from .macs import node_macs
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
-from .patterns import HANDLERS, unsupported
+from .patterns import HANDLERS, VIEWS, unsupported
 from .source import Source
 from .values import Constant, Dequantized, Host, Pending, QuantizedConstant, stage_of
 from .walk import walk
@@ -135,4 +135,8 @@ class _Divider(Division[onnx.NodeProto]):
         values = [self.builder.value(name) for name in node.input if name]
         if any(isinstance(value, Host) for value in values):
             return f"{label(node)} works on real values of the host"
+        if node.op_type in VIEWS and isinstance(values[0], Dequantized | Quantized):
+            source = values[0].source if isinstance(values[0], Dequantized) else values[0]
+            who = "only the host reads" if source.accelerated else "the host makes"
+            return f"{label(node)} moves values that {who}"
         return f"{label(node)} has no QuantizeLinear after it"
