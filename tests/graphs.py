@@ -1,6 +1,6 @@
 """Random graphs for tests: small networks that exercise every parameter of a layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from weft.ir import (
     Add,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -20,6 +21,7 @@ from weft.ir import (
     Pool,
     PoolKind,
     Resize,
+    Selection,
     Tensor,
 )
 
@@ -82,6 +84,20 @@ class GraphBuilder:
         return self.add(Concat(name=f"layer{index}", op="Concat", output=f"t{index}",
                                sources=sources),
                         (sum(shape[0] for shape in shapes), *shapes[0][1:]), like=sources[0])
+
+    def select(self, source: str, channels: Sequence[int]) -> str:
+        """Adds a layer that takes some channels, in any order; -1 is one of zeros."""
+        count, height, width = self.shape(source)
+        return self.add(Selection.of(np.array(channels), count, **self._next("Split"),
+                                     input=source), (len(channels), height, width), like=source)
+
+    def alias(self, source: str, order: Sequence[int] | None = None,
+              plane: tuple[int, int] | None = None) -> str:
+        """Adds another name for a tensor: channels in another order, another height and width."""
+        channels, *own = self.shape(source)
+        return self.add(Alias(**self._next("Reshape"), input=source,
+                              order=None if order is None else np.array(order)),
+                        (channels, *(plane or own)), like=source)
 
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Shape of a tensor."""
@@ -322,6 +338,32 @@ def _joined(rng: np.random.Generator, builder: GraphBuilder) -> str:
             builder.concat(left, right), 7)
 
 
+def _shuffled(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Two tensors joined and dealt out, as in ShuffleNet; one half is joined again."""
+    count = int(rng.integers(2, 24))
+    left = builder.conv(builder.input, count)
+    joined = builder.concat(left, builder.conv(builder.input, count, like=left))
+    dealt = np.arange(2 * count).reshape(2, -1).T.reshape(-1)
+    kept = builder.select(joined, dealt[:count])
+    worked = builder.depthwise(builder.conv(builder.select(joined, dealt[count:]), count),
+                               kernel=(1, 1))
+    last = builder.concat(kept, builder.conv(worked, count, like=left))
+    last = builder.alias(last, rng.permutation(2 * count))
+    wide = builder.select(last, [-1, *range(2 * count), *[-1] * int(rng.integers(3))])
+    return builder.sum(builder.lookup(wide), builder.conv(last, builder.shape(wide)[0]))
+
+
+def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Planes turned into rows and back, with channels in other orders on the way."""
+    count, height, width = int(rng.integers(1, 40)), *builder.shape(builder.input)[1:]
+    x = builder.conv(builder.input, count)
+    row = builder.alias(x, rng.permutation(count) if rng.random() < 0.5 else None,
+                        (1, height * width))
+    y = builder.depthwise(row, kernel=(1, 3), pads=(0, 1, 0, 1))
+    tall = builder.alias(builder.sum(y, row), rng.permutation(count), (height * width, 1))
+    return builder.sum(builder.alias(tall, None, (height, width)), x)
+
+
 def _residual(rng: np.random.Generator, builder: GraphBuilder) -> str:
     trunk = builder.conv(builder.input, int(rng.integers(1, 40)))
     branch = builder.depthwise(trunk, kernel=(3, 3), pads=(1, 1, 1, 1), clamp=(-128, 90))
@@ -339,6 +381,8 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "pyramid": _pyramid,
     "concat": _joined,
     "residual": _residual,
+    "shuffled": _shuffled,
+    "regrouped": _regrouped,
 }
 """What :func:`operator_graph` makes."""
 

@@ -30,12 +30,12 @@ def add_parser(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from weft.frontend import partition
     from weft.report.inspection import inspect_plan
     from weft.report.terminal import print_inspection, terminal
+    from weft.runtime.placing import place
 
     config = load_config(options.config)
-    inspection = inspect_plan(partition(int8_model(options)), config)
+    inspection = inspect_plan(place(int8_model(options), config), config)
     if options.json:
         print(json.dumps(inspection.to_dict(options.model), indent=2))
     else:

@@ -26,13 +26,11 @@ def add_parser(commands: Commands) -> None:
 
 def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
-    from weft.frontend import partition
+    from weft.runtime.placing import place
 
     config = load_config(options.config)
-    base = 0
-    for graph in partition(int8_model(options)).graphs:
-        program = compiler.compile(graph, config, base=base)
-        base = program.memory_bytes
+    graphs = place(int8_model(options), config).graphs
+    for graph, program in zip(graphs, compiler.compile_parts(graphs, config), strict=True):
         if options.dump:
             print(program.dump())
         else:

@@ -38,10 +38,10 @@ def add_parser(commands: Commands) -> None:
 
 def _estimate(options: argparse.Namespace) -> int:
     from weft.compiler.timing.player import MemoryTiming
-    from weft.frontend import partition
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.advice import advise
     from weft.runtime.estimate import estimate_plan
+    from weft.runtime.placing import place
 
     if (options.model is None) == (options.resources is None):
         raise InputError("Estimate needs either a model or --resources BOARD")
@@ -55,7 +55,7 @@ def _estimate(options: argparse.Namespace) -> int:
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
-        plan = partition(model)
+        plan = place(model, config)
         estimate = estimate_plan(plan, config, model=options.model.name, batch=options.batch,
                                  memory=memory)
         advice = advise(plan, estimate, memory=memory,

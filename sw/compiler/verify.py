@@ -5,6 +5,7 @@ import numpy as np
 from weft import reference
 from weft.ir import (
     Add,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -44,6 +45,8 @@ def verify(graph: Graph) -> Graph:
                 _convolution(graph, layer)
             case Concat():
                 _concat(graph, layer)
+            case Alias():
+                _alias(graph, layer)
             case _:
                 _channelwise(graph, layer)
     for edge in graph.outputs:
@@ -84,6 +87,16 @@ def _concat(graph: Graph, layer: Concat) -> None:
         raise ValueError(f"Layer {layer.name!r} must have an output of the shapes of its inputs, "
                          f"one behind the other, not {target.shape} of "
                          f"{', '.join(str(source.shape) for source in sources)}")
+
+
+def _alias(graph: Graph, layer: Alias) -> None:
+    source, target = graph.tensors[layer.input].shape, graph.tensors[layer.output].shape
+    if source[0] != target[0] or source[1] * source[2] != target[1] * target[2]:
+        raise ValueError(f"Layer {layer.name!r} must have an output of {source[0]} channels of "
+                         f"{source[1] * source[2]} pixels, not {target}")
+    if layer.order is not None and not np.array_equal(np.sort(layer.order),
+                                                      np.arange(source[0])):
+        raise ValueError(f"Layer {layer.name!r} must have every channel of its input once")
 
 
 def _channelwise(graph: Graph, layer: Layer) -> None:

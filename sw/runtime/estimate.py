@@ -190,10 +190,8 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
         If the batch is not a positive integer.
     """
     check_batch(batch)
-    programs: list[Program] = []
-    for graph in plan.graphs:
-        base = programs[-1].memory_bytes if programs else 0
-        programs.append(compiler.compile(compiler.batch(graph, batch), config, base=base))
+    programs = compiler.compile_parts([compiler.batch(graph, batch) for graph in plan.graphs],
+                                      config)
     return estimate_programs(programs, model=model or plan.name, memory=memory)
 
 

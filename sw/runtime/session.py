@@ -146,20 +146,16 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._search = search
         self._timeout_cycles = timeout_cycles
         self._watchdog_cycles = watchdog_cycles
-        self.plan = _partition(model)
+        self.plan = _partition(model, self.config)
         self._inputs = list(map(_describe, self.plan.model.inputs))
         self._outputs = list(map(_describe, self.plan.model.outputs))
         self._open(keep_tensors)
 
     def _open(self, keep_tensors: bool) -> None:
         self._keep_tensors = keep_tensors
-        programs: list[Program] = []
-        for graph in self.plan.graphs:
-            base = programs[-1].memory_bytes if programs else 0
-            programs.append(compiler.compile(compiler.batch(graph, self.batch), self.config,
-                                             keep_tensors=keep_tensors, base=base,
-                                             search=self._search))
-        self.programs = tuple(programs)
+        programs = self.programs = compiler.compile_parts(
+            [compiler.batch(graph, self.batch) for graph in self.plan.graphs], self.config,
+            keep_tensors=keep_tensors, search=self._search)
         check_arrays(programs[-1].memory_bytes, f"External memory of {self.plan.name}",
                      CompileError)
         try:
@@ -366,13 +362,14 @@ def split_frames(feeds: Mapping[str, np.ndarray], frames: int) -> list[dict[str,
              for name, values in feeds.items()} for index in range(frames)]
 
 
-def _partition(model: object) -> Partition:
+def _partition(model: object, config: AcceleratorConfig) -> Partition:
     if isinstance(model, Partition):
         return model
     if isinstance(model, Graph):
         return whole(model)
-    from weft.frontend import partition
-    return partition(model)
+    from .placing import place  # what it imports is slow to import
+
+    return place(model, config)
 
 
 def _describe(info: TensorInfo) -> NodeArg:

@@ -11,12 +11,14 @@ from amaranth.hdl import Shape
 from amaranth.lib import data
 
 from weft.compiler.channel_layout import ChannelLayout
+from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
 from weft.compiler.planning.placement import LayerPlan, MemoryPlan, Storage, TileBuffer
+from weft.compiler.planning.skip import Run, runs
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMANDS, Opcode
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Graph, Layer, Tensor
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
 
 from .sharing import Sharing
@@ -151,9 +153,15 @@ class LoweringContext:
 
     def run(self, lower: "Callable[[LoweringContext, int, Layer], None]") -> Lowered:
         """Lowers all layers, each with ``lower``."""
+        misfits: dict[int, CompileError] = {}
         for index, layer in enumerate(self.graph.layers):
-            lower(self, index, layer)
+            try:
+                lower(self, index, layer)
+            except CompileError as error:
+                misfits.setdefault(self._laid_out.origins[index], error)
             self._present.add(layer.output)
+        if misfits:
+            raise MisfitError(misfits)
         for edge in self.graph.outputs:  # an input that is an output as well
             if edge.tensor in self._inputs and self.storage(edge.tensor).external:
                 self._slot(edge.tensor, "output")
@@ -180,6 +188,10 @@ class LoweringContext:
     def spread(self, name: str, values: np.ndarray) -> np.ndarray:
         """[lanes, ...] from [channels, ...], as the channels of a tensor lie; zero elsewhere."""
         return self.channels(name).spread(self.config, values)
+
+    def runs(self, layer: Convolution) -> tuple[Run, ...]:
+        """Column tiles of a convolution, and the channel blocks that they read."""
+        return runs(self.config, self._laid_out, layer)
 
     def plan(self, index: int) -> LayerPlan:
         """Everything that is planned for a layer."""
@@ -317,10 +329,11 @@ class LoweringContext:
         owner = None if op.layer is None else self._laid_out.origins[op.layer]
         self._ops.append(replace(op, layer=owner))
 
-    def join(self, index: int, layer: Concat) -> None:
-        """A concatenation, whose sources are side by side already, but for graph inputs."""
+    def join(self, index: int, layer: Concat | Alias) -> None:
+        """A layer that is a matter of places: its sources are there already, but for graph
+        inputs."""
         external = self.storage(layer.output).external
-        for name in layer.sources:
+        for name in layer.inputs:
             self._expect(name)
             if external:
                 self._slot(name, layer.name)

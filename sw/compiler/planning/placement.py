@@ -13,10 +13,11 @@ from itertools import islice
 from math import gcd
 
 from weft.compiler.channel_layout import ChannelLayout
+from weft.compiler.misfit import MisfitError
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Layer
+from weft.ir import Alias, Concat, Convolution, Layer
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -132,8 +133,8 @@ def plan_memory(laid_out: ChannelLayout, config: AcceleratorConfig, *,
 
     Raises
     ------
-    CompileError
-        If a layer does not fit even in the smallest tiles.
+    MisfitError
+        If layers do not fit even in the smallest tiles.
     """
     return _Planner(laid_out, config, keep_tensors).run()
 
@@ -198,16 +199,39 @@ class _Planner:
         self._choose = lru_cache(maxsize=None)(self._choose_plan)
 
     def run(self) -> MemoryPlan:
+        self._check_layers()
         # Each round either fits, or lowers the limit of a layer whose memory turned out too
         # fragmented, until some layer can do with no less.
         while True:
-            self._spill()
+            if not self._spill():   # with nothing else on chip, each has the room that it needs
+                self._external = set(self._storages)
+                self._limits = [self._depth] * len(self._limits)
             choices = self._choices()
             lives = list(self._lives(choices))
             placed, failed = _place(lives, self._depth)
             if failed is None:
                 return self._finish(choices, placed)
             self._limits[failed.first] -= max(1, self._depth // 16)
+
+    def _check_layers(self) -> None:
+        """Makes sure that every layer fits if it has the chip for itself, which is enough: a graph
+        can be computed with all its tensors in external memory."""
+        misfits: dict[int, CompileError] = {}
+        everything = frozenset(self._storages)
+        for index, origin in enumerate(self._laid_out.origins):
+            try:
+                cycles = self._cycles(index, everything)
+            except CompileError as error:
+                misfits.setdefault(origin, error)
+                continue
+            if cycles >= _SHORTAGE_CYCLES:
+                lack = round((cycles - _SHORTAGE_CYCLES) / _WORD_SHORTAGE_CYCLES)
+                word_bytes = self._config.word_data_bytes
+                misfits.setdefault(origin, CompileError(
+                    f"Layer {self._layer_name(index)!r} needs {(self._depth + lack) * word_bytes} "
+                    f"bytes of activation memory, {self._depth * word_bytes} are available"))
+        if misfits:
+            raise MisfitError(misfits)
 
     # Tensors ----------------------------------------------------------------------------------
 
@@ -252,7 +276,8 @@ class _Planner:
     def _choice(self, index: int, external: frozenset[str]) -> _Choice:
         available = self._limits[index] - sum(storage.words for storage in self._live[index]
                                               if storage.name not in external)
-        if index == len(self._graph.layers) or isinstance(self._graph.layers[index], Concat):
+        if index == len(self._graph.layers) or isinstance(
+                self._graph.layers[index], Concat | Alias):
             lack = max(0, -available)
             return _too_large(lack) if lack else _Choice(0, LayerPlan(), {})
         layer = self._graph.layers[index]
@@ -261,8 +286,8 @@ class _Planner:
                         if homes[name].root in external)
         return self._choose(index, outside, available)
 
-    def _spill(self) -> None:
-        """Moves storages out as long as that helps."""
+    def _spill(self) -> bool:
+        """Moves storages out as long as that helps; whether all layers fit then."""
         while True:
             now = frozenset(self._external)
             best, gain = None, 0.0
@@ -281,20 +306,8 @@ class _Planner:
                 if less > gain:
                     best, gain = storage.name, less
             if best is None:
-                if tight:
-                    self._fail(tight[0], now)
-                return
+                return not tight
             self._external.add(best)
-
-    def _fail(self, index: int, external: frozenset[str]) -> None:
-        cycles = self._cycles(index, external)
-        lack = round((cycles - _SHORTAGE_CYCLES) / _WORD_SHORTAGE_CYCLES)
-        word_bytes, limit = self._config.word_data_bytes, self._limits[index]
-        text = f"Layer {self._layer_name(index)!r} needs {(limit + lack) * word_bytes} bytes of " \
-               f"activation memory"
-        if limit == self._depth:
-            raise CompileError(f"{text}, {limit * word_bytes} are available")
-        raise CompileError(f"{text}, the {self._depth * word_bytes} available are too fragmented")
 
     # Layers -----------------------------------------------------------------------------------
 

@@ -319,8 +319,8 @@ REASONS = {
         lambda b, x: pad(b, x, value=1.5), "Pad 'odd' pads with 1.5; only 0 is supported"),
     "pad_below_zero": (
         lambda b, x: pad(b, x, (0, 0, -1, 0, 0, 0, 0, 0)),
-        "Pad 'odd' has pads [0, 0, -1, 0, 0, 0, 0, 0]; only pads of at least 0 on height and width "
-        "are supported"),
+        "Pad 'odd' has pads [0, 0, -1, 0, 0, 0, 0, 0]; only pads of at least 0 on height and "
+        "width, or on channels alone, are supported"),
     "concat_with_a_constant": (
         joined_with_constant,
         "Concat 'odd' has a constant among its inputs, which is not supported"),
@@ -388,8 +388,8 @@ def attribute_model(op, shape=(1, 4, 6, 6), **attributes):
      "AveragePool 'odd' has dilations [2, 1]; only 1 is supported"),
     ("Gemm", {"alpha": 0.5}, "Gemm 'odd' has alpha 0.5; only 1 is supported"),
     ("Gemm", {"beta": 2.0}, "Gemm 'odd' has beta 2; only 1 is supported"),
-    ("MaxPool", {"kernel_shape": [2], "shape": (1, 4, 36)},
-     "MaxPool 'odd' has an input of 3 dimensions; only 4 are supported"),
+    ("MaxPool", {"kernel_shape": [2, 2, 2], "shape": (1, 4, 3, 3, 4)},
+     "MaxPool 'odd' has an input of 5 dimensions; only 3 and 4 are supported"),
     ("AveragePool", {"kernel_shape": [2, 2], "shape": (2, 2, 6, 6)},
      "AveragePool 'odd' has a batch of 2; only a batch of 1 is supported"),
     ("ReduceMean", {}, "ReduceMean 'odd' averages over the axes [0, 1, 2, 3] of 4; only height and "
