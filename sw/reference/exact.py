@@ -14,7 +14,18 @@ import numpy as np
 
 from weft import reference
 from weft.hw.isa.commands import Rounding
-from weft.ir import NO_PADS, Add, Graph, Layer, Lookup, Multiply, Pool, PoolKind, layout
+from weft.ir import (
+    NO_PADS,
+    Add,
+    Affine,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    layout,
+)
 
 from . import vector as vector_model
 from .exact_fixed_point import fixed_add_constants, fixed_average_constants
@@ -58,6 +69,8 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
             return total
         case Lookup():
             return Exactness(256, 0)
+        case Affine():  # tables of what it should make come first
+            return Exactness(256 * len(layer.factor), 0)
     return None
 
 
