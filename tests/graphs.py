@@ -6,7 +6,9 @@ from functools import partial
 
 import numpy as np
 
+from weft.hw.isa.commands import Rounding
 from weft.ir import (
+    NO_PADS,
     Add,
     Affine,
     Alias,
@@ -25,9 +27,10 @@ from weft.ir import (
     Selection,
     Tensor,
 )
+from weft.reference import quantized_multiplier
 
-__all__ = ["OPERATORS", "GraphBuilder", "operator_graph", "random_graph", "random_image",
-           "out_size"]
+__all__ = ["OPERATORS", "GraphBuilder", "in_fixed_point", "operator_graph", "random_graph",
+           "random_image", "out_size"]
 
 
 def out_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
@@ -409,6 +412,34 @@ def operator_graph(rng: np.random.Generator, operator: str, *, unsigned: bool = 
     shape = (int(rng.integers(1, 41)), int(rng.integers(1, 13)), int(rng.integers(1, 13)))
     builder = GraphBuilder(rng, shape, unsigned=unsigned)
     return builder.graph(OPERATORS[operator](rng, builder))
+
+
+def in_fixed_point(rng: np.random.Generator, graph: Graph, *, share: float = 0.8) -> Graph:
+    """The same graph, where layers that can have a rule of TensorFlow Lite have one by chance."""
+    joined = {name for layer in graph.layers if isinstance(layer, Concat)
+              for name in (*layer.sources, layer.output)}
+    tensors = dict(graph.tensors)
+    once = Rounding.FIXED_POINT_ONCE
+
+    def change(layer: Layer) -> Layer:
+        match layer:
+            case Convolution() | Depthwise():
+                return replace(
+                    layer, rounding=once if rng.random() < 0.4 else Rounding.FIXED_POINT,
+                    fixed_point=quantized_multiplier(layer.multiplier))
+            case Pool(kind=PoolKind.AVERAGE) if layer.output not in joined:
+                # Its output means what its input does.
+                source = tensors[layer.input]
+                tensors[layer.output] = replace(tensors[layer.output], scale=source.scale,
+                                                zero_point=source.zero_point)
+                return replace(layer, rounding=Rounding.FIXED_POINT, multiplier=None,
+                               late_zero=False, count_pads=NO_PADS)
+            case Add() | Multiply():
+                return replace(layer, rounding=Rounding.FIXED_POINT)
+        return layer
+
+    layers = tuple(change(layer) if rng.random() < share else layer for layer in graph.layers)
+    return replace(graph, layers=layers, tensors=tensors)
 
 
 def random_image(rng: np.random.Generator, graph: Graph) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from weft import reference
+from weft.hw.isa.commands import Rounding
 from weft.ir import (
     Add,
     Affine,
@@ -142,6 +143,11 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
     if graph.tensors[layer.output].shape != expected:
         raise ValueError(f"Layer {layer.name!r} must have an output of shape {expected}, not "
                          f"{graph.tensors[layer.output].shape}")
+    if isinstance(layer, Pool) and layer.rounding is Rounding.FIXED_POINT:
+        ends = [graph.tensors[name] for name in (layer.input, layer.output)]
+        if len({(end.scale, end.zero_point) for end in ends}) > 1:
+            raise ValueError(f"Layer {layer.name!r} must have one scale and zero point in front "
+                             f"and behind to be rounded in fixed point")
     if isinstance(layer, Depthwise):
         if not len(layer.weights) == len(layer.bias) == len(layer.multiplier) == channels:
             raise ValueError(f"Layer {layer.name!r} must have {channels} filters, biases and "

@@ -16,8 +16,8 @@ from weft.hw.isa.config import AcceleratorConfig
 __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
            "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
-           "pack_fixed_point_parameters", "unpack_fixed_point_parameters", "bytes_to_units",
-           "units_to_bytes"]
+           "fixed_point_words", "pack_fixed_point_parameters", "unpack_fixed_point_parameters",
+           "bytes_to_units", "units_to_bytes"]
 
 assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
 _FIXED_POINT = dict(data.Layout.cast(FixedPointParameters))
@@ -290,9 +290,8 @@ def pack_parameters(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarr
     return _parameter_entries(config, np.stack([bias, scale.view(np.int32)], -1))
 
 
-def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
-                           shift: np.ndarray) -> np.ndarray:
-    """Parameter entries of a layer with fixed-point rounding.
+def fixed_point_words(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Parameters of channels with fixed-point rounding.
 
     Parameters
     ----------
@@ -305,8 +304,8 @@ def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, mul
 
     Returns
     -------
-    int8 [column tiles, requant_groups, parameter_entry_bytes]
-        Channels beyond N have zeros.
+    int32 [N, 2]
+        The words of each channel.
 
     Raises
     ------
@@ -329,8 +328,20 @@ def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, mul
             raise ValueError(f"Fixed-point {name} must be between {low} and {high - 1}, not "
                              f"{values.min()} to {values.max()}")
         raw |= (values & (1 << width) - 1).astype(np.uint64) << np.uint64(_FIXED_POINT[name].offset)
-    words = raw.astype("<u8").view("<i4").reshape(-1, 2)
-    return _parameter_entries(config, words)
+    return raw.astype("<u8").view("<i4").reshape(-1, 2)
+
+
+def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
+                                shift: np.ndarray) -> np.ndarray:
+    """Parameter entries of a layer with fixed-point rounding, of arrays as
+    :func:`fixed_point_words` takes them.
+
+    Returns
+    -------
+    int8 [column tiles, requant_groups, parameter_entry_bytes]
+        Channels beyond N have zeros.
+    """
+    return _parameter_entries(config, fixed_point_words(bias, multiplier, shift))
 
 
 def unpack_fixed_point_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

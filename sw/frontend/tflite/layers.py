@@ -224,7 +224,7 @@ def depthwise(operator: Operator, rule: Rule, names: Names, before: Pads = NO_PA
     return Depthwise(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=np.ascontiguousarray(weights[0].transpose(2, 0, 1)),
-        bias=_bias(operator, count), multiplier=single, weight_scale=weight_scale,
+        bias=_bias(operator, count), multiplier=single,
         strides=strides, dilations=dilations, pads=_joined(pads, before),
         clamp=activation_bounds(operator, target), rounding=rule.rounding,
         fixed_point=fixed_point)
