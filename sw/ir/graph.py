@@ -207,7 +207,7 @@ class Depthwise(Layer):
     Parameters
     ----------
     weights : int8 [C, kernel_h, kernel_w]
-    bias, multiplier, strides, pads, dilations, clamp, rounding, fixed_point
+    bias, multiplier, strides, pads, dilations, clamp, weight_scale, rounding, fixed_point
         As in :class:`Convolution`.
     """
 
@@ -219,6 +219,7 @@ class Depthwise(Layer):
     pads: Pads = NO_PADS
     dilations: tuple[int, int] = (1, 1)
     clamp: tuple[int, int] = (-128, 127)
+    weight_scale: np.ndarray | None = None
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
 

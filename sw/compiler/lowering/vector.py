@@ -377,7 +377,8 @@ def _sum(work: _Work, layer: Add) -> None:
         parameters = _scale_entries(config, ScaleConstants(bias, scale, 0), 0)
     packed = _Constants(
         weights=pack_multipliers(config, np.full(config.word_lanes, first),
-                                 np.full(config.word_lanes, second)), parameters=parameters)
+                                 np.full(config.word_lanes, second)),
+        parameters=parameters)
     for tile in work.tiles(packed):
         _pair(work, tile, VectorOp.ADD, {
             "kernel_inner": multiplier_passes(config), "out_zero": zero, "rule": rule,
