@@ -8,6 +8,7 @@ import numpy as np
 
 from weft.ir import (
     Add,
+    Affine,
     Alias,
     Concat,
     Convolution,
@@ -207,6 +208,17 @@ class GraphBuilder:
         return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
                         self.shape(source))
 
+    def affine(self, source: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds a random linear function for each channel."""
+        shape = self.shape(source)
+        factor = self._rng.integers(1 - (1 << 24), 1 << 24, shape[0]) \
+            >> self._rng.integers(0, 24, shape[0])
+        reach = 128 * np.abs(factor) + 1
+        bias = np.minimum(reach, (1 << 31) - 1 - reach) * self._rng.uniform(-1, 1, shape[0])
+        return self.add(Affine(
+            **self._next("Mul"), input=source, factor=factor.astype(np.int32),
+            bias=bias.astype(np.int32), scale=(150 / reach).astype(np.float32), clamp=clamp), shape)
+
     def enlarge(self, source: str, factors: tuple[int, int]) -> str:
         """Adds a nearest-neighbour enlargement."""
         channels, height, width = self.shape(source)
@@ -320,6 +332,10 @@ def _pair(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
     return getattr(builder, add)(builder.input, other, clamp=builder.random_clamp())
 
 
+def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    return builder.affine(builder.input, clamp=builder.random_clamp())
+
+
 def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
     gate = builder.lookup(builder.global_average(builder.input))
     return builder.product(builder.input, gate, clamp=builder.random_clamp())
@@ -377,6 +393,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "average_pool": partial(_window, add="average_pool"),
     "sum": partial(_pair, add="sum"),
     "product": partial(_pair, add="product"),
+    "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
     "concat": _joined,

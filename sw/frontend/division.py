@@ -256,7 +256,7 @@ def settle(divide: Callable[[Mapping[str, ModelError]], SomeDivision],
         if not refused:
             partition = division.partition()
             if misfits is not None:
-                refused = {name: ModelError(str(error))
+                refused = {name: ModelError(str(error), cure=error.cure)
                            for name, error in misfits(partition.graphs).items()}
             if not refused:
                 return partition, division

@@ -17,8 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Alias", "Resize", "Edge",
-           "Graph"]
+           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
+           "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -352,6 +352,32 @@ class Lookup(Layer):
 
     input: str
     table: np.ndarray
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(Layer):
+    """A linear function of each value, another one for each channel:
+    ``clamp(RNE(fl32(fl32(value * factor + bias) * scale)))``.
+
+    Parameters
+    ----------
+    factor : int32 [C]
+        Of less than 2^24 in magnitude.
+    bias : int32 [C]
+        No sum may leave int32.
+    scale : float32 [C]
+        Positive.
+    """
+
+    input: str
+    factor: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    clamp: tuple[int, int] = (-128, 127)
 
     @property
     def inputs(self) -> tuple[str, ...]:

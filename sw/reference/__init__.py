@@ -18,6 +18,7 @@ import numpy as np
 from weft.errors import InputError
 from weft.ir import (
     Add,
+    Affine,
     Alias,
     Concat,
     Convolution,
@@ -30,6 +31,7 @@ from weft.ir import (
     Resize,
 )
 
+from .affine import affine, affine_constants
 from .fixed_point import (
     add_multipliers,
     fixed_point_multiplier,
@@ -44,11 +46,11 @@ from .pairs import add, every_pair, multiply
 from .rounding import dequantize, fma, multiplier, quantize, requantize
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["add", "add_multipliers", "average_counts", "compute", "conv2d", "convolution",
-           "depthwise", "depthwise2d", "dequantize", "every_pair", "fixed_point_multiplier", "fma",
-           "multiplier", "multiply", "output_size", "pool", "product_multiplier", "quantize",
-           "quantized_multiplier", "rdbpot", "requantize", "requantize_fixed_point", "run",
-           "scale_fixed_point", "srdhm"]
+__all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_counts", "compute",
+           "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
+           "fixed_point_multiplier", "fma", "multiplier", "multiply", "output_size", "pool",
+           "product_multiplier", "quantize", "quantized_multiplier", "rdbpot", "requantize",
+           "requantize_fixed_point", "run", "scale_fixed_point", "srdhm"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -67,6 +69,8 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
             return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Lookup(input=x):
             return np.asarray(layer.table[values[x].astype(np.int16) + 128])
+        case Affine(input=x):
+            return affine(layer, values[x])
         case Concat():
             return np.concatenate([values[name] for name in layer.sources])
         case Alias(input=x):

@@ -15,7 +15,7 @@ import onnx
 
 from weft.errors import ModelError
 
-from . import channels, convolutions, elementwise, planes, prelu, quantizers
+from . import affine, channels, convolutions, elementwise, planes, prelu, quantizers
 from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
@@ -90,6 +90,7 @@ HANDLERS: dict[str, Handler] = {
     **VIEWS,
     "Add": elementwise.add,
     "AveragePool": planes.average_pool,
+    "BatchNormalization": affine.batch_normalization,
     "Clip": elementwise.clip,
     "Concat": planes.concat,
     "Conv": convolutions.conv,

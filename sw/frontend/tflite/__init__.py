@@ -1,12 +1,12 @@
 """The front end for TFLite: from a quantized int8 file to a partition whose results are those of
 TFLite's reference kernels.
 
-``file`` reads and checks the file, with the entries of ``options``; ``rules`` says how sums
-become int8 values; ``layers`` makes layers of operators, ``functions`` tables, and ``softmax`` what
-is left; ``kernels`` is the golden model, and what the host runs; ``handlers`` is the table of
-operators on the accelerator, ``builder`` collects its layers and ``partition`` puts them into
-segments; ``model`` wraps what the host runs and compares with, by way of ``litert`` where that is
-installed.
+``file`` reads and checks the file, with the entries of ``options``, and ``types`` refuses what is
+not quantized to int8; ``rules`` says how sums become int8 values; ``layers`` makes layers of
+operators, ``functions`` tables, and ``softmax`` what is left; ``kernels`` is the golden model, and
+what the host runs; ``handlers`` is the table of operators on the accelerator, ``builder`` collects
+its layers and ``partition`` puts them into segments; ``model`` wraps what the host runs and
+compares with, by way of ``litert`` where that is installed.
 """
 
 from pathlib import Path

@@ -19,6 +19,7 @@ from . import kernels, layers
 from .builder import Builder, Constant, Padded, Value, image_order
 from .file import Operator, label
 from .functions import FUNCTIONS, table
+from .prelu import channel_prelu
 
 __all__ = ["HANDLERS"]
 
@@ -35,8 +36,7 @@ def _image(builder: Builder, operator: Operator, source: Quantized) -> tuple[str
 
 
 def _padded_input(builder: Builder, operator: Operator) -> tuple[Quantized, Pads]:
-    tensor = operator.inputs[0]
-    value = None if tensor is None else builder.values[tensor.name]
+    value = builder.values[layers.data(operator, 0).name]
     if isinstance(value, Padded):
         return value.inner, value.pads
     return builder.activation(operator), NO_PADS
@@ -138,7 +138,7 @@ def _pair(builder: Builder, operator: Operator) -> Value:
         stage = max(stage, later)
     else:
         whole, factor = (a, b) if a.shape == shape else (b, a)
-        channels = shape[-1]
+        channels = whole.shape[-1] if whole.shape else 0
         if operator.op != "MUL" or len(shape) != 4 or whole.shape != shape or shape[0] != 1 \
                 or factor.shape not in ((1, 1, 1, channels), (channels,)):
             raise ModelError(f"{label(operator)} combines shapes {list(a.shape)} and "
@@ -180,8 +180,7 @@ def _look_up(builder: Builder, operator: Operator, source: Quantized,
 def _function(builder: Builder, operator: Operator) -> Value:
     source, target = builder.activation(operator), builder.target(operator)
     if operator.op == "PRELU" and layers.constant(operator, 1, "slopes").size != 1:
-        raise ModelError(f"{label(operator)} has several slopes; only one for all elements is "
-                         f"supported on the accelerator")
+        return channel_prelu(builder, operator)
     if source.shape != target.shape:
         raise ModelError(f"{label(operator)} must make {list(source.shape)}, "
                          f"not {list(target.shape)}")

@@ -19,8 +19,8 @@ from .functions import FUNCTIONS, apply
 from .rules import Rule, activation_bounds, round_away
 from .softmax import softmax
 
-__all__ = ["KERNELS", "VIEWS", "check", "elements", "left_to_host", "padding", "resized_indices",
-           "run"]
+__all__ = ["KERNELS", "VIEWS", "elements", "left_to_host", "padding", "rehearse",
+           "resized_indices", "run"]
 
 
 Values = Sequence[np.ndarray | None]
@@ -30,7 +30,7 @@ VIEWS = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE"})
 """Operators that keep the order of all values."""
 
 
-def check(operator: Operator) -> None:
+def _check(operator: Operator) -> None:
     """An error for an operator that there is no kernel for."""
     if operator.custom:
         raise ModelError(f"{label(operator)} is a custom operator, which neither accelerator nor "
@@ -40,6 +40,26 @@ def check(operator: Operator) -> None:
                          f"convert the model without it")
     if len(operator.outputs) != 1:
         raise ModelError(f"{label(operator)} must have one output, not {len(operator.outputs)}")
+
+
+def rehearse(operator: Operator, rule: Rule) -> None:
+    """Runs an operator on zeros, so that what is wrong with it is known before there are values.
+
+    Raises
+    ------
+    ModelError
+        If it cannot run, or its output is not what the file says.
+    """
+    values = [None if each is None else np.zeros(each.shape, each.dtype) if each.data is None
+              else each.data for each in operator.inputs]
+    try:
+        result = run(operator, rule, values)
+    except (ValueError, IndexError, AssertionError) as error:   # shapes that do not fit
+        raise ModelError(f"{label(operator)} has inputs that do not fit: {error}") from None
+    target = operator.outputs[0]
+    if result.shape != target.shape or result.dtype != target.dtype:
+        raise ModelError(f"{label(operator)} must make {result.dtype} {list(result.shape)}, not "
+                         f"{target.dtype} {list(target.shape)}")
 
 
 def left_to_host(operator: Operator) -> ModelError:
@@ -57,7 +77,7 @@ def run(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
     ModelError
         If it is not supported, or its types are not.
     """
-    check(operator)
+    _check(operator)
     return KERNELS[operator.op](operator, rule, values)
 
 
@@ -126,8 +146,12 @@ def _fully_connected(operator: Operator, rule: Rule, values: Values) -> np.ndarr
         return reference.requantize(sums.T.astype(np.int32), single, target.zero_point,
                                     clamp).T.reshape(target.shape)
     ratio = layers.fully_connected_ratio(operator, weight_scale)
-    result = round_away(sums * ratio) + target.zero_point
-    return np.clip(result, *clamp).astype(np.int8).reshape(target.shape)
+    if rule is Rule.TFLITE_MICRO:
+        result = reference.scale_fixed_point(sums.astype(np.int32),
+                                             *reference.quantized_multiplier(ratio))
+    else:
+        result = round_away(sums * ratio)
+    return np.clip(result + target.zero_point, *clamp).astype(np.int8).reshape(target.shape)
 
 
 def _mean(operator: Operator, rule: Rule, values: Values) -> np.ndarray:

@@ -19,7 +19,8 @@ from .file import Operator, Tensor, label
 from .rules import Rule, activation_bounds, exact_once
 
 __all__ = ["Names", "convolution", "data", "depthwise", "fully_connected", "fully_connected_ratio",
-           "mean", "multiplier_of_depth", "pair", "pool", "quantized", "reduced_axes", "summary"]
+           "macs", "mean", "multiplier_of_depth", "pair", "pool", "quantized", "reduced_axes",
+           "summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,7 @@ def _scales(operator: Operator, rule: Rule, weight_scale: np.ndarray, target: Te
     """The float32 multiplier of a convolution, and the constants of the other rule."""
     source = data(operator, 0)
     single = reference.multiplier(source.scale, weight_scale, target.scale)
-    if rule is Rule.TFLITE:
+    if rule is not Rule.ONNXRUNTIME:
         try:
             return single, reference.fixed_point_multiplier(source.scale, weight_scale,
                                                             target.scale)
@@ -325,7 +326,17 @@ def fully_connected(operator: Operator, rule: Rule, names: Names,
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=arrange(weights), bias=bias, multiplier=single, weight_scale=weight_scale,
         clamp=activation_bounds(operator, target), fixed_point=fixed_point,
-        rounding=Rounding.FIXED_POINT_ONCE if rule is Rule.TFLITE else Rounding.FLOAT32)
+        rounding=Rounding.FIXED_POINT_ONCE if rule is Rule.TFLITE else rule.rounding)
+
+
+def macs(operator: Operator) -> int:
+    """Multiply-accumulates of a convolution or matrix product; 0 for other operators. As the
+    weights of all three say how many there are for one output value."""
+    if operator.op not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        return 0
+    weights = data(operator, 1).shape
+    taps = prod(weights[:-1]) if operator.op == "DEPTHWISE_CONV_2D" else prod(weights[1:])
+    return prod(operator.outputs[0].shape) * taps
 
 
 # Two tensors --------------------------------------------------------------------------------------

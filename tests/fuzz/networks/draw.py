@@ -280,6 +280,11 @@ class _Draft:
     def leak(self, source: str) -> str:
         return self.pointwise(self.node("PRelu", source), self._count())
 
+    def rescale(self, source: str) -> str:
+        """A linear function for each channel."""
+        op = str(self._rng.choice(["Scale", "Shift", "BatchNormalization"]))
+        return self.activation(self.node(op, source))
+
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
 
@@ -311,4 +316,4 @@ _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft
         _Draft.tokens, _Draft.heads)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.widen)
+           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen)

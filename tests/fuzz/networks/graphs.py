@@ -39,11 +39,11 @@ class Node:
     op : :class:`str`
         An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for
         a Reshape from [1, N] to [1, N, 1, 1], ``Shuffle`` for one that deals out the channels of
-        groups in turn, ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a
-        Reshape to planes of ``factors[0]`` rows (at most; the greatest common divisor with all
-        pixels is taken), ``Tokens`` for a MatMul of rows of channels, ``Widen`` for a Pad with
-        ``factors`` channels before and behind, ``Flat`` for a Concat of all its inputs, channels
-        last, as vectors.
+        groups in turn, ``Scale`` and ``Shift`` for a Mul and an Add of a constant for each channel,
+        ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a Reshape to planes of
+        ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
+        ``Tokens`` for a MatMul of rows of channels, ``Widen`` for a Pad with ``factors`` channels
+        before and behind, ``Flat`` for a Concat of all its inputs, channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -172,8 +172,8 @@ class FloatGraph:
             source, shape = self.shapes[node.inputs[0]], self.shapes[node.name]
             rng = np.random.default_rng([self.seed, *node.name.encode()])
             inputs, extra = list(node.inputs), {}
-            op = {"Depthwise": "Conv", "Vector": "Reshape", "Regroup": "Reshape",
-                  "Widen": "Pad"}.get(node.op, node.op)
+            op = {"Depthwise": "Conv", "Vector": "Reshape", "Scale": "Mul", "Shift": "Add",
+                  "Regroup": "Reshape", "Widen": "Pad"}.get(node.op, node.op)
 
             def step(op: str, source: str, part: str, name: str = node.name,
                      nodes: list[onnx.NodeProto] = nodes, **options: object) -> str:
@@ -248,6 +248,14 @@ class FloatGraph:
             elif op == "PRelu":
                 slopes = rng.uniform(-0.5, 1, (source[0], 1, 1)[:1 + axes]).astype(np.float32)
                 inputs.append(constant(f"{node.name}_k", slopes))
+            elif node.op in ("Scale", "Shift"):
+                size = (source[0], 1, 1)[:len(source) - (2 - axes)]
+                inputs.append(constant(f"{node.name}_k",
+                                       rng.uniform(-1, 1.5, size).astype(np.float32)))
+            elif op == "BatchNormalization":
+                inputs += [constant(f"{node.name}_{part}", rng.uniform(
+                    0.2 if part == "v" else -1, 1.5, source[0]).astype(np.float32))
+                    for part in "gbmv"]
             elif op == "ReduceMean":
                 extra = {"axes": [2, 3][:axes]}
             elif op == "Resize":
@@ -371,6 +379,9 @@ _SHAPES: dict[str, _Rule] = {
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
     "Slice": lambda node, sources, shapes: _sliced(node, sources[0]),
     "PRelu": lambda node, sources, shapes: _planes(sources[0]),
+    "Scale": lambda node, sources, shapes: _planes(sources[0]),
+    "Shift": lambda node, sources, shapes: _planes(sources[0]),
+    "BatchNormalization": lambda node, sources, shapes: _planes(sources[0]),
     "Shuffle": lambda node, sources, shapes: _planes(sources[0]),
     "Turn": lambda node, sources, shapes: _planes(sources[0]),
     "Regroup": lambda node, sources, shapes: _regrouped(node, sources[0]),

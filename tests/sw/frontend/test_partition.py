@@ -281,18 +281,13 @@ REASONS = {
     "average_pool_with_relu": (
         relu_after_average, "AveragePool 'odd' must have a QuantizeLinear after it, not Relu "
                             "'relu'"),
-    "add_of_a_vector": (
-        lambda b, x: b.node("Add", [x, b.constant("k", np.ones((4, 1, 1), np.float32))], "odd"),
-        "Add 'odd' has the constant 'k' of 4 values; only one value for all elements is "
-        "supported"),
     "mul_of_a_plane": (
         lambda b, x: b.node("Mul", [x, b.constant("k", np.ones((6, 6), np.float32))], "odd"),
-        "Mul 'odd' has the constant 'k' of 36 values; only one value for all elements is "
-        "supported"),
+        "Mul 'odd' has the constant 'k' of shape [6, 6]; only one value for all elements or for "
+        "each channel is supported"),
     "prelu_per_row": (
         lambda b, x: b.node("PRelu", [x, b.constant("k", np.ones((6, 1), np.float32))], "odd"),
-        "PRelu 'odd' has the constant 'k' of 6 values; only one value for all elements is "
-        "supported"),
+        "PRelu 'odd' has constants that differ within channels of the accelerator"),
     "sub_of_two_tensors": (
         lambda b, x: b.node("Sub", [x, b.quantize(b.node("Sigmoid", [x], "g"), scale=1 / 256)],
                             "odd"),
