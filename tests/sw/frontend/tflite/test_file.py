@@ -12,7 +12,7 @@ from tflite_networks import network
 from weft.errors import InputError, ModelError
 from weft.errors.limits import TENSOR_ELEMENTS
 from weft.frontend import partition
-from weft.frontend.tflite.file import read_file
+from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import exact_once, round_away
 from weft.hw.isa.commands import Rounding
 from weft.reference import scale_fixed_point
