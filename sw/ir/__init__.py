@@ -10,6 +10,7 @@ from .graph import (
     Depthwise,
     Edge,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -33,6 +34,6 @@ from .partition import (
 )
 
 __all__ = ["Add", "Affine", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph",
-           "HostExecutor", "HostPart", "HostProgram", "Layer", "Lookup", "Model", "Multiply",
-           "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection",
-           "Tensor", "TensorInfo", "Where"]
+           "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer", "Lookup", "Model",
+           "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize",
+           "Selection", "Tensor", "TensorInfo", "Where"]

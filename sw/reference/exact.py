@@ -18,6 +18,8 @@ from weft.ir import (
     NO_PADS,
     Add,
     Affine,
+    Convolution,
+    Depthwise,
     Graph,
     Layer,
     Lookup,
@@ -29,6 +31,7 @@ from weft.ir import (
 )
 
 from . import vector as vector_model
+from .real_sums import differing_sums
 
 __all__ = ["Exactness", "Quantization", "AddConstants", "ScaleConstants", "add_constants",
            "multiply_constants", "average_constants", "average_windows", "exactness"]
@@ -114,6 +117,9 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
         return Quantization.of(graph.tensors[name])
 
     match layer:
+        case Convolution(real_sums=True) | Depthwise(real_sums=True):
+            return Exactness(*differing_sums(layer, graph.tensors[layer.input],
+                                             graph.tensors[layer.output]))
         case Add():
             return add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
         case Multiply():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weft.ir import Convolution, Depthwise, Layer, Pool, Resize
+from weft.ir import Convolution, Depthwise, Interleave, Layer, Pool, Resize
 
 __all__ = ["Window", "window"]
 
@@ -51,6 +51,6 @@ def window(layer: Layer) -> Window:
         kernel = layer.kernel[0] if isinstance(layer, Pool) else layer.weights.shape[-2]
         return Window(kernel=kernel, stride=layer.strides[0], dilation=layer.dilations[0],
                       before=layer.pads.top)
-    if isinstance(layer, Resize):
+    if isinstance(layer, Resize | Interleave):
         return Window(repeat=layer.factors[0])
     return Window()
