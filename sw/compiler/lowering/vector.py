@@ -30,6 +30,7 @@ from weft.ir import (
     Affine,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -450,8 +451,9 @@ def _lookup(work: _Work, layer: Lookup) -> None:
                   {"table": Quotient(Address(table), len(layer.table))})
 
 
-def _enlarge(work: _Work, layer: Resize) -> None:
-    """A maximum of one word is a copy: one command for each of the places that a word goes to."""
+def _deal_out(work: _Work, layer: Resize | Interleave) -> None:
+    """A maximum of one word is a copy: one command for each place between its neighbours that a
+    word goes to, from the tensor whose words go there."""
     down, across = layer.factors
     for tile in work.tiles(_Constants()):
         in_w, out_w = tile.sources[0].width, tile.target.width
@@ -463,10 +465,12 @@ def _enlarge(work: _Work, layer: Resize) -> None:
             above = first // down - tile.sources[0].rows.start
             vertical = Axis(size=len(rows), pitch=in_w, out=len(rows), out_pitch=down * out_w,
                             start=above * in_w, out_start=(first - tile.rows.start) * out_w)
-            for column in range(across):
-                work.emit(tile, VectorOp.MAX, vertical, Axis(
-                    size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
-                    ROW_BY_ROW, {})
+            for column in range(min(across, out_w)):
+                count = -(-(out_w - column) // across)
+                number = (phase * across + column) % len(tile.sources)
+                work.emit(replace(tile, sources=(tile.sources[number],)), VectorOp.MAX, vertical,
+                          Axis(size=count, pitch=1, out=count, out_pitch=across,
+                               out_start=column), ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------
@@ -490,7 +494,7 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _product(work, layer)
         case Lookup():
             _lookup(work, layer)
-        case Resize():
-            _enlarge(work, layer)
+        case Resize() | Interleave():
+            _deal_out(work, layer)
         case _:
             raise TypeError(f"No vector commands for a {type(layer).__name__}")
