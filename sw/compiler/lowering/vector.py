@@ -30,6 +30,7 @@ from weft.ir import (
     Affine,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -47,7 +48,7 @@ from weft.reference.exact import (
 )
 from weft.reference.exact_fixed_point import fixed_add_constants
 
-from .channel_parameters import need_rule, vector_requantization
+from .channel_parameters import vector_requantization
 from .context import LoweringContext, View
 from .vector_constants import (
     pack_fixed_point,
@@ -368,7 +369,6 @@ def _sum(work: _Work, layer: Add) -> None:
     a, b, y = (work.quantization(name) for name in (layer.a, layer.b, layer.output))
     rule, zero = Rounding.FLOAT32, 0
     if layer.rounding is Rounding.FIXED_POINT:
-        need_rule(config, layer)
         fixed, _ = fixed_add_constants(a, b, y, layer.clamp)
         first, second, rule, zero = fixed.first, fixed.second, fixed.rounding, y.zero_point
         parameters = _fixed_point_entries(config, fixed.bias, fixed.multiplier, fixed.shift)
@@ -420,7 +420,6 @@ def _product_parameters(work: _Work, layer: Multiply) -> tuple[np.ndarray, int]:
     config = work.config
     a, b, y = (work.quantization(name) for name in (*layer.inputs, layer.output))
     if layer.rounding is Rounding.FIXED_POINT:
-        need_rule(config, layer)
         multiplier, shift = (int(part[0]) for part in
                              reference.product_multiplier(a.scale, b.scale, y.scale))
         return _fixed_point_entries(config, 0, multiplier, shift), y.zero_point
@@ -452,8 +451,9 @@ def _lookup(work: _Work, layer: Lookup) -> None:
                   {"table": Quotient(Address(table), len(layer.table))})
 
 
-def _enlarge(work: _Work, layer: Resize) -> None:
-    """A maximum of one word is a copy: one command for each of the places that a word goes to."""
+def _deal_out(work: _Work, layer: Resize | Interleave) -> None:
+    """A maximum of one word is a copy: one command for each place between its neighbours that a
+    word goes to, from the tensor whose words go there."""
     down, across = layer.factors
     for tile in work.tiles(_Constants()):
         in_w, out_w = tile.sources[0].width, tile.target.width
@@ -465,10 +465,12 @@ def _enlarge(work: _Work, layer: Resize) -> None:
             above = first // down - tile.sources[0].rows.start
             vertical = Axis(size=len(rows), pitch=in_w, out=len(rows), out_pitch=down * out_w,
                             start=above * in_w, out_start=(first - tile.rows.start) * out_w)
-            for column in range(across):
-                work.emit(tile, VectorOp.MAX, vertical, Axis(
-                    size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
-                    ROW_BY_ROW, {})
+            for column in range(min(across, out_w)):
+                count = -(-(out_w - column) // across)
+                number = (phase * across + column) % len(tile.sources)
+                work.emit(replace(tile, sources=(tile.sources[number],)), VectorOp.MAX, vertical,
+                          Axis(size=count, pitch=1, out=count, out_pitch=across,
+                               out_start=column), ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------
@@ -492,7 +494,7 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _product(work, layer)
         case Lookup():
             _lookup(work, layer)
-        case Resize():
-            _enlarge(work, layer)
+        case Resize() | Interleave():
+            _deal_out(work, layer)
         case _:
             raise TypeError(f"No vector commands for a {type(layer).__name__}")
