@@ -3,9 +3,11 @@
 import numpy as np
 
 from weft import reference
+from weft.hw.isa.commands import Rounding
 from weft.ir import (
     Add,
     Affine,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -46,6 +48,8 @@ def verify(graph: Graph) -> Graph:
                 _convolution(graph, layer)
             case Concat():
                 _concat(graph, layer)
+            case Alias():
+                _alias(graph, layer)
             case _:
                 _channelwise(graph, layer)
     for edge in graph.outputs:
@@ -110,6 +114,16 @@ def _concat(graph: Graph, layer: Concat) -> None:
                          f"{', '.join(str(source.shape) for source in sources)}")
 
 
+def _alias(graph: Graph, layer: Alias) -> None:
+    source, target = graph.tensors[layer.input].shape, graph.tensors[layer.output].shape
+    if source[0] != target[0] or source[1] * source[2] != target[1] * target[2]:
+        raise ValueError(f"Layer {layer.name!r} must have an output of {source[0]} channels of "
+                         f"{source[1] * source[2]} pixels, not {target}")
+    if layer.order is not None and not np.array_equal(np.sort(layer.order),
+                                                      np.arange(source[0])):
+        raise ValueError(f"Layer {layer.name!r} must have every channel of its input once")
+
+
 def _channelwise(graph: Graph, layer: Layer) -> None:
     shapes = [graph.tensors[name].shape for name in layer.inputs]
     channels, height, width = shapes[0]
@@ -143,6 +157,11 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
     if graph.tensors[layer.output].shape != expected:
         raise ValueError(f"Layer {layer.name!r} must have an output of shape {expected}, not "
                          f"{graph.tensors[layer.output].shape}")
+    if isinstance(layer, Pool) and layer.rounding is Rounding.FIXED_POINT:
+        ends = [graph.tensors[name] for name in (layer.input, layer.output)]
+        if len({(end.scale, end.zero_point) for end in ends}) > 1:
+            raise ValueError(f"Layer {layer.name!r} must have one scale and zero point in front "
+                             f"and behind to be rounded in fixed point")
     if isinstance(layer, Depthwise):
         if not len(layer.weights) == len(layer.bias) == len(layer.multiplier) == channels:
             raise ValueError(f"Layer {layer.name!r} must have {channels} filters, biases and "

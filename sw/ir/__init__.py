@@ -5,6 +5,7 @@ from .graph import (
     NO_PADS,
     Add,
     Affine,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -26,6 +27,7 @@ from .partition import (
     HostExecutor,
     HostPart,
     HostProgram,
+    Misfits,
     Model,
     Partition,
     Placement,
@@ -33,7 +35,7 @@ from .partition import (
     Where,
 )
 
-__all__ = ["Add", "Affine", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph",
-           "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer", "Lookup", "Model",
-           "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize",
-           "Selection", "Tensor", "TensorInfo", "Where"]
+__all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Golden",
+           "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer", "Lookup",
+           "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool",
+           "PoolKind", "Resize", "Selection", "Tensor", "TensorInfo", "Where"]

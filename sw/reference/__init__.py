@@ -8,7 +8,7 @@ in float32 arithmetic, in the order in which onnxruntime does it::
 
 where ``fl32`` rounds to float32 and ``RNE`` to an integer, half to even. Averages, sums and
 products of two tensors have rules of their own: :func:`pool`, :func:`add`, :func:`multiply`.
-A convolution may ask for the rule of TFLite Micro: :func:`requantize_fixed_point`.
+A layer may ask for the rule of TensorFlow Lite instead: :func:`requantize_fixed_point`.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from weft.errors import InputError
 from weft.ir import (
     Add,
     Affine,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -33,15 +34,25 @@ from weft.ir import (
 )
 
 from .affine import affine, affine_constants
-from .fixed_point import fixed_point_multiplier, rdbpot, requantize_fixed_point, srdhm
+from .fixed_point import (
+    add_multipliers,
+    fixed_point_multiplier,
+    product_multiplier,
+    quantized_multiplier,
+    rdbpot,
+    requantize_fixed_point,
+    scale_fixed_point,
+    srdhm,
+)
 from .pairs import add, every_pair, multiply
 from .rounding import dequantize, fma, multiplier, quantize, requantize
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["add", "affine", "affine_constants", "average_counts", "compute", "conv2d",
-           "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
+__all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_counts", "compute",
+           "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
            "fixed_point_multiplier", "fma", "multiplier", "multiply", "output_size", "pool",
-           "quantize", "rdbpot", "requantize", "requantize_fixed_point", "run", "srdhm"]
+           "product_multiplier", "quantize", "quantized_multiplier", "rdbpot", "requantize",
+           "requantize_fixed_point", "run", "scale_fixed_point", "srdhm"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -64,6 +75,9 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
             return affine(layer, values[x])
         case Concat():
             return np.concatenate([values[name] for name in layer.sources])
+        case Alias(input=x):
+            channels = values[x] if layer.order is None else values[x][layer.order]
+            return channels.reshape(target.shape)
         case Resize(input=x):
             return values[x].repeat(layer.factors[0], 1).repeat(layer.factors[1], 2)
         case Interleave():

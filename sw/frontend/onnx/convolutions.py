@@ -7,6 +7,7 @@ import onnx
 
 from weft import reference
 from weft.errors import ModelError
+from weft.frontend.weights import dense_weights
 from weft.ir import NO_PADS, Convolution, Depthwise
 
 from .builder import Builder
@@ -66,23 +67,18 @@ def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: 
     counted from the end."""
     count = len(weight_scale)
     value = builder.value(name)
+    expected = np.float32(source.scale) * weight_scale
     if isinstance(value, Constant):
-        raise ModelError(f"{label(node)} has a {value.array.dtype} bias; it must be int32 behind a "
-                         f"DequantizeLinear of scale input scale x weight scale")
+        return _float_bias(builder, node, value.array, axis, expected)
     if not isinstance(value, QuantizedConstant):
         raise ModelError(f"{label(node)} must have a constant bias")
     if value.values.dtype != np.int32 or value.zero_point.any():
         kind = value.values.dtype if value.values.dtype != np.int32 \
             else f"int32 of zero point {value.zero_point.reshape(-1)[0]}"
         raise ModelError(f"{label(node)} must have an int32 bias of zero point 0, not {kind}")
-    shape = value.values.shape
-    if value.values.size != 1 and (
-            axis > len(shape) or value.values.size != count or shape[-axis] != count):
-        raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
-                         f"channel, not of shape {list(shape)}")
+    _check_bias_shape(node, value.values.shape, axis, count)
     bias = np.broadcast_to(value.values.reshape(-1), (count,)).astype(np.int32)
     scale = np.broadcast_to(value.scale.reshape(-1), (count,))
-    expected = np.float32(source.scale) * weight_scale
     # Where the scales disagree, the integers cannot be added: the model means other numbers.
     wrong = np.flatnonzero((np.abs(scale - expected) > _BIAS_SCALE_TOLERANCE * expected)
                            & (bias != 0))
@@ -98,6 +94,31 @@ def quantized_bias(builder: Builder, node: onnx.NodeProto, source: Quantized,
     if len(node.input) > 2 and node.input[2]:
         return _bias(builder, node, node.input[2], 1, source, weight_scale)
     return np.zeros(len(weight_scale), np.int32)
+
+
+def _float_bias(builder: Builder, node: onnx.NodeProto, values: np.ndarray, axis: int,
+                scale: np.ndarray) -> np.ndarray:
+    """The int32 bias that onnxruntime, too, makes of a float32 one."""
+    # It does so only there; elsewhere it adds what the model says.
+    if values.dtype != np.float32 or builder.maker(node.input[0]) != "DequantizeLinear":
+        raise ModelError(f"{label(node)} has a {values.dtype} bias; it must be int32 behind a "
+                         f"DequantizeLinear of scale input scale x weight scale, or float32 right "
+                         f"behind the DequantizeLinear of the input")
+    _check_bias_shape(node, values.shape, axis, len(scale))
+    ratio = np.rint(values.reshape(-1) / scale)
+    wrong = np.flatnonzero(~(np.abs(ratio) < 2.0 ** 31))
+    if wrong.size:
+        raise ModelError(f"{label(node)} has a bias of {ratio[wrong[0]]:g} x input scale x weight "
+                         f"scale in channel {wrong[0]}, which does not fit int32")
+    return np.broadcast_to(ratio, scale.shape).astype(np.int32)
+
+
+def _check_bias_shape(node: onnx.NodeProto, shape: tuple[int, ...], axis: int,
+                      count: int) -> None:
+    size = int(np.prod(shape))
+    if size != 1 and (axis > len(shape) or size != count or shape[-axis] != count):
+        raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
+                         f"channel, not of shape {list(shape)}")
 
 
 # Operators ----------------------------------------------------------------------------------------
@@ -160,20 +181,11 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if depthwise:
         weights = np.ascontiguousarray(weights[:, 0])
     elif groups > 1:
-        weights = _dense(weights, groups)
+        weights = dense_weights(weights, groups)
     tensor, stage = builder.place(node, data.source, data.view.reshape(shape[1:]))
     output = (len(weights), *geometry.output)
     return _pending(builder, node, data, tensor, stage, weights, weight_scale, geometry, output,
                     like(read, View((1, *output))), 1, groups=groups, depthwise=depthwise)
-
-
-def _dense(weights: np.ndarray, groups: int) -> np.ndarray:
-    filters, channels = weights.shape[:2]
-    dense = np.zeros((filters, channels * groups, *weights.shape[2:]), np.int8)
-    for group in range(groups):
-        rows = slice(group * filters // groups, (group + 1) * filters // groups)
-        dense[rows, group * channels:(group + 1) * channels] = weights[rows]
-    return dense
 
 
 def gemm(builder: Builder, node: onnx.NodeProto) -> Value | None:

@@ -49,6 +49,7 @@ def relu(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 
 def clip(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    """Bounds on real values; or on integers, which leave a tensor fewer bits."""
     given = attributes(node)
     bounds = [given.get("min", -np.inf), given.get("max", np.inf)]
     for index, name in enumerate(node.input[1:3]):
@@ -57,6 +58,12 @@ def clip(builder: Builder, node: onnx.NodeProto) -> Value | None:
             if bound is None:
                 raise ModelError(f"{label(node)} must have constant bounds")
             bounds[index] = float(bound.reshape(()))
+    value = builder.value(node.input[0])
+    if isinstance(value, Quantized):
+        if not value.accelerated:
+            raise ModelError(f"{label(node)} bounds values that the host quantizes")
+        low, high = (int(np.clip(bound - 128 * value.unsigned, -128, 127)) for bound in bounds)
+        return builder.clamp_integers(node, value, low, high)
     return _bounded(builder, node, *bounds)
 
 

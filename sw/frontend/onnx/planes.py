@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import NO_PADS, Concat, Layer, Pads, Pool, PoolKind, Resize
+from weft.ir import NO_PADS, Concat, Layer, Lookup, Pads, Pool, PoolKind, Resize, Selection
 from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import GoldenSession
 
@@ -16,7 +16,7 @@ from .builder import Builder
 from .elementwise import layout_of, plain
 from .nodes import BrokenModel, attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
-from .windows import image, known, like, of_planes, real_input, window
+from .windows import Window, image, known, like, of_planes, real_input, window
 
 __all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "reduce_mean",
            "resize"]
@@ -42,32 +42,84 @@ def _moved(builder: Builder, node: onnx.NodeProto, pending: Pending, source: Qua
 
 # Pools --------------------------------------------------------------------------------------------
 
+_MAX_ATTRIBUTES = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order",
+                   "strides")
+
+
 def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if len(list(filter(None, node.output))) > 1:
         raise ModelError(f"{label(node)} has a second output, the indices, which is not supported")
+    before = _unfinished(builder, node)
+    if before is not None:
+        return _max_pool_of_pending(builder, node, before)
     read = _input(builder, node)
     data = image(node, read)
     if data.pads != NO_PADS and data.source.zero_point != -128:
         # The zeros of the padding would be larger than negative values.
         raise ModelError(f"{label(node)} reads the output of a Pad with zeros, of a tensor that "
                          f"has values below zero")
-    given = of_planes(read, known(node, "auto_pad", "ceil_mode", "dilations", "kernel_shape",
-                                  "pads", "storage_order", "strides"))
-    geometry = window(node, given, data.view.shape[2:], _kernel(node, given), data.pads)
+    given = of_planes(read, known(node, *_MAX_ATTRIBUTES))
+    kernel = _kernel(node, given)
+    geometry = window(node, given, data.view.shape[2:], kernel, data.pads)
     tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
     output = (data.view.shape[1], *geometry.output)
-    kernel = _kernel(node, given)
 
     def make(name: str, target: Quantized, pending: Pending) -> Layer:
         def pool(output: str, clamp: tuple[int, int]) -> Pool:
-            return Pool(name=builder.name(node), op=builder.op(node), input=tensor, output=output,
-                        kind=PoolKind.MAX, kernel=kernel, strides=geometry.strides,
-                        pads=geometry.pads, dilations=geometry.dilations, clamp=clamp)
+            return _maximum(builder, node, kernel, geometry, tensor, output, clamp)
         return builder.keep_scale(pool, name, data.source, target, pending)
 
     return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
                                          view=like(read, View((1, *output))), make=make),
                   data.source)
+
+
+def _maximum(builder: Builder, node: onnx.NodeProto, kernel: tuple[int, int], geometry: Window,
+             tensor: str, output: str, clamp: tuple[int, int]) -> Pool:
+    return Pool(name=builder.name(node), op=builder.op(node), input=tensor, output=output,
+                kind=PoolKind.MAX, kernel=kernel, strides=geometry.strides, pads=geometry.pads,
+                dilations=geometry.dilations, clamp=clamp)
+
+
+def _unfinished(builder: Builder, node: onnx.NodeProto) -> Pending | None:
+    """What a node reads, if it is a result that has no quantization yet."""
+    value = builder.value(node.input[0])
+    if isinstance(value, Pending):
+        return value
+    if not isinstance(value, Dequantized) or not value.nodes or len(value.view.shape) != 4 \
+            or value.view.shape[0] != 1:
+        return None
+    _, channels, height, width = value.view.shape
+    last = value.nodes[-1]
+    tensor, stage = builder.place(node, value.source, value.view.reshape(value.view.shape[1:]))
+
+    def make(name: str, target: Quantized, pending: Pending) -> Lookup:
+        return Lookup(name=builder.name(last), op=builder.op(last), input=tensor, output=name,
+                      table=builder.table(value, target))
+
+    return Pending(node=last, stage=stage, shape=(channels, height, width),
+                   view=View(value.view.shape), make=make)
+
+
+def _max_pool_of_pending(builder: Builder, node: onnx.NodeProto, before: Pending) -> Pending:
+    """The maxima of a result that is quantized only behind them. Quantization never falls where
+    values grow, so it commutes with a maximum: the result is quantized first."""
+    shape = before.view.shape
+    if shape != (1, *before.shape) or before.view.indices is not None:
+        raise ModelError(f"{label(node)} reads the output of {label(before.node)} through a "
+                         f"Reshape or Transpose, which must have a QuantizeLinear after it")
+    given = known(node, *_MAX_ATTRIBUTES)
+    kernel = _kernel(node, given)
+    geometry = window(node, given, shape[2:], kernel)
+    output = (shape[1], *geometry.output)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Pool:
+        inner = f"{name}@{builder.name(before.node)}"
+        builder.add_step(before.make(inner, target, before), pending.stage, target, before.shape)
+        return _maximum(builder, node, kernel, geometry, inner, name,
+                        builder.bounds(pending.clip, target))
+
+    return Pending(node=node, stage=before.stage, shape=output, view=View((1, *output)), make=make)
 
 
 def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int]:
@@ -192,7 +244,7 @@ def _axes(builder: Builder, node: onnx.NodeProto, rank: int) -> list[int]:
 # Padding, enlargement, concatenation --------------------------------------------------------------
 
 def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """Zeros around a plane, left to the layers that read it."""
+    """Zeros around a plane, left to the layers that read it; or channels of zeros."""
     data = plain(node, real_input(builder, node))
     given = known(node, "mode", "pads", "value")
     mode = given.get("mode", "constant")
@@ -214,13 +266,35 @@ def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
         raise ModelError(f"{label(node)} must have constant pads and axes")
     before, after = np.zeros(len(shape), int), np.zeros(len(shape), int)
     before[axes], after[axes] = amounts.reshape(2, -1)
+    others = np.arange(len(shape)) != 1
+    if len(shape) == 4 and shape[0] == 1 and not (before | after)[others].any() \
+            and min(before[1], after[1]) >= 0 < before[1] + after[1]:
+        return _more_channels(builder, node, data, int(before[1]), int(after[1]))
     if len(shape) not in (3, 4) or before[:2].any() or after[:2].any() \
             or min(*before, *after) < 0:
         raise ModelError(f"{label(node)} has pads {amounts.tolist()}; only pads of at least 0 on "
-                         f"height and width are supported")
+                         f"height and width, or on channels alone, are supported")
     top, left, bottom, right = (int(each) for side in (before, after)
                                 for each in (*side[2:], 0)[:2])
     return replace(data, pads=Pads(top, left, bottom, right))
+
+
+def _more_channels(builder: Builder, node: onnx.NodeProto, data: Dequantized, before: int,
+                   after: int) -> Pending:
+    """Channels of zeros around those of [1, C, H, W] data."""
+    _, count, height, width = data.view.shape
+    tensor, stage = builder.place(node, data.source, data.view.reshape((count, height, width)))
+    channels = np.pad(np.arange(count), (before, after), constant_values=-1)
+    shape = (len(channels), height, width)
+
+    def widen(output: str, clamp: tuple[int, int]) -> Layer:
+        return Selection.of(channels, count, name=builder.name(node), op=builder.op(node),
+                            input=tensor, output=output, clamp=clamp)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        return builder.keep_scale(widen, name, data.source, target, pending)
+
+    return Pending(node=node, stage=stage, shape=shape, view=View((1, *shape)), make=make)
 
 
 def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
