@@ -48,7 +48,7 @@ from weft.reference.exact import (
 )
 from weft.reference.exact_fixed_point import fixed_add_constants
 
-from .channel_parameters import need_rule, vector_requantization
+from .channel_parameters import vector_requantization
 from .context import LoweringContext, View
 from .vector_constants import (
     pack_fixed_point,
@@ -369,7 +369,6 @@ def _sum(work: _Work, layer: Add) -> None:
     a, b, y = (work.quantization(name) for name in (layer.a, layer.b, layer.output))
     rule, zero = Rounding.FLOAT32, 0
     if layer.rounding is Rounding.FIXED_POINT:
-        need_rule(config, layer)
         fixed, _ = fixed_add_constants(a, b, y, layer.clamp)
         first, second, rule, zero = fixed.first, fixed.second, fixed.rounding, y.zero_point
         parameters = _fixed_point_entries(config, fixed.bias, fixed.multiplier, fixed.shift)
@@ -378,7 +377,8 @@ def _sum(work: _Work, layer: Add) -> None:
         parameters = _scale_entries(config, ScaleConstants(bias, scale, 0), 0)
     packed = _Constants(
         weights=pack_multipliers(config, np.full(config.word_lanes, first),
-                                 np.full(config.word_lanes, second)), parameters=parameters)
+                                 np.full(config.word_lanes, second)),
+        parameters=parameters)
     for tile in work.tiles(packed):
         _pair(work, tile, VectorOp.ADD, {
             "kernel_inner": multiplier_passes(config), "out_zero": zero, "rule": rule,
@@ -420,7 +420,6 @@ def _product_parameters(work: _Work, layer: Multiply) -> tuple[np.ndarray, int]:
     config = work.config
     a, b, y = (work.quantization(name) for name in (*layer.inputs, layer.output))
     if layer.rounding is Rounding.FIXED_POINT:
-        need_rule(config, layer)
         multiplier, shift = (int(part[0]) for part in
                              reference.product_multiplier(a.scale, b.scale, y.scale))
         return _fixed_point_entries(config, 0, multiplier, shift), y.zero_point

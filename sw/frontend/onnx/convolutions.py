@@ -88,14 +88,6 @@ def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: 
     return bias
 
 
-def quantized_bias(builder: Builder, node: onnx.NodeProto, source: Quantized,
-                   weight_scale: np.ndarray) -> np.ndarray:
-    """int32 [N] bias that is the third input of a node, or zeros."""
-    if len(node.input) > 2 and node.input[2]:
-        return _bias(builder, node, node.input[2], 1, source, weight_scale)
-    return np.zeros(len(weight_scale), np.int32)
-
-
 def _float_bias(builder: Builder, node: onnx.NodeProto, values: np.ndarray, axis: int,
                 scale: np.ndarray) -> np.ndarray:
     """The int32 bias that onnxruntime, too, makes of a float32 one."""
@@ -119,6 +111,14 @@ def _check_bias_shape(node: onnx.NodeProto, shape: tuple[int, ...], axis: int,
     if size != 1 and (axis > len(shape) or size != count or shape[-axis] != count):
         raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
                          f"channel, not of shape {list(shape)}")
+
+
+def quantized_bias(builder: Builder, node: onnx.NodeProto, source: Quantized,
+                   weight_scale: np.ndarray) -> np.ndarray:
+    """int32 [N] bias that is the third input of a node, or zeros."""
+    if len(node.input) > 2 and node.input[2]:
+        return _bias(builder, node, node.input[2], 1, source, weight_scale)
+    return np.zeros(len(weight_scale), np.int32)
 
 
 # Operators ----------------------------------------------------------------------------------------

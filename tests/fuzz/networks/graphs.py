@@ -39,12 +39,11 @@ class Node:
     op : :class:`str`
         An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for
         a Reshape from [1, N] to [1, N, 1, 1], ``Shuffle`` for one that deals out the channels of
-        groups in turn; ``Scale`` and ``Shift`` for a Mul and an Add of a constant for each channel,
-        ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a
-        Reshape to planes of ``factors[0]`` rows (at most; the greatest common divisor with all
-        pixels is taken), ``Tokens`` for a MatMul of rows of channels, ``Widen`` for a Pad with
-        ``factors`` channels before and behind, ``Flat`` for a Concat of all its inputs, channels
-        last, as vectors.
+        groups in turn, ``Scale`` and ``Shift`` for a Mul and an Add of a constant for each channel,
+        ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a Reshape to planes of
+        ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
+        ``Tokens`` for a MatMul of rows of channels, ``Widen`` for a Pad with ``factors`` channels
+        before and behind, ``Flat`` for a Concat of all its inputs, channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -174,8 +173,8 @@ class FloatGraph:
             source, shape = self.shapes[node.inputs[0]], self.shapes[node.name]
             rng = np.random.default_rng([self.seed, *node.name.encode()])
             inputs, extra = list(node.inputs), {}
-            op = {"Depthwise": "Conv", "Vector": "Reshape", "Regroup": "Reshape",
-                  "Widen": "Pad", "Scale": "Mul", "Shift": "Add"}.get(node.op, node.op)
+            op = {"Depthwise": "Conv", "Vector": "Reshape", "Scale": "Mul", "Shift": "Add",
+                  "Regroup": "Reshape", "Widen": "Pad"}.get(node.op, node.op)
 
             def step(op: str, source: str, part: str, name: str = node.name,
                      nodes: list[onnx.NodeProto] = nodes, **options: object) -> str:

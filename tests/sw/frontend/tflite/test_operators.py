@@ -9,8 +9,8 @@ from tflite_networks import network
 
 from weft.errors import ModelError
 from weft.frontend import partition
-from weft.frontend.tflite.file import read_file
 from weft.frontend.tflite.model import TfliteProgram
+from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import Rule
 from weft.ir import Where
 from weft.runtime.session import InferenceSession
@@ -48,7 +48,7 @@ def planned(op, content, rule=None):
     """The plan of a model of one operator; none if the operator has attributes that no layer
     has."""
     try:
-        return partition(content, rule)
+        return partition(content, rule=rule)
     except ModelError as error:
         message = str(error)
     assert message.startswith(op)
@@ -57,7 +57,7 @@ def planned(op, content, rule=None):
 
 def check_device(content, values, config, rule=None, message=""):
     """A model on the functional device; returns how many of its operators are accelerated."""
-    plan = partition(content, rule)
+    plan = partition(content, rule=rule)
     inputs = {info.name: value for info, value in zip(plan.model.inputs, values, strict=True)}
     expected = plan.model.golden().run(inputs)
     with InferenceSession(plan, config=config, device="functional") as session:
