@@ -32,7 +32,7 @@ def _check(options: argparse.Namespace) -> int:
     from weft.report.terminal import print_inspection, terminal
 
     config = load_config(options.config)
-    inspection = inspect_plan(chosen_plan(options), config)
+    inspection = inspect_plan(chosen_plan(options, config), config)
     if options.json:
         print(json.dumps(inspection.to_dict(options.model), indent=2))
     else:

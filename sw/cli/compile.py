@@ -26,10 +26,8 @@ def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
 
     config = load_config(options.config)
-    base = 0
-    for graph in chosen_plan(options).graphs:
-        program = compiler.compile(graph, config, base=base)
-        base = program.memory_bytes
+    graphs = chosen_plan(options, config).graphs
+    for graph, program in zip(graphs, compiler.compile_parts(graphs, config), strict=True):
         if options.dump:
             print(program.dump())
         else:

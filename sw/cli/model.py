@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .float_model import add_quantize_option, int8_model
 
 if TYPE_CHECKING:
+    from weft.hw.isa.config import AcceleratorConfig
     from weft.ir import Partition
 
 __all__ = ["add_model_arguments", "chosen_plan"]
@@ -24,14 +25,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, nargs: str | None = 
                              "without fixed_point, and some values differ by one")
 
 
-def chosen_plan(options: argparse.Namespace) -> "Partition":
+def chosen_plan(options: argparse.Namespace, config: "AcceleratorConfig") -> "Partition":
     """What runs where of the model of a command.
 
     Raises
     ------
     ModelError, InputError
-        As :func:`~.float_model.int8_model` and :func:`weft.frontend.partition`.
+        As :func:`~.float_model.int8_model` and :func:`weft.runtime.placing.place`.
     """
-    from weft.frontend import partition
+    from weft.runtime.placing import place
 
-    return partition(int8_model(options), options.rule)
+    return place(int8_model(options), config, options.rule)

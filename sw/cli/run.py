@@ -10,8 +10,9 @@ from weft.errors import InputError
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, replacing, write_text
 
+from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays
-from .model import add_model_arguments, chosen_plan
+from .model import add_model_arguments
 from .options import Commands
 from .session import add_session_options, open_layers_session, open_session, session_target
 
@@ -62,14 +63,14 @@ def _run(options: argparse.Namespace) -> int:
     check_outputs({"--output": options.output, "--json": options.json, "--trace": options.trace,
                    "--timeline": options.timeline}, files_read(options))
     arrays = given_arrays(options)
-    plan = chosen_plan(options)
+    model = int8_model(options)
 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
-            open_session(plan, options.model.name, config, device, progress, trace,
-                         options.batch))
+            open_session(model, options.model.name, config, device, progress, trace=trace,
+                         batch=options.batch, rule=options.rule))
         inputs = choose_frames(session, arrays, options, default=1)
         layers = stack.enter_context(open_layers_session(session, device)) \
             if options.verify and runs_layers(device) else None

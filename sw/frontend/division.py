@@ -1,21 +1,35 @@
 """From layers to segments: what runs on the accelerator, what on the host, and in which order.
 
 A node runs in the earliest stage that its inputs allow. Even stages are the host's, odd ones the
-accelerator's; a stage in which something is to do becomes a segment.
+accelerator's; a stage in which something is to do becomes a segment. Stages of the accelerator with
+hardly any work, among nodes of the host, are left to the host, too: the smallest first.
 """
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from weft.errors import ModelError
-from weft.ir import Convolution, Depthwise, Edge, Graph, HostPart, HostProgram, Layer, Selection
+from weft.ir import (
+    Edge,
+    Graph,
+    HostPart,
+    HostProgram,
+    Layer,
+    Misfits,
+    Partition,
+)
 
 from .functions import merge_functions
 from .placing import Node, Placer, Quantized
 
-__all__ = ["Division"]
+__all__ = ["Division", "settle"]
+
+
+# Share of the multiply-accumulates of those parts of a model, together, that are not worth the way
+# from the host to the accelerator and back.
+_SMALL = 0.01
 
 
 class Division(ABC, Generic[Node]):
@@ -78,6 +92,16 @@ class Division(ABC, Generic[Node]):
     def host_program(self, nodes: Sequence[Node], reads: Iterable[str], outputs: Iterable[str],
                      name: str) -> HostProgram:
         """Some nodes as a program."""
+
+    @abstractmethod
+    def partition(self) -> Partition:
+        """All of it.
+
+        Raises
+        ------
+        ModelError
+            If nothing can run on the accelerator, or the host lacks an operator.
+        """
 
     # Stages -----------------------------------------------------------------------------------
 
@@ -144,19 +168,21 @@ class Division(ABC, Generic[Node]):
 
     # Results ----------------------------------------------------------------------------------
 
-    def idle_layers(self) -> Mapping[str, ModelError]:
-        """Layers of stages without a convolution, if there are stages with one: not worth the way
-        from the host and back."""
-        working = {stage for stage, (layers, _) in self._accelerated.items()
-                   if any(isinstance(layer, Convolution | Depthwise)
-                          and not isinstance(layer, Selection) for layer in layers)}
-        if not working or len(working) == len(self._accelerated):
-            return {}
-        return {layer.output: ModelError(
-                    f"{layer.op} '{layer.name}' stands between nodes of the host, without a "
-                    f"convolution that would be worth leaving it for")
-                for stage, (layers, _) in self._accelerated.items() if stage not in working
-                for layer in layers}
+    def macs(self) -> dict[int, int]:
+        """Multiply-accumulates of each stage of the accelerator."""
+        tensors = self._placer.tensors
+        return {stage: sum(layer.macs(tensors[layer.output]) for layer in layers)
+                for stage, (layers, _) in self._accelerated.items()}
+
+    def not_worth_it(self, stage: int, share: float) -> dict[str, ModelError]:
+        """The layers of a stage that has only a ``share`` of all multiply-accumulates, with the
+        reason not to make them."""
+        work = "without a convolution that would be worth leaving it for" if not share else (
+            f"in a part with {100 * share:.2g} % of the model's multiply-accumulates: not worth "
+            f"leaving the host for")
+        return {layer.output: ModelError(f"{layer.op} '{layer.name}' stands between nodes of the "
+                                         f"host, {work}")
+                for layer in self._accelerated[stage][0]}
 
     def segments(self) -> tuple[list[Graph | HostPart], dict[int, int]]:
         """The segments in order, and the number of each stage's."""
@@ -168,8 +194,8 @@ class Division(ABC, Generic[Node]):
         return segments, numbers
 
     def makers(self, numbers: Mapping[int, int]) -> dict[str, tuple[int, str]]:
-        """The segment and the layer that make a tensor of the accelerator, once there are
-        segments."""
+        """By the tensor that a layer makes, the number of its segment and the name of the layer
+        that does its work there; ``numbers`` are those of :meth:`segments`, which comes before."""
         return {layer.output: (numbers[stage], self._gone[stage].get(layer.name, layer.name))
                 for stage, (layers, _) in self._accelerated.items() for layer in layers}
 
@@ -186,11 +212,10 @@ class Division(ABC, Generic[Node]):
         if len(self._accelerated) > 1:
             name += f" part {sorted(self._accelerated).index(stage) + 1}"
         order = {item: index for index, item in enumerate(self._producers)}
-        graph, gone = merge_functions(Graph(
+        graph, self._gone[stage] = merge_functions(Graph(
             name=name, layers=tuple(layers), inputs=tuple(entering),
             outputs=tuple(sorted(leaving, key=lambda edge: order[edge.name])),
             tensors={key: tensor for key, tensor in self._placer.tensors.items() if key in used}))
-        self._gone[stage] = gone
         return graph
 
     def _host_part(self, stage: int) -> HostPart:
@@ -198,3 +223,41 @@ class Division(ABC, Generic[Node]):
         outputs = tuple(self._wanted[stage])
         return HostPart(program=self.host_program(nodes, reads, outputs, f"host{stage}"),
                         inputs=tuple(reads), outputs=outputs)
+
+
+SomeDivision = TypeVar("SomeDivision", bound=Division[Any])
+
+
+def settle(divide: Callable[[Mapping[str, ModelError]], SomeDivision],
+           misfits: Misfits | None = None) -> tuple[Partition, SomeDivision]:
+    """Divides a model again and again, until each layer is worth its way to the accelerator, and
+    has room there.
+
+    Parameters
+    ----------
+    divide : callable
+        Divides the model without the layers, by their output tensors, that it is given with the
+        reason.
+    misfits : callable
+        See :func:`weft.frontend.partition`.
+    """
+    forbidden: dict[str, ModelError] = {}
+    total = spent = 0
+    while True:
+        division = divide(forbidden)
+        macs = division.macs()
+        total = total or sum(macs.values())
+        refused: dict[str, ModelError] = {}
+        for stage in sorted(macs, key=macs.__getitem__):
+            if not total or spent + macs[stage] > _SMALL * total:
+                break
+            spent += macs[stage]
+            refused |= division.not_worth_it(stage, macs[stage] / total)
+        if not refused:
+            partition = division.partition()
+            if misfits is not None:
+                refused = {name: ModelError(str(error), cure=error.cure)
+                           for name, error in misfits(partition.graphs).items()}
+            if not refused:
+                return partition, division
+        forbidden |= refused

@@ -9,7 +9,7 @@ import numpy as np
 
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.ir import Layer, Selection, Tensor
+from weft.ir import Alias, Layer, Tensor
 
 from .views import View
 
@@ -127,7 +127,7 @@ class Placer(ABC, Generic[Node]):
         if quantized.tensor is not None:
             channels = quantized.layout.channels(want, quantized.shape)
             if channels is not None:
-                return self._shuffled(node, quantized, want, channels), stage
+                return self._alias(node, quantized, want, channels), stage
             stage += 1      # the host brings it into the other order
             self.reordering(node, quantized)
         return self._reserve(quantized, want)[0], stage
@@ -145,16 +145,18 @@ class Placer(ABC, Generic[Node]):
         self.entries[name] = Entry(quantized, want)
         return name, quantized.stage
 
-    def _shuffled(self, node: Node, quantized: Quantized, want: View,
-                  channels: np.ndarray) -> str:
-        """The tensor of an accelerated ``quantized`` with its channels in another order."""
+    def _alias(self, node: Node, quantized: Quantized, want: View, channels: np.ndarray) -> str:
+        """The tensor of an accelerated ``quantized`` with its channels in another order, or planes
+        of another shape."""
         assert quantized.tensor is not None
         for other, made in self.made.items():
             if made.name == quantized.name and made.layout.same(want):
                 return other
         name = f"{quantized.name}@{len(quantized.placed) + 1}"
-        layer = Selection.of(channels, len(channels), name=f"{self.name(node)}/order",
-                             op="Transpose", input=quantized.tensor, output=name)
+        in_order = np.array_equal(channels, np.arange(len(channels)))
+        layer = Alias(name=f"{self.name(node)}/{'shape' if in_order else 'order'}",
+                      op="Reshape" if in_order else "Transpose", input=quantized.tensor,
+                      output=name, order=None if in_order else channels)
         self._add_layer(layer, quantized.stage, quantized, want)
         quantized.placed[name] = want
         return name

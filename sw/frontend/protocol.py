@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from weft.ir import Partition
+from weft.ir import Misfits, Partition
 
 __all__ = ["FrontEnd", "RuledFrontEnd"]
 
@@ -40,12 +40,14 @@ class FrontEnd(Protocol):
         """Whether ``model`` is a model of this format in memory."""
         ...
 
-    def partition(self, model: object) -> Partition:
+    def partition(self, model: object, misfits: Misfits | None = None) -> Partition:
         """The model in segments, each for the accelerator or for the host.
 
         Parameters
         ----------
         model : path, or what :meth:`takes` accepts
+        misfits : callable
+            Asked of the graphs; what it names is left to the host instead, with its reason.
 
         Raises
         ------
@@ -69,7 +71,8 @@ class RuledFrontEnd(FrontEnd, Protocol):
     @property
     def rules(self) -> tuple[str, ...]: ...
 
-    def partition(self, model: object, rule: str = "") -> Partition:
+    def partition(self, model: object, misfits: Misfits | None = None,
+                  rule: str = "") -> Partition:
         """As :meth:`FrontEnd.partition`, by the rule of a name.
 
         Raises

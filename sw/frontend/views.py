@@ -62,8 +62,8 @@ class View:
 
     def channels(self, other: "View", shape: tuple[int, ...]) -> np.ndarray | None:
         """The channels of this view, [C, H, W] of a tensor of ``shape``, that make up ``other``
-        one behind the other; :py:`None` where planes differ, too."""
-        if self.shape[1:] != other.shape[1:]:
+        one behind the other, pixel by pixel; :py:`None` where the pixels' order differs, too."""
+        if self.shape[0] != other.shape[0]:
             return None
         count = prod(self.shape[1:])
         where = self.inverse(shape).array().reshape(-1)[other.array()].reshape(-1, count)

@@ -17,7 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Resize", "Edge", "Graph"]
+           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
+           "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -174,19 +175,26 @@ class Convolution(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection(Convolution):
-    """Some channels of a tensor, in any order: a convolution whose weights are rows of the
-    identity, and no work of the model's."""
+    """Some channels of a tensor, in any order, and channels of zeros: a convolution whose weights
+    are rows of the identity, or zero, and no work of the model's."""
 
     @classmethod
     def of(cls, channels: np.ndarray, count: int, *, name: str, op: str, input: str, output: str,
            clamp: tuple[int, int] = (-128, 127)) -> Self:
-        """The layer that takes ``channels`` of an input of ``count``; both tensors must have one
-        scale and zero point."""
+        """The layer that takes ``channels`` of an input of ``count``, -1 for one of zeros; both
+        tensors must have one scale and zero point."""
+        rows = np.eye(count, dtype=np.int8)[channels] * (channels >= 0)[:, None]
         return cls(name=name, op=op, input=input, output=output, clamp=clamp,
-                   weights=np.eye(count, dtype=np.int8)[channels][:, :, None, None],
+                   weights=rows[:, :, None, None].astype(np.int8),
                    bias=np.zeros(len(channels), np.int32),
                    multiplier=np.ones(len(channels), np.float32),
                    weight_scale=np.ones(1, np.float32))
+
+    @property
+    def channels(self) -> np.ndarray:
+        """int64 [N]: for each channel that of the input, -1 for one of zeros."""
+        rows = self.weights[:, :, 0, 0]
+        return np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
 
     def macs(self, output: Tensor) -> int:
         return 0
@@ -351,6 +359,32 @@ class Lookup(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(Layer):
+    """A linear function of each value, another one for each channel:
+    ``clamp(RNE(fl32(fl32(value * factor + bias) * scale)))``.
+
+    Parameters
+    ----------
+    factor : int32 [C]
+        Of less than 2^24 in magnitude.
+    bias : int32 [C]
+        No sum may leave int32.
+    scale : float32 [C]
+        Positive.
+    """
+
+    input: str
+    factor: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Layer):
     """Tensors one behind the other along the channels; all have the output's scale and zero point
     (the front end puts a :class:`Lookup` before those that had not)."""
@@ -360,6 +394,25 @@ class Concat(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return self.sources
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alias(Layer):
+    """The values of a tensor under another name: channels in another order, and planes of another
+    height and width, whose pixels are the same from the first to the last.
+
+    Parameters
+    ----------
+    order : int64 [C] or :py:`None`
+        For each channel that of the input; :py:`None` for 0, 1, 2...
+    """
+
+    input: str
+    order: np.ndarray | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -103,7 +103,7 @@ def _once(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndar
     """``acc * multiplier / 2**(31 - shift)``, halves rounded away from zero: int64."""
     product = acc.astype(np.int64) * multiplier.astype(np.int64)
     places = 31 - shift
-    half = np.int64(1) << places >> 1
+    half = np.where(places > 0, np.int64(1) << np.maximum(places - 1, 0), 0)
     return np.asarray(np.sign(product) * (np.abs(product) + half >> places))
 
 

@@ -1,4 +1,4 @@
-"""Which rows of its inputs a layer needs for some rows of its output."""
+"""Which rows of its inputs a layer needs for some rows of its output, and which columns."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ __all__ = ["Window", "window"]
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How output rows depend on input rows: output row ``y`` reads the input rows ``y * stride -
-    before + tap * dilation``, for ``tap`` in ``range(kernel)``; with ``repeat``, row ``y //
-    repeat`` alone."""
+    """How output rows, or columns, depend on those of the input: output row ``y`` reads the input
+    rows ``y * stride - before + tap * dilation``, for ``tap`` in ``range(kernel)``; with
+    ``repeat``, row ``y // repeat`` alone."""
 
     kernel: int = 1
     stride: int = 1
@@ -45,12 +45,13 @@ class Window:
         return rows, rows.start - start
 
 
-def window(layer: Layer) -> Window:
-    """The window of a layer, on each of its inputs."""
+def window(layer: Layer, axis: int) -> Window:
+    """The window of a layer, on each of its inputs: of rows, or with ``axis`` 1 of columns."""
     if isinstance(layer, Convolution | Depthwise | Pool):
-        kernel = layer.kernel[0] if isinstance(layer, Pool) else layer.weights.shape[-2]
-        return Window(kernel=kernel, stride=layer.strides[0], dilation=layer.dilations[0],
-                      before=layer.pads.top)
+        kernel = layer.kernel if isinstance(layer, Pool) else layer.weights.shape[-2:]
+        return Window(kernel=kernel[axis], stride=layer.strides[axis],
+                      dilation=layer.dilations[axis],
+                      before=layer.pads.left if axis else layer.pads.top)
     if isinstance(layer, Resize):
-        return Window(repeat=layer.factors[0])
+        return Window(repeat=layer.factors[axis])
     return Window()

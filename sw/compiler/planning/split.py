@@ -13,7 +13,7 @@ from typing import Any
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution
+from weft.ir import Alias, Concat, Convolution
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -199,7 +199,7 @@ class _Splitter:
         graph, frames = self._graph, self._graph.frames
         groups: dict[int, list[int]] = {}
         for index, layer in enumerate(graph.layers):
-            if not isinstance(layer, Concat) and not self._plan.layers[index].tile_buffers:
+            if not isinstance(layer, Concat | Alias) and not self._plan.layers[index].tile_buffers:
                 groups.setdefault(self._laid_out.origins[index] // frames, []).append(index)
         for group in groups.values():
             yield self._together(group, [self._rows(index) for index in group])
@@ -257,7 +257,7 @@ class _Splitter:
         makers = {layer.output: index for index, layer in enumerate(self._graph.layers)}
         chains: dict[int, list[int]] = {}  # by layer; layers of a chain share one
         for index, layer in enumerate(self._graph.layers):
-            if isinstance(layer, Concat) or self._plan.layers[index].tile_buffers:
+            if isinstance(layer, Concat | Alias) or self._plan.layers[index].tile_buffers:
                 continue
             chains[index] = chain = [index]
             for name in () if isinstance(layer, Convolution) else layer.inputs:

@@ -81,6 +81,10 @@ class Builder(Placer[onnx.NodeProto]):
         """How many nodes read a tensor, plus one if it is an output of the graph."""
         return self._uses[name]
 
+    def maker(self, name: str) -> str:
+        """The operator that makes a tensor; empty for an input or a constant."""
+        return self._producers[name].op_type if name in self._producers else ""
+
     def array(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, or :py:`None`."""
         value = self.value(name)
@@ -150,16 +154,31 @@ class Builder(Placer[onnx.NodeProto]):
 
     def clamp(self, value: Dequantized, target: Quantized) -> Quantized:
         """Fold a Relu or Clip between equal quantizations into the layer before it."""
-        source = value.source
-        assert source.tensor is not None
         low, high = self.bounds(value.clip, target)
+        return self._clamp(value.source, target, value.view, low, high)
+
+    def clamp_integers(self, node: onnx.NodeProto, source: Quantized, low: int,
+                       high: int) -> Quantized:
+        """Fold bounds on the integers of a tensor into the layer before it, or make a table."""
+        target = replace(source, name=node.output[0], placed={}, sole=True)
+        if source.sole and self.uses(source.name) == 1 and self.can_clamp(source):
+            return self._clamp(source, target, View(source.shape), low, high)
+        assert source.tensor is not None
+        table = np.clip(np.arange(-128, 128), low, high).astype(np.int8)
+        layer = Lookup(name=self.name(node), op=self.op(node), input=source.tensor,
+                       output=target.name, table=table)
+        return self._add_layer(layer, source.stage, target, source.layout)
+
+    def _clamp(self, source: Quantized, target: Quantized, view: View, low: int,
+               high: int) -> Quantized:
+        assert source.tensor is not None
         layer = self.layers.pop(source.tensor)
         del self.tensors[source.tensor]
         old_low, old_high = layer.clamp     # type: ignore[attr-defined]
         bound = replace(layer, output=target.name,  # type: ignore[call-arg]
                         clamp=(min(max(old_low, low), high), min(max(old_high, low), high)))
         return self._add_layer(bound, source.stage, target,
-                               source.layout.through(value.view.inverse(source.shape)))
+                               source.layout.through(view.inverse(source.shape)))
 
     def look_up(self, value: Dequantized, target: Quantized) -> Quantized:
         """A table for what happens to each value between two quantizations."""

@@ -6,15 +6,16 @@ import onnx
 
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.frontend.division import Division
+from weft.frontend.division import Division, settle
 from weft.frontend.placing import Quantized
-from weft.ir import Partition, Placement, Where
+from weft.ir import Misfits, Partition, Placement, Where
 
 from .builder import Builder
+from .cures import cure_of
 from .macs import node_macs
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
-from .patterns import HANDLERS, unsupported
+from .patterns import HANDLERS, VIEWS, unsupported
 from .source import Source
 from .values import Constant, Dequantized, Host, Pending, QuantizedConstant, stage_of
 from .walk import walk
@@ -22,21 +23,17 @@ from .walk import walk
 __all__ = ["make_partition"]
 
 
-def make_partition(source: Source) -> tuple[Partition, Builder]:
-    """How a model is divided, and what that was made from."""
-    forbidden: dict[str, ModelError] = {}
-    while True:
-        builder = walk(source, forbidden)
-        divider = _Divider(builder)
-        idle = divider.idle_layers()
-        if not idle:
-            return divider.partition(), builder
-        forbidden |= idle
+def make_partition(source: Source,
+                   misfits: Misfits | None = None) -> tuple[Partition, Builder]:
+    """How a model is divided, and what that was made from; ``misfits`` as in
+    :func:`weft.frontend.partition`."""
+    partition, divider = settle(lambda forbidden: _Divider(walk(source, forbidden)), misfits)
+    return partition, divider.builder
 
 
 class _Divider(Division[onnx.NodeProto]):
     def __init__(self, builder: Builder):
-        self._builder = builder
+        self.builder = builder
         self._source = builder.source
         super().__init__(self._source.name, builder, builder.nodes,
                          (value.name for value in self._source.inputs), self._source.outputs)
@@ -48,19 +45,19 @@ class _Divider(Division[onnx.NodeProto]):
         return implicit_inputs(node)
 
     def stage(self, name: str) -> int:
-        value = self._builder.value(name)
+        value = self.builder.value(name)
         stage = stage_of(value)
         accelerated = isinstance(value, Quantized) and value.accelerated
         return stage if accelerated else stage + stage % 2
 
     def quantized(self, name: str) -> Quantized:
-        value = self._builder.value(name)
+        value = self.builder.value(name)
         assert isinstance(value, Quantized)
         return value
 
     def cheap(self, name: str, node: onnx.NodeProto) -> bool:
         """Dequantizing twice is cheaper than passing real values on, and constants cost nothing."""
-        return isinstance(self._builder.value(name), Constant | QuantizedConstant) \
+        return isinstance(self.builder.value(name), Constant | QuantizedConstant) \
             or node.op_type == "DequantizeLinear"
 
     def host_program(self, nodes: Sequence[onnx.NodeProto], reads: Iterable[str],
@@ -69,7 +66,7 @@ class _Divider(Division[onnx.NodeProto]):
 
     def partition(self) -> Partition:
         if not self._accelerated:
-            reasons = self._builder.refusals
+            reasons = self.builder.refusals
             if reasons:
                 raise next(iter(reasons.values()))
             raise ModelError(f"{self._source.name} has no operator between DequantizeLinear and "
@@ -88,16 +85,16 @@ class _Divider(Division[onnx.NodeProto]):
         owners: dict[str, tuple[int, str]] = {}     # layer that a tensor leads to
         reasons: dict[str, ModelError] = {}         # why a tensor is needed on the host
         rows = []
-        for node in reversed(self._builder.nodes):
+        for node in reversed(self.builder.nodes):
             first = node.output[0]
-            value = self._builder.value(first)
+            value = self.builder.value(first)
             if isinstance(value, Constant | QuantizedConstant):
                 continue
             owner = None
             if isinstance(value, Quantized) and value.tensor in makers:
                 owner = makers[value.tensor]
             owner = owner or next((owners[name] for name in node.output if name in owners), None)
-            reason = self._builder.refusals.get(first)
+            reason = self.builder.refusals.get(first)
             if reason is None and node.op_type != "DequantizeLinear":
                 reason = next((reasons[name] for name in node.output if name in reasons), None)
             on_host = first in hosts and not (isinstance(value, Quantized) and value.accelerated)
@@ -107,22 +104,24 @@ class _Divider(Division[onnx.NodeProto]):
                 if owner is not None and not on_host:
                     owners[name] = owner
                 elif on_host and reason is not None and isinstance(
-                        self._builder.value(name), Dequantized | Pending):
+                        self.builder.value(name), Dequantized | Pending):
                     reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
-            where, segment, layer, text = Where.HOST, hosts.get(first, -1), "", ""
+            where, segment, layer, text, cure = Where.HOST, hosts.get(first, -1), "", "", ""
             if on_host:
                 text = str(reason or self._usual_reason(node))
-            elif first in self._builder.reordered and owner is not None:
-                segment, text = owner[0], str(self._builder.reordered[first])
+                cure = (reason.cure if reason is not None else "") or cure_of(node.op_type, text)
+            elif first in self.builder.reordered and owner is not None:
+                segment, text = owner[0], str(self.builder.reordered[first])
             elif owner is not None:
                 where, (segment, layer) = Where.ACCELERATOR, owner
             else:
                 continue            # needed for a shape alone
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
-                                  where=where, segment=segment, reason=text, layer=layer,
+                                  where=where, segment=segment, reason=text, cure=cure,
+                                  layer=layer,
                                   macs=node_macs(node, self._source.shape) if on_host else 0))
         return reversed(rows)
 
@@ -133,7 +132,11 @@ class _Divider(Division[onnx.NodeProto]):
             return f"{label(node)} makes real values for the host"
         if node.op_type not in HANDLERS:
             return str(unsupported(node))
-        values = [self._builder.value(name) for name in node.input if name]
+        values = [self.builder.value(name) for name in node.input if name]
         if any(isinstance(value, Host) for value in values):
             return f"{label(node)} works on real values of the host"
+        if node.op_type in VIEWS and isinstance(values[0], Dequantized | Quantized):
+            source = values[0].source if isinstance(values[0], Dequantized) else values[0]
+            who = "only the host reads" if source.accelerated else "the host makes"
+            return f"{label(node)} moves values that {who}"
         return f"{label(node)} has no QuantizeLinear after it"

@@ -13,7 +13,7 @@ with, by way of ``litert`` where that is installed.
 from pathlib import Path
 
 from weft.errors import InputError
-from weft.ir import Partition
+from weft.ir import Misfits, Partition
 
 from .partition import make_partition
 from .reader import IDENTIFIER, read_file
@@ -35,11 +35,12 @@ class TfliteFrontEnd:
     def takes(self, model: object) -> bool:
         return isinstance(model, bytes)
 
-    def partition(self, model: object, rule: str = "") -> Partition:
+    def partition(self, model: object, misfits: Misfits | None = None,
+                  rule: str = "") -> Partition:
         """See :meth:`weft.frontend.protocol.RuledFrontEnd.partition`."""
         if not isinstance(model, str | Path | bytes):
             raise TypeError(f"Model must be a path or the content of a file, not {model!r}")
         rule = rule or self.rules[0]
         if rule not in self.rules:
             raise InputError(f"Rule must be one of {', '.join(self.rules)}, not {rule}")
-        return make_partition(read_file(model), Rule(rule))
+        return make_partition(read_file(model), Rule(rule), misfits)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from weft.errors import ModelError
-from weft.frontend.division import Division
+from weft.frontend.division import Division, settle
 from weft.frontend.placing import Quantized
-from weft.ir import Partition, Placement, Where
+from weft.ir import Misfits, Partition, Placement, Where
 
 from . import kernels, layers
 from .builder import Builder, Padded, stage_of
@@ -19,7 +19,7 @@ from .types import check_types
 __all__ = ["make_partition"]
 
 
-def make_partition(file: File, rule: Rule) -> Partition:
+def make_partition(file: File, rule: Rule, misfits: Misfits | None = None) -> Partition:
     """How a model is divided.
 
     Raises
@@ -28,13 +28,7 @@ def make_partition(file: File, rule: Rule) -> Partition:
         If nothing can run on the accelerator, or the host lacks an operator.
     """
     check_types(file)
-    forbidden: dict[str, ModelError] = {}
-    while True:
-        division = _Division(_walk(file, rule, forbidden))
-        idle = division.idle_layers()
-        if not idle:
-            return division.partition()
-        forbidden |= idle
+    return settle(lambda forbidden: _Division(_walk(file, rule, forbidden)), misfits)[0]
 
 
 def _walk(file: File, rule: Rule, forbidden: Mapping[str, ModelError]) -> Builder:

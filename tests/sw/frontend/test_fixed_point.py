@@ -260,8 +260,8 @@ def test_rule_and_multipliers_go_together():
 
 def test_hardware_without_the_rule_is_refused():
     graph = with_fixed_point(small_graph())
-    with pytest.raises(CompileError, match=r"^Layer 'layer0' is rounded twice: the configuration "
-                                           r"'tiny' must have fixed_point = true$"):
+    with pytest.raises(CompileError, match=r"^Layer 'layer0' is rounded in fixed point: the "
+                                           r"configuration 'tiny' must have fixed_point = true$"):
         compile(graph, PRESETS["tiny"])
 
 
@@ -275,7 +275,7 @@ def test_bias_beyond_28_bits_is_refused(bias):
     graph = with_fixed_point(dataclasses.replace(graph, layers=(big,), tensors=tensors))
     with pytest.raises(CompileError, match=(
             rf"^Layer 'layer0' has a bias of {bias}, zero points and weights folded in; to be "
-            rf"rounded twice it must be within -134217728 to 134217727$")):
+            rf"rounded in fixed point it must be within -134217728 to 134217727$")):
         compile(graph, TINY.replace(fip=False))
 
 

@@ -117,7 +117,7 @@ class JsonFrontEnd:
     def takes(self, model):
         return isinstance(model, dict) and "one convolution" in model
 
-    def partition(self, model):
+    def partition(self, model, misfits=None):
         content = model if isinstance(model, dict) else json.loads(Path(model).read_text())
         if content["one convolution"] != 1:
             raise ModelError("Version must be 1")

@@ -176,7 +176,7 @@ def test_paths_wrong(tmp_path):
         read_file(tmp_path)
     with pytest.raises(InputError, match=r"^Rule must be one of tflite, tflite-micro, "
                                          r"onnxruntime, not mine$"):
-        partition(conv(), "mine")
+        partition(conv(), rule="mine")
 
 
 def whole_or_one_line(content):
