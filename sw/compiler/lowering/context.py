@@ -3,7 +3,7 @@ and stores that this takes.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,77 +12,22 @@ from amaranth.lib import data
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
+from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import LayerPlan, MemoryPlan, Storage, TileBuffer
+from weft.compiler.planning.rows import needed_rows
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMANDS, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
 
+from .line_buffer import LineBuffer
 from .sharing import Sharing
+from .view import View
 
-__all__ = ["LoweringContext", "View"]
+__all__ = ["LoweringContext"]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class View:
-    """Some rows and channel blocks of a tensor, where they are on chip: in the tensor itself, or
-    in a tile buffer that holds a part of a tensor too large for the chip.
-
-    Word ``(block, y, x)``, with ``block`` and ``y`` counted from the view's first ones, is at
-    ``offset + block * plane + y * width + x`` of ``buffer``.
-
-    Attributes
-    ----------
-    tensor : :class:`Tensor`
-    buffer : :class:`Buffer`
-        In activation memory.
-    offset : :class:`int`
-        Words.
-    plane : :class:`int`
-        Words from channel block to channel block.
-    rows : :class:`range`
-        Rows of the tensor.
-    blocks : :class:`range`
-        Channel blocks of the tensor, out of its channel map.
-    padding : :class:`int`
-        Only of an input: rows of padding in front of ``rows`` for the output rows that it was
-        read for. With it as ``pad_top``, and ``len(rows)`` as the input's height, a command needs
-        to know nothing of tiles.
-    """
-
-    tensor: Tensor
-    buffer: Buffer
-    offset: int
-    plane: int
-    rows: range
-    blocks: range
-    padding: int = 0
-
-    @property
-    def width(self) -> int:
-        """Words of a row."""
-        return self.tensor.shape[2]
-
-    def at(self, words: int = 0) -> Address:
-        """Address of a word, counted from the first one of the view; it may lie outside."""
-        return Address(self.buffer, self.offset + words)
-
-    def part(self, blocks: range) -> "View":
-        """The same rows of fewer channel blocks, given as those of the tensor."""
-        first = blocks.start - self.blocks.start
-        return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
-
-    def regions(self) -> tuple[Region, ...]:
-        """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
-        words = len(self.rows) * self.width
-        if words == self.plane:
-            return (Region(self.buffer, self.offset,
-                           self.offset + len(self.blocks) * self.plane),)
-        starts = [self.offset + block * self.plane for block in range(len(self.blocks))]
-        return tuple(Region(self.buffer, start, start + words) for start in starts)
 
 
 def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
@@ -142,6 +87,9 @@ class LoweringContext:
         self._sharing = Sharing(config)
         self._slots: dict[str, Region] = {}
         self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
+        self._lines: dict[str, LineBuffer] = {}     # of the group that is being lowered
+        self._turns: dict[int, range] = {}          # rows of its layers that are next
+        self._staying: dict[Hashable, Buffer] = {}  # its constants
         self._inputs = {edge.tensor for edge in self.graph.inputs}
         self._present: set[str] = set()         # tensors that are computed
         self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
@@ -149,10 +97,15 @@ class LoweringContext:
         if keep_tensors:
             self._stored |= laid_out.kept
 
-    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]") -> Lowered:
-        """Lowers all layers, each with ``lower``."""
+    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]",
+            lower_group: "Callable[[LoweringContext, GroupPlan], None]") -> Lowered:
+        """Lowers all layers, each with ``lower``, or as part of a group with ``lower_group``."""
+        groups = {group.layers[0]: group for group in self._plan.groups}
         for index, layer in enumerate(self.graph.layers):
-            lower(self, index, layer)
+            if index in groups:
+                lower_group(self, groups[index])
+            elif not self.plan(index).in_turns:
+                lower(self, index, layer)
             self._present.add(layer.output)
         for edge in self.graph.outputs:  # an input that is an output as well
             if edge.tensor in self._inputs and self.storage(edge.tensor).external:
@@ -186,7 +139,10 @@ class LoweringContext:
         return self._plan.layers[index]
 
     def tiles(self, index: int) -> tuple[range, ...]:
-        """Rows of a layer's output that are computed at a time; one range if all are on chip."""
+        """Rows of a layer's output that are computed at a time; one range if all are on chip. Of
+        a layer of a group, those of its turn."""
+        if index in self._turns:
+            return (self._turns[index],)
         return self._plan.layers[index].tiles
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
@@ -216,9 +172,13 @@ class LoweringContext:
         blocks : :class:`range`
             Channel blocks of the input; all, if not given.
         """
+        blocks = blocks or self.blocks(name)
+        if name in self._lines:
+            needed, padding = needed_rows(self.graph.layers[index], rows,
+                                          self.tensor(name).shape[1])
+            return replace(self._lines[name].view(needed, blocks), padding=padding)
         needed, padding = self._plan.layers[index].needs(
             self.graph.layers[index], rows, self.tensor(name).shape[1])
-        blocks = blocks or self.blocks(name)
         if not self.storage(name).external:
             self._enter(name, self.graph.layers[index].name, needed.stop)
             return replace(self._part(name, needed, blocks), padding=padding)
@@ -249,6 +209,8 @@ class LoweringContext:
         """
         name = self.graph.layers[index].output
         blocks = blocks or self.blocks(name)
+        if name in self._lines:
+            return self._lines[name].view(rows, blocks)
         if self.storage(name).external:
             buffer = self._rotation(index, name).take((rows, blocks))
             return self._in_tile_buffer(name, buffer, rows, blocks)
@@ -276,6 +238,9 @@ class LoweringContext:
         part : :class:`range`
             Along the first axis: what is loaded; all, if not given.
         """
+        key = index, what, part
+        if key in self._staying:
+            return self._staying[key]
         raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
         found = self._sharing.find(index, space, raw)
         if found is not None:
@@ -295,6 +260,8 @@ class LoweringContext:
             fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,
                     "units": target.size, "local_address": Address(target), "local_stride": 0},
             reads=(Region.whole(source),), writes=(Region.whole(target),)))
+        if index in self._turns:
+            self._staying[key] = target
         return target
 
     def emit(self, index: int | None, op: Op) -> None:
@@ -330,6 +297,37 @@ class LoweringContext:
             self._slot(layer.output, layer.name)
         else:
             self.finish(index, self._whole(layer.output))
+
+    # Groups -----------------------------------------------------------------------------------
+
+    def begin_group(self, group: GroupPlan) -> dict[str, LineBuffer]:
+        """Makes the lines of a group: in them are the tensors that its layers read and write, until
+        its end."""
+        first = self.graph.layers[group.layers[0]].name
+        for name, line in group.lines.items():
+            blocks = self.blocks(name)
+            buffer = Buffer(name=f"{name} line", space=Space.ACTIVATION, layer=first,
+                            size=len(blocks) * line.rows * self.tensor(name).shape[2])
+            self._placed[buffer] = group.addresses[name]
+            self._lines[name] = LineBuffer(self.tensor(name), line, blocks, buffer)
+        return self._lines
+
+    def take_turn(self, index: int, rows: range) -> None:
+        """What a layer of the group computes next: all that :meth:`tiles` gives."""
+        self._turns[index] = rows
+
+    def load_line(self, index: int, view: View) -> None:
+        """Loads rows of a line from external memory."""
+        name = view.tensor.name
+        self._expect(name)
+        self._transfer(Opcode.LOAD, index,
+                       f"{name}{self._range(name, view.rows, view.blocks)}", view)
+
+    def end_group(self) -> None:
+        """Nothing of the group is needed any more."""
+        self._lines.clear()
+        self._turns.clear()
+        self._staying.clear()
 
     # Tensors ----------------------------------------------------------------------------------
 

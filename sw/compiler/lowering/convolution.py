@@ -11,7 +11,8 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
-from .context import LoweringContext, View
+from .context import LoweringContext
+from .view import View
 
 __all__ = ["lower_convolution"]
 
@@ -52,14 +53,14 @@ class _Convolution:
         if plan.columns_outer:
             for chunk in plan.chunks:
                 constants = None
-                for rows in plan.tiles:
+                for rows in context.tiles(index):
                     source = context.read(index, self._layer.input, rows)
                     constants = constants or self._constants(chunk)
                     target = context.write(index, rows, blocks=self._blocks(chunk))
                     self._compute(chunk, constants, source, target)
                     context.finish(index, target)
             return
-        for rows in plan.tiles:
+        for rows in context.tiles(index):
             source = context.read(index, self._layer.input, rows)
             target = context.write(index, rows)
             for chunk in plan.chunks:
@@ -99,7 +100,7 @@ class _Convolution:
         if self._last(chunk):
             last_channels = self._channels - (len(self._weights) - 1) * config.cols
             groups = -(-last_channels // config.requant_lanes)
-        tile = ("" if len(self._plan.tiles) == 1
+        tile = ("" if len(rows) == target.tensor.shape[1]
                 else f" rows {rows.start}..{rows.stop - 1}")
         context.emit(self._index, Op(
             opcode=Opcode.MATRIX, layer=self._index,

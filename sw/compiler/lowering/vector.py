@@ -32,10 +32,11 @@ from weft.reference.exact import (
     multiply_constants,
 )
 
-from .context import LoweringContext, View
+from .context import LoweringContext
 from .vector_constants import pack_kernel, pack_multipliers, pack_scales, pack_table
+from .view import View
 
-__all__ = ["lower_vector"]
+__all__ = ["lower_move", "lower_vector"]
 
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
@@ -121,7 +122,7 @@ class _Work:
 
     def _chunks(self, constants: _Constants) -> list[range]:
         """Channel blocks whose constants are loaded together: at most half of each memory, so that
-        the next ones are loaded meanwhile."""
+        the next ones are loaded meanwhile; all, if they stay."""
         blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
         for what, space, packed in (
@@ -135,7 +136,7 @@ class _Work:
                 raise CompileError(f"Layer {self.layer.name!r} needs {each * size} bytes of "
                                    f"{what} memory for {self.config.word_lanes} channels, "
                                    f"{depth * size} are available")
-            if not constants.shared:
+            if not constants.shared and not self.context.plan(self.index).in_turns:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.context.plan(self.index).chunks or (range(blocks),)
         chunks = []
@@ -149,7 +150,7 @@ class _Work:
     def loop_order(self, layer: Depthwise | Pool) -> LoopOrder:
         """The loop order of all tiles of a layer with a window."""
         return window_loop_order(self.config, self.context.graph, layer,
-                           self.context.tiles(self.index)[0])
+                                 self.context.plan(self.index).tiles[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -395,6 +396,15 @@ def _enlarge(work: _Work, layer: Resize) -> None:
                 work.emit(tile, VectorOp.MAX, vertical, Axis(
                     size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
                     ROW_BY_ROW, {})
+
+
+def lower_move(context: LoweringContext, index: int, source: View, target: View) -> None:
+    """Words that go to another place, for layer ``index``. A maximum of one word is a copy."""
+    work = _Work(context, index, context.graph.layers[index])
+    rows = source.rows
+    tile = _Tile(rows=rows, sources=(source,), target=target, weights=None, parameters=None,
+                 text=f"{source.tensor.name} keep rows {rows.start}..{rows.stop - 1}")
+    work.emit(tile, VectorOp.MAX, *work.plane(tile), ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Concat, Convolution, Layer
 
 from .columns import column_chunks, weight_tiles
+from .depth_first import GroupChoice, GroupPlan, GroupPlanner
+from .groups import Group
 from .loop_order import layer_cycles
-from .rows import Window, window
+from .rows import needed_rows, window
 
 __all__ = ["Storage", "TileBuffer", "LayerPlan", "MemoryPlan", "plan_memory"]
 
@@ -81,11 +83,15 @@ class LayerPlan:
         All tiles of rows for one chunk after the other, and not all chunks for one tile.
     tile_buffers : :class:`dict`
         By tensor, for operands in external memory.
+    in_turns : :class:`bool`
+        Part of a group that is computed depth first: the other layers have their turns between the
+        tiles, and constants are loaded all together and stay.
     """
 
     tiles: tuple[range, ...] = ()
     chunks: tuple[range, ...] = ()
     columns_outer: bool = False
+    in_turns: bool = False
     tile_buffers: dict[str, TileBuffer] = field(default_factory=dict)
 
     def needs(self, layer: Layer, rows: range, size: int) -> tuple[range, int]:
@@ -93,10 +99,7 @@ class LayerPlan:
         before them."""
         if len(self.tiles) == 1:  # all of it, whatever the layer makes of it
             return range(size), window(layer).before
-        shape = window(layer)
-        if size == 1 and shape == Window():  # one value for all rows
-            return range(1), 0
-        return shape.needs(rows, size)
+        return needed_rows(layer, rows, size)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,11 +113,17 @@ class MemoryPlan:
     layers : :class:`tuple` of :class:`LayerPlan`
     aligns : :class:`dict`
         By tensor, see :meth:`align`.
+    groups : :class:`tuple` of :class:`GroupPlan`
+        Layers that are computed depth first, in order; the other ones are computed one by one.
+    cycles : :class:`tuple` of :class:`float`
+        Of each layer, by an estimate; of a group they are those of its first one.
     """
 
     storages: dict[str, Storage]
     layers: tuple[LayerPlan, ...]
     aligns: dict[str, int]
+    groups: tuple[GroupPlan, ...] = ()
+    cycles: tuple[float, ...] = ()
 
     def align(self, name: str) -> int:
         """Rows from one that begins with a beat in external memory to the next: every part of
@@ -123,19 +132,26 @@ class MemoryPlan:
 
 
 def plan_memory(laid_out: ChannelLayout, config: AcceleratorConfig, *,
-                keep_tensors: bool = False) -> MemoryPlan:
+                keep_tensors: bool = False, groups: Sequence[Group] = ()) -> MemoryPlan:
     """Decides where tensors live and how layers are tiled.
 
     All tensors are on chip if they fit. Else tensors move to external memory one by one, each time
     the one whose eviction saves the most cycles, by an estimate of all layers: those of the array,
     or of the memory port where they are more.
 
+    Parameters
+    ----------
+    keep_tensors : :class:`bool`
+        Every tensor is to be stored, too.
+    groups : list of :class:`Group`
+        Layers that are computed depth first; none is in two of them.
+
     Raises
     ------
     CompileError
         If a layer does not fit even in the smallest tiles.
     """
-    return _Planner(laid_out, config, keep_tensors).run()
+    return _Planner(laid_out, config, keep_tensors, groups).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +180,7 @@ class _Choice:
     cycles: float
     plan: LayerPlan
     tile_buffers: dict[str, _Room]
+    group: GroupChoice | None = None
 
 
 _HEIGHTS = 8            # tile heights that are compared, from the largest that fits
@@ -179,7 +196,8 @@ def _too_large(lack: int) -> _Choice:
 
 
 class _Planner:
-    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, keep_tensors: bool):
+    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, keep_tensors: bool,
+                 groups: Sequence[Group]):
         self._laid_out = laid_out
         self._graph = laid_out.graph
         self._config = config
@@ -187,13 +205,18 @@ class _Planner:
         self._stored = {edge.tensor for edge in self._graph.outputs}
         if keep_tensors:
             self._stored |= laid_out.kept
+        self._groups = {index: group for group in groups for index in group.layers}
+        self._inner = {name for group in groups for name in group.inner}
+        self._aligns = {name: self._align(name) for name in self._graph.tensors}
+        self._group_planner = GroupPlanner(laid_out, config, self._aligns, self._stored)
         self._storages = {storage.name: storage for storage in self._find_storages()}
         self._external: set[str] = set()
         layers = len(self._graph.layers)
         self._live: list[list[Storage]] = [[] for _ in range(layers + 1)]
         for storage in self._storages.values():
-            for index in range(storage.first, storage.last + 1):
-                self._live[index].append(storage)
+            if storage.name not in self._inner:
+                for index in range(storage.first, storage.last + 1):
+                    self._live[index].append(storage)
         self._limits = [self._depth] * (layers + 1)
         self._choose = lru_cache(maxsize=None)(self._choose_plan)
 
@@ -217,8 +240,9 @@ class _Planner:
 
         def use(name: str, index: int) -> None:
             root = homes[name].root
-            first, _ = spans.get(root, (index, index))
-            spans[root] = first, index
+            span = self._groups[index].layers if index in self._groups else (index,)
+            first, _ = spans.get(root, (span[0], index))
+            spans[root] = first, span[-1]
 
         for index, layer in enumerate(graph.layers):
             for name in (*layer.inputs, layer.output):
@@ -250,15 +274,19 @@ class _Planner:
         return self._choice(index, external).cycles
 
     def _choice(self, index: int, external: frozenset[str]) -> _Choice:
+        group = self._groups.get(index)
+        if group is not None and index > group.layers[0]:
+            return _Choice(0, LayerPlan(), {})
         available = self._limits[index] - sum(storage.words for storage in self._live[index]
                                               if storage.name not in external)
         if index == len(self._graph.layers) or isinstance(self._graph.layers[index], Concat):
             lack = max(0, -available)
             return _too_large(lack) if lack else _Choice(0, LayerPlan(), {})
-        layer = self._graph.layers[index]
         homes = self._laid_out.homes
-        outside = tuple(name for name in dict.fromkeys((*layer.inputs, layer.output))
-                        if homes[name].root in external)
+        layer = self._graph.layers[index]
+        operands = ((*group.inputs, group.output) if group
+                    else dict.fromkeys((*layer.inputs, layer.output)))
+        outside = tuple(name for name in operands if homes[name].root in external)
         return self._choose(index, outside, available)
 
     def _spill(self) -> None:
@@ -299,7 +327,10 @@ class _Planner:
     # Layers -----------------------------------------------------------------------------------
 
     def _choose_plan(self, index: int, outside: tuple[str, ...], available: int) -> _Choice:
-        """The best way to compute a layer with the operands ``outside`` in external memory."""
+        """The best way to compute a layer, or a group that begins with it, with the operands
+        ``outside`` in external memory."""
+        if index in self._groups:
+            return self._choose_group(self._groups[index], outside, available)
         layer = self._graph.layers[index]
         best: _Choice | None = None
         least: int | None = None
@@ -312,6 +343,15 @@ class _Planner:
             return best
         assert least is not None
         return _too_large(least - available)
+
+    def _choose_group(self, group: Group, outside: tuple[str, ...], available: int) -> _Choice:
+        choice, least = self._group_planner.best(group, frozenset(outside), available)
+        if choice is None:
+            return _too_large(least - available)
+        rooms = {name: _Room(words, 1) for name, (_, words) in choice.lines.items()}
+        if choice.output_count:
+            rooms[group.output] = _Room(choice.output_words, choice.output_count)
+        return _Choice(choice.cycles, LayerPlan(), rooms, choice)
 
     def _orders(self, layer: Layer, outside: tuple[str, ...]) \
             -> Iterator[tuple[tuple[range, ...], bool]]:
@@ -437,25 +477,51 @@ class _Planner:
 
     def _lives(self, choices: Sequence[_Choice]) -> Iterator[_Life]:
         for storage in self._storages.values():
-            if storage.name not in self._external:
+            if storage.name not in self._external | self._inner:
                 yield _Life(storage.name, storage.words, storage.first, storage.last)
         for index, choice in enumerate(choices):
+            last = self._groups[index].layers[-1] if index in self._groups else index
             for name, room in choice.tile_buffers.items():
                 for number in range(room.count):
-                    yield _Life((index, name, number), room.words, index, index)
+                    yield _Life((index, name, number), room.words, index, last)
 
     def _finish(self, choices: Sequence[_Choice],
                 placed: dict[str | tuple[int, str, int], int]) -> MemoryPlan:
         storages = {name: replace(storage, external=name in self._external,
                                   address=placed.get(name, 0))
                     for name, storage in self._storages.items()}
-        layers = [replace(choice.plan, tile_buffers={
-                      name: TileBuffer(words=room.words, addresses=tuple(
-                          placed[index, name, number] for number in range(room.count)))
-                      for name, room in choice.tile_buffers.items()})
-                  for index, choice in enumerate(choices)]
-        return MemoryPlan(storages=storages, layers=tuple(layers),
-                    aligns={name: self._align(name) for name in self._graph.tensors})
+        layers: list[LayerPlan] = []
+        groups: list[GroupPlan] = []
+        for index, choice in enumerate(choices):
+            buffers = {name: TileBuffer(words=room.words, addresses=tuple(
+                           placed[index, name, number] for number in range(room.count)))
+                       for name, room in choice.tile_buffers.items()}
+            if choice.group is not None:
+                group = self._groups[index]
+                layers += self._turns(group, choice.group, buffers)
+                groups.append(GroupPlan(
+                    layers=group.layers, flows=choice.group.flows,
+                    lines={name: line for name, (line, _) in choice.group.lines.items()},
+                    addresses={name: buffers[name].addresses[0] for name in choice.group.lines}))
+            elif index not in self._groups:
+                layers.append(replace(choice.plan, tile_buffers=buffers))
+        return MemoryPlan(storages=storages, layers=tuple(layers), aligns=self._aligns,
+                          groups=tuple(groups), cycles=tuple(choice.cycles for choice in choices))
+
+    def _turns(self, group: Group, choice: GroupChoice,
+               buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:
+        """Plans of the layers of a group."""
+        for index in group.layers:
+            layer = self._graph.layers[index]
+            if isinstance(layer, Convolution):
+                count, _ = weight_tiles(self._config, self._laid_out, layer)
+            else:
+                count = self._laid_out.channels[layer.output].blocks(self._config)
+            last = layer.output == group.output and choice.output_count
+            yield LayerPlan(
+                tiles=tuple(rows for rows in choice.flows[layer.output].new if rows),
+                chunks=(range(count),), in_turns=True,
+                tile_buffers={layer.output: buffers[layer.output]} if last else {})
 
 
 def _place(lives: Sequence[_Life],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from weft.ir import Convolution, Depthwise, Layer, Pool, Resize
 
-__all__ = ["Window", "window"]
+__all__ = ["Window", "needed_rows", "window"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +54,12 @@ def window(layer: Layer) -> Window:
     if isinstance(layer, Resize):
         return Window(repeat=layer.factors[0])
     return Window()
+
+
+def needed_rows(layer: Layer, out: range, size: int) -> tuple[range, int]:
+    """What :meth:`Window.needs` tells of an input of ``size`` rows of a layer; of an input that has
+    one row for all of the output, that row."""
+    shape = window(layer)
+    if size == 1 and shape == Window():
+        return range(1), 0
+    return shape.needs(out, size)

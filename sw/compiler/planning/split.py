@@ -198,8 +198,8 @@ class _Splitter:
         """All splits of all layers that are not computed in tiles already."""
         graph, frames = self._graph, self._graph.frames
         groups: dict[int, list[int]] = {}
-        for index, layer in enumerate(graph.layers):
-            if not isinstance(layer, Concat) and not self._plan.layers[index].tile_buffers:
+        for index in range(len(graph.layers)):
+            if self._free(index):
                 groups.setdefault(self._laid_out.origins[index] // frames, []).append(index)
         for group in groups.values():
             yield self._together(group, [self._rows(index) for index in group])
@@ -209,6 +209,12 @@ class _Splitter:
                 splits = [self._columns(index) for index in chain]
                 # Split rows where there are enough of them.
                 yield self._together(chain, splits, start=None if flat else 0)
+
+    def _free(self, index: int) -> bool:
+        """Whether a layer may be split: it is computed by itself, with everything on chip."""
+        plan = self._plan.layers[index]
+        return not (isinstance(self._graph.layers[index], Concat) or plan.tile_buffers
+                    or plan.in_turns)
 
     def _pixels(self, index: int) -> int:
         _, height, width = self._graph.tensors[self._graph.layers[index].output].shape
@@ -257,7 +263,7 @@ class _Splitter:
         makers = {layer.output: index for index, layer in enumerate(self._graph.layers)}
         chains: dict[int, list[int]] = {}  # by layer; layers of a chain share one
         for index, layer in enumerate(self._graph.layers):
-            if isinstance(layer, Concat) or self._plan.layers[index].tile_buffers:
+            if not self._free(index):
                 continue
             chains[index] = chain = [index]
             for name in () if isinstance(layer, Convolution) else layer.inputs:
