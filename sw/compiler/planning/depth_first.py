@@ -24,10 +24,16 @@ __all__ = ["GroupChoice", "GroupPlan", "GroupPlanner"]
 
 
 _HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)  # of tiles, that are tried
-_DEPTHS = (3, 2, 1)  # tiles of new rows that a line has room for
-# Of the work of the engines that are not the busiest, what is done while that one waits: with kept
-# rows in the way, two tiles are not enough to keep all of them at work.
-_WAITING = {3: 0.0, 2: 0.3, 1: 1.0}
+# Rows of a line, that are tried: so many times those that a tile holds, and so many tiles of new
+# ones beside. With room for two tiles one is computed while the next layer reads the one before it,
+# and with some more they need not keep step; with yet more, fewer rows have to be moved.
+_DEPTHS = ((2, 1), (2, 0), (1, 1), (1, 0), (4, 0), (8, 0))
+# Of the work of the engines that are not the busiest, what is done while that one waits.
+_WAITING = {(2, 0): 0.15, (1, 1): 0.4, (1, 0): 1.0}
+# Tiles of new rows beside, where they are loaded: loads take turns with those of constants.
+_AHEAD = 2
+# What is tried later must be better by so much.
+_GAIN = 0.995
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,7 +131,7 @@ class GroupPlanner:
         least = 1 << 62
         for choice in self._choices(group, outside):
             least = min(least, choice.words)
-            if choice.words <= available and (best is None or choice.cycles < best.cycles):
+            if choice.words <= available and (best is None or choice.cycles < _GAIN * best.cycles):
                 best = choice
         return best, least
 
@@ -139,25 +145,28 @@ class GroupPlanner:
                 yield self._choice(group, outside, height, depth)
 
     def _choice(self, group: Group, outside: frozenset[str], height: int,
-                depth: int) -> GroupChoice:
+                depth: tuple[int, int]) -> GroupChoice:
         tiles, flows = self._flows(group, height)
         lines = {}
         for name in (*group.inner, *group.inputs):
             if name in group.inner or name in outside:
-                line = self._line(flows[name], depth, self._graph.tensors[name].shape[1])
+                line = self._line(flows[name], depth, self._graph.tensors[name].shape[1],
+                                  ahead=_AHEAD if name in outside else 0)
                 lines[name] = line, line.rows * self._row_words(name)
-        count = (2 if depth > 1 else 1) if group.output in outside else 0
+        count = (1 if depth == (1, 0) else 2) if group.output in outside else 0
         return GroupChoice(
             cycles=self._estimate(group, height, outside, lines, depth), tiles=tiles, flows=flows,
             lines=lines, output_words=height * self._row_words(group.output), output_count=count)
 
     @staticmethod
-    def _line(flow: Flow, depth: int, height: int) -> Line:
-        kept = any(flow.kept(tile) for tile in range(len(flow.new)))
-        if not kept:
-            depth = min(depth, 2)
-        return (Line.of(flow, min(flow.most + (depth - 1) * flow.step, height))
-                or shortest_line(flow))
+    def _line(flow: Flow, depth: tuple[int, int], height: int, *, ahead: int) -> Line:
+        times, more = depth
+        if not any(flow.kept(tile) for tile in range(len(flow.new))):
+            times = min(times, 2)
+        if depth != (1, 0):
+            more += ahead
+        rows = flow.most * times + flow.step * more
+        return Line.of(flow, min(rows, height)) or shortest_line(flow)
 
     def _row_words(self, name: str) -> int:
         return (self._laid_out.channels[name].blocks(self._config)
@@ -188,8 +197,10 @@ class GroupPlanner:
             blocks = self._laid_out.channels[layer.output].blocks(config)
             if isinstance(layer, Convolution):
                 columns, steps = weight_tiles(config, self._laid_out, layer)
-                matrix += columns * steps * sum(step_cycles(config, len(rows) * out_w)
-                                                for rows in parts)
+                for rows in parts:
+                    pixels = len(rows) * out_w
+                    matrix += columns * max(steps * step_cycles(config, pixels),
+                                            pixels * config.requant_groups)
             elif isinstance(layer, Depthwise | Pool):
                 order = window_loop_order(config, graph, layer, parts[0])
                 vector += blocks * order.cycles * out_h / len(parts[0])
@@ -198,7 +209,7 @@ class GroupPlanner:
         return matrix, vector, commands
 
     def _estimate(self, group: Group, height: int, outside: frozenset[str],
-                  lines: Mapping[str, tuple[Line, int]], depth: int) -> float:
+                  lines: Mapping[str, tuple[Line, int]], depth: tuple[int, int]) -> float:
         config, graph = self._config, self._graph
         matrix, vector, commands = self._engines(group, height)
         vector += sum(line.moves * self._row_words(name) for name, (line, _) in lines.items())
@@ -216,10 +227,11 @@ class GroupPlanner:
                      * config.word_bytes / beat)
             commands += tiles
         work = (matrix, vector, load, store)
-        waiting = (sum(work) - max(work)) * _WAITING[depth]
-        # The first tile goes through all engines before all of them are at work.
+        waiting = (sum(work) - max(work)) * _WAITING.get(depth, 0.0)
+        # The first tile goes through all engines before all of them are at work. Half of what a
+        # command takes beside its work is hidden behind another engine's.
         fill = (sum(work) - max(work)) / tiles
-        return max(work) + waiting + fill + COMMAND_OVERHEAD * commands / 4
+        return max(work) + waiting + fill + COMMAND_OVERHEAD / 2 * commands
 
     def _constant_bytes(self, group: Group) -> int:
         config = self._config

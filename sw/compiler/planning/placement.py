@@ -465,6 +465,8 @@ class _Planner:
         if len({name in outside for name in layer.inputs}) > 1 and len(tiles) > 1:
             commands *= self._laid_out.channels[layer.output].blocks(config)
         overhead = float(COMMAND_OVERHEAD * commands)
+        if not outside:  # constants are loaded while the layer before is computed
+            return max(load, busy) + overhead
         # The first tile is loaded before anything is computed, the last one stored after all is.
         together = (max(load, busy) + min(load, busy) / len(tiles)) if double else load + busy
         return together + overhead

@@ -43,8 +43,8 @@ class Flow:
 
     @property
     def step(self) -> int:
-        """Rows that are new in a tile, at most."""
-        return max(map(len, self.new))
+        """Rows that are new in a tile, at most; the first one may take more."""
+        return max(map(len, self.new[1:] or self.new))
 
 
 def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequence[range],

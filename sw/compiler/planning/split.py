@@ -206,7 +206,8 @@ class _Splitter:
         if frames == 1:
             for chain in self._chains():
                 flat = min(self._pixels(index) for index in chain) < 4 * self._config.pe_rows
-                splits = [self._columns(index) for index in chain]
+                least = max(len(self._plan.layers[index].chunks) for index in chain)
+                splits = [self._columns(index, max(1, least)) for index in chain]
                 # Split rows where there are enough of them.
                 yield self._together(chain, splits, start=None if flat else 0)
 
@@ -275,12 +276,14 @@ class _Splitter:
             if first == chain[0] and len(chain) > 1:
                 yield chain
 
-    def _columns(self, index: int) -> list[_Change]:
+    def _columns(self, index: int, least: int) -> list[_Change]:
+        """Splits of a layer of a chain, of which one is in ``least`` chunks already."""
         layer, plan = self._graph.layers[index], self._plan.layers[index]
         config = self._config
         blocks = self._laid_out.channels[layer.output].blocks(config)
-        found: list[tuple[range, ...]] = [plan.chunks]
+        found: list[tuple[range, ...]] = []
         if isinstance(layer, Convolution):
+            found.append(plan.chunks)
             tiles, steps = weight_tiles(config, self._laid_out, layer)
             rows = steps * config.weight_tile_rows
             smallest = len(column_chunks(config, layer.name, tiles, rows, share=0))
@@ -289,7 +292,8 @@ class _Splitter:
                     found.append(tuple(column_chunks(config, layer.name, tiles, rows,
                                                      least=count)))
         else:
-            for count in _COUNTS[1:]:
+            least = min(least, blocks)
+            for count in (least, *(count for count in _COUNTS if count > least)):
                 if count <= blocks:
                     size = -(-blocks // count)
                     found.append(tuple(range(first, min(first + size, blocks))
