@@ -1,6 +1,6 @@
 """Random graphs for tests: small networks that exercise every parameter of a layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from weft.ir import (
     Add,
+    Affine,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -20,6 +22,7 @@ from weft.ir import (
     Pool,
     PoolKind,
     Resize,
+    Selection,
     Tensor,
 )
 
@@ -82,6 +85,20 @@ class GraphBuilder:
         return self.add(Concat(name=f"layer{index}", op="Concat", output=f"t{index}",
                                sources=sources),
                         (sum(shape[0] for shape in shapes), *shapes[0][1:]), like=sources[0])
+
+    def select(self, source: str, channels: Sequence[int]) -> str:
+        """Adds a layer that takes some channels, in any order; -1 is one of zeros."""
+        count, height, width = self.shape(source)
+        return self.add(Selection.of(np.array(channels), count, **self._next("Split"),
+                                     input=source), (len(channels), height, width), like=source)
+
+    def alias(self, source: str, order: Sequence[int] | None = None,
+              plane: tuple[int, int] | None = None) -> str:
+        """Adds another name for a tensor: channels in another order, another height and width."""
+        channels, *own = self.shape(source)
+        return self.add(Alias(**self._next("Reshape"), input=source,
+                              order=None if order is None else np.array(order)),
+                        (channels, *(plane or own)), like=source)
 
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Shape of a tensor."""
@@ -190,6 +207,17 @@ class GraphBuilder:
         table = self._rng.integers(-128, 128, 256).astype(np.int8)
         return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
                         self.shape(source))
+
+    def affine(self, source: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds a random linear function for each channel."""
+        shape = self.shape(source)
+        factor = self._rng.integers(1 - (1 << 24), 1 << 24, shape[0]) \
+            >> self._rng.integers(0, 24, shape[0])
+        reach = 128 * np.abs(factor) + 1
+        bias = np.minimum(reach, (1 << 31) - 1 - reach) * self._rng.uniform(-1, 1, shape[0])
+        return self.add(Affine(
+            **self._next("Mul"), input=source, factor=factor.astype(np.int32),
+            bias=bias.astype(np.int32), scale=(150 / reach).astype(np.float32), clamp=clamp), shape)
 
     def enlarge(self, source: str, factors: tuple[int, int]) -> str:
         """Adds a nearest-neighbour enlargement."""
@@ -304,6 +332,10 @@ def _pair(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
     return getattr(builder, add)(builder.input, other, clamp=builder.random_clamp())
 
 
+def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    return builder.affine(builder.input, clamp=builder.random_clamp())
+
+
 def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
     gate = builder.lookup(builder.global_average(builder.input))
     return builder.product(builder.input, gate, clamp=builder.random_clamp())
@@ -322,6 +354,32 @@ def _joined(rng: np.random.Generator, builder: GraphBuilder) -> str:
             builder.concat(left, right), 7)
 
 
+def _shuffled(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Two tensors joined and dealt out, as in ShuffleNet; one half is joined again."""
+    count = int(rng.integers(2, 24))
+    left = builder.conv(builder.input, count)
+    joined = builder.concat(left, builder.conv(builder.input, count, like=left))
+    dealt = np.arange(2 * count).reshape(2, -1).T.reshape(-1)
+    kept = builder.select(joined, dealt[:count])
+    worked = builder.depthwise(builder.conv(builder.select(joined, dealt[count:]), count),
+                               kernel=(1, 1))
+    last = builder.concat(kept, builder.conv(worked, count, like=left))
+    last = builder.alias(last, rng.permutation(2 * count))
+    wide = builder.select(last, [-1, *range(2 * count), *[-1] * int(rng.integers(3))])
+    return builder.sum(builder.lookup(wide), builder.conv(last, builder.shape(wide)[0]))
+
+
+def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Planes turned into rows and back, with channels in other orders on the way."""
+    count, height, width = int(rng.integers(1, 40)), *builder.shape(builder.input)[1:]
+    x = builder.conv(builder.input, count)
+    row = builder.alias(x, rng.permutation(count) if rng.random() < 0.5 else None,
+                        (1, height * width))
+    y = builder.depthwise(row, kernel=(1, 3), pads=(0, 1, 0, 1))
+    tall = builder.alias(builder.sum(y, row), rng.permutation(count), (height * width, 1))
+    return builder.sum(builder.alias(tall, None, (height, width)), x)
+
+
 def _residual(rng: np.random.Generator, builder: GraphBuilder) -> str:
     trunk = builder.conv(builder.input, int(rng.integers(1, 40)))
     branch = builder.depthwise(trunk, kernel=(3, 3), pads=(1, 1, 1, 1), clamp=(-128, 90))
@@ -335,10 +393,13 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "average_pool": partial(_window, add="average_pool"),
     "sum": partial(_pair, add="sum"),
     "product": partial(_pair, add="product"),
+    "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
     "concat": _joined,
     "residual": _residual,
+    "shuffled": _shuffled,
+    "regrouped": _regrouped,
 }
 """What :func:`operator_graph` makes."""
 

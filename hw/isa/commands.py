@@ -93,10 +93,11 @@ class StoreCommand(data.Struct):
     _3:            unsigned(_COMMAND_BITS - 248)
 
 
-class Rounding(enum.Enum, shape=1):
-    """How a MATRIX turns sums into int8 values."""
-    FLOAT32     = 0  # as onnxruntime does on x86
-    FIXED_POINT = 1  # as TFLite Micro does: rounding twice; needs fixed_point
+class Rounding(enum.Enum, shape=2):
+    """How sums become int8 values. All but the first need ``fixed_point``."""
+    FLOAT32          = 0  # as onnxruntime does on x86
+    FIXED_POINT      = 1  # as TFLite Micro does: rounding twice
+    FIXED_POINT_ONCE = 2  # as FULLY_CONNECTED of LiteRT's reference kernels does
 
 
 class MatrixCommand(data.Struct):
@@ -142,7 +143,7 @@ class MatrixCommand(data.Struct):
     col_tiles:       unsigned(16)
     last_groups:     unsigned(8)   # requantization groups in use in the last column tile
     rule:            Rounding
-    _1:              unsigned(7)
+    _1:              unsigned(6)
     weight_base:     unsigned(24)  # weight row of the first tile
     _2:              unsigned(8)
     parameter_base:  unsigned(24)  # parameter entry of the first group

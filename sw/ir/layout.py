@@ -4,6 +4,7 @@ On chip the same units lie without the pad bytes that round them up to a power o
 ``*_units`` helpers at the end convert, for models of the device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,35 @@ class ChannelMap:
     ----------
     segments : :class:`tuple` of :class:`int`
         Channels of each, at least 1. An ordinary tensor has one segment.
+    order : :class:`tuple` of :class:`int` or :py:`None`
+        The channels in the order of their places, segment after segment; :py:`None` for
+        0, 1, 2...
     """
 
     segments: tuple[int, ...]
+    order: tuple[int, ...] | None = None
+
+    @classmethod
+    def side_by_side(cls, maps: "Sequence[ChannelMap]") -> "ChannelMap":
+        """The map of tensors one behind the other, each where it is."""
+        segments = tuple(segment for each in maps for segment in each.segments)
+        order: list[int] = []
+        for each in maps:
+            first = len(order)
+            order += (first + channel for channel in each.order or range(each.channels))
+        return cls.of(segments, order)
+
+    @classmethod
+    def of(cls, segments: tuple[int, ...], order: Sequence[int]) -> "ChannelMap":
+        """The map with these fields; in the short form where the order is just counting."""
+        in_order = all(channel == place for place, channel in enumerate(order))
+        return cls(segments, None if in_order else tuple(order))
+
+    def permuted(self, channels: np.ndarray) -> "ChannelMap":
+        """The map of a tensor whose channel ``k`` is number ``channels[k]`` of this one."""
+        number = np.empty(self.channels, np.int64)
+        number[channels] = np.arange(self.channels)
+        return self.of(self.segments, number[list(self.order or range(self.channels))].tolist())
 
     @property
     def channels(self) -> int:
@@ -55,8 +82,9 @@ class ChannelMap:
         return sum(channel_blocks(config, segment) for segment in self.segments)
 
     def plain(self, config: AcceleratorConfig) -> bool:
-        """Whether all channels lie side by side."""
-        return all(segment % config.word_lanes == 0 for segment in self.segments[:-1])
+        """Whether all channels lie side by side, in order."""
+        return self.order is None \
+            and all(segment % config.word_lanes == 0 for segment in self.segments[:-1])
 
     def lanes(self, config: AcceleratorConfig) -> np.ndarray:
         """int64 [channels]: lane of each, counted through all channel blocks."""
@@ -64,7 +92,12 @@ class ChannelMap:
         for segment in self.segments:
             starts.append(np.arange(segment) + block * config.word_lanes)
             block += channel_blocks(config, segment)
-        return np.concatenate(starts)
+        places = np.concatenate(starts)
+        if self.order is None:
+            return places
+        lanes = np.empty_like(places)
+        lanes[list(self.order)] = places
+        return lanes
 
     def spread(self, config: AcceleratorConfig, values: np.ndarray) -> np.ndarray:
         """[lanes, ...] from [channels, ...]: zero where a lane has no channel."""

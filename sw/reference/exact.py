@@ -14,7 +14,19 @@ from typing import NamedTuple
 import numpy as np
 
 from weft import reference
-from weft.ir import NO_PADS, Add, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Tensor, layout
+from weft.ir import (
+    NO_PADS,
+    Add,
+    Affine,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    Tensor,
+    layout,
+)
 
 from . import vector as vector_model
 
@@ -116,6 +128,8 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
             return total
         case Lookup():
             return Exactness(256, 0)
+        case Affine():  # tables of what it should make come first
+            return Exactness(256 * len(layer.factor), 0)
     return None
 
 

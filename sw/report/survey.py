@@ -8,9 +8,9 @@ from typing import Any, Self
 
 from weft.errors import InputError, WeftError
 from weft.files.output import write_text
-from weft.frontend import partition
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Where
+from weft.runtime.placing import place
 from weft.runtime.runner import random_frames, run_frames
 from weft.runtime.session import InferenceSession
 
@@ -119,7 +119,7 @@ def survey(model: Path, config: AcceleratorConfig, *, device: str = "verilator",
     """
     nothing = SurveyedNetwork(network=model.name, config=config.name, device=device)
     try:
-        plan = partition(model)
+        plan = place(model, config)
         inspection = inspect_plan(plan, config)
         with InferenceSession(plan, config=config, device=device, progress=progress) as session:
             run = run_frames(session, random_frames(session, frames), model=model.name,

@@ -29,17 +29,19 @@ def lower_group(context: LoweringContext, group: GroupPlan,
         if move is not None:
             lower_move(context, index, *move)
 
-    for tile in range(len(group.flows[last].new)):
-        for name in lines:
-            if name not in made:
-                advance(readers[name], name, tile)
-                if group.flows[name].new[tile]:
-                    context.load_line(readers[name], lines[name].new())
-        for index, layer in layers.items():
-            if layer.output in lines:
-                advance(index, layer.output, tile)
-            rows = group.flows[layer.output].new[tile]
-            if rows:
-                context.take_turn(index, rows)
-                lower(context, index, layer)
-    context.end_group()
+    try:
+        for tile in range(len(group.flows[last].new)):
+            for name in lines:
+                if name not in made:
+                    advance(readers[name], name, tile)
+                    if group.flows[name].new[tile]:
+                        context.load_line(readers[name], lines[name].new())
+            for index, layer in layers.items():
+                if layer.output in lines:
+                    advance(index, layer.output, tile)
+                rows = group.flows[layer.output].new[tile]
+                if rows:
+                    context.take_turn(index, rows)
+                    lower(context, index, layer)
+    finally:
+        context.end_group()

@@ -12,7 +12,7 @@ from weft.compiler.ops import Lowered
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Layer
+from weft.ir import Alias, Concat, Convolution, Layer
 
 from .context import LoweringContext
 from .convolution import lower_convolution
@@ -44,8 +44,8 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
 
     Raises
     ------
-    CompileError
-        If a layer exceeds a field of a command, the accumulators, or the weight memory.
+    MisfitError
+        If layers exceed a field of a command, the accumulators, or the weight memory.
     """
     return LoweringContext(laid_out, config, plan, keep_tensors,
                     {} if known is None else known).run(_lower_layer, _lower_group)
@@ -59,7 +59,7 @@ def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:
     match layer:
         case Convolution():
             lower_convolution(context, index, layer)
-        case Concat():
+        case Concat() | Alias():
             context.join(index, layer)
         case _:
             lower_vector(context, index, layer)

@@ -51,4 +51,4 @@ class LineBuffer:
         place = self._line.places[tile] + rows.start - self._line.flow.held[tile].start
         first = blocks.start - self._blocks.start
         return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
-                    offset=first * plane + place * width, blocks=blocks)
+                    columns=range(width), blocks=blocks, offset=first * plane + place * width)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from weft.compiler.misfit import with_field
 from weft.compiler.ops import Address, Buffer, Difference, Op, Quotient, Region, Space
 from weft.compiler.planning.loop_order import (
     ROW_BY_ROW,
@@ -22,7 +23,19 @@ from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.vector_rules import multiplier_passes
-from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize, layout
+from weft.ir import (
+    Add,
+    Affine,
+    Depthwise,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    Resize,
+    layout,
+)
 from weft.reference.exact import (
     Quantization,
     ScaleConstants,
@@ -56,8 +69,9 @@ class _Constants:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Tile:
-    """Some rows and channel blocks of a layer, and the constants for them."""
+    """Some rows, columns and channel blocks of a layer, and the constants for them."""
     rows: range
+    columns: range
     sources: tuple[View, ...]
     target: View
     weights: Buffer | None
@@ -109,15 +123,17 @@ class _Work:
                 weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
                 parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
                                   constants.parameters, chunk)
-            for rows in context.tiles(index):
-                sources = tuple(context.read(index, name, rows, blocks=blocks)
+            for rows, columns in context.tiles(index):
+                sources = tuple(context.read(index, name, rows, columns, blocks=blocks)
                                 for name in self.layer.inputs)
-                target = context.write(index, rows, blocks=blocks)
+                target = context.write(index, rows, columns, blocks=blocks)
                 text = self.layer.name + part
                 if len(rows) != self.target.shape[1]:
                     text += f" rows {rows.start}..{rows.stop - 1}"
-                yield _Tile(rows=rows, sources=sources, target=target, weights=weights,
-                            parameters=parameters, text=text)
+                if len(columns) != self.target.shape[2]:
+                    text += f" columns {columns.start}..{columns.stop - 1}"
+                yield _Tile(rows=rows, columns=columns, sources=sources, target=target,
+                            weights=weights, parameters=parameters, text=text)
                 context.finish(index, target)
 
     def _chunks(self, constants: _Constants) -> list[range]:
@@ -125,9 +141,10 @@ class _Work:
         the next ones are loaded meanwhile; all, if they stay."""
         blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
-        for what, space, packed in (
-                ("vector weight", Space.VECTOR_WEIGHT, constants.weights),
-                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters)):
+        for what, space, packed, field, per_entry in (
+                ("vector weight", Space.VECTOR_WEIGHT, constants.weights, "vector_entries", 1),
+                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters,
+                 "parameter_channels", self.config.requant_lanes)):
             if packed is None:
                 continue
             each = packed.shape[1]
@@ -135,7 +152,8 @@ class _Work:
             if each > depth:
                 raise CompileError(f"Layer {self.layer.name!r} needs {each * size} bytes of "
                                    f"{what} memory for {self.config.word_lanes} channels, "
-                                   f"{depth * size} are available")
+                                   f"{depth * size} are available",
+                                   cure=with_field(field, each * per_entry))
             if not constants.shared and not self.context.plan(self.index).in_turns:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.context.plan(self.index).chunks or (range(blocks),)
@@ -223,8 +241,9 @@ def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile) -> tuple[Axis, Axi
     """Vertical and horizontal axis of a tile."""
     vertical, horizontal = window_axes(graph, layer)
     source = tile.sources[0]
-    return replace(vertical, size=len(source.rows), pad=source.padding,
-                   out=len(tile.rows)), horizontal
+    return (replace(vertical, size=len(source.rows), pitch=source.width, pad=source.padding,
+                    out=len(tile.rows), out_pitch=tile.target.width),
+            replace(horizontal, size=source.width, pad=source.left, out=len(tile.columns)))
 
 
 def _depthwise(work: _Work, layer: Depthwise) -> None:
@@ -292,22 +311,22 @@ def _average(work: _Work, layer: Pool) -> None:
     for tile in work.tiles(constants):
         assert tile.parameters is not None
         vertical, horizontal = _axes(graph, layer, tile)
-        for rows, columns in _rectangles(inside, divisors, tile.rows):
+        for rows, columns in _rectangles(inside, divisors, tile.rows, tile.columns):
             kind = (int(inside[rows.start, columns.start]),
                     int(divisors[rows.start, columns.start]))
-            first = rows.start - tile.rows.start
+            first, left = rows.start - tile.rows.start, columns.start - tile.columns.start
             work.emit(tile, VectorOp.CONV, vertical.part(range(first, first + len(rows))),
-                      horizontal.part(columns), loop_order,
+                      horizontal.part(range(left, left + len(columns))), loop_order,
                       {"shared": 1, "in_zero": source.zero_point,
                        "out_zero": scales[kind].out_zero, "parameter_base": Address(
                            tile.parameters, kinds.index(kind) * config.vector_groups),
                        **_clamp(layer.clamp)})
 
 
-def _rectangles(inside: np.ndarray, divisors: np.ndarray,
-                rows: range) -> Iterator[tuple[range, range]]:
-    """Parts of the given rows in which both arrays, [out_h, out_w], are constant."""
-    both = np.stack((inside, divisors))[:, rows.start:rows.stop]
+def _rectangles(inside: np.ndarray, divisors: np.ndarray, rows: range,
+                across: range) -> Iterator[tuple[range, range]]:
+    """Parts of the given rows and columns in which both arrays, [out_h, out_w], are constant."""
+    both = np.stack((inside, divisors))[:, rows.start:rows.stop, across.start:across.stop]
     changes = (both[:, 1:] != both[:, :-1]).any(axis=(0, 2))
     edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(rows)]
     for top, bottom in pairwise(edges):
@@ -315,7 +334,8 @@ def _rectangles(inside: np.ndarray, divisors: np.ndarray,
         cuts = np.flatnonzero((line[:, 1:] != line[:, :-1]).any(axis=0)) + 1
         columns = [0, *cuts.tolist(), line.shape[1]]
         for left, right in pairwise(columns):
-            yield range(rows.start + top, rows.start + bottom), range(left, right)
+            yield (range(rows.start + top, rows.start + bottom),
+                   range(across.start + left, across.start + right))
 
 
 def _scale_entries(config: AcceleratorConfig, constants: ScaleConstants,
@@ -333,11 +353,29 @@ def _sum(work: _Work, layer: Add) -> None:
     constants, _ = add_constants(work.quantization(layer.a), work.quantization(layer.b),
                                  work.quantization(layer.output), layer.clamp)
     packed = _Constants(
-        weights=pack_multipliers(config, constants.first, constants.second),
+        weights=pack_multipliers(config, np.full(config.word_lanes, constants.first),
+                                 np.full(config.word_lanes, constants.second)),
         parameters=_scale_entries(config, ScaleConstants(constants.bias, constants.scale, 0), 0))
     for tile in work.tiles(packed):
         _pair(work, tile, VectorOp.ADD, {"kernel_inner": multiplier_passes(config),
                                          **_clamp(layer.clamp)})
+
+
+def _affine(work: _Work, layer: Affine) -> None:
+    """A difference of a tensor and itself: one of the two factors is zero, by the sign."""
+    config = work.config
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return work.context.spread(layer.output, values)
+
+    packed = _Constants(
+        weights=pack_multipliers(config, spread(np.maximum(layer.factor, 0)),
+                                 spread(np.maximum(-layer.factor, 0))),
+        parameters=pack_scales(config, spread(layer.bias), spread(layer.scale)), shared=False)
+    for tile in work.tiles(packed):
+        _pair(work, replace(tile, sources=tile.sources * 2), VectorOp.ADD, {
+            "kernel_inner": multiplier_passes(config), "shared": 0, "subtract": 1,
+            **_clamp(layer.clamp)})
 
 
 def _product(work: _Work, layer: Multiply) -> None:
@@ -381,9 +419,8 @@ def _lookup(work: _Work, layer: Lookup) -> None:
 def _enlarge(work: _Work, layer: Resize) -> None:
     """A maximum of one word is a copy: one command for each of the places that a word goes to."""
     down, across = layer.factors
-    _, _, in_w = work.context.tensor(layer.input).shape
-    _, _, out_w = work.target.shape
     for tile in work.tiles(_Constants()):
+        in_w, out_w = tile.sources[0].width, tile.target.width
         for phase in range(down):
             first = tile.rows.start + (phase - tile.rows.start) % down
             rows = range(first, tile.rows.stop, down)
@@ -402,7 +439,8 @@ def lower_move(context: LoweringContext, index: int, source: View, target: View)
     """Words that go to another place, for layer ``index``. A maximum of one word is a copy."""
     work = _Work(context, index, context.graph.layers[index])
     rows = source.rows
-    tile = _Tile(rows=rows, sources=(source,), target=target, weights=None, parameters=None,
+    tile = _Tile(rows=rows, columns=source.columns, sources=(source,), target=target, weights=None,
+                 parameters=None,
                  text=f"{source.tensor.name} keep rows {rows.start}..{rows.stop - 1}")
     work.emit(tile, VectorOp.MAX, *work.plane(tile), ROW_BY_ROW, {})
 
@@ -422,6 +460,8 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _average(work, layer)
         case Add():
             _sum(work, layer)
+        case Affine():
+            _affine(work, layer)
         case Multiply():
             _product(work, layer)
         case Lookup():

@@ -27,16 +27,23 @@ def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
         blocks, -1, config.vector_entry_bytes)
 
 
-def pack_multipliers(config: AcceleratorConfig, first: int, second: int) -> np.ndarray:
-    """Weight entries of an ADD with the same multipliers for all channels.
+def pack_multipliers(config: AcceleratorConfig, first: np.ndarray,
+                     second: np.ndarray) -> np.ndarray:
+    """Weight entries of an ADD.
+
+    Parameters
+    ----------
+    first, second : int [lanes]
+        Multipliers of both operands, of whole channel blocks: 0 to 2**24 - 1.
 
     Returns
     -------
-    int8 [1, entries of a block, vector_entry_bytes]
+    int8 [channel blocks, entries of a block, vector_entry_bytes]
     """
-    entries = vector_model.pack_multipliers(
-        config, np.full(config.word_lanes, first), np.full(config.word_lanes, second))
-    return _padded(entries, config.vector_entry_bytes)[None]
+    blocks = len(first) // config.word_lanes
+    entries = vector_model.pack_multipliers(config, first, second)
+    return _padded(entries, config.vector_entry_bytes).reshape(
+        blocks, -1, config.vector_entry_bytes)
 
 
 def pack_scales(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) -> np.ndarray:

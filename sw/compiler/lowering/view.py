@@ -1,4 +1,4 @@
-"""Where on chip some rows of a tensor are."""
+"""Where on chip a part of a tensor is."""
 
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,12 @@ __all__ = ["View"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class View:
-    """Some rows and channel blocks of a tensor, where they are on chip: in the tensor itself, or
-    in a tile buffer that holds a part of a tensor too large for the chip.
+    """Some rows, columns and channel blocks of a tensor, where they are on chip: in the tensor
+    itself, or in a tile buffer that holds a part of a tensor too large for the chip. Only one in a
+    tile buffer may have less than all columns.
 
-    Word ``(block, y, x)``, with ``block`` and ``y`` counted from the view's first ones, is at
-    ``offset + block * plane + y * width + x`` of ``buffer``.
+    Word ``(block, y, x)``, counted from the view's first ones, is at ``offset + block * plane + y *
+    width + x`` of ``buffer``.
 
     Attributes
     ----------
@@ -25,14 +26,14 @@ class View:
         Words.
     plane : :class:`int`
         Words from channel block to channel block.
-    rows : :class:`range`
-        Rows of the tensor.
+    rows, columns : :class:`range`
+        Of the tensor.
     blocks : :class:`range`
         Channel blocks of the tensor, out of its channel map.
-    padding : :class:`int`
-        Only of an input: rows of padding in front of ``rows`` for the output rows that it was
-        read for. With it as ``pad_top``, and ``len(rows)`` as the input's height, a command needs
-        to know nothing of tiles.
+    padding, left : :class:`int`
+        Only of an input: rows of padding in front of ``rows``, and columns in front of ``columns``,
+        for the output that it was read for. With them as ``pad_top`` and ``pad_left``, and
+        ``len(rows)`` and ``width`` as the input's size, a command needs to know nothing of tiles.
     """
 
     tensor: Tensor
@@ -40,13 +41,15 @@ class View:
     offset: int
     plane: int
     rows: range
+    columns: range
     blocks: range
     padding: int = 0
+    left: int = 0
 
     @property
     def width(self) -> int:
         """Words of a row."""
-        return self.tensor.shape[2]
+        return len(self.columns)
 
     def at(self, words: int = 0) -> Address:
         """Address of a word, counted from the first one of the view; it may lie outside."""

@@ -13,7 +13,19 @@ from functools import lru_cache
 from weft.compiler.channel_layout import ChannelLayout
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.vector_rules import multiplier_passes
-from weft.ir import Add, Concat, Convolution, Depthwise, Layer, Lookup, Multiply, Pool, PoolKind
+from weft.ir import (
+    Add,
+    Affine,
+    Alias,
+    Concat,
+    Convolution,
+    Depthwise,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+)
 
 from .columns import weight_tiles
 
@@ -78,7 +90,7 @@ class GroupFinder:
             used = [0] * len(self._limits)
             for stop in range(first + 1, min(first + _LONGEST, len(layers)) + 1):
                 layer = layers[stop - 1]
-                if isinstance(layer, Concat):
+                if isinstance(layer, Concat | Alias):
                     break
                 used = [a + b for a, b in zip(used, self._constants(stop - 1), strict=True)]
                 if any(a > b for a, b in zip(used, self._limits, strict=True)):
@@ -127,6 +139,8 @@ class GroupFinder:
             case Pool(kind=PoolKind.AVERAGE, kernel=(height, width)):
                 kinds = (height + 1) * (width + 1)  # of windows: what of them may be padding
                 return max(height * -(-width // taps), width * -(-height // taps)), kinds
+            case Affine():
+                return blocks * 2 * multiplier_passes(self._config), blocks
             case Add():
                 return 2 * multiplier_passes(self._config), 1
             case Multiply():

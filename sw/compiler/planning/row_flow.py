@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from weft.ir import Layer
 
-from .rows import needed_rows
+from .rows import needed
 
 __all__ = ["Flow", "Line", "row_flows", "shortest_line"]
 
@@ -69,17 +69,17 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
     new: dict[str, list[range]] = {}
     low: dict[str, list[int | None]] = {}  # first row that a tile reads
 
-    def enter(name: str, tile: int, needed: range | None) -> range:
+    def enter(name: str, tile: int, wanted: range | None) -> range:
         """Takes note of the rows of a tensor that a tile needs; those of them that are new."""
         align, height = aligns.get(name, 1), heights[name]
         start = stops.get(name, 0)
-        stop = start if needed is None else max(start, needed.stop)
+        stop = start if wanted is None else max(start, wanted.stop)
         if tile == len(tiles) - 1 and name in whole:
             stop = height
         stop = min(stop + -stop % align, height)
         stops[name] = stop
         new.setdefault(name, []).append(range(start, stop))
-        low.setdefault(name, []).append(None if needed is None else needed.start)
+        low.setdefault(name, []).append(None if wanted is None else wanted.start)
         return range(start, stop)
 
     for tile, out in enumerate(tiles):
@@ -90,10 +90,10 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
             if not rows:
                 continue
             for name in layer.inputs:
-                needed, _ = needed_rows(layer, rows, heights[name])
+                wanted, _ = needed(layer, rows, heights[name], 0)
                 before = needs[name]
-                needs[name] = needed if before is None else range(
-                    min(before.start, needed.start), max(before.stop, needed.stop))
+                needs[name] = wanted if before is None else range(
+                    min(before.start, wanted.start), max(before.stop, wanted.stop))
         for name, hull in needs.items():
             enter(name, tile, hull)
     flows = {name: Flow(new=tuple(rows), held=_held(rows, low[name]))

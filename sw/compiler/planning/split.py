@@ -13,7 +13,7 @@ from typing import Any
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution
+from weft.ir import Alias, Concat, Convolution
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -214,7 +214,7 @@ class _Splitter:
     def _free(self, index: int) -> bool:
         """Whether a layer may be split: it is computed by itself, with everything on chip."""
         plan = self._plan.layers[index]
-        return not (isinstance(self._graph.layers[index], Concat) or plan.tile_buffers
+        return not (isinstance(self._graph.layers[index], Concat | Alias) or plan.tile_buffers
                     or plan.in_turns)
 
     def _pixels(self, index: int) -> int:

@@ -82,7 +82,8 @@ def test_random_layers_equal_the_reference(config):
         other = builder.add_input("y", builder.shape(x))
         outputs += [builder.sum(x, other, clamp=builder.random_clamp()),
                     builder.product(other, x, clamp=builder.random_clamp()),
-                    builder.lookup(other), builder.global_average(x)]
+                    builder.lookup(other), builder.affine(x, clamp=builder.random_clamp()),
+                    builder.global_average(x)]
         small = builder.lookup(outputs[-1])
         outputs += [builder.product(small, x), builder.enlarge(small, (3, 2)),
                     builder.enlarge(other, (1 + seed % 3, 2))]
