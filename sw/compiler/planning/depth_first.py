@@ -96,6 +96,17 @@ class GroupPlan:
     addresses: dict[str, int]
 
 
+def _line(flow: Flow, depth: tuple[int, int], height: int, ahead: int) -> Line:
+    """A line for a tensor of ``height`` rows, with ``ahead`` tiles of new rows beside."""
+    times, more = depth
+    if not any(flow.kept(tile) for tile in range(len(flow.new))):
+        times = min(times, 2)
+    if depth != (1, 0):
+        more += ahead
+    rows = flow.most * times + flow.step * more
+    return Line.of(flow, min(rows, height)) or shortest_line(flow)
+
+
 class GroupPlanner:
     """Finds the best way to compute a group.
 
@@ -118,6 +129,7 @@ class GroupPlanner:
         self._stored = stored
         self._flows = lru_cache(maxsize=None)(self._flows_of)
         self._engines = lru_cache(maxsize=None)(self._engines_of)
+        self._line = lru_cache(maxsize=None)(_line)
         self.best = lru_cache(maxsize=None)(self._best)
 
     def _best(self, group: Group, outside: frozenset[str],
@@ -178,22 +190,12 @@ class GroupPlanner:
         for name in (*group.inner, *group.inputs):
             if name in group.inner or name in outside:
                 line = self._line(flows[name], depth, self._graph.tensors[name].shape[1],
-                                  ahead=_AHEAD if name in outside else 0)
+                                  _AHEAD if name in outside else 0)
                 lines[name] = line, line.rows * self._row_words(name)
         count = (1 if depth == (1, 0) else 2) if group.output in outside else 0
         return GroupChoice(
             cycles=self._estimate(group, height, outside, lines, depth), tiles=tiles, flows=flows,
             lines=lines, output_words=height * self._row_words(group.output), output_count=count)
-
-    @staticmethod
-    def _line(flow: Flow, depth: tuple[int, int], height: int, *, ahead: int) -> Line:
-        times, more = depth
-        if not any(flow.kept(tile) for tile in range(len(flow.new))):
-            times = min(times, 2)
-        if depth != (1, 0):
-            more += ahead
-        rows = flow.most * times + flow.step * more
-        return Line.of(flow, min(rows, height)) or shortest_line(flow)
 
     def _row_words(self, name: str) -> int:
         return (self._laid_out.channels[name].blocks(self._config)

@@ -8,6 +8,7 @@ tensor's buffer, which holds a few rows at a time.
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 
 from weft.ir import Layer
 
@@ -36,12 +37,12 @@ class Flow:
         """The old ones of the rows that are held in a tile."""
         return range(self.held[tile].start, self.new[tile].start)
 
-    @property
+    @cached_property
     def most(self) -> int:
         """Rows that are held in a tile, at most."""
         return max(map(len, self.held))
 
-    @property
+    @cached_property
     def step(self) -> int:
         """Rows that are new in a tile, at most; the first one may take more."""
         return max(map(len, self.new[1:] or self.new))
@@ -151,7 +152,7 @@ class Line:
             moved.append(move)
         return cls(flow=flow, rows=rows, places=tuple(places), moved=tuple(moved))
 
-    @property
+    @cached_property
     def moves(self) -> int:
         """Rows that are moved, in all."""
         return sum(len(self.flow.kept(tile)) for tile, move in enumerate(self.moved) if move)
