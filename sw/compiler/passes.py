@@ -4,6 +4,7 @@ Each takes a :class:`Compilation` and sets what is its own to find. What it chan
 verified before the next one begins.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,19 +25,25 @@ from .compilation import Compilation
 from .estimate import check_engines
 from .first_layer import pack
 from .lowering.layers import lower
+from .misfit import MisfitError
 from .ops import Buffer, Lowered, Op, Space
+from .planning.grouping import plan_groups
 from .planning.placement import MemoryPlan, plan_memory
 from .planning.split import split_layers
 from .verify import verify
 
-__all__ = ["PASSES", "Pass", "run"]
+__all__ = ["PASSES", "Pass", "prove", "run"]
+
+
+_IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A step of the compiler."""
+    """A step of the compiler; ``decides`` whether a graph fits, or only makes the best of it."""
     name: str
     run: Callable[[Compilation], None]
+    decides: bool = True
 
 
 def run(compilation: Compilation) -> None:
@@ -45,12 +52,21 @@ def run(compilation: Compilation) -> None:
         each.run(compilation)
 
 
+def prove(compilation: Compilation) -> None:
+    """Runs the passes that decide whether a graph fits: what they accept, all passes do."""
+    compilation.outline = True
+    for each in PASSES:
+        if each.decides:
+            each.run(compilation)
+
+
 def _verify(compilation: Compilation) -> None:
     verify(compilation.graph)
 
 
 def _pack_inputs(compilation: Compilation) -> None:
     """Rearranges the input of the first layer (im2col, space-to-depth), where that is faster."""
+    check_engines(compilation.graph, compilation.config)
     compilation.packed = pack(compilation.graph, compilation.config)
     verify(compilation.packed.graph)
 
@@ -59,7 +75,6 @@ def _lay_out_channels(compilation: Compilation) -> None:
     """Finds a place for every channel, so that concatenations cost nothing."""
     compilation.laid_out = lay_out_channels(compilation.packed.graph, compilation.config)
     verify(compilation.laid_out.graph)
-    check_engines(compilation.laid_out.graph, compilation.config)
 
 
 def _plan_memory(compilation: Compilation) -> None:
@@ -68,20 +83,43 @@ def _plan_memory(compilation: Compilation) -> None:
                                    keep_tensors=compilation.keep_tensors)
 
 
+def _group_layers(compilation: Compilation) -> None:
+    """Computes layers depth first, where that is faster than one by one, played through."""
+    grouped = plan_groups(compilation.laid_out, compilation.config, compilation.plan,
+                          keep_tensors=compilation.keep_tensors)
+    if grouped and _faster(compilation, grouped):
+        compilation.plan = grouped
+
+
+def _faster(compilation: Compilation, plan: MemoryPlan) -> bool:
+    """Whether a plan is better than the one that there is."""
+    try:
+        found = _play(compilation, plan)
+    except CompileError:    # a command of a group has no field for what one of a layer has
+        return False
+    return found < _play(compilation, compilation.plan)
+
+
 def _split_layers(compilation: Compilation) -> None:
     """Splits layers on chip, so that engines overlap: the best of some splits, played through."""
+    compilation.plan = split_layers(
+        compilation.laid_out, compilation.config, compilation.plan,
+        lambda candidate: _play(compilation, candidate), compilation.search)
+
+
+def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
+    """Cycles of a plan, and commands."""
     config = compilation.config
-
-    def play(candidate: MemoryPlan) -> tuple[float, int]:
-        lowered = _lowered(compilation, candidate)
-        allocation = allocate(lowered, config, streams=())
-        ops = lowered.ops
-        if lowered.settled:
-            ops = _without_constants(ops) or ops
-        return ListSchedule(ops, allocation, config).cycles, len(ops)
-
-    compilation.plan = split_layers(compilation.laid_out, config, compilation.plan, play,
-                                    compilation.search)
+    lowered = _lowered(compilation, plan)
+    allocation = allocate(lowered, config, streams=())
+    ops = lowered.ops
+    try:
+        allocate(lowered, config, streams=_streams(compilation, lowered), base=compilation.base)
+    except CompileError:    # a plan with fewer commands may do
+        return _IMPOSSIBLE_CYCLES, len(ops)
+    if lowered.settled:
+        ops = _without_constants(ops) or ops
+    return ListSchedule(ops, allocation, config).cycles, len(ops)
 
 
 def _lower(compilation: Compilation) -> None:
@@ -92,21 +130,28 @@ def _lower(compilation: Compilation) -> None:
 def _lowered(compilation: Compilation, plan: MemoryPlan) -> Lowered:
     return place_constants(
         lower(compilation.laid_out, compilation.config, plan,
-              keep_tensors=compilation.keep_tensors, known=compilation.known), compilation.config)
+              keep_tensors=compilation.keep_tensors, known=compilation.known,
+              outline=compilation.outline), compilation.config)
 
 
 def _divide_streams(compilation: Compilation) -> None:
     """Decides on a second stream, for frames that find all constants on chip."""
-    lowered, graph = compilation.lowered, compilation.graph
+    compilation.streams = _streams(compilation, compilation.lowered)
+
+
+def _streams(compilation: Compilation, lowered: Lowered) -> tuple[Buffer, ...]:
+    graph = compilation.graph
     count = len(lowered.ops)
     if not 1 <= count <= MAX_COMMANDS:
-        raise CompileError(f"Model {graph.name!r} takes {count} commands, a stream can have 1 "
-                           f"to {MAX_COMMANDS}")
+        (most, share), = Counter(op.layer or 0 for op in lowered.ops).most_common(1) or [(0, 0)]
+        raise MisfitError({most: CompileError(
+            f"Model {graph.name!r} takes {count} commands, {share} of them for layer "
+            f"{graph.layers[most].name!r}; a stream can have 1 to {MAX_COMMANDS}")})
     again = _without_constants(lowered.ops)
     streams = [_stream("commands", graph, lowered.ops)]
     if lowered.settled and 1 <= len(again) < count:
         streams.append(_stream("warm commands", graph, again))
-    compilation.streams = tuple(streams)
+    return tuple(streams)
 
 
 def _stream(name: str, graph: Graph, ops: Sequence[Op]) -> Buffer:
@@ -156,13 +201,14 @@ PASSES = (
     Pass("pack inputs", _pack_inputs),
     Pass("lay out channels", _lay_out_channels),
     Pass("plan memory", _plan_memory),
-    Pass("split layers", _split_layers),
+    Pass("group layers", _group_layers, decides=False),
+    Pass("split layers", _split_layers, decides=False),
     Pass("lower", _lower),
     Pass("divide streams", _divide_streams),
     Pass("allocate", _allocate),
-    Pass("order", _order),
-    Pass("emit", _emit),
-    Pass("describe", _describe),
-    Pass("check", _check),
+    Pass("order", _order, decides=False),
+    Pass("emit", _emit, decides=False),
+    Pass("describe", _describe, decides=False),
+    Pass("check", _check, decides=False),
 )
 """In the order in which they run."""

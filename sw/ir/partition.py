@@ -4,17 +4,24 @@ The front end of a format implements the protocols here: :class:`HostProgram` fo
 computes, :class:`Model` for what is known of the whole, :class:`Golden` for values to compare with.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 
+from weft.errors import WeftError
+
 from .graph import Graph
 
-__all__ = ["Golden", "HostExecutor", "HostPart", "HostProgram", "Model", "Partition", "Placement",
-           "TensorInfo", "Where"]
+__all__ = ["Golden", "HostExecutor", "HostPart", "HostProgram", "Misfits", "Model", "Partition",
+           "Placement", "TensorInfo", "Where"]
+
+
+Misfits = Callable[[Sequence[Graph]], Mapping[str, WeftError]]
+"""Layers of the graphs of a model that an accelerator cannot compute, by their output tensor, with
+the reason. A front end leaves them to the host; it knows nothing else of the accelerator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +154,15 @@ class Placement:
         Index in :attr:`Partition.segments`.
     reason : :class:`str`
         Why the host runs it; empty on the accelerator.
+    cure : :class:`str`
+        What to change so that it need not, if that is known.
     layer : :class:`str`
         The layer of the segment's graph that does its work; empty on the host.
     note : :class:`str`
         What else there is to know, as that the golden implementation computes it in float32.
+    macs : :class:`int`
+        Multiply-accumulates that the host does for it; 0 on the accelerator, whose layers know
+        their own.
     """
 
     name: str
@@ -158,8 +170,10 @@ class Placement:
     where: Where
     segment: int
     reason: str = ""
+    cure: str = ""
     layer: str = ""
     note: str = ""
+    macs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

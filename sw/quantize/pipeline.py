@@ -9,15 +9,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from weft import compiler
 from weft.errors import InputError, ModelError
 from weft.files.output import replacing
-from weft.frontend import partition
 from weft.frontend.onnx.nodes import label
 from weft.frontend.onnx.source import is_quantized
 from weft.hw.isa.config import AcceleratorConfig, load_config
 from weft.ir import Partition, Where
 from weft.reference.golden import first_line
+from weft.runtime.placing import place
 
 from .frames import Frames, array_frames
 from .headroom import make_room
@@ -204,14 +203,10 @@ def _sample(frames: Frames) -> Frames:
 
 
 def _plan(model: onnx.ModelProto, name: str, config: AcceleratorConfig) -> Partition:
-    """What runs where, after all of it has compiled."""
+    """What runs where."""
     if not is_quantized(model):
         raise ModelError(f"{name} has no operator that can be quantized and is not excluded")
-    plan = partition(model)
-    base = 0
-    for graph in plan.graphs:
-        base = compiler.compile(graph, config, base=base).memory_bytes
-    return plan
+    return place(model, config)
 
 
 def _check_excluded(source: FloatModel, exclude: Sequence[str]) -> None:

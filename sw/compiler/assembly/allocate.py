@@ -1,8 +1,10 @@
 """Every buffer gets an address."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Buffer, Lowered, Space
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
@@ -44,8 +46,8 @@ def allocate(lowered: Lowered, config: AcceleratorConfig, *,
 
     Raises
     ------
-    CompileError
-        If external memory is too small.
+    MisfitError
+        If external memory is too small; it names the layers that take the most of it.
     """
     addresses = dict(lowered.placed)
     end = base
@@ -54,10 +56,29 @@ def allocate(lowered: Lowered, config: AcceleratorConfig, *,
         addresses[buffer] = end
         end += buffer.size
     memory_bytes = end + -end % PAGE_BYTES
-    if memory_bytes > Space.EXTERNAL.depth(config):
-        raise CompileError(f"Model needs {memory_bytes} bytes of external memory, "
-                           f"{config.axi_addr_width} address bits reach "
-                           f"{Space.EXTERNAL.depth(config)}")
+    depth = Space.EXTERNAL.depth(config)
+    if memory_bytes > depth:
+        error = CompileError(f"Model needs {memory_bytes} bytes of external memory, "
+                             f"{config.axi_addr_width} address bits reach {depth}")
+        raise MisfitError(dict.fromkeys(_largest(lowered, memory_bytes - depth), error))
     peak = max((address + buffer.size for buffer, address in lowered.placed.items()
                 if buffer.space is Space.ACTIVATION), default=0)
     return Allocation(addresses=addresses, memory_bytes=memory_bytes, peak_words=peak)
+
+
+def _largest(lowered: Lowered, excess: int) -> list[int]:
+    """The layers that take the most external memory, for their constants and what they read and
+    write: as many as it takes to save ``excess`` bytes without them."""
+    taken: dict[int, set[Buffer]] = defaultdict(set)
+    for op in lowered.ops:
+        if op.layer is not None:
+            taken[op.layer].update(region.buffer for region in (*op.reads, *op.writes)
+                                   if region.buffer.space is Space.EXTERNAL)
+    sizes = {layer: sum(buffer.size for buffer in buffers) for layer, buffers in taken.items()}
+    found: list[int] = []
+    for layer in sorted(sizes, key=lambda layer: -sizes[layer]):
+        if excess <= 0:
+            break
+        found.append(layer)
+        excess -= sizes[layer]
+    return found or [0]

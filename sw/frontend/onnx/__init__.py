@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from weft.errors import ModelError
-from weft.ir import Graph, Partition, Where
+from weft.ir import Graph, Misfits, Partition, Where
 
 from .notes import annotate
 from .partition import make_partition
@@ -39,11 +39,11 @@ class OnnxFrontEnd:
         """An :class:`onnx.ModelProto`."""
         return isinstance(model, ModelProto)
 
-    def partition(self, model: object) -> Partition:
+    def partition(self, model: object, misfits: Misfits | None = None) -> Partition:
         """See :meth:`weft.frontend.protocol.FrontEnd.partition`."""
         if not isinstance(model, str | Path | ModelProto):
             raise TypeError(f"Model must be a path or an onnx.ModelProto, not {model!r}")
-        return make_partition(Source.load(model))[0]
+        return make_partition(Source.load(model), misfits)[0]
 
 
 def load_graph(model: str | Path | ModelProto) -> Graph:

@@ -105,6 +105,8 @@ class Source:
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Shape of a tensor, or :py:`None` if it is not fully known."""
+        if name in self._initializers:
+            return tuple(self._initializers[name].dims)
         kind = self._types.get(name)
         if kind is None or not kind.HasField("shape"):
             return None

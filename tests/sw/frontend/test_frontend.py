@@ -633,11 +633,12 @@ def test_unnamed_node_is_called_by_its_output():
     refused(model, "Softmax 'odd' is not supported on the accelerator")
 
 
-def test_one_dimensional_convolution_wrong():
+def test_three_dimensional_convolution_wrong():
     b = QdqBuilder(rng_of())
-    weights, _ = b.weights("w", (4, 3, 3), 0)
-    b.output(b.quantize(b.node("Conv", [b.input("x", (1, 3, 9)), weights], "conv"), scale=0.1))
-    refused(b.build(), "Conv 'conv' is a 1-D convolution; only 2-D is supported")
+    weights, _ = b.weights("w", (4, 3, 3, 3, 3), 0)
+    b.output(b.quantize(b.node("Conv", [b.input("x", (1, 3, 9, 9, 9)), weights], "conv"),
+                        scale=0.1))
+    refused(b.build(), "Conv 'conv' has an input of 5 dimensions; only 3 and 4 are supported")
 
 
 def test_batch_wrong():

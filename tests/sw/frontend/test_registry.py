@@ -117,7 +117,7 @@ class JsonFrontEnd:
     def takes(self, model):
         return isinstance(model, dict) and "one convolution" in model
 
-    def partition(self, model):
+    def partition(self, model, misfits=None):
         content = model if isinstance(model, dict) else json.loads(Path(model).read_text())
         if content["one convolution"] != 1:
             raise ModelError("Version must be 1")
@@ -210,8 +210,8 @@ def test_errors_of_a_format_reach_the_command_line(path, capsys):
 
 
 def test_model_of_no_format_wrong(path):
-    with pytest.raises(InputError, match=r"^Model must be a path or a model in memory \(ONNX, one "
-                                         r"convolution\), not a list$"):
+    with pytest.raises(InputError, match=r"^Model must be a path or a model in memory \(ONNX, "
+                                         r"TFLite, one convolution\), not a list$"):
         partition([])
 
 
