@@ -53,8 +53,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", default="base")
     parser.add_argument("--device", default="functional")
-    parser.add_argument("--frames", type=int, default=450, help="held-out images to run")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=225, help="held-out images to run")
+    parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
 
     torch.manual_seed(7)
