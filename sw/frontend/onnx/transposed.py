@@ -21,7 +21,7 @@ from .builder import Builder
 from .convolutions import quantized_bias, quantized_weights
 from .elementwise import plain
 from .nodes import BrokenModel, label
-from .values import Pending, Quantized, Value, View
+from .values import Constant, Pending, Quantized, Value, View
 from .windows import image, known, like, of_planes, real_input
 
 __all__ = ["conv_transpose"]
@@ -94,6 +94,9 @@ def conv_transpose(builder: Builder, node: onnx.NodeProto) -> Value | None:
     plane = [max(-(-length // stride), *(phase.positions(inputs) for phase in phases))
              for length, stride, phases, inputs in zip((out_h, out_w), strides, axes, size,
                                                        strict=True)]
+    if len(node.input) > 2 and isinstance(builder.value(node.input[2]), Constant):
+        raise ModelError(f"{label(node)} has a real-valued bias; it must be int32 behind a "
+                         f"DequantizeLinear of scale input scale x weight scale")
     bias = quantized_bias(builder, node, data.source, weight_scale)
     tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
     shape = (count, plane[0], plane[1])
