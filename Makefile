@@ -63,9 +63,10 @@ networks: $(stamp)  ## run all networks at hand, record what came of them and wr
 	@$(bin)/weft survey --record benchmarks/networks.json sw/digits/digits_int8.onnx \
 	    $(call found,onnx)
 	@$(if $(call found,tflite),$(bin)/weft survey --record benchmarks/networks.json \
-	    --config base,fixed_point=true,name='"base_fixed_point"' $(call found,tflite))
+	    --config '$(fixed_point)' $(call found,tflite))
 	@$(bin)/python -m weft.report.networks_page > docs/networks.md
 
+fixed_point := base,fixed_point=true,name="base_fixed_point"
 found = $(wildcard $(addsuffix /*.$(1),$(wildcard ../shared/models ../shared/models/*)))
 
 verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
