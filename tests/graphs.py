@@ -17,6 +17,7 @@ from weft.ir import (
     Depthwise,
     Edge,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -228,6 +229,15 @@ class GraphBuilder:
         return self.add(Resize(**self._next("Resize"), input=source, factors=factors),
                         (channels, height * factors[0], width * factors[1]), like=source)
 
+    def interleave(self, sources: list[str], factors: tuple[int, int], *,
+                   less: tuple[int, int] = (0, 0)) -> str:
+        """Adds planes dealt out in turn; ``less`` rows and columns than there could be."""
+        channels, height, width = self.shape(sources[0])
+        return self.add(
+            Interleave(**self._next("ConvTranspose"), sources=tuple(sources), factors=factors),
+            (channels, height * factors[0] - less[0], width * factors[1] - less[1]),
+            like=sources[0])
+
     def random_window(self, source: str, *, max_kernel: int = 5,
                       dilate: bool = True) -> dict[str, tuple[int, ...]]:
         """A random kernel, strides, pads and dilations for a layer on the source tensor. Every
@@ -349,6 +359,15 @@ def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.depthwise(large, **builder.random_window(large, max_kernel=3))
 
 
+def _dealt_out(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    factors = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+    sources = [builder.conv(builder.input, int(rng.integers(1, 40)))]
+    for _ in range(factors[0] * factors[1] - 1):
+        sources.append(builder.conv(builder.input, builder.shape(sources[0])[0], like=sources[0]))
+    return builder.interleave(sources, factors, less=(int(rng.integers(factors[0])),
+                                                      int(rng.integers(factors[1]))))
+
+
 def _joined(rng: np.random.Generator, builder: GraphBuilder) -> str:
     left = builder.conv(builder.input, int(rng.integers(1, 20)))
     right = builder.conv(builder.input, int(rng.integers(1, 20)), like=left)
@@ -399,6 +418,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
+    "interleave": _dealt_out,
     "concat": _joined,
     "residual": _residual,
     "shuffled": _shuffled,

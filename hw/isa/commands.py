@@ -276,13 +276,13 @@ class ChannelParameters(data.Struct):
 
 class FixedPointParameters(data.Struct):
     """What stands in the place of :class:`ChannelParameters` for a command with a fixed-point
-    rule, with ``M = 2**30 + mantissa``. The result of FIXED_POINT is ``RDBPOT(SRDHM((v + bias) <<
-    max(shift, 0), M), max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32; that
-    of FIXED_POINT_ONCE ``round((v + bias) * M * 2**(shift - 31)) + out_zero``, halves away from
-    zero."""
-    bias:     signed(28)
-    shift:    signed(6)     # -32, at which every result is zero, to 31
-    mantissa: unsigned(30)  # of the 31-bit multiplier, without its leading one
+    rule. The result of FIXED_POINT is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), multiplier),
+    max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32; that of FIXED_POINT_ONCE
+    ``round((v + bias) * multiplier * 2**(shift - 31)) + out_zero``, halves away from zero,
+    saturated if the sum shifted to the left exceeds 32 bits."""
+    bias:       signed(27)
+    shift:      signed(6)     # -32, at which every result is zero, to 31
+    multiplier: unsigned(31)
 
 
 COMMANDS: dict[Opcode, type[data.Struct]] = {

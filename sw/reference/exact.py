@@ -18,6 +18,8 @@ from weft.ir import (
     NO_PADS,
     Add,
     Affine,
+    Convolution,
+    Depthwise,
     Graph,
     Layer,
     Lookup,
@@ -30,6 +32,7 @@ from weft.ir import (
 from . import vector as vector_model
 from .exact_fixed_point import fixed_add_constants, fixed_average_constants
 from .proof import AddConstants, Exactness, Quantization, ScaleConstants
+from .real_sums import differing_sums
 
 __all__ = ["Exactness", "Quantization", "AddConstants", "ScaleConstants", "add_constants",
            "multiply_constants", "average_constants", "average_windows", "exactness",
@@ -54,6 +57,9 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
         return Quantization.of(graph.tensors[name])
 
     match layer:
+        case Convolution(real_sums=True) | Depthwise(real_sums=True):
+            return Exactness(*differing_sums(layer, graph.tensors[layer.input],
+                                             graph.tensors[layer.output]))
         case Add(rounding=Rounding.FIXED_POINT):
             return fixed_add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
         case Add():

@@ -5,20 +5,12 @@ from collections.abc import Callable
 import numpy as np
 
 from weft.errors import CompileError
-from weft.hw.isa.commands import roundings
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Add, Convolution, Depthwise, Multiply, layout
+from weft.ir import Convolution, Depthwise, layout
 
 from .vector_constants import pack_fixed_point, pack_scales
 
-__all__ = ["need_rule", "requantization", "vector_requantization"]
-
-
-def need_rule(config: AcceleratorConfig, layer: Add | Convolution | Depthwise | Multiply) -> None:
-    """Raises :class:`CompileError` if the hardware lacks the rule of a layer."""
-    if layer.rounding not in roundings(config):
-        raise CompileError(f"Layer {layer.name!r} is rounded in fixed point: the configuration "
-                           f"{config.name!r} must have fixed_point = true")
+__all__ = ["requantization", "vector_requantization"]
 
 
 def _need_bias(layer: Convolution | Depthwise, bias: np.ndarray) -> None:
@@ -52,7 +44,6 @@ def requantization(config: AcceleratorConfig, layer: Convolution, bias: np.ndarr
     if layer.fixed_point is None:
         return layout.pack_parameters(config, bias,
                                       lanes(layout.hardware_scale(layer.multiplier)))
-    need_rule(config, layer)
     _need_bias(layer, bias)
     multiplier, shift = layer.fixed_point
     return layout.pack_fixed_point_parameters(config, bias, lanes(multiplier), lanes(shift))
@@ -77,7 +68,6 @@ def vector_requantization(config: AcceleratorConfig, layer: Depthwise, bias: np.
     """
     if layer.fixed_point is None:
         return pack_scales(config, spread(bias), spread(layout.hardware_scale(layer.multiplier)))
-    need_rule(config, layer)
     _need_bias(layer, bias)
     multiplier, shift = layer.fixed_point
     return pack_fixed_point(config, spread(bias), spread(multiplier), spread(shift))

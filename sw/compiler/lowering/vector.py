@@ -30,6 +30,7 @@ from weft.ir import (
     Affine,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -47,8 +48,8 @@ from weft.reference.exact import (
 )
 from weft.reference.exact_fixed_point import fixed_add_constants
 
-from .channel_parameters import need_rule, vector_requantization
-from .context import LoweringContext, View
+from .channel_parameters import vector_requantization
+from .context import LoweringContext
 from .vector_constants import (
     pack_fixed_point,
     pack_kernel,
@@ -56,8 +57,9 @@ from .vector_constants import (
     pack_scales,
     pack_table,
 )
+from .view import View
 
-__all__ = ["lower_vector"]
+__all__ = ["lower_move", "lower_vector"]
 
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
@@ -146,7 +148,7 @@ class _Work:
 
     def _chunks(self, constants: _Constants) -> list[range]:
         """Channel blocks whose constants are loaded together: at most half of each memory, so that
-        the next ones are loaded meanwhile."""
+        the next ones are loaded meanwhile; all, if they stay."""
         blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
         for what, space, packed, field, per_entry in (
@@ -162,7 +164,7 @@ class _Work:
                                    f"{what} memory for {self.config.word_lanes} channels, "
                                    f"{depth * size} are available",
                                    cure=with_field(field, each * per_entry))
-            if not constants.shared:
+            if not constants.shared and not self.context.plan(self.index).in_turns:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.context.plan(self.index).chunks or (range(blocks),)
         chunks = []
@@ -175,8 +177,8 @@ class _Work:
 
     def loop_order(self, layer: Depthwise | Pool) -> LoopOrder:
         """The loop order of all tiles of a layer with a window."""
-        rows, _ = self.context.tiles(self.index)[0]
-        return window_loop_order(self.config, self.context.graph, layer, rows)
+        return window_loop_order(self.config, self.context.graph, layer,
+                                 self.context.plan(self.index).tiles[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -368,7 +370,6 @@ def _sum(work: _Work, layer: Add) -> None:
     a, b, y = (work.quantization(name) for name in (layer.a, layer.b, layer.output))
     rule, zero = Rounding.FLOAT32, 0
     if layer.rounding is Rounding.FIXED_POINT:
-        need_rule(config, layer)
         fixed, _ = fixed_add_constants(a, b, y, layer.clamp)
         first, second, rule, zero = fixed.first, fixed.second, fixed.rounding, y.zero_point
         parameters = _fixed_point_entries(config, fixed.bias, fixed.multiplier, fixed.shift)
@@ -420,7 +421,6 @@ def _product_parameters(work: _Work, layer: Multiply) -> tuple[np.ndarray, int]:
     config = work.config
     a, b, y = (work.quantization(name) for name in (*layer.inputs, layer.output))
     if layer.rounding is Rounding.FIXED_POINT:
-        need_rule(config, layer)
         multiplier, shift = (int(part[0]) for part in
                              reference.product_multiplier(a.scale, b.scale, y.scale))
         return _fixed_point_entries(config, 0, multiplier, shift), y.zero_point
@@ -452,8 +452,9 @@ def _lookup(work: _Work, layer: Lookup) -> None:
                   {"table": Quotient(Address(table), len(layer.table))})
 
 
-def _enlarge(work: _Work, layer: Resize) -> None:
-    """A maximum of one word is a copy: one command for each of the places that a word goes to."""
+def _deal_out(work: _Work, layer: Resize | Interleave) -> None:
+    """A maximum of one word is a copy: one command for each place between its neighbours that a
+    word goes to, from the tensor whose words go there."""
     down, across = layer.factors
     for tile in work.tiles(_Constants()):
         in_w, out_w = tile.sources[0].width, tile.target.width
@@ -465,10 +466,22 @@ def _enlarge(work: _Work, layer: Resize) -> None:
             above = first // down - tile.sources[0].rows.start
             vertical = Axis(size=len(rows), pitch=in_w, out=len(rows), out_pitch=down * out_w,
                             start=above * in_w, out_start=(first - tile.rows.start) * out_w)
-            for column in range(across):
-                work.emit(tile, VectorOp.MAX, vertical, Axis(
-                    size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
-                    ROW_BY_ROW, {})
+            for column in range(min(across, out_w)):
+                count = -(-(out_w - column) // across)
+                number = (phase * across + column) % len(tile.sources)
+                work.emit(replace(tile, sources=(tile.sources[number],)), VectorOp.MAX, vertical,
+                          Axis(size=count, pitch=1, out=count, out_pitch=across,
+                               out_start=column), ROW_BY_ROW, {})
+
+
+def lower_move(context: LoweringContext, index: int, source: View, target: View) -> None:
+    """Words that go to another place, for layer ``index``. A maximum of one word is a copy."""
+    work = _Work(context, index, context.graph.layers[index])
+    rows = source.rows
+    tile = _Tile(rows=rows, columns=source.columns, sources=(source,), target=target, weights=None,
+                 parameters=None,
+                 text=f"{source.tensor.name} keep rows {rows.start}..{rows.stop - 1}")
+    work.emit(tile, VectorOp.MAX, *work.plane(tile), ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------
@@ -492,7 +505,7 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _product(work, layer)
         case Lookup():
             _lookup(work, layer)
-        case Resize():
-            _enlarge(work, layer)
+        case Resize() | Interleave():
+            _deal_out(work, layer)
         case _:
             raise TypeError(f"No vector commands for a {type(layer).__name__}")
