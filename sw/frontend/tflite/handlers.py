@@ -202,6 +202,15 @@ def _view(builder: Builder, operator: Operator) -> Value:
     return builder.renamed(operator, source, View(source.shape).reshape(target.shape))
 
 
+def _transpose(builder: Builder, operator: Operator) -> Value:
+    source, target = builder.activation(operator), builder.target(operator)
+    view = View(source.shape).transpose(moves.permutation(operator))
+    if view.shape != target.shape or not target.same_quantization(source):
+        raise ModelError(f"{label(operator)} must make {list(view.shape)} of its input's scale and "
+                         f"zero point, not {list(target.shape)}")
+    return builder.renamed(operator, source, view)
+
+
 def _concatenation(builder: Builder, operator: Operator) -> Value:
     """On any axis, if planes agree on the accelerator."""
     sources = [builder.activation(operator, index) for index in range(len(operator.inputs))]
@@ -286,5 +295,6 @@ HANDLERS: dict[str, Handler] = {
     "PAD": _pad,
     "PADV2": _pad,
     "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "TRANSPOSE": _transpose,
 }
 """By operator; the host runs all others that there is a kernel for."""
