@@ -210,12 +210,16 @@ class Builder:
 
     def _add_layer(self, layer: Layer, stage: int, quantized: Quantized, layout: View) -> Quantized:
         name = layer.output
-        if name in self._forbidden:
-            raise self._forbidden[name]
+        self._allow(name)
         result = replace(quantized, tensor=name, layout=layout, stage=stage | 1, placed={})
         self._add_tensor(name, result, layout)
         self.layers[name], self.stages[name], self.made[name] = layer, stage | 1, result
         return result
+
+    def _allow(self, name: str) -> None:
+        """Refuses a layer that is not to be made."""
+        if name in self._forbidden:
+            raise self._forbidden[name]
 
     def finish(self, pending: Pending, target: Quantized) -> Quantized:
         """A layer, now that its output quantization is known."""
@@ -230,6 +234,7 @@ class Builder:
         """Fold a Relu or Clip between equal quantizations into the layer before it."""
         source = value.source
         assert source.tensor is not None
+        self._allow(target.name)    # before the layer without bounds is gone
         low, high = self.bounds(value.clip, target)
         layer = self.layers.pop(source.tensor)
         del self.tensors[source.tensor]

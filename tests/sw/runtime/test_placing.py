@@ -65,6 +65,18 @@ def test_layer_without_room_runs_on_the_host_and_the_others_do_not():
     assert_golden(source, SMALL_KERNELS)
 
 
+@pytest.mark.parametrize("scale, nodes", [(0.5, ["wide", "bound"]), (0.25, ["wide"])],
+                         ids=["part of the layer", "a layer of its own"])
+def test_layer_runs_on_the_host_with_its_bound(scale, nodes):
+    b = QdqBuilder(np.random.default_rng(6))
+    x = b.quantize(b.conv(b.input("x", (1, 6, 12, 12)), 6, 8, name="first"))
+    x = b.quantize(b.conv(x, 1, 8, (10, 10), group=8, name="wide"), scale=0.5, zero_point=3)
+    x = b.quantize(b.node("Relu", [x], "bound"), scale=scale, zero_point=3)
+    b.output(b.quantize(b.conv(x, 8, 5, name="last")))
+    assert [row.name for row in hosted(place(b.build(), SMALL_KERNELS))] == nodes
+    assert_golden(b.build(), SMALL_KERNELS)
+
+
 def test_cure_for_the_configuration_is_one():
     source = model()
     for config in (SMALL_KERNELS, TINY.replace(activation_bytes=1024),
