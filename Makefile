@@ -15,7 +15,7 @@ stamp := .venv/.ready
 docs_stamp := .venv/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all wheel-test fuzz fuzz-programs formal mutants bench bench-record verilog bitstream lint docs clean
+.PHONY: help setup sim test test-all wheel-test fuzz fuzz-programs formal mutants bench bench-record networks verilog bitstream lint docs clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,6 +58,11 @@ bench-record: $(stamp)  ## measure the suite, record the cycles and write docs/b
 
 # Networks that are not part of Weft, where they are at hand.
 models = $(addprefix --models ,$(wildcard ../shared/models))
+
+networks: $(stamp)  ## run all networks at hand, record what came of them and write docs/networks.md
+	@$(bin)/weft survey --record benchmarks/networks.json sw/digits/digits_int8.onnx \
+	    $(foreach kind,*.onnx *.tflite,$(wildcard $(addsuffix /$(kind),$(wildcard ../shared/models ../shared/models/*))))
+	@$(bin)/python -m weft.report.networks_page > docs/networks.md
 
 verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
 	@$(bin)/weft verilog --config $(CONFIG) -o $(OUT)

@@ -1,18 +1,23 @@
 """Random graphs for tests: small networks that exercise every parameter of a layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from weft.hw.isa.commands import Rounding
 from weft.ir import (
+    NO_PADS,
     Add,
+    Affine,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
     Edge,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -20,11 +25,13 @@ from weft.ir import (
     Pool,
     PoolKind,
     Resize,
+    Selection,
     Tensor,
 )
+from weft.reference import quantized_multiplier
 
-__all__ = ["OPERATORS", "GraphBuilder", "operator_graph", "random_graph", "random_image",
-           "out_size"]
+__all__ = ["OPERATORS", "GraphBuilder", "in_fixed_point", "operator_graph", "random_graph",
+           "random_image", "out_size"]
 
 
 def out_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
@@ -82,6 +89,20 @@ class GraphBuilder:
         return self.add(Concat(name=f"layer{index}", op="Concat", output=f"t{index}",
                                sources=sources),
                         (sum(shape[0] for shape in shapes), *shapes[0][1:]), like=sources[0])
+
+    def select(self, source: str, channels: Sequence[int]) -> str:
+        """Adds a layer that takes some channels, in any order; -1 is one of zeros."""
+        count, height, width = self.shape(source)
+        return self.add(Selection.of(np.array(channels), count, **self._next("Split"),
+                                     input=source), (len(channels), height, width), like=source)
+
+    def alias(self, source: str, order: Sequence[int] | None = None,
+              plane: tuple[int, int] | None = None) -> str:
+        """Adds another name for a tensor: channels in another order, another height and width."""
+        channels, *own = self.shape(source)
+        return self.add(Alias(**self._next("Reshape"), input=source,
+                              order=None if order is None else np.array(order)),
+                        (channels, *(plane or own)), like=source)
 
     def shape(self, tensor: str) -> tuple[int, int, int]:
         """Shape of a tensor."""
@@ -191,11 +212,31 @@ class GraphBuilder:
         return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
                         self.shape(source))
 
+    def affine(self, source: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds a random linear function for each channel."""
+        shape = self.shape(source)
+        factor = self._rng.integers(1 - (1 << 24), 1 << 24, shape[0]) \
+            >> self._rng.integers(0, 24, shape[0])
+        reach = 128 * np.abs(factor) + 1
+        bias = np.minimum(reach, (1 << 31) - 1 - reach) * self._rng.uniform(-1, 1, shape[0])
+        return self.add(Affine(
+            **self._next("Mul"), input=source, factor=factor.astype(np.int32),
+            bias=bias.astype(np.int32), scale=(150 / reach).astype(np.float32), clamp=clamp), shape)
+
     def enlarge(self, source: str, factors: tuple[int, int]) -> str:
         """Adds a nearest-neighbour enlargement."""
         channels, height, width = self.shape(source)
         return self.add(Resize(**self._next("Resize"), input=source, factors=factors),
                         (channels, height * factors[0], width * factors[1]), like=source)
+
+    def interleave(self, sources: list[str], factors: tuple[int, int], *,
+                   less: tuple[int, int] = (0, 0)) -> str:
+        """Adds planes dealt out in turn; ``less`` rows and columns than there could be."""
+        channels, height, width = self.shape(sources[0])
+        return self.add(
+            Interleave(**self._next("ConvTranspose"), sources=tuple(sources), factors=factors),
+            (channels, height * factors[0] - less[0], width * factors[1] - less[1]),
+            like=sources[0])
 
     def random_window(self, source: str, *, max_kernel: int = 5,
                       dilate: bool = True) -> dict[str, tuple[int, ...]]:
@@ -304,6 +345,10 @@ def _pair(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
     return getattr(builder, add)(builder.input, other, clamp=builder.random_clamp())
 
 
+def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    return builder.affine(builder.input, clamp=builder.random_clamp())
+
+
 def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
     gate = builder.lookup(builder.global_average(builder.input))
     return builder.product(builder.input, gate, clamp=builder.random_clamp())
@@ -314,12 +359,47 @@ def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.depthwise(large, **builder.random_window(large, max_kernel=3))
 
 
+def _dealt_out(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    factors = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+    sources = [builder.conv(builder.input, int(rng.integers(1, 40)))]
+    for _ in range(factors[0] * factors[1] - 1):
+        sources.append(builder.conv(builder.input, builder.shape(sources[0])[0], like=sources[0]))
+    return builder.interleave(sources, factors, less=(int(rng.integers(factors[0])),
+                                                      int(rng.integers(factors[1]))))
+
+
 def _joined(rng: np.random.Generator, builder: GraphBuilder) -> str:
     left = builder.conv(builder.input, int(rng.integers(1, 20)))
     right = builder.conv(builder.input, int(rng.integers(1, 20)), like=left)
     return builder.conv(builder.depthwise(builder.concat(left, right)), 7) \
         if min(builder.shape(builder.input)[1:]) >= 3 else builder.conv(
             builder.concat(left, right), 7)
+
+
+def _shuffled(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Two tensors joined and dealt out, as in ShuffleNet; one half is joined again."""
+    count = int(rng.integers(2, 24))
+    left = builder.conv(builder.input, count)
+    joined = builder.concat(left, builder.conv(builder.input, count, like=left))
+    dealt = np.arange(2 * count).reshape(2, -1).T.reshape(-1)
+    kept = builder.select(joined, dealt[:count])
+    worked = builder.depthwise(builder.conv(builder.select(joined, dealt[count:]), count),
+                               kernel=(1, 1))
+    last = builder.concat(kept, builder.conv(worked, count, like=left))
+    last = builder.alias(last, rng.permutation(2 * count))
+    wide = builder.select(last, [-1, *range(2 * count), *[-1] * int(rng.integers(3))])
+    return builder.sum(builder.lookup(wide), builder.conv(last, builder.shape(wide)[0]))
+
+
+def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Planes turned into rows and back, with channels in other orders on the way."""
+    count, height, width = int(rng.integers(1, 40)), *builder.shape(builder.input)[1:]
+    x = builder.conv(builder.input, count)
+    row = builder.alias(x, rng.permutation(count) if rng.random() < 0.5 else None,
+                        (1, height * width))
+    y = builder.depthwise(row, kernel=(1, 3), pads=(0, 1, 0, 1))
+    tall = builder.alias(builder.sum(y, row), rng.permutation(count), (height * width, 1))
+    return builder.sum(builder.alias(tall, None, (height, width)), x)
 
 
 def _residual(rng: np.random.Generator, builder: GraphBuilder) -> str:
@@ -335,10 +415,14 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "average_pool": partial(_window, add="average_pool"),
     "sum": partial(_pair, add="sum"),
     "product": partial(_pair, add="product"),
+    "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
+    "interleave": _dealt_out,
     "concat": _joined,
     "residual": _residual,
+    "shuffled": _shuffled,
+    "regrouped": _regrouped,
 }
 """What :func:`operator_graph` makes."""
 
@@ -348,6 +432,34 @@ def operator_graph(rng: np.random.Generator, operator: str, *, unsigned: bool = 
     shape = (int(rng.integers(1, 41)), int(rng.integers(1, 13)), int(rng.integers(1, 13)))
     builder = GraphBuilder(rng, shape, unsigned=unsigned)
     return builder.graph(OPERATORS[operator](rng, builder))
+
+
+def in_fixed_point(rng: np.random.Generator, graph: Graph, *, share: float = 0.8) -> Graph:
+    """The same graph, where layers that can have a rule of TensorFlow Lite have one by chance."""
+    joined = {name for layer in graph.layers if isinstance(layer, Concat)
+              for name in (*layer.sources, layer.output)}
+    tensors = dict(graph.tensors)
+    once = Rounding.FIXED_POINT_ONCE
+
+    def change(layer: Layer) -> Layer:
+        match layer:
+            case Convolution() | Depthwise():
+                return replace(
+                    layer, rounding=once if rng.random() < 0.4 else Rounding.FIXED_POINT,
+                    fixed_point=quantized_multiplier(layer.multiplier))
+            case Pool(kind=PoolKind.AVERAGE) if layer.output not in joined:
+                # Its output means what its input does.
+                source = tensors[layer.input]
+                tensors[layer.output] = replace(tensors[layer.output], scale=source.scale,
+                                                zero_point=source.zero_point)
+                return replace(layer, rounding=Rounding.FIXED_POINT, multiplier=None,
+                               late_zero=False, count_pads=NO_PADS)
+            case Add() | Multiply():
+                return replace(layer, rounding=Rounding.FIXED_POINT)
+        return layer
+
+    layers = tuple(change(layer) if rng.random() < share else layer for layer in graph.layers)
+    return replace(graph, layers=layers, tensors=tensors)
 
 
 def random_image(rng: np.random.Generator, graph: Graph) -> dict[str, np.ndarray]:

@@ -2,9 +2,9 @@
 ``weft bench --record`` recorded."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from . import baseline, scale_sim
+from .markdown import escape, number, table
 from .measure import LayerMeasurement, Measurement
 from .scale_sim import Comparison
 from .suite import CONFIGS, NETWORKS
@@ -75,25 +75,13 @@ def benchmark_page(measurements: Iterable[Measurement],
     return "\n\n".join(parts) + "\n"
 
 
-def _table(columns: dict[str, str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table; columns are given with ``<`` or ``>`` for their alignment."""
-    lines = [" | ".join(columns),
-             " | ".join("---" if side == "<" else "--:" for side in columns.values())]
-    lines += [" | ".join(map(str, row)) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
-
-
 def _error(estimate: int | None, cycles: int | None) -> str:
     return f"{estimate / cycles - 1:+.2%}" if estimate and cycles else ""
 
 
 def _configurations(results: Sequence[Measurement]) -> str:
     used = {each.config for each in results}
-    return _table(
+    return table(
         {"config": "<", "MACs per cycle": ">", "multipliers of the array": ">",
          "of them alpha": ">", "requantization": ">", "vector engine": ">", "activations": ">",
          "weights": ">", "memory port": ">"},
@@ -105,16 +93,16 @@ def _configurations(results: Sequence[Measurement]) -> str:
 
 
 def _frames(results: Sequence[Measurement]) -> str:
-    return _table(
+    return table(
         {"network": "<", "MACs": ">", "config": "<", "cold cycles": ">", "estimate": ">",
          "warm cycles": ">", "estimate ": ">", "utilization": ">",
          "MACs per multiplier and cycle": ">", "cold bytes": ">", "warm bytes": ">",
          "simulated kcycles/s": ">"},
-        ((NETWORKS[each.network].title, _number(each.macs), each.config,
-          _number(each.cycles_cold), _error(each.estimate_cold, each.cycles_cold),
-          _number(each.cycles_warm), _error(each.estimate_warm, each.cycles_warm),
+        ((NETWORKS[each.network].title, number(each.macs), each.config,
+          number(each.cycles_cold), _error(each.estimate_cold, each.cycles_cold),
+          number(each.cycles_warm), _error(each.estimate_warm, each.cycles_warm),
           f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
-          _number(each.dram_bytes_cold), _number(each.dram_bytes_warm),
+          number(each.dram_bytes_cold), number(each.dram_bytes_warm),
           f"{each.sim_cycles_per_second / 1000:,.0f}")
          for each in results))
 
@@ -123,11 +111,11 @@ def _kernels(results: Sequence[Measurement]) -> str:
     def row(each: Measurement) -> tuple[str, ...]:
         cycles, config = each.kernel_cycles or 1, CONFIGS[each.config]
         rate = each.macs / cycles
-        return (NETWORKS[each.network].title, _number(each.macs), each.config, _number(cycles),
+        return (NETWORKS[each.network].title, number(each.macs), each.config, number(cycles),
                 f"{rate:.1f}", f"{rate / (config.rows * config.cols):.1%}",
                 f"{rate / config.multipliers:.2f}")
 
-    return _table({"layer": "<", "MACs": ">", "config": "<", "cycles": ">", "MACs per cycle": ">",
+    return table({"layer": "<", "MACs": ">", "config": "<", "cycles": ">", "MACs per cycle": ">",
                    "utilization": ">", "MACs per multiplier and cycle": ">"}, map(row, results))
 
 
@@ -145,30 +133,26 @@ def _beside_scale_sim(results: Sequence[Measurement],
         return []
 
     def row(names: Sequence[str], ours: int, theirs: int) -> tuple[str, ...]:
-        return *names, _number(ours), _number(theirs), f"{ours / theirs:.2f}"
+        return *names, number(ours), number(theirs), f"{ours / theirs:.2f}"
 
     figures = {"Weft": ">", "SCALE-Sim": ">", "Weft / SCALE-Sim": ">"}
     version = comparisons[0].version
-    parts = [_SCALE_SIM.format(version=version), _table(
+    parts = [_SCALE_SIM.format(version=version), table(
         {"network": "<", "config": "<", **figures},
         (row((NETWORKS[network].title, config), sum(layer.cycles for layer, _ in found),
              sum(each.cycles for _, each in found))
          for (network, config), found in pairs.items()))]
     for (network, config), found in pairs.items():
         if len(found) > 1:
-            parts += [f"### {NETWORKS[network].title} on {config}", _table(
+            parts += [f"### {NETWORKS[network].title} on {config}", table(
                 {"layer": "<", "operator": "<", "MACs": ">", **figures},
-                (row((_escape(layer.name), _operator(layer), _number(layer.macs)), layer.cycles,
+                (row((escape(layer.name), _operator(layer), number(layer.macs)), layer.cycles,
                      each.cycles) for layer, each in found))]
     return parts
 
 
 def _operator(layer: LayerMeasurement) -> str:
     return f"{layer.op}, depthwise" if layer.gemm[0] > 1 else layer.op
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "\\<").replace("*", "\\*")
 
 
 if __name__ == "__main__":

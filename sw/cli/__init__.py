@@ -15,6 +15,7 @@ from . import (
     quantize,
     report,
     run,
+    survey,
     verilog,
 )
 from .version import add_version_option
@@ -25,8 +26,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, compile, verilog, build, program, bench,
-             config)
+_COMMANDS = (run, report, quantize, check, estimate, survey, compile, verilog, build, program,
+             bench, config)
 """In the order of the help text."""
 
 
@@ -43,7 +44,8 @@ def _main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="weft", description="From a quantized ONNX network to a running hardware accelerator.")
+        prog="weft", description="From a quantized network, ONNX or TFLite, to a running "
+                    "hardware accelerator.")
     parser.add_argument(DEBUG, action="store_true",
                         help="show where an error came from; can also follow the command")
     add_version_option(parser)

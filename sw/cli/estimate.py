@@ -2,11 +2,11 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from weft.errors import InputError
 from weft.hw.isa.config import load_config
 
+from .model import add_model_arguments, chosen_plan
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -17,10 +17,10 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "estimate", help="tell how long a model takes, without building or running anything",
         description="Compiles a model, plays its commands in virtual time and reports the cycles "
-                    "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
+                    "of each layer, what bounds it, what it would take at least, memory traffic, "
+                    "and which change of the configuration would help. The cycles of a frame are "
                     "those of the simulated accelerator within 1 %% on most models.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?",
-                        help="the network; not with --resources")
+    add_model_arguments(parser, nargs="?", help="the network; not with --resources")
     add_config_option(parser, default=None,
                       default_text="base; with --resources, the board's own")
     parser.add_argument("--resources", metavar="BOARD",
@@ -36,24 +36,30 @@ def add_parser(commands: Commands) -> None:
 def _estimate(options: argparse.Namespace) -> int:
     from weft.compiler.timing.player import MemoryTiming
     from weft.report.terminal import Progress, print_estimate, terminal
+    from weft.runtime.advice import advise
     from weft.runtime.estimate import estimate_plan
-    from weft.runtime.placing import place
 
     if (options.model is None) == (options.resources is None):
         raise InputError("Estimate needs either a model or --resources BOARD")
+    for name in ("quantize", "rule"):
+        if options.resources is not None and getattr(options, name) is not None:
+            raise InputError(f"Option --{name} needs a model, not --resources")
     if options.resources is not None:
         return _estimate_resources(options)
     config = load_config(options.config or "base")
+    plan = chosen_plan(options, config)
     memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
-        estimate = estimate_plan(place(options.model, config), config, model=options.model.name,
-                                 batch=options.batch, memory=memory)
+        estimate = estimate_plan(plan, config, model=options.model.name, batch=options.batch,
+                                 memory=memory)
+        advice = advise(plan, estimate, memory=memory,
+                        progress=None if options.json else progress.stage)
     if options.json:
-        print(json.dumps(estimate.to_dict(), indent=2))
+        print(json.dumps({**estimate.to_dict(), "advice": advice.to_dict()}, indent=2))
     else:
-        print_estimate(estimate, terminal())
+        print_estimate(estimate, advice, terminal())
     return 0
 
 

@@ -28,13 +28,15 @@ def add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None:
                         help="compute N frames together, which share loads of weights "
                              "(default: 1)")
     parser.add_argument("--verify", action="store_true",
-                        help="compare every layer of every frame with onnxruntime; on a board, the "
+                        help="compare every layer of every frame with onnxruntime, or of a "
+                             "TFLite network with LiteRT's reference kernels; on a board, the "
                              "outputs")
 
 
 def files_read(options: argparse.Namespace) -> dict[str, str | Path | None]:
     """The files that a run reads, none of which it may write to."""
-    return {"the model": options.model, "--inputs": options.inputs, "--config": options.config}
+    return {"the model": options.model, "--inputs": options.inputs, "--config": options.config,
+            "--quantize": options.quantize}
 
 
 def given_arrays(options: argparse.Namespace) -> "dict[str, np.ndarray] | None":

@@ -8,6 +8,7 @@ from weft.errors import InputError
 from weft.files.output import check_outputs
 from weft.hw.isa.config import load_config
 
+from .float_model import note_source
 from .options import Commands, add_config_option
 
 if TYPE_CHECKING:
@@ -83,9 +84,7 @@ def _quantize(options: argparse.Namespace) -> int:
     with Progress() as progress:
         progress.stage(f"Reading {options.model.name}")
         source = load_float(options.model, dict(options.input_shape))
-        if options.random is not None:
-            progress.note("Warning: calibrated with noise, the network will not be accurate; "
-                          "--calibrate takes real data")
+        note_source(source, progress, noise=options.random is not None)
         quantized = quantize(
             source, _frames(source, options), output=options.output, labels=labels, config=config,
             settings=Quantization(per_channel=not options.per_tensor, method=options.method,
@@ -96,18 +95,15 @@ def _quantize(options: argparse.Namespace) -> int:
 
 
 def _frames(source: "FloatModel", options: argparse.Namespace) -> "Frames":
-    from weft.files.arrays import read_arrays
-    from weft.quantize import ImageFrames, Pixels, array_frames, random_frames
+    from weft.quantize import Pixels, calibration_frames, random_frames
 
     pixels = {name: getattr(options, name) for name in _PIXELS
               if getattr(options, name) is not None}
-    if options.random is None and not options.calibrate.is_file():
-        return ImageFrames(options.calibrate, source.shapes, Pixels(**pixels))
-    if pixels:
+    if pixels and (options.random is not None or options.calibrate.is_file()):
         raise InputError(f"Option --{next(iter(pixels))} needs --calibrate with a folder of images")
     if options.random is not None:
         return random_frames(source.shapes, options.random, seed=options.seed)
-    return array_frames(read_arrays(options.calibrate), source.shapes, str(options.calibrate))
+    return calibration_frames(options.calibrate, source.shapes, Pixels(**pixels))
 
 
 def _labels(path: Path) -> list[int]:

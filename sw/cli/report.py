@@ -8,7 +8,9 @@ from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, write_text
 from weft.hw.isa.config import load_config
 
+from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays
+from .model import add_model_arguments
 from .options import Commands, add_config_option
 from .session import open_layers_session, open_session
 
@@ -22,7 +24,7 @@ def add_parser(commands: Commands) -> None:
         description="Runs frames through a network on the simulated accelerator and writes one "
                     "HTML page: figures, timeline, memory map, roofline, causes of stalls. Exit "
                     "code as for run.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
+    add_model_arguments(parser)
     add_config_option(parser)
     add_frame_options(parser, default="2, so that the last one finds weights on chip")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html",
@@ -33,15 +35,19 @@ def add_parser(commands: Commands) -> None:
 def _report(options: argparse.Namespace) -> int:
     from weft.report.page import report_page
     from weft.report.terminal import Progress
+    from weft.runtime.advice import advise
+    from weft.runtime.estimate import estimate_programs
     from weft.runtime.runner import run_frames
 
     config = load_config(options.config)
     check_outputs({"--output": options.output}, files_read(options))
     arrays = given_arrays(options)
+    model = int8_model(options)
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
         session = stack.enter_context(
-            open_session(options.model, config, "verilator", progress, batch=options.batch))
+            open_session(model, options.model.name, config, "verilator", progress,
+                         batch=options.batch, rule=options.rule))
         # Of a single frame one would not see what it takes once all weights are on chip.
         inputs = choose_frames(session, arrays, options, default=2 * options.batch)
         layers = stack.enter_context(open_layers_session(session, "verilator")) \
@@ -49,7 +55,9 @@ def _report(options: argparse.Namespace) -> int:
         progress.stage("Running")
         run = run_frames(session, inputs, model=options.model.name, device="verilator",
                          verify=options.verify, layers=layers, progress=progress.step)
-        page = report_page(run, session.plan)
+        estimate = estimate_programs(session.programs, model=options.model.name)
+        page = report_page(run, session.plan,
+                           advise(session.plan, estimate, progress=progress.stage))
     write_text(options.output, page)
     print(f"{options.output}: {run.last.cycles:,} cycles")
     return EXIT_MISMATCH if run.differing else 0

@@ -1,18 +1,23 @@
-"""Where the channels of every tensor go, so that concatenations cost nothing.
+"""Where the channels of every tensor go, so that views and concatenations cost nothing.
 
 The sources of a :class:`Concat` are written side by side from the start, each from the first lane
-of a word, and whoever reads the result knows where its channels are. Element-wise layers keep the
-places of their channels, convolutions can read and write them anywhere.
+of a word, and whoever reads the result knows where its channels are. An :class:`Alias` is where
+its tensor is. Element-wise layers keep the places of their channels, convolutions can read and
+write them anywhere. So a :class:`Selection` puts channels that come from one word into one word,
+and reads few words for each.
 """
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Graph, Layer, Tensor
+from weft.ir import Alias, Concat, Convolution, Graph, Interleave, Layer, Selection, Tensor
 from weft.ir.layout import ChannelMap
+
+from .channel_maps import choose, resolve
 
 __all__ = ["Home", "ChannelLayout", "lay_out_channels"]
 
@@ -53,8 +58,8 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig) -> ChannelLayout:
     """Finds a channel map and a home for every tensor.
 
     A tensor that is a source of two concatenations, or twice of one, is copied; so is the result
-    of one that meets a tensor of another map in an element-wise layer. A copy is a convolution
-    with the identity, which is exact.
+    of one, or a view with channels in another order, that meets a tensor of another map in an
+    element-wise layer. A copy is a convolution with the identity, which is exact.
 
     Raises
     ------
@@ -64,20 +69,35 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig) -> ChannelLayout:
     kept = frozenset(layer.output for layer in graph.layers)
     graph, origins = _copy_shared_sources(graph)
     while True:
-        channels, conflict = _resolve(graph, config)
+        channels, conflict = resolve(graph, config, {})
         if conflict is None:
             break
-        graph, origins = _copy_result(graph, origins, conflict)
+        if isinstance(graph.layers[conflict], Alias):
+            graph, origins = _copy_alias(graph, origins, conflict)
+        else:
+            graph, origins = _copy_result(graph, origins, conflict)
+    channels = choose(graph, config, channels)
 
+    same = _originals(graph)
     homes = {name: Home(name, 0) for name in graph.tensors}
     for layer in reversed(graph.layers):
         if isinstance(layer, Concat):
-            home = homes[layer.output]
+            home = homes[same[layer.output]]
             block = home.block
             for source in layer.sources:
-                homes[source] = Home(home.root, block)
+                homes[same[source]] = Home(home.root, block)
                 block += channels[source].blocks(config)
+    homes = {name: homes[same[name]] for name in graph.tensors}
     return ChannelLayout(graph=graph, origins=origins, channels=channels, homes=homes, kept=kept)
+
+
+def _originals(graph: Graph) -> dict[str, str]:
+    """For each tensor the one that it is another name for, or itself."""
+    same = {name: name for name in graph.tensors}
+    for layer in graph.layers:
+        if isinstance(layer, Alias):
+            same[layer.output] = same[layer.input]
+    return same
 
 
 def _copy(layer: Layer, tensor: Tensor, number: int) -> tuple[Convolution, Tensor]:
@@ -95,19 +115,20 @@ def _copy_shared_sources(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
     origins: list[int] = []
     tensors = dict(graph.tensors)
     times: Counter[str] = Counter()
+    same = _originals(graph)
     for index, layer in enumerate(graph.layers):
         if isinstance(layer, Concat):
             sources = []
             for name in layer.sources:
-                if times[name]:
-                    copy, tensor = _copy(layer, tensors[name], times[name])
+                if times[same[name]]:
+                    copy, tensor = _copy(layer, tensors[name], times[same[name]])
                     layers.append(copy)
                     origins.append(index)
                     tensors[tensor.name] = tensor
                     sources.append(tensor.name)
                 else:
                     sources.append(name)
-                times[name] += 1
+                times[same[name]] += 1
             layer = replace(layer, sources=tuple(sources))
         layers.append(layer)
         origins.append(index)
@@ -122,47 +143,28 @@ def _copy_result(graph: Graph, origins: tuple[int, ...],
     layers = [*graph.layers[:at + 1], copy]
     for later in graph.layers[at + 1:]:
         if not isinstance(later, Convolution | Concat):
-            later = replace(later, **{
-                name: tensor.name for name in ("input", "a", "b")
-                if getattr(later, name, None) == layer.output})
+            changed: dict[str, Any] = {name: tensor.name for name in ("input", "a", "b")
+                                       if getattr(later, name, None) == layer.output}
+            if isinstance(later, Interleave):
+                changed["sources"] = tuple(tensor.name if name == layer.output else name
+                                           for name in later.sources)
+            later = replace(later, **changed)
         layers.append(later)
     return (replace(graph, layers=tuple(layers),
                     tensors={**graph.tensors, tensor.name: tensor}),
             (*origins[:at + 1], origins[at], *origins[at + 1:]))
 
 
-def _resolve(graph: Graph,
-             config: AcceleratorConfig) -> tuple[dict[str, ChannelMap], int | None]:
-    """Maps of all tensors; or the index of a concatenation that clashes with another."""
-    # Tensors that must have one map: what goes into an element-wise layer, and what comes out.
-    parents = {name: name for name in graph.tensors}
-
-    def find(name: str) -> str:
-        while parents[name] != name:
-            parents[name] = name = parents[parents[name]]
-        return name
-
-    for layer in graph.layers:
-        if not isinstance(layer, Convolution | Concat):
-            for name in layer.inputs:
-                parents[find(name)] = find(layer.output)
-
-    groups: dict[str, ChannelMap] = {}
-    # By number of channels, which only grows from source to result. In the order of execution a
-    # source could take its map from a later concatenation.
-    concats = sorted(((index, layer) for index, layer in enumerate(graph.layers)
-                      if isinstance(layer, Concat)),
-                     key=lambda item: graph.tensors[item[1].output].shape[0])
-    for index, layer in concats:
-        segments: list[int] = []
-        for source in layer.sources:
-            channels = groups.get(find(source))
-            segments += channels.segments if channels else [graph.tensors[source].shape[0]]
-        channels = ChannelMap(tuple(segments))
-        if channels.plain(config):
-            channels = ChannelMap((channels.channels,))
-        group = find(layer.output)
-        if groups.setdefault(group, channels) != channels:
-            return {}, index
-    return {name: groups.get(find(name), ChannelMap((tensor.shape[0],)))
-            for name, tensor in graph.tensors.items()}, None
+def _copy_alias(graph: Graph, origins: tuple[int, ...],
+                at: int) -> tuple[Graph, tuple[int, ...]]:
+    """A copy in place of the other order of the alias with index ``at``."""
+    layer = graph.layers[at]
+    assert isinstance(layer, Alias) and layer.order is not None
+    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
+    copied = replace(target, name=f"{target.name} copy 0", shape=source.shape)
+    copy = Selection.of(layer.order, len(layer.order), name=layer.name, op=layer.op,
+                        input=layer.input, output=copied.name)
+    return (replace(graph, tensors={**graph.tensors, copied.name: copied}, layers=(
+                *graph.layers[:at], copy, replace(layer, input=copied.name, order=None),
+                *graph.layers[at + 1:])),
+            (*origins[:at], origins[at], *origins[at:]))

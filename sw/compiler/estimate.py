@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from weft.compiler.planning.columns import tile_pixels
 from weft.compiler.planning.loop_order import layer_cycles, requantizes
+from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.commands import Engine, Opcode, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Graph, Layer, layout
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
 
 from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
@@ -51,14 +52,21 @@ class LayerEstimate:
 
 
 def engine_of(layer: Layer) -> Engine | None:
-    """The engine that computes a layer; none for a concatenation, which is a matter of places."""
-    if isinstance(layer, Concat):
+    """The engine that computes a layer; none for what is a matter of places."""
+    if isinstance(layer, Concat | Alias):
         return None
     return Engine.MATRIX if isinstance(layer, Convolution) else Engine.VECTOR
 
 
 def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
-    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks."""
+    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks, and a
+    :class:`CompileError` if they need a rule of rounding that it lacks: the model is another one
+    without it."""
+    for layer in graph.layers:
+        if getattr(layer, "rounding", Rounding.FLOAT32) not in roundings(config):
+            raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
+                               f"does: the configuration {config.name!r} must have fixed_point = "
+                               f"true, or the rule must be onnxruntime (--rule onnxruntime)")
     lacking = {index: CompileError(
                    f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
                    f"configuration {config.name!r} must have vector taps between 1 and 8, not 0",
@@ -76,7 +84,7 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
     Raises
     ------
     CompileError
-        If a layer needs an engine that the configuration lacks.
+        If a layer needs an engine or a rule that the configuration lacks.
     """
     check_engines(graph, config)
     laid_out = lay_out_channels(pack(graph, config).graph, config)
@@ -98,23 +106,30 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
 def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
            blocks: int) -> tuple[int, int]:
     """Cycles, and bytes of constants."""
-    if isinstance(layer, Concat):
+    if isinstance(layer, Concat | Alias):
         return 0, 0
     _, height, width = laid_out.graph.tensors[layer.output].shape
     if not isinstance(layer, Convolution):
         return (layer_cycles(config, laid_out.graph, layer, blocks)
                 + vector_overhead(config, scaled=requantizes(layer))), 0
     outputs, _, kernel_h, kernel_w = layer.weights.shape
+    if not laid_out.channels[layer.output].plain(config):
+        outputs = blocks * config.word_lanes
     columns = layout.col_tiles(config, outputs)
-    inputs = laid_out.channels[layer.input].blocks(config)
-    cost = command_cost(config, Opcode.MATRIX, {
-        "kernel_h": kernel_h, "kernel_w": kernel_w, "channel_blocks": inputs,
-        "stride_w": layer.strides[1], "tile_pixels": tile_pixels(config, height * width),
-        "out_pixels": height * width, "col_tiles": columns,
-        "last_groups": -(-(outputs - (columns - 1) * config.cols) // config.requant_lanes)})
-    weights = (columns * kernel_h * kernel_w * inputs
-               * config.weight_tile_rows * config.weight_row_data_bytes)
-    return cost.latency, weights + columns * config.cols * 8
+    costs, steps = [], 0
+    for run in runs(config, laid_out, layer):
+        last = run.columns.stop == columns
+        costs.append(command_cost(config, Opcode.MATRIX, {
+            "kernel_h": kernel_h, "kernel_w": kernel_w, "channel_blocks": len(run.blocks),
+            "stride_w": layer.strides[1], "tile_pixels": tile_pixels(config, height * width),
+            "out_pixels": height * width, "col_tiles": len(run.columns),
+            "last_groups": -(-(outputs - (columns - 1) * config.cols) // config.requant_lanes)
+            if last else config.requant_groups}))
+        steps += len(run.columns) * len(run.blocks) * kernel_h * kernel_w
+    weights = steps * config.weight_tile_rows * config.weight_row_data_bytes
+    # One command after the other, without a gap.
+    cycles = sum(cost.busy for cost in costs[:-1]) + costs[-1].latency
+    return cycles, weights + columns * config.cols * 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def _main(arguments: list[str]) -> int:
                              f"not {options.frames}")
         images, labels = images[:options.frames], labels[:options.frames]
     with Progress() as progress, \
-            open_session(MODEL, config, device, progress) as session:
+            open_session(MODEL, MODEL.name, config, device, progress) as session:
         progress.stage(f"Running {len(images)} images of handwritten digits")
         name = session.get_inputs()[0].name
         run = run_frames(session, {name: images}, model=MODEL.name, device=device,

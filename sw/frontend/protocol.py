@@ -1,11 +1,11 @@
 """What a model format offers."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from weft.ir import Misfits, Partition
 
-__all__ = ["FrontEnd"]
+__all__ = ["FrontEnd", "RuledFrontEnd"]
 
 
 class FrontEnd(Protocol):
@@ -54,5 +54,30 @@ class FrontEnd(Protocol):
         ModelError
             In one line: the file or node, what was expected, what came. Also if nothing at all can
             run on the accelerator.
+        """
+        ...
+
+
+@runtime_checkable
+class RuledFrontEnd(FrontEnd, Protocol):
+    """A format whose models may be rounded by several rules.
+
+    Attributes
+    ----------
+    rules : :class:`tuple` of :class:`str`
+        Their names; the first is that of the format itself.
+    """
+
+    @property
+    def rules(self) -> tuple[str, ...]: ...
+
+    def partition(self, model: object, misfits: Misfits | None = None,
+                  rule: str = "") -> Partition:
+        """As :meth:`FrontEnd.partition`, by the rule of a name.
+
+        Raises
+        ------
+        InputError
+            If there is no such rule.
         """
         ...

@@ -6,11 +6,12 @@ from weft.errors import InputError
 
 from .onnx import OnnxFrontEnd
 from .protocol import FrontEnd
+from .tflite import TfliteFrontEnd
 
 __all__ = ["FRONT_ENDS", "find_front_end"]
 
 
-FRONT_ENDS: list[FrontEnd] = [OnnxFrontEnd()]
+FRONT_ENDS: list[FrontEnd] = [OnnxFrontEnd(), TfliteFrontEnd()]
 """By precedence. The first one also gets the files that none claims, and says what is wrong with
 them."""
 

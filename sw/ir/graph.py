@@ -17,7 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Resize", "Edge", "Graph"]
+           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
+           "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -106,6 +107,18 @@ class Layer:
         return 0
 
 
+def _need_constants(layer: "Convolution | Depthwise") -> None:
+    if (layer.rounding is Rounding.FLOAT32) != (layer.fixed_point is None):
+        raise ValueError(f"Layer {layer.name!r} must have a fixed-point multiplier and "
+                         f"shift if that is its rule, and only then")
+
+
+def _need_rule(layer: "Pool | Add | Multiply") -> None:
+    if layer.rounding is Rounding.FIXED_POINT_ONCE:
+        raise ValueError(f"Layer {layer.name!r} must be rounded as float32 or fixed-point: only "
+                         f"convolutions have {layer.rounding.name}")
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Convolution(Layer):
     """A convolution with requantization and clamp; a fully connected layer is one whose kernel
@@ -132,8 +145,11 @@ class Convolution(Layer):
     rounding : :class:`Rounding`
         How sums become int8 values.
     fixed_point : (int32 [N], int32 [N]) or :py:`None`
-        Multiplier and shift of the ``FIXED_POINT`` rule, which has no use for ``multiplier``: see
+        Multiplier and shift of the fixed-point rules, which have no use for ``multiplier``: see
         :func:`weft.reference.fixed_point_multiplier`.
+    real_sums : :class:`bool`
+        Whether the model's framework adds up real values, rounded to float32, in an order that is
+        not known: its result is not quite a function of the exact sum.
     """
 
     input: str
@@ -148,11 +164,10 @@ class Convolution(Layer):
     weight_scale: np.ndarray | None = None
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+    real_sums: bool = False
 
     def __post_init__(self) -> None:
-        if (self.rounding is Rounding.FIXED_POINT) != (self.fixed_point is not None):
-            raise ValueError(f"Layer {self.name!r} must have a fixed-point multiplier and "
-                             f"shift if that is its rule, and only then")
+        _need_constants(self)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -164,19 +179,26 @@ class Convolution(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection(Convolution):
-    """Some channels of a tensor, in any order: a convolution whose weights are rows of the
-    identity, and no work of the model's."""
+    """Some channels of a tensor, in any order, and channels of zeros: a convolution whose weights
+    are rows of the identity, or zero, and no work of the model's."""
 
     @classmethod
     def of(cls, channels: np.ndarray, count: int, *, name: str, op: str, input: str, output: str,
            clamp: tuple[int, int] = (-128, 127)) -> Self:
-        """The layer that takes ``channels`` of an input of ``count``; both tensors must have one
-        scale and zero point."""
+        """The layer that takes ``channels`` of an input of ``count``, -1 for one of zeros; both
+        tensors must have one scale and zero point."""
+        rows = np.eye(count, dtype=np.int8)[channels] * (channels >= 0)[:, None]
         return cls(name=name, op=op, input=input, output=output, clamp=clamp,
-                   weights=np.eye(count, dtype=np.int8)[channels][:, :, None, None],
+                   weights=rows[:, :, None, None].astype(np.int8),
                    bias=np.zeros(len(channels), np.int32),
                    multiplier=np.ones(len(channels), np.float32),
                    weight_scale=np.ones(1, np.float32))
+
+    @property
+    def channels(self) -> np.ndarray:
+        """int64 [N]: for each channel that of the input, -1 for one of zeros."""
+        rows = self.weights[:, :, 0, 0]
+        return np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
 
     def macs(self, output: Tensor) -> int:
         return 0
@@ -189,7 +211,7 @@ class Depthwise(Layer):
     Parameters
     ----------
     weights : int8 [C, kernel_h, kernel_w]
-    bias, multiplier, strides, pads, dilations, clamp
+    bias, multiplier, strides, pads, dilations, clamp, rounding, fixed_point, real_sums
         As in :class:`Convolution`.
     """
 
@@ -201,6 +223,12 @@ class Depthwise(Layer):
     pads: Pads = NO_PADS
     dilations: tuple[int, int] = (1, 1)
     clamp: tuple[int, int] = (-128, 127)
+    rounding: Rounding = Rounding.FLOAT32
+    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+    real_sums: bool = False
+
+    def __post_init__(self) -> None:
+        _need_constants(self)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -238,6 +266,10 @@ class Pool(Layer):
         QuantizeLinear, and not before, as by QLinearAveragePool.
     clamp : (low, high)
         Bounds of the output in the int8 domain.
+    rounding : :class:`Rounding`
+        ``FIXED_POINT`` for an average of integers, halves rounded away from zero: the rule of
+        AVERAGE_POOL_2D of TFLite, whose output has the input's scale and zero point. It has neither
+        ``multiplier``, ``late_zero`` nor ``count_pads``.
     """
 
     input: str
@@ -250,6 +282,15 @@ class Pool(Layer):
     clamp: tuple[int, int] = (-128, 127)
     multiplier: float | None = None
     late_zero: bool = False
+    rounding: Rounding = Rounding.FLOAT32
+
+    def __post_init__(self) -> None:
+        _need_rule(self)
+        if self.rounding is Rounding.FIXED_POINT and (
+                self.kind is not PoolKind.AVERAGE or self.multiplier is not None
+                or self.late_zero or self.count_pads != NO_PADS):
+            raise ValueError(f"Layer {self.name!r} must be an average without multiplier, late "
+                             f"zero point or padding that counts to be rounded in fixed point")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -258,11 +299,21 @@ class Pool(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Layer):
-    """Element-wise sum of two tensors of one shape, by the rule of QLinearAdd."""
+    """Element-wise sum of two tensors of one shape.
+
+    Parameters
+    ----------
+    rounding : :class:`Rounding`
+        ``FLOAT32`` for the rule of QLinearAdd, ``FIXED_POINT`` for that of ADD of TFLite.
+    """
 
     a: str
     b: str
     clamp: tuple[int, int] = (-128, 127)
+    rounding: Rounding = Rounding.FLOAT32
+
+    def __post_init__(self) -> None:
+        _need_rule(self)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -271,12 +322,22 @@ class Add(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Multiply(Layer):
-    """Element-wise product of two tensors by the rule of QLinearMul: of one shape, or ``b`` is
-    [C, 1, 1] and holds one factor for each channel of ``a``."""
+    """Element-wise product of two tensors: of one shape, or ``b`` is [C, 1, 1] and holds one factor
+    for each channel of ``a``.
+
+    Parameters
+    ----------
+    rounding : :class:`Rounding`
+        ``FLOAT32`` for the rule of QLinearMul, ``FIXED_POINT`` for that of MUL of TFLite.
+    """
 
     a: str
     b: str
     clamp: tuple[int, int] = (-128, 127)
+    rounding: Rounding = Rounding.FLOAT32
+
+    def __post_init__(self) -> None:
+        _need_rule(self)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -302,6 +363,32 @@ class Lookup(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(Layer):
+    """A linear function of each value, another one for each channel:
+    ``clamp(RNE(fl32(fl32(value * factor + bias) * scale)))``.
+
+    Parameters
+    ----------
+    factor : int32 [C]
+        Of less than 2^24 in magnitude.
+    bias : int32 [C]
+        No sum may leave int32.
+    scale : float32 [C]
+        Positive.
+    """
+
+    input: str
+    factor: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Layer):
     """Tensors one behind the other along the channels; all have the output's scale and zero point
     (the front end puts a :class:`Lookup` before those that had not)."""
@@ -314,6 +401,25 @@ class Concat(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Alias(Layer):
+    """The values of a tensor under another name: channels in another order, and planes of another
+    height and width, whose pixels are the same from the first to the last.
+
+    Parameters
+    ----------
+    order : int64 [C] or :py:`None`
+        For each channel that of the input; :py:`None` for 0, 1, 2...
+    """
+
+    input: str
+    order: np.ndarray | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Resize(Layer):
     """Nearest-neighbour enlargement: each value is repeated ``factors`` (h, w) times."""
 
@@ -323,6 +429,20 @@ class Resize(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Interleave(Layer):
+    """Planes dealt out in turn, ``factors`` (h, w) of them: ``output[c, y * h + i, x * w + j] =
+    sources[i * w + j][c, y, x]``. All have one shape, scale and zero point; rows and columns
+    for which the output has no room are dropped."""
+
+    sources: tuple[str, ...]
+    factors: tuple[int, int]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.sources
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

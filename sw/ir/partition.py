@@ -160,6 +160,9 @@ class Placement:
         The layer of the segment's graph that does its work; empty on the host.
     note : :class:`str`
         What else there is to know, as that the golden implementation computes it in float32.
+    macs : :class:`int`
+        Multiply-accumulates that the host does for it; 0 on the accelerator, whose layers know
+        their own.
     """
 
     name: str
@@ -170,6 +173,7 @@ class Placement:
     cure: str = ""
     layer: str = ""
     note: str = ""
+    macs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

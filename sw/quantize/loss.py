@@ -14,7 +14,7 @@ from weft.reference.golden import GoldenSession, first_line
 
 from .frames import Frames
 
-__all__ = ["LayerLoss", "TopResult", "layer_losses", "top_result"]
+__all__ = ["LayerLoss", "TopResult", "layer_losses", "overflowing", "top_result"]
 
 
 # How the quantizer names what it adds around a tensor.
@@ -124,6 +124,17 @@ def top_result(float_model: onnx.ModelProto, quantized: onnx.ModelProto, frames:
     given = labels is not None
     return TopResult(frames=len(frames), agreeing=agreeing,
                      float_right=float_right if given else None, right=right if given else None)
+
+
+def overflowing(model: onnx.ModelProto, frames: Frames) -> onnx.NodeProto | None:
+    """The first node of a float model whose output is not finite on one of the frames."""
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    session = _session(model, list(makers))
+    for feeds in frames:
+        for name, values in zip(makers, session.run(list(makers), dict(feeds))):
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                return makers[name]
+    return None
 
 
 def _pairs(float_model: onnx.ModelProto, quantized: onnx.ModelProto) -> dict[str, str]:

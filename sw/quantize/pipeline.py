@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from weft.errors import InputError, ModelError
 from weft.files.output import replacing
+from weft.frontend.onnx.nodes import label
 from weft.frontend.onnx.source import is_quantized
 from weft.hw.isa.config import AcceleratorConfig, load_config
 from weft.ir import Partition, Where
@@ -18,11 +20,11 @@ from weft.runtime.placing import place
 
 from .frames import Frames, array_frames
 from .headroom import make_room
-from .loss import LayerLoss, TopResult, layer_losses, top_result
+from .loss import LayerLoss, TopResult, layer_losses, overflowing, top_result
 from .source import FloatModel, load_float
 from .static import METHODS, quantize_frames
 
-__all__ = ["Quantization", "Quantized", "quantize"]
+__all__ = ["Quantization", "Quantized", "quantize", "to_int8"]
 
 
 _SAMPLE = 16    # frames of which all activations are compared
@@ -136,19 +138,16 @@ def quantize(model: str | Path | onnx.ModelProto | FloatModel,
     source = model if isinstance(model, FloatModel) else load_float(model, shapes)
     if isinstance(frames, Mapping):
         frames = array_frames(frames, source.shapes)
-    if not len(frames):
-        raise InputError("Calibration must have at least 1 frame, not 0")
     if labels is not None and len(labels) != len(frames):
         raise InputError(f"Labels must be {len(frames)}, one for each frame, not {len(labels)}")
     _check_excluded(source, settings.exclude)
 
     stage(f"Calibrating {source.name} on {len(frames)} frames")
-    result = _quantize(source, frames, settings,
-                       lambda position: step(f"Frame {position + 1} of {len(frames)}"))
+    result = to_int8(source, frames, settings, step)
     stage("Checking what the accelerator takes")
     plan = _plan(result, source.name, config)
     stage("Comparing with the float model")
-    sample = [frames[position] for position in range(min(len(frames), _SAMPLE))]
+    sample = _sample(frames)
     layers = layer_losses(source.model, result, sample)
     top = top_result(source.model, result, frames, labels)
     if output is not None:
@@ -158,19 +157,49 @@ def quantize(model: str | Path | onnx.ModelProto | FloatModel,
                      layers=layers, top=top, plan=plan, settings=settings)
 
 
-def _quantize(source: FloatModel, frames: Frames, settings: Quantization,
-              step: Callable[[int], None]) -> onnx.ModelProto:
+def to_int8(source: FloatModel, frames: Frames, settings: Quantization | None = None,
+            step: Callable[[str], None] = lambda text: None) -> onnx.ModelProto:
+    """The int8 model in QDQ format, and no more: whether the accelerator takes it, and what it has
+    lost, is not looked at.
+
+    Raises
+    ------
+    InputError
+        If there are no frames, or they cannot be read.
+    ModelError
+        If onnxruntime cannot quantize the model.
+    """
+    settings = settings or Quantization()
+    if not len(frames):
+        raise InputError("Calibration must have at least 1 frame, not 0")
     try:
-        result = quantize_frames(source.model, frames, per_channel=settings.per_channel,
-                                 method=settings.method, nodes_to_exclude=list(settings.exclude),
-                                 step=step)
+        result = quantize_frames(
+            source.model, frames, per_channel=settings.per_channel, method=settings.method,
+            nodes_to_exclude=list(settings.exclude),
+            step=lambda position: step(f"Frame {position + 1} of {len(frames)}"))
     except (InputError, MemoryError):
         raise
     except Exception as error:  # onnxruntime raises whatever it comes across
+        _check_overflow(source, frames)
         raise ModelError(f"onnxruntime cannot quantize {source.name}: "
                          f"{first_line(error)}") from error
+    # Some methods take an infinite range as any other.
+    if not all(np.isfinite(numpy_helper.to_array(tensor)).all()
+               for tensor in result.graph.initializer if tensor.name.endswith("_scale")):
+        _check_overflow(source, frames)
     make_room(result)
     return result
+
+
+def _check_overflow(source: FloatModel, frames: Frames) -> None:
+    node = overflowing(source.model, frames)
+    if node is not None:
+        raise ModelError(f"{label(node)} of {source.name} is not finite on the data of the "
+                         f"calibration")
+
+
+def _sample(frames: Frames) -> Frames:
+    return [frames[position] for position in range(min(len(frames), _SAMPLE))]
 
 
 def _plan(model: onnx.ModelProto, name: str, config: AcceleratorConfig) -> Partition:

@@ -16,7 +16,10 @@ from weft.frontend.onnx.nodes import type_name
 from weft.frontend.onnx.source import is_quantized, read_model
 from weft.reference.golden import first_line
 
-from .batch_norm import convolve
+from .batch import single_frame
+from .batch_norm import convolve, fold_into_gemm
+from .finite import check_finite
+from .lines import make_planes
 from .static import quiet
 
 __all__ = ["FloatModel", "load_float"]
@@ -37,11 +40,14 @@ class FloatModel:
     model : :class:`onnx.ModelProto`
     folded : :class:`frozenset`
         Names of nodes of the file that are part of another now.
+    batch : :class:`int`
+        Of the file, where it is fixed; the model takes one frame.
     """
 
     name: str
     model: onnx.ModelProto
     folded: frozenset[str]
+    batch: int = 1
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -57,7 +63,7 @@ def load_float(model: str | Path | onnx.ModelProto,
     Parameters
     ----------
     model : path or :class:`onnx.ModelProto`
-        Of any opset; those below 13 are converted.
+        Of any opset; those below 13 are converted. A fixed batch becomes 1.
     shapes : mapping
         Shapes of inputs with dynamic dimensions, by name. A dynamic first dimension is otherwise
         taken as a batch of 1.
@@ -65,8 +71,8 @@ def load_float(model: str | Path | onnx.ModelProto,
     Raises
     ------
     ModelError
-        If the model cannot be read or converted, is quantized already, or has inputs of other
-        types than float32.
+        If the model cannot be read or converted, is quantized already, has inputs of other types
+        than float32, weights that are not finite, or images that cannot be taken out of a batch.
     InputError
         If ``shapes`` name no input, or contradict the model, or a dimension stays dynamic.
     """
@@ -85,12 +91,15 @@ def load_float(model: str | Path | onnx.ModelProto,
                              f"not {type_name(found)}")
     _fix_shapes(source.graph.input, shapes or {})
     given = _name_nodes(source.graph)
+    check_finite(source, name)
+    source, batch = single_frame(source, name)
     try:
         prepared = _prepare(source)
     except Exception as error:  # onnx and onnxruntime have a dozen exception classes
         raise ModelError(f"{name} cannot be prepared: {first_line(error)}") from error
+    check_finite(prepared, name)    # a variance below zero, folded into a convolution
     kept = {node.name for node in prepared.graph.node}
-    return FloatModel(name=name, model=prepared, folded=frozenset(given - kept))
+    return FloatModel(name=name, model=prepared, folded=frozenset(given - kept), batch=batch)
 
 
 def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -112,6 +121,8 @@ def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         # Symbolic shape inference would need another package; onnx's own knows all that is fixed.
         quant_pre_process(given, target, skip_symbolic_shape=True)
         prepared = onnx.load(target)
+    prepared = make_planes(prepared)
+    fold_into_gemm(prepared)
     convolve(prepared)
     return prepared
 
@@ -135,13 +146,14 @@ def _fix_shapes(inputs: Sequence[onnx.ValueInfoProto],
         dims = tensor.shape.dim
         shown = ",".join(str(dim.dim_value or dim.dim_param or "?") for dim in dims)
         if wanted is not None:
+            # A fixed batch becomes 1 later, so that 1 fits it, too.
             if len(wanted) != len(dims) or any(
-                    size < 1 or dim.dim_value not in (0, size)
-                    for dim, size in zip(dims, wanted)):
+                    size < 1 or (dim.dim_value not in (0, size) and (axis or size > 1))
+                    for axis, (dim, size) in enumerate(zip(dims, wanted))):
                 raise InputError(f"Shape of input '{value.name}' must fit {shown}, "
                                  f"not {','.join(map(str, wanted))}")
             for dim, size in zip(dims, wanted):
-                dim.dim_value = size
+                dim.dim_value = dim.dim_value or size
         elif any(dim.dim_value < 1 for dim in dims[1:]):
             cure = ",".join(["1", *(str(dim.dim_value or "N") for dim in dims[1:])])
             raise InputError(f"Input '{value.name}' has dynamic dimensions ({shown}): give sizes "

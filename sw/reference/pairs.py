@@ -2,8 +2,16 @@
 
 import numpy as np
 
+from weft.hw.isa.commands import Rounding
 from weft.ir import Add, Multiply, Tensor
 
+from .fixed_point import (
+    ADD_SHIFT,
+    add_multipliers,
+    product_multiplier,
+    requantize_fixed_point,
+    scale_fixed_point,
+)
 from .rounding import fma, multiplier
 
 __all__ = ["add", "every_pair", "multiply"]
@@ -23,13 +31,27 @@ def _rounded(result: np.ndarray, target: Tensor, clamp: tuple[int, int]) -> np.n
 
 def add(layer: Add, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Tensor,
         target: Tensor) -> np.ndarray:
-    """One layer, by the rule of QLinearAdd on x86: int8 of one shape to int8 of that shape.
+    """One layer: int8 of one shape to int8 of that shape.
 
-    With ``ra = fl32(sa / sy)``, ``rb = fl32(sb / sy)`` and fused multiply-adds, ``b`` first::
+    In float32 by the rule of QLinearAdd on x86, with ``ra = fl32(sa / sy)``, ``rb = fl32(sb / sy)``
+    and fused multiply-adds, ``b`` first::
 
         k = fl32(zy - fma(ra, za, fl32(rb * zb)))
         y = RNE(fma(a, ra, fma(b, rb, k)))
+
+    In fixed point by the rule of ADD of TFLite, whose ``scale`` rounds twice, with the multipliers
+    of :func:`add_multipliers`::
+
+        y = clamp(scale(scale((a - za) << 20, ma) + scale((b - zb) << 20, mb), my) + zy)
     """
+    if layer.rounding is Rounding.FIXED_POINT:
+        factors = add_multipliers(source_a.scale, source_b.scale, target.scale)
+        terms = [scale_fixed_point((values.astype(np.int32) - source.zero_point) << ADD_SHIFT,
+                                   *factor)
+                 for values, source, factor in zip((a, b), (source_a, source_b), factors[:2],
+                                                   strict=True)]
+        return requantize_fixed_point((terms[0] + terms[1])[None], *factors[2],
+                                      target.zero_point, layer.clamp)[0]
     scale = np.float32(target.scale)
     ratio_a, ratio_b = np.float32(source_a.scale) / scale, np.float32(source_b.scale) / scale
     a, zero_a = _domain(source_a, a)
@@ -41,15 +63,21 @@ def add(layer: Add, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Te
 
 def multiply(layer: Multiply, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Tensor,
              target: Tensor) -> np.ndarray:
-    """One layer, by the rule of QLinearMul: int8 of one shape, or one of them [C, 1, 1].
+    """One layer: int8 of one shape, or one of them [C, 1, 1].
 
-    With ``m = fl32(fl32(sa * sb) / sy)``::
+    In float32 by the rule of QLinearMul, with ``m = fl32(fl32(sa * sb) / sy)``::
 
         y = RNE(fl32(fl32((a - za) * (b - zb) * m) + zy))
+
+    In fixed point by the rule of MUL of TFLite: the product, scaled with the multiplier of
+    :func:`product_multiplier`, rounded twice.
     """
-    scale = multiplier(source_a.scale, source_b.scale, target.scale)
     product = (a.astype(np.int32) - source_a.zero_point) \
         * (b.astype(np.int32) - source_b.zero_point)
+    if layer.rounding is Rounding.FIXED_POINT:
+        factor = product_multiplier(source_a.scale, source_b.scale, target.scale)
+        return requantize_fixed_point(product[None], *factor, target.zero_point, layer.clamp)[0]
+    scale = multiplier(source_a.scale, source_b.scale, target.scale)
     _, zero = _domain(target, np.zeros(0))
     scaled = product.astype(np.float32) * scale + np.float32(zero)
     return _rounded(scaled, target, layer.clamp)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from weft.errors import InputError
+from weft.hw.isa.commands import Rounding
 from weft.ir import NO_PADS, Convolution, Depthwise, Pads, Pool, PoolKind, Tensor
 
 from .fixed_point import requantize_fixed_point
@@ -119,8 +120,9 @@ def depthwise2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] 
 def _scaled(layer: Convolution | Depthwise, acc: np.ndarray, target: Tensor) -> np.ndarray:
     # Wraps around in int32, as the hardware does, without numpy's warning.
     acc = acc + layer.bias.astype(np.int32)[:, None, None]
-    if isinstance(layer, Convolution) and layer.fixed_point is not None:
-        return requantize_fixed_point(acc, *layer.fixed_point, target.zero_point, layer.clamp)
+    if layer.fixed_point is not None:
+        return requantize_fixed_point(acc, *layer.fixed_point, target.zero_point, layer.clamp,
+                                      rounding=layer.rounding)
     return requantize(acc, layer.multiplier, target.zero_point, layer.clamp)
 
 
@@ -157,7 +159,8 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
     as a convolution does, which is the rule of QLinearGlobalAveragePool. One without is that of
     QLinearAveragePool, in float32 and in this order: the taps' real values added up row by row,
     divided by their number, divided by the output's scale, plus its zero point, which a
-    ``late_zero`` adds after rounding.
+    ``late_zero`` adds after rounding. One in fixed point is the quotient of the integer sum and the
+    number of taps in the input, halves rounded away from zero.
     """
     top, left, bottom, right = layer.pads
     around = ((0, 0), (top, bottom), (left, right))
@@ -170,11 +173,16 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
         for seen in _taps(padded, *window):
             np.maximum(result, seen, out=result)
         return np.clip(result, *layer.clamp)
-    if layer.multiplier is not None:
-        padded = np.pad(x.astype(np.int32) - source.zero_point, around)
+    if layer.rounding is Rounding.FIXED_POINT or layer.multiplier is not None:
+        zero = 0 if layer.rounding is Rounding.FIXED_POINT else source.zero_point
+        padded = np.pad(x.astype(np.int32) - zero, around)
         acc = np.zeros((len(x), out_h, out_w), np.int32)
         for seen in _taps(padded, *window):
             acc += seen
+        if layer.rounding is Rounding.FIXED_POINT:
+            counts = average_counts(layer, source, target)
+            mean = np.sign(acc) * ((np.abs(acc) + counts // 2) // counts)
+            return np.asarray(np.clip(mean, *layer.clamp), np.int8)
         scale = np.full(len(x), layer.multiplier, np.float32)
         return requantize(acc, scale, target.zero_point, layer.clamp)
     real = np.pad(dequantize(x, source.scale, source.zero_point), around)

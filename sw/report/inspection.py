@@ -11,9 +11,9 @@ from weft.ir import Graph, Partition, Placement, Where
 __all__ = ["Inspection", "NodeReport", "inspect_plan"]
 
 
-_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE"})
 _EDGE_OPS = frozenset({"Softmax", "QLinearSoftmax", "Reshape", "Flatten", "Transpose", "Squeeze",
-                       "Unsqueeze", "Identity"})
+                       "Unsqueeze", "Identity", "SOFTMAX", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,17 @@ class Inspection:
         return sum(node.cost.macs for node in self.nodes if node.cost is not None)
 
     @property
+    def host_macs(self) -> int:
+        """Multiply-accumulates on the host."""
+        return sum(node.placement.macs for node in self.nodes)
+
+    @property
+    def accelerated_share(self) -> float:
+        """Of all multiply-accumulates, those on the accelerator; 1 if there are none."""
+        total = self.macs + self.host_macs
+        return self.macs / total if total else 1.0
+
+    @property
     def cycles(self) -> int:
         """Cycles of all layers, each alone on its engine. A frame takes less where engines
         overlap, and more where they wait for memory: see :mod:`weft.runtime.estimate`."""
@@ -87,6 +98,7 @@ class Inspection:
             "segments": len(self.plan.segments),
             "fallbacks": [placement.name for placement in self.fallbacks],
             "macs": self.macs,
+            "host_macs": self.host_macs,
             "estimated_cycles": self.cycles,
             "parts": [{"segment": segment, **asdict(each)}
                       for segment, each in self.crossings.items()],

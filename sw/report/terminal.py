@@ -15,8 +15,9 @@ from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import cycle_counters
 from weft.ir import Where
+from weft.runtime.advice import Advice
 from weft.runtime.device.choice import is_simulated
-from weft.runtime.estimate import Estimate
+from weft.runtime.estimate import BoundLayer, Estimate, FrameEstimate
 from weft.runtime.runner import Run
 
 from .inspection import Inspection
@@ -24,12 +25,15 @@ from .inspection import Inspection
 if TYPE_CHECKING:  # what it imports is slow to import
     from weft.bench.measure import Measurement
 
+    from .survey import SurveyedNetwork
+
 __all__ = ["Progress", "bench_table", "config_table", "engine_table", "escape",
            "estimate_table", "layer_table", "print_estimate", "print_inspection", "print_run",
-           "short_name", "terminal", "verdict"]
+           "print_survey", "short_name", "terminal", "verdict"]
 
 
 _NAME = 24  # characters of a layer's name that a table of 110 columns has room for
+_ESTIMATED_NAME = 16  # and one with limits
 
 
 class _Terminal(Console):
@@ -174,40 +178,48 @@ def print_run(run: Run, console: Console) -> None:
 
 
 def estimate_table(estimate: Estimate) -> Table:
-    """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it."""
+    """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it,
+    what it takes at least, of which resource, and the share of that speed that it reaches."""
     config = estimate.config
     table = Table(title=f"{escape(estimate.model)} on {config.name} "
                         f"({config.rate_text})", title_justify="left")
-    for name in ("Layer", "Operator", "Engine"):
+    for name in ("Layer", "Operator"):
         table.add_column(name)
-    for name in ("Output", "MACs", "Cycles", "Utilization"):
+    for name in ("Output", "MACs", "Cycles", "Used"):
         table.add_column(name, justify="right")
     table.add_column("Bound by")
+    for name in ("Limit", "Reached"):
+        table.add_column(name, justify="right", no_wrap=True)
 
-    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
-            utilization: float, bound: str) -> None:
-        table.add_row(escape(short_name(name, _NAME)), escape(op), engine, shape,
+    def row(name: str, op: str, shape: str, macs: int, cycles: int,
+            utilization: float, bound: str, part: BoundLayer | FrameEstimate) -> None:
+        limits = part.limits
+        table.add_row(escape(short_name(name, _ESTIMATED_NAME)), escape(op), shape,
                       f"{macs:,}" if macs else "",
                       f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "",
-                      bound)
+                      bound, f"{limits.cycles:,} {limits.resource}" if limits.cycles else "",
+                      f"{part.reached:.0%}" if part.reached else "")
 
     for layer in estimate.further.layers:
         result = layer.result
-        row(result.name, result.op, result.engine, "x".join(map(str, result.shape)), result.macs,
-            result.cycles, result.utilization(config), layer.bound)
+        row(result.name, result.op, "x".join(map(str, result.shape)), result.macs,
+            result.cycles, result.utilization(config), layer.bound, layer)
     table.add_section()
     macs = estimate.batch * estimate.macs
     noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
+
+    def whole(name: str, frame: FrameEstimate) -> None:
+        row(name, "", "", macs, frame.cycles, estimate.utilization(macs, frame.cycles), "",
+            frame)
+
     if estimate.warm:
-        row(f"first {noun}", "", "", "", macs, estimate.first.cycles,
-            estimate.utilization(macs, estimate.first.cycles), "")
-    row(f"each further {noun}" if estimate.warm else f"each {noun}", "", "", "", macs,
-        estimate.further.cycles, estimate.utilization(macs, estimate.further.cycles), "")
+        whole(f"first {noun}", estimate.first)
+    whole(f"each further {noun}" if estimate.warm else f"each {noun}", estimate.further)
     return table
 
 
-def print_estimate(estimate: Estimate, console: Console) -> None:
-    """Prints what a network is estimated to take."""
+def print_estimate(estimate: Estimate, advice: Advice, console: Console) -> None:
+    """Prints what a network is estimated to take, and what would help."""
     console.print(estimate_table(estimate))
     frame = estimate.further
     for engine, use in frame.engines.items():
@@ -223,6 +235,7 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
                   f"{frame.dram_write_bytes:,} written", highlight=False)
     console.print("The commands were played in virtual time, not simulated: a frame takes these "
                   "cycles, or within 3 % of them.", highlight=False, soft_wrap=True)
+    console.print(f"{advice} (compiled and played again)", highlight=False, soft_wrap=True)
 
 
 def bench_table(measurements: Iterable["Measurement"]) -> Table:
@@ -240,6 +253,30 @@ def bench_table(measurements: Iterable["Measurement"]) -> Table:
     return table
 
 
+def print_survey(networks: Iterable["SurveyedNetwork"], console: Console) -> None:
+    """Prints how networks run, and why some do not."""
+    table = Table()
+    table.add_column("Network")
+    for name in ("Nodes", "MACs", "Accelerated", "Parts", "Cycles", "Utilization",
+                 "Bytes differ"):
+        table.add_column(name, justify="right")
+    refused = []
+    for each in networks:
+        if each.refused:
+            table.add_row(escape(each.network), "[yellow]refused[/]")
+            refused.append(each)
+            continue
+        table.add_row(escape(each.network), f"{each.accelerated} of {each.nodes}",
+                      f"{each.macs:,}", f"{each.share:.1%}", str(each.parts),
+                      f"{each.cycles:,}" if each.cycles else "",
+                      f"{each.utilization:.1%}" if each.cycles else "",
+                      f"[red]{each.differing:,}[/]" if each.differing else "0")
+    console.print(table)
+    for each in refused:
+        console.print(f"{escape(each.network)}: {escape(each.refused)}", highlight=False,
+                      soft_wrap=True)
+
+
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
     """The configurations side by side."""
     table = Table()
@@ -253,6 +290,13 @@ def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
             f"{config.activation_bytes // 1024} KiB", f"{config.weight_bytes // 1024} KiB",
             str(config.axi_data_width))
     return table
+
+
+def _accelerated_macs(inspection: Inspection) -> str:
+    if not inspection.host_macs:
+        return f"{inspection.macs:,} MACs"
+    total = inspection.macs + inspection.host_macs
+    return f"{inspection.macs:,} of {total:,} MACs ({inspection.accelerated_share:.1%})"
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
@@ -288,6 +332,6 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
-                  f"part{'s' if parts > 1 else ''}, {inspection.macs:,} MACs, "
+                  f"part{'s' if parts > 1 else ''}, {_accelerated_macs(inspection)}, "
                   f"{inspection.cycles:,} cycles of the engines one after the other; weft estimate "
                   f"tells what a frame takes", highlight=False, soft_wrap=True)

@@ -1,17 +1,20 @@
 """Convolutions on the matrix engine."""
 
+from dataclasses import dataclass
 
 import numpy as np
 
 from weft.compiler.ops import Address, Buffer, Op, Region, Space
 from weft.compiler.planning.columns import tile_pixels
+from weft.compiler.planning.skip import Run
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
-from .context import LoweringContext, View
+from .context import LoweringContext
+from .view import View
 
 __all__ = ["lower_convolution"]
 
@@ -22,17 +25,47 @@ def lower_convolution(context: LoweringContext, index: int, layer: Convolution) 
     _Convolution(context, index, layer).run()
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Packed:
+    """Constants of a layer as they lie in external memory.
+
+    Attributes
+    ----------
+    channels : :class:`int`
+        Output channels, with lanes that have none.
+    runs : :class:`tuple` of :class:`Run`
+    starts : :class:`list` of :class:`int`
+        The first weight row of each column tile, and behind them their number.
+    weights : int8 [rows, weight_row_bytes]
+    parameters : int8 [column tiles, requant_groups, parameter_entry_bytes]
+    """
+
+    channels: int
+    runs: tuple[Run, ...]
+    starts: list[int]
+    weights: np.ndarray
+    parameters: np.ndarray
+
+    @property
+    def columns(self) -> int:
+        """Column tiles."""
+        return len(self.starts) - 1
+
+    def rows(self, columns: range) -> range:
+        """Weight rows of some column tiles."""
+        return range(self.starts[columns.start], self.starts[columns.stop])
+
+
 class _Convolution:
     def __init__(self, context: LoweringContext, index: int, layer: Convolution):
         self._context = context
         self._index = index
         self._layer = layer
         self._plan = context.plan(index)
-        self._channels, self._weights, self._parameters = context.once(
-            (index,), lambda: self._pack(context))
+        packed: _Packed = context.once((index,), lambda: self._pack(context))
+        self._packed = packed
 
-    def _pack(self, context: LoweringContext) -> tuple[int, np.ndarray, np.ndarray]:
-        """Output channels, weights and parameters as they lie in external memory."""
+    def _pack(self, context: LoweringContext) -> "_Packed":
         config, layer = context.config, self._layer
         source = context.tensor(layer.input)
         weights, bias = layer.weights, layer.bias
@@ -43,8 +76,19 @@ class _Convolution:
         if not outputs.plain(config):
             weights = outputs.spread(config, weights)
             bias = outputs.spread(config, bias)
-        return len(weights), layout.pack_weights(config, weights), requantization(
-            config, layer, layout.fold_bias(config, weights, bias, source.zero_point), outputs)
+        parts, starts, found = [], [0], context.runs(layer)
+        for run in found:
+            part = weights[run.columns.start * config.cols:run.columns.stop * config.cols,
+                           run.blocks.start * config.rows:run.blocks.stop * config.rows]
+            parts.append(layout.pack_weights(config, part))
+            starts += [starts[-1] + parts[-1].shape[1] * number
+                       for number in range(1, len(run.columns) + 1)]
+        return _Packed(
+            channels=len(weights), runs=found, starts=starts,
+            weights=np.concatenate([part.reshape(-1, part.shape[2]) for part in parts]),
+            parameters=requantization(
+                config, layer, layout.fold_bias(config, weights, bias, source.zero_point),
+                outputs))
 
     def run(self) -> None:
         context, index, plan = self._context, self._index, self._plan
@@ -69,12 +113,12 @@ class _Convolution:
             context.finish(index, target)
 
     def _last(self, chunk: range) -> bool:
-        return chunk.stop == len(self._weights)
+        return chunk.stop == self._packed.columns
 
     def _blocks(self, chunk: range) -> range:
         """Output channel blocks that a group of column tiles makes."""
         config = self._context.config
-        stop = (layout.channel_blocks(config, self._channels) if self._last(chunk)
+        stop = (layout.channel_blocks(config, self._packed.channels) if self._last(chunk)
                 else chunk.stop * config.cols // config.rows)
         return range(chunk.start * config.cols // config.rows, stop)
 
@@ -82,30 +126,49 @@ class _Convolution:
         count = len(self._plan.chunks)
         return f" {self._plan.chunks.index(chunk) + 1}/{count}" if count > 1 else ""
 
+    def _run(self, columns: range, chunk: range) -> str:
+        if columns == chunk:
+            return ""
+        return f" columns {columns.start}..{columns.stop - 1}"
+
     def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
-        part = self._part(chunk)
+        part, packed = self._part(chunk), self._packed
         return (self._context.constant(self._index, f"weights{part}", Space.WEIGHT,
-                                        self._weights, part=chunk),
+                                       packed.weights, part=packed.rows(chunk)),
                 self._context.constant(self._index, f"parameters{part}", Space.PARAMETER,
-                                        self._parameters, part=chunk))
+                                       packed.parameters, part=chunk))
 
     def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: View,
                  target: View) -> None:
+        """The column tiles ``chunk``, whose output blocks are ``target``: a command for each run
+        of those that read the same channel blocks."""
+        for run in self._packed.runs:
+            columns = range(max(run.columns.start, chunk.start),
+                            min(run.columns.stop, chunk.stop))
+            if columns:
+                self._command(chunk, columns, constants, source.part(run.blocks),
+                              target.part(self._blocks(columns)))
+
+    def _command(self, chunk: range, columns: range, constants: tuple[Buffer, Buffer],
+                 source: View, target: View) -> None:
         context, layer, config = self._context, self._layer, self._context.config
         weights, parameters = constants
         rows = target.rows
         out_pixels = len(rows) * target.width
         groups = config.requant_groups
-        if self._last(chunk):
-            last_channels = self._channels - (len(self._weights) - 1) * config.cols
+        if self._last(columns):
+            last_channels = self._packed.channels - (self._packed.columns - 1) * config.cols
             groups = -(-last_channels // config.requant_lanes)
-        tile = ("" if len(self._plan.tiles) == 1
+        first = self._packed.rows(chunk).start
+        weight_rows = self._packed.rows(columns)
+        entry = (columns.start - chunk.start) * config.requant_groups
+        tile = ("" if len(rows) == target.tensor.shape[1]
                 else f" rows {rows.start}..{rows.stop - 1}")
         if self._plan.columns:
             tile += f" columns {target.columns.start}..{target.columns.stop - 1}"
         context.emit(self._index, Op(
             opcode=Opcode.MATRIX, layer=self._index,
-            text=f"{layer.name}{self._part(chunk)}{tile}",
+            text=f"{layer.name}{self._part(chunk)}{self._run(columns, chunk)}{tile}",
             fields={
                 "in_base": source.at(-(source.padding * source.width + source.left)),
                 "in_zero": source.tensor.zero_point,
@@ -131,14 +194,16 @@ class _Convolution:
                 "clamp_min": layer.clamp[0],
                 "out_plane": target.plane,
                 "clamp_max": layer.clamp[1],
-                "col_tiles": len(chunk),
+                "col_tiles": len(columns),
                 "last_groups": groups,
                 "rule": layer.rounding,
-                "weight_base": Address(weights),
-                "parameter_base": Address(parameters),
+                "weight_base": Address(weights, weight_rows.start - first),
+                "parameter_base": Address(parameters, entry),
             },
-            reads=(*source.regions(), Region.whole(weights),
-                   Region(parameters, 0, (len(chunk) - 1) * config.requant_groups + groups)),
+            reads=(*source.regions(),
+                   Region(weights, weight_rows.start - first, weight_rows.stop - first),
+                   Region(parameters, entry,
+                          entry + (len(columns) - 1) * config.requant_groups + groups)),
             writes=target.regions()))
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,7 +10,8 @@ import onnx
 from weft import reference
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.ir import Layer, Lookup, Selection, Tensor
+from weft.frontend.placing import Placer
+from weft.ir import Layer, Lookup
 
 from .nodes import label
 from .source import Source
@@ -27,18 +28,10 @@ from .values import (
     View,
 )
 
-__all__ = ["Builder", "Entry"]
+__all__ = ["Builder"]
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """A tensor on the accelerator that the host fills: with which values, in which order."""
-
-    source: Quantized
-    layout: View
-
-
-class Builder:
+class Builder(Placer[onnx.NodeProto]):
     """Collects layers: handlers of operators ask it what is known, and tell it what they made.
 
     What is known of an ONNX tensor is a :data:`~.values.Value`; a layer appears when a
@@ -52,13 +45,6 @@ class Builder:
 
     Attributes
     ----------
-    tensors, layers, stages : :class:`dict`
-        Of the accelerator, by tensor name: quantization and shape; the layer that makes it; the
-        stage of that layer.
-    made : :class:`dict`
-        The ONNX tensor that a layer makes, by tensor name.
-    entries : :class:`dict` of :class:`Entry`
-        By tensor name.
     refusals : :class:`dict`
         Why a node was left to the host, by its first output.
     reordered : :class:`dict`
@@ -66,16 +52,11 @@ class Builder:
     """
 
     def __init__(self, source: Source, forbidden: Mapping[str, ModelError] | None = None):
+        super().__init__(forbidden)
         self.source = source
         self.values: dict[str, Value] = {}
-        self.tensors: dict[str, Tensor] = {}
-        self.layers: dict[str, Layer] = {}
-        self.stages: dict[str, int] = {}
-        self.made: dict[str, Quantized] = {}
-        self.entries: dict[str, Entry] = {}
         self.refusals: dict[str, ModelError] = dict(source.refusals)
         self.reordered: dict[str, ModelError] = {}
-        self._forbidden = forbidden or {}
         self._uses: Counter[str] = Counter(source.outputs)
         self.nodes = source.ancestors(source.outputs)
         self._producers = {name: node for node in self.nodes for name in node.output if name}
@@ -99,6 +80,10 @@ class Builder:
     def uses(self, name: str) -> int:
         """How many nodes read a tensor, plus one if it is an output of the graph."""
         return self._uses[name]
+
+    def maker(self, name: str) -> str:
+        """The operator that makes a tensor; empty for an input or a constant."""
+        return self._producers[name].op_type if name in self._producers else ""
 
     def array(self, name: str) -> np.ndarray | None:
         """Value of a constant tensor, or :py:`None`."""
@@ -131,57 +116,17 @@ class Builder:
                      for bound in (clip.low, clip.high))
         return low, high
 
-    # Tensors ----------------------------------------------------------------------------------
+    def usual_order(self, shape: tuple[int, ...]) -> View:
+        """Channels first."""
+        view = View(shape)
+        if len(shape) == 4 and shape[0] == 1:
+            return view.reshape(shape[1:])
+        if len(shape) == 3 and shape[0] == 1:   # rows of features
+            return view.transpose((0, 2, 1)).reshape((shape[2], shape[1], 1))
+        return view.reshape((int(np.prod(shape)), 1, 1))
 
-    def place(self, node: onnx.NodeProto, quantized: Quantized, want: View) -> tuple[str, int]:
-        """Tensor on the accelerator that holds ``quantized`` in the order ``want``, [C, H, W], and
-        the stage that makes it."""
-        stage = quantized.stage
-        if quantized.tensor is not None and quantized.layout.same(want):
-            return quantized.tensor, stage
-        # Two layers may want one input in two orders: the host packs it twice.
-        count = len(quantized.placed) + quantized.accelerated
-        name = f"{quantized.name}@{count}" if count else quantized.name
-        if quantized.tensor is not None:
-            channels = quantized.layout.channels(want, quantized.shape)
-            if channels is not None:
-                return self._shuffled(node, quantized, want, channels, name), stage
-            stage += 1      # the host brings it into the other order
-            self._reorder(node, quantized)
-        for other, layout in quantized.placed.items():
-            if layout.same(want):
-                return other, stage
-        self._add_tensor(name, quantized, want)
-        quantized.placed[name] = want
-        self.entries[name] = Entry(quantized, want)
-        return name, stage
-
-    def _shuffled(self, node: onnx.NodeProto, quantized: Quantized, want: View,
-                  channels: np.ndarray, name: str) -> str:
-        """The tensor of an accelerated ``quantized`` with its channels in another order."""
-        assert quantized.tensor is not None
-        for other, made in self.made.items():
-            if made.name == quantized.name and made.layout.same(want):
-                return other
-        layer = Selection.of(channels, len(channels), name=f"{self.name(node)}/order",
-                             op="Transpose", input=quantized.tensor, output=name)
-        self._add_layer(layer, quantized.stage, quantized, want)
-        quantized.placed[name] = want
-        return name
-
-    def anywhere(self, quantized: Quantized, otherwise: View | None = None) \
-            -> tuple[str, int, View]:
-        """Tensor on the accelerator that holds ``quantized`` in the order it is in, or in the order
-        ``otherwise`` if it is not there yet; with the stage that makes it, and that order."""
-        if quantized.tensor is not None:
-            return quantized.tensor, quantized.stage, quantized.layout
-        for name, layout in quantized.placed.items():
-            return name, quantized.stage, layout
-        order = otherwise or _usual_order(quantized.shape)
-        name, stage = self.place(onnx.NodeProto(), quantized, order)
-        return name, stage, order
-
-    def _reorder(self, node: onnx.NodeProto, quantized: Quantized) -> None:
+    def reordering(self, node: onnx.NodeProto, quantized: Quantized) -> None:
+        """Notes which views are to blame."""
         reason = ModelError(f"{label(node)} reads '{quantized.name}' through a Reshape or "
                             f"Transpose that changes its order on the accelerator")
         names = [name for name in node.input if name]
@@ -196,30 +141,7 @@ class Builder:
                 names.append(producer.input[0])
         self.reordered.setdefault("", reason)
 
-    def _add_tensor(self, name: str, quantized: Quantized, layout: View) -> None:
-        channels, height, width = layout.shape
-        if min(channels, height, width) < 1:
-            raise ModelError(f"Tensor '{printable(quantized.name)}' must have sizes of at least 1 "
-                             f"on the accelerator, not {'x'.join(map(str, quantized.shape))}")
-        self.tensors[name] = Tensor(
-            name=name, shape=(channels, height, width), scale=quantized.scale,
-            zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat(),
-            model_shape=quantized.shape)
-
     # Layers -----------------------------------------------------------------------------------
-
-    def _add_layer(self, layer: Layer, stage: int, quantized: Quantized, layout: View) -> Quantized:
-        name = layer.output
-        self._allow(name)
-        result = replace(quantized, tensor=name, layout=layout, stage=stage | 1, placed={})
-        self._add_tensor(name, result, layout)
-        self.layers[name], self.stages[name], self.made[name] = layer, stage | 1, result
-        return result
-
-    def _allow(self, name: str) -> None:
-        """Refuses a layer that is not to be made."""
-        if name in self._forbidden:
-            raise self._forbidden[name]
 
     def finish(self, pending: Pending, target: Quantized) -> Quantized:
         """A layer, now that its output quantization is known."""
@@ -232,28 +154,47 @@ class Builder:
 
     def clamp(self, value: Dequantized, target: Quantized) -> Quantized:
         """Fold a Relu or Clip between equal quantizations into the layer before it."""
-        source = value.source
-        assert source.tensor is not None
-        self._allow(target.name)    # before the layer without bounds is gone
         low, high = self.bounds(value.clip, target)
+        return self._clamp(value.source, target, value.view, low, high)
+
+    def clamp_integers(self, node: onnx.NodeProto, source: Quantized, low: int,
+                       high: int) -> Quantized:
+        """Fold bounds on the integers of a tensor into the layer before it, or make a table."""
+        target = replace(source, name=node.output[0], placed={}, sole=True)
+        if source.sole and self.uses(source.name) == 1 and self.can_clamp(source):
+            return self._clamp(source, target, View(source.shape), low, high)
+        assert source.tensor is not None
+        table = np.clip(np.arange(-128, 128), low, high).astype(np.int8)
+        layer = Lookup(name=self.name(node), op=self.op(node), input=source.tensor,
+                       output=target.name, table=table)
+        return self._add_layer(layer, source.stage, target, source.layout)
+
+    def _clamp(self, source: Quantized, target: Quantized, view: View, low: int,
+               high: int) -> Quantized:
+        assert source.tensor is not None
+        self.allow(target.name)     # before the layer without bounds is gone
         layer = self.layers.pop(source.tensor)
         del self.tensors[source.tensor]
         old_low, old_high = layer.clamp     # type: ignore[attr-defined]
         bound = replace(layer, output=target.name,  # type: ignore[call-arg]
                         clamp=(min(max(old_low, low), high), min(max(old_high, low), high)))
         return self._add_layer(bound, source.stage, target,
-                               source.layout.through(value.view.inverse(source.shape)))
+                               source.layout.through(view.inverse(source.shape)))
 
     def look_up(self, value: Dequantized, target: Quantized) -> Quantized:
         """A table for what happens to each value between two quantizations."""
         tensor, stage, layout = self.anywhere(value.source)
-        table = scale_table(value.source, target, value.clip) if value.bounded \
-            else function_table(self.source, self.value, value, target)
         node = value.nodes[-1] if value.nodes else self._producers[target.name]
         layer = Lookup(name=self.name(node), op=self.op(node), input=tensor, output=target.name,
-                       table=table)
+                       table=self.table(value, target))
         return self._add_layer(layer, stage, target,
                                layout.through(value.view.inverse(value.source.shape)))
+
+    def table(self, value: Dequantized, target: Quantized) -> np.ndarray:
+        """int8 [256]: what becomes of each value between two quantizations."""
+        if value.bounded:
+            return scale_table(value.source, target, value.clip)
+        return function_table(self.source, self.value, value, target)
 
     def rescaled(self, node: onnx.NodeProto, index: int, tensor: str, source: Quantized,
                  target: Quantized, stage: int) -> str:
@@ -267,13 +208,6 @@ class Builder:
                            output=name, table=scale_table(source, target))
             self.add_step(layer, stage, target, (channels, height, width))
         return name
-
-    def add_step(self, layer: Layer, stage: int, target: Quantized,
-                 shape: tuple[int, int, int]) -> None:
-        """A layer on the way to ``target``, in its quantization, that makes no tensor of the
-        model; only layers of the same stage may read it."""
-        own = replace(target, name=layer.output, shape=(1, *shape))
-        self._add_layer(layer, stage, own, View(shape))
 
     def keep_scale(self, make: Callable[[str, tuple[int, int]], Layer | None], name: str,
                    source: Quantized, target: Quantized, pending: Pending) -> Layer:
@@ -291,13 +225,3 @@ class Builder:
                         pending.view.inverse(pending.shape))
         return Lookup(name=f"{layer.name}/scale", op="QuantizeLinear", input=inner, output=name,
                       table=scale_table(source, target, pending.clip))
-
-
-def _usual_order(shape: tuple[int, ...]) -> View:
-    """[C, H, W] of a tensor that no layer has asked for in an order of its own."""
-    view = View(shape)
-    if len(shape) == 4 and shape[0] == 1:
-        return view.reshape(shape[1:])
-    if len(shape) == 3 and shape[0] == 1:   # rows of features
-        return view.transpose((0, 2, 1)).reshape((shape[2], shape[1], 1))
-    return view.reshape((int(np.prod(shape)), 1, 1))

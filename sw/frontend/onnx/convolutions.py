@@ -7,6 +7,7 @@ import onnx
 
 from weft import reference
 from weft.errors import ModelError
+from weft.frontend.weights import dense_weights
 from weft.ir import NO_PADS, Convolution, Depthwise
 
 from .builder import Builder
@@ -21,9 +22,9 @@ from .values import (
     Value,
     View,
 )
-from .windows import Window, known, real_input, window
+from .windows import Window, image, known, like, of_planes, real_input, window
 
-__all__ = ["add_bias", "conv", "gemm", "matmul"]
+__all__ = ["add_bias", "conv", "gemm", "matmul", "quantized_bias", "quantized_weights"]
 
 
 # How far a bias scale may be from input scale x weight scale. Products rounded in different orders
@@ -34,7 +35,7 @@ _BIAS_SCALE_TOLERANCE = 1e-3
 
 # Constants ----------------------------------------------------------------------------------------
 
-def _weights(builder: Builder, node: onnx.NodeProto, *, first: int) \
+def quantized_weights(builder: Builder, node: onnx.NodeProto, *, first: int) \
         -> tuple[np.ndarray, np.ndarray]:
     """int8 weights with the output channel moved from axis ``first`` to the front, and a float32
     scale for each output channel."""
@@ -66,23 +67,18 @@ def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: 
     counted from the end."""
     count = len(weight_scale)
     value = builder.value(name)
+    expected = np.float32(source.scale) * weight_scale
     if isinstance(value, Constant):
-        raise ModelError(f"{label(node)} has a {value.array.dtype} bias; it must be int32 behind a "
-                         f"DequantizeLinear of scale input scale x weight scale")
+        return _float_bias(builder, node, value.array, axis, expected)
     if not isinstance(value, QuantizedConstant):
         raise ModelError(f"{label(node)} must have a constant bias")
     if value.values.dtype != np.int32 or value.zero_point.any():
         kind = value.values.dtype if value.values.dtype != np.int32 \
             else f"int32 of zero point {value.zero_point.reshape(-1)[0]}"
         raise ModelError(f"{label(node)} must have an int32 bias of zero point 0, not {kind}")
-    shape = value.values.shape
-    if value.values.size != 1 and (
-            axis > len(shape) or value.values.size != count or shape[-axis] != count):
-        raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
-                         f"channel, not of shape {list(shape)}")
+    _check_bias_shape(node, value.values.shape, axis, count)
     bias = np.broadcast_to(value.values.reshape(-1), (count,)).astype(np.int32)
     scale = np.broadcast_to(value.scale.reshape(-1), (count,))
-    expected = np.float32(source.scale) * weight_scale
     # Where the scales disagree, the integers cannot be added: the model means other numbers.
     wrong = np.flatnonzero((np.abs(scale - expected) > _BIAS_SCALE_TOLERANCE * expected)
                            & (bias != 0))
@@ -90,6 +86,39 @@ def _bias(builder: Builder, node: onnx.NodeProto, name: str, axis: int, source: 
         raise ModelError(f"{label(node)} must have a bias of scale {expected[wrong[0]]:.6g} (input "
                          f"scale x weight scale) in channel {wrong[0]}, not {scale[wrong[0]]:.6g}")
     return bias
+
+
+def _float_bias(builder: Builder, node: onnx.NodeProto, values: np.ndarray, axis: int,
+                scale: np.ndarray) -> np.ndarray:
+    """The int32 bias that onnxruntime, too, makes of a float32 one."""
+    # It does so only there; elsewhere it adds what the model says.
+    if values.dtype != np.float32 or builder.maker(node.input[0]) != "DequantizeLinear":
+        raise ModelError(f"{label(node)} has a {values.dtype} bias; it must be int32 behind a "
+                         f"DequantizeLinear of scale input scale x weight scale, or float32 right "
+                         f"behind the DequantizeLinear of the input")
+    _check_bias_shape(node, values.shape, axis, len(scale))
+    ratio = np.rint(values.reshape(-1) / scale)
+    wrong = np.flatnonzero(~(np.abs(ratio) < 2.0 ** 31))
+    if wrong.size:
+        raise ModelError(f"{label(node)} has a bias of {ratio[wrong[0]]:g} x input scale x weight "
+                         f"scale in channel {wrong[0]}, which does not fit int32")
+    return np.broadcast_to(ratio, scale.shape).astype(np.int32)
+
+
+def _check_bias_shape(node: onnx.NodeProto, shape: tuple[int, ...], axis: int,
+                      count: int) -> None:
+    size = int(np.prod(shape))
+    if size != 1 and (axis > len(shape) or size != count or shape[-axis] != count):
+        raise ModelError(f"{label(node)} must have a bias of {count} values, one for each output "
+                         f"channel, not of shape {list(shape)}")
+
+
+def quantized_bias(builder: Builder, node: onnx.NodeProto, source: Quantized,
+                   weight_scale: np.ndarray) -> np.ndarray:
+    """int32 [N] bias that is the third input of a node, or zeros."""
+    if len(node.input) > 2 and node.input[2]:
+        return _bias(builder, node, node.input[2], 1, source, weight_scale)
+    return np.zeros(len(weight_scale), np.int32)
 
 
 # Operators ----------------------------------------------------------------------------------------
@@ -101,8 +130,7 @@ def _pending(builder: Builder, node: onnx.NodeProto, data: Dequantized, tensor: 
     """The result of a layer of these weights, [N, C, kernel_h, kernel_w], or without the C."""
     count = len(weights)
     has_bias = len(node.input) > 2 and bool(node.input[2])
-    bias = _bias(builder, node, node.input[2], 1, data.source, weight_scale) if has_bias \
-        else np.zeros(count, np.int32)
+    bias = quantized_bias(builder, node, data.source, weight_scale)
 
     def make(name: str, target: Quantized, pending: Pending) -> Convolution | Depthwise:
         assert pending.filter is not None
@@ -131,14 +159,10 @@ def _pending(builder: Builder, node: onnx.NodeProto, data: Dequantized, tensor: 
 def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A convolution of any group. Groups of one channel and one filter are depthwise; others
     become a dense convolution, with zeros between channels of different groups."""
-    data = real_input(builder, node)
+    read = real_input(builder, node)
+    data = image(node, read)
     shape = data.view.shape
-    if len(shape) != 4:
-        raise ModelError(f"{label(node)} is a {len(shape) - 2}-D convolution; only 2-D is "
-                         f"supported")
-    if shape[0] != 1:
-        raise ModelError(f"{label(node)} has a batch of {shape[0]}; only a batch of 1 is supported")
-    weights, weight_scale = _weights(builder, node, first=0)
+    weights, weight_scale = quantized_weights(builder, node, first=0)
     given = known(node, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     kernel = weights.shape[2:]
     if tuple(given.get("kernel_shape", kernel)) != kernel:
@@ -151,25 +175,17 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if len(weights) % groups:
         raise BrokenModel(f"{label(node)} has group {groups}, which does not divide its "
                           f"{len(weights)} filters")
-    geometry = window(node, given, shape[2:], (kernel[0], kernel[1]), data.pads)
+    weights = weights.reshape((*weights.shape, 1)[:4])
+    geometry = window(node, of_planes(read, given), shape[2:], weights.shape[2:], data.pads)
     depthwise = 1 < groups == channels == len(weights)
     if depthwise:
         weights = np.ascontiguousarray(weights[:, 0])
     elif groups > 1:
-        weights = _dense(weights, groups)
+        weights = dense_weights(weights, groups)
     tensor, stage = builder.place(node, data.source, data.view.reshape(shape[1:]))
     output = (len(weights), *geometry.output)
     return _pending(builder, node, data, tensor, stage, weights, weight_scale, geometry, output,
-                    View((1, *output)), 1, groups=groups, depthwise=depthwise)
-
-
-def _dense(weights: np.ndarray, groups: int) -> np.ndarray:
-    filters, channels = weights.shape[:2]
-    dense = np.zeros((filters, channels * groups, *weights.shape[2:]), np.int8)
-    for group in range(groups):
-        rows = slice(group * filters // groups, (group + 1) * filters // groups)
-        dense[rows, group * channels:(group + 1) * channels] = weights[rows]
-    return dense
+                    like(read, View((1, *output))), 1, groups=groups, depthwise=depthwise)
 
 
 def gemm(builder: Builder, node: onnx.NodeProto) -> Value | None:
@@ -206,7 +222,7 @@ def _matrix(builder: Builder, node: onnx.NodeProto, data: Dequantized, view: Vie
     if isinstance(constant, QuantizedConstant) and constant.values.ndim != 2:
         raise ModelError(f"{label(node)} must have weights of two dimensions, "
                          f"not {constant.values.ndim}")
-    matrix, weight_scale = _weights(builder, node, first=axis)
+    matrix, weight_scale = quantized_weights(builder, node, first=axis)
     filters, features = matrix.shape
     rows = view.reshape((int(np.prod(view.shape)) // features, features))
     count = rows.shape[0]

@@ -49,6 +49,7 @@ def relu(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 
 def clip(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    """Bounds on real values; or on integers, which leave a tensor fewer bits."""
     given = attributes(node)
     bounds = [given.get("min", -np.inf), given.get("max", np.inf)]
     for index, name in enumerate(node.input[1:3]):
@@ -57,6 +58,12 @@ def clip(builder: Builder, node: onnx.NodeProto) -> Value | None:
             if bound is None:
                 raise ModelError(f"{label(node)} must have constant bounds")
             bounds[index] = float(bound.reshape(()))
+    value = builder.value(node.input[0])
+    if isinstance(value, Quantized):
+        if not value.accelerated:
+            raise ModelError(f"{label(node)} bounds values that the host quantizes")
+        low, high = (int(np.clip(bound - 128 * value.unsigned, -128, 127)) for bound in bounds)
+        return builder.clamp_integers(node, value, low, high)
     return _bounded(builder, node, *bounds)
 
 
@@ -88,16 +95,17 @@ def unary(builder: Builder, node: onnx.NodeProto) -> Value | None:
             raise ModelError(f"{label(node)} combines '{first.source.name}' with "
                              f"'{other.source.name}'; only Add and Mul of two tensors, each with a "
                              f"QuantizeLinear after it, are supported")
+    shape = builder.shape(node, node.output[0])
     for name, value in zip(names, values, strict=True):
         if isinstance(value, Constant | QuantizedConstant):
             array = builder.array(name)
             assert array is not None
-            if array.size != 1:
-                raise ModelError(f"{label(node)} has the constant '{name}' of {array.size} values; "
-                                 f"only one value for all elements is supported")
+            if array.size != 1 and (array.size != max(array.shape) or shape != first.view.shape):
+                raise ModelError(f"{label(node)} has the constant '{name}' of shape "
+                                 f"{list(array.shape)}; only one value for all elements or for "
+                                 f"each channel is supported")
     nodes = list(first.nodes)
     nodes += [item for value in data[1:] for item in value.nodes if item not in nodes]
-    shape = builder.shape(node, node.output[0])
     return Dequantized(first.source, first.view.reshape(shape), nodes=(*nodes, node),
                        bounded=False, exclusive=False)
 
@@ -204,9 +212,10 @@ def _factors(builder: Builder, node: onnx.NodeProto, a: Dequantized, b: Dequanti
     """As :func:`_aligned`, for a tensor and one factor for each of its channels."""
     whole, factor = (a, b) if len(a.view.array().reshape(-1)) >= b.view.array().size else (b, a)
     shape = whole.view.shape
-    if len(shape) != 4 or factor.view.shape != (1, shape[1], 1, 1) or shape[0] != 1:
+    if len(shape) not in (3, 4) or factor.view.shape != (1, shape[1], 1, 1)[:len(shape)] \
+            or shape[0] != 1:
         return None
-    order = View(shape[1:])
+    order = View((*shape[1:], 1)[:3])
     first, stage = builder.place(node, whole.source, order.through(whole.view))
     second, other = builder.place(node, factor.source,
                                   View((shape[1], 1, 1)).through(factor.view))

@@ -1,37 +1,23 @@
-"""From layers to segments: what runs on the accelerator, what on the host, and in which order.
+"""How an ONNX model is divided, and where each of its nodes went."""
 
-A node runs in the earliest stage that its inputs allow. Even stages are the host's, odd ones the
-accelerator's; a stage in which something is to do becomes a segment.
-"""
-
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import onnx
 
 from weft.errors import ModelError
 from weft.errors.text import printable
-from weft.ir import (
-    Convolution,
-    Depthwise,
-    Edge,
-    Graph,
-    HostPart,
-    Layer,
-    Misfits,
-    Partition,
-    Placement,
-    Selection,
-    Where,
-)
+from weft.frontend.division import Division, settle
+from weft.frontend.placing import Quantized
+from weft.ir import Misfits, Partition, Placement, Where
 
 from .builder import Builder
 from .cures import cure_of
+from .macs import node_macs
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
-from .patterns import HANDLERS, unsupported
+from .patterns import HANDLERS, VIEWS, unsupported
 from .source import Source
-from .values import Constant, Dequantized, Host, Pending, Quantized, QuantizedConstant, stage_of
+from .values import Constant, Dequantized, Host, Pending, QuantizedConstant, stage_of
 from .walk import walk
 
 __all__ = ["make_partition"]
@@ -41,191 +27,74 @@ def make_partition(source: Source,
                    misfits: Misfits | None = None) -> tuple[Partition, Builder]:
     """How a model is divided, and what that was made from; ``misfits`` as in
     :func:`weft.frontend.partition`."""
-    forbidden: dict[str, ModelError] = {}
-    while True:
-        builder = walk(source, forbidden)
-        divider = _Divider(builder)
-        refused = divider.idle_layers()
-        if not refused:
-            partition = divider.partition()
-            if misfits is not None:
-                refused = {name: ModelError(str(error), cure=error.cure)
-                           for name, error in misfits(partition.graphs).items()}
-            if not refused:
-                return partition, builder
-        forbidden |= refused
+    partition, divider = settle(lambda forbidden: _Divider(walk(source, forbidden)), misfits)
+    return partition, divider.builder
 
 
-class _Divider:
+class _Divider(Division[onnx.NodeProto]):
     def __init__(self, builder: Builder):
-        self._builder = builder
+        self.builder = builder
         self._source = builder.source
-        self._inputs = {value.name for value in self._source.inputs}
-        self._producers = {name: node for node in builder.nodes for name in node.output if name}
-        # Outputs of each stage, in the order in which they were asked for.
-        self._wanted: dict[int, dict[str, None]] = defaultdict(dict)
-        self._hosted: dict[int, tuple[list[onnx.NodeProto], dict[str, None]]] = {}
-        self._accelerated: dict[int, tuple[list[Layer], list[Edge]]] = {}
-        for name in self._source.outputs:
-            self._want(name)
-        for stage in range(max(self._wanted, default=0), -1, -1):
-            if stage % 2:
-                self._take_layers(stage)
-            else:
-                self._take_nodes(stage)
+        super().__init__(self._source.name, builder, builder.nodes,
+                         (value.name for value in self._source.inputs), self._source.outputs)
 
-    def _stage(self, name: str) -> int:
-        """The stage that makes an ONNX tensor."""
-        value = self._builder.value(name)
+    def makes(self, node: onnx.NodeProto) -> Iterable[str]:
+        return filter(None, node.output)
+
+    def reads(self, node: onnx.NodeProto) -> Iterable[str]:
+        return implicit_inputs(node)
+
+    def stage(self, name: str) -> int:
+        value = self.builder.value(name)
         stage = stage_of(value)
         accelerated = isinstance(value, Quantized) and value.accelerated
         return stage if accelerated else stage + stage % 2
 
-    def _want(self, name: str) -> None:
-        if name in self._producers:
-            self._wanted[self._stage(name)][name] = None
-
-    def _take_layers(self, stage: int) -> None:
-        """The layers of a stage that make what is wanted of it, and the edges they read."""
-        builder = self._builder
-        needed = {self._quantized(name).tensor for name in self._wanted.get(stage, ())}
-        layers: list[Layer] = []
-        for name, layer in reversed(builder.layers.items()):
-            if builder.stages[name] == stage and name in needed:
-                needed.update(layer.inputs)
-                layers.append(layer)
-        made = {layer.output for layer in layers}
-        edges = []
-        for name in dict.fromkeys(item for layer in reversed(layers) for item in layer.inputs):
-            if name in made:
-                continue
-            if name in builder.entries:
-                entry = builder.entries[name]
-                quantized, layout = entry.source, entry.layout
-            else:
-                quantized = builder.made[name]
-                layout = quantized.layout
-            self._want(quantized.name)
-            edges.append(Edge(name=quantized.name, shape=quantized.shape, tensor=name,
-                              gather=layout.flat()))
-        if layers:
-            self._accelerated[stage] = (layers[::-1], edges)
-
-    def _quantized(self, name: str) -> Quantized:
-        value = self._builder.value(name)
+    def quantized(self, name: str) -> Quantized:
+        value = self.builder.value(name)
         assert isinstance(value, Quantized)
         return value
 
-    def _take_nodes(self, stage: int) -> None:
-        """The nodes that the host needs for what is wanted of a stage, and the tensors it reads."""
-        seen = dict.fromkeys(self._wanted.get(stage, ()))
-        todo = list(seen)
-        nodes: dict[str, onnx.NodeProto] = {}
-        reads: dict[str, None] = {}
-        while todo:
-            name = todo.pop()
-            node = self._producers.get(name)
-            if node is None:
-                if name in self._inputs:
-                    reads[name] = None
-                continue
-            value = self._builder.value(name)
-            # Dequantizing twice is cheaper than passing real values on, and constants cost nothing.
-            cheap = isinstance(value, Constant | QuantizedConstant) \
-                or node.op_type == "DequantizeLinear"
-            if self._stage(name) != stage and not cheap:
-                self._want(name)
-                reads[name] = None
-                continue
-            if node.output[0] in nodes:
-                continue
-            nodes[node.output[0]] = node
-            for item in implicit_inputs(node):
-                if item not in seen:
-                    seen[item] = None
-                    todo.append(item)
-        if nodes:
-            ordered = [node for node in self._builder.nodes if node.output[0] in nodes]
-            self._hosted[stage] = (ordered, reads)
+    def cheap(self, name: str, node: onnx.NodeProto) -> bool:
+        """Dequantizing twice is cheaper than passing real values on, and constants cost nothing."""
+        return isinstance(self.builder.value(name), Constant | QuantizedConstant) \
+            or node.op_type == "DequantizeLinear"
 
-    # Results ----------------------------------------------------------------------------------
-
-    def idle_layers(self) -> dict[str, ModelError]:
-        """Layers of stages without a convolution, if there are stages with one: not worth the way
-        from the host and back."""
-        working = {stage for stage, (layers, _) in self._accelerated.items()
-                   if any(isinstance(layer, Convolution | Depthwise)
-                          and not isinstance(layer, Selection) for layer in layers)}
-        if not working or len(working) == len(self._accelerated):
-            return {}
-        return {layer.output: ModelError(
-                    f"{layer.op} '{layer.name}' stands between nodes of the host, without a "
-                    f"convolution that would be worth leaving it for")
-                for stage, (layers, _) in self._accelerated.items() if stage not in working
-                for layer in layers}
+    def host_program(self, nodes: Sequence[onnx.NodeProto], reads: Iterable[str],
+                     outputs: Iterable[str], name: str) -> OnnxProgram:
+        return OnnxProgram(self._source.extract(nodes, reads, outputs, name))
 
     def partition(self) -> Partition:
         if not self._accelerated:
-            reasons = self._builder.refusals
+            reasons = self.builder.refusals
             if reasons:
                 raise next(iter(reasons.values()))
             raise ModelError(f"{self._source.name} has no operator between DequantizeLinear and "
                              f"QuantizeLinear that the accelerator supports: nothing to "
                              f"accelerate")
-        segments: list[Graph | HostPart] = []
-        numbers: dict[int, int] = {}
-        for stage in sorted({*self._hosted, *self._accelerated}):
-            numbers[stage] = len(segments)
-            segments.append(self._graph(stage) if stage % 2 else self._host_part(stage))
+        segments, numbers = self.segments()
         return Partition(name=self._source.name, model=OnnxModel(self._source.original),
                          segments=tuple(segments), placements=tuple(self._placements(numbers)))
-
-    def _graph(self, stage: int) -> Graph:
-        layers, entering = self._accelerated[stage]
-        builder = self._builder
-        leaving = []
-        for name in self._wanted[stage]:
-            quantized = self._quantized(name)
-            assert quantized.tensor is not None
-            leaving.append(Edge(name=name, shape=quantized.shape,
-                                tensor=quantized.tensor,
-                                gather=quantized.layout.inverse(quantized.shape).flat()))
-        used = {name for layer in layers for name in (*layer.inputs, layer.output)}
-        name = self._source.name
-        if len(self._accelerated) > 1:
-            name += f" part {sorted(self._accelerated).index(stage) + 1}"
-        order = {item: index for index, item in enumerate(self._producers)}
-        return Graph(
-            name=name, layers=tuple(layers), inputs=tuple(entering),
-            outputs=tuple(sorted(leaving, key=lambda edge: order[edge.name])),
-            tensors={key: tensor for key, tensor in builder.tensors.items() if key in used})
-
-    def _host_part(self, stage: int) -> HostPart:
-        nodes, reads = self._hosted[stage]
-        outputs = tuple(name for name in self._wanted[stage])
-        part = self._source.extract(nodes, reads, outputs, f"host{stage}")
-        return HostPart(program=OnnxProgram(part), inputs=tuple(reads), outputs=outputs)
 
     def _placements(self, numbers: dict[int, int]) -> Iterable[Placement]:
         hosts: dict[str, int] = {}
         for stage, (nodes, _) in sorted(self._hosted.items()):
             for node in nodes:
                 hosts.setdefault(node.output[0], numbers[stage])
-        makers = {layer.output: (numbers[stage], layer.name)
-                  for stage, (layers, _) in self._accelerated.items() for layer in layers}
+        makers = self.makers(numbers)
         owners: dict[str, tuple[int, str]] = {}     # layer that a tensor leads to
         reasons: dict[str, ModelError] = {}         # why a tensor is needed on the host
         rows = []
-        for node in reversed(self._builder.nodes):
+        for node in reversed(self.builder.nodes):
             first = node.output[0]
-            value = self._builder.value(first)
+            value = self.builder.value(first)
             if isinstance(value, Constant | QuantizedConstant):
                 continue
             owner = None
             if isinstance(value, Quantized) and value.tensor in makers:
                 owner = makers[value.tensor]
             owner = owner or next((owners[name] for name in node.output if name in owners), None)
-            reason = self._builder.refusals.get(first)
+            reason = self.builder.refusals.get(first)
             if reason is None and node.op_type != "DequantizeLinear":
                 reason = next((reasons[name] for name in node.output if name in reasons), None)
             on_host = first in hosts and not (isinstance(value, Quantized) and value.accelerated)
@@ -235,7 +104,7 @@ class _Divider:
                 if owner is not None and not on_host:
                     owners[name] = owner
                 elif on_host and reason is not None and isinstance(
-                        self._builder.value(name), Dequantized | Pending):
+                        self.builder.value(name), Dequantized | Pending):
                     reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
@@ -243,8 +112,8 @@ class _Divider:
             if on_host:
                 text = str(reason or self._usual_reason(node))
                 cure = (reason.cure if reason is not None else "") or cure_of(node.op_type, text)
-            elif first in self._builder.reordered and owner is not None:
-                segment, text = owner[0], str(self._builder.reordered[first])
+            elif first in self.builder.reordered and owner is not None:
+                segment, text = owner[0], str(self.builder.reordered[first])
             elif owner is not None:
                 where, (segment, layer) = Where.ACCELERATOR, owner
             else:
@@ -252,7 +121,8 @@ class _Divider:
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
                                   where=where, segment=segment, reason=text, cure=cure,
-                                  layer=layer))
+                                  layer=layer,
+                                  macs=node_macs(node, self._source.shape) if on_host else 0))
         return reversed(rows)
 
     def _usual_reason(self, node: onnx.NodeProto) -> str:
@@ -262,7 +132,11 @@ class _Divider:
             return f"{label(node)} makes real values for the host"
         if node.op_type not in HANDLERS:
             return str(unsupported(node))
-        values = [self._builder.value(name) for name in node.input if name]
+        values = [self.builder.value(name) for name in node.input if name]
         if any(isinstance(value, Host) for value in values):
             return f"{label(node)} works on real values of the host"
+        if node.op_type in VIEWS and isinstance(values[0], Dequantized | Quantized):
+            source = values[0].source if isinstance(values[0], Dequantized) else values[0]
+            who = "only the host reads" if source.accelerated else "the host makes"
+            return f"{label(node)} moves values that {who}"
         return f"{label(node)} has no QuantizeLinear after it"

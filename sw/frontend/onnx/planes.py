@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import NO_PADS, Concat, Layer, Pads, Pool, PoolKind, Resize
+from weft.ir import NO_PADS, Concat, Layer, Lookup, Pads, Pool, PoolKind, Resize, Selection
 from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import GoldenSession
 
@@ -16,25 +16,19 @@ from .builder import Builder
 from .elementwise import layout_of, plain
 from .nodes import BrokenModel, attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
-from .windows import known, real_input, window
+from .windows import Window, image, known, like, of_planes, real_input, window
 
 __all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "reduce_mean",
            "resize"]
 
 
-def _image(builder: Builder, node: onnx.NodeProto) -> Dequantized:
-    """The activation that a node reads, of shape [1, C, H, W]. Operators that only move values may
-    also read the quantized tensor itself."""
+def _input(builder: Builder, node: onnx.NodeProto) -> Dequantized:
+    """The activation that a node reads. Operators that only move values may also read the quantized
+    tensor itself."""
     value = builder.value(node.input[0])
-    data = Dequantized(value, View(value.shape), exclusive=False) \
-        if isinstance(value, Quantized) else real_input(builder, node)
-    shape = data.view.shape
-    if len(shape) != 4:
-        raise ModelError(f"{label(node)} has an input of {len(shape)} dimensions; only 4 are "
-                         f"supported")
-    if shape[0] != 1:
-        raise ModelError(f"{label(node)} has a batch of {shape[0]}; only a batch of 1 is supported")
-    return data
+    if isinstance(value, Quantized):
+        return Dequantized(value, View(value.shape), exclusive=False)
+    return real_input(builder, node)
 
 
 def _moved(builder: Builder, node: onnx.NodeProto, pending: Pending, source: Quantized) -> Value:
@@ -48,30 +42,84 @@ def _moved(builder: Builder, node: onnx.NodeProto, pending: Pending, source: Qua
 
 # Pools --------------------------------------------------------------------------------------------
 
+_MAX_ATTRIBUTES = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order",
+                   "strides")
+
+
 def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if len(list(filter(None, node.output))) > 1:
         raise ModelError(f"{label(node)} has a second output, the indices, which is not supported")
-    data = _image(builder, node)
+    before = _unfinished(builder, node)
+    if before is not None:
+        return _max_pool_of_pending(builder, node, before)
+    read = _input(builder, node)
+    data = image(node, read)
     if data.pads != NO_PADS and data.source.zero_point != -128:
         # The zeros of the padding would be larger than negative values.
         raise ModelError(f"{label(node)} reads the output of a Pad with zeros, of a tensor that "
                          f"has values below zero")
-    given = known(node, "auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
-                  "storage_order", "strides")
-    geometry = window(node, given, data.view.shape[2:], _kernel(node, given), data.pads)
+    given = of_planes(read, known(node, *_MAX_ATTRIBUTES))
+    kernel = _kernel(node, given)
+    geometry = window(node, given, data.view.shape[2:], kernel, data.pads)
     tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
     output = (data.view.shape[1], *geometry.output)
-    kernel = _kernel(node, given)
 
     def make(name: str, target: Quantized, pending: Pending) -> Layer:
         def pool(output: str, clamp: tuple[int, int]) -> Pool:
-            return Pool(name=builder.name(node), op=builder.op(node), input=tensor, output=output,
-                        kind=PoolKind.MAX, kernel=kernel, strides=geometry.strides,
-                        pads=geometry.pads, dilations=geometry.dilations, clamp=clamp)
+            return _maximum(builder, node, kernel, geometry, tensor, output, clamp)
         return builder.keep_scale(pool, name, data.source, target, pending)
 
     return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
-                                         view=View((1, *output)), make=make), data.source)
+                                         view=like(read, View((1, *output))), make=make),
+                  data.source)
+
+
+def _maximum(builder: Builder, node: onnx.NodeProto, kernel: tuple[int, int], geometry: Window,
+             tensor: str, output: str, clamp: tuple[int, int]) -> Pool:
+    return Pool(name=builder.name(node), op=builder.op(node), input=tensor, output=output,
+                kind=PoolKind.MAX, kernel=kernel, strides=geometry.strides, pads=geometry.pads,
+                dilations=geometry.dilations, clamp=clamp)
+
+
+def _unfinished(builder: Builder, node: onnx.NodeProto) -> Pending | None:
+    """What a node reads, if it is a result that has no quantization yet."""
+    value = builder.value(node.input[0])
+    if isinstance(value, Pending):
+        return value
+    if not isinstance(value, Dequantized) or not value.nodes or len(value.view.shape) != 4 \
+            or value.view.shape[0] != 1:
+        return None
+    _, channels, height, width = value.view.shape
+    last = value.nodes[-1]
+    tensor, stage = builder.place(node, value.source, value.view.reshape(value.view.shape[1:]))
+
+    def make(name: str, target: Quantized, pending: Pending) -> Lookup:
+        return Lookup(name=builder.name(last), op=builder.op(last), input=tensor, output=name,
+                      table=builder.table(value, target))
+
+    return Pending(node=last, stage=stage, shape=(channels, height, width),
+                   view=View(value.view.shape), make=make)
+
+
+def _max_pool_of_pending(builder: Builder, node: onnx.NodeProto, before: Pending) -> Pending:
+    """The maxima of a result that is quantized only behind them. Quantization never falls where
+    values grow, so it commutes with a maximum: the result is quantized first."""
+    shape = before.view.shape
+    if shape != (1, *before.shape) or before.view.indices is not None:
+        raise ModelError(f"{label(node)} reads the output of {label(before.node)} through a "
+                         f"Reshape or Transpose, which must have a QuantizeLinear after it")
+    given = known(node, *_MAX_ATTRIBUTES)
+    kernel = _kernel(node, given)
+    geometry = window(node, given, shape[2:], kernel)
+    output = (shape[1], *geometry.output)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Pool:
+        inner = f"{name}@{builder.name(before.node)}"
+        builder.add_step(before.make(inner, target, before), pending.stage, target, before.shape)
+        return _maximum(builder, node, kernel, geometry, inner, name,
+                        builder.bounds(pending.clip, target))
+
+    return Pending(node=node, stage=before.stage, shape=output, view=View((1, *output)), make=make)
 
 
 def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int]:
@@ -91,7 +139,7 @@ _MOST_TAPS = 1024
 
 
 def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: Pool,
-             stage: int, output: tuple[int, int, int]) -> Pending:
+             stage: int, output: tuple[int, int, int], view: View) -> Pending:
     def make(name: str, target: Quantized, pending: Pending) -> Pool:
         if pending.clip.active and not layer.late_zero:
             # onnxruntime then averages in float32, and in another order.
@@ -118,13 +166,14 @@ def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: P
             return replace(layer, output=name, clamp=builder.bounds(pending.clip, target))
         return replace(layer, output=name, multiplier=float(scale))
 
-    return Pending(node=node, stage=stage, shape=output, view=View((1, *output)), make=make)
+    return Pending(node=node, stage=stage, shape=output, view=view, make=make)
 
 
 def average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    data = _image(builder, node)
-    given = known(node, "auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape",
-                  "pads", "strides")
+    read = real_input(builder, node)
+    data = image(node, read)
+    given = of_planes(read, known(node, "auto_pad", "ceil_mode", "count_include_pad", "dilations",
+                                  "kernel_shape", "pads", "strides"))
     if any(value != 1 for value in given.get("dilations", ())):
         raise ModelError(f"{label(node)} has dilations {given['dilations']}; only 1 is supported")
     kernel = _kernel(node, given)
@@ -134,17 +183,20 @@ def average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
                  kind=PoolKind.AVERAGE, kernel=kernel, strides=geometry.strides,
                  pads=geometry.pads, count_pads=counted)
-    return _average(builder, node, data, layer, stage, (data.view.shape[1], *geometry.output))
+    output = (data.view.shape[1], *geometry.output)
+    return _average(builder, node, data, layer, stage, output, like(read, View((1, *output))))
 
 
 def global_average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    data = plain(node, _image(builder, node))
+    read = plain(node, real_input(builder, node))
+    data = image(node, read)
     known(node)
     _, channels, height, width = data.view.shape
     tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
     layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
                  kind=PoolKind.AVERAGE, kernel=(height, width), multiplier=0.0)
-    return _average(builder, node, data, layer, stage, (channels, 1, 1))
+    return _average(builder, node, data, layer, stage, (channels, 1, 1),
+                    like(read, View((1, channels, 1, 1))))
 
 
 def reduce_mean(builder: Builder, node: onnx.NodeProto) -> Value | None:
@@ -168,8 +220,8 @@ def reduce_mean(builder: Builder, node: onnx.NodeProto) -> Value | None:
     tensor, stage = builder.place(node, source, want)
     layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
                  kind=PoolKind.AVERAGE, kernel=(height, width), late_zero=True)
-    pending = _average(builder, node, data, layer, stage, (channels, 1, 1))
-    return replace(pending, view=View(builder.shape(node, node.output[0])))
+    return _average(builder, node, data, layer, stage, (channels, 1, 1),
+                    View(builder.shape(node, node.output[0])))
 
 
 def _axes(builder: Builder, node: onnx.NodeProto, rank: int) -> list[int]:
@@ -192,7 +244,7 @@ def _axes(builder: Builder, node: onnx.NodeProto, rank: int) -> list[int]:
 # Padding, enlargement, concatenation --------------------------------------------------------------
 
 def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """Zeros around a plane, left to the layers that read it."""
+    """Zeros around a plane, left to the layers that read it; or channels of zeros."""
     data = plain(node, real_input(builder, node))
     given = known(node, "mode", "pads", "value")
     mode = given.get("mode", "constant")
@@ -214,15 +266,41 @@ def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
         raise ModelError(f"{label(node)} must have constant pads and axes")
     before, after = np.zeros(len(shape), int), np.zeros(len(shape), int)
     before[axes], after[axes] = amounts.reshape(2, -1)
-    if len(shape) != 4 or before[:2].any() or after[:2].any() or min(*before, *after) < 0:
+    others = np.arange(len(shape)) != 1
+    if len(shape) == 4 and shape[0] == 1 and not (before | after)[others].any() \
+            and min(before[1], after[1]) >= 0 < before[1] + after[1]:
+        return _more_channels(builder, node, data, int(before[1]), int(after[1]))
+    if len(shape) not in (3, 4) or before[:2].any() or after[:2].any() \
+            or min(*before, *after) < 0:
         raise ModelError(f"{label(node)} has pads {amounts.tolist()}; only pads of at least 0 on "
-                         f"height and width are supported")
-    return replace(data, pads=Pads(*map(int, (*before[2:], *after[2:]))))
+                         f"height and width, or on channels alone, are supported")
+    top, left, bottom, right = (int(each) for side in (before, after)
+                                for each in (*side[2:], 0)[:2])
+    return replace(data, pads=Pads(top, left, bottom, right))
+
+
+def _more_channels(builder: Builder, node: onnx.NodeProto, data: Dequantized, before: int,
+                   after: int) -> Pending:
+    """Channels of zeros around those of [1, C, H, W] data."""
+    _, count, height, width = data.view.shape
+    tensor, stage = builder.place(node, data.source, data.view.reshape((count, height, width)))
+    channels = np.pad(np.arange(count), (before, after), constant_values=-1)
+    shape = (len(channels), height, width)
+
+    def widen(output: str, clamp: tuple[int, int]) -> Layer:
+        return Selection.of(channels, count, name=builder.name(node), op=builder.op(node),
+                            input=tensor, output=output, clamp=clamp)
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        return builder.keep_scale(widen, name, data.source, target, pending)
+
+    return Pending(node=node, stage=stage, shape=shape, view=View((1, *shape)), make=make)
 
 
 def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Enlargement by whole factors, where it repeats every value."""
-    data = plain(node, _image(builder, node))
+    data = plain(node, _input(builder, node))
+    plane = image(node, data).view
     shape, target_shape = data.view.shape, builder.shape(node, node.output[0])
     given = attributes(node)
     mode = given.get("mode", "nearest")
@@ -238,26 +316,30 @@ def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
             f"{label(node)} has coordinate_transformation_mode "
             f"{given.get('coordinate_transformation_mode', 'half_pixel')} and nearest_mode "
             f"{given.get('nearest_mode', 'round_prefer_floor')}, which here do not repeat every "
-            f"value {factors[2]}x{factors[3]} times")
-    tensor, stage = builder.place(node, data.source, data.view.reshape(shape[1:]))
-    output = (target_shape[1], target_shape[2], target_shape[3])
+            f"value {'x'.join(map(str, factors[2:]))} times")
+    tensor, stage = builder.place(node, data.source, plane.reshape(plane.shape[1:]))
+    channels, height, width = (*target_shape[1:], 1)[:3]
+    output = (channels, height, width)
 
     def make(name: str, target: Quantized, pending: Pending) -> Layer:
         def enlarge(output: str, clamp: tuple[int, int]) -> Resize | None:
             return Resize(name=builder.name(node), op=builder.op(node), input=tensor,
-                          output=output, factors=(factors[2], factors[3])) \
+                          output=output, factors=(height // plane.shape[2],
+                                                  width // plane.shape[3])) \
                 if clamp == (-128, 127) else None
         return builder.keep_scale(enlarge, name, data.source, target, pending)
 
     return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
-                                         view=View((1, *output)), make=make), data.source)
+                                         view=View(target_shape), make=make), data.source)
 
 
 def _repeats(builder: Builder, node: onnx.NodeProto, size: tuple[int, ...],
              factors: list[int]) -> bool:
     """Whether a Resize only repeats values, found out by enlarging a plane of counting numbers."""
-    plane = np.arange(size[0] * size[1], dtype=np.float32).reshape(1, 1, *size)
-    expected = plane.repeat(factors[0], 2).repeat(factors[1], 3)
+    plane = np.arange(prod(size), dtype=np.float32).reshape(1, 1, *size)
+    expected = plane
+    for axis, factor in enumerate(factors, 2):
+        expected = expected.repeat(factor, axis)
     probe = onnx.NodeProto()
     probe.CopyFrom(node)
     constants = {}
@@ -265,7 +347,7 @@ def _repeats(builder: Builder, node: onnx.NodeProto, size: tuple[int, ...],
         array = builder.array(name) if name else None
         if name and array is None:
             raise ModelError(f"{label(node)} must have constant sizes or scales")
-        if array is not None and array.size == 4 and array.dtype == np.int64:
+        if array is not None and array.size == expected.ndim and array.dtype == np.int64:
             array = np.array(expected.shape, np.int64)
         if array is not None:
             constants[f"c{index}"] = array
@@ -299,13 +381,18 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     where = np.split(np.arange(int(np.prod(shape))).reshape(shape),
                      np.cumsum([part.view.shape[axis] for part in parts])[:-1], axis)
 
+    # Planes are those of the first tensor on the accelerator; another one of as many pixels can be
+    # seen as if it had them.
+    there = [part.source.layout.shape[1:] for part in parts if part.source.accelerated]
     tensors, stages, orders = [], [], []
     for part, positions in zip(parts, where, strict=True):
         tensor, stage, layout = builder.anywhere(part.source)
         order = layout_of(part, layout)
         if len(shape) == 4 and shape[0] == 1 and not part.source.accelerated:
             order = View(part.view.shape[1:])
-            tensor, stage = builder.place(node, part.source, order.through(part.view))
+        if there and prod(order.shape[1:]) == prod(there[0]):
+            order = order.reshape((order.shape[0], *there[0]))
+        tensor, stage = builder.place(node, part.source, order.through(part.view))
         tensors.append(tensor)
         stages.append(stage)
         orders.append(positions.reshape(-1)[order.array()])

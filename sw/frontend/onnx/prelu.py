@@ -31,13 +31,13 @@ def prelu(builder: Builder, node: onnx.NodeProto) -> Value | None:
         return unary(builder, node)
     data = plain(node, real_input(builder, node))
     shape, source = data.view.shape, data.source
-    inner = {2: (), 4: (1, 1)}.get(len(shape))
-    if inner is None or shape[0] != 1 or slope.size != shape[1] \
+    inner = (1,) * (len(shape) - 2)
+    if len(shape) not in (2, 3, 4) or shape[0] != 1 or slope.size != shape[1] \
             or slope.shape[-1 - len(inner):] != (shape[1], *inner):
         return unary(builder, node)
     slopes = slope.reshape(-1).astype(np.float32)
-    height, width = shape[2:] or (1, 1)
-    plane = (shape[1], height, width)
+    channels, height, width = (*shape[1:], 1, 1)[:3]
+    plane = (channels, height, width)
     tensor, stage = builder.place(node, source, data.view.reshape(plane))
 
     def make(output: str, target: Quantized, pending: Pending) -> Layer:

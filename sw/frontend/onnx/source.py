@@ -105,6 +105,8 @@ class Source:
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Shape of a tensor, or :py:`None` if it is not fully known."""
+        if name in self._initializers:
+            return tuple(self._initializers[name].dims)
         kind = self._types.get(name)
         if kind is None or not kind.HasField("shape"):
             return None
@@ -250,7 +252,7 @@ def _check_format(model: onnx.ModelProto, name: str, origin: str | Path | onnx.M
                              f"known before it runs. Quantize the float model it was made of with "
                              f"weft quantize")
     raise ModelError(f"{name} is a float model: quantize it with {command} (a folder of images, "
-                     f"or an .npz file)")
+                     f"or an .npz file), or on the way with --quantize DATA")
 
 
 def _check_quantizers(model: onnx.ModelProto) -> None:

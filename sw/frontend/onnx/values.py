@@ -1,86 +1,17 @@
 """What the front end knows of an ONNX tensor while it walks the nodes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from math import prod
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from weft.frontend.placing import Quantized
+from weft.frontend.views import View
 from weft.ir import NO_PADS, Layer, Pads
 
 __all__ = ["Clip", "Constant", "Dequantized", "Filter", "Host", "Padded", "Pending", "Quantized",
            "QuantizedConstant", "Value", "View", "stage_of"]
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """Elements of another tensor in a new shape and order: what a chain of reshapes and transposes
-    does, without naming its steps.
-
-    Parameters
-    ----------
-    shape : :class:`tuple`
-    indices : int64 array of that shape, or :py:`None`
-        Flat index into the other tensor of each element; :py:`None` for 0, 1, 2...
-    """
-
-    shape: tuple[int, ...]
-    indices: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, indices: np.ndarray) -> "View":
-        """A view with these indices; in the short form where they are just counting."""
-        if np.array_equal(indices.reshape(-1), np.arange(indices.size)):
-            return cls(indices.shape)
-        return cls(indices.shape, indices)
-
-    def array(self) -> np.ndarray:
-        """The indices, whether stored or not."""
-        if self.indices is None:
-            return np.arange(prod(self.shape)).reshape(self.shape)
-        return self.indices
-
-    def flat(self) -> np.ndarray | None:
-        """The indices in one dimension, or :py:`None` for 0, 1, 2..."""
-        return None if self.indices is None else self.indices.reshape(-1)
-
-    def reshape(self, shape: tuple[int, ...]) -> "View":
-        return View(shape, None if self.indices is None else self.indices.reshape(shape))
-
-    def transpose(self, axes: tuple[int, ...]) -> "View":
-        return View.of(self.array().transpose(axes))
-
-    def inverse(self, shape: tuple[int, ...]) -> "View":
-        """The view, in ``shape``, through which the other tensor sees this one."""
-        if self.indices is None:
-            return View(shape)
-        inverse = np.empty(self.indices.size, np.int64)
-        inverse[self.indices.reshape(-1)] = np.arange(self.indices.size)
-        return View(shape, inverse.reshape(shape))
-
-    def through(self, other: "View") -> "View":
-        """This view of ``other``, as a view of what ``other`` looks at."""
-        if other.indices is None:
-            return self
-        return View.of(other.indices.reshape(-1)[self.array()])
-
-    def channels(self, other: "View", shape: tuple[int, ...]) -> np.ndarray | None:
-        """The channels of this view, [C, H, W] of a tensor of ``shape``, that make up ``other``
-        one behind the other; :py:`None` where planes differ, too."""
-        if self.shape[1:] != other.shape[1:]:
-            return None
-        count = prod(self.shape[1:])
-        where = self.inverse(shape).array().reshape(-1)[other.array()].reshape(-1, count)
-        channels = where[:, 0] // count
-        planes = channels[:, None] * count + np.arange(count)
-        return channels if np.array_equal(where, planes) else None
-
-    def same(self, other: "View") -> bool:
-        """Whether shapes and elements agree."""
-        return self.shape == other.shape and (
-            (self.indices is None and other.indices is None)
-            or np.array_equal(self.array(), other.array()))
 
 
 @dataclass(frozen=True)
@@ -138,53 +69,6 @@ class Host:
     """Computed by the host, in a ``stage`` (see :func:`stage_of`)."""
 
     stage: int = 0
-
-
-@dataclass(eq=False)
-class Quantized:
-    """A quantized activation in the ONNX graph.
-
-    Parameters
-    ----------
-    name : :class:`str`
-        Of the ONNX tensor.
-    shape : :class:`tuple`
-        In the ONNX graph.
-    scale : :class:`float`
-    zero_point : :class:`int`
-        In the int8 domain.
-    unsigned : :class:`bool`
-    stage : :class:`int`
-        Where its values are made.
-    tensor : :class:`str` or :py:`None`
-        Tensor on the accelerator that holds the values; :py:`None` for one that the host makes.
-    layout : :class:`View`, [C, H, W]
-        What that tensor sees of this one.
-    placed : :class:`dict`
-        Tensors on the accelerator, with their layouts, that the host fills with these values
-        because layers asked for them.
-    sole : :class:`bool`
-        Whether no other node reads the tensor on the accelerator.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    scale: float
-    zero_point: int
-    unsigned: bool
-    stage: int = 0
-    tensor: str | None = None
-    layout: View = field(default_factory=lambda: View(()))
-    placed: dict[str, View] = field(default_factory=dict)
-    sole: bool = True
-
-    @property
-    def accelerated(self) -> bool:
-        return self.tensor is not None
-
-    def same_quantization(self, other: "Quantized") -> bool:
-        return (self.scale, self.zero_point, self.unsigned) == \
-            (other.scale, other.zero_point, other.unsigned)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,9 @@
-"""What convolutions and pools share: the window that slides over a plane."""
+"""What convolutions and pools share: the window that slides over a plane.
 
-from dataclasses import dataclass
+A signal, [1, C, L], is a plane of one column: the accelerator divides planes into tiles of rows.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -11,9 +14,13 @@ from weft.ir import NO_PADS, Pads
 
 from .builder import Builder
 from .nodes import BrokenModel, attributes, label
-from .values import Dequantized, Pending
+from .values import Dequantized, Pending, View
 
-__all__ = ["Window", "known", "real_input", "window"]
+__all__ = ["Window", "image", "known", "like", "of_planes", "real_input", "window"]
+
+
+_ONE_COLUMN = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0,
+               "output_shape": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,40 @@ def known(node: onnx.NodeProto, *names: str) -> dict[str, Any]:
             raise ModelError(f"{label(node)} has the attribute {name} {value}, which is not "
                              f"supported")
     return given
+
+
+def image(node: onnx.NodeProto, data: Dequantized) -> Dequantized:
+    """``data`` of shape [1, C, H, W] or [1, C, L], as [1, C, H, W]."""
+    shape = data.view.shape
+    if len(shape) not in (3, 4):
+        raise ModelError(f"{label(node)} has an input of {len(shape)} dimensions; only 3 and 4 are "
+                         f"supported")
+    if shape[0] != 1:
+        raise ModelError(f"{label(node)} has a batch of {shape[0]}; only a batch of 1 is supported")
+    return replace(data, view=data.view.reshape((*shape, 1)[:4]))
+
+
+def like(data: Dequantized, view: View) -> View:
+    """``view`` of shape [1, C, H, W] with as many dimensions as ``data``, a plane or a signal, has:
+    the inverse of :func:`image`."""
+    return view.reshape(view.shape[:len(data.view.shape)])
+
+
+def of_planes(data: Dequantized, given: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of a window over ``data``; over a signal, as those of one over a plane of one
+    column."""
+    if len(data.view.shape) != 3:
+        return given
+    result = dict(given)
+    for name, rest in _ONE_COLUMN.items():
+        values = list(given.get(name, ()))
+        if values:
+            result[name] = [*values, rest]
+    pads = list(given.get("pads", ()))
+    if pads:    # begins come before ends
+        half = len(pads) // 2
+        result["pads"] = [*pads[:half], 0, *pads[half:], 0]
+    return result
 
 
 def window(node: onnx.NodeProto, given: dict[str, Any], size: tuple[int, ...],

@@ -40,6 +40,7 @@ class _Draft:
         self._rng = rng
         self._lanes = lanes
         self._vector = vector
+        self._signal = bool(rng.random() < 0.1)
         self._fused: set[str] = set()  # what only a Relu or Clip may read
         self._nodes: list[Node] = []
         self._inputs: dict[str, tuple[int, int, int]] = {"x": (self._count(), *self._plane())}
@@ -76,14 +77,14 @@ class _Draft:
         most = int(self._rng.choice([4, 8, 14]))
         height, width = (1 if self._chance(0.1) else int(self._rng.integers(1, most + 1))
                          for _ in range(2))
-        return height, width
+        return (height * width, 1) if self._signal else (height, width)
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         if not self._nodes:
             return dict(self._inputs)
         return FloatGraph(seed=0, inputs=self._inputs, nodes=tuple(self._nodes),
-                          outputs=(self._nodes[-1].name,)).shapes
+                          outputs=(self._nodes[-1].name,), signal=self._signal).shapes
 
     def _source(self) -> str:
         planes = [name for name, shape in self._shapes.items()
@@ -94,7 +95,7 @@ class _Draft:
         """A kernel that fits the plane, with strides and pads."""
         rng, kernel, pads, strides = self._rng, [], ([], []), []
         same = self._chance(0.4)
-        for length in self._shapes[source][1:]:
+        for length in self._shapes[source][1:2 if self._signal else 3]:
             size = int(rng.integers(1, most + 1))
             if self._chance(0.05):
                 size = int(length)  # the whole plane: one pixel is left
@@ -107,6 +108,9 @@ class _Draft:
             pads[0].append(before)
             pads[1].append(after)
             strides.append(1 if same or self._chance(0.6) else int(rng.integers(1, 4)))
+        if self._signal:
+            for values, plain in ((kernel, 1), (strides, 1), (pads[0], 0), (pads[1], 0)):
+                values.append(plain)
         return {"kernel": tuple(kernel), "strides": tuple(strides), "pads": (*pads[0], *pads[1])}
 
     # Nodes ------------------------------------------------------------------------------------
@@ -140,7 +144,7 @@ class _Draft:
     def conv(self, source: str) -> str:
         window = self._window(source, most=4)
         if self._chance(0.15):
-            window["dilations"] = (2, 2) if self._chance(0.5) else (1, 2)
+            window["dilations"] = (2, 2) if self._chance(0.5) or self._signal else (1, 2)
         group = int(self._rng.choice([2, 3, 4])) if self._chance(0.25) else 1
         if not self._vector and self._shapes[source][0] <= group:
             group = 1  # or it might be a depthwise one
@@ -206,19 +210,23 @@ class _Draft:
 
     def inception(self, source: str) -> str:
         """Branches that are concatenated."""
+        window = {"kernel": (3, 1), "pads": (1, 0, 1, 0)} if self._signal else \
+            {"kernel": (3, 3), "pads": (1, 1, 1, 1)}
         branches = [source] if self._chance(0.2) else []
         for _ in range(int(self._rng.integers(2, 5))):
             kind = self._rng.random()
             if kind < 0.5:
                 branches.append(self.chain(source))
             elif kind < 0.8:
-                branches.append(self.node("Conv", source, filters=self._count(), kernel=(3, 3),
-                                          pads=(1, 1, 1, 1)))
+                branches.append(self.node("Conv", source, filters=self._count(), **window))
             else:
-                branches.append(self.node("MaxPool", source, kernel=(3, 3), pads=(1, 1, 1, 1)))
+                branches.append(self.node("MaxPool", source, **window))
         return self.node("Concat", *branches)
 
     def pool(self, source: str) -> str:
+        if self._chance(0.3):   # right behind a layer, without a quantizer between
+            source = self.node("PRelu", source) if self._chance(0.5) else self.activation(
+                self.pointwise(source, self._count()))
         window = self._window(source)
         if self._chance(0.5):
             return self.node("MaxPool", source, **window)
@@ -230,7 +238,16 @@ class _Draft:
 
     def enlarge(self, source: str) -> str:
         factors = tuple(int(each) for each in self._rng.integers(1, 4, 2))
+        if self._signal:
+            factors = (factors[0], 1)
         return self.node("Resize", source, factors=factors)
+
+    def transposed(self, source: str) -> str:
+        window = self._window(source, most=4)
+        more = tuple(int(self._rng.integers(stride)) + 1 if self._chance(0.3) else 1
+                     for stride in window["strides"])
+        return self.activation(self.node("ConvTranspose", source, filters=self._count(),
+                                         bias=self._chance(0.8), factors=more, **window))
 
     def deal(self, source: str) -> str:
         """Channels in another order, or some of them."""
@@ -241,8 +258,39 @@ class _Draft:
             source = self.node("Slice", source, factors=(first, int(self._rng.integers(1, 3))))
         return self.pointwise(source, self._count())
 
+    def view(self, source: str) -> str:
+        """Another order on the way, that no layer notices, or planes of another shape."""
+        if self._chance(0.5) or self._signal:
+            source = self.node("Turn", source)
+        else:
+            source = self.node("Regroup", source, factors=(int(self._rng.integers(1, 13)), 1))
+        return self.pointwise(source, self._count())
+
+    def tokens(self, source: str) -> str:
+        for _ in range(int(self._rng.integers(1, 3))):
+            source = self.node("Tokens", source, filters=self._count())
+        return source
+
+    def heads(self, source: str) -> str:
+        """What a detector does: its results as one vector."""
+        sources = [source, self._source()][:int(self._rng.integers(1, 3))]
+        heads = [self.node("Conv", each, filters=int(self._rng.integers(1, 9)),
+                           **self._window(each)) for each in sources]
+        return self.node("Flat", *heads)
+
+    def widen(self, source: str) -> str:
+        """A sum with more channels than there are."""
+        wide = self.node("Widen", source, factors=(
+            int(self._rng.integers(0, 3)), int(self._rng.integers(1, 9))))
+        return self.activation(self.node("Add", wide, self.pointwise(source, wide)))
+
     def leak(self, source: str) -> str:
         return self.pointwise(self.node("PRelu", source), self._count())
+
+    def rescale(self, source: str) -> str:
+        """A linear function for each channel."""
+        op = str(self._rng.choice(["Scale", "Shift", "BatchNormalization"]))
+        return self.activation(self.node(op, source))
 
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
@@ -267,10 +315,13 @@ class _Draft:
         if inner and self._chance(0.25):
             outputs.append(inner[int(self._rng.integers(len(inner)))])
         return FloatGraph(seed=int(self._rng.integers(1 << 31)), inputs=self._inputs,
-                          nodes=tuple(self._nodes), outputs=tuple(outputs)).pruned()
+                          nodes=tuple(self._nodes), outputs=tuple(outputs),
+                          signal=self._signal).pruned()
 
 
-_ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
+_ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft.view,
+        _Draft.tokens, _Draft.heads)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal, _Draft.leak)
+           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen,
+           _Draft.transposed)

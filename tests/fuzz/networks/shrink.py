@@ -49,6 +49,7 @@ def size(case: Case) -> tuple[int, ...]:
     options = sum(getattr(node, name) != value for node in graph.nodes
                   for name, value in vars(_PLAIN).items() if name not in ("name", "op", "inputs"))
     plain = Case(graph=graph, config=case.config)
+    options += graph.signal
     options += sum(getattr(case, name) != getattr(plain, name) for name in (
         "memories", "keep_tensors", "grain", "latency", "stall_probability", "per_channel",
         "unsigned", "reduce_range", "operators"))
@@ -77,6 +78,8 @@ def _smaller(case: Case) -> Iterator[Case]:
 
 def _graphs(graph: FloatGraph) -> Iterator[Callable[[], FloatGraph]]:
     nodes = graph.nodes
+    if graph.signal:
+        yield lambda: replace(graph, signal=False)
     # Half of the network, or one output of several.
     for node in nodes[:-1]:
         yield lambda name=node.name: replace(graph, outputs=(name,))
@@ -131,7 +134,7 @@ def _options(node: Node, graph: FloatGraph) -> Iterator[dict[str, Any]]:
         yield {"kernel": (1, 1), "pads": (0, 0, 0, 0)}
     for name in ("kernel", "factors"):
         pair = getattr(node, name)
-        if name == "kernel" or node.op == "Resize":
+        if name == "kernel" or node.op in ("Resize", "ConvTranspose"):
             for axis in (0, 1):
                 for less in _less(pair[axis]):
                     yield {name: (*pair[:axis], less, *pair[axis + 1:])}

@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from float_models import batch_norm_cnn
+from float_models import batch_norm_cnn, spoilt
 from PIL import Image
 
 from weft import cli
@@ -85,7 +85,7 @@ def test_float_model_names_this_command(run, model):
     assert err.splitlines()[-1] == (
         f"weft: error: float.onnx is a float model: quantize it with weft quantize {model} -o "
         f"{model.with_name('float_int8.onnx')} --calibrate DATA (a folder of images, or an .npz "
-        f"file)")
+        f"file), or on the way with --quantize DATA")
     for command in ("check", "estimate", "compile"):
         assert "weft quantize" in run(command, model)[2]
 
@@ -162,3 +162,74 @@ def test_output_that_cannot_be_written_wrong(run, model, tmp_path):
         before = model.read_bytes()
         code, out, err = run("quantize", model, "-o", target, "--random", "2")
         assert code == 2 and out == "" and message in err and model.read_bytes() == before
+
+
+# On the way to another command --------------------------------------------------------------------
+
+def test_float_network_runs_with_calibration_data(run, model, folder, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run("run", model, "--quantize", folder, "--device", "functional", "--verify")
+    assert code == 0 and "\n0 of " in out and "float.onnx on base" in out
+    assert (f"The int8 network is not kept; this does: weft quantize {model} -o "
+            f"{model.with_name('float_int8.onnx')} --calibrate {folder}") in err.splitlines()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_command_takes_a_float_network(run, model, tmp_path):
+    images = tmp_path / "x.npz"
+    np.savez(images, image=np.random.default_rng(0).standard_normal((3, 3, 16, 16)))
+    for command, rest in (("check", ["--strict"]), ("estimate", []), ("compile", [])):
+        for data in (images, "random:2"):
+            code, out, err = run(command, model, "--quantize", data, "--config", "tiny", *rest)
+            assert code == 0 and "tiny" in out
+            assert ("Warning: calibrated with noise" in err) == (data == "random:2")
+    assert "--random 2" in err
+
+
+def test_kept_network_is_the_same(run, model, tmp_path):
+    _code, quick, _err = run("compile", model, "--quantize", "random:2", "--dump")
+    run("quantize", model, "-o", tmp_path / "float.onnx.int8.onnx", "--random", "2")
+    _code, kept, _err = run("compile", tmp_path / "float.onnx.int8.onnx", "--dump")
+    assert len(kept) > 1000 and kept.splitlines()[1:] == quick.splitlines()[1:]
+
+
+def test_bad_data_on_the_way_wrong(run, model, tmp_path):
+    def refused(*arguments):
+        code, out, err = run(*arguments)
+        assert code == 2 and out == ""
+        return err.splitlines()[-1].partition("error: ")[2]
+
+    assert refused("check", model, "--quantize", "random:x") == \
+        "Noise must be random:N with a number of frames, not 'random:x'"
+    assert refused("check", model, "--quantize", "none") == \
+        "Calibration none must be a folder of images or an .npz file"
+    assert refused("run", MODEL, "--quantize", "random:2") == \
+        "digits_int8.onnx is quantized already: weft run takes it as it is"
+    assert refused("estimate", "--resources", "ulx3s-25f", "--quantize", "random:2") == \
+        "Option --quantize needs a model, not --resources"
+    data = tmp_path / "x.npz"
+    np.savez(data, image=np.zeros((1, 3, 16, 16)))
+    assert refused("run", model, "--quantize", data, "--output", data).endswith(
+        "must be a file of its own, not that of --quantize")
+
+
+def test_unreadable_image_wrong(refuse, folder):
+    (folder / "2.png").write_bytes(b"no image")
+    assert refuse("--calibrate", folder).startswith(f"Image {folder / '2.png'} cannot be read: ")
+
+
+def test_fixed_batch_becomes_one_frame(run, tmp_path):
+    path = tmp_path / "batch.onnx"
+    onnx.save(batch_norm_cnn(batch=4), path)
+    code, out, err = run("quantize", path, "-o", tmp_path / "int8.onnx", "--random", "2",
+                         "--input-shape", "image=1,3,16,16")
+    assert code == 0 and "5 of 5 operators" in out
+    assert "batch.onnx has a batch of 4: the int8 network takes one frame at a time" in err
+
+
+def test_weights_that_are_no_numbers_wrong(refuse, tmp_path):
+    path = tmp_path / "nan.onnx"
+    onnx.save(spoilt(batch_norm_cnn(), "w1", np.nan), path)
+    assert refuse("--random", "2", source=path) == (
+        "Conv 'conv1' of nan.onnx must have finite weights: 1 of 432 values of 'w1' are not, such "
+        "as nan")

@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_image
+from graphs import GraphBuilder, operator_graph, random_image
 from sw_programs import equal
 
 from weft import reference
 from weft.compiler import compile
-from weft.compiler.channel_layout import lay_out_channels
+from weft.compiler.channel_layout import Home, lay_out_channels
+from weft.compiler.channel_maps import gathered
 from weft.compiler.first_layer import pack
+from weft.compiler.planning.skip import runs
+from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
 from weft.ir.layout import ChannelMap
@@ -77,7 +80,7 @@ def test_layer_whose_lanes_are_full_is_not_packed():
 
 def matrix_commands(program) -> int:
     """MATRIX commands, where those of one layer count as one."""
-    return len({re.sub(r" \d+/\d+| rows .*", "", info.text) + f" of {info.layer}"
+    return len({re.sub(r" \d+/\d+| columns .*| rows .*", "", info.text) + f" of {info.layer}"
                 for info in program.infos if info.engine is Engine.MATRIX})
 
 
@@ -212,3 +215,113 @@ def test_convolution_takes_the_map_of_what_it_is_added_to():
     joined = builder.concat(a, builder.conv("x", 6, like=a))
     graph = builder.graph(builder.sum(builder.conv("x", 11), joined))
     assert matrix_commands(equal(graph, TINY, rng)) == 3
+
+
+# Views and selections -------------------------------------------------------------------------
+
+@pytest.mark.parametrize("operator", ["shuffled", "regrouped"])
+@pytest.mark.parametrize("seed", range(12))
+def test_views_equal_the_reference(operator, seed):
+    rng = np.random.default_rng([seed, 5])
+    config = list(PRESETS.values())[seed % 4].replace(fip=bool(seed % 3))
+    graph = operator_graph(rng, operator)
+    for keep_tensors in (False, True):
+        equal(graph, config, rng, keep_tensors=keep_tensors)
+
+
+@pytest.mark.parametrize("operator", ["shuffled", "regrouped"])
+@pytest.mark.parametrize("seed", range(6))
+def test_views_in_little_memory_equal_the_reference(operator, seed):
+    rng = np.random.default_rng([seed, 6])
+    graph = operator_graph(rng, operator)
+    sizes = [TINY.replace(activation_bytes=size, weight_bytes=1 << 16)
+             for size in range(256, 8192, 256)]
+    least = next(config for config in sizes if compiles(graph, config))
+    for config in (least, least.replace(activation_bytes=least.activation_bytes + 128)):
+        equal(graph, config, rng, keep_tensors=True)
+
+
+def compiles(graph, config) -> bool:
+    try:
+        return bool(compile(graph, config, keep_tensors=True))
+    except CompileError:
+        return False
+
+
+def test_views_cost_no_command():
+    rng = np.random.default_rng(7)
+    builder = GraphBuilder(rng, (3, 4, 6))
+    a = builder.conv("x", 10)
+    turned = builder.alias(a, range(9, -1, -1), (8, 3))
+    joined = builder.concat(turned, builder.alias(builder.conv("x", 7, like=a), None, (8, 3)))
+    graph = builder.graph(builder.conv(builder.lookup(joined), 5, kernel=(3, 3)), turned)
+    laid_out = lay_out_channels(graph, TINY)
+    assert laid_out.graph is not None and len(laid_out.graph.layers) == len(graph.layers)
+    assert laid_out.homes["t0"] == laid_out.homes["t1"] == Home("t4", 0)
+    assert laid_out.channels["t0"] == ChannelMap((10,))
+    assert laid_out.channels["t1"] == ChannelMap((10,), tuple(range(9, -1, -1)))
+    program = equal(graph, TINY, rng)
+    assert matrix_commands(program) == 3
+    assert program.layers[1].engine is None
+    assert [info.engine for info in program.infos if info.layer == 1] == [Engine.STORE]
+
+
+def test_order_that_an_elementwise_layer_cannot_have_is_copied():
+    rng = np.random.default_rng(8)
+    builder = GraphBuilder(rng, (3, 4, 5))
+    a = builder.conv("x", 11)
+    turned = builder.alias(a, rng.permutation(11))
+    graph = builder.graph(builder.sum(a, turned), builder.sum(a, builder.alias(a, None, (4, 5))))
+    assert matrix_commands(equal(graph, TINY, rng, keep_tensors=True)) == 2
+
+
+def test_alias_of_a_graph_input():
+    rng = np.random.default_rng(9)
+    builder = GraphBuilder(rng, (6, 4, 5))
+    turned = builder.alias("x", rng.permutation(6), (5, 4))
+    graph = builder.graph(builder.conv(builder.lookup(turned), 4, kernel=(2, 3)), turned)
+    for config in (TINY, TINY.replace(activation_bytes=256)):
+        equal(graph, config, rng)
+
+
+@pytest.mark.parametrize("lanes, segments, order", [
+    ([0, 1, 2], (3,), None),
+    ([2, 1, 0], (3,), (2, 1, 0)),
+    # Two words of three lanes each in place of one that reads four words.
+    ([0, 1, 2, 16, 17, 18], (3, 3), None),
+    ([0, 16, 1, 17, 2, 18], (3, 3), (0, 2, 4, 1, 3, 5)),
+    # No lane to spare.
+    ([0, 1, 2, 16, 17, 18, 19, 20], (8,), None)])
+def test_selected_channels_lie_as_their_sources_do(lanes, segments, order):
+    assert gathered(np.array(lanes), 4) == ChannelMap(segments, order)
+
+
+def test_selection_reads_only_the_words_that_it_takes_from():
+    builder = GraphBuilder(np.random.default_rng(0), (64, 3, 3))
+    dealt = np.arange(64).reshape(2, -1).T.reshape(-1)
+    graph = builder.graph(builder.conv(builder.select("x", dealt[:32]), 5))
+    laid_out = lay_out_channels(graph, PRESETS["base"])
+    assert [(len(run.columns), run.blocks) for run in runs(
+        PRESETS["base"], laid_out, laid_out.graph.layers[0])] == [(1, range(1)), (1, range(2, 3))]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("seed", range(3))
+def test_convolution_in_groups_reads_only_its_words(name, seed):
+    rng = np.random.default_rng([seed, 10])
+    config = PRESETS[name].replace(fip=bool(seed % 2), cols=(PRESETS[name].cols, 6, 12)[seed],
+                                   requant_lanes=2)
+    builder = GraphBuilder(rng, (96, 5, 6))
+    y = builder.conv("x", 96, kernel=(3, 2))
+    graph = builder.graph(builder.conv(y, 7))
+    layer, last = graph.layers
+    group = np.arange(96) // 12
+    layer = replace(layer, groups=8, weights=layer.weights * (group[:, None] == group)[
+        :, :, None, None].astype(np.int8))
+    layer.weights[20:30] = 0        # reads nothing
+    graph = replace(graph, layers=(layer, last))
+    found = runs(config, lay_out_channels(graph, config), layer)
+    assert [column for run in found for column in run.columns] == list(range(-(-96 // config.cols)))
+    assert sum(len(run.columns) * len(run.blocks) for run in found) < \
+        -(-96 // config.cols) * -(-96 // config.rows)
+    equal(graph, config.replace(weight_bytes=1 << 18), rng, seed=seed)

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 from weft.frontend import annotate, partition
 from weft.ir import (
     Add,
+    Alias,
     Concat,
     Convolution,
     Depthwise,
@@ -146,11 +147,20 @@ def test_add_of_a_plane_and_a_vector_sends_the_vector_through_the_host():
 def test_product_of_two_tensors(unsigned):
     b = builder(unsigned=unsigned)
     x = image(b)
+    y = b.quantize(b.conv(x, 4, 4, name="y"))
+    end(b, b.node("Mul", [x, y], "product"), scale=float(b.initializers["x_conv_scale"]))
+    layer = check(b)[-1]
+    assert isinstance(layer, Multiply) and (layer.a, layer.b) == ("x_conv_q", "y_q")
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_product_with_its_own_function_is_one_table(unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b)
     y = b.quantize(b.node("Sigmoid", [x], "gate"), scale=1 / 256)
     end(b, b.node("Mul", [x, y], "swish"), scale=float(b.initializers["x_conv_scale"]))
-    _, table, layer = check(b)
-    assert isinstance(table, Lookup) and table.op == "Sigmoid"
-    assert isinstance(layer, Multiply) and (layer.a, layer.b) == ("x_conv_q", "gate_q")
+    _, layer = check(b)
+    assert isinstance(layer, Lookup) and (layer.op, layer.input) == ("Mul", "x_conv_q")
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -321,6 +331,41 @@ def test_max_pool(attributes, rescaled, unsigned):
     layers = check(b)[1:]
     assert [type(layer) for layer in layers] == ([Pool, Lookup] if rescaled else [Pool])
     assert layers[0].kind is PoolKind.MAX
+
+
+def unfinished(b, x, kind):
+    """A result of 6 channels that has no quantization yet, and a scale that it may have."""
+    if kind in ("conv", "relu"):
+        y = b.conv(x, 6, 6, (3, 3), name="two")
+        return (b.node("Relu", [y]) if kind == "relu" else y), None
+    if kind == "depthwise":
+        return b.conv(x, 1, 6, (3, 3), name="two", group=6), None
+    if kind == "add":
+        return b.node("Add", [x, b.quantize(b.conv(x, 6, 6))]), None
+    if kind == "prelu":
+        slopes = np.linspace(-1, 1.3, 6).astype(np.float32)
+        return b.node("PRelu", [x, b.constant("slopes", slopes.reshape(6, 1, 1))]), None
+    return b.node("Sigmoid", [x]), 1 / 256
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("kind", ["conv", "relu", "depthwise", "add", "prelu", "table"])
+def test_max_pool_comes_before_the_quantizer(kind, unsigned):
+    b = builder(unsigned=unsigned)
+    lowest = 0 if unsigned else -128
+    y, scale = unfinished(b, image(b, 6), kind)
+    pool = b.node("MaxPool", [y], "pool", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 0, 1])
+    end(b, pool, scale=scale, zero_point=lowest if kind in ("relu", "table") else None)
+    assert isinstance(check(b)[-1], Pool)
+
+
+def test_max_pool_of_a_turned_result_that_is_not_quantized_is_the_hosts():
+    b = builder()
+    y = b.node("Transpose", [b.conv(image(b, 6), 6, 6, name="two")], perm=[0, 1, 3, 2])
+    end(b, b.node("MaxPool", [y], "pool", kernel_shape=[2, 2]))
+    row = {row.name: row for row in partition(b.build()).placements}["pool"]
+    assert row.reason == ("MaxPool 'pool' reads the output of Conv 'two' through a Reshape or "
+                          "Transpose, which must have a QuantizeLinear after it")
 
 
 def test_max_pool_takes_a_relu_into_its_clamp():
@@ -513,6 +558,21 @@ def test_pad_before_a_maximum_of_values_from_zero():
     assert check(b)[-1].pads == (0, 0, 1, 1)
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("before, after", [(0, 3), (2, 0), (1, 16)])
+def test_pad_of_channels(before, after, rescaled, unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b, 5)
+    scale, zero = float(b.initializers["x_conv_scale"]), int(b.initializers["x_conv_zero"])
+    wide = b.node("Pad", [x, b.constant("p", np.array([0, before, 0, 0, 0, after, 0, 0]))], "wide")
+    wide = b.quantize(wide, scale=scale * (1.3 if rescaled else 1), zero_point=zero)
+    other = b.quantize(b.conv(x, 5, 5 + before + after, name="two"))
+    end(b, b.node("Add", [wide, other]), scale=1.0)
+    layers = check(b)
+    assert layers[1].channels.tolist() == [-1] * before + [*range(5)] + [-1] * after
+
+
 @pytest.mark.parametrize("rescaled", [False, True])
 @pytest.mark.parametrize("mode, nearest, factors", [
     ("asymmetric", "floor", (2, 2)), ("asymmetric", "floor", (3, 1)),
@@ -624,7 +684,7 @@ def test_shuffled_channels_are_one_layer_for_all_that_read_them():
     y = shuffled(b, image(b, 12), 12, 3)
     end(b, b.conv(y, 12, 3, name="dense"))
     end(b, b.conv(y, 1, 12, (3, 3), name="dw", group=12))
-    assert [type(layer) for layer in check(b)] == [Convolution, Selection, Convolution, Depthwise]
+    assert [type(layer) for layer in check(b)] == [Convolution, Alias, Convolution, Depthwise]
 
 
 def test_shuffled_channels_are_read_now_and_later():

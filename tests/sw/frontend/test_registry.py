@@ -210,8 +210,8 @@ def test_errors_of_a_format_reach_the_command_line(path, capsys):
 
 
 def test_model_of_no_format_wrong(path):
-    with pytest.raises(InputError, match=r"^Model must be a path or a model in memory \(ONNX, one "
-                                         r"convolution\), not a list$"):
+    with pytest.raises(InputError, match=r"^Model must be a path or a model in memory \(ONNX, "
+                                         r"TFLite, one convolution\), not a list$"):
         partition([])
 
 

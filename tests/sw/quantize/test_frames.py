@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import numpy as np
@@ -5,7 +6,13 @@ import pytest
 from PIL import Image
 
 from weft.errors import InputError
-from weft.quantize import ImageFrames, Pixels, array_frames, random_frames
+from weft.quantize import (
+    ImageFrames,
+    Pixels,
+    array_frames,
+    calibration_frames,
+    random_frames,
+)
 
 SHAPES = {"image": (1, 3, 8, 8)}
 
@@ -130,3 +137,66 @@ def test_noise_is_that_of_its_seed():
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
     refused("Number of random frames must be at least 1, not 0", random_frames, {"x": (1, 5)}, 0)
+
+
+# All forms of data --------------------------------------------------------------------------------
+
+class Tensor:
+    """As one of PyTorch: numpy takes it once it is detached and on this machine."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self._values
+
+
+VALUES = np.random.default_rng(0).standard_normal((4, 1, 2, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("data", [
+    VALUES, Tensor(VALUES).cpu(), {"x": VALUES}, {"input": VALUES}, list(VALUES), iter(VALUES),
+    [VALUES[:3], VALUES[3:]], [VALUES[:1], (VALUES[1:], np.zeros(3))], [{"x": VALUES}],
+    [Tensor(VALUES[:2]), [Tensor(VALUES[2:]), "labels"]],
+    ((image, label) for label, image in enumerate(VALUES))])
+def test_arrays_and_batches_of_them_are_the_same_frames(data):
+    frames = calibration_frames(data, {"x": (1, 1, 2, 2)})
+    np.testing.assert_array_equal(np.concatenate([frame["x"] for frame in frames]), VALUES)
+
+
+def test_items_for_two_inputs():
+    items = [(VALUES, VALUES[:, 0, 0]), {"b": VALUES[0, 0, :1], "a": VALUES[0]}]
+    frames = calibration_frames(items, {"a": (1, 1, 2, 2), "b": (1, 2)})
+    assert len(frames) == 5 and frames[4]["a"].shape == (1, 1, 2, 2)
+    np.testing.assert_array_equal(frames[1]["b"], VALUES[1:2, 0, 0])
+
+
+def test_files_and_noise_are_data(folder, tmp_path):
+    assert len(calibration_frames(str(folder), SHAPES)) == 2
+    np.savez(tmp_path / "x.npz", x=VALUES)
+    assert len(calibration_frames(tmp_path / "x.npz", {"x": (1, 1, 2, 2)})) == 4
+    assert len(calibration_frames("random:3", SHAPES)) == 3
+
+
+@pytest.mark.parametrize("data, message", [
+    ("random:", "Noise must be random:N with a number of frames, not 'random:'"),
+    ("random:-1", "Noise must be random:N with a number of frames, not 'random:-1'"),
+    (7, "Calibration must be a folder, an .npz file, random:N, arrays or tensors, not int"),
+    ([VALUES, VALUES[:, :, 1:]], "Array 'x' of calibration item 2 must have shape "
+                                 "[frames, 1, 2, 2], not [4, 1, 1, 2]"),
+    (VALUES[:, 0], "Array 'input' of calibration arrays must have shape [frames, 1, 2, 2], not "
+                   "[4, 2, 2]"),
+    ([np.full((1, 2, 2), "cat")], "Array 'x' of calibration item 1 must have numbers, not <U3"),
+    ([()], "Calibration item 1 must have 1 arrays, one for each input (x), not 0")])
+def test_data_of_no_known_form_wrong(data, message):
+    refused(message, calibration_frames, data, {"x": (1, 1, 2, 2)})
+
+
+def test_data_without_an_end_wrong():
+    with pytest.raises(InputError, match=r"^Number of frames must be at most [\d,]+ for a model of "
+                                         r"this size, not [\d,]+$"):
+        calibration_frames(itertools.repeat(np.zeros((64, 1, 512, 512), np.float32)),
+                           {"x": (1, 1, 512, 512)})

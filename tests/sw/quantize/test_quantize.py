@@ -1,16 +1,19 @@
 import logging
+import re
+import sys
 
 import numpy as np
 import onnx
 import pytest
-from float_models import batch_norm_cnn, digits_float
+from float_models import batch_norm_cnn, digits_float, keywords, spoilt
 from onnx import numpy_helper
 from onnxruntime.quantization import qdq_loss_debug
 
+import weft
 from weft import compiler
 from weft.bench.networks import NETWORKS
 from weft.digits import MODEL, load, load_training
-from weft.errors import CompileError, InputError, ModelError
+from weft.errors import CompileError, InputError, ModelError, ToolError
 from weft.frontend import partition
 from weft.hw.isa.config import load_config
 from weft.quantize import Quantization, quantize, random_frames
@@ -129,6 +132,21 @@ def test_batch_normalization_without_a_convolution_becomes_one():
     assert runs_as_onnxruntime(quantized.model, images(2))
 
 
+def test_windows_along_a_line_become_windows_over_planes():
+    model, feeds = keywords(), random_frames({"features": (1, 10, 20)}, 4)
+    source = load_float(model)
+    assert {node.op_type for node in source.model.graph.node} >= {"Unsqueeze", "Squeeze"}
+    assert not any(node.op_type == "BatchNormalization" for node in source.model.graph.node)
+    np.testing.assert_allclose(GoldenSession(source.model).run(feeds[0])["scores"],
+                               GoldenSession(model).run(feeds[0])["scores"], rtol=1e-4, atol=1e-4)
+    quantized = quantize(source, feeds)
+    assert [place.op for place in quantized.plan.placements if place.where.name == "HOST"] == \
+        ["Unsqueeze", "QuantizeLinear", "DequantizeLinear"]
+    assert min(layer.snr for layer in quantized.layers) > 25
+    assert runs_as_onnxruntime(quantized.model, np.concatenate(
+        [frame["features"] for frame in feeds]))
+
+
 @pytest.mark.parametrize("name", ["unet", "mobilenet_v2_block"])
 def test_well_known_shapes_keep_their_signal(name):
     source = load_float(NETWORKS[name](np.random.default_rng(0)))
@@ -169,6 +187,63 @@ def test_dynamic_dimensions_are_set():
     source = load_float(model, {"image": (1, 3, 16, 16)})
     assert source.shapes == {"image": (1, 3, 16, 16)}
     assert quantize(source, {"image": images(4)}).accelerated == (5, 5)
+
+
+def test_fixed_batch_becomes_one_frame():
+    source = load_float(batch_norm_cnn(batch=4))
+    assert source.batch == 4 and source.shapes == {"image": (1, 3, 16, 16)}
+    together = GoldenSession(batch_norm_cnn(batch=4)).run({"image": images(4)})["logits"]
+    alone = GoldenSession(source.model).run({"image": images(4)[3:]})["logits"]
+    np.testing.assert_allclose(alone, together[3:], rtol=1e-4, atol=1e-4)
+    assert quantize(source, {"image": images(4)}).accelerated == (5, 5)
+    assert load_float(batch_norm_cnn()).batch == 1
+
+
+@pytest.mark.parametrize("mixed", ["sizes", "values"])
+def test_batch_that_frames_cannot_be_taken_out_of_wrong(mixed):
+    model = batch_norm_cnn(batch=4)
+    flat = model.graph.node[-2]
+    if mixed == "sizes":
+        flat.CopyFrom(onnx.helper.make_node("Reshape", ["pool", "shape"], ["flat"], name="flat"))
+        model.graph.initializer.append(numpy_helper.from_array(np.array([4, -1]), "shape"))
+    else:
+        model.graph.node[-1].input[0] = "mixed"
+        model.graph.node.insert(len(model.graph.node) - 1, onnx.helper.make_node(
+            "CumSum", ["flat", "axis"], ["mixed"]))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(0), "axis"))
+    with pytest.raises(ModelError, match=r"^Input 'image' of cnn has a batch of 4, on which other "
+                                         r"sizes of the model depend: export it with a batch of "
+                                         r"1$"):
+        load_float(model)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("w1", np.nan, "Conv 'conv1' of cnn must have finite weights: 1 of 432 values of 'w1' are not, "
+                   "such as nan"),
+    ("b3", -np.inf, "Gemm 'logits' of cnn must have finite weights: 1 of 10 values of 'b3' are "
+                    "not, such as -inf"),
+    ("bn2_var", -1, "Conv 'conv2' of cnn must have finite weights: 144 of 4608 values of "
+                    "'ConvBnFusion_W_w2' are not, such as nan")])
+def test_weights_that_are_no_numbers_wrong(name, value, message):
+    with pytest.raises(ModelError, match=f"^{re.escape(message)}$"):
+        load_float(spoilt(batch_norm_cnn(), name, value))
+
+
+def test_bound_may_be_infinite():
+    model = batch_norm_cnn()
+    model.graph.node.append(onnx.helper.make_node("Clip", ["logits", "low", "high"], ["bounded"]))
+    model.graph.output[0].name = "bounded"
+    for name, value in (("low", 0), ("high", np.inf)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    load_float(model)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile"])
+def test_sums_that_overflow_float_wrong(method):
+    model = spoilt(spoilt(batch_norm_cnn(), "w1", 1e30), "w2", 1e30)
+    with pytest.raises(ModelError, match=r"^Conv 'conv2' of cnn is not finite on the data of the "
+                                         r"calibration$"):
+        quantize(model, {"image": images(2)}, settings=Quantization(method=method))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 16, 16), (1, 3, 16), (1, 3, 0, 16)])
@@ -256,3 +331,9 @@ def test_unknown_method_wrong():
 def test_no_frames_wrong():
     with pytest.raises(InputError, match=r"^Calibration must have at least 1 frame, not 0$"):
         quantize(batch_norm_cnn(), [])
+
+
+def test_torch_that_is_not_installed_wrong(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ToolError, match=r"^PyTorch is not installed: run pip install '.*\[torch\]"):
+        weft.from_torch(None, None, "random:1")

@@ -17,6 +17,7 @@ from weft.compiler import compile_parts, misfits
 from weft.errors import ModelError
 from weft.frontend import partition
 from weft.frontend.onnx import cures
+from weft.frontend.onnx.patterns import HANDLERS
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.ir import Where
 from weft.reference.golden import GoldenSession
@@ -174,6 +175,7 @@ def test_every_cure_is_for_a_reason_that_there_is():
              if path.name != "cures.py"}
     for part, _ in cures.CURES:
         assert any(part in text for text in texts), part
+    assert not cures.OPERATOR_CURES.keys() & HANDLERS.keys()
 
 
 # Random networks ----------------------------------------------------------------------------------
