@@ -136,7 +136,9 @@ class _Draft:
         return self.node("Conv", source, filters=filters, bias=self._chance(0.8))
 
     def average(self, source: str) -> str:
-        """One pixel, as either of two operators that round differently makes it."""
+        """One pixel, as an average, by two operators that round differently, or a maximum."""
+        if self._chance(0.2):
+            return self.node("ReduceMax" if self._chance(0.4) else "GlobalMaxPool", source)
         return self.node("ReduceMean" if self._chance(0.4) else "GlobalAveragePool", source)
 
     # Blocks -----------------------------------------------------------------------------------

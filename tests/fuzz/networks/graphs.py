@@ -262,7 +262,7 @@ class FloatGraph:
                 inputs += [constant(f"{node.name}_{part}", rng.uniform(
                     0.2 if part == "v" else -1, 1.5, source[0]).astype(np.float32))
                     for part in "gbmv"]
-            elif op == "ReduceMean":
+            elif op in ("ReduceMean", "ReduceMax"):
                 extra = {"axes": [2, 3][:axes]}
             elif op == "Resize":
                 scales = np.array([1, 1, *node.factors[:axes]], np.float32)
@@ -392,6 +392,8 @@ _SHAPES: dict[str, _Rule] = {
     "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "Gemm": lambda node, sources, shapes: (_filters(node, shapes),),
     "GlobalAveragePool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "GlobalMaxPool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "ReduceMax": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "ReduceMean": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "Clip": lambda node, sources, shapes: sources[0],
     "Add": lambda node, sources, shapes: _same(node, sources),

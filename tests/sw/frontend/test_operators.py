@@ -403,6 +403,21 @@ def test_global_average_pool(seed):
     assert layer.multiplier == float(scale / (b.initializers["pool_scale"] * np.float32(72)))
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("size", [(8, 9), (1, 1), (300, 1)])
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "ReduceMax"])
+def test_maximum_of_planes(op, size, rescaled, unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b, 5, size)
+    axes = {"axes": [2, 3]} if op == "ReduceMax" else {}
+    end(b, b.node(op, [x], "top", **axes), zero_point=int(b.initializers["x_conv_zero"]),
+        scale=float(b.initializers["x_conv_scale"]) * (0.7 if rescaled else 1))
+    layers = check(b)[1:]
+    assert [type(layer) for layer in layers] == ([Pool, Lookup] if rescaled else [Pool])
+    assert layers[0].kind is PoolKind.MAX and layers[0].kernel == size
+
+
 def mean(b, x, axes, keepdims=1, opset=17):
     """A ReduceMean with its axes where the version of the operator has them."""
     if opset < 18:
