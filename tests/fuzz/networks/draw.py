@@ -251,6 +251,15 @@ class _Draft:
         return self.activation(self.node("ConvTranspose", source, filters=self._count(),
                                          bias=self._chance(0.8), factors=more, **window))
 
+    def unfold(self, source: str) -> str:
+        """Channels that become neighbours in the plane."""
+        if self._signal:
+            return self.conv(source)
+        block = int(self._rng.integers(1, 4))
+        x = self.pointwise(source, block * block * int(self._rng.integers(1, 6)))
+        return self.pointwise(self.node("DepthToSpace", x, group=block,
+                                        count_pads=self._chance(0.5)), self._count())
+
     def deal(self, source: str) -> str:
         """Channels in another order, or some of them."""
         if self._chance(0.5):
@@ -326,4 +335,4 @@ _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
            _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen,
-           _Draft.transposed)
+           _Draft.transposed, _Draft.unfold)
