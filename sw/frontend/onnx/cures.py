@@ -4,8 +4,6 @@ __all__ = ["CURES", "OPERATOR_CURES", "cure_of"]
 
 
 OPERATOR_CURES = {
-    "GlobalMaxPool": "replace it by MaxPool with a kernel as large as the plane",
-    "ReduceMax": "replace it by MaxPool with a kernel as large as the plane",
     "Sum": "replace it by Add",
     "Upsample": "export with opset 13, so that it is Resize",
 }
