@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from weft.errors import WeftError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Depthwise, Graph
-from weft.runtime.estimate import estimate_plan
+from weft.runtime.estimate import estimate_programs
 from weft.runtime.runner import random_frames, run_frames
 from weft.runtime.segment import Figures
 from weft.runtime.session import InferenceSession
@@ -51,7 +52,7 @@ class Measurement:
     ----------
     network, config : :class:`str`
     macs : :class:`int`
-        Of a frame.
+        Of a frame, or of the frames that the network computes together.
     cycles_cold, cycles_warm : :class:`int` or :py:`None`
         Of a frame that loads all constants, and of one that finds them on chip; no warm one if
         they do not all fit.
@@ -106,7 +107,8 @@ class Measurement:
 
 def measure(case: Case, models: Path | None = None,
             progress: Callable[[str], None] | None = None) -> Measurement:
-    """Runs a frame on a device that was just loaded, and another one behind it.
+    """Runs a frame, or a batch, on a device that was just loaded, and another one behind it, and
+    compares every byte of the outputs.
 
     Parameters
     ----------
@@ -115,26 +117,35 @@ def measure(case: Case, models: Path | None = None,
         See :func:`weft.bench.suite.select`.
     progress : callable
         Told what is being prepared, in a few words.
+
+    Raises
+    ------
+    WeftError
+        If the outputs are not those of the golden implementation.
     """
-    config = CONFIGS[case.config]
+    config, network = CONFIGS[case.config], NETWORKS[case.network]
     frames: list[Figures] = []
-    with InferenceSession(NETWORKS[case.network].load(models), config=config,
+    with InferenceSession(network.load(models), config=config, batch=network.batch,
                           progress=progress) as session:
         stays = len(session.programs) == 1 and bool(session.program.warm_commands)
         count = 2 if stays else 1
-        run = run_frames(session, random_frames(session, count), model=case.network,
-                         device="verilator", observe=frames.append)
-        layers = _layers(frames[-1], session.plan.graphs)
-        estimate = estimate_plan(session.plan, config)
+        run = run_frames(session, random_frames(session, count * network.batch),
+                         model=case.network, device="verilator", verify=True,
+                         observe=frames.append)
+        layers = _layers(frames[-1], session.plan.graphs, network.batch)
+        estimate = estimate_programs(session.programs, model=case.network)
+    if run.differing and not run.caveats:
+        raise WeftError(f"{run.differing} of {run.compared} output bytes differ from {run.golden}")
+    macs = network.batch * run.macs
     cold, warm = frames[0], frames[1] if count == 2 else None
     return Measurement(
-        network=case.network, config=case.config, macs=run.macs, cycles_cold=cold.cycles,
+        network=case.network, config=case.config, macs=macs, cycles_cold=cold.cycles,
         cycles_warm=None if warm is None else warm.cycles, estimate_cold=estimate.first.cycles,
         estimate_warm=estimate.further.cycles if estimate.warm else None,
         dram_bytes_cold=_traffic(cold),
         dram_bytes_warm=None if warm is None else _traffic(warm), multipliers=config.multipliers,
-        utilization=round(run.utilization(run.macs, frames[-1].cycles), 4),
-        macs_per_multiplier=round(_per_multiplier(run.macs, frames[-1].cycles, config), 4),
+        utilization=round(run.utilization(macs, frames[-1].cycles), 4),
+        macs_per_multiplier=round(_per_multiplier(macs, frames[-1].cycles, config), 4),
         sim_cycles_per_second=round(run.cycles_per_second, -3), layers=layers)
 
 
@@ -146,20 +157,21 @@ def _traffic(figures: Figures) -> int:
     return figures.dram_read_bytes + figures.dram_write_bytes
 
 
-def _layers(figures: Figures, graphs: tuple[Graph, ...]) -> list[LayerMeasurement]:
-    products = [_gemm(graph, index) for graph in graphs for index in range(len(graph.layers))]
+def _layers(figures: Figures, graphs: tuple[Graph, ...], batch: int) -> list[LayerMeasurement]:
+    products = [_gemm(graph, index, batch) for graph in graphs
+                for index in range(len(graph.layers))]
     return [LayerMeasurement(name=layer.name, op=layer.op, engine=layer.engine,
                              shape=list(layer.shape), macs=layer.macs, cycles=layer.cycles,
                              engine_cycles=layer.engine_cycles, gemm=product)
             for layer, product in zip(figures.layers, products, strict=True)]
 
 
-def _gemm(graph: Graph, index: int) -> list[int]:
+def _gemm(graph: Graph, index: int, batch: int) -> list[int]:
     layer = graph.layers[index]
     if not isinstance(layer, Convolution | Depthwise):
         return []
     channels, height, width = graph.tensors[layer.output].shape
     taps = layer.weights[0].size
     if isinstance(layer, Depthwise):
-        return [channels, height * width, 1, taps]
-    return [1, height * width, channels, taps]
+        return [channels, batch * height * width, 1, taps]
+    return [1, batch * height * width, channels, taps]

@@ -37,6 +37,27 @@ class FloatBuilder:
         self._shapes[f"{name}_y"] = shape or self._shapes[inputs[0]]
         return f"{name}_y"
 
+    def channels(self, x: str) -> int:
+        """Of a tensor."""
+        return self._shapes[x][1]
+
+    def halves(self, x: str) -> tuple[str, str]:
+        """Adds a Split of the channels into two halves."""
+        _, channels, *size = self._shapes[x]
+        first = self.node("Split", [x], (1, channels // 2, *size), axis=1)
+        second = first.replace("_y", "_z")
+        self._nodes[-1].output.append(second)
+        self._shapes[second] = self._shapes[first]
+        return first, second
+
+    def shuffle(self, x: str, groups: int) -> str:
+        """Adds Reshape, Transpose and Reshape: each group's first channel, each one's second."""
+        _, channels, *size = shape = self._shapes[x]
+        parts = np.array([1, groups, channels // groups, *size])
+        x = self.node("Reshape", [x, self.constant(parts)], tuple(parts))
+        x = self.node("Transpose", [x], tuple(parts[[0, 2, 1, 3, 4]]), perm=[0, 2, 1, 3, 4])
+        return self.node("Reshape", [x, self.constant(np.array(shape))], shape)
+
     def constant(self, value: np.ndarray | np.float32) -> str:
         """Adds an initializer."""
         name = f"c{len(self._initial)}"
@@ -59,10 +80,22 @@ class FloatBuilder:
         y = self.node("Conv", [x, self._weights((filters, channels // group, kernel, kernel), taps),
                                bias], (1, filters, *size), group=group, pads=pads,
                       strides=[stride, stride], kernel_shape=[kernel, kernel])
-        if act == "Clip":
-            return self.node("Clip", [y, self.constant(np.float32(0)),
-                                      self.constant(np.float32(6))])
-        return y if act is None else self.node(act, [y])
+        return self.activate(y, act)
+
+    def activate(self, x: str, act: str | None) -> str:
+        """Adds an activation: an operator, Clip to 6, ``SiLU`` as Sigmoid and Mul, or nothing."""
+        match act:
+            case None:
+                return x
+            case "Clip":
+                return self.node("Clip", [x, self.constant(np.float32(0)),
+                                          self.constant(np.float32(6))])
+            case "SiLU":
+                return self.node("Mul", [x, self.node("Sigmoid", [x])])
+            case "HardSigmoid":  # as PyTorch has it; ONNX's own is flatter
+                return self.node(act, [x], alpha=1 / 6, beta=0.5)
+            case _:
+                return self.node(act, [x])
 
     def pool(self, x: str, op: str, kernel: int, stride: int, pad: int = 0,
              **attributes: Any) -> str:
@@ -74,8 +107,7 @@ class FloatBuilder:
 
     def add(self, a: str, b: str, act: str | None = None) -> str:
         """Adds an Add, and an activation."""
-        y = self.node("Add", [a, b])
-        return y if act is None else self.node(act, [y])
+        return self.activate(self.node("Add", [a, b]), act)
 
     def concat(self, *inputs: str) -> str:
         """Adds a Concat along the channels."""
@@ -101,12 +133,15 @@ class FloatBuilder:
         bias = self.constant((0.1 * self._rng.standard_normal(filters)).astype(np.float32))
         y = self.node("Gemm", [x, self._weights((filters, features), features), bias],
                       (1, filters), transB=1)
-        return y if act is None else self.node(act, [y])
+        return self.activate(y, act)
+
+    def mean(self, x: str) -> str:
+        """Adds a GlobalAveragePool."""
+        return self.node("GlobalAveragePool", [x], (1, self._shapes[x][1], 1, 1))
 
     def classify(self, x: str, classes: int) -> str:
         """Adds a GlobalAveragePool, a Gemm and a Softmax."""
-        x = self.node("GlobalAveragePool", [x], (1, self._shapes[x][1], 1, 1))
-        return self.node("Softmax", [self.dense(self.flat(x), classes)])
+        return self.node("Softmax", [self.dense(self.flat(self.mean(x)), classes)])
 
     def build(self, *outputs: str) -> onnx.ModelProto:
         """The model."""
@@ -156,10 +191,10 @@ def squeezenet_fire(rng: np.random.Generator) -> onnx.ModelProto:
 
 
 def autoencoder(rng: np.random.Generator) -> onnx.ModelProto:
-    """The fully connected autoencoder of anomaly detection, 640-128-8-128-640."""
+    """The fully connected autoencoder of anomaly detection of MLPerf Tiny."""
     b = FloatBuilder(rng, (1, 640))
     x = b.input
-    for size in (128, 128, 8, 128, 128):
+    for size in (*[128] * 4, 8, *[128] * 4):
         x = b.dense(x, size, "Relu")
     return b.build(b.dense(x, 640))
 

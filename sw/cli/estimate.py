@@ -17,7 +17,8 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "estimate", help="tell how long a model takes, without building or running anything",
         description="Compiles a model, plays its commands in virtual time and reports the cycles "
-                    "of each layer, what bounds it, and memory traffic. The cycles of a frame are "
+                    "of each layer, what bounds it, what it would take at least, memory traffic, "
+                    "and which change of the configuration would help. The cycles of a frame are "
                     "those of the simulated accelerator within 1 %% on most models.")
     add_model_arguments(parser, nargs="?", help="the network; not with --resources")
     add_config_option(parser, default=None,
@@ -35,6 +36,7 @@ def add_parser(commands: Commands) -> None:
 def _estimate(options: argparse.Namespace) -> int:
     from weft.compiler.timing.player import MemoryTiming
     from weft.report.terminal import Progress, print_estimate, terminal
+    from weft.runtime.advice import advise
     from weft.runtime.estimate import estimate_plan
 
     if (options.model is None) == (options.resources is None):
@@ -50,12 +52,14 @@ def _estimate(options: argparse.Namespace) -> int:
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
-        estimate = estimate_plan(plan, config, model=options.model.name,
-                                 batch=options.batch, memory=memory)
+        estimate = estimate_plan(plan, config, model=options.model.name, batch=options.batch,
+                                 memory=memory)
+        advice = advise(plan, estimate, memory=memory,
+                        progress=None if options.json else progress.stage)
     if options.json:
-        print(json.dumps(estimate.to_dict(), indent=2))
+        print(json.dumps({**estimate.to_dict(), "advice": advice.to_dict()}, indent=2))
     else:
-        print_estimate(estimate, terminal())
+        print_estimate(estimate, advice, terminal())
     return 0
 
 

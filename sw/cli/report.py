@@ -35,6 +35,8 @@ def add_parser(commands: Commands) -> None:
 def _report(options: argparse.Namespace) -> int:
     from weft.report.page import report_page
     from weft.report.terminal import Progress
+    from weft.runtime.advice import advise
+    from weft.runtime.estimate import estimate_programs
     from weft.runtime.runner import run_frames
 
     config = load_config(options.config)
@@ -53,7 +55,9 @@ def _report(options: argparse.Namespace) -> int:
         progress.stage("Running")
         run = run_frames(session, inputs, model=options.model.name, device="verilator",
                          verify=options.verify, layers=layers, progress=progress.step)
-        page = report_page(run, session.plan)
+        estimate = estimate_programs(session.programs, model=options.model.name)
+        page = report_page(run, session.plan,
+                           advise(session.plan, estimate, progress=progress.stage))
     write_text(options.output, page)
     print(f"{options.output}: {run.last.cycles:,} cycles")
     return EXIT_MISMATCH if run.differing else 0

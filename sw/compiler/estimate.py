@@ -12,7 +12,7 @@ from weft.compiler.planning.loop_order import layer_cycles, requantizes
 from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode, Rounding
+from weft.hw.isa.commands import Engine, Opcode, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
 
@@ -63,8 +63,7 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
     :class:`CompileError` if they need a rule of rounding that it lacks: the model is another one
     without it."""
     for layer in graph.layers:
-        if getattr(layer, "rounding", Rounding.FLOAT32) is not Rounding.FLOAT32 \
-                and not config.fixed_point:
+        if getattr(layer, "rounding", Rounding.FLOAT32) not in roundings(config):
             raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
                                f"does: the configuration {config.name!r} must have fixed_point = "
                                f"true, or the rule must be onnxruntime (--rule onnxruntime)")

@@ -53,6 +53,7 @@ def run(compilation: Compilation) -> None:
 
 def prove(compilation: Compilation) -> None:
     """Runs the passes that decide whether a graph fits: what they accept, all passes do."""
+    compilation.outline = True
     for each in PASSES:
         if each.decides:
             each.run(compilation)
@@ -111,7 +112,8 @@ def _lower(compilation: Compilation) -> None:
 def _lowered(compilation: Compilation, plan: MemoryPlan) -> Lowered:
     return place_constants(
         lower(compilation.laid_out, compilation.config, plan,
-              keep_tensors=compilation.keep_tensors, known=compilation.known), compilation.config)
+              keep_tensors=compilation.keep_tensors, known=compilation.known,
+              outline=compilation.outline), compilation.config)
 
 
 def _divide_streams(compilation: Compilation) -> None:

@@ -11,6 +11,7 @@ from .graph import (
     Depthwise,
     Edge,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -35,6 +36,6 @@ from .partition import (
 )
 
 __all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Golden",
-           "Graph", "HostExecutor", "HostPart", "HostProgram", "Layer", "Lookup", "Misfits",
-           "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind",
-           "Resize", "Selection", "Tensor", "TensorInfo", "Where"]
+           "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer", "Lookup",
+           "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool",
+           "PoolKind", "Resize", "Selection", "Tensor", "TensorInfo", "Where"]

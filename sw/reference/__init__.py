@@ -24,11 +24,13 @@ from weft.ir import (
     Convolution,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
     Pool,
     Resize,
+    Tensor,
 )
 
 from .affine import affine, affine_constants
@@ -78,7 +80,17 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
             return channels.reshape(target.shape)
         case Resize(input=x):
             return values[x].repeat(layer.factors[0], 1).repeat(layer.factors[1], 2)
+        case Interleave():
+            return _interleaved(layer, [values[name] for name in layer.sources], target)
     raise TypeError(f"No reference for a {type(layer).__name__}")
+
+
+def _interleaved(layer: Interleave, planes: list[np.ndarray], target: Tensor) -> np.ndarray:
+    down, across = layer.factors
+    channels, height, width = planes[0].shape
+    whole = np.stack(planes).reshape(down, across, channels, height, width)
+    whole = whole.transpose(2, 3, 0, 4, 1).reshape(channels, height * down, width * across)
+    return np.ascontiguousarray(whole[:, :target.shape[1], :target.shape[2]])
 
 
 def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,8 +15,9 @@ from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import cycle_counters
 from weft.ir import Where
+from weft.runtime.advice import Advice
 from weft.runtime.device.choice import is_simulated
-from weft.runtime.estimate import Estimate
+from weft.runtime.estimate import BoundLayer, Estimate, FrameEstimate
 from weft.runtime.runner import Run
 
 from .inspection import Inspection
@@ -32,6 +33,7 @@ __all__ = ["Progress", "bench_table", "config_table", "engine_table", "escape",
 
 
 _NAME = 24  # characters of a layer's name that a table of 110 columns has room for
+_ESTIMATED_NAME = 16  # and one with limits
 
 
 class _Terminal(Console):
@@ -176,40 +178,48 @@ def print_run(run: Run, console: Console) -> None:
 
 
 def estimate_table(estimate: Estimate) -> Table:
-    """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it."""
+    """Each layer of a further frame or batch: shape, MACs, cycles, utilization, what bounds it,
+    what it takes at least, of which resource, and the share of that speed that it reaches."""
     config = estimate.config
     table = Table(title=f"{escape(estimate.model)} on {config.name} "
                         f"({config.rate_text})", title_justify="left")
-    for name in ("Layer", "Operator", "Engine"):
+    for name in ("Layer", "Operator"):
         table.add_column(name)
-    for name in ("Output", "MACs", "Cycles", "Utilization"):
+    for name in ("Output", "MACs", "Cycles", "Used"):
         table.add_column(name, justify="right")
     table.add_column("Bound by")
+    for name in ("Limit", "Reached"):
+        table.add_column(name, justify="right", no_wrap=True)
 
-    def row(name: str, op: str, engine: str, shape: str, macs: int, cycles: int,
-            utilization: float, bound: str) -> None:
-        table.add_row(escape(short_name(name, _NAME)), escape(op), engine, shape,
+    def row(name: str, op: str, shape: str, macs: int, cycles: int,
+            utilization: float, bound: str, part: BoundLayer | FrameEstimate) -> None:
+        limits = part.limits
+        table.add_row(escape(short_name(name, _ESTIMATED_NAME)), escape(op), shape,
                       f"{macs:,}" if macs else "",
                       f"{cycles:,}" if cycles else "", f"{utilization:.1%}" if utilization else "",
-                      bound)
+                      bound, f"{limits.cycles:,} {limits.resource}" if limits.cycles else "",
+                      f"{part.reached:.0%}" if part.reached else "")
 
     for layer in estimate.further.layers:
         result = layer.result
-        row(result.name, result.op, result.engine, "x".join(map(str, result.shape)), result.macs,
-            result.cycles, result.utilization(config), layer.bound)
+        row(result.name, result.op, "x".join(map(str, result.shape)), result.macs,
+            result.cycles, result.utilization(config), layer.bound, layer)
     table.add_section()
     macs = estimate.batch * estimate.macs
     noun = "frame" if estimate.batch == 1 else f"batch of {estimate.batch}"
+
+    def whole(name: str, frame: FrameEstimate) -> None:
+        row(name, "", "", macs, frame.cycles, estimate.utilization(macs, frame.cycles), "",
+            frame)
+
     if estimate.warm:
-        row(f"first {noun}", "", "", "", macs, estimate.first.cycles,
-            estimate.utilization(macs, estimate.first.cycles), "")
-    row(f"each further {noun}" if estimate.warm else f"each {noun}", "", "", "", macs,
-        estimate.further.cycles, estimate.utilization(macs, estimate.further.cycles), "")
+        whole(f"first {noun}", estimate.first)
+    whole(f"each further {noun}" if estimate.warm else f"each {noun}", estimate.further)
     return table
 
 
-def print_estimate(estimate: Estimate, console: Console) -> None:
-    """Prints what a network is estimated to take."""
+def print_estimate(estimate: Estimate, advice: Advice, console: Console) -> None:
+    """Prints what a network is estimated to take, and what would help."""
     console.print(estimate_table(estimate))
     frame = estimate.further
     for engine, use in frame.engines.items():
@@ -225,6 +235,7 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
                   f"{frame.dram_write_bytes:,} written", highlight=False)
     console.print("The commands were played in virtual time, not simulated: a frame takes these "
                   "cycles, or within 3 % of them.", highlight=False, soft_wrap=True)
+    console.print(f"{advice} (compiled and played again)", highlight=False, soft_wrap=True)
 
 
 def bench_table(measurements: Iterable["Measurement"]) -> Table:

@@ -6,21 +6,23 @@ percent, not those of a formula.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
 from weft import compiler
 from weft.compiler import Program
 from weft.compiler.batch import check_batch
+from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.player import Cause, MemoryTiming, Timeline, play
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Partition
 
-from .segment import LayerResult, layer_results
+from .segment import LayerResult, layer_limits, layer_results
 
-__all__ = ["BoundLayer", "EngineUse", "Estimate", "FrameEstimate", "estimate_plan"]
+__all__ = ["BoundLayer", "EngineUse", "Estimate", "FrameEstimate", "estimate_plan",
+           "estimate_programs"]
 
 
 _SHARE = 0.5  # of a layer's cycles in which an engine must have work to be what bounds it
@@ -37,10 +39,19 @@ class BoundLayer:
         The engine that had most work in the layer's share of the frame: matrix, vector, load or
         store; or "latency", if all of them waited for one another for more than half of it; empty
         if it took no time.
+    limits : :class:`weft.compiler.limits.Limits`
+        What it takes at least.
     """
 
     result: LayerResult
     bound: str
+    limits: Limits
+
+    @property
+    def reached(self) -> float:
+        """The share of what is possible: the limit, of the layer's own cycles or those in which its
+        engine had a command of it, whichever are more; 1 if it was loaded before both."""
+        return self.limits.share(max(self.result.cycles, self.result.engine_cycles))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +83,21 @@ class FrameEstimate:
     engines : :class:`dict`
     dram_read_bytes, dram_write_bytes : :class:`int`
         Traffic of the memory port: whole beats, commands included.
+    limits : :class:`weft.compiler.limits.Limits`
+        What it takes at least.
     """
 
     cycles: int
+    limits: Limits
     layers: tuple[BoundLayer, ...]
     engines: dict[Engine, EngineUse]
     dram_read_bytes: int
     dram_write_bytes: int
+
+    @property
+    def reached(self) -> float:
+        """The share of what is possible: the limit, of the cycles."""
+        return self.limits.share(self.cycles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +154,8 @@ class Estimate:
                         "engine": layer.result.engine, "shape": list(layer.result.shape),
                         "macs": layer.result.macs, "cycles": layer.result.cycles,
                         "utilization": self.utilization(layer.result.macs, layer.result.cycles),
-                        "bound": layer.bound} for layer in frame.layers],
+                        "bound": layer.bound, **_limit(layer)} for layer in frame.layers],
+            **_limit(frame),
             "engines": {engine.name.lower(): {"busy": use.busy,
                                               "waits": {str(cause): cycles for cause, cycles
                                                         in use.waits.items() if cycles}}
@@ -143,6 +163,10 @@ class Estimate:
             "dram_read_bytes": frame.dram_read_bytes,
             "dram_write_bytes": frame.dram_write_bytes,
         }
+
+
+def _limit(part: BoundLayer | FrameEstimate) -> dict[str, Any]:
+    return {"limits": asdict(part.limits), "limit": part.limits.resource, "reached": part.reached}
 
 
 def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = "", batch: int = 1,
@@ -166,14 +190,21 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
         If the batch is not a positive integer.
     """
     check_batch(batch)
-    memory = memory or MemoryTiming()
     programs = compiler.compile_parts([compiler.batch(graph, batch) for graph in plan.graphs],
                                       config)
+    return estimate_programs(programs, model=model or plan.name, memory=memory)
+
+
+def estimate_programs(programs: Sequence[Program], *, model: str,
+                      memory: MemoryTiming | None = None) -> Estimate:
+    """The same of programs that are there: of one model, and of the same batch."""
+    memory = memory or MemoryTiming()
+    config = programs[0].config
     first = _frame([_play(program, memory, warm=False) for program in programs], config)
     # Each of several parts overwrites the constants of the others.
     warm = len(programs) == 1 and bool(programs[0].warm_commands)
     return Estimate(
-        model=model or plan.name, config=config, batch=batch, first=first, warm=warm,
+        model=model, config=config, batch=programs[0].graph.frames, first=first, warm=warm,
         further=_frame([_play(programs[0], memory, warm=True)], config) if warm else first)
 
 
@@ -181,6 +212,7 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
 class _Part:
     """A program that has been played."""
     timeline: Timeline
+    limits: Limits
     layers: tuple[BoundLayer, ...]
 
 
@@ -191,27 +223,29 @@ def _play(program: Program, memory: MemoryTiming, *, warm: bool) -> _Part:
     spans = {index: (played.start, played.done) for index, played in enumerate(timeline.commands)
              if played.engine in (Engine.MATRIX, Engine.VECTOR)}
     results = layer_results(program, spans, timeline.cycles, warm=warm)
-    limits = list(accumulate((result.cycles for result in results), initial=0))
-    work = {engine: _work(timeline, engine, limits) for engine in Engine}
+    ends = list(accumulate((result.cycles for result in results), initial=0))
+    work = {engine: _work(timeline, engine, ends) for engine in Engine}
     layers = []
+    limits = program_limits(program, warm=warm)
+    own = layer_limits(program, limits)
     for number, result in enumerate(results):
         most = max(Engine, key=lambda engine: work[engine][number])
         bound = ("" if not result.cycles else most.name.lower()
                  if work[most][number] >= _SHARE * result.cycles else "latency")
-        layers.append(BoundLayer(result=result, bound=bound))
-    return _Part(timeline, tuple(layers))
+        layers.append(BoundLayer(result=result, bound=bound, limits=own[number]))
+    return _Part(timeline, limits.total, tuple(layers))
 
 
-def _work(timeline: Timeline, engine: Engine, limits: Sequence[int]) -> list[int]:
+def _work(timeline: Timeline, engine: Engine, ends: Sequence[int]) -> list[int]:
     """Cycles in which an engine worked on a command, between each two of some points in time."""
-    found = [0] * (len(limits) - 1)
+    found = [0] * (len(ends) - 1)
     number, until = 0, 0
     for begin, end in (played.busy for played in timeline.commands if played.engine is engine):
         until = max(until, begin)  # it may have begun while the one before was being finished
         while until < end:
-            while limits[number + 1] <= until:
+            while ends[number + 1] <= until:
                 number += 1
-            part = min(end, limits[number + 1])
+            part = min(end, ends[number + 1])
             found[number] += part - until
             until = part
     return found
@@ -222,6 +256,7 @@ def _frame(parts: Sequence[_Part], config: AcceleratorConfig) -> FrameEstimate:
     waits = {engine: [timeline.waits(engine) for timeline in timelines] for engine in Engine}
     return FrameEstimate(
         cycles=sum(timeline.cycles for timeline in timelines),
+        limits=Limits.sum(part.limits for part in parts),
         layers=tuple(layer for part in parts for layer in part.layers),
         engines={engine: EngineUse(
             busy=sum(timeline.busy[engine] for timeline in timelines),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weft import compiler
+from weft.compiler.limits import Limits, ProgramLimits
 from weft.hw.isa.commands import COMMAND_BYTES, Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Counter
@@ -14,7 +15,7 @@ from weft.ir import Edge, Graph, HostPart
 from .device import Driver, Event, EventKind, RunResult
 
 __all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph",
-           "LoadedHostPart", "layer_results"]
+           "LoadedHostPart", "layer_limits", "layer_results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +281,13 @@ def layer_results(program: compiler.Program, spans: Mapping[int, tuple[int, int]
                 spans[index] for index in indices if infos[index].engine is info.engine)))
         before = end
     return layers
+
+
+def layer_limits(program: compiler.Program, limits: ProgramLimits) -> list[Limits]:
+    """The limits of every layer, those of all frames of a batch together."""
+    frames = program.graph.frames
+    return [Limits.sum(limits.layers[number:number + frames])
+            for number in range(0, len(program.layers), frames)]
 
 
 class LoadedHostPart:

@@ -56,7 +56,10 @@ def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
     """Of all constants on chip, in the order of their loads."""
     spans: dict[Buffer, tuple[int, int]] = {}
     for index, op in enumerate(ops):
-        for region in (*op.reads, *op.writes):
+        # A load writes constants at most, and a store has none; both may have many regions.
+        regions = {Engine.LOAD: op.writes, Engine.STORE: ()}.get(op.engine,
+                                                                 (*op.reads, *op.writes))
+        for region in regions:
             if region.buffer.space.ring:
                 first, _ = spans.get(region.buffer, (index, index))
                 spans[region.buffer] = (first, index)

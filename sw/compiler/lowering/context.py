@@ -135,8 +135,9 @@ class LoweringContext:
     """
 
     def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan,
-                 keep_tensors: bool, known: dict[Hashable, Any]):
+                 keep_tensors: bool, known: dict[Hashable, Any], *, outline: bool = False):
         self.config = config
+        self._outline = outline
         self.graph: Graph = laid_out.graph
         self._laid_out = laid_out
         self._plan = plan
@@ -462,8 +463,10 @@ class LoweringContext:
             lines, words, stride, local_stride = len(view.rows), view.width, row_bytes, view.width
         elif lines == 1 or (words == view.plane and words * word_bytes == plane_bytes):
             lines, words, stride, local_stride = 1, lines * words, 0, 0
-        outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
-                        for at in (start + line * stride for line in range(lines)))
+        outside: tuple[Region, ...] = (slot,)
+        if not self._outline:
+            outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
+                            for at in (start + line * stride for line in range(lines)))
         fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
                   "units": words, "local_address": view.at(), "local_stride": local_stride}
         load = opcode is Opcode.LOAD

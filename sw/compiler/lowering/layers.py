@@ -21,7 +21,8 @@ __all__ = ["lower"]
 
 
 def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
-          keep_tensors: bool = False, known: dict[Hashable, Any] | None = None) -> Lowered:
+          keep_tensors: bool = False, known: dict[Hashable, Any] | None = None,
+          outline: bool = False) -> Lowered:
     """Symbolic commands for a graph.
 
     The loads of a layer come right before the commands that need them: the queues in front of the
@@ -40,13 +41,17 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
         What does not depend on the plan: filled, and used again when the same graph is lowered
         with another one.
 
+    outline : :class:`bool`
+        The commands are only counted: what they touch of external memory is given in outline,
+        which takes a third of the time.
+
     Raises
     ------
     MisfitError
         If layers exceed a field of a command, the accumulators, or the weight memory.
     """
-    return LoweringContext(laid_out, config, plan, keep_tensors,
-                    {} if known is None else known).run(_lower_layer)
+    return LoweringContext(laid_out, config, plan, keep_tensors, {} if known is None else known,
+                           outline=outline).run(_lower_layer)
 
 
 def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:

@@ -6,7 +6,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import layout
 from weft.reference import vector as vector_model
 
-__all__ = ["pack_kernel", "pack_multipliers", "pack_scales", "pack_table"]
+__all__ = ["pack_fixed_point", "pack_kernel", "pack_multipliers", "pack_scales", "pack_table"]
 
 
 def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
@@ -60,7 +60,18 @@ def pack_scales(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) 
     -------
     int8 [channel blocks, vector_groups, parameter_entry_bytes]
     """
-    words = np.stack((bias.astype("<i4"), scale.astype("<f4").view("<i4")), axis=1)
+    return _parameter_entries(
+        config, np.stack((bias.astype("<i4"), scale.astype("<f4").view("<i4")), axis=1))
+
+
+def pack_fixed_point(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
+                     shift: np.ndarray) -> np.ndarray:
+    """Parameter entries of a fixed-point rule, as :func:`pack_scales`: of int32 [lanes] as
+    :func:`weft.ir.layout.fixed_point_words` takes them."""
+    return _parameter_entries(config, layout.fixed_point_words(bias, multiplier, shift))
+
+
+def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarray:
     entries = words.view(np.int8).reshape(-1, config.parameter_entry_data_bytes)
     return _padded(entries, config.parameter_entry_bytes).reshape(
         -1, config.vector_groups, config.parameter_entry_bytes)

@@ -17,6 +17,7 @@ from weft.ir import (
     Affine,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -135,7 +136,7 @@ def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
 
 def requantizes(layer: Layer) -> bool:
     """Whether the vector engine requantizes the results of a layer."""
-    return not (isinstance(layer, Lookup | Resize)
+    return not (isinstance(layer, Lookup | Resize | Interleave)
                 or (isinstance(layer, Pool) and layer.kind is PoolKind.MAX))
 
 

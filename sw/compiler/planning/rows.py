@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from weft.ir import Convolution, Depthwise, Layer, Pool, Resize
+from weft.ir import Convolution, Depthwise, Interleave, Layer, Pool, Resize
 
 __all__ = ["Window", "window"]
 
@@ -52,6 +52,6 @@ def window(layer: Layer, axis: int) -> Window:
         return Window(kernel=kernel[axis], stride=layer.strides[axis],
                       dilation=layer.dilations[axis],
                       before=layer.pads.left if axis else layer.pads.top)
-    if isinstance(layer, Resize):
+    if isinstance(layer, Resize | Interleave):
         return Window(repeat=layer.factors[axis])
     return Window()

@@ -13,7 +13,7 @@ from math import gcd
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Layer, Resize
+from weft.ir import Convolution, Interleave, Layer, Resize
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -200,7 +200,7 @@ class Tiling:
     def _widths(self, layer: Layer) -> Iterator[int]:
         """Columns of a tile, for some counts of about equal tiles."""
         width = self._width(layer)
-        step = layer.factors[1] if isinstance(layer, Resize) else 1
+        step = layer.factors[1] if isinstance(layer, Resize | Interleave) else 1
         counts = {min(count * 8 ** power, width) for count in _WIDTHS for power in range(5)}
         sizes = {-(-width // count) for count in counts}
         yield from sorted({min(size + -size % step, width) for size in sizes}, reverse=True)

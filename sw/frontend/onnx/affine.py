@@ -5,6 +5,7 @@ which the accelerator makes the same.
 """
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -68,7 +69,8 @@ def by_channel(builder: Builder, value: Dequantized, axis: int) -> Pending:
                      (turned.array().size // shape[axis], 1))
     tensor, stage, layout = builder.anywhere(source, turned.reshape((shape[axis], height, width)))
     order = layout_of(value, layout)
-    along = np.unravel_index(order.array(), shape)[axis].reshape(layout.shape[0], -1)
+    # Not np.unravel_index, which numpy 2.4 gets wrong for large arrays with three axes.
+    along = order.array().reshape(layout.shape[0], -1) // prod(shape[axis + 1:]) % shape[axis]
     if (along != along[:, :1]).any():
         raise ModelError(f"{label(node)} has constants that differ within channels of the "
                          f"accelerator")

@@ -15,7 +15,16 @@ import onnx
 
 from weft.errors import ModelError
 
-from . import affine, channels, convolutions, elementwise, planes, prelu, quantizers
+from . import (
+    affine,
+    channels,
+    convolutions,
+    elementwise,
+    planes,
+    prelu,
+    quantizers,
+    transposed,
+)
 from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
@@ -94,6 +103,7 @@ HANDLERS: dict[str, Handler] = {
     "Clip": elementwise.clip,
     "Concat": planes.concat,
     "Conv": convolutions.conv,
+    "ConvTranspose": transposed.conv_transpose,
     "DequantizeLinear": quantizers.dequantize_linear,
     "Gemm": convolutions.gemm,
     "GlobalAveragePool": planes.global_average_pool,

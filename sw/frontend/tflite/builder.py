@@ -13,7 +13,7 @@ from weft.frontend.views import View
 from weft.ir import Layer, Pads
 
 from .file import File, Operator, Tensor, label
-from .layers import data
+from .inputs import data
 from .rules import Rule
 
 __all__ = ["Builder", "Constant", "Host", "Padded", "Value", "image_order", "stage_of"]

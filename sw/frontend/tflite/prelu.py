@@ -8,7 +8,7 @@ from weft.errors import ModelError
 from weft.frontend.placing import Quantized
 from weft.ir import Add, Depthwise, Lookup
 
-from . import layers
+from . import inputs
 from .builder import Builder, Value, image_order
 from .file import Operator, label
 from .functions import EVERY, scaled
@@ -24,7 +24,7 @@ def channel_prelu(builder: Builder, operator: Operator) -> Value:
     channels, plane = len(slopes), source.shape[1:3]
     tensor, stage = builder.place(operator, source, image_order(source.shape))
     sx, sy = np.float32(source.scale), np.float32(target.scale)
-    alpha = layers.data(operator, 1)
+    alpha = inputs.data(operator, 1)
     multiplier, shift = (np.broadcast_to(each, (channels,)).copy() for each in
                          reference.quantized_multiplier(sx * np.float32(alpha.scale) / sy))
     positive = scaled(np.maximum(EVERY.astype(np.int64) - source.zero_point, 0), sx / sy)
@@ -51,8 +51,8 @@ def channel_prelu(builder: Builder, operator: Operator) -> Value:
 
 def _slopes(builder: Builder, operator: Operator, source: Quantized) -> np.ndarray:
     """int8 [C]."""
-    tensor = layers.quantized(operator, layers.data(operator, 1), "alpha")
-    values = layers.constant(operator, 1, "slopes")
+    tensor = inputs.quantized(operator, inputs.data(operator, 1), "alpha")
+    values = inputs.constant(operator, 1, "slopes")
     shape = source.shape
     if len(shape) != 4 or shape[0] != 1 or values.size != shape[3] \
             or values.shape[-1:] != shape[3:] or operator.outputs[0].shape != shape:

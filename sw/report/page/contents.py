@@ -1,32 +1,38 @@
 """What the page shows, as plain data for its template."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from weft.compiler.limits import Limits, ProgramLimits, program_limits
 from weft.errors.text import printable
 from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import cycle_counters
 from weft.ir import Partition, Where
 from weft.report.terminal import short_name, verdict
 from weft.report.timeline import live_spans, slices
+from weft.runtime.advice import Advice
 from weft.runtime.runner import Run
-from weft.runtime.segment import Execution
+from weft.runtime.segment import Execution, layer_limits
 
 from .roofline import Dot, roofline
-from .traffic import Traffic, traffic
 
 __all__ = ["contents"]
 
 
-def contents(run: Run, plan: Partition) -> dict[str, Any]:
+_RESOURCES = {"array": "the array", "vector": "the vector engine", "read": "reading",
+              "write": "writing"}
+
+
+def contents(run: Run, plan: Partition, advice: Advice | None = None) -> dict[str, Any]:
     """The variables of the template."""
     executions = run.last.executions
     # What a layer needs from memory, whether it is there already or not.
-    needed = [traffic(replace(execution, warm=False)) for execution in executions]
-    moved = [traffic(execution) for execution in executions]
+    needed = [program_limits(execution.program) for execution in executions]
+    moved = [program_limits(execution.program, warm=execution.warm) for execution in executions]
     layers = _layers(run, executions, moved, needed)
     config = run.config
+    limits = Limits.sum(each.total for each in moved)
     return {
         "model": printable(run.model),
         "config": config,
@@ -40,8 +46,12 @@ def contents(run: Run, plan: Partition) -> dict[str, Any]:
         "dram_bytes": run.last.dram_read_bytes + run.last.dram_write_bytes,
         "verdict": verdict(run) if run.verified else None,
         "layers": layers,
-        "input_bytes": sum(each.inputs for each in moved),
-        "command_bytes": sum(each.commands for each in moved),
+        "input_bytes": _bytes(config, [each.inputs for each in moved]),
+        "command_bytes": _bytes(config, [each.commands for each in moved]),
+        "limits": limits,
+        "resources": _RESOURCES,
+        "reached": limits.share(run.last.cycles),
+        "advice": advice,
         "roofline": roofline([Dot(name=layer["name"], engine=layer["engine"], macs=layer["macs"],
                                   cycles=layer["engine_cycles"], dram_bytes=layer["needed"])
                               for layer in layers if layer["macs"] and layer["engine_cycles"]],
@@ -52,16 +62,22 @@ def contents(run: Run, plan: Partition) -> dict[str, Any]:
     }
 
 
-def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic],
-            needed: Sequence[Traffic]) -> list[dict[str, Any]]:
+def _bytes(config: AcceleratorConfig, parts: Iterable[Limits]) -> int:
+    """Read and written, in whole beats."""
+    return config.axi_bytes * sum(each.read + each.write for each in parts)
+
+
+def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[ProgramLimits],
+            needed: Sequence[ProgramLimits]) -> list[dict[str, Any]]:
     """The rows of the table. A batch has a copy of each layer for each frame, side by side."""
     rows = []
     results = iter(run.last.layers)
     longest = max(layer.cycles for layer in run.last.layers)
     for execution, now, cold in zip(executions, moved, needed, strict=True):
         infos = execution.program.layers
-        for first in range(0, len(infos), run.batch):
-            copies = slice(first, first + run.batch)
+        least, all_of_it = (layer_limits(execution.program, each) for each in (now, cold))
+        for first, limits, whole in zip(range(0, len(infos), run.batch), least, all_of_it,
+                                        strict=True):
             layer = next(results)
             rows.append({
                 "name": layer.name, "short": short_name(layer.name), "op": layer.op,
@@ -70,7 +86,10 @@ def _layers(run: Run, executions: Sequence[Execution], moved: Sequence[Traffic],
                 "share": layer.cycles / run.last.cycles, "bar": layer.cycles / longest,
                 "engine_cycles": layer.engine_cycles,
                 "utilization": layer.utilization(run.config),
-                "bytes": sum(now.layers[copies]), "needed": sum(cold.layers[copies]),
+                "bytes": _bytes(run.config, [limits]), "needed": _bytes(run.config, [whole]),
+                "limits": limits,
+                "resources": _RESOURCES,
+        "reached": limits.share(max(layer.cycles, layer.engine_cycles)),
                 "exactness": str(infos[first].exactness or ""),
             })
     return rows

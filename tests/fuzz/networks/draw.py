@@ -242,6 +242,13 @@ class _Draft:
             factors = (factors[0], 1)
         return self.node("Resize", source, factors=factors)
 
+    def transposed(self, source: str) -> str:
+        window = self._window(source, most=4)
+        more = tuple(int(self._rng.integers(stride)) + 1 if self._chance(0.3) else 1
+                     for stride in window["strides"])
+        return self.activation(self.node("ConvTranspose", source, filters=self._count(),
+                                         bias=self._chance(0.8), factors=more, **window))
+
     def deal(self, source: str) -> str:
         """Channels in another order, or some of them."""
         if self._chance(0.5):
@@ -316,4 +323,5 @@ _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft
         _Draft.tokens, _Draft.heads)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen)
+           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen,
+           _Draft.transposed)

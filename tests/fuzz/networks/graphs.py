@@ -56,7 +56,8 @@ class Node:
     bounds : (low, high)
         Of a Clip.
     factors : (h, w)
-        Of a Resize; or the first channel of a Slice, counted from 1, and its step.
+        Of a Resize; one more than the output_padding of a ConvTranspose; or the first channel of a
+        Slice, counted from 1, and its step.
     count_pads : :class:`bool`
         Padding counts in the divisor of an AveragePool.
     bias : :class:`bool`
@@ -181,9 +182,11 @@ class FloatGraph:
                                               name=f"{name}_{part}", **options))
                 return f"{name}_{part}"
 
-            if op in ("Conv", "Gemm"):
+            if op in ("Conv", "ConvTranspose", "Gemm"):
                 size = _weight_shape(node, source, shape)[:2 + axes]
                 weights = rng.standard_normal(size) * np.sqrt(1.5 / prod(size[1:]))
+                if op == "ConvTranspose":
+                    weights = weights.swapaxes(0, 1)
                 inputs.append(constant(f"{node.name}_w", weights.astype(np.float32)))
                 if node.bias:
                     bias = 0.1 * rng.standard_normal(size[0])
@@ -191,6 +194,9 @@ class FloatGraph:
             if op == "Conv":
                 extra = {"group": _groups(node, source, shape), **_window_attributes(node, axes),
                          "dilations": node.dilations[:axes]}
+            elif op == "ConvTranspose":
+                extra = {**_window_attributes(node, axes), "dilations": node.dilations[:axes],
+                         "output_padding": [each - 1 for each in node.factors[:axes]]}
             elif op == "Gemm":
                 extra = {"transB": 1}
                 if len(source) > 1:
@@ -302,6 +308,8 @@ def _weight_shape(node: Node, source: Shape, shape: Shape) -> Shape:
         return (shape[0], source[0], 1, 1)
     if node.op in ("Conv", "Depthwise"):
         return (shape[0], source[0] // _groups(node, source, shape), *node.kernel)
+    if node.op == "ConvTranspose":
+        return (shape[0], source[0], *node.kernel)
     return (shape[0], prod(source)) if node.op == "Gemm" else (0,)
 
 
@@ -313,6 +321,18 @@ def _window(node: Node, source: Shape) -> Shape:
         if max(before, after) > reach:
             raise Unfit(f"{node.name} has more padding than kernel")
         sizes.append((length + before + after - reach - 1) // node.strides[axis] + 1)
+    return tuple(sizes)
+
+
+def _enlarged(node: Node, source: Shape) -> Shape:
+    sizes = []
+    for axis, length in enumerate(_planes(source)[1:]):
+        stride, more = node.strides[axis], node.factors[axis] - 1
+        reach = node.dilations[axis] * (node.kernel[axis] - 1)
+        before, after = node.pads[axis], node.pads[axis + 2]
+        if max(before, after) > reach or more >= max(stride, node.dilations[axis]):
+            raise Unfit(f"{node.name} has more padding than kernel")
+        sizes.append(stride * (length - 1) + more + reach + 1 - before - after)
     return tuple(sizes)
 
 
@@ -365,6 +385,8 @@ _Rule = Callable[[Node, list[Shape], dict[str, Shape]], Shape]
 
 _SHAPES: dict[str, _Rule] = {
     "Conv": lambda node, sources, shapes: (_filters(node, shapes), *_window(node, sources[0])),
+    "ConvTranspose": lambda node, sources, shapes: (
+        _filters(node, shapes), *_enlarged(node, sources[0])),
     "Depthwise": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "MaxPool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),

@@ -1,6 +1,7 @@
 """The benchmark suite, its records and its page."""
 
 import re
+import sys
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -12,9 +13,11 @@ from weft import cli
 from weft.bench import baseline, scale_sim
 from weft.bench.document import benchmark_page
 from weft.bench.measure import LayerMeasurement, Measurement, measure
+from weft.bench.mobile import MOBILE
 from weft.bench.run import measure_all
 from weft.bench.suite import CONFIGS, NETWORKS, Case, select
 from weft.errors import InputError, ToolError, WeftError
+from weft.runtime.runner import run_frames
 
 RECORDED = ROOT / "benchmarks" / "baseline.json"
 SCALE_SIM = ROOT / "benchmarks" / "scalesim.json"
@@ -96,17 +99,25 @@ def test_record_that_is_none(text, problem, tmp_path):
 
 def test_suite_without_models_and_what_is_slow():
     cases = select()
-    assert {case.network for case in cases} == {"digits", "mobilenet_v1", "conv3x3", "conv1x1"}
+    usual = {"digits", "mobilenet_v1", "conv3x3", "conv1x1"}
+    assert {case.network for case in cases} == {*usual, "autoencoder", "autoencoder_16"}
     assert {case.config for case in cases} == {"base", "small", "wide", "tiny", "base_8x8"}
-    assert {(case.network, case.config) for case in set(select(slow=True)) - set(cases)} == {
-        ("resnet18", "base_axi128"),
-        *((network, "base_32x32") for network in ("digits", "mobilenet_v1", "conv3x3", "conv1x1"))}
+    slow = {(case.network, case.config) for case in set(select(slow=True)) - set(cases)}
+    assert slow == {
+        ("resnet18", "base_axi128"), *((network, "base_32x32") for network in usual),
+        ("autoencoder", "base_axi128"), ("autoencoder_16", "base_axi128"),
+        *((network, config) for network in MOBILE if network in NETWORKS
+          for config in ("base", "small", "base_axi128"))}
 
 
 def test_suite_takes_the_models_that_there_are(tmp_path):
     (tmp_path / "kws_dscnn_int8.onnx").touch()
     found = {case.network for case in select(models=tmp_path)}
     assert "kws_dscnn_int8" in found and "ic_resnet8_int8" not in found
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "ppocr_rec160.onnx").touch()
+    found = {case.network for case in select(models=tmp_path, slow=True)}
+    assert "ppocr_rec160" in found and "mp_face_landmark" not in found
 
 
 def test_a_slow_case_that_is_named_is_measured():
@@ -130,6 +141,14 @@ def test_error_of_a_case_names_the_case():
                "ic_resnet8_int8.onnx: name it with --models")
     with pytest.raises(WeftError, match=f"^{re.escape(message)}$"):
         measure_all([Case(network="ic_resnet8_int8", config="tiny")])
+
+
+def test_wrong_bytes_are_no_measurement(monkeypatch):
+    module = sys.modules[measure.__module__]
+    monkeypatch.setattr(module, "run_frames", lambda *args, **options: replace(
+        run_frames(*args, **options), differing=3, caveats=()))
+    with pytest.raises(WeftError, match=r"^3 of \d+ output bytes differ from onnxruntime$"):
+        measure(Case(network="digits", config="tiny"))
 
 
 def test_jobs_wrong():

@@ -43,6 +43,14 @@ def test_layers_share_all_cycles(estimate):
             assert sum(use.waits.values()) <= frame.cycles
 
 
+def test_no_layer_or_frame_is_faster_than_its_limit(estimate):
+    for frame in (estimate.first, estimate.further):
+        assert frame.limits.cycles == frame.reached * frame.cycles <= frame.cycles
+        for layer in frame.layers:
+            assert 0 < layer.reached <= 1
+    assert estimate.further.limits.read * CONFIG.axi_bytes == estimate.further.dram_read_bytes
+
+
 def test_frame_without_loads_of_weights_reads_less(estimate):
     program = compile(partition(MODEL).graphs[0], CONFIG)
     constants = sum(len(data) for _, data in program.image[2:])
@@ -78,12 +86,17 @@ def test_json_has_the_names_of_a_run(estimate, capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     figures = json.loads(captured.out)
+    advice = figures.pop("advice")
+    assert (advice["bound"], advice["trials"][0]["field"]) == ("matrix", "cols")
     assert figures == {**json.loads(json.dumps(estimate.to_dict())), "model": MODEL.name}
     assert figures["cycles"] == [estimate.first.cycles, estimate.further.cycles]
     assert figures["utilization"] == estimate.macs / (estimate.further.cycles * 256)
     assert {"config", "batch", "macs", "layers", "dram_read_bytes",
             "dram_write_bytes"} <= figures.keys()
     assert {"name", "op", "engine", "shape", "macs", "cycles"} <= figures["layers"][0].keys()
+    for part in (figures, *figures["layers"], figures["first"]):
+        assert part["limits"][part["limit"]] == max(part["limits"].values())
+    assert figures["reached"] == max(figures["limits"].values()) / figures["cycles"][1]
     assert figures["first"]["cycles"] == estimate.first.cycles
 
 
@@ -93,6 +106,8 @@ def test_table_names_layers_and_what_bounds_them(estimate, capsys):
     assert f"{estimate.first.cycles:,}" in text
     assert f"{estimate.further.cycles:,}" in text
     assert "matrix engine: at work" in text
+    assert f"{estimate.further.limits.cycles:,} array" in text
+    assert text.splitlines()[-1].startswith("Bound by the array in ")
 
 
 def test_latency_is_an_option(estimate, capsys):

@@ -103,12 +103,14 @@ def test_channels_that_are_alike_share_a_table():
     check(b, every_value(b, (6, 16, 17)), Lookup)
 
 
-def test_features_of_rows():
+@pytest.mark.parametrize("rows, features", [(300, 6), (2048, 64)])
+def test_features_of_rows(rows, features):
     b = QdqBuilder(rng_of())
-    x = b.input("x", (1, 300, 6))
-    y = b.node("Mul", [x, b.constant("k", rng_of().random(6).astype(np.float32))])
+    x = b.input("x", (1, rows, features))
+    y = b.node("Mul", [x, b.constant("k", rng_of().random(features).astype(np.float32))])
     b.output(b.quantize(y, scale=0.04))
-    values = every_value(b, (6, 1, 300))["x"].reshape(1, 6, 300).transpose(0, 2, 1)
+    plane = (features, 1, rows)
+    values = every_value(b, plane)["x"].reshape(1, features, rows).transpose(0, 2, 1)
     check(b, {"x": np.ascontiguousarray(values)})
 
 

@@ -21,7 +21,7 @@ LAYERS = {
     "mobilenet_v1": {"Convolution": 15, "Depthwise": 13, "Pool": 1},
     "mobilenet_v2_block": {"Convolution": 6, "Depthwise": 2, "Add": 1, "Pool": 1},
     "squeezenet_fire": {"Convolution": 8, "Pool": 2, "Lookup": 2, "Concat": 2},
-    "autoencoder": {"Convolution": 6},
+    "autoencoder": {"Convolution": 10},
     "resnet18_stages": {"Convolution": 11, "Pool": 2, "Add": 4},
     "unet": {"Convolution": 7, "Pool": 1, "Lookup": 6, "Resize": 2, "Concat": 2},
     "resnet50": {"Convolution": 54, "Pool": 2, "Add": 16},

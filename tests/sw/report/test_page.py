@@ -11,6 +11,7 @@ from configs import ODD
 from models import QdqBuilder
 
 from weft import cli, compiler
+from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.player import play
 from weft.frontend import partition
 from weft.hw.isa.commands import Engine
@@ -19,9 +20,7 @@ from weft.hw.isa.registers import cycle_counters
 from weft.report.page import report_page
 from weft.report.page.contents import contents
 from weft.report.page.roofline import Dot, roofline
-from weft.report.page.traffic import traffic
 from weft.runtime.runner import random_frames, run_frames
-from weft.runtime.segment import Execution
 from weft.runtime.session import InferenceSession
 
 TINY = PRESETS["tiny"]
@@ -66,6 +65,8 @@ def assert_bytes_add_up(run, plan):
         + shown["command_bytes"] == shown["dram_bytes"] > 0
     assert sum(layer["cycles"] for layer in shown["layers"]) == run.last.cycles
     assert all(0 < layer["utilization"] <= 1 for layer in shown["layers"] if layer["macs"])
+    assert all(0 < layer["reached"] <= 1 for layer in shown["layers"])
+    assert 0 < shown["reached"] == shown["limits"].cycles / run.last.cycles < 1
 
 
 class Document(HTMLParser):
@@ -181,11 +182,13 @@ def test_page_without_counters(result):
 
 def test_traffic_is_what_the_counters_say(result):
     run, _ = result
-    total = [traffic(execution) for execution in run.last.executions]
-    assert sum(each.total for each in total) \
-        == run.last.dram_read_bytes + run.last.dram_write_bytes
-    assert all(count > 0 for each in total for count in (each.layers[0], each.inputs,
-                                                         each.commands))
+    found = [program_limits(execution.program, warm=execution.warm)
+             for execution in run.last.executions]
+    total = Limits.sum(each.total for each in found)
+    assert (TINY.axi_bytes * total.read, TINY.axi_bytes * total.write) \
+        == (run.last.dram_read_bytes, run.last.dram_write_bytes)
+    assert all(part.read > 0 for each in found for part in (each.layers[0], each.inputs,
+                                                            each.commands))
 
 
 def test_traffic_counts_whole_beats():
@@ -194,9 +197,8 @@ def test_traffic_counts_whole_beats():
     for graph in partition(small_model()).graphs:
         program = compiler.compile(graph, config)
         played = play(program.commands, config, address=program.command_address)
-        execution = Execution(program=program, warm=False, cycles=0, counters={}, events=())
-        assert traffic(execution).total \
-            == config.axi_bytes * (played.read_beats + played.write_beats)
+        total = program_limits(program).total
+        assert (total.read, total.write) == (played.read_beats, played.write_beats)
 
 
 def test_roofline_ceilings_meet_at_the_ridge():
@@ -240,7 +242,9 @@ def test_report_writes_a_page(model, capsys):
     target = model.with_name("r.html")
     assert cli.main(["report", str(model), "--config", "tiny", "--verify", "-o", str(target)]) == 0
     assert re.fullmatch(rf"{re.escape(str(target))}: [\d,]+ cycles\n", capsys.readouterr().out)
-    assert "2 frames" in Document(target.read_text(encoding="utf-8")).text
+    text = Document(target.read_text(encoding="utf-8")).text
+    assert "2 frames" in text
+    assert re.search(r"Bound by [a-z ,]+ in \d+% of the cycles: ", text)
 
 
 @pytest.mark.parametrize("options, message", [

@@ -12,7 +12,7 @@ from tflite_networks import network
 from weft.errors import InputError, ModelError
 from weft.errors.limits import TENSOR_ELEMENTS
 from weft.frontend import partition
-from weft.frontend.tflite.file import read_file
+from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import exact_once, round_away
 from weft.hw.isa.commands import Rounding
 from weft.reference import scale_fixed_point
@@ -176,7 +176,7 @@ def test_paths_wrong(tmp_path):
         read_file(tmp_path)
     with pytest.raises(InputError, match=r"^Rule must be one of tflite, tflite-micro, "
                                          r"onnxruntime, not mine$"):
-        partition(conv(), "mine")
+        partition(conv(), rule="mine")
 
 
 def whole_or_one_line(content):
