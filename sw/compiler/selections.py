@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Concat, Convolution, Graph, Layer, Selection
+from weft.ir import NO_PADS, Concat, Convolution, Graph, Layer, Selection
 from weft.ir.layout import ChannelMap
 
 __all__ = ["join_pieces", "read_through"]
@@ -48,6 +48,15 @@ def join_pieces(graph: Graph, origins: _Origins, *, keep: bool) -> tuple[Graph, 
     return _without_idle(replace(graph, layers=tuple(layers)), origins, keep)
 
 
+def _plain(graph: Graph, layer: Layer | None) -> bool:
+    """Whether a layer does nothing but to select channels: it may have bounds, or padding."""
+    if not isinstance(layer, Selection):
+        return False
+    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
+    assert (source.scale, source.zero_point) == (target.scale, target.zero_point)
+    return layer.clamp == (-128, 127) and layer.pads == NO_PADS
+
+
 def _whole(graph: Graph, makers: Mapping[str, Layer],
            sources: list[str]) -> tuple[str | None, int]:
     """The tensor whose pieces are the first of ``sources``, and how many these are."""
@@ -57,8 +66,8 @@ def _whole(graph: Graph, makers: Mapping[str, Layer],
     found = 0
     for number, name in enumerate(sources, 1):
         piece = makers.get(name)
-        if not isinstance(piece, Selection) or piece.input != first.input \
-                or piece.clamp != (-128, 127):
+        if not isinstance(piece, Selection) or not _plain(graph, piece) \
+                or piece.input != first.input:
             return None, 0
         expected = np.arange(found, found + len(piece.weights))
         if not np.array_equal(piece.channels, expected):
@@ -84,8 +93,8 @@ def read_through(graph: Graph, origins: _Origins, config: AcceleratorConfig,
     outputs = {edge.tensor for edge in graph.outputs}
     through: dict[str, Selection] = {}
     for layer in graph.layers:
-        if not isinstance(layer, Selection) or layer.output in outputs \
-                or layer.clamp != (-128, 127):
+        if not isinstance(layer, Selection) or not _plain(graph, layer) \
+                or layer.output in outputs:
             continue
         readers = [each for each in graph.layers if layer.output in each.inputs]
         chosen = layer.channels[layer.channels >= 0]

@@ -17,6 +17,7 @@ from weft.compiler.planning.skip import runs
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
+from weft.ir import Pads, Selection
 from weft.ir.layout import ChannelMap
 
 TINY = PRESETS["tiny"]
@@ -361,6 +362,18 @@ def test_zeros_that_only_a_convolution_reads_are_not_made():
     graph = builder.graph(builder.conv(wide, 3, kernel=(3, 3), pads=(1, 0, 2, 1)))
     assert matrix_commands(equal(graph, TINY, rng)) == 1
     equal(graph, TINY, rng, keep_tensors=True)
+
+
+@pytest.mark.parametrize("change", [{"pads": Pads(1, 1, 1, 1)}, {"clamp": (-3, 50)}])
+def test_selection_that_does_more_is_made(change):
+    rng = np.random.default_rng(15)
+    builder = GraphBuilder(rng, (6, 5, 5))
+    more = 2 if "pads" in change else 0
+    chosen = Selection.of(np.arange(6), 6, name="s", op="Pad", input="x", output="s")
+    builder.add(replace(chosen, **change), (6, 5 + more, 5 + more), like="x")
+    joined = builder.concat("s")
+    graph = builder.graph(builder.conv("s", 3, kernel=(2, 2)), builder.conv(joined, 2))
+    assert matrix_commands(equal(graph, TINY, rng)) == 3
 
 
 @pytest.mark.parametrize("name", PRESETS)
