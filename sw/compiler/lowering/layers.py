@@ -9,12 +9,14 @@ from typing import Any
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Lowered
+from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Layer
 
 from .context import LoweringContext
 from .convolution import lower_convolution
+from .depth_first import lower_group
 from .vector import lower_vector
 
 __all__ = ["lower"]
@@ -51,7 +53,11 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
         If layers exceed a field of a command, the accumulators, or the weight memory.
     """
     return LoweringContext(laid_out, config, plan, keep_tensors, {} if known is None else known,
-                           outline=outline).run(_lower_layer)
+                           outline=outline).run(_lower_layer, _lower_group)
+
+
+def _lower_group(context: LoweringContext, group: GroupPlan) -> None:
+    lower_group(context, group, _lower_layer)
 
 
 def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:

@@ -9,8 +9,8 @@ from tflite_networks import network
 
 from weft.errors import ModelError
 from weft.frontend import partition
-from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.model import TfliteProgram
+from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import Rule
 from weft.hw.isa.config import load_config
 from weft.ir import Where
