@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weft.errors import WeftError
     from weft.hw.isa.config import AcceleratorConfig
+    from weft.quantize.pytorch import from_torch
     from weft.runtime.session import InferenceSession
 
     __version__: str
 
-__all__ = ["AcceleratorConfig", "InferenceSession", "WeftError"]
+__all__ = ["AcceleratorConfig", "InferenceSession", "WeftError", "from_torch"]
 
 
 _HOMES = {"AcceleratorConfig": "weft.hw.isa.config", "InferenceSession": "weft.runtime.session",
-          "WeftError": "weft.errors"}
+          "WeftError": "weft.errors", "from_torch": "weft.quantize.pytorch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from weft.digits import MODEL, train
 
-__all__ = ["batch_norm_cnn", "digits_float", "spoilt"]
+__all__ = ["batch_norm_cnn", "digits_float", "keywords", "spoilt"]
 
 
 def batch_norm_cnn(*, opset=17, ir_version=8, batch=1, size=16, dead=(), bare=False, inputs=False,
@@ -76,6 +76,45 @@ def digits_float():
         name = node.input[0].removesuffix("_quantized")
         parameters[name] = (integers * scale.reshape(shape)).astype(np.float32)
     return train.to_onnx(parameters)
+
+
+def keywords():
+    """Windows along time: convolutions, pools, a sum, a product and a concatenation; then a fully
+    connected layer with batch normalization."""
+    rng = np.random.default_rng(6)
+    nodes, constants = [], {}
+
+    def add(op, operands, output, **attributes):
+        nodes.append(helper.make_node(op, operands, [output], name=output, **attributes))
+        return output
+
+    def constant(name, *shape, low=None):
+        values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])) if low is None \
+            else rng.uniform(low, 1, shape)
+        constants[name] = values.astype(np.float32)
+        return name
+
+    def normalize(x, name, channels):
+        return add("BatchNormalization", [x, *(
+            constant(f"{name}_{part}", channels, low=low) for part, low in (
+                ("gamma", 0.5), ("beta", -1), ("mean", -1), ("var", 0.5)))], name)
+
+    x = add("Conv", ["features", constant("w1", 16, 10, 3), constant("b1", 16)], "conv1",
+            kernel_shape=[3], pads=[2, 1], strides=[2], dilations=[1])
+    x = add("Relu", [normalize(x, "bn1", 16)], "relu1")
+    y = add("Conv", [x, constant("w2", 16, 1, 3)], "conv2", group=16, pads=[2, 2], dilations=[2])
+    x = add("Add", [add("Mul", [y, add("Sigmoid", [y], "gate")], "swish"), x], "sum")
+    x = add("Concat", [x, add("MaxPool", [x], "pool", kernel_shape=[3], pads=[1, 1])], "both",
+            axis=1)
+    x = add("Flatten", [add("GlobalAveragePool", [normalize(x, "bn2", 32)], "mean")], "flat")
+    x = add("Gemm", [x, constant("w3", 32, 12), constant("b3", 12)], "fc")
+    normalize(x, "scores", 12)
+    graph = helper.make_graph(
+        nodes, "keywords", [helper.make_tensor_value_info("features", TensorProto.FLOAT,
+                                                          (1, 10, 20))],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, (1, 12))],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def spoilt(model, name, value):

@@ -6,14 +6,18 @@ from functools import partial
 
 import numpy as np
 
+from weft.hw.isa.commands import Rounding
 from weft.ir import (
+    NO_PADS,
     Add,
+    Affine,
     Alias,
     Concat,
     Convolution,
     Depthwise,
     Edge,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -24,9 +28,10 @@ from weft.ir import (
     Selection,
     Tensor,
 )
+from weft.reference import quantized_multiplier
 
-__all__ = ["OPERATORS", "GraphBuilder", "operator_graph", "random_graph", "random_image",
-           "out_size"]
+__all__ = ["OPERATORS", "GraphBuilder", "in_fixed_point", "operator_graph", "random_graph",
+           "random_image", "out_size"]
 
 
 def out_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
@@ -207,11 +212,31 @@ class GraphBuilder:
         return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
                         self.shape(source))
 
+    def affine(self, source: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds a random linear function for each channel."""
+        shape = self.shape(source)
+        factor = self._rng.integers(1 - (1 << 24), 1 << 24, shape[0]) \
+            >> self._rng.integers(0, 24, shape[0])
+        reach = 128 * np.abs(factor) + 1
+        bias = np.minimum(reach, (1 << 31) - 1 - reach) * self._rng.uniform(-1, 1, shape[0])
+        return self.add(Affine(
+            **self._next("Mul"), input=source, factor=factor.astype(np.int32),
+            bias=bias.astype(np.int32), scale=(150 / reach).astype(np.float32), clamp=clamp), shape)
+
     def enlarge(self, source: str, factors: tuple[int, int]) -> str:
         """Adds a nearest-neighbour enlargement."""
         channels, height, width = self.shape(source)
         return self.add(Resize(**self._next("Resize"), input=source, factors=factors),
                         (channels, height * factors[0], width * factors[1]), like=source)
+
+    def interleave(self, sources: list[str], factors: tuple[int, int], *,
+                   less: tuple[int, int] = (0, 0)) -> str:
+        """Adds planes dealt out in turn; ``less`` rows and columns than there could be."""
+        channels, height, width = self.shape(sources[0])
+        return self.add(
+            Interleave(**self._next("ConvTranspose"), sources=tuple(sources), factors=factors),
+            (channels, height * factors[0] - less[0], width * factors[1] - less[1]),
+            like=sources[0])
 
     def random_window(self, source: str, *, max_kernel: int = 5,
                       dilate: bool = True) -> dict[str, tuple[int, ...]]:
@@ -320,6 +345,10 @@ def _pair(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
     return getattr(builder, add)(builder.input, other, clamp=builder.random_clamp())
 
 
+def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    return builder.affine(builder.input, clamp=builder.random_clamp())
+
+
 def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
     gate = builder.lookup(builder.global_average(builder.input))
     return builder.product(builder.input, gate, clamp=builder.random_clamp())
@@ -328,6 +357,15 @@ def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
 def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
     large = builder.enlarge(builder.input, (int(rng.integers(1, 4)), int(rng.integers(1, 4))))
     return builder.depthwise(large, **builder.random_window(large, max_kernel=3))
+
+
+def _dealt_out(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    factors = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+    sources = [builder.conv(builder.input, int(rng.integers(1, 40)))]
+    for _ in range(factors[0] * factors[1] - 1):
+        sources.append(builder.conv(builder.input, builder.shape(sources[0])[0], like=sources[0]))
+    return builder.interleave(sources, factors, less=(int(rng.integers(factors[0])),
+                                                      int(rng.integers(factors[1]))))
 
 
 def _joined(rng: np.random.Generator, builder: GraphBuilder) -> str:
@@ -377,8 +415,10 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "average_pool": partial(_window, add="average_pool"),
     "sum": partial(_pair, add="sum"),
     "product": partial(_pair, add="product"),
+    "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
+    "interleave": _dealt_out,
     "concat": _joined,
     "residual": _residual,
     "shuffled": _shuffled,
@@ -392,6 +432,34 @@ def operator_graph(rng: np.random.Generator, operator: str, *, unsigned: bool = 
     shape = (int(rng.integers(1, 41)), int(rng.integers(1, 13)), int(rng.integers(1, 13)))
     builder = GraphBuilder(rng, shape, unsigned=unsigned)
     return builder.graph(OPERATORS[operator](rng, builder))
+
+
+def in_fixed_point(rng: np.random.Generator, graph: Graph, *, share: float = 0.8) -> Graph:
+    """The same graph, where layers that can have a rule of TensorFlow Lite have one by chance."""
+    joined = {name for layer in graph.layers if isinstance(layer, Concat)
+              for name in (*layer.sources, layer.output)}
+    tensors = dict(graph.tensors)
+    once = Rounding.FIXED_POINT_ONCE
+
+    def change(layer: Layer) -> Layer:
+        match layer:
+            case Convolution() | Depthwise():
+                return replace(
+                    layer, rounding=once if rng.random() < 0.4 else Rounding.FIXED_POINT,
+                    fixed_point=quantized_multiplier(layer.multiplier))
+            case Pool(kind=PoolKind.AVERAGE) if layer.output not in joined:
+                # Its output means what its input does.
+                source = tensors[layer.input]
+                tensors[layer.output] = replace(tensors[layer.output], scale=source.scale,
+                                                zero_point=source.zero_point)
+                return replace(layer, rounding=Rounding.FIXED_POINT, multiplier=None,
+                               late_zero=False, count_pads=NO_PADS)
+            case Add() | Multiply():
+                return replace(layer, rounding=Rounding.FIXED_POINT)
+        return layer
+
+    layers = tuple(change(layer) if rng.random() < share else layer for layer in graph.layers)
+    return replace(graph, layers=layers, tensors=tensors)
 
 
 def random_image(rng: np.random.Generator, graph: Graph) -> dict[str, np.ndarray]:

@@ -38,26 +38,26 @@ class Group:
             fields.append((self.alpha, width))
         fields += [*self.parameters(), (self.zero, 8), (self.clamp[0], 8), (self.clamp[1], 8)]
         if config.fixed_point:
-            fields.append((self.rule.value, 1))
+            fields.append((self.rule.value, 2))
         return pack(fields)
 
 
-class DoubleGroup(Group):
+class FixedPointGroup(Group):
     """The same with the parameters of fixed-point rounding."""
 
-    rule = Rounding.FIXED_POINT
-
-    def __init__(self, acc, multiplier, shift, **kwargs):
+    def __init__(self, acc, multiplier, shift, *, rule=Rounding.FIXED_POINT, **kwargs):
         super().__init__(acc, 0, **kwargs)
+        self.rule = rule
         self.multiplier = np.broadcast_to(np.asarray(multiplier, np.int64), self.acc.shape)
         self.shift = np.broadcast_to(np.asarray(shift, np.int64), self.acc.shape)
 
     def rounded(self, value):
-        return requantize_fixed_point(value, self.multiplier, self.shift, self.zero, self.clamp)
+        return requantize_fixed_point(value, self.multiplier, self.shift, self.zero, self.clamp,
+                                      rounding=self.rule)
 
     def parameters(self):
         for bias, multiplier, shift in zip(self.bias, self.multiplier, self.shift, strict=True):
-            yield from ((bias, 28), (shift, 6), (multiplier - 2**30, 30))
+            yield from ((bias, 27), (shift, 6), (multiplier, 31))
 
 
 def wrap(value, width):
@@ -90,7 +90,7 @@ def fixed_point_grouped(acc, multiplier, shift, *, lanes=LANES, **kwargs):
     """Vectors of fixed-point rounding as groups of ``lanes``, the last filled up likewise."""
     count = -(-len(acc) // lanes) * lanes
     acc, multiplier, shift = (np.resize(values, count) for values in (acc, multiplier, shift))
-    return [DoubleGroup(acc[k:k + lanes], multiplier[k:k + lanes], shift[k:k + lanes], **kwargs)
+    return [FixedPointGroup(acc[k:k + lanes], multiplier[k:k + lanes], shift[k:k + lanes], **kwargs)
             for k in range(0, count, lanes)]
 
 

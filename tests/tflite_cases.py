@@ -6,7 +6,7 @@ import numpy as np
 import tflite
 from tflite_models import TfliteBuilder
 
-__all__ = ["CASES", "Case", "case"]
+__all__ = ["ACCELERATED", "CASES", "Case", "Draw", "case"]
 
 
 Case = tuple[bytes, list[np.ndarray]]
@@ -17,7 +17,7 @@ _ACTIVATIONS = (0, 0, 0, tflite.ActivationFunctionType.RELU, tflite.ActivationFu
                 tflite.ActivationFunctionType.RELU_N1_TO_1)
 
 
-class _Draw:
+class Draw:
     """A builder of files, and what is drawn at random."""
 
     def __init__(self, rng: np.random.Generator):
@@ -88,7 +88,7 @@ class _Draw:
         return (kernel[0], kernel[1]), (output[0], output[1]), fields
 
 
-def _conv(draw: _Draw) -> Case:
+def _conv(draw: Draw) -> Case:
     size, channels, filters = draw.plane(), draw.integer(1, 9), draw.integer(1, 9)
     groups = 1
     if draw.rng.random() < 0.15:
@@ -106,7 +106,7 @@ def _conv(draw: _Draw) -> Case:
                        **fields)
 
 
-def _depthwise(draw: _Draw) -> Case:
+def _depthwise(draw: Draw) -> Case:
     size, channels = draw.plane(), draw.integer(1, 11)
     times = draw.integer(1, 3) if draw.rng.random() < 0.4 else 1
     (sx, zx), (sy, zy) = draw.quantization(), draw.quantization()
@@ -120,7 +120,7 @@ def _depthwise(draw: _Draw) -> Case:
                        DepthMultiplier=times, version=3, **fields)
 
 
-def _fully_connected(draw: _Draw) -> Case:
+def _fully_connected(draw: Draw) -> Case:
     filters = draw.integer(1, 20)
     (sx, zx), (sy, zy) = draw.quantization(), draw.quantization()
     kind = draw.integer(0, 2)
@@ -142,8 +142,8 @@ def _fully_connected(draw: _Draw) -> Case:
                        version=5)
 
 
-def _pair(op: str, options: str) -> Callable[[_Draw], Case]:
-    def make(draw: _Draw) -> Case:
+def _pair(op: str, options: str) -> Callable[[Draw], Case]:
+    def make(draw: Draw) -> Case:
         shape = (1, *draw.plane(1, 6), draw.integer(1, 9))
         other = shape
         if draw.rng.random() < 0.3:
@@ -160,8 +160,8 @@ def _pair(op: str, options: str) -> Callable[[_Draw], Case]:
     return make
 
 
-def _pool(op: str) -> Callable[[_Draw], Case]:
-    def make(draw: _Draw) -> Case:
+def _pool(op: str) -> Callable[[Draw], Case]:
+    def make(draw: Draw) -> Case:
         size, channels = draw.plane(), draw.integer(1, 11)
         scale, zero = draw.quantization()
         kernel, plane, fields = draw.window(size, 6)
@@ -173,7 +173,7 @@ def _pool(op: str) -> Callable[[_Draw], Case]:
     return make
 
 
-def _mean(draw: _Draw) -> Case:
+def _mean(draw: Draw) -> Case:
     shape = (1, *draw.plane(1, 9), draw.integer(1, 11))
     axes = [[1, 2], [2, 1], [-2, -3], [1, 2], [3], [1], [1, 3]][draw.integer(0, 6)]
     keep = bool(draw.integer(0, 1))
@@ -188,7 +188,7 @@ def _mean(draw: _Draw) -> Case:
     return draw.finish("MEAN", [x, chosen], y, "ReducerOptions", KeepDims=keep, version=2)
 
 
-def _concatenation(draw: _Draw) -> Case:
+def _concatenation(draw: Draw) -> Case:
     axis, plane = draw.integer(1, 3), draw.plane(1, 5)
     if draw.rng.random() < 0.6:
         axis = 3
@@ -204,7 +204,7 @@ def _concatenation(draw: _Draw) -> Case:
                        Axis=axis - 4 * draw.integer(0, 1), version=2)
 
 
-def _pad(draw: _Draw) -> Case:
+def _pad(draw: Draw) -> Case:
     shape = (1, *draw.plane(1, 7), draw.integer(1, 9))
     amounts = draw.rng.integers(0, 4, (4, 2))
     amounts[0] = 0
@@ -220,7 +220,7 @@ def _pad(draw: _Draw) -> Case:
     return draw.finish("PAD", [x, paddings], y, "PadOptions", version=2)
 
 
-def _resize(draw: _Draw) -> Case:
+def _resize(draw: Draw) -> Case:
     size, channels = draw.plane(1, 5), draw.integer(1, 9)
     wanted = tuple(length * draw.integer(1, 3) for length in size)
     if draw.rng.random() < 0.3:
@@ -235,8 +235,8 @@ def _resize(draw: _Draw) -> Case:
                        HalfPixelCenters=not corners and draw.rng.random() < 0.4)
 
 
-def _function(op: str) -> Callable[[_Draw], Case]:
-    def make(draw: _Draw) -> Case:
+def _function(op: str) -> Callable[[Draw], Case]:
+    def make(draw: Draw) -> Case:
         shape = (1, *draw.plane(2, 7), draw.integer(3, 11))
         (sx, zx), (sy, zy) = draw.quantization(), draw.quantization()
         inputs, options, fields = [draw.builder.input(shape, sx, zx)], "", {}
@@ -255,7 +255,7 @@ def _function(op: str) -> Callable[[_Draw], Case]:
     return make
 
 
-def _softmax(draw: _Draw) -> Case:
+def _softmax(draw: Draw) -> Case:
     shape = (draw.integer(1, 3), draw.integer(1, 40))
     x = draw.builder.input(shape, *draw.quantization())
     y = draw.builder.tensor(shape, np.float32(1 / 256), -128)
@@ -263,7 +263,7 @@ def _softmax(draw: _Draw) -> Case:
                        Beta=float(draw.rng.choice([1.0, 1.0, 0.5, 2.5])))
 
 
-def _view(draw: _Draw) -> Case:
+def _view(draw: Draw) -> Case:
     shape, (scale, zero) = (1, *draw.plane(1, 6), draw.integer(1, 6)), draw.quantization()
     x = draw.builder.input(shape, scale, zero)
     kind = draw.integer(0, 2)
@@ -281,7 +281,7 @@ def _view(draw: _Draw) -> Case:
     return draw.finish("EXPAND_DIMS", [x, axis], y, "ExpandDimsOptions")
 
 
-CASES: dict[str, Callable[[_Draw], Case]] = {
+CASES: dict[str, Callable[[Draw], Case]] = {
     "ADD": _pair("ADD", "AddOptions"),
     "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"),
     "CONCATENATION": _concatenation,
@@ -309,6 +309,10 @@ CASES: dict[str, Callable[[_Draw], Case]] = {
 """By operator."""
 
 
+ACCELERATED = tuple(op for op in CASES if op not in ("RESHAPE", "SOFTMAX", "SUB"))
+"""Operators that have a layer."""
+
+
 def case(op: str, seed: int) -> Case:
     """A model of one operator."""
-    return CASES[op](_Draw(np.random.default_rng((seed, *op.encode()))))
+    return CASES[op](Draw(np.random.default_rng((seed, *op.encode()))))

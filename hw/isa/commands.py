@@ -17,8 +17,8 @@ from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
            "StoreCommand", "VectorOp", "VectorCommand", "Rounding", "ChannelParameters",
-           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "encode", "decode",
-           "disassemble"]
+           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "roundings",
+           "encode", "decode", "disassemble"]
 
 
 COMMAND_BYTES = 64
@@ -189,7 +189,8 @@ class VectorCommand(data.Struct):
     ``scaled(v)`` below is the requantization of a MATRIX, ``RNE(fl32(fl32(v + bias) * scale)) +
     out_zero``, its parameters ``rows / requant_lanes`` entries of the vector parameter memory for
     each channel block, in order from ``parameter_base``. Sums are int32 and wrap. Every result is
-    clamped last. ``T`` is ``config.vector_taps``.
+    clamped last. With a fixed-point ``rule``, ``scaled`` is that of a MATRIX of that rule, and the
+    parameters are :class:`FixedPointParameters`. ``T`` is ``config.vector_taps``.
 
     CONV
         ``scaled(sum(x * w))``. The taps of a kernel row are taken in groups of T, and each group
@@ -222,9 +223,10 @@ class VectorCommand(data.Struct):
 
     All but MAX and LOOKUP take at least ``rows / requant_lanes`` cycles per word. With ``shared``
     all channel blocks use the weights and parameters of the first; MAX and LOOKUP have neither and
-    ignore it. With ``broadcast``, ADD and MULTIPLY take ``b`` from a plane of one word: ``in_base +
-    kernel_outer_step + block * kernel_inner_step``. ``slide``, ``broadcast`` and ``subtract`` must
-    be zero where they are not mentioned, and ``clamp_min`` at most ``clamp_max``.
+    ignore it, and their ``rule`` must be zero. With ``broadcast``, ADD and MULTIPLY take ``b`` from
+    a plane of one word: ``in_base + kernel_outer_step + block * kernel_inner_step``. ``slide``,
+    ``broadcast`` and ``subtract`` must be zero where they are not mentioned, and ``clamp_min`` at
+    most ``clamp_max``.
 
     All sizes are at least 1. A command starts when the one before it has read its last word: one
     that reads what that writes must wait for its token. An element-wise operation may write over
@@ -267,7 +269,8 @@ class VectorCommand(data.Struct):
     shared:            unsigned(1)   # weights and parameters are those of channel block 0
     parameter_base:    unsigned(16)  # entry of the vector parameter memory
     table:             unsigned(8)   # number of the table
-    _0:                unsigned(_COMMAND_BITS - 504)
+    rule:              Rounding
+    _0:                unsigned(_COMMAND_BITS - 506)
 
 
 class ChannelParameters(data.Struct):
@@ -278,12 +281,14 @@ class ChannelParameters(data.Struct):
 
 
 class FixedPointParameters(data.Struct):
-    """What stands in the place of :class:`ChannelParameters` for a MATRIX with the FIXED_POINT
-    rule: its result is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), 2**30 + mantissa),
-    max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32."""
-    bias:     signed(28)
-    shift:    signed(6)     # -32, at which every result is zero, to 31
-    mantissa: unsigned(30)  # of the 31-bit multiplier, without its leading one
+    """What stands in the place of :class:`ChannelParameters` for a command with a fixed-point
+    rule. The result of FIXED_POINT is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), multiplier),
+    max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32; that of FIXED_POINT_ONCE
+    ``round((v + bias) * multiplier * 2**(shift - 31)) + out_zero``, halves away from zero,
+    saturated if the sum shifted to the left exceeds 32 bits."""
+    bias:       signed(27)
+    shift:      signed(6)     # -32, at which every result is zero, to 31
+    multiplier: unsigned(31)
 
 
 COMMANDS: dict[Opcode, type[data.Struct]] = {
@@ -303,6 +308,11 @@ def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
     """What of :data:`ENGINES` an accelerator has; other opcodes are illegal."""
     return {opcode: engine for opcode, engine in ENGINES.items()
             if config.vector or engine is not Engine.VECTOR}
+
+
+def roundings(config: AcceleratorConfig) -> tuple[Rounding, ...]:
+    """The rules that an accelerator has; a command with another is illegal."""
+    return tuple(Rounding) if config.fixed_point else (Rounding.FLOAT32,)
 
 
 assert all(data.Layout.cast(layout).size == _COMMAND_BITS for layout in COMMANDS.values())

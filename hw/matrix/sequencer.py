@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import MatrixCommand, Rounding
+from weft.hw.isa.commands import MatrixCommand, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
@@ -105,9 +105,8 @@ class StepSequencer(wiring.Component):
             command.tile_pixels > self._config.accumulator_pixels,
             command.last_groups > self._config.requant_groups,
             command.clamp_min > command.clamp_max,
+            Cat(command.rule != rule for rule in roundings(self._config)).all(),
         ]
-        if not self._config.fixed_point:
-            impossible.append(command.rule == Rounding.FIXED_POINT)
         return impossible
 
     def _elaborate_control(self, m: Module, held: Any, loading: Value,

@@ -30,10 +30,11 @@ class Requantizer(wiring.Component):
     correction was still in it. The bounds are integers, therefore to round first and clamp
     afterwards is the same as the other way round.
 
-    With ``fixed_point`` a group may follow the rule of TFLite Micro instead. Its parameters
-    are :class:`FixedPointParameters` then::
+    With ``fixed_point`` a group may follow a rule of TensorFlow Lite instead. Its parameters are
+    :class:`FixedPointParameters` then, and the result, of two roundings or of one, is ::
 
-        o = clamp(RDBPOT(SRDHM(v << max(shift, 0), M), max(-shift, 0)) + out_zero, ...)
+        o = clamp(RDBPOT(SRDHM(v << max(shift, 0), multiplier), max(-shift, 0)) + out_zero, ...)
+        o = clamp(round(v * multiplier * 2**(shift - 31)) + out_zero, ...)
 
     No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later,
     whatever its rule. A rule is all in :class:`~weft.hw.requantize.float32.FloatScale` or
@@ -48,7 +49,7 @@ class Requantizer(wiring.Component):
         Shape of a tag that travels with a group, such as the address it is written to. Without it
         there is no ``tag``.
     fixed_point : :class:`bool`
-        Whether the second rule is there.
+        Whether the rules other than ``FLOAT32`` are there.
 
     Members
     -------
@@ -147,7 +148,7 @@ class Requantizer(wiring.Component):
             value.eq(difference + bias),
         ]
         if self._fixed_point:
-            with m.If(self.i.rule == Rounding.FIXED_POINT):
+            with m.If(self.i.rule != Rounding.FLOAT32):
                 m.d.sync += bias.eq(FixedPointParameters(Value.cast(parameters)).bias)
         return value
 
@@ -165,15 +166,16 @@ class Requantizer(wiring.Component):
             parameters = FixedPointParameters(Value.cast(parameters))
             m.d.comb += [
                 fixed.i.eq(value),
-                fixed.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
-                                        reset_less=True)),
+                fixed.multiplier.eq(delay(m, parameters.multiplier, 2, name=f"fixed_{lane}",
+                                          reset_less=True)),
                 fixed.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
                                      reset_less=True)),
+                fixed.once.eq(line[2].rule == Rounding.FIXED_POINT_ONCE),
             ]
             to_multiply, to_add = line[2 + FloatScale.factors_latency], line[-3]
-            a = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.a, a)
-            b = Mux(to_multiply.rule == Rounding.FIXED_POINT, fixed.b, b)
-            scaled = Mux(to_add.rule == Rounding.FIXED_POINT, fixed.o, scaled)
+            a = Mux(to_multiply.rule == Rounding.FLOAT32, a, fixed.a)
+            b = Mux(to_multiply.rule == Rounding.FLOAT32, b, fixed.b)
+            scaled = Mux(to_add.rule == Rounding.FLOAT32, scaled, fixed.o)
 
         m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
             a_width=len(a), b_width=len(b), latency=FloatScale.MULTIPLIER_LATENCY,

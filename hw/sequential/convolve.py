@@ -185,7 +185,7 @@ class ConvolutionEngine(wiring.Component):
             | dict.fromkeys(("in_zero", "pad_top", "pad_left", "kernel_h", "kernel_w", "stride_h",
                              "stride_w", "dilation_h", "dilation_w", "out_zero", "clamp_min",
                              "clamp_max"), 8)
-            | {"last_groups": 8, "rule": 1},
+            | {"last_groups": 8, "rule": 2},
             bounded=sizes,
             positive=(*sizes, "tile_pixels", "kernel_h", "kernel_w", "stride_h", "stride_w",
                       "dilation_h", "dilation_w", "last_groups"))

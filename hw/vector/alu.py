@@ -59,7 +59,7 @@ class VectorAlu(wiring.Component):
         The sums of a position, :attr:`sum_latency` cycles after its last word.
     sums_coming : :py:`Out(1)`
         ``sums`` are valid in the next cycle, and in that alone.
-    sums_result : :py:`Out(result_layout())`
+    sums_result : :py:`Out(result_layout(config))`
         How they are requantized, together with ``sums_coming``.
     maxima : :py:`Out(data.ArrayLayout(signed(8), rows))`
         The maxima of a position, :attr:`max_latency` cycles after its last word.
@@ -86,7 +86,7 @@ class VectorAlu(wiring.Component):
             "weights":     In(data.ArrayLayout(data.ArrayLayout(8, lanes), config.vector_taps)),
             "sums":        Out(data.ArrayLayout(signed(32), lanes)),
             "sums_coming": Out(1),
-            "sums_result": Out(result_layout()),
+            "sums_result": Out(result_layout(config)),
             "maxima":      Out(data.ArrayLayout(signed(8), lanes)),
         })
 

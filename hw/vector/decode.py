@@ -6,11 +6,18 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import VectorCommand, VectorOp
+from weft.hw.isa.commands import Rounding, VectorCommand, VectorOp, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
-from weft.hw.isa.vector_rules import PAIRS, POSITIVE, SUBTRACTIONS, WINDOWS, kernel_shapes
+from weft.hw.isa.vector_rules import (
+    PAIRS,
+    POSITIVE,
+    REQUANTIZED,
+    SUBTRACTIONS,
+    WINDOWS,
+    kernel_shapes,
+)
 from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice
 
@@ -101,6 +108,8 @@ class VectorDecoder(wiring.Component):
             command.slide & (command.dilation_inner != 1),
             (command.broadcast & ~one_of(PAIRS)) | (command.subtract & ~one_of(SUBTRACTIONS)),
             command.clamp_min > command.clamp_max,
+            Cat(command.rule != rule for rule in roundings(self._config)).all(),
+            (command.rule != Rounding.FLOAT32) & ~one_of(REQUANTIZED),
         ]
 
     def elaborate(self, platform: Any) -> Module:

@@ -44,7 +44,7 @@ class VectorDrain(wiring.Component):
         super().__init__({
             "sums":              In(data.ArrayLayout(signed(32), config.word_lanes)),
             "sums_coming":       In(1),
-            "sums_result":       In(result_layout()),
+            "sums_result":       In(result_layout(config)),
             "parameter_address": Out(24),
             "parameter_enable":  Out(1),
             "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
@@ -74,7 +74,7 @@ class VectorDrain(wiring.Component):
                     held[lane + lanes] if lane + lanes < config.word_lanes else 0)))
 
         # Parameters are read a cycle before their sums leave.
-        result = Signal(result_layout(), reset_less=True)
+        result = Signal(result_layout(config), reset_less=True)
         ahead  = Signal()
         last   = Signal(reset_less=True)
         group  = Signal(range(groups), reset_less=True)
@@ -99,12 +99,13 @@ class VectorDrain(wiring.Component):
         ]
 
         m.submodules.requantizer = requantizer = Requantizer(
-            config.replace(fip=False, accumulator_width=32))
+            config.replace(fip=False, accumulator_width=32), fixed_point=config.fixed_point)
         i       = Signal(requantizer.i.shape())
         i_valid = Signal()
         m.d.comb += i_valid.eq(delay(m, ahead, 2, name="ahead"))
-        for name in ("out_zero", "clamp_min", "clamp_max"):
-            m.d.comb += i[name].eq(delay(m, result[name], 2, name=name, reset_less=True))
+        for name, _ in result.shape():
+            if name != "parameter":
+                m.d.comb += i[name].eq(delay(m, result[name], 2, name=name, reset_less=True))
         m.d.comb += [
             requantizer.i.eq(i),
             requantizer.i.valid.eq(i_valid),

@@ -105,8 +105,9 @@ class VectorSequencer(wiring.Component):
         ]
         for name in ("op", "in_zero", "second_zero", "subtract", "table"):
             m.d.comb += tap.operation[name].eq(command[name])
-        for name in ("out_zero", "clamp_min", "clamp_max"):
-            m.d.comb += tap.result[name].eq(command[name])
+        for name, _ in tap.result.shape():
+            if name != "parameter":
+                m.d.comb += tap.result[name].eq(command[name])
         self._elaborate_position(m, decoded, nest.active, position_flags, block_flags)
         self._elaborate_window(m, decoded, flags.last.group, operand_flags)
         self._elaborate_operands(m, decoded, nest.active, operand_flags, block_flags)

@@ -3,20 +3,21 @@
 from amaranth import *
 from amaranth.lib import data
 
-from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import WINDOW_GROUPS
 
 __all__ = ["group_layout", "operation_layout", "placed_layout", "result_layout", "tap_layout"]
 
 
-def result_layout() -> data.StructLayout:
+def result_layout(config: AcceleratorConfig) -> data.StructLayout:
     """How a sum is requantized: fields of the command, and the entry of its parameters."""
     return data.StructLayout({
         "parameter": 16,         # entry of the parameter memory, of the first lanes
         "out_zero":  signed(8),
         "clamp_min": signed(8),
         "clamp_max": signed(8),
+        **({"rule": Rounding} if config.fixed_point else {}),
     })
 
 
@@ -35,7 +36,7 @@ def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Fields that the taps of a group have in common."""
     return data.StructLayout({
         "operation": operation_layout(),
-        "result":    result_layout(),
+        "result":    result_layout(config),
         "fill":      1,                   # with `first`: the words before it are padding
         "slot":      range(WINDOW_GROUPS),  # number of the group in its window
         "places":    config.vector_taps,  # which places of the group are in use

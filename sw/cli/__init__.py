@@ -44,7 +44,8 @@ def _main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="weft", description="From a quantized ONNX network to a running hardware accelerator.")
+        prog="weft", description="From a quantized network, ONNX or TFLite, to a running "
+                    "hardware accelerator.")
     parser.add_argument(DEBUG, action="store_true",
                         help="show where an error came from; can also follow the command")
     add_version_option(parser)

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from weft.errors.guard import EXIT_MISMATCH
 from weft.hw.isa.config import load_config
 
-from .float_model import add_quantize_option, int8_model
+from .model import add_model_arguments, chosen_plan
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -19,8 +18,7 @@ def add_parser(commands: Commands) -> None:
         "check", help="tell what runs where, before anything is built",
         description="Lists every node of a model: where it runs, why not on the accelerator, what "
                     "it takes. Builds nothing.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    add_quantize_option(parser)
+    add_model_arguments(parser)
     add_config_option(parser)
     parser.add_argument("--strict", action="store_true",
                         help="exit with 1 if the host runs more than quantizing, dequantizing and "
@@ -32,10 +30,9 @@ def add_parser(commands: Commands) -> None:
 def _check(options: argparse.Namespace) -> int:
     from weft.report.inspection import inspect_plan
     from weft.report.terminal import print_inspection, terminal
-    from weft.runtime.placing import place
 
     config = load_config(options.config)
-    inspection = inspect_plan(place(int8_model(options), config), config)
+    inspection = inspect_plan(chosen_plan(options, config), config)
     if options.json:
         print(json.dumps(inspection.to_dict(options.model), indent=2))
     else:

@@ -1,11 +1,10 @@
 """``weft compile``: what a model becomes."""
 
 import argparse
-from pathlib import Path
 
 from weft.hw.isa.config import load_config
 
-from .float_model import add_quantize_option, int8_model
+from .model import add_model_arguments, chosen_plan
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -16,8 +15,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "compile", help="compile a model and show what it became",
         description="Compiles a model, without building or running anything.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    add_quantize_option(parser)
+    add_model_arguments(parser)
     add_config_option(parser)
     parser.add_argument("--dump", action="store_true",
                         help="print layers, memory map and command stream as text")
@@ -26,10 +24,9 @@ def add_parser(commands: Commands) -> None:
 
 def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
-    from weft.runtime.placing import place
 
     config = load_config(options.config)
-    graphs = place(int8_model(options), config).graphs
+    graphs = chosen_plan(options, config).graphs
     for graph, program in zip(graphs, compiler.compile_parts(graphs, config), strict=True):
         if options.dump:
             print(program.dump())

@@ -2,12 +2,11 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from weft.errors import InputError
 from weft.hw.isa.config import load_config
 
-from .float_model import add_quantize_option, int8_model
+from .model import add_model_arguments, chosen_plan
 from .options import Commands, add_config_option
 
 __all__ = ["add_parser"]
@@ -21,9 +20,7 @@ def add_parser(commands: Commands) -> None:
                     "of each layer, what bounds it, what it would take at least, memory traffic, "
                     "and which change of the configuration would help. The cycles of a frame are "
                     "those of the simulated accelerator within 1 %% on most models.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?",
-                        help="the network; not with --resources")
-    add_quantize_option(parser)
+    add_model_arguments(parser, nargs="?", help="the network; not with --resources")
     add_config_option(parser, default=None,
                       default_text="base; with --resources, the board's own")
     parser.add_argument("--resources", metavar="BOARD",
@@ -41,21 +38,20 @@ def _estimate(options: argparse.Namespace) -> int:
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.advice import advise
     from weft.runtime.estimate import estimate_plan
-    from weft.runtime.placing import place
 
     if (options.model is None) == (options.resources is None):
         raise InputError("Estimate needs either a model or --resources BOARD")
-    if options.resources is not None and options.quantize is not None:
-        raise InputError("Option --quantize needs a model, not --resources")
+    for name in ("quantize", "rule"):
+        if options.resources is not None and getattr(options, name) is not None:
+            raise InputError(f"Option --{name} needs a model, not --resources")
     if options.resources is not None:
         return _estimate_resources(options)
     config = load_config(options.config or "base")
-    model = int8_model(options)
+    plan = chosen_plan(options, config)
     memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
-        plan = place(model, config)
         estimate = estimate_plan(plan, config, model=options.model.name, batch=options.batch,
                                  memory=memory)
         advice = advise(plan, estimate, memory=memory,

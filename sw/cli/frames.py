@@ -28,7 +28,8 @@ def add_frame_options(parser: argparse.ArgumentParser, *, default: str) -> None:
                         help="compute N frames together, which share loads of weights "
                              "(default: 1)")
     parser.add_argument("--verify", action="store_true",
-                        help="compare every layer of every frame with onnxruntime; on a board, the "
+                        help="compare every layer of every frame with onnxruntime, or of a "
+                             "TFLite network with LiteRT's reference kernels; on a board, the "
                              "outputs")
 
 

@@ -8,8 +8,9 @@ from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, write_text
 from weft.hw.isa.config import load_config
 
-from .float_model import add_quantize_option, int8_model
+from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays
+from .model import add_model_arguments
 from .options import Commands, add_config_option
 from .session import open_layers_session, open_session
 
@@ -23,8 +24,7 @@ def add_parser(commands: Commands) -> None:
         description="Runs frames through a network on the simulated accelerator and writes one "
                     "HTML page: figures, timeline, memory map, roofline, causes of stalls. Exit "
                     "code as for run.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
-    add_quantize_option(parser)
+    add_model_arguments(parser)
     add_config_option(parser)
     add_frame_options(parser, default="2, so that the last one finds weights on chip")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html",
@@ -47,7 +47,7 @@ def _report(options: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress())
         session = stack.enter_context(
             open_session(model, options.model.name, config, "verilator", progress,
-                         batch=options.batch))
+                         batch=options.batch, rule=options.rule))
         # Of a single frame one would not see what it takes once all weights are on chip.
         inputs = choose_frames(session, arrays, options, default=2 * options.batch)
         layers = stack.enter_context(open_layers_session(session, "verilator")) \

@@ -10,8 +10,9 @@ from weft.errors import InputError
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, replacing, write_text
 
-from .float_model import add_quantize_option, int8_model
+from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays
+from .model import add_model_arguments
 from .options import Commands
 from .session import add_session_options, open_layers_session, open_session, session_target
 
@@ -28,8 +29,7 @@ def add_parser(commands: Commands) -> None:
         description="Runs frames through a network on the accelerator and reports the "
                     "cycles of each layer. Exit code: 0, 1 if --verify found a difference, 2 after "
                     "an error, 130 after Ctrl-C, 143 after SIGTERM.")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="int8 network in QDQ form")
-    add_quantize_option(parser)
+    add_model_arguments(parser)
     add_session_options(parser)
     add_frame_options(parser, default="1")
     parser.add_argument("--output", type=Path, metavar="Y.npz",
@@ -69,8 +69,8 @@ def _run(options: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
-            open_session(model, options.model.name, config, device, progress, trace,
-                         options.batch))
+            open_session(model, options.model.name, config, device, progress, trace=trace,
+                         batch=options.batch, rule=options.rule))
         inputs = choose_frames(session, arrays, options, default=1)
         layers = stack.enter_context(open_layers_session(session, device)) \
             if options.verify and runs_layers(device) else None

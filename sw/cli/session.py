@@ -12,8 +12,6 @@ from weft.hw.isa.config import AcceleratorConfig, load_config
 from .options import add_config_option
 
 if TYPE_CHECKING:
-    import onnx
-
     from weft.report.terminal import Progress
     from weft.runtime.session import InferenceSession
 
@@ -57,16 +55,16 @@ def session_target(options: argparse.Namespace) -> tuple[AcceleratorConfig | Non
 
 
 @contextmanager
-def open_session(model: "Path | onnx.ModelProto", name: str, config: AcceleratorConfig | None,
-                 device: str, progress: "Progress", trace: Path | None = None,
-                 batch: int = 1) -> "Iterator[InferenceSession]":
+def open_session(model: object, name: str, config: AcceleratorConfig | None, device: str,
+                 progress: "Progress", *, trace: Path | None = None, batch: int = 1,
+                 rule: str | None = None) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up, to the model of ``name``."""
     from weft.runtime.session import InferenceSession
 
     target = "" if config is None else f" for {config.name}"
     progress.stage(f"Preparing {name}{target} on the device {device}")
     with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
-                          progress=progress.stage) as session:
+                          rule=rule, progress=progress.stage) as session:
         yield session
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from weft.errors import InputError
 from weft.errors.limits import check_arrays
 from weft.hw.isa.limits import MAX_COMMANDS
-from weft.ir import Concat, Edge, Graph, Layer
+from weft.ir import Concat, Edge, Graph, Interleave, Layer
 
 __all__ = ["batch", "check_batch"]
 
@@ -67,7 +67,7 @@ def batch(graph: Graph, frames: int) -> Graph:
     def copy(layer: Layer, frame: int) -> Layer:
         names: dict[str, Any] = {name: own(getattr(layer, name), frame)
                                  for name in ("input", "a", "b", "output") if hasattr(layer, name)}
-        if isinstance(layer, Concat):
+        if isinstance(layer, Concat | Interleave):
             names["sources"] = tuple(own(name, frame) for name in layer.sources)
         return replace(layer, **names)
 

@@ -9,11 +9,12 @@ and reads few words for each.
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, Selection, Tensor
+from weft.ir import Alias, Concat, Convolution, Graph, Interleave, Layer, Selection, Tensor
 from weft.ir.layout import ChannelMap
 
 from .channel_maps import choose, resolve
@@ -142,9 +143,12 @@ def _copy_result(graph: Graph, origins: tuple[int, ...],
     layers = [*graph.layers[:at + 1], copy]
     for later in graph.layers[at + 1:]:
         if not isinstance(later, Convolution | Concat):
-            later = replace(later, **{
-                name: tensor.name for name in ("input", "a", "b")
-                if getattr(later, name, None) == layer.output})
+            changed: dict[str, Any] = {name: tensor.name for name in ("input", "a", "b")
+                                       if getattr(later, name, None) == layer.output}
+            if isinstance(later, Interleave):
+                changed["sources"] = tuple(tensor.name if name == layer.output else name
+                                           for name in later.sources)
+            later = replace(later, **changed)
         layers.append(later)
     return (replace(graph, layers=tuple(layers),
                     tensors={**graph.tensors, tensor.name: tensor}),

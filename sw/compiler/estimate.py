@@ -4,6 +4,7 @@ What a frame takes is more than that, or less: layers wait for memory and for on
 engines overlap. :mod:`weft.runtime.estimate` has those figures, from the same model of the engines.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from weft.compiler.planning.columns import tile_pixels
@@ -11,7 +12,7 @@ from weft.compiler.planning.loop_order import layer_cycles, requantizes
 from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.commands import Engine, Opcode, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
 
@@ -19,7 +20,7 @@ from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
 from .misfit import MisfitError
 
-__all__ = ["LayerEstimate", "check_engines", "engine_of", "estimate"]
+__all__ = ["Crossing", "LayerEstimate", "check_engines", "crossing", "engine_of", "estimate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,18 @@ def engine_of(layer: Layer) -> Engine | None:
 
 
 def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
-    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks."""
+    """Raises :class:`MisfitError` if layers need an engine that the configuration lacks, and a
+    :class:`CompileError` if they need a rule of rounding that it lacks: the model is another one
+    without it."""
+    for layer in graph.layers:
+        if getattr(layer, "rounding", Rounding.FLOAT32) not in roundings(config):
+            raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
+                               f"does: the configuration {config.name!r} must have fixed_point = "
+                               f"true, or the rule must be onnxruntime (--rule onnxruntime)")
     lacking = {index: CompileError(
                    f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
-                   f"configuration {config.name!r} must have vector taps between 1 and 8, not 0")
+                   f"configuration {config.name!r} must have vector taps between 1 and 8, not 0",
+                   cure="use a configuration with a vector engine, such as --config tiny")
                for index, layer in enumerate(graph.layers)
                if engine_of(layer) is Engine.VECTOR and not config.vector}
     if lacking:
@@ -75,7 +84,7 @@ def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ..
     Raises
     ------
     CompileError
-        If a layer needs an engine that the configuration lacks.
+        If a layer needs an engine or a rule that the configuration lacks.
     """
     check_engines(graph, config)
     laid_out = lay_out_channels(pack(graph, config).graph, config)
@@ -121,3 +130,41 @@ def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
     # One command after the other, without a gap.
     cycles = sum(cost.busy for cost in costs[:-1]) + costs[-1].latency
     return cycles, weights + columns * config.cols * 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossing:
+    """What the way from the host to the accelerator and back takes in a frame.
+
+    Attributes
+    ----------
+    read_bytes, write_bytes : :class:`int`
+        External memory that the accelerator reads its inputs from, and writes its outputs to:
+        words of channel blocks, with what is not used of them.
+    read_cycles, write_cycles : :class:`int`
+        Of the memory port for these, at a beat a cycle.
+    """
+
+    read_bytes: int
+    write_bytes: int
+    read_cycles: int
+    write_cycles: int
+
+
+def crossing(graph: Graph, config: AcceleratorConfig) -> Crossing:
+    """What the host and the accelerator exchange for ``graph``."""
+    packed = pack(graph, config).graph
+    laid_out = lay_out_channels(packed, config)
+
+    def total(names: Iterable[str]) -> int:
+        found = 0
+        for name in dict.fromkeys(names):
+            _, height, width = packed.tensors[name].shape
+            plane = height * width * config.word_bytes
+            found += laid_out.channels[name].blocks(config) * (plane + -plane % config.axi_bytes)
+        return found
+
+    read = total(edge.tensor for edge in graph.inputs)
+    written = total(edge.tensor for edge in graph.outputs)
+    return Crossing(read_bytes=read, write_bytes=written, read_cycles=read // config.axi_bytes,
+                    write_cycles=written // config.axi_bytes)

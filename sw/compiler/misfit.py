@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 from weft.errors import CompileError
 
-__all__ = ["MisfitError"]
+__all__ = ["MisfitError", "with_field"]
+
+
+def with_field(field: str, least: int) -> str:
+    """The cure for a layer that a field of the configuration is too small for."""
+    return f"use a configuration with {field} = {least} or more (--config FILE.toml)"
 
 
 class MisfitError(CompileError):
@@ -18,4 +23,5 @@ class MisfitError(CompileError):
 
     def __init__(self, layers: Mapping[int, CompileError]):
         self.layers = dict(sorted(layers.items()))
-        super().__init__(str(next(iter(self.layers.values()))))
+        first = next(iter(self.layers.values()))
+        super().__init__(str(first), cure=first.cure)

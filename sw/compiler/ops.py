@@ -95,9 +95,9 @@ class Difference:
     before: Address
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)    # not frozen: there are so many that it takes its time
 class Region:
-    """Units ``start`` up to, not including, ``stop`` of a buffer."""
+    """Units ``start`` up to, not including, ``stop`` of a buffer. It never changes."""
     buffer: Buffer
     start: int
     stop: int

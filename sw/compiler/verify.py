@@ -3,13 +3,16 @@
 import numpy as np
 
 from weft import reference
+from weft.hw.isa.commands import Rounding
 from weft.ir import (
     Add,
+    Affine,
     Alias,
     Concat,
     Convolution,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -78,6 +81,28 @@ def _convolution(graph: Graph, layer: Convolution) -> None:
         raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
 
 
+def _interleaved(graph: Graph, layer: Interleave,
+                 shapes: list[tuple[int, int, int]]) -> tuple[int, int, int]:
+    down, across = layer.factors
+    if len(shapes) != down * across or len(set(shapes)) > 1:
+        raise ValueError(f"Layer {layer.name!r} must have {down * across} inputs of one shape, not "
+                         f"{', '.join(map(str, shapes))}")
+    channels, height, width = shapes[0]
+    _, most_h, most_w = graph.tensors[layer.output].shape
+    return channels, min(height * down, most_h), min(width * across, most_w)
+
+
+def _affine(layer: Affine, channels: int) -> None:
+    if not len(layer.factor) == len(layer.bias) == len(layer.scale) == channels:
+        raise ValueError(f"Layer {layer.name!r} must have {channels} factors, biases and scales, "
+                         f"not {len(layer.factor)}, {len(layer.bias)} and {len(layer.scale)}")
+    factor, bias = layer.factor.astype(np.int64), layer.bias.astype(np.int64)
+    if (np.abs(factor) >= 1 << 24).any() or (128 * np.abs(factor) + np.abs(bias) >= 1 << 31).any():
+        raise ValueError(f"Layer {layer.name!r} must have factors below 2^24 and sums below 2^31")
+    if not (np.isfinite(layer.scale) & (layer.scale > 0)).all():
+        raise ValueError(f"Layer {layer.name!r} must have finite scales above 0")
+
+
 def _concat(graph: Graph, layer: Concat) -> None:
     target = graph.tensors[layer.output]
     sources = [graph.tensors[name] for name in layer.sources]
@@ -123,11 +148,20 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
         case Lookup() if layer.table.shape != (256,):
             raise ValueError(f"Layer {layer.name!r} must have a table of 256 values, not "
                              f"{layer.table.shape}")
+        case Affine():
+            _affine(layer, channels)
+        case Interleave():
+            expected = _interleaved(graph, layer, shapes)
         case Resize():
             expected = (channels, height * layer.factors[0], width * layer.factors[1])
     if graph.tensors[layer.output].shape != expected:
         raise ValueError(f"Layer {layer.name!r} must have an output of shape {expected}, not "
                          f"{graph.tensors[layer.output].shape}")
+    if isinstance(layer, Pool) and layer.rounding is Rounding.FIXED_POINT:
+        ends = [graph.tensors[name] for name in (layer.input, layer.output)]
+        if len({(end.scale, end.zero_point) for end in ends}) > 1:
+            raise ValueError(f"Layer {layer.name!r} must have one scale and zero point in front "
+                             f"and behind to be rounded in fixed point")
     if isinstance(layer, Depthwise):
         if not len(layer.weights) == len(layer.bias) == len(layer.multiplier) == channels:
             raise ValueError(f"Layer {layer.name!r} must have {channels} filters, biases and "

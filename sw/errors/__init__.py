@@ -9,7 +9,17 @@ class WeftError(Exception):
     """Base of all errors that the command line prints as one line, with exit code 2.
 
     As text it is one line, whatever the names in it are made of.
+
+    Parameters
+    ----------
+    text : :class:`str`
+    cure : :class:`str`
+        What to change, if that is known and the text does not say it.
     """
+
+    def __init__(self, text: str = "", *, cure: str = ""):
+        super().__init__(text)
+        self.cure = cure
 
     def __str__(self) -> str:
         return printable(super().__str__())

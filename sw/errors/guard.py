@@ -99,7 +99,7 @@ def _describe(error: Exception) -> str:
                   if frame.f_globals.get("__name__", "").startswith("weft.")), "an unknown place")
     match error:
         case WeftError():
-            return str(error)
+            return f"{error}; {error.cure}" if error.cure else str(error)
         case MemoryError():
             return (f"Memory must be enough for what is computed at {place}, and there is no more: "
                     f"a smaller model or fewer frames need less")

@@ -33,8 +33,8 @@ def partition(model: object, misfits: Misfits | None = None, rule: str | None = 
         partition is that of an accelerator of any size; :func:`weft.runtime.placing.place` asks
         the compiler.
     rule : :class:`str`
-        How sums become int8 values: ``"onnxruntime"``, or ``"tflite"`` for a TFLite model. By
-        default as the model's own runtime does.
+        How sums become int8 values: ``"onnxruntime"``, or for a TFLite model ``"tflite"`` or
+        ``"tflite-micro"``. By default as the model's own runtime does.
 
     Raises
     ------

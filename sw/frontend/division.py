@@ -1,7 +1,8 @@
 """From layers to segments: what runs on the accelerator, what on the host, and in which order.
 
 A node runs in the earliest stage that its inputs allow. Even stages are the host's, odd ones the
-accelerator's; a stage in which something is to do becomes a segment.
+accelerator's; a stage in which something is to do becomes a segment. Stages of the accelerator with
+hardly any work, among nodes of the host, are left to the host, too: the smallest first.
 """
 
 from abc import ABC, abstractmethod
@@ -11,8 +12,6 @@ from typing import Any, Generic, TypeVar
 
 from weft.errors import ModelError
 from weft.ir import (
-    Convolution,
-    Depthwise,
     Edge,
     Graph,
     HostPart,
@@ -20,13 +19,17 @@ from weft.ir import (
     Layer,
     Misfits,
     Partition,
-    Selection,
 )
 
 from .functions import merge_functions
 from .placing import Node, Placer, Quantized
 
 __all__ = ["Division", "settle"]
+
+
+# Share of the multiply-accumulates of those parts of a model, together, that are not worth the way
+# from the host to the accelerator and back.
+_SMALL = 0.01
 
 
 class Division(ABC, Generic[Node]):
@@ -165,19 +168,21 @@ class Division(ABC, Generic[Node]):
 
     # Results ----------------------------------------------------------------------------------
 
-    def idle_layers(self) -> Mapping[str, ModelError]:
-        """Layers of stages without a convolution, if there are stages with one: not worth the way
-        from the host and back."""
-        working = {stage for stage, (layers, _) in self._accelerated.items()
-                   if any(isinstance(layer, Convolution | Depthwise)
-                          and not isinstance(layer, Selection) for layer in layers)}
-        if not working or len(working) == len(self._accelerated):
-            return {}
-        return {layer.output: ModelError(
-                    f"{layer.op} '{layer.name}' stands between nodes of the host, without a "
-                    f"convolution that would be worth leaving it for")
-                for stage, (layers, _) in self._accelerated.items() if stage not in working
-                for layer in layers}
+    def macs(self) -> dict[int, int]:
+        """Multiply-accumulates of each stage of the accelerator."""
+        tensors = self._placer.tensors
+        return {stage: sum(layer.macs(tensors[layer.output]) for layer in layers)
+                for stage, (layers, _) in self._accelerated.items()}
+
+    def not_worth_it(self, stage: int, share: float) -> dict[str, ModelError]:
+        """The layers of a stage that has only a ``share`` of all multiply-accumulates, with the
+        reason not to make them."""
+        work = "without a convolution that would be worth leaving it for" if not share else (
+            f"in a part with {100 * share:.2g} % of the model's multiply-accumulates: not worth "
+            f"leaving the host for")
+        return {layer.output: ModelError(f"{layer.op} '{layer.name}' stands between nodes of the "
+                                         f"host, {work}")
+                for layer in self._accelerated[stage][0]}
 
     def segments(self) -> tuple[list[Graph | HostPart], dict[int, int]]:
         """The segments in order, and the number of each stage's."""
@@ -237,13 +242,21 @@ def settle(divide: Callable[[Mapping[str, ModelError]], SomeDivision],
         See :func:`weft.frontend.partition`.
     """
     forbidden: dict[str, ModelError] = {}
+    total = spent = 0
     while True:
         division = divide(forbidden)
-        refused = dict(division.idle_layers())
+        macs = division.macs()
+        total = total or sum(macs.values())
+        refused: dict[str, ModelError] = {}
+        for stage in sorted(macs, key=macs.__getitem__):
+            if not total or spent + macs[stage] > _SMALL * total:
+                break
+            spent += macs[stage]
+            refused |= division.not_worth_it(stage, macs[stage] / total)
         if not refused:
             partition = division.partition()
             if misfits is not None:
-                refused = {name: ModelError(str(error))
+                refused = {name: ModelError(str(error), cure=error.cure)
                            for name, error in misfits(partition.graphs).items()}
             if not refused:
                 return partition, division

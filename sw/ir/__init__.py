@@ -4,12 +4,14 @@ between accelerator and host. Nothing here knows a model format."""
 from .graph import (
     NO_PADS,
     Add,
+    Affine,
     Alias,
     Concat,
     Convolution,
     Depthwise,
     Edge,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
@@ -33,7 +35,7 @@ from .partition import (
     Where,
 )
 
-__all__ = ["Add", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Golden", "Graph",
-           "HostExecutor", "HostPart", "HostProgram", "Layer", "Lookup", "Misfits", "Model",
-           "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize",
-           "Selection", "Tensor", "TensorInfo", "Where"]
+__all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Golden",
+           "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer", "Lookup",
+           "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool",
+           "PoolKind", "Resize", "Selection", "Tensor", "TensorInfo", "Where"]

@@ -17,8 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Concat", "Alias", "Resize", "Edge",
-           "Graph"]
+           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
+           "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -147,6 +147,9 @@ class Convolution(Layer):
     fixed_point : (int32 [N], int32 [N]) or :py:`None`
         Multiplier and shift of the fixed-point rules, which have no use for ``multiplier``: see
         :func:`weft.reference.fixed_point_multiplier`.
+    real_sums : :class:`bool`
+        Whether the model's framework adds up real values, rounded to float32, in an order that is
+        not known: its result is not quite a function of the exact sum.
     """
 
     input: str
@@ -161,6 +164,7 @@ class Convolution(Layer):
     weight_scale: np.ndarray | None = None
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+    real_sums: bool = False
 
     def __post_init__(self) -> None:
         _need_constants(self)
@@ -207,7 +211,7 @@ class Depthwise(Layer):
     Parameters
     ----------
     weights : int8 [C, kernel_h, kernel_w]
-    bias, multiplier, strides, pads, dilations, clamp, weight_scale, rounding, fixed_point
+    bias, multiplier, strides, pads, dilations, clamp, rounding, fixed_point, real_sums
         As in :class:`Convolution`.
     """
 
@@ -219,9 +223,9 @@ class Depthwise(Layer):
     pads: Pads = NO_PADS
     dilations: tuple[int, int] = (1, 1)
     clamp: tuple[int, int] = (-128, 127)
-    weight_scale: np.ndarray | None = None
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+    real_sums: bool = False
 
     def __post_init__(self) -> None:
         _need_constants(self)
@@ -359,6 +363,32 @@ class Lookup(Layer):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Affine(Layer):
+    """A linear function of each value, another one for each channel:
+    ``clamp(RNE(fl32(fl32(value * factor + bias) * scale)))``.
+
+    Parameters
+    ----------
+    factor : int32 [C]
+        Of less than 2^24 in magnitude.
+    bias : int32 [C]
+        No sum may leave int32.
+    scale : float32 [C]
+        Positive.
+    """
+
+    input: str
+    factor: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Layer):
     """Tensors one behind the other along the channels; all have the output's scale and zero point
     (the front end puts a :class:`Lookup` before those that had not)."""
@@ -399,6 +429,20 @@ class Resize(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Interleave(Layer):
+    """Planes dealt out in turn, ``factors`` (h, w) of them: ``output[c, y * h + i, x * w + j] =
+    sources[i * w + j][c, y, x]``. All have one shape, scale and zero point; rows and columns
+    for which the output has no room are dropped."""
+
+    sources: tuple[str, ...]
+    factors: tuple[int, int]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.sources
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -154,6 +154,8 @@ class Placement:
         Index in :attr:`Partition.segments`.
     reason : :class:`str`
         Why the host runs it; empty on the accelerator.
+    cure : :class:`str`
+        What to change so that it need not, if that is known.
     layer : :class:`str`
         The layer of the segment's graph that does its work; empty on the host.
     note : :class:`str`
@@ -168,6 +170,7 @@ class Placement:
     where: Where
     segment: int
     reason: str = ""
+    cure: str = ""
     layer: str = ""
     note: str = ""
     macs: int = 0

@@ -2,10 +2,11 @@
 
 The arithmetic is that of :mod:`onnxruntime.quantization`. ``source`` reads a float model and makes
 it ready: ``finite`` looks at its weights, ``batch`` takes one frame out of a fixed batch,
-``batch_norm`` turns what is left of batch normalization into convolutions. ``frames`` has what a
-model is calibrated on, ``calibration`` all forms in which it is given, ``static`` calls the
-quantizer, ``headroom`` keeps sums in int32, ``loss`` compares with the float network, and
-``pipeline`` is all of it.
+``lines`` makes planes of lines, and ``batch_norm`` puts what is left of batch normalization into
+layers. ``frames`` has what a model is calibrated on, ``calibration`` all forms in which it is
+given, ``static`` calls the quantizer, ``headroom`` keeps sums in int32, ``loss`` compares with the
+float network, and ``pipeline`` is all of it. ``pytorch`` begins with a module of PyTorch and ends
+with a session.
 """
 
 from .calibration import CalibrationData, calibration_frames

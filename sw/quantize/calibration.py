@@ -15,7 +15,7 @@ from .frames import Frames, ImageFrames, Pixels, array_frames, random_frames
 __all__ = ["NOISE", "CalibrationData", "calibration_frames", "is_noise"]
 
 
-CalibrationData: TypeAlias = "str | Path | np.ndarray | Mapping[str, Any] | Iterable[Any]"
+CalibrationData: TypeAlias = str | Path | np.ndarray | Mapping[str, Any] | Iterable[Any]
 """A folder of images, an .npz file, ``random:N``; or arrays or tensors: one [frames, ...], some by
 input name, or an iterable of them, as the batches of a data loader."""
 

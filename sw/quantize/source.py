@@ -17,8 +17,9 @@ from weft.frontend.onnx.source import is_quantized, read_model
 from weft.reference.golden import first_line
 
 from .batch import single_frame
-from .batch_norm import convolve
+from .batch_norm import convolve, fold_into_gemm
 from .finite import check_finite
+from .lines import make_planes
 from .static import quiet
 
 __all__ = ["FloatModel", "load_float"]
@@ -120,6 +121,8 @@ def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         # Symbolic shape inference would need another package; onnx's own knows all that is fixed.
         quant_pre_process(given, target, skip_symbolic_shape=True)
         prepared = onnx.load(target)
+    prepared = make_planes(prepared)
+    fold_into_gemm(prepared)
     convolve(prepared)
     return prepared
 

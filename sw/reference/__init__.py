@@ -18,18 +18,22 @@ import numpy as np
 from weft.errors import InputError
 from weft.ir import (
     Add,
+    Affine,
     Alias,
     Concat,
     Convolution,
     Depthwise,
     Graph,
+    Interleave,
     Layer,
     Lookup,
     Multiply,
     Pool,
     Resize,
+    Tensor,
 )
 
+from .affine import affine, affine_constants
 from .fixed_point import (
     add_multipliers,
     fixed_point_multiplier,
@@ -44,11 +48,11 @@ from .pairs import add, every_pair, multiply
 from .rounding import dequantize, fma, multiplier, quantize, requantize
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["add", "add_multipliers", "average_counts", "compute", "conv2d", "convolution",
-           "depthwise", "depthwise2d", "dequantize", "every_pair", "fixed_point_multiplier", "fma",
-           "multiplier", "multiply", "output_size", "pool", "product_multiplier", "quantize",
-           "quantized_multiplier", "rdbpot", "requantize", "requantize_fixed_point", "run",
-           "scale_fixed_point", "srdhm"]
+__all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_counts", "compute",
+           "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
+           "fixed_point_multiplier", "fma", "multiplier", "multiply", "output_size", "pool",
+           "product_multiplier", "quantize", "quantized_multiplier", "rdbpot", "requantize",
+           "requantize_fixed_point", "run", "scale_fixed_point", "srdhm"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -67,6 +71,8 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
             return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Lookup(input=x):
             return np.asarray(layer.table[values[x].astype(np.int16) + 128])
+        case Affine(input=x):
+            return affine(layer, values[x])
         case Concat():
             return np.concatenate([values[name] for name in layer.sources])
         case Alias(input=x):
@@ -74,7 +80,17 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
             return channels.reshape(target.shape)
         case Resize(input=x):
             return values[x].repeat(layer.factors[0], 1).repeat(layer.factors[1], 2)
+        case Interleave():
+            return _interleaved(layer, [values[name] for name in layer.sources], target)
     raise TypeError(f"No reference for a {type(layer).__name__}")
+
+
+def _interleaved(layer: Interleave, planes: list[np.ndarray], target: Tensor) -> np.ndarray:
+    down, across = layer.factors
+    channels, height, width = planes[0].shape
+    whole = np.stack(planes).reshape(down, across, channels, height, width)
+    whole = whole.transpose(2, 3, 0, 4, 1).reshape(channels, height * down, width * across)
+    return np.ascontiguousarray(whole[:, :target.shape[1], :target.shape[2]])
 
 
 def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -7,19 +7,36 @@ What is left is counted.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
-from typing import NamedTuple
 
 import numpy as np
 
 from weft import reference
-from weft.ir import NO_PADS, Add, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Tensor, layout
+from weft.hw.isa.commands import Rounding
+from weft.ir import (
+    NO_PADS,
+    Add,
+    Affine,
+    Convolution,
+    Depthwise,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    layout,
+)
 
 from . import vector as vector_model
+from .exact_fixed_point import fixed_add_constants, fixed_average_constants
+from .proof import AddConstants, Exactness, Quantization, ScaleConstants
+from .real_sums import differing_sums
 
 __all__ = ["Exactness", "Quantization", "AddConstants", "ScaleConstants", "add_constants",
-           "multiply_constants", "average_constants", "average_windows", "exactness"]
+           "multiply_constants", "average_constants", "average_windows", "exactness",
+           "pool_constants"]
 
 
 _CANDIDATES = 64   # constants tried at a time
@@ -33,89 +50,33 @@ _NEAR = 2.0 ** -11  # of an output step: more than what any rounding can move
 Pair = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Exactness:
-    """How far a layer is proven equal to onnxruntime.
-
-    Parameters
-    ----------
-    checked : :class:`int`
-        Different inputs that one output value can have; all were tried.
-    differing : :class:`int`
-        Those for which the result may be another.
-    """
-
-    checked: int
-    differing: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether there are none of those."""
-        return self.differing == 0
-
-    def __str__(self) -> str:
-        if self.exact:
-            return f"equal for all {self.checked:,} inputs"
-        return f"{self.differing:,} of {self.checked:,} inputs may differ"
-
-    def __add__(self, other: "Exactness") -> "Exactness":
-        return Exactness(self.checked + other.checked, self.differing + other.differing)
-
-
-class Quantization(NamedTuple):
-    """What a tensor's values mean; the zero point is in the int8 domain."""
-    scale: float
-    zero_point: int
-    unsigned: bool
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> "Quantization":
-        """The quantization of a tensor."""
-        return cls(tensor.scale, tensor.zero_point, tensor.unsigned)
-
-    def tensor(self) -> Tensor:
-        """A tensor for one value of every pair."""
-        return Tensor(name="", shape=(1, 256, 256), scale=self.scale, zero_point=self.zero_point,
-                      unsigned=self.unsigned)
-
-
-class AddConstants(NamedTuple):
-    """Of an ADD with ``out_zero`` zero: ``RNE(fl32(fl32(a * first + b * second + bias) *
-    scale))``."""
-    first: int
-    second: int
-    bias: int
-    scale: float
-
-
-class ScaleConstants(NamedTuple):
-    """Of a requantization: ``RNE(fl32(fl32(sum + bias) * scale)) + out_zero``."""
-    bias: int
-    scale: float
-    out_zero: int
-
-
 def exactness(graph: Graph, layer: Layer) -> Exactness | None:
-    """The proof for a layer; :py:`None` if it is exact by construction, as convolutions, maxima
-    and copies are."""
+    """The proof for a layer; :py:`None` if it is exact by construction, as convolutions, maxima,
+    copies and products in fixed point are."""
     def of(name: str) -> Quantization:
         return Quantization.of(graph.tensors[name])
 
     match layer:
+        case Convolution(real_sums=True) | Depthwise(real_sums=True):
+            return Exactness(*differing_sums(layer, graph.tensors[layer.input],
+                                             graph.tensors[layer.output]))
+        case Add(rounding=Rounding.FIXED_POINT):
+            return fixed_add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
         case Add():
             return add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
-        case Multiply():
+        case Multiply(rounding=Rounding.FLOAT32):
             return multiply_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
         case Pool(kind=PoolKind.AVERAGE):
             total = Exactness(0, 0)
             inside, divisors = (array.ravel().tolist()
                                 for array in average_windows(graph, layer))
             for kind in sorted(set(zip(inside, divisors, strict=True))):
-                total += average_constants(of(layer.input), of(layer.output), layer.multiplier,
-                                           *kind, layer.clamp, layer.late_zero)[1]
+                total += pool_constants(graph, layer, *kind)[1]
             return total
         case Lookup():
             return Exactness(256, 0)
+        case Affine():  # tables of what it should make come first
+            return Exactness(256 * len(layer.factor), 0)
     return None
 
 
@@ -262,6 +223,18 @@ def average_windows(graph: Graph, layer: Pool) -> tuple[np.ndarray, np.ndarray]:
     bare = replace(layer, count_pads=NO_PADS)
     return (reference.average_counts(bare, source, target),
             reference.average_counts(layer, source, target))
+
+
+def pool_constants(graph: Graph, layer: Pool, inside: int,
+                   divisor: int) -> tuple[ScaleConstants, Exactness]:
+    """Constants for the windows of an average that have so many taps inside the input, and this
+    divisor, by the rule of the layer."""
+    if layer.rounding is Rounding.FIXED_POINT:
+        return fixed_average_constants(inside, layer.clamp)
+    source, target = (Quantization.of(graph.tensors[name])
+                      for name in (layer.input, layer.output))
+    return average_constants(source, target, layer.multiplier, inside, divisor, layer.clamp,
+                             layer.late_zero)
 
 
 @lru_cache(maxsize=1024)

@@ -20,7 +20,7 @@ __all__ = ["Exactness", "GoldenSession", "cpu_is_exact", "first_line", "load_exa
 
 
 _SILENT = 4
-_FLOAT_LAYERS = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+_FLOAT_LAYERS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 
 @functools.cache

@@ -10,10 +10,11 @@ import numpy as np
 
 from weft import reference
 from weft.errors import InputError
-from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LOCAL_ADDRESSES
 from weft.hw.isa.vector_rules import multiplier_passes
+from weft.ir import layout
 
 __all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
            "pack_kernel", "pack_multipliers", "split_multiplier", "windows"]
@@ -231,21 +232,34 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
         result = np.clip(tables[256 * f["table"] + (read[:, :, :, 0, 0] & 0xff)], *clamp)
     else:
         sums = _sums(config, f, op, read, weights)
-        entries = parameters.reshape(len(parameters), -1).view("<i4").reshape(-1, 2)
+        by_channel = sums.transpose(0, 3, 1, 2).reshape(-1, *sums.shape[1:3])
         blocks = np.zeros(f["blocks"], int) if shared else np.arange(f["blocks"])
-        channels = (f["parameter_base"] * config.requant_lanes
-                    + blocks[:, None] * config.word_lanes + np.arange(config.word_lanes))
-        bias = entries[channels, 0].astype(np.int64)
-        scale = entries[channels, 1].view(np.float32)
-        total = (sums + bias[:, None, None]).astype(np.int32)
-        by_channel = total.transpose(0, 3, 1, 2).reshape(-1, *total.shape[1:3])
-        result = reference.requantize(by_channel, scale.reshape(-1), f["out_zero"], clamp).reshape(
-            f["blocks"], config.word_lanes, *total.shape[1:3]).transpose(0, 2, 3, 1)
+        entries = (f["parameter_base"] + blocks[:, None] * config.vector_groups
+                   + np.arange(config.vector_groups)).reshape(-1)
+        result = _requantized(f, by_channel, parameters[entries], clamp).reshape(
+            f["blocks"], config.word_lanes, *sums.shape[1:3]).transpose(0, 2, 3, 1)
 
     block, outer, inner = np.ogrid[:f["blocks"], :f["out_outer"], :f["out_inner"]]
     target = (f["out_base"] + block * f["out_block_step"] + outer * f["out_outer_step"]
               + inner * f["out_inner_step"]) % LOCAL_ADDRESSES
     return target, result
+
+
+def _requantized(f: Mapping[str, int], sums: np.ndarray, entries: np.ndarray,
+                 clamp: Pair) -> np.ndarray:
+    """int8 of sums before the bias, int64 [channels, outer, inner], with their parameter entries by
+    the rule of the command."""
+    def total(bias: np.ndarray) -> np.ndarray:
+        return np.asarray((sums + bias.astype(np.int64)[:, None, None]).astype(np.int32))
+
+    rule = Rounding(f["rule"])
+    if rule is not Rounding.FLOAT32:
+        bias, multiplier, shift = layout.unpack_fixed_point_parameters(entries)
+        return reference.requantize_fixed_point(total(bias), multiplier, shift, f["out_zero"],
+                                                clamp, rounding=rule)
+    words = np.ascontiguousarray(entries).view("<i4").reshape(-1, 2)
+    scale = np.ascontiguousarray(words[:, 1]).view(np.float32)
+    return reference.requantize(total(words[:, 0]), scale, f["out_zero"], clamp)
 
 
 def _sums(config: AcceleratorConfig, f: Mapping[str, int], op: VectorOp, read: np.ndarray,

@@ -1,19 +1,19 @@
 """What ``weft check`` tells: where every node of a model runs, and what that takes."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from weft.compiler.estimate import LayerEstimate, estimate
+from weft.compiler.estimate import Crossing, LayerEstimate, crossing, estimate
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Graph, Partition, Placement, Where
 
 __all__ = ["Inspection", "NodeReport", "inspect_plan"]
 
 
-_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE"})
 _EDGE_OPS = frozenset({"Softmax", "QLinearSoftmax", "Reshape", "Flatten", "Transpose", "Squeeze",
-                       "Unsqueeze", "Identity"})
+                       "Unsqueeze", "Identity", "SOFTMAX", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,14 @@ class Inspection:
     config : :class:`AcceleratorConfig`
     nodes : :class:`tuple` of :class:`NodeReport`
         In the order of the file.
+    crossings : :class:`dict`
+        By index of an accelerated segment, what it exchanges with the host.
     """
 
     plan: Partition
     config: AcceleratorConfig
     nodes: tuple[NodeReport, ...]
+    crossings: dict[int, Crossing]
 
     @property
     def fallbacks(self) -> tuple[Placement, ...]:
@@ -97,10 +100,13 @@ class Inspection:
             "macs": self.macs,
             "host_macs": self.host_macs,
             "estimated_cycles": self.cycles,
+            "parts": [{"segment": segment, **asdict(each)}
+                      for segment, each in self.crossings.items()],
             "nodes": [{
                 "name": node.placement.name, "op": node.placement.op,
                 "where": str(node.placement.where), "segment": node.placement.segment,
-                "reason": node.placement.reason, "note": node.placement.note,
+                "reason": node.placement.reason, "cure": node.placement.cure,
+                "note": node.placement.note,
                 "layer": node.placement.layer, "engine": node.engine,
                 **({} if node.cost is None else {
                     "macs": node.cost.macs, "estimated_cycles": node.cost.cycles,
@@ -127,4 +133,6 @@ def inspect_plan(plan: Partition, config: AcceleratorConfig) -> Inspection:
         engine = cost.engine.name.lower() if cost is not None and cost.engine else ""
         nodes.append(NodeReport(placement=placement, engine=engine,
                                 cost=cost if owners[key] == placement.name else None))
-    return Inspection(plan=plan, config=config, nodes=tuple(nodes))
+    crossings = {number: crossing(segment, config) for number, segment in enumerate(plan.segments)
+                 if isinstance(segment, Graph)}
+    return Inspection(plan=plan, config=config, nodes=tuple(nodes), crossings=crossings)

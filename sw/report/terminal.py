@@ -318,12 +318,17 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
                       else node.engine or "accelerator", *figures)
     console.print(table)
     for placement in inspection.fallbacks:
-        console.print(f"on the host: {escape(placement.reason or placement.name)}",
+        cure = f" ({placement.cure})" if placement.cure else ""
+        console.print(f"on the host: {escape(placement.reason or placement.name)}{escape(cure)}",
                       highlight=False, soft_wrap=True)
     for placement in (node.placement for node in inspection.nodes):
         if placement.note:
             console.print(f"note: {escape(placement.name)}: {escape(placement.note)}",
                           highlight=False, soft_wrap=True)
+    for number, crossing in enumerate(inspection.crossings.values(), 1):
+        console.print(f"part {number} reads {crossing.read_bytes:,} bytes from the host in "
+                      f"{crossing.read_cycles:,} cycles, and writes {crossing.write_bytes:,} bytes "
+                      f"in {crossing.write_cycles:,}", highlight=False, soft_wrap=True)
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "

@@ -9,18 +9,19 @@ from weft.ir import Partition
 __all__ = ["place"]
 
 
-def place(model: object, config: AcceleratorConfig) -> Partition:
+def place(model: object, config: AcceleratorConfig, rule: str | None = None) -> Partition:
     """A model in segments, with the layers that ``config`` has no room for on the host: its graphs
     compile.
 
     Parameters
     ----------
-    model : path, or a model in memory
+    model, rule
         See :func:`weft.frontend.partition`.
+    config : :class:`AcceleratorConfig`
 
     Raises
     ------
     ModelError
         As :func:`weft.frontend.partition`; also if no layer fits, with the reason.
     """
-    return partition(model, lambda graphs: compiler.misfits(graphs, config))
+    return partition(model, lambda graphs: compiler.misfits(graphs, config), rule)

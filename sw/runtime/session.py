@@ -96,6 +96,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         Frames that are computed together, layer by layer: constants that are loaded once serve
         them all. Saves memory traffic where not all constants of a model fit on the chip, but
         a frame is not done before the whole batch is.
+    rule : :class:`str`
+        How sums become int8 values, where the format knows several rules; see
+        :func:`weft.frontend.partition`.
     trace : path
         Waveform to write; only on the verilator device.
     progress : callable
@@ -132,7 +135,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     def __init__(self, model: object, *,
                  config: str | AcceleratorConfig | None = None,
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
-                 batch: int = 1, trace: str | Path | None = None,
+                 batch: int = 1, rule: str | None = None, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
                  search: SplitSearch | None = None, timeout_cycles: int | None = None,
                  watchdog_cycles: int = WATCHDOG_CYCLES, **options: Any):
@@ -146,7 +149,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._search = search
         self._timeout_cycles = timeout_cycles
         self._watchdog_cycles = watchdog_cycles
-        self.plan = _partition(model, self.config)
+        self.plan = _partition(model, self.config, rule)
         self._inputs = list(map(_describe, self.plan.model.inputs))
         self._outputs = list(map(_describe, self.plan.model.outputs))
         self._open(keep_tensors)
@@ -362,14 +365,14 @@ def split_frames(feeds: Mapping[str, np.ndarray], frames: int) -> list[dict[str,
              for name, values in feeds.items()} for index in range(frames)]
 
 
-def _partition(model: object, config: AcceleratorConfig) -> Partition:
+def _partition(model: object, config: AcceleratorConfig, rule: str | None) -> Partition:
     if isinstance(model, Partition):
         return model
     if isinstance(model, Graph):
         return whole(model)
     from .placing import place  # what it imports is slow to import
 
-    return place(model, config)
+    return place(model, config, rule)
 
 
 def _describe(info: TensorInfo) -> NodeArg:

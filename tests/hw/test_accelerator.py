@@ -9,7 +9,14 @@ import zlib
 import numpy as np
 import pytest
 from configs import CONFIGS, SWEPT
-from graphs import OPERATORS, GraphBuilder, operator_graph, random_graph, random_image
+from graphs import (
+    OPERATORS,
+    GraphBuilder,
+    in_fixed_point,
+    operator_graph,
+    random_graph,
+    random_image,
+)
 
 from weft import compiler, reference
 from weft.errors import CompileError
@@ -98,6 +105,20 @@ def test_random_operators_equal_the_reference(name, cases):
                         np.testing.assert_array_equal(values, expected[tensor],
                                                       err_msg=f"{operator} {graph.layers}")
                     assert sum(layer.cycles for layer in frame.layers) == frame.cycles
+
+
+def test_operators_in_fixed_point_equal_the_reference():
+    config = CONFIGS["tiny_fip"].replace(fixed_point=True)
+    for number, operator in enumerate(OPERATORS):
+        rng = np.random.default_rng([number, 6])
+        graph = in_fixed_point(rng, operator_graph(rng, operator), share=0.9)
+        images = random_image(rng, graph)
+        with InferenceSession(graph, config=config, stall_probability=0.2 * (number % 2),
+                              seed=number) as session:
+            expected = expected_values(graph, config, images)
+            for tensor, values in run(session, graph, images)[0].items():
+                np.testing.assert_array_equal(values, expected[tensor],
+                                              err_msg=f"{operator} {graph.layers}")
 
 
 def test_array_is_never_idle_inside_a_layer():

@@ -3,7 +3,8 @@ and stores that this takes.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,78 +14,23 @@ from amaranth.lib import data
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
-from weft.compiler.planning.placement import LayerPlan, MemoryPlan, Storage, TileBuffer
+from weft.compiler.planning.depth_first import GroupPlan
+from weft.compiler.planning.placement import MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
+from weft.compiler.planning.tiles import LayerPlan, TileBuffer
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMANDS, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
 
+from .line_buffer import LineBuffer
 from .sharing import Sharing
+from .view import View
 
-__all__ = ["LoweringContext", "View"]
+__all__ = ["LoweringContext"]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class View:
-    """Some rows and channel blocks of a tensor, where they are on chip: in the tensor itself, or
-    in a tile buffer that holds a part of a tensor too large for the chip.
-
-    Word ``(block, y, x)``, with ``block`` and ``y`` counted from the view's first ones, is at
-    ``offset + block * plane + y * width + x`` of ``buffer``.
-
-    Attributes
-    ----------
-    tensor : :class:`Tensor`
-    buffer : :class:`Buffer`
-        In activation memory.
-    offset : :class:`int`
-        Words.
-    plane : :class:`int`
-        Words from channel block to channel block.
-    rows : :class:`range`
-        Rows of the tensor.
-    blocks : :class:`range`
-        Channel blocks of the tensor, out of its channel map.
-    padding : :class:`int`
-        Only of an input: rows of padding in front of ``rows`` for the output rows that it was
-        read for. With it as ``pad_top``, and ``len(rows)`` as the input's height, a command needs
-        to know nothing of tiles.
-    """
-
-    tensor: Tensor
-    buffer: Buffer
-    offset: int
-    plane: int
-    rows: range
-    blocks: range
-    padding: int = 0
-
-    @property
-    def width(self) -> int:
-        """Words of a row."""
-        return self.tensor.shape[2]
-
-    def at(self, words: int = 0) -> Address:
-        """Address of a word, counted from the first one of the view; it may lie outside."""
-        return Address(self.buffer, self.offset + words)
-
-    def part(self, blocks: range) -> "View":
-        """The same rows of fewer channel blocks, given as those of the tensor."""
-        first = blocks.start - self.blocks.start
-        return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
-
-    def regions(self) -> tuple[Region, ...]:
-        """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
-        words = len(self.rows) * self.width
-        if words == self.plane:
-            return (Region(self.buffer, self.offset,
-                           self.offset + len(self.blocks) * self.plane),)
-        starts = [self.offset + block * self.plane for block in range(len(self.blocks))]
-        return tuple(Region(self.buffer, start, start + words) for start in starts)
 
 
 def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
@@ -105,19 +51,19 @@ class LoweringContext:
     context, index, layer)`` that emits its commands; with everything on chip or not, it is ::
 
         constants = context.constant(index, "weights", Space.VECTOR_WEIGHT, packed)
-        for rows in context.tiles(index):                  # of the output, top to bottom
-            source = context.read(index, layer.input, rows)    # loads what is not on chip
-            target = context.write(index, rows)
+        for rows, columns in context.tiles(index):         # of the output, top to bottom
+            source = context.read(index, layer.input, rows, columns)   # loads what is not on chip
+            target = context.write(index, rows, columns)
             context.emit(index, Op(..., reads=(*source.regions(), Region.whole(constants)),
                                     writes=target.regions()))
             context.finish(index, target)                  # stores what must leave the chip
 
-    In a command, ``source.padding`` takes the place of ``layer.pads.top``, ``len(source.rows)``
-    that of the input's height, ``source.plane`` and ``source.width`` are its steps, and
-    ``source.at(-padding)`` is an ``in_base``. A layer can also go through channel blocks in
-    groups, with ``read(..., blocks=...)`` and ``write(..., blocks=...)``, or with
-    :meth:`View.part` of a view. In whatever order it goes through rows and blocks: each ``finish``
-    stores its view, and must come before the second next ``write``.
+    In a command, ``source.padding`` and ``source.left`` take the place of ``layer.pads.top`` and
+    ``layer.pads.left``, ``len(source.rows)`` that of the input's height, ``source.plane`` and
+    ``source.width`` are its steps, and ``source.at(-padding)`` is an ``in_base``. A layer can also
+    go through channel blocks in groups, with ``read(..., blocks=...)`` and ``write(...,
+    blocks=...)``, or with :meth:`View.part` of a view. In whatever order it goes through tiles and
+    blocks: each ``finish`` stores its view, and must come before the second next ``write``.
 
     Constants lie in rings: what was loaded first is overwritten first. A constant stays until the
     last command that reads it, and all that are in use at a time must fit.
@@ -130,8 +76,9 @@ class LoweringContext:
     """
 
     def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan,
-                 keep_tensors: bool, known: dict[Hashable, Any]):
+                 keep_tensors: bool, known: dict[Hashable, Any], *, outline: bool = False):
         self.config = config
+        self._outline = outline
         self.graph: Graph = laid_out.graph
         self._laid_out = laid_out
         self._plan = plan
@@ -144,6 +91,9 @@ class LoweringContext:
         self._sharing = Sharing(config)
         self._slots: dict[str, Region] = {}
         self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
+        self._lines: dict[str, LineBuffer] = {}     # of the group that is being lowered
+        self._turns: dict[int, range] = {}          # rows of its layers that are next
+        self._staying: dict[Hashable, Buffer] = {}  # its constants
         self._inputs = {edge.tensor for edge in self.graph.inputs}
         self._present: set[str] = set()         # tensors that are computed
         self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
@@ -151,12 +101,17 @@ class LoweringContext:
         if keep_tensors:
             self._stored |= laid_out.kept
 
-    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]") -> Lowered:
-        """Lowers all layers, each with ``lower``."""
+    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]",
+            lower_group: "Callable[[LoweringContext, GroupPlan], None]") -> Lowered:
+        """Lowers all layers, each with ``lower``, or as part of a group with ``lower_group``."""
         misfits: dict[int, CompileError] = {}
+        groups = {group.layers[0]: group for group in self._plan.groups}
         for index, layer in enumerate(self.graph.layers):
             try:
-                lower(self, index, layer)
+                if index in groups:
+                    lower_group(self, groups[index])
+                elif not self.plan(index).in_turns:
+                    lower(self, index, layer)
             except CompileError as error:
                 misfits.setdefault(self._laid_out.origins[index], error)
             self._present.add(layer.output)
@@ -197,9 +152,13 @@ class LoweringContext:
         """Everything that is planned for a layer."""
         return self._plan.layers[index]
 
-    def tiles(self, index: int) -> tuple[range, ...]:
-        """Rows of a layer's output that are computed at a time; one range if all are on chip."""
-        return self._plan.layers[index].tiles
+    def tiles(self, index: int) -> tuple[tuple[range, range], ...]:
+        """Rows and columns of a layer's output that are computed at a time; of a layer of a group,
+        those of its turn."""
+        plan = self._plan.layers[index]
+        columns = plan.columns or (range(self.tensor(self.graph.layers[index].output).shape[2]),)
+        rows = (self._turns[index],) if index in self._turns else plan.tiles
+        return tuple(product(rows, columns))
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What ``make`` gives; it is called once for all lowerings of the graph."""
@@ -214,8 +173,9 @@ class LoweringContext:
 
     # What lowering functions do ---------------------------------------------------------------
 
-    def read(self, index: int, name: str, rows: range, *, blocks: range | None = None) -> View:
-        """The rows of an input that some rows of the output need.
+    def read(self, index: int, name: str, rows: range, columns: range, *,
+             blocks: range | None = None) -> View:
+        """The part of an input that a part of the output needs.
 
         Parameters
         ----------
@@ -223,47 +183,54 @@ class LoweringContext:
             Of the layer.
         name : :class:`str`
             Tensor.
-        rows : :class:`range`
-            Rows of the layer's output.
+        rows, columns : :class:`range`
+            Of the layer's output.
         blocks : :class:`range`
             Channel blocks of the input; all, if not given.
         """
-        needed, padding = self._plan.layers[index].needs(
-            self.graph.layers[index], rows, self.tensor(name).shape[1])
+        plan, layer = self._plan.layers[index], self.graph.layers[index]
+        _, height, width = self.tensor(name).shape
+        needed, padding = plan.needs(layer, rows, height, 0)
+        across, left = plan.needs(layer, columns, width, 1)
         blocks = blocks or self.blocks(name)
+        if name in self._lines:
+            return replace(self._lines[name].view(needed, blocks), padding=padding, left=left)
         if not self.storage(name).external:
-            self._enter(name, self.graph.layers[index].name, needed.stop)
-            return replace(self._part(name, needed, blocks), padding=padding)
+            self._enter(name, layer.name, needed.stop)
+            return replace(self._part(name, needed, blocks), padding=padding, left=left)
         self._expect(name)
         rotation = self._rotation(index, name)
         over = needed.start % self._plan.align(name)
         loaded = range(needed.start - over, needed.stop)
-        key = loaded, blocks
+        key = loaded, across, blocks
         if key in rotation.contents:
             buffer = rotation.buffers[rotation.contents.index(key)]
-            view = self._in_tile_buffer(name, buffer, loaded, blocks)
+            view = self._in_tile_buffer(name, buffer, *key)
         else:
-            view = self._in_tile_buffer(name, rotation.take(key), loaded, blocks)
-            self._transfer(Opcode.LOAD, index, f"{name}{self._range(name, loaded, blocks)}", view)
-        return replace(view, rows=needed, offset=over * view.width, padding=padding)
+            view = self._in_tile_buffer(name, rotation.take(key), *key)
+            self._transfer(Opcode.LOAD, index, f"{name}{self._range(name, *key)}", view)
+        return replace(view, rows=needed, offset=over * view.width, padding=padding, left=left)
 
-    def write(self, index: int, rows: range, *, blocks: range | None = None) -> View:
-        """Where some rows of a layer's output go; :meth:`finish` must follow.
+    def write(self, index: int, rows: range, columns: range, *,
+              blocks: range | None = None) -> View:
+        """Where a part of a layer's output goes; :meth:`finish` must follow.
 
         Parameters
         ----------
         index : :class:`int`
             Of the layer.
-        rows : :class:`range`
-            Rows of its output.
+        rows, columns : :class:`range`
+            Of its output.
         blocks : :class:`range`
             Channel blocks of its output; all, if not given.
         """
         name = self.graph.layers[index].output
         blocks = blocks or self.blocks(name)
+        if name in self._lines:
+            return self._lines[name].view(rows, blocks)
         if self.storage(name).external:
-            buffer = self._rotation(index, name).take((rows, blocks))
-            return self._in_tile_buffer(name, buffer, rows, blocks)
+            buffer = self._rotation(index, name).take((rows, columns, blocks))
+            return self._in_tile_buffer(name, buffer, rows, columns, blocks)
         return self._part(name, rows, blocks)
 
     def finish(self, index: int, view: View) -> None:
@@ -288,6 +255,9 @@ class LoweringContext:
         part : :class:`range`
             Along the first axis: what is loaded; all, if not given.
         """
+        key = index, what, part
+        if key in self._staying:
+            return self._staying[key]
         raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
         found = self._sharing.find(index, space, raw)
         if found is not None:
@@ -307,6 +277,8 @@ class LoweringContext:
             fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,
                     "units": target.size, "local_address": Address(target), "local_stride": 0},
             reads=(Region.whole(source),), writes=(Region.whole(target),)))
+        if index in self._turns:
+            self._staying[key] = target
         return target
 
     def emit(self, index: int | None, op: Op) -> None:
@@ -344,6 +316,37 @@ class LoweringContext:
         else:
             self.finish(index, self._whole(layer.output))
 
+    # Groups -----------------------------------------------------------------------------------
+
+    def begin_group(self, group: GroupPlan) -> dict[str, LineBuffer]:
+        """Makes the lines of a group: in them are the tensors that its layers read and write, until
+        its end."""
+        first = self.graph.layers[group.layers[0]].name
+        for name, line in group.lines.items():
+            blocks = self.blocks(name)
+            buffer = Buffer(name=f"{name} line", space=Space.ACTIVATION, layer=first,
+                            size=len(blocks) * line.rows * self.tensor(name).shape[2])
+            self._placed[buffer] = group.addresses[name]
+            self._lines[name] = LineBuffer(self.tensor(name), line, blocks, buffer)
+        return self._lines
+
+    def take_turn(self, index: int, rows: range) -> None:
+        """What a layer of the group computes next: all that :meth:`tiles` gives."""
+        self._turns[index] = rows
+
+    def load_line(self, index: int, view: View) -> None:
+        """Loads rows of a line from external memory."""
+        name = view.tensor.name
+        self._expect(name)
+        part = self._range(name, view.rows, view.columns, view.blocks)
+        self._transfer(Opcode.LOAD, index, f"{name}{part}", view)
+
+    def end_group(self) -> None:
+        """Nothing of the group is needed any more."""
+        self._lines.clear()
+        self._turns.clear()
+        self._staying.clear()
+
     # Tensors ----------------------------------------------------------------------------------
 
     def _resident(self, name: str) -> Buffer:
@@ -362,15 +365,16 @@ class LoweringContext:
         plane = tensor.shape[1] * tensor.shape[2]
         first = (self._laid_out.homes[name].block + blocks.start) * plane
         return View(tensor=tensor, buffer=self._resident(name), plane=plane, rows=rows,
-                    offset=first + rows.start * tensor.shape[2], blocks=blocks)
+                    columns=range(tensor.shape[2]), blocks=blocks,
+                    offset=first + rows.start * tensor.shape[2])
 
     def _whole(self, name: str) -> View:
         return self._part(name, range(self.tensor(name).shape[1]), self.blocks(name))
 
-    def _in_tile_buffer(self, name: str, buffer: Buffer, rows: range, blocks: range) -> View:
-        tensor = self.tensor(name)
-        return View(tensor=tensor, buffer=buffer, offset=0, rows=rows, blocks=blocks,
-                    plane=len(rows) * tensor.shape[2])
+    def _in_tile_buffer(self, name: str, buffer: Buffer, rows: range, columns: range,
+                        blocks: range) -> View:
+        return View(tensor=self.tensor(name), buffer=buffer, offset=0, rows=rows, columns=columns,
+                    blocks=blocks, plane=len(rows) * len(columns))
 
     def _expect(self, name: str) -> None:
         if name not in self._present and name not in self._inputs:
@@ -386,10 +390,9 @@ class LoweringContext:
         stop = height if stop is None else min(stop + -stop % align, height)
         if start < stop:
             self._entered[name] = stop
-            rows = range(start, stop)
-            self._transfer(Opcode.LOAD, None,
-                           f"input {name}{self._range(name, rows, self.blocks(name))}",
-                           self._part(name, rows, self.blocks(name)), layer)
+            view = self._part(name, range(start, stop), self.blocks(name))
+            part = self._range(name, view.rows, view.columns, view.blocks)
+            self._transfer(Opcode.LOAD, None, f"input {name}{part}", view, layer)
 
     def _rotation(self, index: int, name: str) -> "_Rotation":
         if (index, name) not in self._rotations:
@@ -399,13 +402,15 @@ class LoweringContext:
             self._placed |= dict(zip(rotation.buffers, room.addresses, strict=True))
         return self._rotations[index, name]
 
-    def _range(self, name: str, rows: range, blocks: range) -> str:
+    def _range(self, name: str, rows: range, columns: range, blocks: range) -> str:
         """The part of a tensor as text; nothing for all of it."""
         text = ""
         if blocks != self.blocks(name):
             text += f" blocks {blocks.start}..{blocks.stop - 1}"
         if len(rows) != self.tensor(name).shape[1]:
             text += f" rows {rows.start}..{rows.stop - 1}"
+        if len(columns) != self.tensor(name).shape[2]:
+            text += f" columns {columns.start}..{columns.stop - 1}"
         return text
 
     # External memory --------------------------------------------------------------------------
@@ -430,19 +435,29 @@ class LoweringContext:
 
     def _transfer(self, opcode: Opcode, index: int | None, text: str, view: View,
                   layer: str = "") -> None:
-        """A LOAD or STORE of a view."""
+        """A LOAD or STORE of a view; of one with less than all columns, a command for each channel
+        block."""
+        if view.width < view.tensor.shape[2] and len(view.rows) > 1 and len(view.blocks) > 1:
+            for block in view.blocks:
+                self._transfer(opcode, index, text, view.part(range(block, block + 1)), layer)
+            return
         name = view.tensor.name
         slot = self._slot(name, layer or view.buffer.layer)
         plane_bytes = self.storage(name).plane_bytes
         word_bytes = self.config.word_bytes
-        start = (slot.start + view.blocks.start * plane_bytes
-                 + view.rows.start * view.width * word_bytes)
+        row_bytes = view.tensor.shape[2] * word_bytes
+        start = (slot.start + view.blocks.start * plane_bytes + view.rows.start * row_bytes
+                 + view.columns.start * word_bytes)
         words = len(view.rows) * view.width
         lines, stride, local_stride = len(view.blocks), plane_bytes, view.plane
-        if lines == 1 or (words == view.plane and words * word_bytes == plane_bytes):
+        if view.width < view.tensor.shape[2] and len(view.rows) > 1:
+            lines, words, stride, local_stride = len(view.rows), view.width, row_bytes, view.width
+        elif lines == 1 or (words == view.plane and words * word_bytes == plane_bytes):
             lines, words, stride, local_stride = 1, lines * words, 0, 0
-        outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
-                        for at in (start + line * stride for line in range(lines)))
+        outside: tuple[Region, ...] = (slot,)
+        if not self._outline:
+            outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
+                            for at in (start + line * stride for line in range(lines)))
         fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
                   "units": words, "local_address": view.at(), "local_stride": local_stride}
         load = opcode is Opcode.LOAD
@@ -456,7 +471,8 @@ class LoweringContext:
     def _store(self, index: int | None, view: View) -> None:
         name = view.tensor.name
         self._transfer(Opcode.STORE, index,
-                       f"output {name}{self._range(name, view.rows, view.blocks)}", view)
+                       f"output {name}{self._range(name, view.rows, view.columns, view.blocks)}",
+                       view)
 
 
 class _Rotation:
@@ -466,10 +482,10 @@ class _Rotation:
         self.buffers = [Buffer(name=f"{name} tile buffer {number}", space=Space.ACTIVATION,
                                size=room.words, layer=layer)
                         for number in range(len(room.addresses))]
-        self.contents: list[tuple[range, range] | None] = [None] * len(self.buffers)
+        self.contents: list[tuple[range, range, range] | None] = [None] * len(self.buffers)
         self._next = 0
 
-    def take(self, key: tuple[range, range]) -> Buffer:
+    def take(self, key: tuple[range, range, range]) -> Buffer:
         """The buffer whose contents are the oldest, for other contents."""
         at = self._next
         self._next = (at + 1) % len(self.buffers)

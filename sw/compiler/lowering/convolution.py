@@ -13,7 +13,8 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
-from .context import LoweringContext, View
+from .context import LoweringContext
+from .view import View
 
 __all__ = ["lower_convolution"]
 
@@ -95,16 +96,16 @@ class _Convolution:
         if plan.columns_outer:
             for chunk in plan.chunks:
                 constants = None
-                for rows in plan.tiles:
-                    source = context.read(index, self._layer.input, rows)
+                for tile in context.tiles(index):
+                    source = context.read(index, self._layer.input, *tile)
                     constants = constants or self._constants(chunk)
-                    target = context.write(index, rows, blocks=self._blocks(chunk))
+                    target = context.write(index, *tile, blocks=self._blocks(chunk))
                     self._compute(chunk, constants, source, target)
                     context.finish(index, target)
             return
-        for rows in plan.tiles:
-            source = context.read(index, self._layer.input, rows)
-            target = context.write(index, rows)
+        for tile in context.tiles(index):
+            source = context.read(index, self._layer.input, *tile)
+            target = context.write(index, *tile)
             for chunk in plan.chunks:
                 if constants is None or len(plan.chunks) > 1:
                     constants = self._constants(chunk)
@@ -161,13 +162,15 @@ class _Convolution:
         first = self._packed.rows(chunk).start
         weight_rows = self._packed.rows(columns)
         entry = (columns.start - chunk.start) * config.requant_groups
-        tile = ("" if len(self._plan.tiles) == 1
+        tile = ("" if len(rows) == target.tensor.shape[1]
                 else f" rows {rows.start}..{rows.stop - 1}")
+        if self._plan.columns:
+            tile += f" columns {target.columns.start}..{target.columns.stop - 1}"
         context.emit(self._index, Op(
             opcode=Opcode.MATRIX, layer=self._index,
             text=f"{layer.name}{self._part(chunk)}{self._run(columns, chunk)}{tile}",
             fields={
-                "in_base": source.at(-(source.padding * source.width + layer.pads.left)),
+                "in_base": source.at(-(source.padding * source.width + source.left)),
                 "in_zero": source.tensor.zero_point,
                 "in_plane": source.plane,
                 "pad_top": source.padding,
@@ -181,7 +184,7 @@ class _Convolution:
                 "dilation_h": layer.dilations[0],
                 "dilation_w": layer.dilations[1],
                 "pixel_row_step": layer.strides[0] * source.width,
-                "pad_left": layer.pads.left,
+                "pad_left": source.left,
                 "kernel_row_step": layer.dilations[0] * source.width,
                 "out_w": target.width,
                 "tile_pixels": tile_pixels(config, out_pixels),

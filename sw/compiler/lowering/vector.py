@@ -6,10 +6,13 @@ enlargement one for each place that a word is copied to.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
+from weft import reference
+from weft.compiler.misfit import with_field
 from weft.compiler.ops import Address, Buffer, Difference, Op, Quotient, Region, Space
 from weft.compiler.planning.loop_order import (
     ROW_BY_ROW,
@@ -22,20 +25,41 @@ from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.vector_rules import multiplier_passes
-from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize, layout
+from weft.ir import (
+    Add,
+    Affine,
+    Depthwise,
+    Graph,
+    Interleave,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    Resize,
+)
 from weft.reference.exact import (
     Quantization,
     ScaleConstants,
     add_constants,
-    average_constants,
     average_windows,
     multiply_constants,
+    pool_constants,
 )
+from weft.reference.exact_fixed_point import fixed_add_constants
 
-from .context import LoweringContext, View
-from .vector_constants import pack_kernel, pack_multipliers, pack_scales, pack_table
+from .channel_parameters import vector_requantization
+from .context import LoweringContext
+from .vector_constants import (
+    pack_fixed_point,
+    pack_kernel,
+    pack_multipliers,
+    pack_scales,
+    pack_table,
+)
+from .view import View
 
-__all__ = ["lower_vector"]
+__all__ = ["lower_move", "lower_vector"]
 
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
@@ -55,8 +79,9 @@ class _Constants:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Tile:
-    """Some rows and channel blocks of a layer, and the constants for them."""
+    """Some rows, columns and channel blocks of a layer, and the constants for them."""
     rows: range
+    columns: range
     sources: tuple[View, ...]
     target: View
     weights: Buffer | None
@@ -108,25 +133,28 @@ class _Work:
                 weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
                 parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
                                   constants.parameters, chunk)
-            for rows in context.tiles(index):
-                sources = tuple(context.read(index, name, rows, blocks=blocks)
+            for rows, columns in context.tiles(index):
+                sources = tuple(context.read(index, name, rows, columns, blocks=blocks)
                                 for name in self.layer.inputs)
-                target = context.write(index, rows, blocks=blocks)
+                target = context.write(index, rows, columns, blocks=blocks)
                 text = self.layer.name + part
                 if len(rows) != self.target.shape[1]:
                     text += f" rows {rows.start}..{rows.stop - 1}"
-                yield _Tile(rows=rows, sources=sources, target=target, weights=weights,
-                            parameters=parameters, text=text)
+                if len(columns) != self.target.shape[2]:
+                    text += f" columns {columns.start}..{columns.stop - 1}"
+                yield _Tile(rows=rows, columns=columns, sources=sources, target=target,
+                            weights=weights, parameters=parameters, text=text)
                 context.finish(index, target)
 
     def _chunks(self, constants: _Constants) -> list[range]:
         """Channel blocks whose constants are loaded together: at most half of each memory, so that
-        the next ones are loaded meanwhile."""
+        the next ones are loaded meanwhile; all, if they stay."""
         blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
-        for what, space, packed in (
-                ("vector weight", Space.VECTOR_WEIGHT, constants.weights),
-                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters)):
+        for what, space, packed, field, per_entry in (
+                ("vector weight", Space.VECTOR_WEIGHT, constants.weights, "vector_entries", 1),
+                ("vector parameter", Space.VECTOR_PARAMETER, constants.parameters,
+                 "parameter_channels", self.config.requant_lanes)):
             if packed is None:
                 continue
             each = packed.shape[1]
@@ -134,8 +162,9 @@ class _Work:
             if each > depth:
                 raise CompileError(f"Layer {self.layer.name!r} needs {each * size} bytes of "
                                    f"{what} memory for {self.config.word_lanes} channels, "
-                                   f"{depth * size} are available")
-            if not constants.shared:
+                                   f"{depth * size} are available",
+                                   cure=with_field(field, each * per_entry))
+            if not constants.shared and not self.context.plan(self.index).in_turns:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.context.plan(self.index).chunks or (range(blocks),)
         chunks = []
@@ -149,7 +178,7 @@ class _Work:
     def loop_order(self, layer: Depthwise | Pool) -> LoopOrder:
         """The loop order of all tiles of a layer with a window."""
         return window_loop_order(self.config, self.context.graph, layer,
-                           self.context.tiles(self.index)[0])
+                                 self.context.plan(self.index).tiles[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -201,6 +230,7 @@ class _Work:
             "subtract": 0,
             "shared": 0,
             "table": 0,
+            "rule": Rounding.FLOAT32,
         }
         constants = [Region.whole(buffer) for buffer in (tile.weights, tile.parameters) if buffer]
         table = fields.get("table")
@@ -222,8 +252,9 @@ def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile) -> tuple[Axis, Axi
     """Vertical and horizontal axis of a tile."""
     vertical, horizontal = window_axes(graph, layer)
     source = tile.sources[0]
-    return replace(vertical, size=len(source.rows), pad=source.padding,
-                   out=len(tile.rows)), horizontal
+    return (replace(vertical, size=len(source.rows), pitch=source.width, pad=source.padding,
+                    out=len(tile.rows), out_pitch=tile.target.width),
+            replace(horizontal, size=source.width, pad=source.left, out=len(tile.columns)))
 
 
 def _depthwise(work: _Work, layer: Depthwise) -> None:
@@ -236,14 +267,14 @@ def _depthwise(work: _Work, layer: Depthwise) -> None:
         weights = layer.weights.transpose(0, 2, 1) if loop_order.transposed else layer.weights
         return _Constants(
             weights=pack_kernel(config, context.spread(layer.output, weights)),
-            parameters=pack_scales(config, context.spread(layer.output, bias), context.spread(
-                layer.output, layout.hardware_scale(layer.multiplier))),
+            parameters=vector_requantization(config, layer, bias,
+                                             partial(context.spread, layer.output)),
             shared=False)
 
     for tile in work.tiles(context.once((work.index, loop_order.transposed), pack)):
         work.emit(tile, VectorOp.CONV, *_axes(context.graph, layer, tile), loop_order,
                   {"in_zero": source.zero_point, "out_zero": work.target.zero_point,
-                   **_clamp(layer.clamp)})
+                   "rule": layer.rounding, **_clamp(layer.clamp)})
 
 
 def _fold(layer: Depthwise, zero: int) -> np.ndarray:
@@ -269,44 +300,44 @@ def _maximum(work: _Work, layer: Pool) -> None:
 
 def _average(work: _Work, layer: Pool) -> None:
     """An average is a sum with a scale. Where the divisor or the padding under the window differs,
-    so does the scale: the output is computed in rectangles inside which they do not."""
+    so does the scale: the output is computed in rectangles inside which they do not. One in fixed
+    point has a sum of plain values, to which padding contributes zeros."""
     config, graph = work.config, work.context.graph
     source = work.context.tensor(layer.input)
+    zero = 0 if layer.rounding is Rounding.FIXED_POINT else source.zero_point
     loop_order = work.loop_order(layer)
     inside, divisors = average_windows(graph, layer)
     kinds = sorted(set(zip(inside.ravel().tolist(), divisors.ravel().tolist(), strict=True)))
     if any(not count or not divisor for count, divisor in kinds):
         raise CompileError(f"Layer {layer.name!r} averages a window that is all padding")
-    scales = {kind: average_constants(
-        Quantization.of(source), work.quantization(layer.output), layer.multiplier, *kind,
-        layer.clamp, layer.late_zero)[0] for kind in kinds}
+    scales = {kind: pool_constants(graph, layer, *kind)[0] for kind in kinds}
     taps = layer.kernel[0] * layer.kernel[1]
     order = (1, 0) if loop_order.transposed else (0, 1)
     ones = np.ones((config.word_lanes, *(layer.kernel[axis] for axis in order)), np.int8)
     constants = _Constants(
         weights=pack_kernel(config, ones),
         # One block with the parameters of all kinds.
-        parameters=np.concatenate([_scale_entries(config, scales[kind], -source.zero_point * taps)
+        parameters=np.concatenate([_scale_entries(config, scales[kind], -zero * taps)
                                    for kind in kinds], axis=1))
     for tile in work.tiles(constants):
         assert tile.parameters is not None
         vertical, horizontal = _axes(graph, layer, tile)
-        for rows, columns in _rectangles(inside, divisors, tile.rows):
+        for rows, columns in _rectangles(inside, divisors, tile.rows, tile.columns):
             kind = (int(inside[rows.start, columns.start]),
                     int(divisors[rows.start, columns.start]))
-            first = rows.start - tile.rows.start
+            first, left = rows.start - tile.rows.start, columns.start - tile.columns.start
             work.emit(tile, VectorOp.CONV, vertical.part(range(first, first + len(rows))),
-                      horizontal.part(columns), loop_order,
-                      {"shared": 1, "in_zero": source.zero_point,
+                      horizontal.part(range(left, left + len(columns))), loop_order,
+                      {"shared": 1, "in_zero": zero,
                        "out_zero": scales[kind].out_zero, "parameter_base": Address(
                            tile.parameters, kinds.index(kind) * config.vector_groups),
                        **_clamp(layer.clamp)})
 
 
-def _rectangles(inside: np.ndarray, divisors: np.ndarray,
-                rows: range) -> Iterator[tuple[range, range]]:
-    """Parts of the given rows in which both arrays, [out_h, out_w], are constant."""
-    both = np.stack((inside, divisors))[:, rows.start:rows.stop]
+def _rectangles(inside: np.ndarray, divisors: np.ndarray, rows: range,
+                across: range) -> Iterator[tuple[range, range]]:
+    """Parts of the given rows and columns in which both arrays, [out_h, out_w], are constant."""
+    both = np.stack((inside, divisors))[:, rows.start:rows.stop, across.start:across.stop]
     changes = (both[:, 1:] != both[:, :-1]).any(axis=(0, 2))
     edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(rows)]
     for top, bottom in pairwise(edges):
@@ -314,7 +345,8 @@ def _rectangles(inside: np.ndarray, divisors: np.ndarray,
         cuts = np.flatnonzero((line[:, 1:] != line[:, :-1]).any(axis=0)) + 1
         columns = [0, *cuts.tolist(), line.shape[1]]
         for left, right in pairwise(columns):
-            yield range(rows.start + top, rows.start + bottom), range(left, right)
+            yield (range(rows.start + top, rows.start + bottom),
+                   range(across.start + left, across.start + right))
 
 
 def _scale_entries(config: AcceleratorConfig, constants: ScaleConstants,
@@ -325,32 +357,75 @@ def _scale_entries(config: AcceleratorConfig, constants: ScaleConstants,
                        np.full(lanes, constants.scale, np.float32))
 
 
+def _fixed_point_entries(config: AcceleratorConfig, *values: int) -> np.ndarray:
+    """The same of bias, multiplier and shift of a fixed-point rule."""
+    return pack_fixed_point(config, *(np.full(config.word_lanes, value, np.int32)
+                                      for value in values))
+
+
 # Element by element ---------------------------------------------------------------------------
 
 def _sum(work: _Work, layer: Add) -> None:
     config = work.config
-    constants, _ = add_constants(work.quantization(layer.a), work.quantization(layer.b),
-                                 work.quantization(layer.output), layer.clamp)
+    a, b, y = (work.quantization(name) for name in (layer.a, layer.b, layer.output))
+    rule, zero = Rounding.FLOAT32, 0
+    if layer.rounding is Rounding.FIXED_POINT:
+        fixed, _ = fixed_add_constants(a, b, y, layer.clamp)
+        first, second, rule, zero = fixed.first, fixed.second, fixed.rounding, y.zero_point
+        parameters = _fixed_point_entries(config, fixed.bias, fixed.multiplier, fixed.shift)
+    else:
+        first, second, bias, scale = add_constants(a, b, y, layer.clamp)[0]
+        parameters = _scale_entries(config, ScaleConstants(bias, scale, 0), 0)
     packed = _Constants(
-        weights=pack_multipliers(config, constants.first, constants.second),
-        parameters=_scale_entries(config, ScaleConstants(constants.bias, constants.scale, 0), 0))
+        weights=pack_multipliers(config, np.full(config.word_lanes, first),
+                                 np.full(config.word_lanes, second)),
+        parameters=parameters)
     for tile in work.tiles(packed):
-        _pair(work, tile, VectorOp.ADD, {"kernel_inner": multiplier_passes(config),
-                                         **_clamp(layer.clamp)})
+        _pair(work, tile, VectorOp.ADD, {
+            "kernel_inner": multiplier_passes(config), "out_zero": zero, "rule": rule,
+            **_clamp(layer.clamp)})
+
+
+def _affine(work: _Work, layer: Affine) -> None:
+    """A difference of a tensor and itself: one of the two factors is zero, by the sign."""
+    config = work.config
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        return work.context.spread(layer.output, values)
+
+    packed = _Constants(
+        weights=pack_multipliers(config, spread(np.maximum(layer.factor, 0)),
+                                 spread(np.maximum(-layer.factor, 0))),
+        parameters=pack_scales(config, spread(layer.bias), spread(layer.scale)), shared=False)
+    for tile in work.tiles(packed):
+        _pair(work, replace(tile, sources=tile.sources * 2), VectorOp.ADD, {
+            "kernel_inner": multiplier_passes(config), "shared": 0, "subtract": 1,
+            **_clamp(layer.clamp)})
 
 
 def _product(work: _Work, layer: Multiply) -> None:
-    constants, _ = multiply_constants(work.quantization(layer.a), work.quantization(layer.b),
-                                      work.quantization(layer.output), layer.clamp)
+    parameters, out_zero = _product_parameters(work, layer)
     zeros = [work.context.tensor(name).zero_point for name in layer.inputs]
     shapes = [work.context.tensor(name).shape for name in layer.inputs]
     swap = shapes[0] != work.target.shape  # the small one must be second
-    for tile in work.tiles(_Constants(parameters=_scale_entries(work.config, constants, 0))):
+    for tile in work.tiles(_Constants(parameters=parameters)):
         if swap:
             tile = replace(tile, sources=tile.sources[::-1])
         _pair(work, tile, VectorOp.MULTIPLY, {
             "in_zero": zeros[swap], "second_zero": zeros[not swap],
-            "out_zero": constants.out_zero, **_clamp(layer.clamp)})
+            "out_zero": out_zero, "rule": layer.rounding, **_clamp(layer.clamp)})
+
+
+def _product_parameters(work: _Work, layer: Multiply) -> tuple[np.ndarray, int]:
+    """Parameter entries of one channel block, and the zero point to add."""
+    config = work.config
+    a, b, y = (work.quantization(name) for name in (*layer.inputs, layer.output))
+    if layer.rounding is Rounding.FIXED_POINT:
+        multiplier, shift = (int(part[0]) for part in
+                             reference.product_multiplier(a.scale, b.scale, y.scale))
+        return _fixed_point_entries(config, 0, multiplier, shift), y.zero_point
+    constants, _ = multiply_constants(a, b, y, layer.clamp)
+    return _scale_entries(config, constants, 0), constants.out_zero
 
 
 def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
@@ -377,12 +452,12 @@ def _lookup(work: _Work, layer: Lookup) -> None:
                   {"table": Quotient(Address(table), len(layer.table))})
 
 
-def _enlarge(work: _Work, layer: Resize) -> None:
-    """A maximum of one word is a copy: one command for each of the places that a word goes to."""
+def _deal_out(work: _Work, layer: Resize | Interleave) -> None:
+    """A maximum of one word is a copy: one command for each place between its neighbours that a
+    word goes to, from the tensor whose words go there."""
     down, across = layer.factors
-    _, _, in_w = work.context.tensor(layer.input).shape
-    _, _, out_w = work.target.shape
     for tile in work.tiles(_Constants()):
+        in_w, out_w = tile.sources[0].width, tile.target.width
         for phase in range(down):
             first = tile.rows.start + (phase - tile.rows.start) % down
             rows = range(first, tile.rows.stop, down)
@@ -391,10 +466,22 @@ def _enlarge(work: _Work, layer: Resize) -> None:
             above = first // down - tile.sources[0].rows.start
             vertical = Axis(size=len(rows), pitch=in_w, out=len(rows), out_pitch=down * out_w,
                             start=above * in_w, out_start=(first - tile.rows.start) * out_w)
-            for column in range(across):
-                work.emit(tile, VectorOp.MAX, vertical, Axis(
-                    size=in_w, pitch=1, out=in_w, out_pitch=across, out_start=column),
-                    ROW_BY_ROW, {})
+            for column in range(min(across, out_w)):
+                count = -(-(out_w - column) // across)
+                number = (phase * across + column) % len(tile.sources)
+                work.emit(replace(tile, sources=(tile.sources[number],)), VectorOp.MAX, vertical,
+                          Axis(size=count, pitch=1, out=count, out_pitch=across,
+                               out_start=column), ROW_BY_ROW, {})
+
+
+def lower_move(context: LoweringContext, index: int, source: View, target: View) -> None:
+    """Words that go to another place, for layer ``index``. A maximum of one word is a copy."""
+    work = _Work(context, index, context.graph.layers[index])
+    rows = source.rows
+    tile = _Tile(rows=rows, columns=source.columns, sources=(source,), target=target, weights=None,
+                 parameters=None,
+                 text=f"{source.tensor.name} keep rows {rows.start}..{rows.stop - 1}")
+    work.emit(tile, VectorOp.MAX, *work.plane(tile), ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------
@@ -412,11 +499,13 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _average(work, layer)
         case Add():
             _sum(work, layer)
+        case Affine():
+            _affine(work, layer)
         case Multiply():
             _product(work, layer)
         case Lookup():
             _lookup(work, layer)
-        case Resize():
-            _enlarge(work, layer)
+        case Resize() | Interleave():
+            _deal_out(work, layer)
         case _:
             raise TypeError(f"No vector commands for a {type(layer).__name__}")

@@ -6,7 +6,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import layout
 from weft.reference import vector as vector_model
 
-__all__ = ["pack_kernel", "pack_multipliers", "pack_scales", "pack_table"]
+__all__ = ["pack_fixed_point", "pack_kernel", "pack_multipliers", "pack_scales", "pack_table"]
 
 
 def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
@@ -27,16 +27,23 @@ def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
         blocks, -1, config.vector_entry_bytes)
 
 
-def pack_multipliers(config: AcceleratorConfig, first: int, second: int) -> np.ndarray:
-    """Weight entries of an ADD with the same multipliers for all channels.
+def pack_multipliers(config: AcceleratorConfig, first: np.ndarray,
+                     second: np.ndarray) -> np.ndarray:
+    """Weight entries of an ADD.
+
+    Parameters
+    ----------
+    first, second : int [lanes]
+        Multipliers of both operands, of whole channel blocks: 0 to 2**24 - 1.
 
     Returns
     -------
-    int8 [1, entries of a block, vector_entry_bytes]
+    int8 [channel blocks, entries of a block, vector_entry_bytes]
     """
-    entries = vector_model.pack_multipliers(
-        config, np.full(config.word_lanes, first), np.full(config.word_lanes, second))
-    return _padded(entries, config.vector_entry_bytes)[None]
+    blocks = len(first) // config.word_lanes
+    entries = vector_model.pack_multipliers(config, first, second)
+    return _padded(entries, config.vector_entry_bytes).reshape(
+        blocks, -1, config.vector_entry_bytes)
 
 
 def pack_scales(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -53,7 +60,18 @@ def pack_scales(config: AcceleratorConfig, bias: np.ndarray, scale: np.ndarray) 
     -------
     int8 [channel blocks, vector_groups, parameter_entry_bytes]
     """
-    words = np.stack((bias.astype("<i4"), scale.astype("<f4").view("<i4")), axis=1)
+    return _parameter_entries(
+        config, np.stack((bias.astype("<i4"), scale.astype("<f4").view("<i4")), axis=1))
+
+
+def pack_fixed_point(config: AcceleratorConfig, bias: np.ndarray, multiplier: np.ndarray,
+                     shift: np.ndarray) -> np.ndarray:
+    """Parameter entries of a fixed-point rule, as :func:`pack_scales`: of int32 [lanes] as
+    :func:`weft.ir.layout.fixed_point_words` takes them."""
+    return _parameter_entries(config, layout.fixed_point_words(bias, multiplier, shift))
+
+
+def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarray:
     entries = words.view(np.int8).reshape(-1, config.parameter_entry_data_bytes)
     return _padded(entries, config.parameter_entry_bytes).reshape(
         -1, config.vector_groups, config.parameter_entry_bytes)

@@ -7,6 +7,7 @@ and column tiles in groups whose weights are loaded together.
 from math import gcd
 
 from weft.compiler.channel_layout import ChannelLayout
+from weft.compiler.misfit import with_field
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, layout
@@ -68,14 +69,16 @@ def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: 
     """
     step = column_step(config)
     smallest = min(step, tiles)
-    for what, each, unit_bytes, depth in (
-            ("weight", tile_rows, config.weight_row_data_bytes, config.weight_depth),
+    for what, each, unit_bytes, depth, cure in (
+            ("weight", tile_rows, config.weight_row_data_bytes, config.weight_depth,
+             with_field("weight_bytes", smallest * tile_rows * config.weight_row_data_bytes)),
             ("parameter", config.requant_groups, config.parameter_entry_data_bytes,
-             config.parameter_depth)):
+             config.parameter_depth, with_field("parameter_channels", smallest * config.cols))):
         if smallest * each > depth:
             raise CompileError(
                 f"Layer {layer!r} needs {smallest * each * unit_bytes} bytes of {what} memory for "
-                f"{smallest * config.cols} output channels, {depth * unit_bytes} are available")
+                f"{smallest * config.cols} output channels, {depth * unit_bytes} are available",
+                cure=cure)
     limit = share and min(config.weight_depth // share // tile_rows,
                           config.parameter_depth // share // config.requant_groups)
     limit = max(limit - limit % step, step)

@@ -12,7 +12,19 @@ from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import WINDOW_GROUPS
 from weft.hw.isa.vector_rules import kernel_shapes
-from weft.ir import Add, Depthwise, Graph, Layer, Lookup, Multiply, Pool, PoolKind, Resize
+from weft.ir import (
+    Add,
+    Affine,
+    Depthwise,
+    Graph,
+    Interleave,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+    Resize,
+)
 
 __all__ = ["Axis", "LoopOrder", "ROW_BY_ROW", "best_loop_order", "window_axes",
            "window_loop_order", "layer_cycles", "requantizes"]
@@ -124,7 +136,7 @@ def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
 
 def requantizes(layer: Layer) -> bool:
     """Whether the vector engine requantizes the results of a layer."""
-    return not (isinstance(layer, Lookup | Resize)
+    return not (isinstance(layer, Lookup | Resize | Interleave)
                 or (isinstance(layer, Pool) and layer.kind is PoolKind.MAX))
 
 
@@ -151,7 +163,7 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
     match layer:
         case Depthwise() | Pool():
             return blocks * window_loop_order(config, graph, layer).cycles
-        case Add():
+        case Add() | Affine():
             operands = kernel_shapes(config)[VectorOp.ADD]
         case Multiply():
             operands = kernel_shapes(config)[VectorOp.MULTIPLY]

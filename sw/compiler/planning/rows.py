@@ -1,17 +1,17 @@
-"""Which rows of its inputs a layer needs for some rows of its output."""
+"""Which rows of its inputs a layer needs for some rows of its output, and which columns."""
 
 from dataclasses import dataclass
 
-from weft.ir import Convolution, Depthwise, Layer, Pool, Resize
+from weft.ir import Convolution, Depthwise, Interleave, Layer, Pool, Resize
 
-__all__ = ["Window", "window"]
+__all__ = ["Window", "needed", "window"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """How output rows depend on input rows: output row ``y`` reads the input rows ``y * stride -
-    before + tap * dilation``, for ``tap`` in ``range(kernel)``; with ``repeat``, row ``y //
-    repeat`` alone."""
+    """How output rows, or columns, depend on those of the input: output row ``y`` reads the input
+    rows ``y * stride - before + tap * dilation``, for ``tap`` in ``range(kernel)``; with
+    ``repeat``, row ``y // repeat`` alone."""
 
     kernel: int = 1
     stride: int = 1
@@ -45,12 +45,22 @@ class Window:
         return rows, rows.start - start
 
 
-def window(layer: Layer) -> Window:
-    """The window of a layer, on each of its inputs."""
+def window(layer: Layer, axis: int) -> Window:
+    """The window of a layer, on each of its inputs: of rows, or with ``axis`` 1 of columns."""
     if isinstance(layer, Convolution | Depthwise | Pool):
-        kernel = layer.kernel[0] if isinstance(layer, Pool) else layer.weights.shape[-2]
-        return Window(kernel=kernel, stride=layer.strides[0], dilation=layer.dilations[0],
-                      before=layer.pads.top)
-    if isinstance(layer, Resize):
-        return Window(repeat=layer.factors[0])
+        kernel = layer.kernel if isinstance(layer, Pool) else layer.weights.shape[-2:]
+        return Window(kernel=kernel[axis], stride=layer.strides[axis],
+                      dilation=layer.dilations[axis],
+                      before=layer.pads.left if axis else layer.pads.top)
+    if isinstance(layer, Resize | Interleave):
+        return Window(repeat=layer.factors[axis])
     return Window()
+
+
+def needed(layer: Layer, out: range, size: int, axis: int) -> tuple[range, int]:
+    """What :meth:`Window.needs` tells of an input of a layer, of ``size`` rows, or with ``axis`` 1
+    columns; of one that has one for all of the output, that one."""
+    shape = window(layer, axis)
+    if size == 1 and shape == Window():
+        return range(1), 0
+    return shape.needs(out, size)

@@ -24,7 +24,7 @@ from .values import (
 )
 from .windows import Window, image, known, like, of_planes, real_input, window
 
-__all__ = ["add_bias", "conv", "gemm", "matmul"]
+__all__ = ["add_bias", "conv", "gemm", "matmul", "quantized_bias", "quantized_weights"]
 
 
 # How far a bias scale may be from input scale x weight scale. Products rounded in different orders
@@ -35,7 +35,7 @@ _BIAS_SCALE_TOLERANCE = 1e-3
 
 # Constants ----------------------------------------------------------------------------------------
 
-def _weights(builder: Builder, node: onnx.NodeProto, *, first: int) \
+def quantized_weights(builder: Builder, node: onnx.NodeProto, *, first: int) \
         -> tuple[np.ndarray, np.ndarray]:
     """int8 weights with the output channel moved from axis ``first`` to the front, and a float32
     scale for each output channel."""
@@ -113,6 +113,14 @@ def _check_bias_shape(node: onnx.NodeProto, shape: tuple[int, ...], axis: int,
                          f"channel, not of shape {list(shape)}")
 
 
+def quantized_bias(builder: Builder, node: onnx.NodeProto, source: Quantized,
+                   weight_scale: np.ndarray) -> np.ndarray:
+    """int32 [N] bias that is the third input of a node, or zeros."""
+    if len(node.input) > 2 and node.input[2]:
+        return _bias(builder, node, node.input[2], 1, source, weight_scale)
+    return np.zeros(len(weight_scale), np.int32)
+
+
 # Operators ----------------------------------------------------------------------------------------
 
 def _pending(builder: Builder, node: onnx.NodeProto, data: Dequantized, tensor: str, stage: int,
@@ -122,8 +130,7 @@ def _pending(builder: Builder, node: onnx.NodeProto, data: Dequantized, tensor: 
     """The result of a layer of these weights, [N, C, kernel_h, kernel_w], or without the C."""
     count = len(weights)
     has_bias = len(node.input) > 2 and bool(node.input[2])
-    bias = _bias(builder, node, node.input[2], 1, data.source, weight_scale) if has_bias \
-        else np.zeros(count, np.int32)
+    bias = quantized_bias(builder, node, data.source, weight_scale)
 
     def make(name: str, target: Quantized, pending: Pending) -> Convolution | Depthwise:
         assert pending.filter is not None
@@ -155,7 +162,7 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
     read = real_input(builder, node)
     data = image(node, read)
     shape = data.view.shape
-    weights, weight_scale = _weights(builder, node, first=0)
+    weights, weight_scale = quantized_weights(builder, node, first=0)
     given = known(node, "auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     kernel = weights.shape[2:]
     if tuple(given.get("kernel_shape", kernel)) != kernel:
@@ -215,7 +222,7 @@ def _matrix(builder: Builder, node: onnx.NodeProto, data: Dequantized, view: Vie
     if isinstance(constant, QuantizedConstant) and constant.values.ndim != 2:
         raise ModelError(f"{label(node)} must have weights of two dimensions, "
                          f"not {constant.values.ndim}")
-    matrix, weight_scale = _weights(builder, node, first=axis)
+    matrix, weight_scale = quantized_weights(builder, node, first=axis)
     filters, features = matrix.shape
     rows = view.reshape((int(np.prod(view.shape)) // features, features))
     count = rows.shape[0]

@@ -95,16 +95,17 @@ def unary(builder: Builder, node: onnx.NodeProto) -> Value | None:
             raise ModelError(f"{label(node)} combines '{first.source.name}' with "
                              f"'{other.source.name}'; only Add and Mul of two tensors, each with a "
                              f"QuantizeLinear after it, are supported")
+    shape = builder.shape(node, node.output[0])
     for name, value in zip(names, values, strict=True):
         if isinstance(value, Constant | QuantizedConstant):
             array = builder.array(name)
             assert array is not None
-            if array.size != 1:
-                raise ModelError(f"{label(node)} has the constant '{name}' of {array.size} values; "
-                                 f"only one value for all elements is supported")
+            if array.size != 1 and (array.size != max(array.shape) or shape != first.view.shape):
+                raise ModelError(f"{label(node)} has the constant '{name}' of shape "
+                                 f"{list(array.shape)}; only one value for all elements or for "
+                                 f"each channel is supported")
     nodes = list(first.nodes)
     nodes += [item for value in data[1:] for item in value.nodes if item not in nodes]
-    shape = builder.shape(node, node.output[0])
     return Dequantized(first.source, first.view.reshape(shape), nodes=(*nodes, node),
                        bounded=False, exclusive=False)
 

@@ -12,8 +12,8 @@ __all__ = ["annotate"]
 _FLOAT = "onnxruntime computes it in float32, and may round differently"
 
 # Operators whose result depends on how they are computed, with the names of their fusions.
-_ROUNDING = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "Add", "Mul",
-             "AveragePool", "GlobalAveragePool"}
+_ROUNDING = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul",
+             "Add", "Mul", "AveragePool", "GlobalAveragePool"}
 
 
 def annotate(partition: Partition) -> Partition:

@@ -11,10 +11,11 @@ from weft.frontend.placing import Quantized
 from weft.ir import Misfits, Partition, Placement, Where
 
 from .builder import Builder
+from .cures import cure_of
 from .macs import node_macs
 from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
-from .patterns import HANDLERS, unsupported
+from .patterns import HANDLERS, VIEWS, unsupported
 from .source import Source
 from .values import Constant, Dequantized, Host, Pending, QuantizedConstant, stage_of
 from .walk import walk
@@ -107,9 +108,10 @@ class _Divider(Division[onnx.NodeProto]):
                     reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
-            where, segment, layer, text = Where.HOST, hosts.get(first, -1), "", ""
+            where, segment, layer, text, cure = Where.HOST, hosts.get(first, -1), "", "", ""
             if on_host:
                 text = str(reason or self._usual_reason(node))
+                cure = (reason.cure if reason is not None else "") or cure_of(node.op_type, text)
             elif first in self.builder.reordered and owner is not None:
                 segment, text = owner[0], str(self.builder.reordered[first])
             elif owner is not None:
@@ -118,7 +120,8 @@ class _Divider(Division[onnx.NodeProto]):
                 continue            # needed for a shape alone
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
-                                  where=where, segment=segment, reason=text, layer=layer,
+                                  where=where, segment=segment, reason=text, cure=cure,
+                                  layer=layer,
                                   macs=node_macs(node, self._source.shape) if on_host else 0))
         return reversed(rows)
 
@@ -132,4 +135,8 @@ class _Divider(Division[onnx.NodeProto]):
         values = [self.builder.value(name) for name in node.input if name]
         if any(isinstance(value, Host) for value in values):
             return f"{label(node)} works on real values of the host"
+        if node.op_type in VIEWS and isinstance(values[0], Dequantized | Quantized):
+            source = values[0].source if isinstance(values[0], Dequantized) else values[0]
+            who = "only the host reads" if source.accelerated else "the host makes"
+            return f"{label(node)} moves values that {who}"
         return f"{label(node)} has no QuantizeLinear after it"

@@ -15,12 +15,21 @@ import onnx
 
 from weft.errors import ModelError
 
-from . import channels, convolutions, elementwise, planes, prelu, quantizers
+from . import (
+    affine,
+    channels,
+    convolutions,
+    elementwise,
+    planes,
+    prelu,
+    quantizers,
+    transposed,
+)
 from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
 
-__all__ = ["HANDLERS", "OF_CONSTANTS", "unsupported"]
+__all__ = ["HANDLERS", "OF_CONSTANTS", "VIEWS", "unsupported"]
 
 
 Handler = Callable[[Builder, onnx.NodeProto], Value | tuple[Value, ...] | None]
@@ -74,7 +83,7 @@ def _same(builder: Builder, node: onnx.NodeProto, value: Any) -> Any:
     return value
 
 
-_VIEWS: dict[str, Handler] = {
+VIEWS: dict[str, Handler] = {
     "Dropout": _view(_same),
     "Flatten": _view(_reshaped),
     "Identity": _view(_same),
@@ -83,15 +92,18 @@ _VIEWS: dict[str, Handler] = {
     "Transpose": _view(_transposed),
     "Unsqueeze": _view(_reshaped),
 }
+"""Operators that only move elements."""
 
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(elementwise.UNARY, elementwise.unary),
-    **_VIEWS,
+    **VIEWS,
     "Add": elementwise.add,
     "AveragePool": planes.average_pool,
+    "BatchNormalization": affine.batch_normalization,
     "Clip": elementwise.clip,
     "Concat": planes.concat,
     "Conv": convolutions.conv,
+    "ConvTranspose": transposed.conv_transpose,
     "DequantizeLinear": quantizers.dequantize_linear,
     "Gemm": convolutions.gemm,
     "GlobalAveragePool": planes.global_average_pool,
@@ -109,5 +121,5 @@ HANDLERS: dict[str, Handler] = {
 }
 """What is understood of each operator between quantized layers."""
 
-OF_CONSTANTS = frozenset({"DequantizeLinear", "QuantizeLinear", *_VIEWS})
+OF_CONSTANTS = frozenset({"DequantizeLinear", "QuantizeLinear", *VIEWS})
 """Operators whose handlers also take constants."""

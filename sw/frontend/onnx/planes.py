@@ -381,13 +381,18 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     where = np.split(np.arange(int(np.prod(shape))).reshape(shape),
                      np.cumsum([part.view.shape[axis] for part in parts])[:-1], axis)
 
+    # Planes are those of the first tensor on the accelerator; another one of as many pixels can be
+    # seen as if it had them.
+    there = [part.source.layout.shape[1:] for part in parts if part.source.accelerated]
     tensors, stages, orders = [], [], []
     for part, positions in zip(parts, where, strict=True):
         tensor, stage, layout = builder.anywhere(part.source)
         order = layout_of(part, layout)
         if len(shape) == 4 and shape[0] == 1 and not part.source.accelerated:
             order = View(part.view.shape[1:])
-            tensor, stage = builder.place(node, part.source, order.through(part.view))
+        if there and prod(order.shape[1:]) == prod(there[0]):
+            order = order.reshape((order.shape[0], *there[0]))
+        tensor, stage = builder.place(node, part.source, order.through(part.view))
         tensors.append(tensor)
         stages.append(stage)
         orders.append(positions.reshape(-1)[order.array()])

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from weft.errors import ModelError
 
+from .affine import by_channel, channel_axis
 from .builder import Builder
 from .nodes import attributes, label, type_name
 from .values import (
@@ -112,6 +113,9 @@ def _again(builder: Builder, value: Dequantized, target: Quantized) -> Value:
         return renamed(value.source, target.name, value.view, value.exclusive)
     if same and value.bounded and value.exclusive and builder.can_clamp(value.source):
         return builder.clamp(value, target)
+    axis = channel_axis(builder, value)
+    if axis is not None:
+        return builder.finish(by_channel(builder, value, axis), target)
     return builder.look_up(value, target)
 
 

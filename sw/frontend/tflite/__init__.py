@@ -1,12 +1,13 @@
 """The front end for TFLite: from a quantized int8 file to a partition whose results are those of
 TFLite's reference kernels.
 
-``file`` reads and checks the file, with the entries of ``options``; ``rules`` says how sums
-become int8 values; ``layers`` makes layers of operators, ``functions`` tables, and ``softmax`` what
-is left; ``kernels`` is the golden model, and what the host runs; ``handlers`` is the table of
-operators on the accelerator, ``builder`` collects its layers and ``partition`` puts them into
-segments; ``model`` wraps what the host runs and compares with, by way of ``litert`` where that is
-installed.
+``reader`` reads and checks a file, with the entries of ``options``, into the plain data of
+``file``, and ``types`` refuses what is not quantized to int8. ``rules`` says how sums become int8
+values. ``layers`` makes layers of operators, of what ``inputs`` finds; ``functions`` are tables,
+``softmax`` and ``moves`` what is left; with them ``kernels`` is the golden model, and what the
+host runs. ``handlers`` is the table of operators on the accelerator, ``builder`` collects its
+layers and ``partition`` puts them into segments; ``model`` wraps what the host runs and compares
+with, by way of ``litert`` where that is installed.
 """
 
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 from weft.errors import InputError
 from weft.ir import Misfits, Partition
 
-from .file import IDENTIFIER, read_file
 from .partition import make_partition
+from .reader import IDENTIFIER, read_file
 from .rules import Rule
 
 __all__ = ["TfliteFrontEnd"]

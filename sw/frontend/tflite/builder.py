@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from weft.frontend.views import View
 from weft.ir import Layer, Pads
 
 from .file import File, Operator, Tensor, label
+from .inputs import data
 from .rules import Rule
 
 __all__ = ["Builder", "Constant", "Host", "Padded", "Value", "image_order", "stage_of"]
@@ -126,9 +128,9 @@ class Builder(Placer[Operator]):
 
     def activation(self, operator: Operator, index: int = 0) -> Quantized:
         """An input that is an int8 activation, its padding made."""
-        tensor = operator.inputs[index]
-        value = None if tensor is None else self.values[tensor.name]
-        if isinstance(value, Padded) and tensor is not None:
+        tensor = data(operator, index)
+        value = self.values[tensor.name]
+        if isinstance(value, Padded):
             value = self.on_host(tensor, stage_of(value) + stage_of(value) % 2)
         if not isinstance(value, Quantized):
             raise ModelError(f"{label(operator)} must read an int8 activation with one scale")
@@ -143,7 +145,11 @@ class Builder(Placer[Operator]):
 
     def add(self, operator: Operator, layer: Layer, stage: int, layout: View) -> Quantized:
         """The layer that makes the output of an operator, in the order ``layout``."""
-        return self._add_layer(layer, stage, self.target(operator), layout)
+        target = self.target(operator)
+        if prod(target.shape) != prod(layout.shape):
+            raise ModelError(f"{label(operator)} must make {prod(layout.shape)} values, not "
+                             f"{list(target.shape)}")
+        return self._add_layer(layer, stage, target, layout)
 
     def renamed(self, operator: Operator, source: Quantized, view: View) -> Quantized:
         """The output of an operator that is ``view`` of ``source``."""

@@ -11,13 +11,14 @@ from weft.errors import ModelError
 from .file import Operator, Tensor, label
 from .rules import quantized_bound, round_away
 
-__all__ = ["FUNCTIONS", "apply", "table"]
+__all__ = ["EVERY", "FUNCTIONS", "apply", "scaled", "table"]
 
 
 Function = Callable[[Operator, np.ndarray, Tensor, Tensor], np.ndarray]
 """From an operator, its int8 values as int64, source and target to values before the clamp."""
 
 EVERY = np.arange(-128, 128).astype(np.int8)
+"""Every int8 value."""
 
 
 def apply(operator: Operator, values: np.ndarray, source: Tensor, target: Tensor) -> np.ndarray:

@@ -15,10 +15,11 @@ from weft.frontend.placing import Quantized
 from weft.frontend.views import View
 from weft.ir import NO_PADS, Concat, Lookup, Pads, Resize, Selection
 
-from . import kernels, layers
+from . import inputs, kernels, layers, moves
 from .builder import Builder, Constant, Padded, Value, image_order
 from .file import Operator, label
 from .functions import FUNCTIONS, table
+from .prelu import channel_prelu
 
 __all__ = ["HANDLERS"]
 
@@ -35,8 +36,7 @@ def _image(builder: Builder, operator: Operator, source: Quantized) -> tuple[str
 
 
 def _padded_input(builder: Builder, operator: Operator) -> tuple[Quantized, Pads]:
-    tensor = operator.inputs[0]
-    value = None if tensor is None else builder.values[tensor.name]
+    value = builder.values[inputs.data(operator, 0).name]
     if isinstance(value, Padded):
         return value.inner, value.pads
     return builder.activation(operator), NO_PADS
@@ -124,7 +124,7 @@ def _fully_connected(builder: Builder, operator: Operator) -> Value:
 # Elements -----------------------------------------------------------------------------------------
 
 def _pair(builder: Builder, operator: Operator) -> Value:
-    values = [builder.values[layers.data(operator, index).name] for index in (0, 1)]
+    values = [builder.values[inputs.data(operator, index).name] for index in (0, 1)]
     if any(isinstance(value, Constant) for value in values):
         return _with_constant(builder, operator, values)
     a, b = (builder.activation(operator, index) for index in (0, 1))
@@ -138,7 +138,7 @@ def _pair(builder: Builder, operator: Operator) -> Value:
         stage = max(stage, later)
     else:
         whole, factor = (a, b) if a.shape == shape else (b, a)
-        channels = shape[-1]
+        channels = whole.shape[-1] if whole.shape else 0
         if operator.op != "MUL" or len(shape) != 4 or whole.shape != shape or shape[0] != 1 \
                 or factor.shape not in ((1, 1, 1, channels), (channels,)):
             raise ModelError(f"{label(operator)} combines shapes {list(a.shape)} and "
@@ -157,7 +157,7 @@ def _with_constant(builder: Builder, operator: Operator, values: list[Value]) ->
     """With one constant for all elements it is a function of one value."""
     which = [isinstance(value, Constant) for value in values].index(False) \
         if not all(isinstance(value, Constant) for value in values) else 0
-    constant = layers.constant(operator, 1 - which, "values")
+    constant = inputs.constant(operator, 1 - which, "values")
     source = builder.activation(operator, which)
     if constant.size != 1 or source.shape != operator.outputs[0].shape:
         raise ModelError(f"{label(operator)} has a constant of {constant.size} values; only one "
@@ -179,14 +179,13 @@ def _look_up(builder: Builder, operator: Operator, source: Quantized,
 
 def _function(builder: Builder, operator: Operator) -> Value:
     source, target = builder.activation(operator), builder.target(operator)
-    if operator.op == "PRELU" and layers.constant(operator, 1, "slopes").size != 1:
-        raise ModelError(f"{label(operator)} has several slopes; only one for all elements is "
-                         f"supported on the accelerator")
+    if operator.op == "PRELU" and inputs.constant(operator, 1, "slopes").size != 1:
+        return channel_prelu(builder, operator)
     if source.shape != target.shape:
         raise ModelError(f"{label(operator)} must make {list(source.shape)}, "
                          f"not {list(target.shape)}")
     return _look_up(builder, operator, source,
-                    table(operator, layers.data(operator, 0), operator.outputs[0]))
+                    table(operator, inputs.data(operator, 0), operator.outputs[0]))
 
 
 # Moves --------------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ def _concatenation(builder: Builder, operator: Operator) -> Value:
 def _pad(builder: Builder, operator: Operator) -> Value:
     """Left to convolutions that read it; for other readers, a step that moves values."""
     source = builder.activation(operator)
-    pairs, fill = kernels.padding(operator)
+    pairs, fill = moves.padding(operator)
     if len(source.shape) != 4 or source.shape[0] != 1 or any(pairs[0]) or any(pairs[3]) \
             or fill != source.zero_point:
         raise ModelError(f"{label(operator)} pads by {pairs} with {fill}; only height and width, "
@@ -255,7 +254,7 @@ def _resize(builder: Builder, operator: Operator) -> Value:
     factors = []
     for axis in (1, 2):
         size, wanted = source.shape[axis], target.shape[axis]
-        indices = kernels.resized_indices(operator, axis)
+        indices = moves.resized_indices(operator, axis)
         if wanted % size or not np.array_equal(indices, np.arange(size).repeat(wanted // size)):
             raise ModelError(f"{label(operator)} makes {list(target.shape)} of "
                              f"{list(source.shape)}; only whole factors that repeat every value "

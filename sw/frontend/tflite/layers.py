@@ -15,11 +15,13 @@ from weft.frontend.weights import dense_weights
 from weft.hw.isa.commands import Rounding
 from weft.ir import NO_PADS, Add, Convolution, Depthwise, Multiply, Pads, Pool, PoolKind
 
+from . import inputs
 from .file import Operator, Tensor, label
 from .rules import Rule, activation_bounds, exact_once
 
-__all__ = ["Names", "convolution", "data", "depthwise", "fully_connected", "fully_connected_ratio",
-           "mean", "multiplier_of_depth", "pair", "pool", "quantized", "reduced_axes", "summary"]
+__all__ = ["Names", "convolution", "depthwise", "fully_connected", "fully_connected_ratio", "macs",
+           "mean", "mean_multiplier", "multiplier_of_depth", "pair", "pool", "reduced_axes",
+           "summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,100 +30,6 @@ class Names:
 
     input: str = "input"
     output: str = "output"
-
-
-# What operators read ------------------------------------------------------------------------------
-
-def data(operator: Operator, index: int) -> Tensor:
-    """An input that must be there.
-
-    Raises
-    ------
-    ModelError
-        If it is not.
-    """
-    tensor = operator.inputs[index] if index < len(operator.inputs) else None
-    if tensor is None:
-        raise ModelError(f"{label(operator)} must have at least {index + 1} inputs")
-    return tensor
-
-
-def quantized(operator: Operator, tensor: Tensor, what: str) -> Tensor:
-    """``tensor``, int8 with one scale; ``what`` names it in messages."""
-    if tensor.dtype != np.int8 or tensor.quantization is None:
-        kind = tensor.dtype if tensor.dtype != np.int8 else "int8 without a scale"
-        raise ModelError(f"{label(operator)} must have an int8 {what} with a scale, not {kind}")
-    if tensor.quantization.scale.size != 1:
-        raise ModelError(f"{label(operator)} must have an {what} with one scale, not "
-                         f"{tensor.quantization.scale.size}")
-    return tensor
-
-
-def constant(operator: Operator, index: int, what: str) -> np.ndarray:
-    """The values of a constant input."""
-    values = data(operator, index).data
-    if values is None:
-        raise ModelError(f"{label(operator)} must have constant {what}")
-    return values
-
-
-def integers(operator: Operator, index: int, what: str, count: int | None = None) -> list[int]:
-    """A constant input of whole numbers, ``count`` of them."""
-    values = constant(operator, index, what)
-    if values.dtype.kind not in "iu" or (count is not None and values.size != count):
-        raise ModelError(f"{label(operator)} must have {what} of {count or 'some'} whole numbers, "
-                         f"not {values.dtype} {list(values.shape)}")
-    return [int(value) for value in values.reshape(-1)]
-
-
-def _image(operator: Operator) -> tuple[int, int, int, int]:
-    shape = quantized(operator, data(operator, 0), "input").shape
-    if len(shape) != 4:
-        raise ModelError(f"{label(operator)} must have an input of 4 dimensions, not {len(shape)}")
-    return shape[0], shape[1], shape[2], shape[3]
-
-
-def _weights(operator: Operator, dimensions: int, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """int8 weights, and a float32 scale for each of their ``axis``."""
-    tensor = data(operator, 1)
-    values = constant(operator, 1, "weights")
-    if values.dtype != np.int8 or tensor.quantization is None or values.ndim != dimensions:
-        raise ModelError(f"{label(operator)} must have quantized int8 weights of {dimensions} "
-                         f"dimensions, not {values.dtype} {list(values.shape)}")
-    scale, zero = tensor.quantization.scale, tensor.quantization.zero_point
-    if zero.any():
-        raise ModelError(f"{label(operator)} must have weights of zero point 0, "
-                         f"not {zero[zero != 0][0]}")
-    if scale.size > 1 and tensor.quantization.axis != axis:
-        raise ModelError(f"{label(operator)} must have weight scales per tensor or for dimension "
-                         f"{axis}, not {tensor.quantization.axis}")
-    return values, np.broadcast_to(scale, (values.shape[axis],)).astype(np.float32)
-
-
-def _bias(operator: Operator, count: int) -> np.ndarray:
-    """int32 [count]; zeros without one."""
-    if len(operator.inputs) < 3 or operator.inputs[2] is None:
-        return np.zeros(count, np.int32)
-    values = constant(operator, 2, "bias")
-    if values.dtype != np.int32 or values.shape != (count,):
-        raise ModelError(f"{label(operator)} must have an int32 bias of {count} values, not "
-                         f"{values.dtype} {list(values.shape)}")
-    return values
-
-
-def _same_quantization(operator: Operator, source: Tensor, target: Tensor) -> None:
-    if (source.scale, source.zero_point) != (target.scale, target.zero_point):
-        raise ModelError(
-            f"{label(operator)} must have an output with the scale and zero point of its input, "
-            f"{source.scale:g} and {source.zero_point}, not {target.scale:g} and "
-            f"{target.zero_point}")
-
-
-def _output(operator: Operator, shape: tuple[int, ...] | None = None) -> Tensor:
-    target = quantized(operator, operator.outputs[0], "output")
-    if shape is not None and target.shape != shape:
-        raise ModelError(f"{label(operator)} must make {list(shape)}, not {list(target.shape)}")
-    return target
 
 
 # Windows ------------------------------------------------------------------------------------------
@@ -163,9 +71,9 @@ def _joined(pads: Pads, before: Pads) -> Pads:
 def _scales(operator: Operator, rule: Rule, weight_scale: np.ndarray, target: Tensor) \
         -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None]:
     """The float32 multiplier of a convolution, and the constants of the other rule."""
-    source = data(operator, 0)
+    source = inputs.data(operator, 0)
     single = reference.multiplier(source.scale, weight_scale, target.scale)
-    if rule is Rule.TFLITE:
+    if rule is not Rule.ONNXRUNTIME:
         try:
             return single, reference.fixed_point_multiplier(source.scale, weight_scale,
                                                             target.scale)
@@ -181,21 +89,21 @@ def convolution(operator: Operator, rule: Rule, names: Names, before: Pads = NO_
         -> Convolution:
     """CONV_2D, of any number of groups, of an input around which ``before`` has been padded with
     its zero point."""
-    batch, height, width, channels = _image(operator)
-    weights, weight_scale = _weights(operator, 4, 0)
+    batch, height, width, channels = inputs.image(operator)
+    weights, weight_scale = inputs.weights(operator, 4, 0)
     filters, kernel_h, kernel_w, depth = weights.shape
     if channels % depth or filters % (channels // depth):
         raise ModelError(f"{label(operator)} must have weights for {channels} input channels, or "
                          f"for groups of them, not {list(weights.shape)}")
     groups = channels // depth
     strides, dilations, plane, pads = _window(operator, (height, width), (kernel_h, kernel_w))
-    target = _output(operator, (batch, *plane, filters))
+    target = inputs.output(operator, (batch, *plane, filters))
     single, fixed_point = _scales(operator, rule, weight_scale, target)
     first = np.ascontiguousarray(weights.transpose(0, 3, 1, 2))
     return Convolution(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=first if groups == 1 else dense_weights(first, groups), groups=groups,
-        bias=_bias(operator, filters), multiplier=single, weight_scale=weight_scale,
+        bias=inputs.bias(operator, filters), multiplier=single, weight_scale=weight_scale,
         strides=strides, dilations=dilations, pads=_joined(pads, before),
         clamp=activation_bounds(operator, target), rounding=rule.rounding,
         fixed_point=fixed_point)
@@ -203,7 +111,7 @@ def convolution(operator: Operator, rule: Rule, names: Names, before: Pads = NO_
 
 def multiplier_of_depth(operator: Operator) -> int:
     """How many channels a DEPTHWISE_CONV_2D makes of each that it reads."""
-    channels, count = _image(operator)[3], data(operator, 1).shape[-1]
+    channels, count = inputs.image(operator)[3], inputs.data(operator, 1).shape[-1]
     if count % channels:
         raise ModelError(f"{label(operator)} must have weights for a multiple of {channels} "
                          f"channels, not {count}")
@@ -213,17 +121,17 @@ def multiplier_of_depth(operator: Operator) -> int:
 def depthwise(operator: Operator, rule: Rule, names: Names, before: Pads = NO_PADS) -> Depthwise:
     """DEPTHWISE_CONV_2D of an input whose channels are repeated as often as its
     :func:`multiplier_of_depth` says; padded as in :func:`convolution`."""
-    batch, height, width, _ = _image(operator)
-    weights, weight_scale = _weights(operator, 4, 3)
+    batch, height, width, _ = inputs.image(operator)
+    weights, weight_scale = inputs.weights(operator, 4, 3)
     _, kernel_h, kernel_w, count = weights.shape
     multiplier_of_depth(operator)
     strides, dilations, plane, pads = _window(operator, (height, width), (kernel_h, kernel_w))
-    target = _output(operator, (batch, *plane, count))
+    target = inputs.output(operator, (batch, *plane, count))
     single, fixed_point = _scales(operator, rule, weight_scale, target)
     return Depthwise(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=np.ascontiguousarray(weights[0].transpose(2, 0, 1)),
-        bias=_bias(operator, count), multiplier=single, weight_scale=weight_scale,
+        bias=inputs.bias(operator, count), multiplier=single,
         strides=strides, dilations=dilations, pads=_joined(pads, before),
         clamp=activation_bounds(operator, target), rounding=rule.rounding,
         fixed_point=fixed_point)
@@ -231,11 +139,11 @@ def depthwise(operator: Operator, rule: Rule, names: Names, before: Pads = NO_PA
 
 def pool(operator: Operator, rule: Rule, names: Names) -> Pool:
     """AVERAGE_POOL_2D or MAX_POOL_2D."""
-    batch, height, width, channels = _image(operator)
+    batch, height, width, channels = inputs.image(operator)
     kernel = operator.options["FilterHeight"], operator.options["FilterWidth"]
     strides, _, plane, pads = _window(operator, (height, width), kernel)
-    target = _output(operator, (batch, *plane, channels))
-    _same_quantization(operator, data(operator, 0), target)
+    target = inputs.output(operator, (batch, *plane, channels))
+    inputs.same_quantization(operator, inputs.data(operator, 0), target)
     average = operator.op == "AVERAGE_POOL_2D"
     return Pool(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
@@ -248,8 +156,8 @@ def pool(operator: Operator, rule: Rule, names: Names) -> Pool:
 
 def reduced_axes(operator: Operator) -> tuple[int, ...]:
     """The dimensions over which a MEAN goes, in ascending order."""
-    rank = len(data(operator, 0).shape)
-    axes = integers(operator, 1, "axes")
+    rank = len(inputs.data(operator, 0).shape)
+    axes = inputs.integers(operator, 1, "axes")
     if any(not -rank <= axis < rank for axis in axes):
         raise ModelError(f"{label(operator)} must have axes from {-rank} to {rank - 1}, not {axes}")
     return tuple(sorted({axis % rank for axis in axes}))
@@ -258,7 +166,7 @@ def reduced_axes(operator: Operator) -> tuple[int, ...]:
 def mean_multiplier(operator: Operator) -> tuple[np.ndarray, np.ndarray]:
     """Multiplier and shift of a sum of a MEAN: the scales' ratio, divided by the number of values
     and cut off at 31 bits."""
-    source, target = data(operator, 0), operator.outputs[0]
+    source, target = inputs.data(operator, 0), operator.outputs[0]
     multiplier, shift = reference.quantized_multiplier(source.scale / target.scale)
     count = prod(source.shape[axis] for axis in reduced_axes(operator))
     places = min(count.bit_length() - 1, 32, 31 + int(shift[0]))
@@ -268,14 +176,17 @@ def mean_multiplier(operator: Operator) -> tuple[np.ndarray, np.ndarray]:
 
 def mean(operator: Operator, rule: Rule, names: Names) -> Depthwise | Pool:
     """MEAN over whole planes."""
-    _, height, width, channels = _image(operator)
-    source, target = data(operator, 0), _output(operator)
+    _, height, width, channels = inputs.image(operator)
+    source, target = inputs.data(operator, 0), inputs.output(operator)
     ratio = np.float32(source.scale) / (np.float32(target.scale) * np.float32(height * width))
     if rule is Rule.ONNXRUNTIME:
         return Pool(name=operator.name, op=operator.op, input=names.input, output=names.output,
                     kind=PoolKind.AVERAGE, kernel=(height, width), multiplier=float(ratio))
-    constants = tuple(np.broadcast_to(each, (channels,)).copy()
-                      for each in mean_multiplier(operator))
+    multiplier, shift = mean_multiplier(operator)
+    if multiplier[0] < 1 << 30:     # shifted to the left, it would round at another place
+        raise ModelError(f"{label(operator)} scales sums of {height * width} values by a "
+                         f"multiplier of 30 bits; the accelerator has those of 31 bits only")
+    constants = [np.broadcast_to(each, (channels,)).copy() for each in (multiplier, shift)]
     return Depthwise(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=np.ones((channels, height, width), np.int8), bias=np.zeros(channels, np.int32),
@@ -287,22 +198,22 @@ def summary(operator: Operator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights [N, features], weight scales and bias of a FULLY_CONNECTED."""
     if operator.options["WeightsFormat"] != 0:
         raise ModelError(f"{label(operator)} must have weights in the usual order, not shuffled")
-    weights, weight_scale = _weights(operator, 2, 0)
+    weights, weight_scale = inputs.weights(operator, 2, 0)
     filters, features = weights.shape
-    source = quantized(operator, data(operator, 0), "input")
+    source = inputs.quantized(operator, inputs.data(operator, 0), "input")
     if prod(source.shape) % features:
         raise ModelError(f"{label(operator)} must have weights for rows of its input "
                          f"{list(source.shape)}, not {list(weights.shape)}")
-    target = _output(operator)
+    target = inputs.output(operator)
     if prod(target.shape) != prod(source.shape) // features * filters:
         raise ModelError(f"{label(operator)} must make {filters} values of each {features}, "
                          f"not {list(target.shape)}")
-    return weights, weight_scale, _bias(operator, filters)
+    return weights, weight_scale, inputs.bias(operator, filters)
 
 
 def fully_connected_ratio(operator: Operator, weight_scale: np.ndarray) -> np.ndarray:
     """float64 [N]: input scale x weight scale / output scale."""
-    return np.asarray(data(operator, 0).scale * weight_scale.astype(np.float64)
+    return np.asarray(inputs.data(operator, 0).scale * weight_scale.astype(np.float64)
                       / operator.outputs[0].scale)
 
 
@@ -311,7 +222,7 @@ def fully_connected(operator: Operator, rule: Rule, names: Names,
     """FULLY_CONNECTED; ``arrange`` brings [N, features] into the order of the input's tensor,
     [N, C, H, W]."""
     weights, weight_scale, bias = summary(operator)
-    source, target = data(operator, 0), operator.outputs[0]
+    source, target = inputs.data(operator, 0), operator.outputs[0]
     single, fixed_point = _scales(operator, rule, weight_scale, target)
     if rule is Rule.TFLITE:
         farthest = max(127 - source.zero_point, source.zero_point + 128)
@@ -325,7 +236,17 @@ def fully_connected(operator: Operator, rule: Rule, names: Names,
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=arrange(weights), bias=bias, multiplier=single, weight_scale=weight_scale,
         clamp=activation_bounds(operator, target), fixed_point=fixed_point,
-        rounding=Rounding.FIXED_POINT_ONCE if rule is Rule.TFLITE else Rounding.FLOAT32)
+        rounding=Rounding.FIXED_POINT_ONCE if rule is Rule.TFLITE else rule.rounding)
+
+
+def macs(operator: Operator) -> int:
+    """Multiply-accumulates of a convolution or matrix product; 0 for other operators. As the
+    weights of all three say how many there are for one output value."""
+    if operator.op not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+        return 0
+    weights = inputs.data(operator, 1).shape
+    taps = prod(weights[:-1]) if operator.op == "DEPTHWISE_CONV_2D" else prod(weights[1:])
+    return prod(operator.outputs[0].shape) * taps
 
 
 # Two tensors --------------------------------------------------------------------------------------
@@ -333,8 +254,8 @@ def fully_connected(operator: Operator, rule: Rule, names: Names,
 def pair(operator: Operator, rule: Rule, a: str, b: str, output: str) -> Add | Multiply:
     """ADD or MUL."""
     for index in (0, 1):
-        quantized(operator, data(operator, index), "input")
-    target = _output(operator)
+        inputs.quantized(operator, inputs.data(operator, index), "input")
+    target = inputs.output(operator)
     kind = Add if operator.op == "ADD" else Multiply
     return kind(name=operator.name, op=operator.op, a=a, b=b, output=output,
                 clamp=activation_bounds(operator, target), rounding=rule.rounding)

@@ -61,8 +61,8 @@ class TfliteModel:
         """
         wanted = (*(info.name for info in self.outputs), *tensors)
         if self.rule is not Rule.TFLITE:
-            return NumpyGolden(self, wanted, ("no runtime of TFLite follows this rule: compared "
-                                              "with Weft's own kernels",))
+            return NumpyGolden(self, wanted, ("LiteRT does not follow this rule: compared with "
+                                              "Weft's own kernels",))
         if importlib.util.find_spec("ai_edge_litert") is None:
             return NumpyGolden(self, wanted, ("LiteRT is not installed: compared with Weft's own "
                                               "kernels (pip install ai-edge-litert for others)",))

@@ -8,12 +8,13 @@ from weft.frontend.division import Division, settle
 from weft.frontend.placing import Quantized
 from weft.ir import Misfits, Partition, Placement, Where
 
-from . import kernels
+from . import kernels, layers
 from .builder import Builder, Padded, stage_of
 from .file import File, Operator, label
 from .handlers import HANDLERS
 from .model import TfliteModel, TfliteProgram
 from .rules import Rule
+from .types import check_types
 
 __all__ = ["make_partition"]
 
@@ -26,6 +27,7 @@ def make_partition(file: File, rule: Rule, misfits: Misfits | None = None) -> Pa
     ModelError
         If nothing can run on the accelerator, or the host lacks an operator.
     """
+    check_types(file)
     return settle(lambda forbidden: _Division(_walk(file, rule, forbidden)), misfits)[0]
 
 
@@ -84,7 +86,7 @@ class _Division(Division[Operator]):
         refusals = self._builder.refusals
         for operators, _ in self._hosted.values():
             for operator in operators:
-                kernels.check(operator)
+                kernels.rehearse(operator, self._builder.rule)
         if not self._accelerated:
             if refusals:
                 raise next(iter(refusals.values()))
@@ -115,7 +117,8 @@ class _Division(Division[Operator]):
                                       where=Where.ACCELERATOR, segment=owner[0], layer=owner[1]))
             elif first in hosts:
                 rows.append(Placement(name=operator.name, op=operator.op, where=Where.HOST,
-                                      segment=hosts[first], reason=self._reason(operator)))
+                                      segment=hosts[first], reason=self._reason(operator),
+                                      macs=layers.macs(operator)))
         return reversed(rows)
 
     def _reason(self, operator: Operator) -> str:

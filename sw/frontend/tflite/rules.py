@@ -1,4 +1,4 @@
-"""How sums become int8 values: the rule of TFLite's reference kernels, and onnxruntime's."""
+"""How sums become int8 values: by the rules of TFLite, or by onnxruntime's."""
 
 from enum import StrEnum
 
@@ -17,13 +17,14 @@ __all__ = ["Rule", "activation_bounds", "exact_once", "quantized_bound", "round_
 class Rule(StrEnum):
     """Whose results a model has."""
 
-    TFLITE      = "tflite"       # those of the reference kernels, so of TFLite Micro
-    ONNXRUNTIME = "onnxruntime"  # those that onnxruntime would have: float32 in between
+    TFLITE       = "tflite"        # those of LiteRT's reference kernels
+    TFLITE_MICRO = "tflite-micro"  # those of TFLite Micro: FULLY_CONNECTED is rounded twice, too
+    ONNXRUNTIME  = "onnxruntime"   # those that onnxruntime would have: float32 in between
 
     @property
     def rounding(self) -> Rounding:
         """Of all layers but fully connected ones."""
-        return Rounding.FIXED_POINT if self is Rule.TFLITE else Rounding.FLOAT32
+        return Rounding.FLOAT32 if self is Rule.ONNXRUNTIME else Rounding.FIXED_POINT
 
 
 def round_away(x: ArrayLike) -> np.ndarray:

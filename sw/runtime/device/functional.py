@@ -25,6 +25,7 @@ from weft.hw.isa.commands import (
     VectorOp,
     decode,
     engines,
+    roundings,
 )
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LOCAL_ADDRESSES, MAX_COMMANDS, WINDOW_GROUPS
@@ -388,7 +389,7 @@ class FunctionalDevice:
         if not all(fields[name] for name in positive) \
                 or (fields["tile_pixels"] > config.accumulator_pixels and not config.sequential) \
                 or fields["last_groups"] > config.requant_groups \
-                or (fields["rule"] == Rounding.FIXED_POINT.value and not config.fixed_point) \
+                or fields["rule"] not in {rule.value for rule in roundings(config)} \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         if config.sequential and any(fields[name] >= 2 << ceil_log2(config.activation_depth)
@@ -462,10 +463,11 @@ class FunctionalDevice:
         def total(bias: np.ndarray) -> np.ndarray:
             return _wrap(sums[:channels] + bias[:, None].astype(np.int64), 32).astype(np.int32)
 
-        if fields["rule"] == Rounding.FIXED_POINT.value:
+        rule = Rounding(fields["rule"])
+        if rule is not Rounding.FLOAT32:
             bias, multiplier, shift = layout.unpack_fixed_point_parameters(entries)
-            values = reference.requantize_fixed_point(total(bias), multiplier, shift,
-                                                 fields["out_zero"], clamp)
+            values = reference.requantize_fixed_point(
+                total(bias), multiplier, shift, fields["out_zero"], clamp, rounding=rule)
         else:
             words = np.ascontiguousarray(entries).view("<i4").reshape(-1, 2)
             scale = np.ascontiguousarray(words[:, 1]).view("<f4")
@@ -504,6 +506,7 @@ class FunctionalDevice:
         kernel = fields["kernel_outer"], fields["kernel_inner"]
         if not all(fields[name] for name in POSITIVE) \
                 or fields["op"] not in {op.value for op in VectorOp} \
+                or fields["rule"] not in {rule.value for rule in roundings(config)} \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
@@ -513,7 +516,8 @@ class FunctionalDevice:
                 not window or not fields["stride_inner"] or fields["dilation_inner"] != 1
                 or kernel[0] * groups > WINDOW_GROUPS)) \
                 or (fields["broadcast"] and op not in PAIRS) \
-                or (fields["subtract"] and op not in SUBTRACTIONS):
+                or (fields["subtract"] and op not in SUBTRACTIONS) \
+                or (fields["rule"] and op not in REQUANTIZED):
             raise command.fault(Error.ARGUMENT)
         blocks = 1 if fields["shared"] else fields["blocks"]
         weights = fields["weight_base"] + blocks * kernel[0] * groups

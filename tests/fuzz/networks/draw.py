@@ -224,6 +224,9 @@ class _Draft:
         return self.node("Concat", *branches)
 
     def pool(self, source: str) -> str:
+        if self._chance(0.3):   # right behind a layer, without a quantizer between
+            source = self.node("PRelu", source) if self._chance(0.5) else self.activation(
+                self.pointwise(source, self._count()))
         window = self._window(source)
         if self._chance(0.5):
             return self.node("MaxPool", source, **window)
@@ -239,6 +242,13 @@ class _Draft:
             factors = (factors[0], 1)
         return self.node("Resize", source, factors=factors)
 
+    def transposed(self, source: str) -> str:
+        window = self._window(source, most=4)
+        more = tuple(int(self._rng.integers(stride)) + 1 if self._chance(0.3) else 1
+                     for stride in window["strides"])
+        return self.activation(self.node("ConvTranspose", source, filters=self._count(),
+                                         bias=self._chance(0.8), factors=more, **window))
+
     def deal(self, source: str) -> str:
         """Channels in another order, or some of them."""
         if self._chance(0.5):
@@ -248,8 +258,39 @@ class _Draft:
             source = self.node("Slice", source, factors=(first, int(self._rng.integers(1, 3))))
         return self.pointwise(source, self._count())
 
+    def view(self, source: str) -> str:
+        """Another order on the way, that no layer notices, or planes of another shape."""
+        if self._chance(0.5) or self._signal:
+            source = self.node("Turn", source)
+        else:
+            source = self.node("Regroup", source, factors=(int(self._rng.integers(1, 13)), 1))
+        return self.pointwise(source, self._count())
+
+    def tokens(self, source: str) -> str:
+        for _ in range(int(self._rng.integers(1, 3))):
+            source = self.node("Tokens", source, filters=self._count())
+        return source
+
+    def heads(self, source: str) -> str:
+        """What a detector does: its results as one vector."""
+        sources = [source, self._source()][:int(self._rng.integers(1, 3))]
+        heads = [self.node("Conv", each, filters=int(self._rng.integers(1, 9)),
+                           **self._window(each)) for each in sources]
+        return self.node("Flat", *heads)
+
+    def widen(self, source: str) -> str:
+        """A sum with more channels than there are."""
+        wide = self.node("Widen", source, factors=(
+            int(self._rng.integers(0, 3)), int(self._rng.integers(1, 9))))
+        return self.activation(self.node("Add", wide, self.pointwise(source, wide)))
+
     def leak(self, source: str) -> str:
         return self.pointwise(self.node("PRelu", source), self._count())
+
+    def rescale(self, source: str) -> str:
+        """A linear function for each channel."""
+        op = str(self._rng.choice(["Scale", "Shift", "BatchNormalization"]))
+        return self.activation(self.node(op, source))
 
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
@@ -278,7 +319,9 @@ class _Draft:
                           signal=self._signal).pruned()
 
 
-_ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm)
+_ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft.view,
+        _Draft.tokens, _Draft.heads)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal, _Draft.leak)
+           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen,
+           _Draft.transposed)

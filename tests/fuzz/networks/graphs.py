@@ -39,7 +39,11 @@ class Node:
     op : :class:`str`
         An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for
         a Reshape from [1, N] to [1, N, 1, 1], ``Shuffle`` for one that deals out the channels of
-        groups in turn.
+        groups in turn, ``Scale`` and ``Shift`` for a Mul and an Add of a constant for each channel,
+        ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a Reshape to planes of
+        ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
+        ``Tokens`` for a MatMul of rows of channels, ``Widen`` for a Pad with ``factors`` channels
+        before and behind, ``Flat`` for a Concat of all its inputs, channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -52,7 +56,8 @@ class Node:
     bounds : (low, high)
         Of a Clip.
     factors : (h, w)
-        Of a Resize; or the first channel of a Slice, counted from 1, and its step.
+        Of a Resize; one more than the output_padding of a ConvTranspose; or the first channel of a
+        Slice, counted from 1, and its step.
     count_pads : :class:`bool`
         Padding counts in the divisor of an AveragePool.
     bias : :class:`bool`
@@ -168,10 +173,20 @@ class FloatGraph:
             source, shape = self.shapes[node.inputs[0]], self.shapes[node.name]
             rng = np.random.default_rng([self.seed, *node.name.encode()])
             inputs, extra = list(node.inputs), {}
-            op = {"Depthwise": "Conv", "Vector": "Reshape"}.get(node.op, node.op)
-            if op in ("Conv", "Gemm"):
+            op = {"Depthwise": "Conv", "Vector": "Reshape", "Scale": "Mul", "Shift": "Add",
+                  "Regroup": "Reshape", "Widen": "Pad"}.get(node.op, node.op)
+
+            def step(op: str, source: str, part: str, name: str = node.name,
+                     nodes: list[onnx.NodeProto] = nodes, **options: object) -> str:
+                nodes.append(helper.make_node(op, [source], [f"{name}_{part}"],
+                                              name=f"{name}_{part}", **options))
+                return f"{name}_{part}"
+
+            if op in ("Conv", "ConvTranspose", "Gemm"):
                 size = _weight_shape(node, source, shape)[:2 + axes]
                 weights = rng.standard_normal(size) * np.sqrt(1.5 / prod(size[1:]))
+                if op == "ConvTranspose":
+                    weights = weights.swapaxes(0, 1)
                 inputs.append(constant(f"{node.name}_w", weights.astype(np.float32)))
                 if node.bias:
                     bias = 0.1 * rng.standard_normal(size[0])
@@ -179,6 +194,9 @@ class FloatGraph:
             if op == "Conv":
                 extra = {"group": _groups(node, source, shape), **_window_attributes(node, axes),
                          "dilations": node.dilations[:axes]}
+            elif op == "ConvTranspose":
+                extra = {**_window_attributes(node, axes), "dilations": node.dilations[:axes],
+                         "output_padding": [each - 1 for each in node.factors[:axes]]}
             elif op == "Gemm":
                 extra = {"transB": 1}
                 if len(source) > 1:
@@ -208,9 +226,42 @@ class FloatGraph:
                                      name=f"{node.name}_turned", perm=[0, 2, 1, 3, 4][:3 + axes])]
                 op, inputs = "Reshape", [f"{node.name}_turned", constant(
                     f"{node.name}_s", np.array([1, *shape[:1 + axes]]))]
+            elif op == "Turn":
+                op, inputs = "Transpose", [step("Transpose", inputs[0], "last", perm=[
+                    0, 2, 3, 1] if axes == 2 else [0, 2, 1])]
+                extra = {"perm": [0, 3, 1, 2] if axes == 2 else [0, 2, 1]}
+            elif op == "Tokens":
+                count = prod(source[1:])
+                rows, back = (constant(f"{node.name}_{part}", np.array(sizes)) for part, sizes in (
+                    ("rows", [1, source[0], count]), ("back", [1, *shape[:1 + axes]])))
+                weights = rng.standard_normal((source[0], shape[0])) * np.sqrt(1.5 / source[0])
+                matrix = constant(f"{node.name}_w", weights.astype(np.float32))
+                nodes.append(helper.make_node("Reshape", [inputs[0], rows], [f"{node.name}_flat"],
+                                              name=f"{node.name}_flat"))
+                turned = step("Transpose", f"{node.name}_flat", "turned", perm=[0, 2, 1])
+                nodes.append(helper.make_node("MatMul", [turned, matrix], [f"{node.name}_made"],
+                                              name=f"{node.name}_made"))
+                op, inputs = "Reshape", [step("Transpose", f"{node.name}_made", "front",
+                                              perm=[0, 2, 1]), back]
+            elif op == "Pad":
+                inputs.append(constant(f"{node.name}_p", np.array(
+                    [0, node.factors[0], *[0] * (1 + axes), node.factors[1], *[0] * axes])))
+            elif op == "Flat":
+                perm = [0, 2, 3, 1] if axes == 2 else [0, 2, 1]
+                op, extra = "Concat", {"axis": 1}
+                inputs = [step("Flatten", step("Transpose", name, f"last{index}", perm=perm),
+                               f"flat{index}") for index, name in enumerate(inputs)]
             elif op == "PRelu":
                 slopes = rng.uniform(-0.5, 1, (source[0], 1, 1)[:1 + axes]).astype(np.float32)
                 inputs.append(constant(f"{node.name}_k", slopes))
+            elif node.op in ("Scale", "Shift"):
+                size = (source[0], 1, 1)[:len(source) - (2 - axes)]
+                inputs.append(constant(f"{node.name}_k",
+                                       rng.uniform(-1, 1.5, size).astype(np.float32)))
+            elif op == "BatchNormalization":
+                inputs += [constant(f"{node.name}_{part}", rng.uniform(
+                    0.2 if part == "v" else -1, 1.5, source[0]).astype(np.float32))
+                    for part in "gbmv"]
             elif op == "ReduceMean":
                 extra = {"axes": [2, 3][:axes]}
             elif op == "Resize":
@@ -253,8 +304,12 @@ def _groups(node: Node, source: Shape, shape: Shape) -> int:
 
 def _weight_shape(node: Node, source: Shape, shape: Shape) -> Shape:
     """Of the weights, filters first; with a factor of 0 if there are none."""
+    if node.op == "Tokens":
+        return (shape[0], source[0], 1, 1)
     if node.op in ("Conv", "Depthwise"):
         return (shape[0], source[0] // _groups(node, source, shape), *node.kernel)
+    if node.op == "ConvTranspose":
+        return (shape[0], source[0], *node.kernel)
     return (shape[0], prod(source)) if node.op == "Gemm" else (0,)
 
 
@@ -266,6 +321,18 @@ def _window(node: Node, source: Shape) -> Shape:
         if max(before, after) > reach:
             raise Unfit(f"{node.name} has more padding than kernel")
         sizes.append((length + before + after - reach - 1) // node.strides[axis] + 1)
+    return tuple(sizes)
+
+
+def _enlarged(node: Node, source: Shape) -> Shape:
+    sizes = []
+    for axis, length in enumerate(_planes(source)[1:]):
+        stride, more = node.strides[axis], node.factors[axis] - 1
+        reach = node.dilations[axis] * (node.kernel[axis] - 1)
+        before, after = node.pads[axis], node.pads[axis + 2]
+        if max(before, after) > reach or more >= max(stride, node.dilations[axis]):
+            raise Unfit(f"{node.name} has more padding than kernel")
+        sizes.append(stride * (length - 1) + more + reach + 1 - before - after)
     return tuple(sizes)
 
 
@@ -304,10 +371,22 @@ def _vector(node: Node, source: Shape) -> Shape:
     return (source[0], 1, 1)
 
 
+def _regrouped(node: Node, source: Shape) -> Shape:
+    channels, height, width = _planes(source)
+    rows = gcd(node.factors[0], height * width)
+    return (channels, rows, height * width // rows)
+
+
+def _flat(sources: list[Shape]) -> Shape:
+    return (sum(prod(_planes(source)) for source in sources),)
+
+
 _Rule = Callable[[Node, list[Shape], dict[str, Shape]], Shape]
 
 _SHAPES: dict[str, _Rule] = {
     "Conv": lambda node, sources, shapes: (_filters(node, shapes), *_window(node, sources[0])),
+    "ConvTranspose": lambda node, sources, shapes: (
+        _filters(node, shapes), *_enlarged(node, sources[0])),
     "Depthwise": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "MaxPool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
@@ -322,7 +401,16 @@ _SHAPES: dict[str, _Rule] = {
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
     "Slice": lambda node, sources, shapes: _sliced(node, sources[0]),
     "PRelu": lambda node, sources, shapes: _planes(sources[0]),
+    "Scale": lambda node, sources, shapes: _planes(sources[0]),
+    "Shift": lambda node, sources, shapes: _planes(sources[0]),
+    "BatchNormalization": lambda node, sources, shapes: _planes(sources[0]),
     "Shuffle": lambda node, sources, shapes: _planes(sources[0]),
+    "Turn": lambda node, sources, shapes: _planes(sources[0]),
+    "Regroup": lambda node, sources, shapes: _regrouped(node, sources[0]),
+    "Tokens": lambda node, sources, shapes: (_filters(node, shapes), *_planes(sources[0])[1:]),
+    "Widen": lambda node, sources, shapes: (
+        _planes(sources[0])[0] + sum(node.factors), *sources[0][1:]),
+    "Flat": lambda node, sources, shapes: _flat(sources),
     "Vector": lambda node, sources, shapes: _vector(node, sources[0]),
     **dict.fromkeys(UNARY, lambda node, sources, shapes: sources[0]),
 }

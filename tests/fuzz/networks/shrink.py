@@ -134,7 +134,7 @@ def _options(node: Node, graph: FloatGraph) -> Iterator[dict[str, Any]]:
         yield {"kernel": (1, 1), "pads": (0, 0, 0, 0)}
     for name in ("kernel", "factors"):
         pair = getattr(node, name)
-        if name == "kernel" or node.op == "Resize":
+        if name == "kernel" or node.op in ("Resize", "ConvTranspose"):
             for axis in (0, 1):
                 for less in _less(pair[axis]):
                     yield {name: (*pair[:axis], less, *pair[axis + 1:])}

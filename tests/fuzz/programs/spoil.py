@@ -72,7 +72,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"out_base": (1 << 24) - 1},
         ]
         if not config.fixed_point:
-            wrong.append({"rule": 1})
+            wrong += [{"rule": 1}, {"rule": 2}]
         if config.sequential:
             wrong += [{name: 1 << 15} for name in ("in_h", "out_w", "col_tiles")]
         else:  # it has pixel tiles
@@ -94,4 +94,6 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         wrong.append({"broadcast": 1})
     if op is not VectorOp.ADD:
         wrong.append({"subtract": 1})
+    if not config.fixed_point or op in (VectorOp.MAX, VectorOp.LOOKUP):
+        wrong += [{"rule": 1}, {"rule": 2}]
     return wrong

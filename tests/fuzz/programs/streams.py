@@ -11,9 +11,10 @@ from typing import Any
 
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
-from weft.hw.isa.commands import Memory, Opcode, VectorOp
+from weft.hw.isa.commands import Memory, Opcode, VectorOp, roundings
 from weft.hw.isa.limits import LOCAL_ADDRESSES
 from weft.hw.isa.memories import memories
+from weft.hw.isa.vector_rules import REQUANTIZED
 
 __all__ = ["Painter"]
 
@@ -145,7 +146,7 @@ class Painter:
             "kernel_row_step": f["dilation_h"] * f["in_w"], "out_w": out_w, "out_pixels": pixels,
             "tile_pixels": tile, "out_zero": self.zero(), "out_base": self.at(out_size),
             "out_plane": out_plane, "last_groups": groups,
-            "rule": rng.randint(0, 1) if config.fixed_point else 0,
+            "rule": rng.choice(roundings(config)).value,
             "weight_base": rng.choice((first.start, first.stop - rows,
                                        rng.randint(first.start, first.stop - rows))),
             "parameter_base": rng.choice((0, config.parameter_depth - every,
@@ -161,7 +162,8 @@ class Painter:
                              "out_outer": self.size(9), "out_inner": self.size(20)}
         f |= {"slide": 0, "broadcast": int(pair and rng.random() < 0.4),
               "subtract": int(op is VectorOp.ADD and rng.random() < 0.5),
-              "shared": int(rng.random() < 0.4), "table": rng.randrange(config.vector_tables)}
+              "shared": int(rng.random() < 0.4), "table": rng.randrange(config.vector_tables),
+              "rule": rng.choice(roundings(config)).value if op in REQUANTIZED else 0}
         for axis in ("outer", "inner"):
             f |= {f"stride_{axis}": 1, f"dilation_{axis}": 0, f"pad_{axis}": 0,
                   f"kernel_{axis}": 1, f"in_{axis}": f[f"out_{axis}"]}

@@ -275,7 +275,7 @@ def test_same_accumulator_is_not_reused_too_soon():
 @pytest.mark.parametrize("field, value", [
     ("kernel_w", 0), ("stride_h", 0), ("dilation_w", 0), ("out_pixels", 0), ("tile_pixels", 0),
     ("tile_pixels", 17), ("col_tiles", 0), ("last_groups", 0), ("last_groups", 3),
-    ("channel_blocks", 0), ("in_h", 0), ("rule", 1), ("clamp_max", -6),
+    ("channel_blocks", 0), ("in_h", 0), ("rule", 1), ("rule", 2), ("clamp_max", -6),
 ])
 def test_impossible_field_is_a_fault(field, value):
     command, _base = random_command(random.Random(2))

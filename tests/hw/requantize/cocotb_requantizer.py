@@ -8,7 +8,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from requantize_vectors import (
-    DoubleGroup,
+    FixedPointGroup,
     Group,
     fixed_point_grouped,
     fixed_point_ties,
@@ -19,11 +19,13 @@ from requantize_vectors import (
     wrap,
 )
 
+from weft.hw.isa.commands import Rounding
 from weft.hw.isa.config import AcceleratorConfig
 
 CONFIG = AcceleratorConfig(**json.loads(os.environ["CONFIG"]))
 LATENCY = int(os.environ["LATENCY"])
 LANES = CONFIG.requant_lanes
+FIXED_POINT = (Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE)
 
 
 async def check(dut, groups):
@@ -77,13 +79,15 @@ async def ties_agree(dut):
 
 
 @cocotb.test(skip=not CONFIG.fixed_point)
-async def both_rules_agree(dut):
+async def all_rules_agree(dut):
     rng = np.random.default_rng(2)
     groups = []
     for _ in range(12000):
         acc, multiplier, shift = random_fixed_point(rng, LANES)
         zero = int(rng.integers(-128, 128))
-        groups.append(DoubleGroup(acc, multiplier, shift, zero=zero) if rng.random() < 0.7
+        rule = FIXED_POINT[rng.integers(2)]
+        groups.append(FixedPointGroup(acc, multiplier, shift, zero=zero, rule=rule)
+                      if rng.random() < 0.7
                       else Group(acc, rng.uniform(0, 140, LANES) / (np.abs(acc) + 1), zero=zero))
     await check(dut, groups)
 
@@ -91,4 +95,5 @@ async def both_rules_agree(dut):
 @cocotb.test(skip=not CONFIG.fixed_point)
 async def fixed_point_ties_agree(dut):
     ties = list(map(np.array, zip(*fixed_point_ties(), strict=True)))
-    await check(dut, fixed_point_grouped(*ties, lanes=LANES))
+    await check(dut, [group for rule in FIXED_POINT
+                      for group in fixed_point_grouped(*ties, lanes=LANES, rule=rule)])

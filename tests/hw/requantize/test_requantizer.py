@@ -6,7 +6,7 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 from requantize_vectors import (
     LANES,
-    DoubleGroup,
+    FixedPointGroup,
     Group,
     fixed_point_grouped,
     fixed_point_ties,
@@ -18,6 +18,7 @@ from requantize_vectors import (
 )
 from stream_bench import make_simulator
 
+from weft.hw.isa.commands import Rounding
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.requantize.requantizer import Requantizer
 from weft.sim.cocotb_bench import run_cocotb
@@ -195,46 +196,55 @@ def test_few_lanes(lanes):
            for _ in range(50)], config=config, stall=0.5)
 
 
+RULES = (Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE)
+
+
+@pytest.fixture(params=RULES, ids=lambda rule: rule.name.lower())
+def rule(request):
+    return request.param
+
+
 def check_fixed_point(groups, **kwargs):
     return check(groups, config=make_config(LANES, fixed_point=True), **kwargs)
 
 
-def test_fixed_point_all_over_the_range():
+def test_fixed_point_all_over_the_range(rule):
     rng = np.random.default_rng(7)
     acc, multiplier, shift = random_fixed_point(rng, 20_000)
-    expected = check_fixed_point(fixed_point_grouped(acc, multiplier, shift))
+    expected = check_fixed_point(fixed_point_grouped(acc, multiplier, shift, rule=rule))
     assert set(range(-128, 128)) == set(expected.ravel())
 
 
-def test_fixed_point_with_any_shift():
+def test_fixed_point_with_any_shift(rule):
     rng = np.random.default_rng(8)
     acc, multiplier = random_magnitudes(rng, 64 * 160), rng.integers(2**30, 2**31, 64 * 160)
-    check_fixed_point(fixed_point_grouped(acc, multiplier, np.repeat(np.arange(-32, 32), 160)))
+    check_fixed_point(fixed_point_grouped(acc, multiplier, np.repeat(np.arange(-32, 32), 160),
+                                          rule=rule))
 
 
 @pytest.mark.parametrize("zero", [-128, 0, 127])
-def test_fixed_point_at_the_edges_of_int32(zero):
+def test_fixed_point_at_the_edges_of_int32(rule, zero):
     edges = np.array([-2**31, -2**31 + 1, -2**30 - 1, -2**30, -2**30 + 1, -257, -256, -255, -3, -2,
                       -1, 0, 1, 2, 3, 255, 256, 257, 2**30 - 1, 2**30, 2**30 + 1, 2**31 - 1])
-    multipliers = [2**30, 2**30 + 1, 3 * 2**29, 2**31 - 2, 2**31 - 1]
+    multipliers = [0, 1, 12345, 2**30 - 1, 2**30, 2**30 + 1, 3 * 2**29, 2**31 - 1]
     grid = np.meshgrid(edges, multipliers, np.arange(-32, 32))
-    expected = check_fixed_point(fixed_point_grouped(*map(np.ravel, grid), zero=zero))
+    expected = check_fixed_point(fixed_point_grouped(*map(np.ravel, grid), zero=zero, rule=rule))
     assert {-128, 127, zero} == {expected.min(), expected.max(), zero}
 
 
-def test_ties_of_both_roundings():
+def test_ties_of_every_rounding(rule):
     acc, multiplier, shift = map(np.array, zip(*fixed_point_ties(), strict=True))
     assert len(acc) > 10_000
     first = (acc.astype(np.int64) << np.maximum(shift, 0)) * multiplier % 2**31 == 2**30
     assert (first & (shift > 0)).any() and (first & (shift < 0) & (acc < 0)).any()
-    check_fixed_point(fixed_point_grouped(acc, multiplier, shift))
+    check_fixed_point(fixed_point_grouped(acc, multiplier, shift, rule=rule))
 
 
-def test_smallest_shift_leaves_nothing_of_any_sum():
+def test_smallest_shift_leaves_nothing_of_any_sum(rule):
     rng = np.random.default_rng(9)
     acc = np.append(random_magnitudes(rng, 8 * LANES - 2), [-2**31, 2**31 - 1])
     expected = check_fixed_point(fixed_point_grouped(
-        acc, rng.integers(2**30, 2**31, len(acc)), np.array(-32), zero=5))
+        acc, rng.integers(2**30, 2**31, len(acc)), np.array(-32), zero=5, rule=rule))
     assert (expected == 5).all()
 
 
@@ -244,10 +254,11 @@ def test_rule_may_change_with_every_group():
     for number in range(700):
         low, high = sorted(rng.integers(-128, 128, 2)) if number % 3 else (-128, 127)
         common = {"zero": int(rng.integers(-128, 128)), "clamp": (int(low), int(high))}
-        bias = rng.integers(-2**27, 2**27, LANES) >> rng.integers(0, 27)
+        bias = rng.integers(-2**26, 2**26, LANES) >> rng.integers(0, 26)
         if rng.random() < 0.5:
             acc, multiplier, shift = random_fixed_point(rng, LANES)
-            groups.append(DoubleGroup(wrap(acc - bias, 32), multiplier, shift, bias=bias, **common))
+            groups.append(FixedPointGroup(wrap(acc - bias, 32), multiplier, shift, bias=bias,
+                                          rule=RULES[rng.integers(2)], **common))
         else:
             acc = random_magnitudes(rng, LANES) | 1
             groups.append(Group(wrap(acc - bias, 32), rng.uniform(0, 200, LANES) / np.abs(acc),
@@ -255,9 +266,9 @@ def test_rule_may_change_with_every_group():
     check_fixed_point(groups, stall=0.2)
 
 
-def test_bias_of_28_bits_has_a_sign():
-    half = 2**27
-    groups = [DoubleGroup(np.full(LANES, -bias + 100), 2**30, 0, bias=bias)
+def test_bias_of_27_bits_has_a_sign():
+    half = 2**26
+    groups = [FixedPointGroup(np.full(LANES, -bias + 100), 2**30, 0, bias=bias)
               for bias in (-half, -half + 1, -1, 0, 1, half - 1)]
     assert (check_fixed_point(groups) == 50).all()
 

@@ -9,12 +9,13 @@ from amaranth.utils import ceil_log2
 from stream_bench import make_simulator, stream_put, stream_source, stream_watch
 
 from weft.errors import InputError
-from weft.hw.isa.commands import Opcode, VectorCommand, VectorOp, decode, encode
+from weft.hw.isa.commands import Opcode, Rounding, VectorCommand, VectorOp, decode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.vector.engine import VectorEngine
 from weft.ir import layout
+from weft.reference import quantized_multiplier
 from weft.reference import vector as vector_model
 
 TINY = PRESETS["tiny"].replace(
@@ -81,11 +82,15 @@ class Bench:
         self.weights[base:self.used_weights] = entries
         return base
 
-    def load_parameters(self, bias, scale):
+    def load_parameters(self, bias, scale, rule=Rounding.FLOAT32):
         base = self.used_parameters
         channels = np.zeros((-(-len(bias) // self.config.rows) * self.config.rows, 2), np.int32)
         channels[:len(bias), 0] = bias
         channels[:len(bias), 1] = scale.view(np.int32)
+        if rule is not Rounding.FLOAT32:
+            limit = 1 << layout.FIXED_POINT_BIAS_BITS - 1
+            bias = np.clip(bias, -limit, limit - 1)
+            channels[:len(bias)] = layout.fixed_point_words(bias, *quantized_multiplier(scale))
         entries = channels.view(np.int8).reshape(-1, self.config.parameter_entry_data_bytes)
         self.used_parameters += len(entries)
         self.parameters[base:self.used_parameters] = entries
@@ -278,7 +283,7 @@ def random_window(rng, x, max_kernel):
         return kernel, geometry
 
 
-def add_conv(bench, x, weights, *, geometry, in_zero, **options):
+def add_conv(bench, x, weights, *, geometry, in_zero, rule=Rounding.FLOAT32, **options):
     rng, channels = bench.rng, x.shape[0]
     bias, scale = random_parameters(rng, channels, 4000 * weights[0].size ** 0.5)
     out_zero = int(rng.integers(-128, 128))
@@ -291,8 +296,10 @@ def add_conv(bench, x, weights, *, geometry, in_zero, **options):
         VectorOp.CONV, x, weights.shape[1:], expected.shape, in_zero=in_zero, out_zero=out_zero,
         clamp_min=clamp[0], clamp_max=clamp[1],
         weight_base=bench.load_weights(vector_model.pack_kernel(bench.config, ordered)),
-        parameter_base=bench.load_parameters(folded, scale), **geometry, **options)
-    bench.expected.append((base, expected))
+        parameter_base=bench.load_parameters(folded, scale, rule), rule=rule, **geometry,
+        **options)
+    if rule is Rounding.FLOAT32:
+        bench.expected.append((base, expected))
 
 
 @pytest.mark.parametrize("stall", [0, 0.4])
@@ -484,7 +491,7 @@ def test_a_command_works_on_part_of_a_larger_tensor():
 
 # Overlapping commands -------------------------------------------------------------------------
 
-def add_any(bench, op):
+def add_any(bench, op, rule=Rounding.FLOAT32):
     """A small random command of the given operation, that works on data of its own."""
     rng, config = bench.rng, bench.config
     if op in (VectorOp.CONV, VectorOp.MAX):
@@ -492,7 +499,8 @@ def add_any(bench, op):
         kernel, geometry = random_window(rng, x, 3)
         if op is VectorOp.CONV:
             weights = rng.integers(-128, 128, (len(x), *kernel), dtype=np.int8)
-            add_conv(bench, x, weights, geometry=geometry, in_zero=int(rng.integers(-128, 128)))
+            add_conv(bench, x, weights, geometry=geometry, in_zero=int(rng.integers(-128, 128)),
+                     rule=rule)
         else:
             clamp = random_clamp(rng)
             expected = vector_model.max_pool(x, kernel, clamp=clamp, **geometry)
@@ -509,8 +517,9 @@ def add_any(bench, op):
     fields["table"] = int(rng.integers(2))
     if pair:
         spread = 1 << (29 if op is VectorOp.ADD else 14)
+        fields["rule"] = rule
         fields["parameter_base"] = bench.load_parameters(
-            *random_parameters(rng, len(tensors[0]), spread))
+            *random_parameters(rng, len(tensors[0]), spread), rule)
     if op is VectorOp.ADD:
         factors = [rng.integers(0, 1 << 22, len(tensors[0])) for _ in range(2)]
         fields["weight_base"] = bench.load_weights(
@@ -538,6 +547,19 @@ def test_nothing_leaks_from_a_command_into_the_next(name, stall):
     for op in all_pairs(list(VectorOp)):
         add_any(bench, op)
     bench.check()
+
+
+@pytest.mark.parametrize("stall", [0, 0.4])
+@pytest.mark.parametrize("name", ["tiny", "odd-2"])
+def test_rule_may_change_with_every_command(name, stall):
+    config = CONFIGS[name].replace(fixed_point=True, parameter_channels=512)
+    bench = Bench(config, seed=17, stall=stall)
+    before = bench.words.copy()
+    for number, rule in enumerate(all_pairs(list(Rounding))):
+        add_any(bench, (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY)[number % 3], rule)
+    bench.check()
+    changed = bench.words[bench.words != before]
+    assert len(np.unique(changed)) > 50
 
 
 # Throughput -----------------------------------------------------------------------------------
@@ -617,6 +639,7 @@ def lookup_command(bench, **changes):
     ({"slide": 1}, Error.ARGUMENT),
     ({"broadcast": 1}, Error.ARGUMENT),
     ({"subtract": 1}, Error.ARGUMENT),
+    ({"rule": 1}, Error.ARGUMENT),
     ({"clamp_min": 1, "clamp_max": 0}, Error.ARGUMENT),
     ({"table": 2}, Error.ADDRESS),
     ({"in_base": 2048 - 8}, Error.ADDRESS),
@@ -669,7 +692,8 @@ def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, st
     (VectorOp.MULTIPLY, {"kernel_outer": 2, "slide": 1}, Error.ARGUMENT),
     (VectorOp.MULTIPLY, {"kernel_outer": 2, "subtract": 1}, Error.ARGUMENT),
     *((op, {flag: 1}, Error.ARGUMENT) for op in (VectorOp.CONV, VectorOp.MAX)
-      for flag in ("broadcast", "subtract")),
+      for flag in ("broadcast", "subtract", "rule")),
+    (VectorOp.ADD, {"kernel_outer": 2, "kernel_inner": 1, "rule": 2}, Error.ARGUMENT),
     (VectorOp.CONV, {"slide": 1, "stride_inner": 0}, Error.ARGUMENT),
     (VectorOp.CONV, {"slide": 1, "dilation_inner": 2}, Error.ARGUMENT),
     (VectorOp.CONV, {"slide": 1, "kernel_outer": 33}, Error.ARGUMENT),

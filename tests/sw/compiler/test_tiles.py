@@ -1,17 +1,20 @@
 """Tensors that do not fit on chip: run on the functional device, and compared."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph
+from graphs import OPERATORS, GraphBuilder, random_graph
 from sw_programs import equal, fields_of
 
-from weft.compiler import compile
+from weft.compiler import MisfitError, SplitSearch, compile, misfits
+from weft.compiler.channel_layout import lay_out_channels
+from weft.compiler.planning.placement import plan_memory
 from weft.compiler.planning.rows import Window
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.ir import Graph
 
 TINY = PRESETS["tiny"]
@@ -102,9 +105,12 @@ def test_tensors_stay_on_chip_where_they_can():
     big = builder.conv("x", 16, kernel=(3, 3), pads=(1, 1, 1, 1))
     small = builder.conv(big, 16, kernel=(3, 3), strides=(4, 4))
     graph = builder.graph(builder.conv(builder.conv(small, 16), 8))
-    program = equal(graph, TINY.replace(activation_bytes=12 * 1024), np.random.default_rng(2))
+    config = TINY.replace(activation_bytes=12 * 1024)
+    program = equal(graph, config, np.random.default_rng(2))
     stored = {info.text.split()[1] for info in program.infos if info.engine is Engine.STORE}
-    assert stored == {"t0", "t3"}
+    assert stored == {"t3"}  # t0 goes from layer to layer on chip, some rows at a time
+    storages = plan_memory(lay_out_channels(graph, config), config).storages
+    assert {name for name, storage in storages.items() if storage.external} == {"t0"}
 
 
 def test_weights_that_fit_are_loaded_once_for_all_tiles():
@@ -141,12 +147,83 @@ def test_branches_in_little_memory_equal_the_reference():
                   keep_tensors=bool(seed % 2))
 
 
-def test_row_that_does_not_fit_is_an_error():
-    builder = GraphBuilder(np.random.default_rng(0), (8, 4, 600))
+def test_row_that_does_not_fit_is_cut_into_columns():
+    rng = np.random.default_rng(0)
+    builder = GraphBuilder(rng, (8, 4, 600))
     graph = builder.graph(builder.conv("x", 4, kernel=(3, 3), pads=(1, 1, 1, 1)))
-    message = ("Layer 'layer0' needs 16800 bytes of activation memory, 4096 are available")
-    with pytest.raises(CompileError, match=f"^{re.escape(message)}$"):
-        compile(graph, TINY.replace(activation_bytes=4096))
+    program = equal(graph, TINY.replace(activation_bytes=4096), rng)
+    assert any(" columns " in info.text for info in program.infos)
+
+
+def test_window_that_does_not_fit_is_an_error():
+    builder = GraphBuilder(np.random.default_rng(0), (600, 4, 40))
+    graph = builder.graph(builder.conv("x", 4, kernel=(3, 3), pads=(1, 1, 1, 1)))
+    config = TINY.replace(activation_bytes=4096, weight_bytes=1 << 16)
+    message = "Layer 'layer0' needs 5404 bytes of activation memory, 4096 are available"
+    with pytest.raises(MisfitError, match=f"^{re.escape(message)}$"):
+        compile(graph, config)
+    assert {name: str(error) for name, error in misfits([graph], config).items()} == {"t0": message}
+
+
+# Cuts -----------------------------------------------------------------------------------------
+
+def cut_graph(rng: np.random.Generator, operator: str) -> Graph:
+    """A graph around one operator, of a size that may be more than little memory holds: flat, high
+    and wide ones, and many channels."""
+    shape = [int(rng.integers(1, limit)) for limit in (60, 20, 60)]
+    for axis in (1, 2):
+        if rng.random() < 0.2:
+            shape[axis] = 1
+    builder = GraphBuilder(rng, (shape[0], shape[1], shape[2]), unsigned=bool(rng.integers(2)))
+    if operator == "conv":
+        return builder.graph(builder.random_conv(builder.input, max_kernel=5))
+    return builder.graph(OPERATORS[operator](rng, builder))
+
+
+def little_memory(rng: np.random.Generator) -> AcceleratorConfig:
+    """A configuration with hardly any memory."""
+    config = (*PRESETS.values(), TINY.replace(rows=6, cols=10, requant_lanes=2),
+              TINY.replace(axi_data_width=128))[int(rng.integers(len(PRESETS) + 2))]
+    least = 16 * config.word_data_bytes * config.activation_banks
+    weights = max(2 * config.weight_tile_rows * config.weight_row_data_bytes,
+                  int(1024 * 2 ** (5 * rng.random())))
+    return config.replace(activation_bytes=int(least * 2 ** (4 * rng.random())),
+                          weight_bytes=weights)
+
+
+def check_verdict(operator: str, seeds: range) -> Counter[str]:
+    """Whether a graph fits is told as it is, and what fits is computed; how graphs were cut."""
+    cuts: Counter[str] = Counter()
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 7])
+        graph, config = cut_graph(rng, operator), little_memory(rng)
+        found = misfits([graph], config)
+        if found:
+            with pytest.raises(MisfitError):
+                compile(graph, config)
+            cuts["misfit"] += 1
+            continue
+        program = equal(graph, config, rng, seed=seed, keep_tensors=seed % 3 == 0,
+                        search=SplitSearch(effort=100))
+        texts = " ".join(info.text for info in program.infos)
+        cuts.update(cut for cut in ("rows", "columns", "blocks") if f" {cut} " in texts)
+    return cuts
+
+
+CUT_OPERATORS = ("conv", *OPERATORS)
+
+
+@pytest.mark.parametrize("operator", CUT_OPERATORS)
+def test_graphs_fit_little_memory_if_the_compiler_says_so(operator):
+    check_verdict(operator, range(6))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operator", CUT_OPERATORS)
+def test_many_graphs_fit_little_memory_if_the_compiler_says_so(operator):
+    cuts = check_verdict(operator, range(100, 200))
+    assert cuts["rows"] > 10 and (operator == "gate" or cuts["columns"] > 2)
+    assert operator == "conv" or cuts["blocks"] > 5
 
 
 # Warm streams ---------------------------------------------------------------------------------

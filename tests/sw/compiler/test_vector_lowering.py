@@ -82,8 +82,13 @@ def test_random_layers_equal_the_reference(config):
         other = builder.add_input("y", builder.shape(x))
         outputs += [builder.sum(x, other, clamp=builder.random_clamp()),
                     builder.product(other, x, clamp=builder.random_clamp()),
-                    builder.lookup(other), builder.global_average(x)]
+                    builder.lookup(other), builder.affine(x, clamp=builder.random_clamp()),
+                    builder.global_average(x)]
         small = builder.lookup(outputs[-1])
+        factors = (1 + seed % 2, 1 + seed // 2)
+        outputs.append(builder.interleave(
+            [builder.max_pool(x, kernel=(1, 1)) for _ in range(factors[0] * factors[1])],
+            factors, less=(factors[0] - 1, factors[1] // 2)))
         outputs += [builder.product(small, x), builder.enlarge(small, (3, 2)),
                     builder.enlarge(other, (1 + seed % 3, 2))]
         check(builder.graph(*outputs, small), config, rng, seed=seed)

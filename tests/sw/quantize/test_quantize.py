@@ -1,17 +1,19 @@
 import logging
 import re
+import sys
 
 import numpy as np
 import onnx
 import pytest
-from float_models import batch_norm_cnn, digits_float, spoilt
+from float_models import batch_norm_cnn, digits_float, keywords, spoilt
 from onnx import numpy_helper
 from onnxruntime.quantization import qdq_loss_debug
 
+import weft
 from weft import compiler
 from weft.bench.networks import NETWORKS
 from weft.digits import MODEL, load, load_training
-from weft.errors import CompileError, InputError, ModelError
+from weft.errors import CompileError, InputError, ModelError, ToolError
 from weft.frontend import partition
 from weft.hw.isa.config import load_config
 from weft.quantize import Quantization, quantize, random_frames
@@ -128,6 +130,21 @@ def test_batch_normalization_without_a_convolution_becomes_one():
     quantized = quantize(source, {"image": images(4)})
     assert quantized.accelerated == (6, 6)
     assert runs_as_onnxruntime(quantized.model, images(2))
+
+
+def test_windows_along_a_line_become_windows_over_planes():
+    model, feeds = keywords(), random_frames({"features": (1, 10, 20)}, 4)
+    source = load_float(model)
+    assert {node.op_type for node in source.model.graph.node} >= {"Unsqueeze", "Squeeze"}
+    assert not any(node.op_type == "BatchNormalization" for node in source.model.graph.node)
+    np.testing.assert_allclose(GoldenSession(source.model).run(feeds[0])["scores"],
+                               GoldenSession(model).run(feeds[0])["scores"], rtol=1e-4, atol=1e-4)
+    quantized = quantize(source, feeds)
+    assert [place.op for place in quantized.plan.placements if place.where.name == "HOST"] == \
+        ["Unsqueeze", "QuantizeLinear", "DequantizeLinear"]
+    assert min(layer.snr for layer in quantized.layers) > 25
+    assert runs_as_onnxruntime(quantized.model, np.concatenate(
+        [frame["features"] for frame in feeds]))
 
 
 @pytest.mark.parametrize("name", ["unet", "mobilenet_v2_block"])
@@ -314,3 +331,9 @@ def test_unknown_method_wrong():
 def test_no_frames_wrong():
     with pytest.raises(InputError, match=r"^Calibration must have at least 1 frame, not 0$"):
         quantize(batch_norm_cnn(), [])
+
+
+def test_torch_that_is_not_installed_wrong(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ToolError, match=r"^PyTorch is not installed: run pip install '.*\[torch\]"):
+        weft.from_torch(None, None, "random:1")

@@ -2,7 +2,14 @@ import re
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph, random_image
+from graphs import (
+    OPERATORS,
+    GraphBuilder,
+    in_fixed_point,
+    operator_graph,
+    random_graph,
+    random_image,
+)
 
 from weft import reference
 from weft.boards.registry import BOARDS
@@ -83,6 +90,18 @@ def test_random_graphs_with_fixed_point_equal_the_reference(config):
         names = [layer.name for layer in graph.layers]
         chosen = names if seed % 2 else [str(name) for name in rng.choice(names, 1)]
         check(with_fixed_point(graph, chosen), config, rng, seed=seed, keep_tensors=True)
+        check(in_fixed_point(rng, graph), config, rng, seed=seed, keep_tensors=True)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("config", CONFIGS[1:3] + CONFIGS[-1:],
+                         ids=lambda c: f"{c.name}-{c.rows}x{c.cols}-{c.fip}")
+def test_operators_in_fixed_point_equal_the_reference(config, operator):
+    config = config.replace(fixed_point=True)
+    for seed in range(4):
+        rng = np.random.default_rng([seed, config.rows, len(operator), 4])
+        graph = in_fixed_point(rng, operator_graph(rng, operator), share=0.9)
+        check(graph, config, rng, seed=seed, keep_tensors=True)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.name}-{c.rows}x{c.cols}-{c.fip}")

@@ -1,9 +1,10 @@
 """What the model of the device makes of wrong VECTOR commands."""
 
 import pytest
+from amaranth.lib import data
 
-from weft.hw.isa.commands import Memory, Opcode, VectorOp, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Memory, Opcode, VectorCommand, VectorOp, encode
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.functional import FunctionalDevice
@@ -16,7 +17,8 @@ VECTOR = {"in_base": 0, "in_zero": 0, "in_block_step": 1, "pad_outer": 0, "in_ou
           "dilation_inner": 1, "blocks": 1, "out_outer": 1, "out_inner": 1, "weight_base": 0,
           "out_base": 8, "out_zero": 0, "out_block_step": 1, "clamp_min": -128,
           "out_outer_step": 1, "clamp_max": 127, "out_inner_step": 1, "op": VectorOp.CONV,
-          "slide": 0, "broadcast": 0, "subtract": 0, "shared": 0, "parameter_base": 0, "table": 0}
+          "slide": 0, "broadcast": 0, "subtract": 0, "shared": 0, "parameter_base": 0, "table": 0,
+          "rule": 0}
 ADD = {"op": VectorOp.ADD, "kernel_outer": 2, "kernel_inner": 1, "dilation_outer": 0}
 
 
@@ -24,8 +26,8 @@ def vector(**changes) -> bytes:
     return encode(Opcode.VECTOR, **{**VECTOR, **changes})
 
 
-def run(*commands: bytes) -> FunctionalDevice:
-    device = FunctionalDevice(TINY, memory_bytes=4096)
+def run(*commands: bytes, config: AcceleratorConfig = TINY) -> FunctionalDevice:
+    device = FunctionalDevice(config, memory_bytes=4096)
     device.write_memory(0, b"".join(commands))
     Driver(device).run(0, len(commands))
     return device
@@ -42,6 +44,26 @@ def run(*commands: bytes) -> FunctionalDevice:
 ])
 def test_legal_command_is_executed(changes):
     run(vector(**changes))
+
+
+@pytest.mark.parametrize("rule", [1, 2])
+def test_rule_of_fixed_point_needs_the_hardware_and_a_result_that_is_rounded(rule):
+    able = TINY.replace(fixed_point=True)
+    for changes in ({}, ADD, {**ADD, "op": VectorOp.MULTIPLY}):
+        run(vector(rule=rule, **changes), config=able)
+    for config, op in ((TINY, VectorOp.CONV), (able, VectorOp.MAX), (able, VectorOp.LOOKUP)):
+        with pytest.raises(DeviceStopped) as info:
+            run(vector(rule=rule, op=op), config=config)
+        assert info.value.error == Error.ARGUMENT
+
+
+def test_unknown_rule_is_an_argument_error():
+    raw = bytearray(vector())
+    place = data.Layout.cast(VectorCommand)["rule"].offset
+    raw[place // 8] |= 3 << place % 8
+    with pytest.raises(DeviceStopped) as info:
+        run(bytes(raw), config=TINY.replace(fixed_point=True))
+    assert info.value.error == Error.ARGUMENT
 
 
 @pytest.mark.parametrize("changes, error", [
