@@ -66,8 +66,13 @@ models = $(addprefix --models ,$(wildcard ../shared/models))
 
 networks: $(stamp)  ## run all networks at hand, record what came of them and write docs/networks.md
 	@$(bin)/weft survey --record benchmarks/networks.json sw/digits/digits_int8.onnx \
-	    $(foreach kind,*.onnx *.tflite,$(wildcard $(addsuffix /$(kind),$(wildcard ../shared/models ../shared/models/*))))
+	    $(call found,onnx)
+	@$(if $(call found,tflite),$(bin)/weft survey --record benchmarks/networks.json \
+	    --config '$(fixed_point)' $(call found,tflite))
 	@$(bin)/python -m weft.report.networks_page > docs/networks.md
+
+fixed_point := base,fixed_point=true,name="base_fixed_point"
+found = $(wildcard $(addsuffix /*.$(1),$(wildcard ../shared/models ../shared/models/*)))
 
 verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
 	@$(bin)/weft verilog --config $(CONFIG) -o $(OUT)

@@ -12,6 +12,7 @@ from weft.ir import (
     Concat,
     Convolution,
     Depthwise,
+    Interleave,
     Lookup,
     Multiply,
     Pool,
@@ -403,6 +404,21 @@ def test_global_average_pool(seed):
     assert layer.multiplier == float(scale / (b.initializers["pool_scale"] * np.float32(72)))
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("size", [(8, 9), (1, 1), (300, 1)])
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "ReduceMax"])
+def test_maximum_of_planes(op, size, rescaled, unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b, 5, size)
+    axes = {"axes": [2, 3]} if op == "ReduceMax" else {}
+    end(b, b.node(op, [x], "top", **axes), zero_point=int(b.initializers["x_conv_zero"]),
+        scale=float(b.initializers["x_conv_scale"]) * (0.7 if rescaled else 1))
+    layers = check(b)[1:]
+    assert [type(layer) for layer in layers] == ([Pool, Lookup] if rescaled else [Pool])
+    assert layers[0].kind is PoolKind.MAX and layers[0].kernel == size
+
+
 def mean(b, x, axes, keepdims=1, opset=17):
     """A ReduceMean with its axes where the version of the operator has them."""
     if opset < 18:
@@ -606,6 +622,20 @@ def test_resize_to_a_size_computed_from_shapes():
     end(b, y, scale=float(b.initializers["x_conv_scale"]),
         zero_point=int(b.initializers["x_conv_zero"]))
     assert isinstance(check(b)[-1], Resize)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("mode, block, channels", [("DCR", 2, 12), ("CRD", 2, 12), ("CRD", 3, 9),
+                                                   ("DCR", 1, 5)])
+def test_depth_to_space(mode, block, channels, rescaled, unsigned):
+    b = builder(unsigned=unsigned)
+    y = b.node("DepthToSpace", [image(b, channels)], "large", blocksize=block, mode=mode)
+    y = quantized_like(b, b.node("Relu", [y], "relu"), factor=0.7 if rescaled else 1)
+    end(b, b.conv(y, channels // block ** 2, 4, name="two"))
+    layers = check(b, exact=False)
+    assert sum(isinstance(layer, Selection) for layer in layers) == block ** 2
+    assert any(isinstance(layer, Interleave) for layer in layers)
 
 
 # Some channels -----------------------------------------------------------------------------------

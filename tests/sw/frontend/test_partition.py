@@ -264,7 +264,7 @@ REASONS = {
         "LogSoftmax 'odd' is not supported on the accelerator"),
     "reduce_mean": (
         lambda b, x: b.node("ReduceMean", [x], "odd", axes=[3]),
-        "ReduceMean 'odd' averages over the axes [3], which are not height and width on the "
+        "ReduceMean 'odd' reduces the axes [3], which are not height and width on the "
         "accelerator"),
     "reduce_mean_with_ties": (
         lambda b, x: b.node("ReduceMean", [b.quantize(b.node("Relu", [x], "r"), scale=0.1)], "odd",
@@ -408,9 +408,9 @@ def attribute_model(op, shape=(1, 4, 6, 6), **attributes):
      "MaxPool 'odd' has an input of 5 dimensions; only 3 and 4 are supported"),
     ("AveragePool", {"kernel_shape": [2, 2], "shape": (2, 2, 6, 6)},
      "AveragePool 'odd' has a batch of 2; only a batch of 1 is supported"),
-    ("ReduceMean", {}, "ReduceMean 'odd' averages over the axes [0, 1, 2, 3] of 4; only height and "
+    ("ReduceMean", {}, "ReduceMean 'odd' reduces the axes [0, 1, 2, 3] of 4; only height and "
                        "width are supported"),
-    ("GlobalMaxPool", {}, "GlobalMaxPool 'odd' is not supported on the accelerator"),
+    ("GlobalLpPool", {}, "GlobalLpPool 'odd' is not supported on the accelerator"),
 ])
 def test_attribute_sends_the_node_to_the_host(op, attributes, reason):
     plan = partition(attribute_model(op, **attributes))
