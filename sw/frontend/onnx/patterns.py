@@ -105,6 +105,7 @@ HANDLERS: dict[str, Handler] = {
     "Conv": convolutions.conv,
     "ConvTranspose": transposed.conv_transpose,
     "DequantizeLinear": quantizers.dequantize_linear,
+    "Gather": channels.gather,
     "Gemm": convolutions.gemm,
     "GlobalAveragePool": planes.global_average_pool,
     "MatMul": convolutions.matmul,
