@@ -54,12 +54,12 @@ def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
         return builder.keep_scale(pool, name, data.source, target, pending)
 
     return moved(builder, node, Pending(node=node, stage=stage, shape=output,
-                                         view=like(read, View((1, *output))), make=make),
-                  data.source)
+                                        view=like(read, View((1, *output))), make=make),
+                 data.source)
 
 
 def global_max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    read = plain(node, _input(builder, node))
+    read = plain(node, moved_input(builder, node))
     data = image(node, read)
     known(node)
     _, channels, height, width = data.view.shape
@@ -70,7 +70,7 @@ def global_max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 def reduce_max(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Maxima of whole planes."""
-    read = plain(node, _input(builder, node))
+    read = plain(node, moved_input(builder, node))
     tensor, stage, plane = _whole_planes(builder, node, read)
     return _whole_maximum(builder, node, read, tensor, stage, plane,
                           View(builder.shape(node, node.output[0])))
@@ -86,8 +86,8 @@ def _whole_maximum(builder: Builder, node: onnx.NodeProto, read: Dequantized, te
                             clamp)
         return builder.keep_scale(pool, name, read.source, target, pending)
 
-    return _moved(builder, node, Pending(node=node, stage=stage, shape=(channels, 1, 1), view=view,
-                                         make=make), read.source)
+    return moved(builder, node, Pending(node=node, stage=stage, shape=(channels, 1, 1), view=view,
+                                        make=make), read.source)
 
 
 def _maximum(builder: Builder, node: onnx.NodeProto, kernel: tuple[int, int], geometry: Window,
