@@ -5,7 +5,7 @@ external memory. With room for a second tile in every line, engines work side by
 tile, the next on what the one before has made of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +19,7 @@ from .columns import weight_tiles
 from .groups import Group
 from .loop_order import layer_cycles, window_loop_order
 from .row_flow import Flow, Line, row_flows, shortest_line
+from .rows import window
 
 __all__ = ["GroupChoice", "GroupPlan", "GroupPlanner"]
 
@@ -60,6 +61,11 @@ class GroupChoice:
     lines: dict[str, tuple[Line, int]]
     output_words: int
     output_count: int
+
+    @property
+    def moves(self) -> int:
+        """Rows that are moved, in all."""
+        return sum(line.moves for line, _ in self.lines.values())
 
     @property
     def words(self) -> int:
@@ -129,20 +135,41 @@ class GroupPlanner:
         """
         best: GroupChoice | None = None
         least = 1 << 62
-        for choice in self._choices(group, outside):
-            least = min(least, choice.words)
-            if choice.words <= available and (best is None or choice.cycles < _GAIN * best.cycles):
-                best = choice
+        for height in self._heights(group):
+            fits = False
+            for depth in _DEPTHS:
+                choice = self._choice(group, outside, height, depth)
+                if choice.moves and not self._config.vector:
+                    continue    # nothing could move rows
+                least = min(least, choice.words)
+                if choice.words <= available:
+                    fits = True
+                    if best is None or choice.cycles < _GAIN * best.cycles:
+                        best = choice
+            if not fits:
+                break   # nor do higher tiles
         return best, least
 
-    def _choices(self, group: Group, outside: frozenset[str]) -> Iterator[GroupChoice]:
+    def fewest_words(self, group: Group) -> int:
+        """A bound that is quickly known: the words of the rows that a single row of each layer
+        needs of the tensors inside a group."""
+        found = 0
+        for name in group.inner:
+            height = self._graph.tensors[name].shape[1]
+            rows = 1
+            for index in group.layers:
+                if name in self._graph.layers[index].inputs:
+                    shape = window(self._graph.layers[index], 0)
+                    rows = max(rows, shape.dilation * (shape.kernel - 1) + 1)
+            found += min(rows, height) * self._row_words(name)
+        return found
+
+    def _heights(self, group: Group) -> list[int]:
+        """Rows of a tile that are tried; there are at least two tiles."""
         _, out_h, _ = self._graph.tensors[group.output].shape
         align = self._aligns[group.output]
-        for height in dict.fromkeys(height + -height % align for height in _HEIGHTS):
-            if height >= out_h:
-                return
-            for depth in _DEPTHS:
-                yield self._choice(group, outside, height, depth)
+        heights = dict.fromkeys(height + -height % align for height in _HEIGHTS)
+        return [height for height in heights if height < out_h]
 
     def _choice(self, group: Group, outside: frozenset[str], height: int,
                 depth: tuple[int, int]) -> GroupChoice:

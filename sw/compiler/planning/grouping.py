@@ -60,6 +60,8 @@ def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: Memory
         for group in ending.get(stop, ()):
             outside = frozenset(external & {*group.inputs, group.output})
             room = config.activation_depth - _resident(plan, laid_out, group)
+            if planner.fewest_words(group) > room:
+                continue
             choice, _ = planner.best(group, outside, room)
             if choice is not None:
                 through = best[group.layers.start][0] + choice.cycles

@@ -5,6 +5,7 @@ some rows are there at a time. So no other layer may read it, and it must be in 
 All constants of a group stay on chip until it is done.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -75,9 +76,9 @@ class GroupFinder:
             for name in layer.inputs:
                 self._readers.setdefault(name, []).append(index)
         outputs = {edge.tensor for edge in self._graph.outputs}
-        roots = [home.root for home in laid_out.homes.values()]
+        roots = Counter(home.root for home in laid_out.homes.values())
         self._alone = {name for name in self._graph.tensors
-                       if name not in outputs and roots.count(name) == 1
+                       if name not in outputs and roots[name] == 1
                        and laid_out.homes[name].root == name}
         self._constants = lru_cache(maxsize=None)(self._constants_of)
 
