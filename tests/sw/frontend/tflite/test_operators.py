@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from models import assert_plan_is_golden
 from tflite_cases import ACCELERATED, CASES, case
+from tflite_models import TfliteBuilder
 from tflite_networks import network
 
 from weft.errors import ModelError
@@ -118,6 +119,23 @@ def test_kernels_are_tflite_micro(op):
         program = TfliteProgram(file.operators, Rule.TFLITE_MICRO, (file.outputs[0].name,))
         got = program.run(feeds(file, values))[file.outputs[0].name]
         np.testing.assert_array_equal(got, interpreter.get_output(0), err_msg=f"{op} {seed}")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_other_types_at_the_edges(kind):
+    """The host quantizes and dequantizes: real values, ties among them, or uint8."""
+    rng, b = np.random.default_rng(9), TfliteBuilder()
+    quantized = {} if kind is np.float32 else {"scale": 0.05, "zero_point": 131}
+    x, inner = b.input((1, 5, 6, 4), dtype=kind, **quantized), b.tensor((1, 5, 6, 4), 0.05, 3)
+    y, z = b.tensor((1, 5, 6, 4), 0.1, -20), b.tensor((1, 5, 6, 4), dtype=kind, **quantized)
+    b.operator("QUANTIZE", [x], [inner], "QuantizeOptions", version=2)
+    b.operator("LEAKY_RELU", [inner], [y], "LeakyReluOptions", Alpha=0.2, version=2)
+    b.operator("DEQUANTIZE" if kind is np.float32 else "QUANTIZE", [y], [z], version=2)
+    b.output(z)
+    values = rng.integers(0, 256, (1, 5, 6, 4)).astype(np.uint8)
+    if kind is np.float32:
+        values = (rng.integers(-300, 300, values.shape) * np.float32(0.025)).astype(np.float32)
+    assert check_device(b.build(), [values], CONFIGS[0]) == 1
 
 
 def check_network(seed):
