@@ -182,11 +182,7 @@ def mean(operator: Operator, rule: Rule, names: Names) -> Depthwise | Pool:
     if rule is Rule.ONNXRUNTIME:
         return Pool(name=operator.name, op=operator.op, input=names.input, output=names.output,
                     kind=PoolKind.AVERAGE, kernel=(height, width), multiplier=float(ratio))
-    multiplier, shift = mean_multiplier(operator)
-    if multiplier[0] < 1 << 30:     # shifted to the left, it would round at another place
-        raise ModelError(f"{label(operator)} scales sums of {height * width} values by a "
-                         f"multiplier of 30 bits; the accelerator has those of 31 bits only")
-    constants = [np.broadcast_to(each, (channels,)).copy() for each in (multiplier, shift)]
+    constants = [np.broadcast_to(each, (channels,)).copy() for each in mean_multiplier(operator)]
     return Depthwise(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=np.ones((channels, height, width), np.int8), bias=np.zeros(channels, np.int32),
