@@ -23,6 +23,8 @@ class Space(Enum):
     TABLE            = "table"
     EXTERNAL         = "external"
 
+    __hash__ = object.__hash__  # of the member, not of its name: quicker
+
     @property
     def memory(self) -> Memory:
         """The memory that a LOAD fills."""

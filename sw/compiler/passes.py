@@ -73,7 +73,8 @@ def _pack_inputs(compilation: Compilation) -> None:
 
 def _lay_out_channels(compilation: Compilation) -> None:
     """Finds a place for every channel, so that concatenations cost nothing."""
-    compilation.laid_out = lay_out_channels(compilation.packed.graph, compilation.config)
+    compilation.laid_out = lay_out_channels(compilation.packed.graph, compilation.config,
+                                            keep_tensors=compilation.keep_tensors)
     verify(compilation.laid_out.graph)
 
 

@@ -112,6 +112,7 @@ def _lengths(size: int, step: int) -> Iterator[tuple[int, int]]:
         yield size % step, 1
 
 
+_LINE_CYCLES = 8        # of the memory port for each burst, beside its beats
 _HEIGHTS = 8            # tile heights that are compared, from the largest that fits
 _WIDTHS = (1, 2, 3, 4, 6, 8)    # tiles of a row that are tried; and all of these times 8 ** n
 
@@ -342,6 +343,9 @@ class Tiling:
         else:
             busy = self._vector_cycles(layer)
         load = moved / config.axi_bytes
+        if shape.width < out_w:
+            load += _LINE_CYCLES * count * sum(
+                self._lines(layer, name, shape) for name in outside)
         overhead = float(COMMAND_OVERHEAD * self._commands(layer, outside, shape, count))
         if not outside:  # constants are loaded while the layer before is computed
             return max(load, busy) + overhead
@@ -356,8 +360,20 @@ class Tiling:
         if len({name in outside for name in layer.inputs}) > 1 and count > 1:
             commands *= self._laid_out.channels[layer.output].blocks(self._config)
         elif shape.width < self._width(layer):
-            commands *= sum(self._blocks(layer, name, shape) for name in outside)
+            commands *= sum(self._blocks(layer, name, shape) for name in outside
+                            if self._rows(layer, name, shape) > 1) or 1
         return commands
+
+    def _rows(self, layer: Layer, name: str, shape: _Shape) -> int:
+        """Rows of an operand in a tile."""
+        return (shape.height if name == layer.output
+                else self._needed(layer, name, shape.height, 0))
+
+    def _lines(self, layer: Layer, name: str, shape: _Shape) -> int:
+        """Parts of rows of an operand in a tile, each of which is a burst of its own; an input is
+        loaded again for every group of column tiles that is an outer loop."""
+        again = len(shape.chunks) if shape.columns_outer else 1
+        return again * self._rows(layer, name, shape) * self._blocks(layer, name, shape)
 
     def _find_vector_cycles(self, layer: Layer) -> float:
         blocks = self._laid_out.channels[layer.output].blocks(self._config)

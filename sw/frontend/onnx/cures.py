@@ -4,10 +4,6 @@ __all__ = ["CURES", "OPERATOR_CURES", "cure_of"]
 
 
 OPERATOR_CURES = {
-    "ConvTranspose": "replace it by Resize (nearest) and Conv",
-    "GlobalMaxPool": "replace it by MaxPool with a kernel as large as the plane",
-    "HardSwish": "export with opset 13, so that it is Mul and HardSigmoid",
-    "ReduceMax": "replace it by MaxPool with a kernel as large as the plane",
     "Sum": "replace it by Add",
     "Upsample": "export with opset 13, so that it is Resize",
 }
@@ -16,8 +12,7 @@ OPERATOR_CURES = {
 CURES = (
     ("must have a QuantizeLinear after it",
      "quantize the output of that node too: weft quantize does"),
-    ("-D convolution; only 2-D is", "export it as a 2-D Conv, with an axis of size 1"),
-    ("dimensions; only 4 are", "export it for [1, C, H, W], with an axis of size 1"),
+    ("dimensions; only 3 and 4 are", "export it for [1, C, H, W], with an axis of size 1"),
     ("only a batch of 1 is supported", "export with a batch of 1"),
     ("in float32; at most", "replace it by GlobalAveragePool, whose sum is an integer"),
     ("is added up in float32 by onnxruntime",

@@ -12,32 +12,16 @@ from weft.ir import NO_PADS, Concat, Layer, Lookup, Pads, Pool, PoolKind, Resize
 from weft.reference.exact import Quantization, average_constants
 from weft.reference.golden import GoldenSession
 
+from .affine import by_channel, channel_axis
 from .builder import Builder
 from .elementwise import layout_of, plain
+from .moves import moved, moved_input
 from .nodes import BrokenModel, attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
 from .windows import Window, image, known, like, of_planes, real_input, window
 
-__all__ = ["average_pool", "concat", "global_average_pool", "max_pool", "pad", "reduce_mean",
-           "resize"]
-
-
-def _input(builder: Builder, node: onnx.NodeProto) -> Dequantized:
-    """The activation that a node reads. Operators that only move values may also read the quantized
-    tensor itself."""
-    value = builder.value(node.input[0])
-    if isinstance(value, Quantized):
-        return Dequantized(value, View(value.shape), exclusive=False)
-    return real_input(builder, node)
-
-
-def _moved(builder: Builder, node: onnx.NodeProto, pending: Pending, source: Quantized) -> Value:
-    """The result of an operator that only moves values: quantized if its input was."""
-    if not isinstance(builder.value(node.input[0]), Quantized):
-        return pending
-    target = replace(source, name=node.output[0], shape=pending.view.shape, tensor=None, placed={},
-                     sole=True)
-    return builder.finish(pending, target)
+__all__ = ["average_pool", "concat", "global_average_pool", "global_max_pool", "max_pool", "pad",
+           "reduce_max", "reduce_mean", "resize"]
 
 
 # Pools --------------------------------------------------------------------------------------------
@@ -52,7 +36,7 @@ def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     before = _unfinished(builder, node)
     if before is not None:
         return _max_pool_of_pending(builder, node, before)
-    read = _input(builder, node)
+    read = moved_input(builder, node)
     data = image(node, read)
     if data.pads != NO_PADS and data.source.zero_point != -128:
         # The zeros of the padding would be larger than negative values.
@@ -69,9 +53,41 @@ def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
             return _maximum(builder, node, kernel, geometry, tensor, output, clamp)
         return builder.keep_scale(pool, name, data.source, target, pending)
 
-    return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
-                                         view=like(read, View((1, *output))), make=make),
-                  data.source)
+    return moved(builder, node, Pending(node=node, stage=stage, shape=output,
+                                        view=like(read, View((1, *output))), make=make),
+                 data.source)
+
+
+def global_max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    read = plain(node, moved_input(builder, node))
+    data = image(node, read)
+    known(node)
+    _, channels, height, width = data.view.shape
+    tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
+    return _whole_maximum(builder, node, read, tensor, stage, (channels, height, width),
+                          like(read, View((1, channels, 1, 1))))
+
+
+def reduce_max(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    """Maxima of whole planes."""
+    read = plain(node, moved_input(builder, node))
+    tensor, stage, plane = _whole_planes(builder, node, read)
+    return _whole_maximum(builder, node, read, tensor, stage, plane,
+                          View(builder.shape(node, node.output[0])))
+
+
+def _whole_maximum(builder: Builder, node: onnx.NodeProto, read: Dequantized, tensor: str,
+                   stage: int, plane: tuple[int, int, int], view: View) -> Value:
+    channels, height, width = plane
+
+    def make(name: str, target: Quantized, pending: Pending) -> Layer:
+        def pool(output: str, clamp: tuple[int, int]) -> Pool:
+            return _maximum(builder, node, (height, width), Window(output=(1, 1)), tensor, output,
+                            clamp)
+        return builder.keep_scale(pool, name, read.source, target, pending)
+
+    return moved(builder, node, Pending(node=node, stage=stage, shape=(channels, 1, 1), view=view,
+                                        make=make), read.source)
 
 
 def _maximum(builder: Builder, node: onnx.NodeProto, kernel: tuple[int, int], geometry: Window,
@@ -89,6 +105,9 @@ def _unfinished(builder: Builder, node: onnx.NodeProto) -> Pending | None:
     if not isinstance(value, Dequantized) or not value.nodes or len(value.view.shape) != 4 \
             or value.view.shape[0] != 1:
         return None
+    axis = channel_axis(builder, value)
+    if axis is not None:
+        return by_channel(builder, value, axis)
     _, channels, height, width = value.view.shape
     last = value.nodes[-1]
     tensor, stage = builder.place(node, value.source, value.view.reshape(value.view.shape[1:]))
@@ -203,25 +222,33 @@ def reduce_mean(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A mean over whole planes, for which onnxruntime has no integer kernel: it adds up real values
     in an order that depends on the layout it chose."""
     data = plain(node, real_input(builder, node))
+    tensor, stage, (channels, height, width) = _whole_planes(builder, node, data)
+    layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
+                 kind=PoolKind.AVERAGE, kernel=(height, width), late_zero=True)
+    return _average(builder, node, data, layer, stage, (channels, 1, 1),
+                    View(builder.shape(node, node.output[0])))
+
+
+def _whole_planes(builder: Builder, node: onnx.NodeProto, data: Dequantized) \
+        -> tuple[str, int, tuple[int, int, int]]:
+    """The tensor [C, H, W] whose planes are what a node reduces, the stage that makes it, and its
+    shape."""
     reduced = _axes(builder, node, len(data.view.shape))
     shape, source = data.view.shape, data.source
     kept = [axis for axis in range(len(shape)) if axis not in reduced]
     if len(reduced) not in (1, 2):
-        raise ModelError(f"{label(node)} averages over the axes {reduced} of {len(shape)}; only "
-                         f"height and width are supported")
+        raise ModelError(f"{label(node)} reduces the axes {reduced} of {len(shape)}; only height "
+                         f"and width are supported")
     channels = prod(shape[axis] for axis in kept)
     height, width = (*(shape[axis] for axis in reduced), 1)[:2]
     if source.accelerated and source.layout.shape[0] == channels:
         height, width = source.layout.shape[1:]
     want = data.view.transpose((*kept, *reduced)).reshape((channels, height, width))
     if source.accelerated and not source.layout.same(want):
-        raise ModelError(f"{label(node)} averages over the axes {reduced}, which are not height "
-                         f"and width on the accelerator")
+        raise ModelError(f"{label(node)} reduces the axes {reduced}, which are not height and "
+                         f"width on the accelerator")
     tensor, stage = builder.place(node, source, want)
-    layer = Pool(name=builder.name(node), op=builder.op(node), input=tensor, output="",
-                 kind=PoolKind.AVERAGE, kernel=(height, width), late_zero=True)
-    return _average(builder, node, data, layer, stage, (channels, 1, 1),
-                    View(builder.shape(node, node.output[0])))
+    return tensor, stage, (channels, height, width)
 
 
 def _axes(builder: Builder, node: onnx.NodeProto, rank: int) -> list[int]:
@@ -299,7 +326,7 @@ def _more_channels(builder: Builder, node: onnx.NodeProto, data: Dequantized, be
 
 def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Enlargement by whole factors, where it repeats every value."""
-    data = plain(node, _input(builder, node))
+    data = plain(node, moved_input(builder, node))
     plane = image(node, data).view
     shape, target_shape = data.view.shape, builder.shape(node, node.output[0])
     given = attributes(node)
@@ -329,7 +356,7 @@ def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
                 if clamp == (-128, 127) else None
         return builder.keep_scale(enlarge, name, data.source, target, pending)
 
-    return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
+    return moved(builder, node, Pending(node=node, stage=stage, shape=output,
                                          view=View(target_shape), make=make), data.source)
 
 
@@ -411,4 +438,4 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     channels, height, width = whole.shape
     pending = Pending(node=node, stage=max(stages), shape=(channels, height, width),
                       view=View.of(whole).inverse(shape), make=make)
-    return _moved(builder, node, pending, parts[0].source)
+    return moved(builder, node, pending, parts[0].source)

@@ -150,6 +150,10 @@ def _pair(builder: Builder, operator: Operator) -> Value:
                                       View(factor.shape).reshape((channels, 1, 1)))
         stage = max(stage, later)
     layer = layers.pair(operator, builder.rule, first, second, operator.outputs[0].name)
+    proof = layers.pair_proof(operator, layer)
+    if proof is not None and not proof.exact:
+        raise ModelError(f"{label(operator)} has sums of which TFLite rounds halves either way: "
+                         f"{proof} on the accelerator")
     return builder.add(operator, layer, stage, order)
 
 

@@ -14,14 +14,16 @@ from weft.errors import ModelError
 from weft.frontend.weights import dense_weights
 from weft.hw.isa.commands import Rounding
 from weft.ir import NO_PADS, Add, Convolution, Depthwise, Multiply, Pads, Pool, PoolKind
+from weft.reference.exact_fixed_point import fixed_add_constants
+from weft.reference.proof import Exactness, Quantization
 
 from . import inputs
 from .file import Operator, Tensor, label
 from .rules import Rule, activation_bounds, exact_once
 
 __all__ = ["Names", "convolution", "depthwise", "fully_connected", "fully_connected_ratio", "macs",
-           "mean", "mean_multiplier", "multiplier_of_depth", "pair", "pool", "reduced_axes",
-           "summary"]
+           "mean", "mean_multiplier", "multiplier_of_depth", "pair", "pair_proof", "pool",
+           "reduced_axes", "summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,3 +257,13 @@ def pair(operator: Operator, rule: Rule, a: str, b: str, output: str) -> Add | M
     kind = Add if operator.op == "ADD" else Multiply
     return kind(name=operator.name, op=operator.op, a=a, b=b, output=output,
                 clamp=activation_bounds(operator, target), rounding=rule.rounding)
+
+
+def pair_proof(operator: Operator, layer: Add | Multiply) -> Exactness | None:
+    """How far the accelerator makes of every pair what the layer's rule makes of it; :py:`None` if
+    it is exact by construction, or follows onnxruntime."""
+    if not isinstance(layer, Add) or layer.rounding is not Rounding.FIXED_POINT:
+        return None
+    tensors = (inputs.data(operator, 0), inputs.data(operator, 1), operator.outputs[0])
+    return fixed_add_constants(*(Quantization(each.scale, each.zero_point, False)
+                                 for each in tensors), layer.clamp)[1]

@@ -136,7 +136,9 @@ class _Draft:
         return self.node("Conv", source, filters=filters, bias=self._chance(0.8))
 
     def average(self, source: str) -> str:
-        """One pixel, as either of two operators that round differently makes it."""
+        """One pixel, as an average, by two operators that round differently, or a maximum."""
+        if self._chance(0.2):
+            return self.node("ReduceMax" if self._chance(0.4) else "GlobalMaxPool", source)
         return self.node("ReduceMean" if self._chance(0.4) else "GlobalAveragePool", source)
 
     # Blocks -----------------------------------------------------------------------------------
@@ -249,6 +251,15 @@ class _Draft:
         return self.activation(self.node("ConvTranspose", source, filters=self._count(),
                                          bias=self._chance(0.8), factors=more, **window))
 
+    def unfold(self, source: str) -> str:
+        """Channels that become neighbours in the plane."""
+        if self._signal:
+            return self.conv(source)
+        block = int(self._rng.integers(1, 4))
+        x = self.pointwise(source, block * block * int(self._rng.integers(1, 6)))
+        return self.pointwise(self.node("DepthToSpace", x, group=block,
+                                        count_pads=self._chance(0.5)), self._count())
+
     def deal(self, source: str) -> str:
         """Channels in another order, or some of them."""
         if self._chance(0.5):
@@ -324,4 +335,4 @@ _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
            _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen,
-           _Draft.transposed)
+           _Draft.transposed, _Draft.unfold)

@@ -51,15 +51,15 @@ class Node:
     kernel, strides, dilations : (h, w)
     pads : (top, left, bottom, right)
     group : :class:`int`
-        Of a convolution or ``Shuffle``. At most; the greatest common divisor with both numbers of
-        channels is taken.
+        Of a convolution or ``Shuffle``, at most; the greatest common divisor with both numbers of
+        channels is taken. The blocksize of a DepthToSpace.
     bounds : (low, high)
         Of a Clip.
     factors : (h, w)
         Of a Resize; one more than the output_padding of a ConvTranspose; or the first channel of a
         Slice, counted from 1, and its step.
     count_pads : :class:`bool`
-        Padding counts in the divisor of an AveragePool.
+        Padding counts in the divisor of an AveragePool; or a DepthToSpace has mode CRD.
     bias : :class:`bool`
     """
 
@@ -262,7 +262,9 @@ class FloatGraph:
                 inputs += [constant(f"{node.name}_{part}", rng.uniform(
                     0.2 if part == "v" else -1, 1.5, source[0]).astype(np.float32))
                     for part in "gbmv"]
-            elif op == "ReduceMean":
+            elif op == "DepthToSpace":
+                extra = {"blocksize": node.group, "mode": "CRD" if node.count_pads else "DCR"}
+            elif op in ("ReduceMean", "ReduceMax"):
                 extra = {"axes": [2, 3][:axes]}
             elif op == "Resize":
                 scales = np.array([1, 1, *node.factors[:axes]], np.float32)
@@ -336,6 +338,13 @@ def _enlarged(node: Node, source: Shape) -> Shape:
     return tuple(sizes)
 
 
+def _spread(node: Node, source: Shape) -> Shape:
+    channels, height, width = _planes(source)
+    if channels % node.group ** 2:
+        raise Unfit(f"{node.name} divides {channels} channels")
+    return (channels // node.group ** 2, height * node.group, width * node.group)
+
+
 def _window_attributes(node: Node, axes: int) -> dict[str, Any]:
     """Of a node whose window slides over the first of two axes, or both."""
     return {"kernel_shape": node.kernel[:axes], "strides": node.strides[:axes],
@@ -392,6 +401,9 @@ _SHAPES: dict[str, _Rule] = {
     "AveragePool": lambda node, sources, shapes: (sources[0][0], *_window(node, sources[0])),
     "Gemm": lambda node, sources, shapes: (_filters(node, shapes),),
     "GlobalAveragePool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "DepthToSpace": lambda node, sources, shapes: _spread(node, sources[0]),
+    "GlobalMaxPool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
+    "ReduceMax": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "ReduceMean": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "Clip": lambda node, sources, shapes: sources[0],
     "Add": lambda node, sources, shapes: _same(node, sources),

@@ -5,7 +5,7 @@ import pytest
 from models import QdqBuilder, assert_plan_is_golden
 
 from weft.frontend import partition
-from weft.ir import Affine, Lookup, Where
+from weft.ir import Affine, Lookup, Pool, Where
 from weft.reference.golden import cpu_is_exact
 
 
@@ -94,6 +94,17 @@ def test_chain_of_constants_is_one_layer():
     y = b.node("Sub", [y, b.constant("m", rng_of(1).random((1, 6, 1, 1)).astype(np.float32))])
     b.output(b.quantize(y, scale=0.04))
     assert check(b, every_value(b, (6, 16, 17))).op == "Sub"
+
+
+def test_maximum_of_what_is_not_quantized_yet():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 6, 16, 17))
+    y = b.node("Mul", [x, b.constant("k", rng_of().uniform(-1, 1, (6, 1, 1)).astype(np.float32))])
+    b.output(b.quantize(b.node("MaxPool", [y], kernel_shape=[2, 3]), scale=0.04))
+    plan = partition(b.build())
+    assert [type(layer) for layer in plan.graphs[0].layers] == [Affine, Pool]
+    if cpu_is_exact():
+        assert_plan_is_golden(plan, every_value(b, (6, 16, 17)), exact=False)
 
 
 def test_channels_that_are_alike_share_a_table():

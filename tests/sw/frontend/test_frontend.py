@@ -621,7 +621,7 @@ def two_convs(between, **attributes):
     return b.build()
 
 
-@pytest.mark.parametrize("op", ["Softmax", "GlobalMaxPool", "LpNormalization"])
+@pytest.mark.parametrize("op", ["Softmax", "GlobalLpPool", "LpNormalization"])
 def test_operator_between_layers_wrong(op):
     refused(two_convs(op), f"{op} 'odd' is not supported on the accelerator")
 

@@ -12,6 +12,7 @@ from weft.ir import (
     Concat,
     Convolution,
     Depthwise,
+    Interleave,
     Lookup,
     Multiply,
     Pool,
@@ -403,6 +404,21 @@ def test_global_average_pool(seed):
     assert layer.multiplier == float(scale / (b.initializers["pool_scale"] * np.float32(72)))
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("size", [(8, 9), (1, 1), (300, 1)])
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "ReduceMax"])
+def test_maximum_of_planes(op, size, rescaled, unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b, 5, size)
+    axes = {"axes": [2, 3]} if op == "ReduceMax" else {}
+    end(b, b.node(op, [x], "top", **axes), zero_point=int(b.initializers["x_conv_zero"]),
+        scale=float(b.initializers["x_conv_scale"]) * (0.7 if rescaled else 1))
+    layers = check(b)[1:]
+    assert [type(layer) for layer in layers] == ([Pool, Lookup] if rescaled else [Pool])
+    assert layers[0].kind is PoolKind.MAX and layers[0].kernel == size
+
+
 def mean(b, x, axes, keepdims=1, opset=17):
     """A ReduceMean with its axes where the version of the operator has them."""
     if opset < 18:
@@ -608,6 +624,20 @@ def test_resize_to_a_size_computed_from_shapes():
     assert isinstance(check(b)[-1], Resize)
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("mode, block, channels", [("DCR", 2, 12), ("CRD", 2, 12), ("CRD", 3, 9),
+                                                   ("DCR", 1, 5)])
+def test_depth_to_space(mode, block, channels, rescaled, unsigned):
+    b = builder(unsigned=unsigned)
+    y = b.node("DepthToSpace", [image(b, channels)], "large", blocksize=block, mode=mode)
+    y = quantized_like(b, b.node("Relu", [y], "relu"), factor=0.7 if rescaled else 1)
+    end(b, b.conv(y, channels // block ** 2, 4, name="two"))
+    layers = check(b, exact=False)
+    assert sum(isinstance(layer, Selection) for layer in layers) == block ** 2
+    assert any(isinstance(layer, Interleave) for layer in layers)
+
+
 # Some channels -----------------------------------------------------------------------------------
 
 def split(b, x, sizes, axis=1):
@@ -661,6 +691,40 @@ def test_slice_of_channels(start, end_, axis, step, chosen):
     layer = check(b, exact=False)[1]
     assert isinstance(layer, Selection)
     np.testing.assert_array_equal(layer.weights[:, :, 0, 0], np.eye(9)[chosen])
+
+
+@pytest.mark.parametrize("axis, indices, chosen", [
+    (1, [3, 0, 8], [3, 0, 8]), (-3, [-1], [8]), (1, [[5, 4], [3, 2]], [5, 4, 3, 2])])
+def test_gather_of_channels(axis, indices, chosen):
+    b = builder()
+    y = b.node("Gather", [image(b, 9), b.constant("i", np.array(indices))], "some", axis=axis)
+    if np.ndim(indices) > 1:
+        y = b.reshape(quantized_like(b, y), (1, len(chosen), 8, 9))
+    end(b, b.conv(quantized_like(b, y), len(chosen), 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Selection) and layer.channels.tolist() == chosen
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_channels_of_integers_need_no_quantizers(unsigned):
+    b = builder(unsigned=unsigned)
+    image(b, 9)
+    for name in split(b, "x_conv_q", (4, 5)):
+        end(b, b.conv(dequantized_like(b, name), 4 if name == "piece0" else 5, 3))
+    kept = b.node("Gather", ["x_conv_q", b.constant("i", np.array([7, 1]))], "kept", axis=1)
+    first = b.node("Slice", ["x_conv_q", *(b.constant(name, np.array([value])) for name, value in (
+        ("s", 0), ("e", 2), ("a", 1)))], "first")
+    both = b.node("Concat", [kept, first], "both", axis=1)
+    end(b, b.conv(dequantized_like(b, both), 4, 3))
+    layers = check(b, exact=False)
+    assert sum(isinstance(layer, Selection) for layer in layers) == 4
+
+
+def dequantized_like(b, x, name="x_conv"):
+    """The real values of integers that are quantized as another tensor is."""
+    y = b.node("DequantizeLinear", [x, f"{name}_scale", f"{name}_zero"], f"{x}_real")
+    b._scales[y] = b.initializers[f"{name}_scale"]
+    return y
 
 
 def shuffled(b, x, channels, groups, size=(8, 9)):

@@ -264,7 +264,7 @@ REASONS = {
         "LogSoftmax 'odd' is not supported on the accelerator"),
     "reduce_mean": (
         lambda b, x: b.node("ReduceMean", [x], "odd", axes=[3]),
-        "ReduceMean 'odd' averages over the axes [3], which are not height and width on the "
+        "ReduceMean 'odd' reduces the axes [3], which are not height and width on the "
         "accelerator"),
     "reduce_mean_with_ties": (
         lambda b, x: b.node("ReduceMean", [b.quantize(b.node("Relu", [x], "r"), scale=0.1)], "odd",
@@ -275,6 +275,12 @@ REASONS = {
         lambda b, x: b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in (
             ("s", 1), ("e", 3), ("a", 2)))], "odd"),
         "Slice 'odd' takes parts of planes; only whole channels are supported"),
+    "gather_of_a_column": (
+        lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2]))], "odd", axis=3),
+        "Gather 'odd' takes parts of planes; only whole channels are supported"),
+    "gather_of_a_channel_twice": (
+        lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2, 1, 2, 0]))], "odd", axis=1),
+        "Gather 'odd' takes values more than once, which is not supported"),
     "max_pool_indices": (
         second_max_output,
         "MaxPool 'odd' has a second output, the indices, which is not supported"),
@@ -408,9 +414,9 @@ def attribute_model(op, shape=(1, 4, 6, 6), **attributes):
      "MaxPool 'odd' has an input of 5 dimensions; only 3 and 4 are supported"),
     ("AveragePool", {"kernel_shape": [2, 2], "shape": (2, 2, 6, 6)},
      "AveragePool 'odd' has a batch of 2; only a batch of 1 is supported"),
-    ("ReduceMean", {}, "ReduceMean 'odd' averages over the axes [0, 1, 2, 3] of 4; only height and "
+    ("ReduceMean", {}, "ReduceMean 'odd' reduces the axes [0, 1, 2, 3] of 4; only height and "
                        "width are supported"),
-    ("GlobalMaxPool", {}, "GlobalMaxPool 'odd' is not supported on the accelerator"),
+    ("GlobalLpPool", {}, "GlobalLpPool 'odd' is not supported on the accelerator"),
 ])
 def test_attribute_sends_the_node_to_the_host(op, attributes, reason):
     plan = partition(attribute_model(op, **attributes))

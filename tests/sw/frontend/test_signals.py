@@ -125,7 +125,7 @@ def test_dense_layer_of_all_and_of_each_step():
 
 @pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
 def test_real_network_runs_in_one_part():
-    with InferenceSession(MODELS / "real" / "tv_conv1d.onnx", config="base",
+    with InferenceSession(MODELS / "real" / "tv_conv1d.onnx", config="base", device="functional",
                           keep_tensors=True) as session:
         assert len(session.plan.graphs) == 1
         feed = random_inputs(rng_of(), session.plan.model.proto)

@@ -196,7 +196,6 @@ ON_HOST = {
     "vgg": ["AveragePool"],             # windows of 2 x 2 whose float32 sums have ties
     "densenet": ["AveragePool"],
     "unet_bilinear": ["Resize"] * 2,
-    "unet_transposed": ["ConvTranspose"] * 2,
 }
 VIEWS = ("DequantizeLinear", "Flatten", "QuantizeLinear", "Reshape", "Unsqueeze")
 

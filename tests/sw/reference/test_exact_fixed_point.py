@@ -110,7 +110,8 @@ def test_rounded_once_is_the_nearest_integer():
                                       Rounding.FIXED_POINT_ONCE)
     for value, a, m, s in zip(got, acc, multiplier, shift, strict=True):
         exact = away(Fraction(int(a) * int(m), 2**(31 - int(s))))
-        assert value == exact or (min(abs(value), abs(exact)) >= 2**29 and value * exact > 0)
+        assert value == exact or (min(abs(int(value)), abs(exact)) >= 2**29
+                                  and (value > 0) == (exact > 0))
     halves = np.array([-3, -1, 1, 3], np.int32)
     assert reference.scale_fixed_point(
         halves, np.array([2**30]), np.array([0]), Rounding.FIXED_POINT_ONCE).tolist() \
@@ -172,13 +173,13 @@ def test_hardware_without_the_rule_is_refused(add):
 # Constants ------------------------------------------------------------------------------------
 
 def test_average_of_any_number_is_exact():
-    for count in (*range(1, 66), 100, 128, 196, 255, 256, 1000, 3136, 12544):
+    for count in (*range(1, 66, 3), 2, 9, 64, 128, 255, 1024):
         assert fixed_average_constants(count, INT8)[1] == Exactness(255 * count + 1, 0)
 
 
 def test_sums_of_random_scales_are_exact():
     rng = np.random.default_rng(4)
-    for _ in range(40):
+    for _ in range(20):
         a, b = np.exp(rng.uniform(-6, 0, 2))
         known = [quantization(scale, rng.integers(-128, 128))
                  for scale in (a, b, max(a, b) * rng.uniform(0.8, 2))]

@@ -17,6 +17,7 @@ from weft.compiler import compile_parts, misfits
 from weft.errors import ModelError
 from weft.frontend import partition
 from weft.frontend.onnx import cures
+from weft.frontend.onnx.patterns import HANDLERS
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.ir import Where
 from weft.reference.golden import GoldenSession
@@ -63,6 +64,18 @@ def test_layer_without_room_runs_on_the_host_and_the_others_do_not():
                           "192 are available")
     assert len(place(source, SMALL_KERNELS).graphs) == 2
     assert_golden(source, SMALL_KERNELS)
+
+
+@pytest.mark.parametrize("scale, nodes", [(0.5, ["wide", "bound"]), (0.25, ["wide"])],
+                         ids=["part of the layer", "a layer of its own"])
+def test_layer_runs_on_the_host_with_its_bound(scale, nodes):
+    b = QdqBuilder(np.random.default_rng(6))
+    x = b.quantize(b.conv(b.input("x", (1, 6, 12, 12)), 6, 8, name="first"))
+    x = b.quantize(b.conv(x, 1, 8, (10, 10), group=8, name="wide"), scale=0.5, zero_point=3)
+    x = b.quantize(b.node("Relu", [x], "bound"), scale=scale, zero_point=3)
+    b.output(b.quantize(b.conv(x, 8, 5, name="last")))
+    assert [row.name for row in hosted(place(b.build(), SMALL_KERNELS))] == nodes
+    assert_golden(b.build(), SMALL_KERNELS)
 
 
 def test_cure_for_the_configuration_is_one():
@@ -162,6 +175,7 @@ def test_every_cure_is_for_a_reason_that_there_is():
              if path.name != "cures.py"}
     for part, _ in cures.CURES:
         assert any(part in text for text in texts), part
+    assert not cures.OPERATOR_CURES.keys() & HANDLERS.keys()
 
 
 # Random networks ----------------------------------------------------------------------------------

@@ -81,7 +81,8 @@ def test_run_needs_a_configuration_with_fixed_point(files, capsys):
         assert cli.main([command, str(model), "--config", "tiny", *options]) == 2
         assert capsys.readouterr().err.splitlines()[-1].endswith(
             "rounds in fixed point as TFLite does: the configuration 'tiny' must have "
-            "fixed_point = true, or the rule must be onnxruntime (--rule onnxruntime)")
+            "fixed_point = true (--config base,fixed_point=true), or the rule must be onnxruntime "
+            "(--rule onnxruntime)")
 
 
 def test_check_lists_operators(files, capsys):
