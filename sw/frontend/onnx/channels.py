@@ -1,4 +1,4 @@
-"""Some channels of a tensor: Split and Slice, by way of a convolution that copies them."""
+"""Some channels of a tensor: Split, Slice and Gather, by way of a convolution that copies them."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .nodes import BrokenModel, attributes, label
 from .values import Dequantized, Pending, Quantized, Value, View
 from .windows import real_input
 
-__all__ = ["cut", "split"]
+__all__ = ["cut", "gather", "split"]
 
 
 def split(builder: Builder, node: onnx.NodeProto) -> tuple[Value, ...] | None:
@@ -54,6 +54,21 @@ def cut(builder: Builder, node: onnx.NodeProto) -> Value | None:
     for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
         ranges[axis] = slice(*bounds)
     return _select(builder, node, data, data.view.array()[tuple(ranges)], builder.name(node))
+
+
+def gather(builder: Builder, node: onnx.NodeProto) -> Value | None:
+    """A Gather of constant places, each at most once."""
+    data = plain(node, real_input(builder, node))
+    axis, shape = attributes(node).get("axis", 0), data.view.shape
+    places = builder.array(node.input[1])
+    if places is None:
+        raise ModelError(f"{label(node)} must have constant indices")
+    if not -len(shape) <= axis < len(shape) \
+            or (places < -shape[axis]).any() or (places >= shape[axis]).any():
+        raise BrokenModel(f"{label(node)} has indices {places.min()} to {places.max()} on axis "
+                          f"{axis} of a tensor of shape {list(shape)}")
+    return _select(builder, node, data, np.take(data.view.array(), places % shape[axis], axis),
+                   builder.name(node))
 
 
 def _integers(builder: Builder, node: onnx.NodeProto, given: dict[str, Any], index: int,

@@ -107,6 +107,7 @@ HANDLERS: dict[str, Handler] = {
     "ConvTranspose": transposed.conv_transpose,
     "DepthToSpace": depth.depth_to_space,
     "DequantizeLinear": quantizers.dequantize_linear,
+    "Gather": channels.gather,
     "Gemm": convolutions.gemm,
     "GlobalAveragePool": planes.global_average_pool,
     "GlobalMaxPool": planes.global_max_pool,

@@ -693,6 +693,21 @@ def test_slice_of_channels(start, end_, axis, step, chosen):
     np.testing.assert_array_equal(layer.weights[:, :, 0, 0], np.eye(9)[chosen])
 
 
+@pytest.mark.parametrize("places, axis", [([5, 0, 3], 1), ([-1, 2], -3), ([[1, 4], [8, 0]], 1),
+                                          (7, 1)])
+def test_gather_of_channels(places, axis):
+    b = builder()
+    x = image(b, 9)
+    y = b.node("Gather", [x, b.constant("i", np.array(places))], "some", axis=axis)
+    count = np.size(places)
+    y = b.reshape(quantized_like(b, y), (1, count, 8, 9))
+    end(b, b.conv(y, count, 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Selection)
+    np.testing.assert_array_equal(layer.weights[:, :, 0, 0],
+                                  np.eye(9)[np.ravel(places) % 9])
+
+
 def shuffled(b, x, channels, groups, size=(8, 9)):
     """Channels of groups dealt out in turn."""
     y = b.reshape(x, (1, groups, channels // groups, *size))
