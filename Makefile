@@ -13,9 +13,11 @@ bin   := .venv/bin
 side_by_side := -n auto --dist worksteal
 stamp := .venv/.ready
 docs_stamp := .venv/.docs
+torch_stamp := .venv/torch/.ready
+torch_tests := tests/sw/quantize/test_pytorch.py tests/docs/test_textbook.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all wheel-test fuzz fuzz-programs formal mutants bench bench-record networks verilog bitstream lint docs clean
+.PHONY: help setup sim test test-all wheel-test torch-test fuzz fuzz-programs formal mutants bench bench-record networks verilog bitstream lint docs clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +35,9 @@ test-all: $(stamp)  ## run all tests
 
 wheel-test: $(stamp)  ## install the wheel into an environment of its own and run the digits network
 	$(bin)/python -m pytest tests/test_wheel.py
+
+torch-test: $(torch_stamp)  ## install PyTorch into an environment of its own, run what needs it, and its tutorial
+	.venv/torch/bin/python -m pytest -n 2 $(torch_tests)
 
 fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
 	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config)
@@ -61,8 +66,13 @@ models = $(addprefix --models ,$(wildcard ../shared/models))
 
 networks: $(stamp)  ## run all networks at hand, record what came of them and write docs/networks.md
 	@$(bin)/weft survey --record benchmarks/networks.json sw/digits/digits_int8.onnx \
-	    $(foreach kind,*.onnx *.tflite,$(wildcard $(addsuffix /$(kind),$(wildcard ../shared/models ../shared/models/*))))
+	    $(call found,onnx)
+	@$(if $(call found,tflite),$(bin)/weft survey --record benchmarks/networks.json \
+	    --config '$(fixed_point)' $(call found,tflite))
 	@$(bin)/python -m weft.report.networks_page > docs/networks.md
+
+fixed_point := base,fixed_point=true,name="base_fixed_point"
+found = $(wildcard $(addsuffix /*.$(1),$(wildcard ../shared/models ../shared/models/*)))
 
 verilog: $(stamp)  ## write the Verilog of CONFIG=base (a preset or a .toml file) to OUT=build/verilog
 	@$(bin)/weft verilog --config $(CONFIG) -o $(OUT)
@@ -96,6 +106,17 @@ outdated := $(outdated)|lib\.coding|log2_int|Signal\(.*\breset=|\bnmigen\b
 $(docs_stamp): $(stamp)
 	@echo "Installing the Python packages that build the documentation"
 	@$(bin)/pip install --quiet --disable-pip-version-check -e '.[docs]' || \
+	    { echo "weft: error: pip could not install the packages; the lines above say why" >&2; exit 1; }
+	@touch $@
+
+# PyTorch is large, and what does not need it is tested without it. On Linux, PyPI has the build for
+# graphics cards; TORCH_INDEX=https://download.pytorch.org/whl/cpu finds one of a tenth of its size.
+$(torch_stamp): $(stamp)
+	@echo "Installing PyTorch into .venv/torch"
+	@rm -rf .venv/torch && $(PYTHON) -m venv .venv/torch
+	@.venv/torch/bin/pip install --quiet --disable-pip-version-check \
+	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	    -e '.[torch,digits,images]' 'pytest>=8,<10' 'pytest-xdist>=3.6,<4' || \
 	    { echo "weft: error: pip could not install the packages; the lines above say why" >&2; exit 1; }
 	@touch $@
 

@@ -1,9 +1,10 @@
 """Quantized networks as exporters of quantization-aware training write them."""
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["exported_cnn", "exported_mlp"]
+__all__ = ["as_exported", "exported_cnn", "exported_mlp"]
 
 
 class _Graph:
@@ -140,3 +141,46 @@ def exported_mlp(seed=0, *, weights="int8", bias="int32", clips=False, unsigned=
         x = graph.quantize(graph.node("Relu", [x], f"relu{number}"), 0.02, relu=True)
     graph.quantize(graph.layer("Gemm", x, (10, 16), "classifier"), 0.03)
     return graph.model((1, 64), (1, 10), opset)
+
+
+def as_exported(model, rng):
+    """A quantizer's QDQ model as an exporter might have written it: some biases in float32, some
+    activations of fewer bits."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {node.output[0]: node for node in graph.node}
+
+    def made_by(name):
+        return makers[name].op_type if name in makers else ""
+
+    for node in graph.node:
+        if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 \
+                or made_by(node.input[0]) != "DequantizeLinear" \
+                or made_by(node.input[2]) != "DequantizeLinear" or rng.random() < 0.3:
+            continue
+        values, scale = (constants[name] for name in makers[node.input[2]].input[:2])
+        name = f"{node.input[2]}_float"
+        node.input[2] = name
+        graph.initializer.append(numpy_helper.from_array((values * scale).astype(np.float32), name))
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type != "QuantizeLinear" or rng.random() < 0.7:
+            continue
+        zero = int(constants[node.input[2]])
+        info = np.iinfo(constants[node.input[2]].dtype)
+        bounds = []
+        for side, value in (("low", zero - rng.integers(20, 100)),
+                            ("high", zero + rng.integers(20, 100))):
+            bounds.append(f"{node.output[0]}_{side}")
+            graph.initializer.append(numpy_helper.from_array(
+                np.asarray(np.clip(value, info.min, info.max), info.dtype), bounds[-1]))
+        clipped = node.output[0]
+        node.output[0] = f"{clipped}_wide"
+        nodes.append(helper.make_node("Clip", [node.output[0], *bounds], [clipped],
+                                      name=f"{clipped}_clip"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return result

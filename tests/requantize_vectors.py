@@ -57,7 +57,7 @@ class FixedPointGroup(Group):
 
     def parameters(self):
         for bias, multiplier, shift in zip(self.bias, self.multiplier, self.shift, strict=True):
-            yield from ((bias, 28), (shift, 6), (multiplier - 2**30, 30))
+            yield from ((bias, 27), (shift, 6), (multiplier, 31))
 
 
 def wrap(value, width):

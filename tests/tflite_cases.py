@@ -266,7 +266,12 @@ def _softmax(draw: Draw) -> Case:
 def _view(draw: Draw) -> Case:
     shape, (scale, zero) = (1, *draw.plane(1, 6), draw.integer(1, 6)), draw.quantization()
     x = draw.builder.input(shape, scale, zero)
-    kind = draw.integer(0, 2)
+    kind = draw.integer(0, 3)
+    if kind == 3:
+        order = [0, *(1 + draw.rng.permutation(3)).tolist()]
+        y = draw.builder.tensor(tuple(shape[axis] for axis in order), scale, zero)
+        given = draw.builder.constant(np.array(order, np.int32))
+        return draw.finish("TRANSPOSE", [x, given], y, "TransposeOptions", version=2)
     if kind == 0:
         wanted = (1, shape[1] * shape[2], shape[3]) if draw.rng.random() < 0.5 \
             else (1, int(np.prod(shape)))

@@ -125,6 +125,12 @@ class _Network:
             tensor = self.builder.tensor((1, size), scale, draw.zero())
             self.builder.operator("MEAN", [source.tensor, axes], [tensor], "ReducerOptions",
                                   version=2)
+        elif draw.rng.random() < 0.3:
+            turned = self.builder.tensor((1, *source.shape[::-1]), scale, source.zero)
+            order = self.builder.constant(np.array([0, 3, 2, 1], np.int32))
+            self.builder.operator("TRANSPOSE", [tensor, order], [turned], "TransposeOptions",
+                                  version=2)
+            tensor = turned
         elif draw.rng.random() < 0.5:
             tensor = self.builder.tensor((1, size), scale, source.zero)
             shape = self.builder.constant(np.array([1, size], np.int32))

@@ -6,6 +6,8 @@ meet only at counting semaphores, one for each ordered pair of engines: a comman
 engines it consumes a token before it starts, and to which engines it gives one when it is done.
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from amaranth.hdl import signed, unsigned
@@ -30,6 +32,8 @@ class Engine(enum.Enum, shape=2):
     VECTOR = 2
     STORE  = 3
 
+    __hash__ = object.__hash__  # of the member, not of its name: the compiler looks up millions
+
 
 class Opcode(enum.Enum, shape=8):
     """What a command does. Zero is no opcode, so that cleared memory is no program."""
@@ -37,6 +41,8 @@ class Opcode(enum.Enum, shape=8):
     MATRIX = 0x02
     STORE  = 0x03
     VECTOR = 0x04
+
+    __hash__ = object.__hash__
 
 
 class Memory(enum.Enum, shape=3):
@@ -276,13 +282,13 @@ class ChannelParameters(data.Struct):
 
 class FixedPointParameters(data.Struct):
     """What stands in the place of :class:`ChannelParameters` for a command with a fixed-point
-    rule, with ``M = 2**30 + mantissa``. The result of FIXED_POINT is ``RDBPOT(SRDHM((v + bias) <<
-    max(shift, 0), M), max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32; that
-    of FIXED_POINT_ONCE ``round((v + bias) * M * 2**(shift - 31)) + out_zero``, halves away from
-    zero."""
-    bias:     signed(28)
-    shift:    signed(6)     # -32, at which every result is zero, to 31
-    mantissa: unsigned(30)  # of the 31-bit multiplier, without its leading one
+    rule. The result of FIXED_POINT is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), multiplier),
+    max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32; that of FIXED_POINT_ONCE
+    ``round((v + bias) * multiplier * 2**(shift - 31)) + out_zero``, halves away from zero,
+    saturated if the sum shifted to the left exceeds 32 bits."""
+    bias:       signed(27)
+    shift:      signed(6)     # -32, at which every result is zero, to 31
+    multiplier: unsigned(31)
 
 
 COMMANDS: dict[Opcode, type[data.Struct]] = {
@@ -316,6 +322,41 @@ def _fields(layout: Any) -> dict[str, data.Field]:
     return {name: field for name, field in data.Layout.cast(layout) if not name.startswith("_")}
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a field of a command lies, and which values it takes."""
+    name: str
+    offset: int
+    mask: int
+    low: int
+    high: int
+    kind: Any    # an enum, or None
+
+    @property
+    def sign(self) -> int:
+        """The bit that makes a value negative; 0 if none does."""
+        return -self.low
+
+
+@lru_cache
+def _places(opcode: Opcode) -> tuple[_Place, ...]:
+    """All fields but the header."""
+    places = []
+    for name, field in _fields(COMMANDS[opcode]).items():
+        if name == "header":
+            continue
+        kind = field.shape if isinstance(field.shape, type) else None
+        signed = kind is None and field.shape.signed
+        places.append(_Place(
+            name=name, offset=field.offset, mask=(1 << field.width) - 1, kind=kind,
+            low=-(1 << (field.width - 1)) if signed else 0,
+            high=(1 << (field.width - signed)) - 1))
+    return tuple(places)
+
+
+_OPCODES = {opcode.value: opcode for opcode in Opcode}
+
+
 def encode(opcode: Opcode, *, wait: int = 0, post: int = 0, **fields: Any) -> bytes:
     """Bytes of one command; every field of the opcode's layout must be given.
 
@@ -324,26 +365,21 @@ def encode(opcode: Opcode, *, wait: int = 0, post: int = 0, **fields: Any) -> by
     ValueError
         If a field is missing, unknown, or its value does not fit.
     """
-    layout = COMMANDS[opcode]
-    known = set(_fields(layout)) - {"header"}
-    if known != set(fields):
+    places = _places(opcode)
+    known = {place.name for place in places}
+    if known != fields.keys():
         raise ValueError(f"Fields of {opcode.name} must be {', '.join(sorted(known))}, "
                          f"not {', '.join(sorted(fields))}")
-    for name, field in _fields(layout).items():
-        if name == "header":
-            continue
-        shape = field.shape
-        value = fields[name]
-        if isinstance(shape, type):  # an enum; a plain number will do
-            fields[name] = shape(value)
-            continue
-        low = -(1 << (shape.width - 1)) if shape.signed else 0
-        high = (1 << (shape.width - shape.signed)) - 1
-        if not low <= value <= high:
-            raise ValueError(f"{opcode.name} {name} must be between {low} and {high}, not {value}")
-    header = {"opcode": opcode, "wait": wait, "post": post}
-    const = data.Layout.cast(layout).const({"header": header, **fields})
-    return const.as_bits().to_bytes(COMMAND_BYTES, "little")
+    bits = opcode.value | (wait & 0xf) << 8 | (post & 0xf) << 12
+    for place in places:
+        value = fields[place.name]
+        if place.kind is not None:  # an enum; a plain number will do
+            value = place.kind(value).value
+        if not place.low <= value <= place.high:
+            raise ValueError(f"{opcode.name} {place.name} must be between {place.low} and "
+                             f"{place.high}, not {value}")
+        bits |= (int(value) & place.mask) << place.offset
+    return bits.to_bytes(COMMAND_BYTES, "little")
 
 
 def decode(raw: bytes) -> tuple[Opcode, dict[str, int]]:
@@ -355,21 +391,13 @@ def decode(raw: bytes) -> tuple[Opcode, dict[str, int]]:
         If the opcode is illegal.
     """
     bits = int.from_bytes(raw, "little")
-    try:
-        opcode = Opcode(bits & 0xff)
-    except ValueError:
-        raise ValueError(f"Opcode {bits & 0xff:#04x} is illegal") from None
+    opcode = _OPCODES.get(bits & 0xff)
+    if opcode is None:
+        raise ValueError(f"Opcode {bits & 0xff:#04x} is illegal")
     values = {"wait": bits >> 8 & 0xf, "post": bits >> 12 & 0xf}
-    for name, field in _fields(COMMANDS[opcode]).items():
-        if name == "header":
-            continue
-        width = field.width
-        value = bits >> field.offset & ((1 << width) - 1)
-        if isinstance(field.shape, type):  # an enum
-            values[name] = value
-            continue
-        negative = field.shape.signed and value >> (width - 1)
-        values[name] = value - (1 << width) if negative else value
+    for place in _places(opcode):
+        value = bits >> place.offset & place.mask
+        values[place.name] = value - 2 * (value & place.sign)
     return opcode, values
 
 

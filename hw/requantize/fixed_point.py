@@ -21,10 +21,10 @@ _AT_ONCE = 6  # bits whose disjunction takes little
 
 
 class FixedPointScale(wiring.Component):
-    """Computes ``RDBPOT(SRDHM(i << max(shift, 0), M), max(-shift, 0))``, or with ``once`` ``i * M *
-    2**(shift - 31)`` in one rounding, half away from zero; both saturated.
+    """Computes ``RDBPOT(SRDHM(i << max(shift, 0), M), max(-shift, 0))`` of a multiplier ``M``, or
+    with ``once`` ``i * M * 2**(shift - 31)`` in one rounding, half away from zero; both saturated.
 
-    ``M = 2**30 + mantissa``, and in the terms of gemmlowp, from which TFLite has them::
+    In the terms of gemmlowp, from which TFLite has them::
 
         SRDHM(a, M)  = (a * M + (2**30 if a * M >= 0 else 1 - 2**30)) / 2**31     truncating
         RDBPOT(x, e) = (x >> e) + (x mod 2**e > ((2**e - 1) >> 1) + (x < 0))
@@ -43,8 +43,7 @@ class FixedPointScale(wiring.Component):
     -------
     i : :py:`In(signed(32))`
         Integer.
-    mantissa : :py:`In(30)`
-        M without its leading one.
+    multiplier : :py:`In(31)`
     shift : :py:`In(signed(6))`
         To the left if positive, -32..31. At -32 every result is zero.
     once : :py:`In(1)`
@@ -68,7 +67,7 @@ class FixedPointScale(wiring.Component):
         return FloatScale.latency
 
     i: In(signed(32))
-    mantissa: In(30)
+    multiplier: In(31)
     shift: In(signed(6))
     once: In(1)
     a: Out(signed(32))
@@ -79,9 +78,10 @@ class FixedPointScale(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
+        value, lost = self._elaborate_left(m)
         m.d.comb += [
-            self.a.eq(self._elaborate_left(m)),
-            self.b.eq(Cat(delay(m, self.mantissa, 3, name="mantissa", reset_less=True), 1)),
+            self.a.eq(value),
+            self.b.eq(delay(m, self.multiplier, 3, name="multiplier", reset_less=True)),
         ]
 
         # The upper 32 bits of the product, rounded half up. Otherwise the bit below them is the
@@ -104,9 +104,11 @@ class FixedPointScale(wiring.Component):
                                           sticky)
 
         # Rounded half away from zero: for a negative number the floor already is that.
-        integer, half, negative = value[1:], value[0], value[-1]
-        rest = integer[_INTEGER:]
-        fits = rest.all() | ~rest.any()
+        integer, half, rest = value[1:], value[0], value[1 + _INTEGER:]
+        lost = delay(m, lost, 2 + FloatScale.MULTIPLIER_LATENCY, name="lost", reset_less=True)
+        negative = Mux(lost, delay(m, self.i[31], 5 + FloatScale.MULTIPLIER_LATENCY,
+                                   name="negative", reset_less=True), value[-1])
+        fits = (rest.all() | ~rest.any()) & ~lost
         kept = register(m, Mux(fits, integer[:_INTEGER + 2],
                                Cat((~negative).replicate(_INTEGER + 1), negative)).as_signed(),
                         "kept")
@@ -115,26 +117,23 @@ class FixedPointScale(wiring.Component):
         m.d.comb += self.o.eq(o)
         return m
 
-    def _elaborate_left(self, m: Module) -> Value:
-        """``i`` shifted to the left, in the three stages in which a float is normalized."""
+    def _elaborate_left(self, m: Module) -> tuple[Value, Value]:
+        """``i`` shifted to the left, in the three stages in which a float is normalized, and
+        whether it is rounded once and does not fit."""
         value: Value = self.i
         places: Value = Mux(self.shift < 0, 0, self.shift)[:5]
-        lost: Value = Const(0, 1)  # a bit that matters, of what is rounded once
+        lost: Value = Const(0, 1)
         for bits in ((4, 3), (2, 1), (0,)):
             for bit in bits:
                 count = 1 << bit
                 dropped = value[31 - count:]
                 lost = lost | (places[bit] & dropped.any() & ~dropped.all())
                 value = Mux(places[bit], value << count, value)[:32]
-            if bits[-1] == 0:
-                # Beyond 2**30 on its side, and so beyond any int8.
-                once, negative = (delay(m, flag, 2, name=name, reset_less=True) for flag, name in (
-                    (self.once, "once_left"), (self.i[31], "negative")))
-                value = Cat(value[:30], Mux(once & lost, Cat(~negative, negative), value[30:]))
             value = register(m, value, f"shifted_{bits[0]}")
             places = register(m, places[:bits[-1]], f"left_{bits[0]}")
             lost = register(m, lost, f"lost_{bits[0]}")
-        return value.as_signed()
+        once = delay(m, self.once, 3, name="once_left", reset_less=True)
+        return value.as_signed(), lost & once
 
     @staticmethod
     def _shift_right(value: Value, places: Value, bits: tuple[int, ...],

@@ -33,8 +33,8 @@ class Requantizer(wiring.Component):
     With ``fixed_point`` a group may follow a rule of TensorFlow Lite instead. Its parameters are
     :class:`FixedPointParameters` then, and the result, of two roundings or of one, is ::
 
-        o = clamp(RDBPOT(SRDHM(v << max(shift, 0), M), max(-shift, 0)) + out_zero, ...)
-        o = clamp(round(v * M * 2**(shift - 31)) + out_zero, ...)
+        o = clamp(RDBPOT(SRDHM(v << max(shift, 0), multiplier), max(-shift, 0)) + out_zero, ...)
+        o = clamp(round(v * multiplier * 2**(shift - 31)) + out_zero, ...)
 
     No backpressure: one group per cycle goes in and comes out :attr:`latency` cycles later,
     whatever its rule. A rule is all in :class:`~weft.hw.requantize.float32.FloatScale` or
@@ -166,8 +166,8 @@ class Requantizer(wiring.Component):
             parameters = FixedPointParameters(Value.cast(parameters))
             m.d.comb += [
                 fixed.i.eq(value),
-                fixed.mantissa.eq(delay(m, parameters.mantissa, 2, name=f"mantissa_{lane}",
-                                        reset_less=True)),
+                fixed.multiplier.eq(delay(m, parameters.multiplier, 2, name=f"fixed_{lane}",
+                                          reset_less=True)),
                 fixed.shift.eq(delay(m, parameters.shift, 2, name=f"shift_{lane}",
                                      reset_less=True)),
                 fixed.once.eq(line[2].rule == Rounding.FIXED_POINT_ONCE),

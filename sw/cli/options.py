@@ -16,7 +16,8 @@ def add_config_option(parser: argparse.ArgumentParser, default: str | None = "ba
                       default_text: str = "base") -> None:
     """The configuration, by default ``default``, which the help text calls ``default_text``."""
     parser.add_argument("--config", default=default, metavar="NAME|FILE.toml",
-                        help=f"configuration: {', '.join(PRESETS)}, or a file "
+                        help=f"configuration: {', '.join(PRESETS)}, or a file; other values for "
+                             f"fields may follow, as in base,vector_taps=5 "
                              f"(default: {default_text})")
 
 

@@ -18,6 +18,7 @@ from weft.ir import Alias, Concat, Convolution, Graph, Interleave, Layer, Select
 from weft.ir.layout import ChannelMap
 
 from .channel_maps import choose, resolve
+from .selections import join_pieces, read_through
 
 __all__ = ["Home", "ChannelLayout", "lay_out_channels"]
 
@@ -54,12 +55,18 @@ class ChannelLayout:
     kept: frozenset[str]
 
 
-def lay_out_channels(graph: Graph, config: AcceleratorConfig) -> ChannelLayout:
+def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
+                     keep_tensors: bool = False) -> ChannelLayout:
     """Finds a channel map and a home for every tensor.
 
     A tensor that is a source of two concatenations, or twice of one, is copied; so is the result
     of one, or a view with channels in another order, that meets a tensor of another map in an
     element-wise layer. A copy is a convolution with the identity, which is exact.
+
+    Parameters
+    ----------
+    keep_tensors : :class:`bool`
+        Every tensor of the graph is made, even if nobody reads it.
 
     Raises
     ------
@@ -67,7 +74,8 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig) -> ChannelLayout:
         If the shapes of a concatenation do not fit: a mistake of the front end.
     """
     kept = frozenset(layer.output for layer in graph.layers)
-    graph, origins = _copy_shared_sources(graph)
+    graph, origins = join_pieces(graph, tuple(range(len(graph.layers))), keep=keep_tensors)
+    graph, origins = _copy_shared_sources(graph, origins)
     while True:
         channels, conflict = resolve(graph, config, {})
         if conflict is None:
@@ -77,6 +85,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig) -> ChannelLayout:
         else:
             graph, origins = _copy_result(graph, origins, conflict)
     channels = choose(graph, config, channels)
+    graph, origins = read_through(graph, origins, config, channels, keep=keep_tensors)
 
     same = _originals(graph)
     homes = {name: Home(name, 0) for name in graph.tensors}
@@ -110,13 +119,14 @@ def _copy(layer: Layer, tensor: Tensor, number: int) -> tuple[Convolution, Tenso
         multiplier=np.ones(count, np.float32)), copy
 
 
-def _copy_shared_sources(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
+def _copy_shared_sources(graph: Graph,
+                         owners: tuple[int, ...]) -> tuple[Graph, tuple[int, ...]]:
     layers: list[Layer] = []
     origins: list[int] = []
     tensors = dict(graph.tensors)
     times: Counter[str] = Counter()
     same = _originals(graph)
-    for index, layer in enumerate(graph.layers):
+    for index, layer in zip(owners, graph.layers, strict=True):
         if isinstance(layer, Concat):
             sources = []
             for name in layer.sources:

@@ -29,6 +29,8 @@ class Compilation:
 
     Attributes
     ----------
+    outline : :class:`bool`
+        Commands are only counted; see :func:`~weft.compiler.lowering.layers.lower`.
     known : :class:`dict`
         What lowering need not find again for another memory plan of the same graph.
     packed : :class:`Packed`
@@ -67,4 +69,5 @@ class Compilation:
         self.keep_tensors = keep_tensors
         self.base = base
         self.search = search
+        self.outline = False
         self.known: dict[Hashable, Any] = {}

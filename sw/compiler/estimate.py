@@ -66,7 +66,8 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
         if getattr(layer, "rounding", Rounding.FLOAT32) not in roundings(config):
             raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
                                f"does: the configuration {config.name!r} must have fixed_point = "
-                               f"true, or the rule must be onnxruntime (--rule onnxruntime)")
+                               f"true (--config base,fixed_point=true), or the rule must be "
+                               f"onnxruntime (--rule onnxruntime)")
     lacking = {index: CompileError(
                    f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
                    f"configuration {config.name!r} must have vector taps between 1 and 8, not 0",

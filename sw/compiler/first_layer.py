@@ -8,6 +8,7 @@ either axis all taps of the kernel (im2col), or as many pixels as the stride (sp
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -26,14 +27,34 @@ class Packing:
 
     Parameters
     ----------
-    gather : int32 [C, H, W]
-        For each value of the new tensor, the flat index of the old one; -1 for padding.
+    old_shape : (C, H, W)
+    rows, columns : int32 [parts, positions]
+        For each part of a new position of an axis the old coordinate; -1 for padding.
     zero_point : :class:`int`
         Value of the padding.
     """
 
-    gather: np.ndarray
+    old_shape: tuple[int, int, int]
+    rows: np.ndarray
+    columns: np.ndarray
     zero_point: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of the new tensor."""
+        return (self.old_shape[0] * len(self.rows) * len(self.columns), self.rows.shape[1],
+                self.columns.shape[1])
+
+    @cached_property
+    def gather(self) -> np.ndarray:
+        """int32 [C, H, W]: for each value of the new tensor, the flat index of the old one; -1 for
+        padding. The largest array of a compilation, made when a frame asks for it."""
+        channels, height, width = self.old_shape
+        # [part of the row, part of the column, channel, y, x]
+        rows, across = self.rows[:, None, None, :, None], self.columns[None, :, None, None, :]
+        plane = np.arange(channels, dtype=np.int32)[None, None, :, None, None] * (height * width)
+        gather = np.where((rows < 0) | (across < 0), np.int32(-1), rows * width + across + plane)
+        return gather.reshape(self.shape)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """The new int8 [C, H, W] tensor of the old one."""
@@ -120,8 +141,7 @@ def pack(graph: Graph, config: AcceleratorConfig) -> Packed:
             source = tensors[layer.input]
             layer, packing = _pack_layer(graph, layer, config, array, constants)
             if packing is not None:
-                channels, height, width = packing.gather.shape
-                tensors[source.name] = replace(source, shape=(channels, height, width))
+                tensors[source.name] = replace(source, shape=packing.shape)
                 packings[source.name] = packing
         layers.append(layer)
     return Packed(graph=replace(graph, tensors=tensors, layers=tuple(layers)), packings=packings)
@@ -177,12 +197,6 @@ def _pack_layer(graph: Graph, layer: Convolution, config: AcceleratorConfig, arr
     if (y, x) == as_it_is:
         return layer, None
 
-    # [part of the row, part of the column, channel, y, x], in 32 bits: these are the largest
-    # arrays of a compilation.
-    rows, across = (axis.gather.astype(np.int32) for axis in (y, x))
-    rows, across = rows[:, None, None, :, None], across[None, :, None, None, :]
-    plane = np.arange(channels, dtype=np.int32)[None, None, :, None, None] * (height * width)
-    gather = np.where((rows < 0) | (across < 0), np.int32(-1), rows * width + across + plane)
     # [output, channel, part of the row, its tap, part of the column, its tap]; index -1 of a tap
     # reads the zeros appended behind the last one.
     padded = np.pad(layer.weights, ((0, 0), (0, 0), (0, 1), (0, 1)))
@@ -192,5 +206,6 @@ def _pack_layer(graph: Graph, layer: Convolution, config: AcceleratorConfig, arr
     layer = replace(layer, strides=(y.stride, x.stride), dilations=(y.dilation, x.dilation),
                     pads=Pads(y.pads[0], x.pads[0], y.pads[1], x.pads[1]),
                     weights=np.ascontiguousarray(weights))
-    return layer, Packing(gather=gather.reshape(-1, *gather.shape[3:]),
+    return layer, Packing(old_shape=(channels, height, width), rows=y.gather.astype(np.int32),
+                          columns=x.gather.astype(np.int32),
                           zero_point=graph.tensors[layer.input].zero_point)

@@ -23,6 +23,8 @@ class Space(Enum):
     TABLE            = "table"
     EXTERNAL         = "external"
 
+    __hash__ = object.__hash__  # of the member, not of its name: quicker
+
     @property
     def memory(self) -> Memory:
         """The memory that a LOAD fills."""
@@ -93,9 +95,9 @@ class Difference:
     before: Address
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)    # not frozen: there are so many that it takes its time
 class Region:
-    """Units ``start`` up to, not including, ``stop`` of a buffer."""
+    """Units ``start`` up to, not including, ``stop`` of a buffer. It never changes."""
     buffer: Buffer
     start: int
     stop: int

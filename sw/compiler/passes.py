@@ -27,6 +27,7 @@ from .first_layer import pack
 from .lowering.layers import lower
 from .misfit import MisfitError
 from .ops import Buffer, Lowered, Op, Space
+from .planning.grouping import plan_groups
 from .planning.placement import MemoryPlan, plan_memory
 from .planning.split import split_layers
 from .verify import verify
@@ -53,6 +54,7 @@ def run(compilation: Compilation) -> None:
 
 def prove(compilation: Compilation) -> None:
     """Runs the passes that decide whether a graph fits: what they accept, all passes do."""
+    compilation.outline = True
     for each in PASSES:
         if each.decides:
             each.run(compilation)
@@ -71,7 +73,8 @@ def _pack_inputs(compilation: Compilation) -> None:
 
 def _lay_out_channels(compilation: Compilation) -> None:
     """Finds a place for every channel, so that concatenations cost nothing."""
-    compilation.laid_out = lay_out_channels(compilation.packed.graph, compilation.config)
+    compilation.laid_out = lay_out_channels(compilation.packed.graph, compilation.config,
+                                            keep_tensors=compilation.keep_tensors)
     verify(compilation.laid_out.graph)
 
 
@@ -81,25 +84,43 @@ def _plan_memory(compilation: Compilation) -> None:
                                    keep_tensors=compilation.keep_tensors)
 
 
+def _group_layers(compilation: Compilation) -> None:
+    """Computes layers depth first, where that is faster than one by one, played through."""
+    grouped = plan_groups(compilation.laid_out, compilation.config, compilation.plan,
+                          keep_tensors=compilation.keep_tensors)
+    if grouped and _faster(compilation, grouped):
+        compilation.plan = grouped
+
+
+def _faster(compilation: Compilation, plan: MemoryPlan) -> bool:
+    """Whether a plan is better than the one that there is."""
+    try:
+        found = _play(compilation, plan)
+    except CompileError:    # a command of a group has no field for what one of a layer has
+        return False
+    return found < _play(compilation, compilation.plan)
+
+
 def _split_layers(compilation: Compilation) -> None:
     """Splits layers on chip, so that engines overlap: the best of some splits, played through."""
+    compilation.plan = split_layers(
+        compilation.laid_out, compilation.config, compilation.plan,
+        lambda candidate: _play(compilation, candidate), compilation.search)
+
+
+def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
+    """Cycles of a plan, and commands."""
     config = compilation.config
-
-    def play(candidate: MemoryPlan) -> tuple[float, int]:
-        lowered = _lowered(compilation, candidate)
-        allocation = allocate(lowered, config, streams=())
-        ops = lowered.ops
-        try:
-            allocate(lowered, config, streams=_streams(compilation, lowered),
-                     base=compilation.base)
-        except CompileError:    # a plan with fewer commands may do
-            return _IMPOSSIBLE_CYCLES, len(ops)
-        if lowered.settled:
-            ops = _without_constants(ops) or ops
-        return ListSchedule(ops, allocation, config).cycles, len(ops)
-
-    compilation.plan = split_layers(compilation.laid_out, config, compilation.plan, play,
-                                    compilation.search)
+    lowered = _lowered(compilation, plan)
+    allocation = allocate(lowered, config, streams=())
+    ops = lowered.ops
+    try:
+        allocate(lowered, config, streams=_streams(compilation, lowered), base=compilation.base)
+    except CompileError:    # a plan with fewer commands may do
+        return _IMPOSSIBLE_CYCLES, len(ops)
+    if lowered.settled:
+        ops = _without_constants(ops) or ops
+    return ListSchedule(ops, allocation, config).cycles, len(ops)
 
 
 def _lower(compilation: Compilation) -> None:
@@ -110,7 +131,8 @@ def _lower(compilation: Compilation) -> None:
 def _lowered(compilation: Compilation, plan: MemoryPlan) -> Lowered:
     return place_constants(
         lower(compilation.laid_out, compilation.config, plan,
-              keep_tensors=compilation.keep_tensors, known=compilation.known), compilation.config)
+              keep_tensors=compilation.keep_tensors, known=compilation.known,
+              outline=compilation.outline), compilation.config)
 
 
 def _divide_streams(compilation: Compilation) -> None:
@@ -180,6 +202,7 @@ PASSES = (
     Pass("pack inputs", _pack_inputs),
     Pass("lay out channels", _lay_out_channels),
     Pass("plan memory", _plan_memory),
+    Pass("group layers", _group_layers, decides=False),
     Pass("split layers", _split_layers, decides=False),
     Pass("lower", _lower),
     Pass("divide streams", _divide_streams),

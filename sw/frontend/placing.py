@@ -185,10 +185,14 @@ class Placer(ABC, Generic[Node]):
 
     # Layers -----------------------------------------------------------------------------------
 
-    def _add_layer(self, layer: Layer, stage: int, quantized: Quantized, layout: View) -> Quantized:
-        name = layer.output
+    def allow(self, name: str) -> None:
+        """Refuses a layer that is not to be made, by its output tensor."""
         if name in self._forbidden:
             raise self._forbidden[name]
+
+    def _add_layer(self, layer: Layer, stage: int, quantized: Quantized, layout: View) -> Quantized:
+        name = layer.output
+        self.allow(name)
         result = replace(quantized, tensor=name, layout=layout, stage=stage | 1, placed={})
         self._add_tensor(name, result, layout)
         self.layers[name], self.stages[name], self.made[name] = layer, stage | 1, result

@@ -298,9 +298,9 @@ def fixed_point_words(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarra
     bias : int32 [N]
         With everything folded in; of ``FIXED_POINT_BIAS_BITS``.
     multiplier : int32 [N]
-        2**30 to 2**31 - 1, or 0.
+        At least 0.
     shift : int32 [N]
-        -31..31.
+        -32..31.
 
     Returns
     -------
@@ -316,13 +316,10 @@ def fixed_point_words(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarra
     if any(array.dtype != np.int32 or array.shape != bias.shape for array in arrays.values()):
         raise ValueError("Bias, multiplier and shift must be int32 of one shape, not " + ", ".join(
             f"{array.dtype} {array.shape}" for array in arrays.values()))
-    # A multiplier of zero has no mantissa: use a shift that makes any sum zero.
-    zero = multiplier == 0
-    fields = {"bias": bias.astype(np.int64), "shift": np.where(zero, -32, shift).astype(np.int64),
-              "mantissa": np.where(zero, 0, multiplier.astype(np.int64) - (1 << 30))}
+    fields = {"bias": bias, "shift": shift, "multiplier": multiplier}
     raw = np.zeros(bias.shape, np.uint64)
-    for name, values in fields.items():
-        width, is_signed = _FIXED_POINT[name].width, name != "mantissa"
+    for name, values in ((name, array.astype(np.int64)) for name, array in fields.items()):
+        width, is_signed = _FIXED_POINT[name].width, name != "multiplier"
         low, high = (-(1 << width - 1), 1 << width - 1) if is_signed else (0, 1 << width)
         if ((values < low) | (values >= high)).any():
             raise ValueError(f"Fixed-point {name} must be between {low} and {high - 1}, not "
@@ -346,7 +343,7 @@ def pack_fixed_point_parameters(config: AcceleratorConfig, bias: np.ndarray, mul
 
 def unpack_fixed_point_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bias, multiplier and shift, int32 [channels] each, of parameter entries as they lie on chip,
-    int8 [entries, parameter_entry_data_bytes]. A shift of -32 is that of a multiplier of zero."""
+    int8 [entries, parameter_entry_data_bytes]."""
     raw = np.ascontiguousarray(entries).view("<u8").reshape(-1)
 
     def field(name: str) -> np.ndarray:
@@ -355,9 +352,9 @@ def unpack_fixed_point_parameters(entries: np.ndarray) -> tuple[np.ndarray, np.n
         top = (raw << np.uint64(64 - offset - width)).view(np.int64)
         return top >> np.int64(64 - width)
 
-    mantissa = field("mantissa") & (1 << _FIXED_POINT["mantissa"].width) - 1
+    multiplier = field("multiplier") & (1 << _FIXED_POINT["multiplier"].width) - 1
     bias, multiplier, shift = (values.astype(np.int32) for values in (
-        field("bias"), mantissa + (1 << 30), field("shift")))
+        field("bias"), multiplier, field("shift")))
     return bias, multiplier, shift
 
 

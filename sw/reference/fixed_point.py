@@ -100,11 +100,16 @@ def rdbpot(x: np.ndarray, exponent: np.ndarray) -> np.ndarray:
 
 
 def _once(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """``acc * multiplier / 2**(31 - shift)``, halves rounded away from zero: int64."""
-    product = acc.astype(np.int64) * multiplier.astype(np.int64)
+    """``acc * multiplier / 2**(31 - shift)``, halves rounded away from zero: int64. One whose
+    ``acc`` shifted to the left needs more than 32 bits is 2**31, with its sign."""
+    acc = acc.astype(np.int64)
+    product = acc * multiplier.astype(np.int64)
+    shifted = acc << np.maximum(shift, 0)
     places = 31 - shift
     half = np.where(places > 0, np.int64(1) << np.maximum(places - 1, 0), 0)
-    return np.asarray(np.sign(product) * (np.abs(product) + half >> places))
+    rounded = np.sign(product) * (np.abs(product) + half >> places)
+    return np.asarray(np.where(shifted == shifted.astype(np.int32), rounded,
+                               np.sign(acc) << np.int64(31)))
 
 
 def scale_fixed_point(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray,
@@ -114,7 +119,8 @@ def scale_fixed_point(acc: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
     With ``FIXED_POINT`` it is ``RDBPOT(SRDHM(acc << max(shift, 0), multiplier), max(-shift, 0))``;
     where ``acc`` shifted to the left needs more than 32 bits they are dropped (TFLite does not
     define what happens). With ``FIXED_POINT_ONCE`` it is ``acc * multiplier / 2**(31 - shift)``
-    in 64 bits, halves rounded away from zero.
+    in 64 bits, halves rounded away from zero; where ``acc`` shifted to the left needs more than 32
+    bits, it is a number beyond any int8.
 
     Parameters
     ----------

@@ -56,7 +56,10 @@ def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
     """Of all constants on chip, in the order of their loads."""
     spans: dict[Buffer, tuple[int, int]] = {}
     for index, op in enumerate(ops):
-        for region in (*op.reads, *op.writes):
+        # A load writes constants at most, and a store has none; both may have many regions.
+        regions = {Engine.LOAD: op.writes, Engine.STORE: ()}.get(op.engine,
+                                                                 (*op.reads, *op.writes))
+        for region in regions:
             if region.buffer.space.ring:
                 first, _ = spans.get(region.buffer, (index, index))
                 spans[region.buffer] = (first, index)
@@ -66,10 +69,47 @@ def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
 def _ring(lives: Iterable[_Life], space: Space, config: AcceleratorConfig) -> dict[Buffer, int]:
     """Addresses of buffers one behind the other, over those no longer in use. One that would cross
     the end of the memory starts at 0 or ends at the end, whichever overlaps the one before less."""
-    depth = space.depth(config)
+    placed: dict[Buffer, int] = {}
+    head = before = 0
+    for together in _clusters(lives):
+        # From where the last one ended or, if they do not fit there together, from the start.
+        misfit: _Life | None = None
+        for first in (head, 0):
+            addresses, misfit = _row(together, space.depth(config), first, before)
+            if misfit is None:
+                break
+        if misfit is not None:
+            unit_bytes = space.unit_data_bytes(config)
+            needed = sum(life.buffer.size for life in together
+                         if life.first <= misfit.first <= life.last)
+            raise CompileError(f"Layer {misfit.buffer.layer!r} needs {needed * unit_bytes} bytes "
+                               f"of {space.value.replace('_', ' ')} memory, "
+                               f"{space.depth(config) * unit_bytes} are available")
+        placed |= addresses
+        last = together[-1].buffer
+        before = addresses[last]
+        head = before + last.size
+    return placed
+
+
+def _clusters(lives: Iterable[_Life]) -> Iterator[list[_Life]]:
+    """Those that follow each other while one of them is in use."""
+    cluster: list[_Life] = []
+    for life in lives:
+        if cluster and all(other.last < life.first for other in cluster):
+            yield cluster
+            cluster = []
+        cluster.append(life)
+    if cluster:
+        yield cluster
+
+
+def _row(lives: Iterable[_Life], depth: int, head: int,
+         before: int) -> tuple[dict[Buffer, int], _Life | None]:
+    """Addresses of buffers that begin at ``head``, behind one at ``before``; or the first that
+    there is no room for."""
     placed: dict[Buffer, int] = {}
     live: list[_Life] = []
-    head = before = 0
     for life in lives:
         size = life.buffer.size
         live = [other for other in live if other.last >= life.first]
@@ -78,15 +118,11 @@ def _ring(lives: Iterable[_Life], space: Space, config: AcceleratorConfig) -> di
         again = (0, depth - size) if size - before <= head - depth + size else (depth - size, 0)
         address = _free((head, *again), size, taken, depth)
         if address is None:
-            unit_bytes = space.unit_data_bytes(config)
-            needed = size + sum(other.buffer.size for other in live)
-            raise CompileError(f"Layer {life.buffer.layer!r} needs {needed * unit_bytes} bytes of "
-                               f"{space.value.replace('_', ' ')} memory, {depth * unit_bytes} are "
-                               f"available")
+            return {}, life
         placed[life.buffer] = before = address
         live.append(life)
         head = address + size
-    return placed
+    return placed, None
 
 
 def _free(starts: Sequence[int], size: int, taken: Sequence[tuple[int, int]],

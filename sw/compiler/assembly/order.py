@@ -135,11 +135,12 @@ class ListSchedule:
             for load in before.done:
                 first[load] = min(first.get(load, self._starts[index]), self._starts[index])
         following: dict[Space, float] = {}
+        last = max(self._starts, default=0.0)
         for index in range(len(self._ops) - 1, -1, -1):
             op = self._ops[index]
             if op.engine is Engine.LOAD:
                 space = op.writes[0].buffer.space
                 wanted[index] = following[space] = min(
-                    following.get(space, max(self._starts, default=0.0)),
+                    following.get(space, last),
                     first.get(index, float("inf")))
         return wanted

@@ -6,7 +6,7 @@ done in order, so of all commands of one engine only the latest matters, and one
 stands for everything before it.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -48,35 +48,39 @@ class _Memory:
     def __init__(self) -> None:
         self._starts = [0]
         # The op that wrote a range, or -1, and those that read it since.
-        self._users: list[tuple[int, tuple[int, ...]]] = [(-1, ())]
+        self._writers = [-1]
+        self._readers: list[list[int]] = [[]]
 
     def _cut(self, at: int) -> int:
         index = bisect_left(self._starts, at)
         if index == len(self._starts) or self._starts[index] != at:
             self._starts.insert(index, at)
-            self._users.insert(index, self._users[index - 1])
+            self._writers.insert(index, self._writers[index - 1])
+            self._readers.insert(index, self._readers[index - 1].copy())
         return index
 
-    def users(self, start: int, stop: int) -> Sequence[tuple[int, tuple[int, ...]]]:
-        """Users of all ranges that meet this one."""
-        return self._users[bisect_right(self._starts, start) - 1:bisect_left(self._starts, stop)]
-
-    def read(self, start: int, stop: int, op: int) -> None:
-        """A range is read."""
+    def read(self, start: int, stop: int, op: int) -> list[int]:
+        """A range is read: those that wrote it."""
         first, last = self._cut(start), self._cut(stop)
-        self._users[first:last] = [
-            (writer, (*readers, op))
-            for writer, readers in self._users[first:last]]
+        for readers in self._readers[first:last]:
+            readers.append(op)
+        return self._writers[first:last]
 
-    def write(self, start: int, stop: int, op: int) -> None:
-        """A range is written; that it was read before no longer matters."""
+    def write(self, start: int, stop: int, op: int) -> tuple[list[int], list[list[int]]]:
+        """A range is written; that it was read before no longer matters. Those that wrote it, and
+        that have read it since."""
         first, last = self._cut(start), self._cut(stop)
+        before = self._writers[first:last], self._readers[first:last]
         self._starts[first:last] = [start]
-        self._users[first:last] = [(op, ())]
+        self._writers[first:last] = [op]
+        self._readers[first:last] = [[]]
+        return before
 
 
-_HAZARDS = {(producer, consumer): frozenset(hazards(producer, consumer))
-            for producer in Engine for consumer in Engine}
+# By what overlaps, and the values of both engines.
+_HAZARDS = {pair: [[pair in hazards(producer, consumer) for consumer in Engine]
+                   for producer in Engine]
+            for pair in (("write", "read"), ("read", "write"), ("write", "write"))}
 
 
 @dataclass(frozen=True)
@@ -103,21 +107,22 @@ def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
         base = allocation.addresses[region.buffer]
         return memories[region.buffer.space], base + region.start, base + region.stop
 
+    engines = [op.engine.value for op in ops]
     for index, op in enumerate(ops):
-        reads, writes = [span(region) for region in op.reads], [span(r) for r in op.writes]
-        found = {(writer, ("write", "read")) for memory, start, stop in reads
-                 for writer, _ in memory.users(start, stop)}
-        for memory, start, stop in writes:
-            for writer, readers in memory.users(start, stop):
-                found.add((writer, ("write", "write")))
-                found.update((reader, ("read", "write")) for reader in readers)
-        done = frozenset(before for before, pair in found
-                         if before >= 0 and pair in _HAZARDS[ops[before].engine, op.engine])
-        yield Conflicts(done, frozenset(before for before, _ in found if before >= 0) - done)
-        for memory, start, stop in reads:
-            memory.read(start, stop, index)
-        for memory, start, stop in writes:
-            memory.write(start, stop, index)
+        me = engines[index]
+        found: dict[tuple[str, str], set[int]] = {pair: set() for pair in _HAZARDS}
+        written, read, overwritten = found.values()
+        for memory, start, stop in map(span, op.reads):
+            written.update(memory.read(start, stop, index))
+        for memory, start, stop in map(span, op.writes):
+            writers, readers = memory.write(start, stop, index)
+            overwritten.update(writers)
+            read.update(*readers)
+        every = written | read | overwritten
+        every -= {index, -1}
+        done = frozenset(before for pair, those in found.items() for before in those & every
+                         if _HAZARDS[pair][engines[before]][me])
+        yield Conflicts(done, frozenset(every - done))
 
 
 def schedule(ops: Sequence[Op], allocation: Allocation,

@@ -3,7 +3,7 @@ and stores that this takes.
 """
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from amaranth.lib import data
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
+from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
 from weft.compiler.planning.tiles import LayerPlan, TileBuffer
@@ -23,73 +24,13 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
 
+from .line_buffer import LineBuffer
 from .sharing import Sharing
+from .view import View
 
-__all__ = ["LoweringContext", "View"]
+__all__ = ["LoweringContext"]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class View:
-    """Some rows, columns and channel blocks of a tensor, where they are on chip: in the tensor
-    itself, or in a tile buffer that holds a part of a tensor too large for the chip. Only one in a
-    tile buffer may have less than all columns.
-
-    Word ``(block, y, x)``, counted from the view's first ones, is at ``offset + block * plane + y *
-    width + x`` of ``buffer``.
-
-    Attributes
-    ----------
-    tensor : :class:`Tensor`
-    buffer : :class:`Buffer`
-        In activation memory.
-    offset : :class:`int`
-        Words.
-    plane : :class:`int`
-        Words from channel block to channel block.
-    rows, columns : :class:`range`
-        Of the tensor.
-    blocks : :class:`range`
-        Channel blocks of the tensor, out of its channel map.
-    padding, left : :class:`int`
-        Only of an input: rows of padding in front of ``rows``, and columns in front of ``columns``,
-        for the output that it was read for. With them as ``pad_top`` and ``pad_left``, and
-        ``len(rows)`` and ``width`` as the input's size, a command needs to know nothing of tiles.
-    """
-
-    tensor: Tensor
-    buffer: Buffer
-    offset: int
-    plane: int
-    rows: range
-    columns: range
-    blocks: range
-    padding: int = 0
-    left: int = 0
-
-    @property
-    def width(self) -> int:
-        """Words of a row."""
-        return len(self.columns)
-
-    def at(self, words: int = 0) -> Address:
-        """Address of a word, counted from the first one of the view; it may lie outside."""
-        return Address(self.buffer, self.offset + words)
-
-    def part(self, blocks: range) -> "View":
-        """The same rows of fewer channel blocks, given as those of the tensor."""
-        first = blocks.start - self.blocks.start
-        return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
-
-    def regions(self) -> tuple[Region, ...]:
-        """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
-        words = len(self.rows) * self.width
-        if words == self.plane:
-            return (Region(self.buffer, self.offset,
-                           self.offset + len(self.blocks) * self.plane),)
-        starts = [self.offset + block * self.plane for block in range(len(self.blocks))]
-        return tuple(Region(self.buffer, start, start + words) for start in starts)
 
 
 def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
@@ -135,8 +76,9 @@ class LoweringContext:
     """
 
     def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan,
-                 keep_tensors: bool, known: dict[Hashable, Any]):
+                 keep_tensors: bool, known: dict[Hashable, Any], *, outline: bool = False):
         self.config = config
+        self._outline = outline
         self.graph: Graph = laid_out.graph
         self._laid_out = laid_out
         self._plan = plan
@@ -149,6 +91,9 @@ class LoweringContext:
         self._sharing = Sharing(config)
         self._slots: dict[str, Region] = {}
         self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
+        self._lines: dict[str, LineBuffer] = {}     # of the group that is being lowered
+        self._turns: dict[int, range] = {}          # rows of its layers that are next
+        self._staying: dict[Hashable, Buffer] = {}  # its constants
         self._inputs = {edge.tensor for edge in self.graph.inputs}
         self._present: set[str] = set()         # tensors that are computed
         self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
@@ -156,12 +101,17 @@ class LoweringContext:
         if keep_tensors:
             self._stored |= laid_out.kept
 
-    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]") -> Lowered:
-        """Lowers all layers, each with ``lower``."""
+    def run(self, lower: "Callable[[LoweringContext, int, Layer], None]",
+            lower_group: "Callable[[LoweringContext, GroupPlan], None]") -> Lowered:
+        """Lowers all layers, each with ``lower``, or as part of a group with ``lower_group``."""
         misfits: dict[int, CompileError] = {}
+        groups = {group.layers[0]: group for group in self._plan.groups}
         for index, layer in enumerate(self.graph.layers):
             try:
-                lower(self, index, layer)
+                if index in groups:
+                    lower_group(self, groups[index])
+                elif not self.plan(index).in_turns:
+                    lower(self, index, layer)
             except CompileError as error:
                 misfits.setdefault(self._laid_out.origins[index], error)
             self._present.add(layer.output)
@@ -203,10 +153,12 @@ class LoweringContext:
         return self._plan.layers[index]
 
     def tiles(self, index: int) -> tuple[tuple[range, range], ...]:
-        """Rows and columns of a layer's output that are computed at a time."""
+        """Rows and columns of a layer's output that are computed at a time; of a layer of a group,
+        those of its turn."""
         plan = self._plan.layers[index]
         columns = plan.columns or (range(self.tensor(self.graph.layers[index].output).shape[2]),)
-        return tuple(product(plan.tiles, columns))
+        rows = (self._turns[index],) if index in self._turns else plan.tiles
+        return tuple(product(rows, columns))
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What ``make`` gives; it is called once for all lowerings of the graph."""
@@ -241,6 +193,8 @@ class LoweringContext:
         needed, padding = plan.needs(layer, rows, height, 0)
         across, left = plan.needs(layer, columns, width, 1)
         blocks = blocks or self.blocks(name)
+        if name in self._lines:
+            return replace(self._lines[name].view(needed, blocks), padding=padding, left=left)
         if not self.storage(name).external:
             self._enter(name, layer.name, needed.stop)
             return replace(self._part(name, needed, blocks), padding=padding, left=left)
@@ -272,6 +226,8 @@ class LoweringContext:
         """
         name = self.graph.layers[index].output
         blocks = blocks or self.blocks(name)
+        if name in self._lines:
+            return self._lines[name].view(rows, blocks)
         if self.storage(name).external:
             buffer = self._rotation(index, name).take((rows, columns, blocks))
             return self._in_tile_buffer(name, buffer, rows, columns, blocks)
@@ -299,6 +255,9 @@ class LoweringContext:
         part : :class:`range`
             Along the first axis: what is loaded; all, if not given.
         """
+        key = index, what, part
+        if key in self._staying:
+            return self._staying[key]
         raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
         found = self._sharing.find(index, space, raw)
         if found is not None:
@@ -318,6 +277,8 @@ class LoweringContext:
             fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,
                     "units": target.size, "local_address": Address(target), "local_stride": 0},
             reads=(Region.whole(source),), writes=(Region.whole(target),)))
+        if index in self._turns:
+            self._staying[key] = target
         return target
 
     def emit(self, index: int | None, op: Op) -> None:
@@ -354,6 +315,37 @@ class LoweringContext:
             self._slot(layer.output, layer.name)
         else:
             self.finish(index, self._whole(layer.output))
+
+    # Groups -----------------------------------------------------------------------------------
+
+    def begin_group(self, group: GroupPlan) -> dict[str, LineBuffer]:
+        """Makes the lines of a group: in them are the tensors that its layers read and write, until
+        its end."""
+        first = self.graph.layers[group.layers[0]].name
+        for name, line in group.lines.items():
+            blocks = self.blocks(name)
+            buffer = Buffer(name=f"{name} line", space=Space.ACTIVATION, layer=first,
+                            size=len(blocks) * line.rows * self.tensor(name).shape[2])
+            self._placed[buffer] = group.addresses[name]
+            self._lines[name] = LineBuffer(self.tensor(name), line, blocks, buffer)
+        return self._lines
+
+    def take_turn(self, index: int, rows: range) -> None:
+        """What a layer of the group computes next: all that :meth:`tiles` gives."""
+        self._turns[index] = rows
+
+    def load_line(self, index: int, view: View) -> None:
+        """Loads rows of a line from external memory."""
+        name = view.tensor.name
+        self._expect(name)
+        part = self._range(name, view.rows, view.columns, view.blocks)
+        self._transfer(Opcode.LOAD, index, f"{name}{part}", view)
+
+    def end_group(self) -> None:
+        """Nothing of the group is needed any more."""
+        self._lines.clear()
+        self._turns.clear()
+        self._staying.clear()
 
     # Tensors ----------------------------------------------------------------------------------
 
@@ -462,8 +454,10 @@ class LoweringContext:
             lines, words, stride, local_stride = len(view.rows), view.width, row_bytes, view.width
         elif lines == 1 or (words == view.plane and words * word_bytes == plane_bytes):
             lines, words, stride, local_stride = 1, lines * words, 0, 0
-        outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
-                        for at in (start + line * stride for line in range(lines)))
+        outside: tuple[Region, ...] = (slot,)
+        if not self._outline:
+            outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
+                            for at in (start + line * stride for line in range(lines)))
         fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
                   "units": words, "local_address": view.at(), "local_stride": local_stride}
         load = opcode is Opcode.LOAD

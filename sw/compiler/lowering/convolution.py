@@ -13,7 +13,8 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
-from .context import LoweringContext, View
+from .context import LoweringContext
+from .view import View
 
 __all__ = ["lower_convolution"]
 
@@ -161,7 +162,7 @@ class _Convolution:
         first = self._packed.rows(chunk).start
         weight_rows = self._packed.rows(columns)
         entry = (columns.start - chunk.start) * config.requant_groups
-        tile = ("" if len(self._plan.tiles) == 1
+        tile = ("" if len(rows) == target.tensor.shape[1]
                 else f" rows {rows.start}..{rows.stop - 1}")
         if self._plan.columns:
             tile += f" columns {target.columns.start}..{target.columns.stop - 1}"

@@ -49,7 +49,7 @@ from weft.reference.exact import (
 from weft.reference.exact_fixed_point import fixed_add_constants
 
 from .channel_parameters import vector_requantization
-from .context import LoweringContext, View
+from .context import LoweringContext
 from .vector_constants import (
     pack_fixed_point,
     pack_kernel,
@@ -57,8 +57,9 @@ from .vector_constants import (
     pack_scales,
     pack_table,
 )
+from .view import View
 
-__all__ = ["lower_vector"]
+__all__ = ["lower_move", "lower_vector"]
 
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
@@ -147,7 +148,7 @@ class _Work:
 
     def _chunks(self, constants: _Constants) -> list[range]:
         """Channel blocks whose constants are loaded together: at most half of each memory, so that
-        the next ones are loaded meanwhile."""
+        the next ones are loaded meanwhile; all, if they stay."""
         blocks = len(self.context.blocks(self.layer.output))
         limit = blocks
         for what, space, packed, field, per_entry in (
@@ -163,7 +164,7 @@ class _Work:
                                    f"{what} memory for {self.config.word_lanes} channels, "
                                    f"{depth * size} are available",
                                    cure=with_field(field, each * per_entry))
-            if not constants.shared:
+            if not constants.shared and not self.context.plan(self.index).in_turns:
                 limit = min(limit, max(1, depth // 2 // each))
         groups = self.context.plan(self.index).chunks or (range(blocks),)
         chunks = []
@@ -176,8 +177,8 @@ class _Work:
 
     def loop_order(self, layer: Depthwise | Pool) -> LoopOrder:
         """The loop order of all tiles of a layer with a window."""
-        rows, _ = self.context.tiles(self.index)[0]
-        return window_loop_order(self.config, self.context.graph, layer, rows)
+        return window_loop_order(self.config, self.context.graph, layer,
+                                 self.context.plan(self.index).tiles[0])
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -471,6 +472,16 @@ def _deal_out(work: _Work, layer: Resize | Interleave) -> None:
                 work.emit(replace(tile, sources=(tile.sources[number],)), VectorOp.MAX, vertical,
                           Axis(size=count, pitch=1, out=count, out_pitch=across,
                                out_start=column), ROW_BY_ROW, {})
+
+
+def lower_move(context: LoweringContext, index: int, source: View, target: View) -> None:
+    """Words that go to another place, for layer ``index``. A maximum of one word is a copy."""
+    work = _Work(context, index, context.graph.layers[index])
+    rows = source.rows
+    tile = _Tile(rows=rows, columns=source.columns, sources=(source,), target=target, weights=None,
+                 parameters=None,
+                 text=f"{source.tensor.name} keep rows {rows.start}..{rows.stop - 1}")
+    work.emit(tile, VectorOp.MAX, *work.plane(tile), ROW_BY_ROW, {})
 
 
 # Layers ---------------------------------------------------------------------------------------

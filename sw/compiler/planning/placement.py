@@ -14,9 +14,12 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError, with_field
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat
+from weft.ir import Alias, Concat, Convolution
 
-from .tiles import Choice, LayerPlan, TileBuffer, Tiling, row_align
+from .columns import weight_tiles
+from .depth_first import GroupChoice, GroupPlan, GroupPlanner
+from .groups import Group
+from .tiles import Choice, LayerPlan, Room, TileBuffer, Tiling, row_align
 
 __all__ = ["Storage", "MemoryPlan", "plan_memory"]
 
@@ -73,11 +76,17 @@ class MemoryPlan:
     layers : :class:`tuple` of :class:`LayerPlan`
     aligns : :class:`dict`
         By tensor, see :meth:`align`.
+    groups : :class:`tuple` of :class:`GroupPlan`
+        Layers that are computed depth first, in order; the other ones are computed one by one.
+    cycles : :class:`tuple` of :class:`float`
+        Of each layer, by an estimate; of a group they are those of its first one.
     """
 
     storages: dict[str, Storage]
     layers: tuple[LayerPlan, ...]
     aligns: dict[str, int]
+    groups: tuple[GroupPlan, ...] = ()
+    cycles: tuple[float, ...] = ()
 
     def align(self, name: str) -> int:
         """Rows from one that begins with a beat in external memory to the next: every part of
@@ -86,19 +95,26 @@ class MemoryPlan:
 
 
 def plan_memory(laid_out: ChannelLayout, config: AcceleratorConfig, *,
-                keep_tensors: bool = False) -> MemoryPlan:
+                keep_tensors: bool = False, groups: Sequence[Group] = ()) -> MemoryPlan:
     """Decides where tensors live and how layers are tiled.
 
     All tensors are on chip if they fit. Else tensors move to external memory one by one, each time
     the one whose eviction saves the most cycles, by an estimate of all layers: those of the array,
     or of the memory port where they are more.
 
+    Parameters
+    ----------
+    keep_tensors : :class:`bool`
+        Every tensor is to be stored, too.
+    groups : list of :class:`Group`
+        Layers that are computed depth first; none is in two of them.
+
     Raises
     ------
     MisfitError
         If layers do not fit even in the smallest tiles.
     """
-    return _Planner(laid_out, config, keep_tensors).run()
+    return _Planner(laid_out, config, keep_tensors, groups).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +130,15 @@ class _Life:
         return self.first <= other.last and other.first <= self.last
 
 
+@dataclass(frozen=True, eq=False)
+class _Grouped(Choice):
+    """A way to compute a group, as that of its first layer; the other ones take nothing."""
+    group: GroupChoice | None = None
+
+
 class _Planner:
-    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, keep_tensors: bool):
+    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, keep_tensors: bool,
+                 groups: Sequence[Group]):
         self._laid_out = laid_out
         self._graph = laid_out.graph
         self._config = config
@@ -123,13 +146,19 @@ class _Planner:
         self._stored = {edge.tensor for edge in self._graph.outputs}
         if keep_tensors:
             self._stored |= laid_out.kept
+        self._groups = {index: group for group in groups for index in group.layers}
+        self._inner = {name for group in groups for name in group.inner}
+        self._aligns = {name: row_align(config, tensor.shape[2])
+                        for name, tensor in self._graph.tensors.items()}
+        self._group_planner = GroupPlanner(laid_out, config, self._aligns, self._stored)
         self._storages = {storage.name: storage for storage in self._find_storages()}
         self._external: set[str] = set()
         layers = len(self._graph.layers)
         self._live: list[list[Storage]] = [[] for _ in range(layers + 1)]
         for storage in self._storages.values():
-            for index in range(storage.first, storage.last + 1):
-                self._live[index].append(storage)
+            if storage.name not in self._inner:
+                for index in range(storage.first, storage.last + 1):
+                    self._live[index].append(storage)
         self._limits = [self._depth] * (layers + 1)
         self._choose = lru_cache(maxsize=None)(Tiling(laid_out, config).choose)
 
@@ -139,7 +168,7 @@ class _Planner:
         # fragmented, until some layer can do with no less.
         while True:
             if not self._spill():   # with nothing else on chip, each has the room that it needs
-                self._external = set(self._storages)
+                self._external = set(self._storages) - self._inner
                 self._limits = [self._depth] * len(self._limits)
             choices = self._choices()
             lives = list(self._lives(choices))
@@ -177,8 +206,9 @@ class _Planner:
 
         def use(name: str, index: int) -> None:
             root = homes[name].root
-            first, _ = spans.get(root, (index, index))
-            spans[root] = first, index
+            span = self._groups[index].layers if index in self._groups else (index,)
+            first, _ = spans.get(root, (span[0], index))
+            spans[root] = first, span[-1]
 
         for index, layer in enumerate(graph.layers):
             for name in (*layer.inputs, layer.output):
@@ -199,10 +229,6 @@ class _Planner:
         layers = self._graph.layers
         return layers[index].name if index < len(layers) else "output"
 
-    def _align(self, name: str) -> int:
-        """Rows between two that begin with a beat in external memory."""
-        return row_align(self._config, self._graph.tensors[name].shape[2])
-
     # Spilling ---------------------------------------------------------------------------------
 
     def _cycles(self, index: int, external: frozenset[str]) -> float:
@@ -212,16 +238,31 @@ class _Planner:
         return choice.cycles
 
     def _choice(self, index: int, external: frozenset[str]) -> Choice:
+        group = self._groups.get(index)
+        if group is not None and index > group.layers[0]:
+            return Choice(0, LayerPlan(), {})
         available = self._limits[index] - sum(storage.words for storage in self._live[index]
                                               if storage.name not in external)
         if index == len(self._graph.layers) or isinstance(self._graph.layers[index],
                                                           Concat | Alias):
             return Choice(0, LayerPlan(), {}, max(0, -available))
         layer = self._graph.layers[index]
+        operands = (*layer.inputs, layer.output) if group is None else (*group.inputs, group.output)
         homes = self._laid_out.homes
-        outside = tuple(name for name in dict.fromkeys((*layer.inputs, layer.output))
-                        if homes[name].root in external)
+        outside = tuple(name for name in dict.fromkeys(operands) if homes[name].root in external)
+        if group is not None:
+            return self._choose_group(group, outside, available)
         return self._choose(index, outside, available)
+
+    def _choose_group(self, group: Group, outside: tuple[str, ...], available: int) -> Choice:
+        """The best way to compute a group with the operands ``outside`` in external memory."""
+        choice, least = self._group_planner.best(group, frozenset(outside), available)
+        if choice is None:
+            return Choice(0, LayerPlan(), {}, max(1, least - available))
+        rooms = {name: Room(words, 1) for name, (_, words) in choice.lines.items()}
+        if choice.output_count:
+            rooms[group.output] = Room(choice.output_words, choice.output_count)
+        return _Grouped(choice.cycles, LayerPlan(), rooms, group=choice)
 
     def _spill(self) -> bool:
         """Moves storages out as long as that helps; whether all layers fit then."""
@@ -254,25 +295,51 @@ class _Planner:
 
     def _lives(self, choices: Sequence[Choice]) -> Iterator[_Life]:
         for storage in self._storages.values():
-            if storage.name not in self._external:
+            if storage.name not in self._external | self._inner:
                 yield _Life(storage.name, storage.words, storage.first, storage.last)
         for index, choice in enumerate(choices):
+            last = self._groups[index].layers[-1] if index in self._groups else index
             for name, room in choice.tile_buffers.items():
                 for number in range(room.count):
-                    yield _Life((index, name, number), room.words, index, index)
+                    yield _Life((index, name, number), room.words, index, last)
 
     def _finish(self, choices: Sequence[Choice],
                 placed: dict[str | tuple[int, str, int], int]) -> MemoryPlan:
         storages = {name: replace(storage, external=name in self._external,
                                   address=placed.get(name, 0))
                     for name, storage in self._storages.items()}
-        layers = [replace(choice.plan, tile_buffers={
-                      name: TileBuffer(words=room.words, addresses=tuple(
-                          placed[index, name, number] for number in range(room.count)))
-                      for name, room in choice.tile_buffers.items()})
-                  for index, choice in enumerate(choices)]
-        return MemoryPlan(storages=storages, layers=tuple(layers),
-                    aligns={name: self._align(name) for name in self._graph.tensors})
+        layers: list[LayerPlan] = []
+        groups: list[GroupPlan] = []
+        for index, choice in enumerate(choices):
+            buffers = {name: TileBuffer(words=room.words, addresses=tuple(
+                           placed[index, name, number] for number in range(room.count)))
+                       for name, room in choice.tile_buffers.items()}
+            if isinstance(choice, _Grouped) and choice.group is not None:
+                group = self._groups[index]
+                layers += self._turns(group, choice.group, buffers)
+                groups.append(GroupPlan(
+                    layers=group.layers, flows=choice.group.flows,
+                    lines={name: line for name, (line, _) in choice.group.lines.items()},
+                    addresses={name: buffers[name].addresses[0] for name in choice.group.lines}))
+            elif index not in self._groups:
+                layers.append(replace(choice.plan, tile_buffers=buffers))
+        return MemoryPlan(storages=storages, layers=tuple(layers), aligns=self._aligns,
+                          groups=tuple(groups), cycles=tuple(choice.cycles for choice in choices))
+
+    def _turns(self, group: Group, choice: GroupChoice,
+               buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:
+        """Plans of the layers of a group."""
+        for index in group.layers:
+            layer = self._graph.layers[index]
+            if isinstance(layer, Convolution):
+                count, _ = weight_tiles(self._config, self._laid_out, layer)
+            else:
+                count = self._laid_out.channels[layer.output].blocks(self._config)
+            last = layer.output == group.output and choice.output_count
+            yield LayerPlan(
+                tiles=tuple(rows for rows in choice.flows[layer.output].new if rows),
+                chunks=(range(count),), in_turns=True,
+                tile_buffers={layer.output: buffers[layer.output]} if last else {})
 
 
 def _place(lives: Sequence[_Life],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from weft.ir import Convolution, Depthwise, Interleave, Layer, Pool, Resize
 
-__all__ = ["Window", "window"]
+__all__ = ["Window", "needed", "window"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +55,12 @@ def window(layer: Layer, axis: int) -> Window:
     if isinstance(layer, Resize | Interleave):
         return Window(repeat=layer.factors[axis])
     return Window()
+
+
+def needed(layer: Layer, out: range, size: int, axis: int) -> tuple[range, int]:
+    """What :meth:`Window.needs` tells of an input of a layer, of ``size`` rows, or with ``axis`` 1
+    columns; of one that has one for all of the output, that one."""
+    shape = window(layer, axis)
+    if size == 1 and shape == Window():
+        return range(1), 0
+    return shape.needs(out, size)

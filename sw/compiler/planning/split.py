@@ -198,17 +198,24 @@ class _Splitter:
         """All splits of all layers that are not computed in tiles already."""
         graph, frames = self._graph, self._graph.frames
         groups: dict[int, list[int]] = {}
-        for index, layer in enumerate(graph.layers):
-            if not isinstance(layer, Concat | Alias) and not self._plan.layers[index].tile_buffers:
+        for index in range(len(graph.layers)):
+            if self._free(index):
                 groups.setdefault(self._laid_out.origins[index] // frames, []).append(index)
         for group in groups.values():
             yield self._together(group, [self._rows(index) for index in group])
         if frames == 1:
             for chain in self._chains():
                 flat = min(self._pixels(index) for index in chain) < 4 * self._config.pe_rows
-                splits = [self._columns(index) for index in chain]
+                least = max(len(self._plan.layers[index].chunks) for index in chain)
+                splits = [self._columns(index, max(1, least)) for index in chain]
                 # Split rows where there are enough of them.
                 yield self._together(chain, splits, start=None if flat else 0)
+
+    def _free(self, index: int) -> bool:
+        """Whether a layer may be split: it is computed by itself, with everything on chip."""
+        plan = self._plan.layers[index]
+        return not (isinstance(self._graph.layers[index], Concat | Alias) or plan.tile_buffers
+                    or plan.in_turns)
 
     def _pixels(self, index: int) -> int:
         _, height, width = self._graph.tensors[self._graph.layers[index].output].shape
@@ -257,7 +264,7 @@ class _Splitter:
         makers = {layer.output: index for index, layer in enumerate(self._graph.layers)}
         chains: dict[int, list[int]] = {}  # by layer; layers of a chain share one
         for index, layer in enumerate(self._graph.layers):
-            if isinstance(layer, Concat | Alias) or self._plan.layers[index].tile_buffers:
+            if not self._free(index):
                 continue
             chains[index] = chain = [index]
             for name in () if isinstance(layer, Convolution) else layer.inputs:
@@ -269,12 +276,14 @@ class _Splitter:
             if first == chain[0] and len(chain) > 1:
                 yield chain
 
-    def _columns(self, index: int) -> list[_Change]:
+    def _columns(self, index: int, least: int) -> list[_Change]:
+        """Splits of a layer of a chain, of which one is in ``least`` chunks already."""
         layer, plan = self._graph.layers[index], self._plan.layers[index]
         config = self._config
         blocks = self._laid_out.channels[layer.output].blocks(config)
-        found: list[tuple[range, ...]] = [plan.chunks]
+        found: list[tuple[range, ...]] = []
         if isinstance(layer, Convolution):
+            found.append(plan.chunks)
             tiles, steps = weight_tiles(config, self._laid_out, layer)
             rows = steps * config.weight_tile_rows
             smallest = len(column_chunks(config, layer.name, tiles, rows, share=0))
@@ -283,7 +292,8 @@ class _Splitter:
                     found.append(tuple(column_chunks(config, layer.name, tiles, rows,
                                                      least=count)))
         else:
-            for count in _COUNTS[1:]:
+            least = min(least, blocks)
+            for count in (least, *(count for count in _COUNTS if count > least)):
                 if count <= blocks:
                     size = -(-blocks // count)
                     found.append(tuple(range(first, min(first + size, blocks))

@@ -17,7 +17,7 @@ from weft.ir import Convolution, Interleave, Layer, Resize
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
-from .rows import Window, window
+from .rows import needed, window
 
 __all__ = ["Choice", "LayerPlan", "Room", "TileBuffer", "Tiling", "row_align"]
 
@@ -46,23 +46,24 @@ class LayerPlan:
         All tiles of rows for one chunk after the other, and not all chunks for one tile.
     tile_buffers : :class:`dict`
         By tensor, for operands in external memory.
+    in_turns : :class:`bool`
+        Part of a group that is computed depth first: the other layers have their turns between the
+        tiles, and constants are loaded all together and stay.
     """
 
     tiles: tuple[range, ...] = ()
     columns: tuple[range, ...] = ()
     chunks: tuple[range, ...] = ()
     columns_outer: bool = False
+    in_turns: bool = False
     tile_buffers: dict[str, TileBuffer] = field(default_factory=dict)
 
     def needs(self, layer: Layer, part: range, size: int, axis: int) -> tuple[range, int]:
         """Rows, or columns with ``axis`` 1, of an input of ``size`` of them for some of the
         output, and those of padding before them."""
-        shape = window(layer, axis)
-        if len(self.columns if axis else self.tiles) <= 1:
-            return range(size), shape.before    # all of it, whatever the layer makes of it
-        if size == 1 and shape == Window():     # one value for all
-            return range(1), 0
-        return shape.needs(part, size)
+        if len(self.columns if axis else self.tiles) <= 1 and not (self.in_turns and axis == 0):
+            return range(size), window(layer, axis).before  # all, whatever the layer makes of it
+        return needed(layer, part, size, axis)
 
 
 @dataclass(frozen=True)
@@ -342,6 +343,8 @@ class Tiling:
             busy = self._vector_cycles(layer)
         load = moved / config.axi_bytes
         overhead = float(COMMAND_OVERHEAD * self._commands(layer, outside, shape, count))
+        if not outside:  # constants are loaded while the layer before is computed
+            return max(load, busy) + overhead
         # The first tile is loaded before anything is computed, the last one stored after all is.
         together = (max(load, busy) + min(load, busy) / count) if double else load + busy
         return together + overhead

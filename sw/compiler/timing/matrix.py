@@ -48,6 +48,7 @@ class MatrixTiming:
         self._lead = WeightFeeder.lead(PixelStreamer.ACCEPT_TO_SWITCH,
                                        SystolicArray.shift_to_switch)
         self._cooldown = _cooldown()
+        self._least = step_cycles(config, 0)
         # From the last pixel of a tile to the first read of its sums.
         self._to_drain = MatrixEngine.job_latency(config)
         # From the last read of a sum to the word in activation memory.
@@ -89,7 +90,7 @@ class MatrixTiming:
                 accepted = max(accepted, self._released[0] + 1)
                 if begin is None:
                     begin = accepted + 1  # the cycle of its first pixel
-                cycles = step_cycles(config, pixels)
+                cycles = max(pixels, self._least)  # step_cycles
                 if steps > 1:
                     accepted += (steps - 2) * cycles
                     if steps > 2:

@@ -9,11 +9,7 @@ read or write by a cycle here and there, is a matter of averages.
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from heapq import heappop, heappush
-from typing import Any
-
-from amaranth.lib import data
 
 from weft.errors import CompileError
 from weft.hw.bus.burst import BurstSplitter
@@ -21,7 +17,7 @@ from weft.hw.bus.dma_read import ReadEngine
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Opcode
+from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Opcode, decode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.queue import Queue
 
@@ -135,11 +131,10 @@ def play(commands: bytes, config: AcceleratorConfig, *, address: int = 0,
 
 def _play_sequential(commands: bytes, config: AcceleratorConfig,
                      memory: MemoryTiming) -> Timeline:
-    decoded = [_decode(commands[at:at + COMMAND_BYTES])
-               for at in range(0, len(commands), COMMAND_BYTES)]
-    run = run_sequential([(opcode, fields) for opcode, _, _, fields in decoded], config, memory)
+    decoded = _decoded(commands)
+    run = run_sequential(decoded, config, memory)
     played, busy, before = [], dict.fromkeys(Engine, 0), 0
-    for (opcode, _, _, _), (start, done) in zip(decoded, run.spans, strict=True):
+    for (opcode, _), (start, done) in zip(decoded, run.spans, strict=True):
         engine = ENGINES[opcode]
         busy[engine] += done - start
         played.append(Played(engine, start, done, (start, done), start - before, Cause.FETCH))
@@ -148,24 +143,9 @@ def _play_sequential(commands: bytes, config: AcceleratorConfig,
                     read_beats=run.read_beats, write_beats=run.write_beats)
 
 
-@lru_cache
-def _layout(opcode: Opcode) -> tuple[tuple[str, int, int, int], ...]:
-    """Name, offset, mask and sign bit of each field of a command."""
-    return tuple((name, field.offset, (1 << field.width) - 1,
-                  1 << (field.width - 1) if getattr(field.shape, "signed", False) else 0)
-                 for name, field in data.Layout.cast(COMMANDS[opcode])
-                 if not name.startswith("_") and name != "header")
-
-
-_OPCODES = {opcode.value: opcode for opcode in Opcode}
-
-
-def _decode(raw: bytes) -> tuple[Opcode, int, int, dict[str, Any]]:
-    """Opcode, ``wait``, ``post`` and fields: :func:`weft.hw.isa.commands.decode`, only faster."""
-    bits = int.from_bytes(raw, "little")
-    opcode = _OPCODES[bits & 0xff]
-    fields = {name: bits >> offset & mask for name, offset, mask, _ in _layout(opcode)}
-    return opcode, bits >> 8 & 0xf, bits >> 12 & 0xf, fields
+def _decoded(commands: bytes) -> list[tuple[Opcode, dict[str, int]]]:
+    return [decode(commands[at:at + COMMAND_BYTES])
+            for at in range(0, len(commands), COMMAND_BYTES)]
 
 
 _NEVER = 1 << 62
@@ -195,9 +175,8 @@ class _Player:
         self._config = config
         self._memory = memory
         self._count = len(commands) // COMMAND_BYTES
-        self._decoded = [_decode(commands[at:at + COMMAND_BYTES])
-                         for at in range(0, len(commands), COMMAND_BYTES)]
-        self._engines = [ENGINES[opcode] for opcode, _, _, _ in self._decoded]
+        self._decoded = _decoded(commands)
+        self._engines = [ENGINES[opcode] for opcode, _ in self._decoded]
         self._tokens = self._match()
         self._port = ReadPort(memory)
         self._matrix = MatrixTiming(config)
@@ -238,13 +217,14 @@ class _Player:
         taken, in the order of the stream: the n-th that is taken is the n-th that was given."""
         given: dict[tuple[Engine, Engine], deque[int]] = {
             (producer, consumer): deque() for producer in Engine for consumer in Engine}
-        for index, (engine, (_, _, post, _)) in enumerate(
+        for index, (engine, (_, fields)) in enumerate(
                 zip(self._engines, self._decoded, strict=True)):
-            for consumer in _MASKS[post]:
+            for consumer in _MASKS[fields["post"]]:
                 given[engine, consumer].append(index)
         found = []
-        for index, (engine, (_, wait, _, _)) in enumerate(
+        for index, (engine, (_, fields)) in enumerate(
                 zip(self._engines, self._decoded, strict=True)):
+            wait = fields["wait"]
             for producer in _MASKS[wait]:
                 if not given[producer, engine]:
                     raise CompileError(f"Command {index} waits for a token of the "
@@ -390,7 +370,7 @@ class _Player:
         if queue.full:
             queue.full = False
             heappush(self._events, (cycle + self._room, self._PUSH, 0))
-        fields = self._decoded[index][3]
+        fields = self._decoded[index][1]
         match engine:
             case Engine.LOAD:
                 self._load.begin(index, cycle, fields)
@@ -424,7 +404,7 @@ class _Player:
         """It is known when a command will be done."""
         engine = self._engines[index]
         self._ready[engine], self._done[index], self._spans[index] = ready, done, span
-        for consumer in (*_MASKS[self._decoded[index][2]], engine):
+        for consumer in (*_MASKS[self._decoded[index][1]["post"]], engine):
             self._find_start(consumer)
 
     def _ask_load(self, until: int) -> None:

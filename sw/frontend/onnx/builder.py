@@ -172,6 +172,7 @@ class Builder(Placer[onnx.NodeProto]):
     def _clamp(self, source: Quantized, target: Quantized, view: View, low: int,
                high: int) -> Quantized:
         assert source.tensor is not None
+        self.allow(target.name)     # before the layer without bounds is gone
         layer = self.layers.pop(source.tensor)
         del self.tensors[source.tensor]
         old_low, old_high = layer.clamp     # type: ignore[attr-defined]

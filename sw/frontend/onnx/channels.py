@@ -1,4 +1,4 @@
-"""Some channels of a tensor: Split, Slice and Gather, by way of a convolution that copies them."""
+"""Some channels of a tensor: Split, Slice and Gather."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from weft.ir import Layer, Selection
 
 from .builder import Builder
 from .elementwise import plain
+from .moves import moved, moved_input
 from .nodes import BrokenModel, attributes, label
 from .values import Dequantized, Pending, Quantized, Value, View
-from .windows import real_input
 
 __all__ = ["cut", "gather", "split"]
 
 
 def split(builder: Builder, node: onnx.NodeProto) -> tuple[Value, ...] | None:
     """Pieces one behind the other, each a layer of its own."""
-    data = plain(node, real_input(builder, node))
+    data = plain(node, moved_input(builder, node))
     given, shape = attributes(node), data.view.shape
     axis = given.get("axis", 0)
     if not -len(shape) <= axis < len(shape):
@@ -31,13 +31,12 @@ def split(builder: Builder, node: onnx.NodeProto) -> tuple[Value, ...] | None:
     if sum(sizes) != shape[axis]:
         raise BrokenModel(f"{label(node)} splits {shape[axis]} values into {sizes}")
     pieces = np.split(data.view.array(), np.cumsum(sizes)[:-1], axis)
-    return tuple(_select(builder, node, data, piece, f"{builder.name(node)}/{index}")
-                 for index, piece in enumerate(pieces))
+    return tuple(_select(builder, node, data, piece, index) for index, piece in enumerate(pieces))
 
 
 def cut(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A Slice."""
-    data = plain(node, real_input(builder, node))
+    data = plain(node, moved_input(builder, node))
     given, rank = attributes(node), len(data.view.shape)
     starts, ends, axes, steps = (
         _integers(builder, node, given, index, name)
@@ -53,22 +52,20 @@ def cut(builder: Builder, node: onnx.NodeProto) -> Value | None:
     ranges = [slice(None)] * rank
     for axis, *bounds in zip(axes, starts, ends, steps, strict=True):
         ranges[axis] = slice(*bounds)
-    return _select(builder, node, data, data.view.array()[tuple(ranges)], builder.name(node))
+    return _select(builder, node, data, data.view.array()[tuple(ranges)])
 
 
 def gather(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """A Gather of constant places, each at most once."""
-    data = plain(node, real_input(builder, node))
+    data = plain(node, moved_input(builder, node))
     axis, shape = attributes(node).get("axis", 0), data.view.shape
-    places = builder.array(node.input[1])
-    if places is None:
+    indices = builder.array(node.input[1])
+    if indices is None:
         raise ModelError(f"{label(node)} must have constant indices")
-    if not -len(shape) <= axis < len(shape) \
-            or (places < -shape[axis]).any() or (places >= shape[axis]).any():
-        raise BrokenModel(f"{label(node)} has indices {places.min()} to {places.max()} on axis "
-                          f"{axis} of a tensor of shape {list(shape)}")
-    return _select(builder, node, data, np.take(data.view.array(), places % shape[axis], axis),
-                   builder.name(node))
+    if not -len(shape) <= axis < len(shape) or not indices.size \
+            or not -shape[axis] <= indices.min() <= indices.max() < shape[axis]:
+        raise BrokenModel(f"{label(node)} takes {indices.reshape(-1).tolist()} on axis {axis} of a "
+                          f"tensor of shape {list(shape)}")
+    return _select(builder, node, data, np.take(data.view.array(), indices, axis))
 
 
 def _integers(builder: Builder, node: onnx.NodeProto, given: dict[str, Any], index: int,
@@ -83,9 +80,11 @@ def _integers(builder: Builder, node: onnx.NodeProto, given: dict[str, Any], ind
 
 
 def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
-            piece: np.ndarray, name: str) -> Pending:
-    """The elements ``piece``, flat indices into the quantized tensor, in the shape they have."""
+            piece: np.ndarray, index: int = 0) -> Value:
+    """Output ``index`` of a node: the elements ``piece``, flat indices into the quantized tensor,
+    in the shape they have."""
     source = data.source
+    name = builder.name(node) + (f"/{index}" if len(node.output) > 1 else "")
     order = View(data.view.shape[1:]) if len(data.view.shape) == 4 else None
     tensor, stage, layout = builder.anywhere(source, order and order.through(data.view))
     count, height, width = layout.shape
@@ -94,6 +93,8 @@ def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
                                height * width)
     found, first = np.unique(channel, return_index=True)
     chosen = found[first.argsort()]     # as the model has them, so that no layer reorders them
+    if len(np.unique(piece)) != piece.size:
+        raise ModelError(f"{label(node)} takes values more than once, which is not supported")
     if piece.size != len(chosen) * height * width:
         raise ModelError(f"{label(node)} takes parts of planes; only whole channels are supported")
     number = np.zeros(count, np.int64)
@@ -107,5 +108,6 @@ def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
     def make(output: str, target: Quantized, pending: Pending) -> Layer:
         return builder.keep_scale(select, output, source, target, pending)
 
-    return Pending(node=node, stage=stage, shape=shape, make=make,
-                   view=View.of(number[channel] * height * width + place))
+    return moved(builder, node, Pending(
+        node=node, stage=stage, shape=shape, make=make,
+        view=View.of(number[channel] * height * width + place)), source, index)

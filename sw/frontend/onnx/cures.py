@@ -4,7 +4,6 @@ __all__ = ["CURES", "OPERATOR_CURES", "cure_of"]
 
 
 OPERATOR_CURES = {
-    "HardSwish": "export with opset 13, so that it is Mul and HardSigmoid",
     "Sum": "replace it by Add",
     "Upsample": "export with opset 13, so that it is Resize",
 }
@@ -13,6 +12,7 @@ OPERATOR_CURES = {
 CURES = (
     ("must have a QuantizeLinear after it",
      "quantize the output of that node too: weft quantize does"),
+    ("dimensions; only 3 and 4 are", "export it for [1, C, H, W], with an axis of size 1"),
     ("only a batch of 1 is supported", "export with a batch of 1"),
     ("in float32; at most", "replace it by GlobalAveragePool, whose sum is an integer"),
     ("is added up in float32 by onnxruntime",

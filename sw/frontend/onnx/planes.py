@@ -15,30 +15,13 @@ from weft.reference.golden import GoldenSession
 from .affine import by_channel, channel_axis
 from .builder import Builder
 from .elementwise import layout_of, plain
+from .moves import moved, moved_input
 from .nodes import BrokenModel, attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
 from .windows import Window, image, known, like, of_planes, real_input, window
 
 __all__ = ["average_pool", "concat", "global_average_pool", "global_max_pool", "max_pool", "pad",
            "reduce_max", "reduce_mean", "resize"]
-
-
-def _input(builder: Builder, node: onnx.NodeProto) -> Dequantized:
-    """The activation that a node reads. Operators that only move values may also read the quantized
-    tensor itself."""
-    value = builder.value(node.input[0])
-    if isinstance(value, Quantized):
-        return Dequantized(value, View(value.shape), exclusive=False)
-    return real_input(builder, node)
-
-
-def _moved(builder: Builder, node: onnx.NodeProto, pending: Pending, source: Quantized) -> Value:
-    """The result of an operator that only moves values: quantized if its input was."""
-    if not isinstance(builder.value(node.input[0]), Quantized):
-        return pending
-    target = replace(source, name=node.output[0], shape=pending.view.shape, tensor=None, placed={},
-                     sole=True)
-    return builder.finish(pending, target)
 
 
 # Pools --------------------------------------------------------------------------------------------
@@ -53,7 +36,7 @@ def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     before = _unfinished(builder, node)
     if before is not None:
         return _max_pool_of_pending(builder, node, before)
-    read = _input(builder, node)
+    read = moved_input(builder, node)
     data = image(node, read)
     if data.pads != NO_PADS and data.source.zero_point != -128:
         # The zeros of the padding would be larger than negative values.
@@ -70,13 +53,13 @@ def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
             return _maximum(builder, node, kernel, geometry, tensor, output, clamp)
         return builder.keep_scale(pool, name, data.source, target, pending)
 
-    return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
+    return moved(builder, node, Pending(node=node, stage=stage, shape=output,
                                          view=like(read, View((1, *output))), make=make),
                   data.source)
 
 
 def global_max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    read = plain(node, _input(builder, node))
+    read = plain(node, moved_input(builder, node))
     data = image(node, read)
     known(node)
     _, channels, height, width = data.view.shape
@@ -87,7 +70,7 @@ def global_max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 def reduce_max(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Maxima of whole planes."""
-    read = plain(node, _input(builder, node))
+    read = plain(node, moved_input(builder, node))
     tensor, stage, plane = _whole_planes(builder, node, read)
     return _whole_maximum(builder, node, read, tensor, stage, plane,
                           View(builder.shape(node, node.output[0])))
@@ -103,8 +86,8 @@ def _whole_maximum(builder: Builder, node: onnx.NodeProto, read: Dequantized, te
                             clamp)
         return builder.keep_scale(pool, name, read.source, target, pending)
 
-    return _moved(builder, node, Pending(node=node, stage=stage, shape=(channels, 1, 1), view=view,
-                                         make=make), read.source)
+    return moved(builder, node, Pending(node=node, stage=stage, shape=(channels, 1, 1), view=view,
+                                        make=make), read.source)
 
 
 def _maximum(builder: Builder, node: onnx.NodeProto, kernel: tuple[int, int], geometry: Window,
@@ -343,7 +326,7 @@ def _more_channels(builder: Builder, node: onnx.NodeProto, data: Dequantized, be
 
 def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Enlargement by whole factors, where it repeats every value."""
-    data = plain(node, _input(builder, node))
+    data = plain(node, moved_input(builder, node))
     plane = image(node, data).view
     shape, target_shape = data.view.shape, builder.shape(node, node.output[0])
     given = attributes(node)
@@ -373,7 +356,7 @@ def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
                 if clamp == (-128, 127) else None
         return builder.keep_scale(enlarge, name, data.source, target, pending)
 
-    return _moved(builder, node, Pending(node=node, stage=stage, shape=output,
+    return moved(builder, node, Pending(node=node, stage=stage, shape=output,
                                          view=View(target_shape), make=make), data.source)
 
 
@@ -425,13 +408,18 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     where = np.split(np.arange(int(np.prod(shape))).reshape(shape),
                      np.cumsum([part.view.shape[axis] for part in parts])[:-1], axis)
 
+    # Planes are those of the first tensor on the accelerator; another one of as many pixels can be
+    # seen as if it had them.
+    there = [part.source.layout.shape[1:] for part in parts if part.source.accelerated]
     tensors, stages, orders = [], [], []
     for part, positions in zip(parts, where, strict=True):
         tensor, stage, layout = builder.anywhere(part.source)
         order = layout_of(part, layout)
         if len(shape) == 4 and shape[0] == 1 and not part.source.accelerated:
             order = View(part.view.shape[1:])
-            tensor, stage = builder.place(node, part.source, order.through(part.view))
+        if there and prod(order.shape[1:]) == prod(there[0]):
+            order = order.reshape((order.shape[0], *there[0]))
+        tensor, stage = builder.place(node, part.source, order.through(part.view))
         tensors.append(tensor)
         stages.append(stage)
         orders.append(positions.reshape(-1)[order.array()])
@@ -450,4 +438,4 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     channels, height, width = whole.shape
     pending = Pending(node=node, stage=max(stages), shape=(channels, height, width),
                       view=View.of(whole).inverse(shape), make=make)
-    return _moved(builder, node, pending, parts[0].source)
+    return moved(builder, node, pending, parts[0].source)

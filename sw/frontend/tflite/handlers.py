@@ -150,6 +150,10 @@ def _pair(builder: Builder, operator: Operator) -> Value:
                                       View(factor.shape).reshape((channels, 1, 1)))
         stage = max(stage, later)
     layer = layers.pair(operator, builder.rule, first, second, operator.outputs[0].name)
+    proof = layers.pair_proof(operator, layer)
+    if proof is not None and not proof.exact:
+        raise ModelError(f"{label(operator)} has sums of which TFLite rounds halves either way: "
+                         f"{proof} on the accelerator")
     return builder.add(operator, layer, stage, order)
 
 
@@ -196,6 +200,15 @@ def _view(builder: Builder, operator: Operator) -> Value:
         raise ModelError(f"{label(operator)} must make {prod(source.shape)} values of its input's "
                          f"scale and zero point, not {list(target.shape)}")
     return builder.renamed(operator, source, View(source.shape).reshape(target.shape))
+
+
+def _transpose(builder: Builder, operator: Operator) -> Value:
+    source, target = builder.activation(operator), builder.target(operator)
+    view = View(source.shape).transpose(moves.permutation(operator))
+    if view.shape != target.shape or not target.same_quantization(source):
+        raise ModelError(f"{label(operator)} must make {list(view.shape)} of its input's scale and "
+                         f"zero point, not {list(target.shape)}")
+    return builder.renamed(operator, source, view)
 
 
 def _concatenation(builder: Builder, operator: Operator) -> Value:
@@ -282,5 +295,6 @@ HANDLERS: dict[str, Handler] = {
     "PAD": _pad,
     "PADV2": _pad,
     "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "TRANSPOSE": _transpose,
 }
 """By operator; the host runs all others that there is a kernel for."""

@@ -250,5 +250,6 @@ KERNELS: dict[str, Kernel] = {
     "RESIZE_NEAREST_NEIGHBOR": moves.resize,
     "SOFTMAX": _softmax,
     "SUB": _subtract,
+    "TRANSPOSE": moves.transpose,
 }
 """By operator."""

@@ -14,14 +14,16 @@ from weft.errors import ModelError
 from weft.frontend.weights import dense_weights
 from weft.hw.isa.commands import Rounding
 from weft.ir import NO_PADS, Add, Convolution, Depthwise, Multiply, Pads, Pool, PoolKind
+from weft.reference.exact_fixed_point import fixed_add_constants
+from weft.reference.proof import Exactness, Quantization
 
 from . import inputs
 from .file import Operator, Tensor, label
 from .rules import Rule, activation_bounds, exact_once
 
 __all__ = ["Names", "convolution", "depthwise", "fully_connected", "fully_connected_ratio", "macs",
-           "mean", "mean_multiplier", "multiplier_of_depth", "pair", "pool", "reduced_axes",
-           "summary"]
+           "mean", "mean_multiplier", "multiplier_of_depth", "pair", "pair_proof", "pool",
+           "reduced_axes", "summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +184,7 @@ def mean(operator: Operator, rule: Rule, names: Names) -> Depthwise | Pool:
     if rule is Rule.ONNXRUNTIME:
         return Pool(name=operator.name, op=operator.op, input=names.input, output=names.output,
                     kind=PoolKind.AVERAGE, kernel=(height, width), multiplier=float(ratio))
-    multiplier, shift = mean_multiplier(operator)
-    if multiplier[0] < 1 << 30:     # shifted to the left, it would round at another place
-        raise ModelError(f"{label(operator)} scales sums of {height * width} values by a "
-                         f"multiplier of 30 bits; the accelerator has those of 31 bits only")
-    constants = [np.broadcast_to(each, (channels,)).copy() for each in (multiplier, shift)]
+    constants = [np.broadcast_to(each, (channels,)).copy() for each in mean_multiplier(operator)]
     return Depthwise(
         name=operator.name, op=operator.op, input=names.input, output=names.output,
         weights=np.ones((channels, height, width), np.int8), bias=np.zeros(channels, np.int32),
@@ -259,3 +257,13 @@ def pair(operator: Operator, rule: Rule, a: str, b: str, output: str) -> Add | M
     kind = Add if operator.op == "ADD" else Multiply
     return kind(name=operator.name, op=operator.op, a=a, b=b, output=output,
                 clamp=activation_bounds(operator, target), rounding=rule.rounding)
+
+
+def pair_proof(operator: Operator, layer: Add | Multiply) -> Exactness | None:
+    """How far the accelerator makes of every pair what the layer's rule makes of it; :py:`None` if
+    it is exact by construction, or follows onnxruntime."""
+    if not isinstance(layer, Add) or layer.rounding is not Rounding.FIXED_POINT:
+        return None
+    tensors = (inputs.data(operator, 0), inputs.data(operator, 1), operator.outputs[0])
+    return fixed_add_constants(*(Quantization(each.scale, each.zero_point, False)
+                                 for each in tensors), layer.clamp)[1]

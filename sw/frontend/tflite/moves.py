@@ -10,7 +10,8 @@ from .file import Operator, label
 from .inputs import Values, present
 from .rules import Rule, activation_bounds, round_away
 
-__all__ = ["concatenation", "pad", "padding", "resize", "resized_indices", "view"]
+__all__ = ["concatenation", "pad", "padding", "permutation", "resize", "resized_indices",
+           "transpose", "view"]
 
 
 def view(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
@@ -20,6 +21,21 @@ def view(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
         raise ModelError(f"{label(operator)} must make {x.size} values of {x.dtype}, not "
                          f"{target.dtype} {list(target.shape)}")
     return x.reshape(target.shape)
+
+
+def permutation(operator: Operator) -> tuple[int, ...]:
+    """The dimension of the input that each of the output's is."""
+    rank = len(inputs.data(operator, 0).shape)
+    given = inputs.integers(operator, 1, "a permutation", rank)
+    axes = tuple(axis % rank for axis in given if -rank <= axis < rank)
+    if sorted(axes) != list(range(rank)):
+        raise ModelError(f"{label(operator)} must have a permutation of {rank} dimensions, "
+                         f"not {given}")
+    return axes
+
+
+def transpose(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
+    return np.ascontiguousarray(present(operator, values).transpose(permutation(operator)))
 
 
 def concatenation(operator: Operator, rule: Rule, values: Values) -> np.ndarray:

@@ -100,11 +100,10 @@ def exact_once(ratio: np.ndarray, limit: np.ndarray, zero_point: int) \
         counts = (np.abs(sums) <= most) & (sums != 0)
         half = np.where(counts, (2 * steps - 1), 0) << (30 - shift.astype(np.int64))[:, None]
         divisor = np.where(counts, sums, 1)
-        below, above = half // divisor, -(-half // divisor)
-        # reached: sums * multiplier >= half; else it is less.
-        least = np.where(counts & ((sums > 0) == reached), above if reached else below + 1, 0)
-        largest = np.where(counts & ((sums > 0) != reached), below if reached else above - 1,
-                           1 << 31)
+        # The multiplier with which a sum gets to its half, away from zero.
+        enough = -(-half // divisor)
+        least = np.where(counts & ((sums > 0) == reached), enough, 0)
+        largest = np.where(counts & ((sums > 0) != reached), enough - 1, 1 << 31)
         low, high = np.maximum(low, least.max(1)), np.minimum(high, largest.min(1))
     none = multiplier == 0
     if (low > high)[~none].any():

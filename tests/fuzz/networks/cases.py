@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import onnx
 from configs import ODD
+from exported_models import as_exported
 from models import quantize_model
 from onnxruntime.quantization import QuantFormat
 
@@ -45,6 +46,8 @@ class Case:
     per_channel, unsigned, reduce_range, operators : :class:`bool`
         For the quantizer: a scale for each channel, uint8 activations, weights of 7 bits,
         QOperator form instead of QDQ.
+    exported : :class:`bool`
+        In QDQ form, written as exporters of quantization-aware training do.
     batch : :class:`int`
     keep_tensors : :class:`bool`
         Every layer is stored and compared, not only the outputs; which takes the memory's time.
@@ -64,6 +67,7 @@ class Case:
     unsigned: bool = False
     reduce_range: bool = False
     operators: bool = False
+    exported: bool = False
     batch: int = 1
     keep_tensors: bool = True
     grain: tuple[float, float] | None = None
@@ -105,12 +109,16 @@ def draw_case(seed: int, index: int, config: str) -> Case:
         reduce_range=bool(rng.random() < 0.2), operators=bool(rng.random() < 0.25),
         batch=int(rng.choice([1, 1, 1, 2, 3, 4])), keep_tensors=bool(rng.random() < 0.5),
         latency=int(rng.choice([1, 2, 8, 32, 100])),
-        stall_probability=float(rng.choice([0.0, 0.0, 0.2, 0.6])), seed=int(rng.integers(1 << 31)))
+        stall_probability=float(rng.choice([0.0, 0.0, 0.2, 0.6])), seed=int(rng.integers(1 << 31)),
+        exported=bool(rng.random() < 0.3))
 
 
 def quantized(case: Case) -> onnx.ModelProto:
     """The int8 model of a case."""
-    return quantize_model(
+    model = quantize_model(
         np.random.default_rng(case.seed), case.graph.to_onnx(),
         per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,
         quant_format=QuantFormat.QOperator if case.operators else QuantFormat.QDQ)
+    if case.exported and not case.operators:
+        model = as_exported(model, np.random.default_rng([case.seed, 1]))
+    return model

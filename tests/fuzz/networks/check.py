@@ -11,7 +11,6 @@ from models import random_inputs, run_plan
 from fuzz.networks.cases import CONFIGS, Case, quantized
 from weft.compiler import Grain, SplitSearch
 from weft.errors import CompileError, ModelError
-from weft.frontend import partition
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Register
 from weft.ir import Convolution, Depthwise, Partition
@@ -20,6 +19,7 @@ from weft.runtime.compare import Verifier
 from weft.runtime.device.base import Device
 from weft.runtime.device.functional import FunctionalDevice
 from weft.runtime.device.verilator import VerilatorDevice
+from weft.runtime.placing import place
 from weft.runtime.session import InferenceSession
 
 __all__ = ["Difference", "Passed", "Refused", "Twins", "check"]
@@ -103,16 +103,19 @@ class Twins:
             device.close()
 
 
-def _open(case: Case, plan: Partition) -> tuple[InferenceSession, Twins]:
+def _open(case: Case, plan: Partition, *, rtl: bool) -> tuple[InferenceSession, list[Twins]]:
     config = CONFIGS[case.config]
-    twins = []
+    twins: list[Twins] = []
 
     def device(_config: AcceleratorConfig, *, memory_bytes: int) -> Device:
         memory_bytes = max(memory_bytes, 4096)
+        functional = FunctionalDevice(config, memory_bytes=memory_bytes, seed=case.seed)
+        if not rtl:
+            return functional
         twins.append(Twins(
             VerilatorDevice(config, memory_bytes=memory_bytes, latency=case.latency,
                             stall_probability=case.stall_probability, seed=case.seed),
-            FunctionalDevice(config, memory_bytes=memory_bytes, seed=case.seed)))
+            functional))
         return twins[-1]
 
     search = None
@@ -122,11 +125,16 @@ def _open(case: Case, plan: Partition) -> tuple[InferenceSession, Twins]:
     session = InferenceSession(plan, config=config.replace(**case.memories), device=device,
                                keep_tensors=case.keep_tensors, batch=case.batch, search=search,
                                timeout_cycles=_TIMEOUT_CYCLES, watchdog_cycles=_WATCHDOG_CYCLES)
-    return session, twins[-1]
+    return session, twins
 
 
-def check(case: Case) -> Passed:
+def check(case: Case, *, rtl: bool = True) -> Passed:
     """Runs a case: two batches, the second one on the constants that are on chip from the first.
+
+    Parameters
+    ----------
+    rtl : :class:`bool`
+        On the RTL and the functional device; else on the latter alone.
 
     Raises
     ------
@@ -136,9 +144,14 @@ def check(case: Case) -> Passed:
         With the first layer that differs. Any other exception is a defect, too.
     """
     try:
-        plan = partition(quantized(case))
-        session, twins = _open(case, plan)
-    except (ModelError, CompileError) as error:
+        plan = place(quantized(case), CONFIGS[case.config].replace(**case.memories))
+    except ModelError as error:
+        raise Refused(str(error)) from error
+    try:
+        session, twins = _open(case, plan, rtl=rtl)
+    except CompileError as error:
+        if case.batch == 1 and not case.keep_tensors:
+            raise Difference(f"accepted, and then: {error}") from error
         raise Refused(str(error)) from error
     rng = np.random.default_rng(case.seed)
     total = golden = cycles = 0
@@ -155,8 +168,9 @@ def check(case: Case) -> Passed:
             for frame in range(case.batch):
                 done = checker.check(feeds[frame], result.outputs[frame], result.tensors[frame])
                 total, golden = total + done[0], golden + done[1]
-            if twins.differences:
-                raise Difference(twins.differences[0])
+            for pair in twins:
+                if pair.differences:
+                    raise Difference(pair.differences[0])
     return Passed(compared=total, golden=golden, cycles=cycles)
 
 

@@ -88,7 +88,8 @@ class Bench:
         channels[:len(bias), 0] = bias
         channels[:len(bias), 1] = scale.view(np.int32)
         if rule is not Rounding.FLOAT32:
-            bias = np.clip(bias, -(1 << 27), (1 << 27) - 1)
+            limit = 1 << layout.FIXED_POINT_BIAS_BITS - 1
+            bias = np.clip(bias, -limit, limit - 1)
             channels[:len(bias)] = layout.fixed_point_words(bias, *quantized_multiplier(scale))
         entries = channels.view(np.int8).reshape(-1, self.config.parameter_entry_data_bytes)
         self.used_parameters += len(entries)

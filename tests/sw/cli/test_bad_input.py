@@ -210,6 +210,31 @@ def test_odd_configuration_wrong(tmp_path, text, message):
         load_config(str(tmp_path / "c.toml"))
 
 
+@pytest.mark.parametrize("source, message", [
+    ("tiny,row=4", "Config tiny,row=4 has an unknown field 'row'; the fields are accumulator_pixels"
+                   ", .*"),
+    ("tiny,preset='base'", "Config .* has an unknown field 'preset'; the fields are .*"),
+    ("tiny,rows", "Config tiny,rows must have field=value behind each comma, not 'rows'"),
+    ("tiny,", "Config tiny, must have field=value behind each comma, not ''"),
+    ("tiny,rows=" + "[" * 5000, "Config .* must have field=value behind each comma, not .*"),
+    ("tiny,rows=[4", "Config tiny,rows=\\[4 must have field=value behind each comma, not .*"),
+    ("tiny,rows='4'", "Rows must be an integer, not '4'"),
+    ("nano,rows=4", "Config must be one of tiny, small, wide, base or a .toml file, not 'nano'"),
+])
+def test_changes_of_a_configuration_wrong(source, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        load_config(source)
+
+
+def test_changes_of_a_configuration(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("preset = 'tiny'\nvector_taps = 2")
+    assert load_config("tiny,fixed_point=true,vector_taps=5") == load_config("tiny").replace(
+        name="custom", fixed_point=True, vector_taps=5)
+    assert load_config(f"{path},name='other',fixed_point = true") == load_config("tiny").replace(
+        name="other", fixed_point=True, vector_taps=2)
+
+
 def test_arrays_come_back_under_any_name(tmp_path):
     arrays = {"file": np.arange(6).reshape(2, 3), "allow_pickle": np.ones(1, np.float32),
               "a/b c": np.zeros((0, 2), np.int8)}

@@ -17,6 +17,7 @@ from weft.compiler.planning.skip import runs
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
+from weft.ir import Pads, Selection
 from weft.ir.layout import ChannelMap
 
 TINY = PRESETS["tiny"]
@@ -299,10 +300,80 @@ def test_selected_channels_lie_as_their_sources_do(lanes, segments, order):
 def test_selection_reads_only_the_words_that_it_takes_from():
     builder = GraphBuilder(np.random.default_rng(0), (64, 3, 3))
     dealt = np.arange(64).reshape(2, -1).T.reshape(-1)
-    graph = builder.graph(builder.conv(builder.select("x", dealt[:32]), 5))
+    graph = builder.graph(builder.lookup(builder.select("x", dealt[:32])))
     laid_out = lay_out_channels(graph, PRESETS["base"])
     assert [(len(run.columns), run.blocks) for run in runs(
         PRESETS["base"], laid_out, laid_out.graph.layers[0])] == [(1, range(1)), (1, range(2, 3))]
+
+
+def divided(rng, config=TINY):
+    """A tensor in two pieces, as in a C2f block: both are joined again, one is worked on."""
+    word = config.word_lanes
+    builder = GraphBuilder(rng, (5, 6, 7))
+    whole = builder.conv("x", 2 * word)
+    pieces = [builder.select(whole, range(word)), builder.select(whole, range(word, 2 * word))]
+    worked = builder.conv(pieces[1], word, kernel=(3, 3), pads=(1, 1, 1, 1), like=whole)
+    return builder, whole, pieces, worked
+
+
+def test_pieces_that_are_joined_again_are_not_copied():
+    rng = np.random.default_rng(11)
+    builder, whole, pieces, worked = divided(rng)
+    graph = builder.graph(builder.conv(builder.concat(*pieces, worked), 6))
+    laid_out = lay_out_channels(graph, TINY)
+    assert [layer.inputs for layer in laid_out.graph.layers] == [
+        ("x",), (whole,), (whole, worked), ("t4",)]
+    work = laid_out.graph.layers[1]
+    assert [run.blocks for run in runs(TINY, laid_out, work)] == [range(1, 2)]
+    program = equal(graph, TINY, rng)
+    assert matrix_commands(program) == 3
+    assert program.layers[1].commands == program.layers[2].commands == ()
+    assert program.layers[3].macs == graph.layers[3].weights.size * 42
+    equal(graph, TINY, rng, keep_tensors=True)
+
+
+def test_pieces_in_another_order_or_of_a_tensor_that_is_joined_elsewhere_are_copied():
+    rng = np.random.default_rng(12)
+    builder, whole, pieces, worked = divided(rng)
+    turned = builder.concat(*reversed(pieces))
+    first = builder.concat(worked, whole)
+    graph = builder.graph(builder.conv(turned, 3), builder.conv(first, 4),
+                          builder.conv(builder.concat(*pieces), 5))
+    for keep_tensors in (False, True):
+        assert matrix_commands(equal(graph, TINY, rng, keep_tensors=keep_tensors)) > 5
+
+
+def test_selection_of_few_channels_for_many_is_copied():
+    """Three convolutions with large kernels would read two words in place of one."""
+    rng = np.random.default_rng(13)
+    word = TINY.word_lanes
+    builder = GraphBuilder(rng, (2 * word, 6, 7))
+    few = builder.select("x", [0, word])
+    graph = builder.graph(*(builder.conv(few, 3, kernel=(3, 3)) for _ in range(3)))
+    assert matrix_commands(equal(graph, TINY, rng)) == 4
+    graph = builder.graph(*(builder.conv(few, 3, kernel=(3, 3)) for _ in range(3)), few)
+    equal(graph, TINY, rng)
+
+
+def test_zeros_that_only_a_convolution_reads_are_not_made():
+    rng = np.random.default_rng(14)
+    builder = GraphBuilder(rng, (6, 5, 5))
+    wide = builder.select("x", [-1, 5, 0, -1, 2])
+    graph = builder.graph(builder.conv(wide, 3, kernel=(3, 3), pads=(1, 0, 2, 1)))
+    assert matrix_commands(equal(graph, TINY, rng)) == 1
+    equal(graph, TINY, rng, keep_tensors=True)
+
+
+@pytest.mark.parametrize("change", [{"pads": Pads(1, 1, 1, 1)}, {"clamp": (-3, 50)}])
+def test_selection_that_does_more_is_made(change):
+    rng = np.random.default_rng(15)
+    builder = GraphBuilder(rng, (6, 5, 5))
+    more = 2 if "pads" in change else 0
+    chosen = Selection.of(np.arange(6), 6, name="s", op="Pad", input="x", output="s")
+    builder.add(replace(chosen, **change), (6, 5 + more, 5 + more), like="x")
+    joined = builder.concat("s")
+    graph = builder.graph(builder.conv("s", 3, kernel=(2, 2)), builder.conv(joined, 2))
+    assert matrix_commands(equal(graph, TINY, rng)) == 3
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -136,8 +136,8 @@ def test_parameters_larger_than_their_memory_are_an_error():
 
 
 def test_activations_larger_than_their_memory_are_an_error():
-    fails(build((70, 1, 600), 65), TINY.replace(activation_bytes=1 << 15),
-          "Layer 'layer0' needs 45600 bytes of activation memory, 32768 are available")
+    fails(build((1100, 1, 2), 1), TINY.replace(activation_bytes=1 << 10),
+          "Layer 'layer0' needs 1104 bytes of activation memory, 1024 are available")
 
 
 @pytest.mark.parametrize("shape, options, message", [

@@ -157,10 +157,10 @@ def test_multiplier_of_scales_wrong(scales, message):
 def test_parameter_entries_are_those_of_the_struct():
     rng = np.random.default_rng(6)
     channels = TINY.cols + 1
-    bias = rng.integers(-2**27, 2**27, channels).astype(np.int32)
-    multiplier = rng.integers(2**30, 2**31, channels).astype(np.int32)
+    bias = rng.integers(-2**26, 2**26, channels).astype(np.int32)
+    multiplier = rng.integers(2**29, 2**31, channels).astype(np.int32)
     shift = rng.integers(-31, 32, channels).astype(np.int32)
-    bias[:2], shift[:2], multiplier[3] = (-2**27, 2**27 - 1), (-31, 31), 0
+    bias[:2], shift[:2], multiplier[3] = (-2**26, 2**26 - 1), (-31, 31), 0
     packed = layout.pack_fixed_point_parameters(TINY, bias, multiplier, shift)
     assert packed.shape == (2, TINY.requant_groups, TINY.parameter_entry_bytes)
     entries = packed.reshape(-1, TINY.parameter_entry_bytes)[:, :TINY.parameter_entry_data_bytes]
@@ -171,23 +171,19 @@ def test_parameter_entries_are_those_of_the_struct():
             assert raw[channel] == 0
             continue
         fields = shape.from_bits(int(raw[channel]))
-        zero = multiplier[channel] == 0
-        assert (fields.bias, fields.shift, fields.mantissa) == (
-            bias[channel], -32 if zero else shift[channel],
-            0 if zero else multiplier[channel] - 2**30)
+        assert (fields.bias, fields.shift, fields.multiplier) == (
+            bias[channel], shift[channel], multiplier[channel])
     unpacked = layout.unpack_fixed_point_parameters(entries)
     for got, given in zip(unpacked, (bias, multiplier, shift), strict=True):
-        keep = multiplier != 0
-        np.testing.assert_array_equal(got[:channels][keep], given[keep])
+        np.testing.assert_array_equal(got[:channels], given)
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"bias": 2**27}, "Fixed-point bias must be between -134217728 and 134217727, not "
-                      "134217728 to 134217728"),
-    ({"bias": -2**27 - 1}, "Fixed-point bias must be between -134217728 and 134217727, not "
-                           "-134217729 to -134217729"),
-    ({"multiplier": 2**30 - 1}, "Fixed-point mantissa must be between 0 and 1073741823, not "
-                                "-1 to -1"),
+    ({"bias": 2**26}, "Fixed-point bias must be between -67108864 and 67108863, not "
+                      "67108864 to 67108864"),
+    ({"bias": -2**26 - 1}, "Fixed-point bias must be between -67108864 and 67108863, not "
+                           "-67108865 to -67108865"),
+    ({"multiplier": -1}, "Fixed-point multiplier must be between 0 and 2147483647, not -1 to -1"),
     ({"shift": 32}, "Fixed-point shift must be between -32 and 31, not 32 to 32"),
 ])
 def test_values_that_do_not_fit_are_refused(changes, message):
@@ -265,8 +261,8 @@ def test_hardware_without_the_rule_is_refused():
         compile(graph, PRESETS["tiny"])
 
 
-@pytest.mark.parametrize("bias", [2**27, -2**27 - 1])
-def test_bias_beyond_28_bits_is_refused(bias):
+@pytest.mark.parametrize("bias", [2**26, -2**26 - 1])
+def test_bias_beyond_27_bits_is_refused(bias):
     graph = small_graph(layers=1)
     layer = graph.layers[0]
     tensors = {name: dataclasses.replace(tensor, zero_point=0)
@@ -275,7 +271,7 @@ def test_bias_beyond_28_bits_is_refused(bias):
     graph = with_fixed_point(dataclasses.replace(graph, layers=(big,), tensors=tensors))
     with pytest.raises(CompileError, match=(
             rf"^Layer 'layer0' has a bias of {bias}, zero points and weights folded in; to be "
-            rf"rounded in fixed point it must be within -134217728 to 134217727$")):
+            rf"rounded in fixed point it must be within -67108864 to 67108863$")):
         compile(graph, TINY.replace(fip=False))
 
 

@@ -693,19 +693,38 @@ def test_slice_of_channels(start, end_, axis, step, chosen):
     np.testing.assert_array_equal(layer.weights[:, :, 0, 0], np.eye(9)[chosen])
 
 
-@pytest.mark.parametrize("places, axis", [([5, 0, 3], 1), ([-1, 2], -3), ([[1, 4], [8, 0]], 1),
-                                          (7, 1)])
-def test_gather_of_channels(places, axis):
+@pytest.mark.parametrize("axis, indices, chosen", [
+    (1, [3, 0, 8], [3, 0, 8]), (-3, [-1], [8]), (1, [[5, 4], [3, 2]], [5, 4, 3, 2])])
+def test_gather_of_channels(axis, indices, chosen):
     b = builder()
-    x = image(b, 9)
-    y = b.node("Gather", [x, b.constant("i", np.array(places))], "some", axis=axis)
-    count = np.size(places)
-    y = b.reshape(quantized_like(b, y), (1, count, 8, 9))
-    end(b, b.conv(y, count, 3, name="two"))
+    y = b.node("Gather", [image(b, 9), b.constant("i", np.array(indices))], "some", axis=axis)
+    if np.ndim(indices) > 1:
+        y = b.reshape(quantized_like(b, y), (1, len(chosen), 8, 9))
+    end(b, b.conv(quantized_like(b, y), len(chosen), 3, name="two"))
     layer = check(b, exact=False)[1]
-    assert isinstance(layer, Selection)
-    np.testing.assert_array_equal(layer.weights[:, :, 0, 0],
-                                  np.eye(9)[np.ravel(places) % 9])
+    assert isinstance(layer, Selection) and layer.channels.tolist() == chosen
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_channels_of_integers_need_no_quantizers(unsigned):
+    b = builder(unsigned=unsigned)
+    image(b, 9)
+    for name in split(b, "x_conv_q", (4, 5)):
+        end(b, b.conv(dequantized_like(b, name), 4 if name == "piece0" else 5, 3))
+    kept = b.node("Gather", ["x_conv_q", b.constant("i", np.array([7, 1]))], "kept", axis=1)
+    first = b.node("Slice", ["x_conv_q", *(b.constant(name, np.array([value])) for name, value in (
+        ("s", 0), ("e", 2), ("a", 1)))], "first")
+    both = b.node("Concat", [kept, first], "both", axis=1)
+    end(b, b.conv(dequantized_like(b, both), 4, 3))
+    layers = check(b, exact=False)
+    assert sum(isinstance(layer, Selection) for layer in layers) == 4
+
+
+def dequantized_like(b, x, name="x_conv"):
+    """The real values of integers that are quantized as another tensor is."""
+    y = b.node("DequantizeLinear", [x, f"{name}_scale", f"{name}_zero"], f"{x}_real")
+    b._scales[y] = b.initializers[f"{name}_scale"]
+    return y
 
 
 def shuffled(b, x, channels, groups, size=(8, 9)):

@@ -275,6 +275,12 @@ REASONS = {
         lambda b, x: b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in (
             ("s", 1), ("e", 3), ("a", 2)))], "odd"),
         "Slice 'odd' takes parts of planes; only whole channels are supported"),
+    "gather_of_a_column": (
+        lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2]))], "odd", axis=3),
+        "Gather 'odd' takes parts of planes; only whole channels are supported"),
+    "gather_of_a_channel_twice": (
+        lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2, 1, 2, 0]))], "odd", axis=1),
+        "Gather 'odd' takes values more than once, which is not supported"),
     "max_pool_indices": (
         second_max_output,
         "MaxPool 'odd' has a second output, the indices, which is not supported"),

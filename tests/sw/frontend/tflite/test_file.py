@@ -15,7 +15,7 @@ from weft.frontend import partition
 from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import exact_once, round_away
 from weft.hw.isa.commands import Rounding
-from weft.reference import scale_fixed_point
+from weft.reference import quantized_multiplier, scale_fixed_point
 
 CURE = "representative_dataset"
 
@@ -207,18 +207,29 @@ def test_damaged_files(seed):
     whole_or_one_line(bytes(content))
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_rounding_once_is_rounding_in_float64(seed):
+def test_rounding_once_is_rounding_in_float64():
     """The multipliers of FULLY_CONNECTED, at all sums around the steps of the result."""
-    rng = np.random.default_rng(seed)
-    ratio = [np.exp(rng.uniform(-11, 1)), 2.0 ** -int(rng.integers(0, 14)),
-             int(rng.integers(1, 64)) / int(rng.integers(1, 4096)),
-             float(np.float32(0.013)) * float(np.float32(rng.uniform(0.001, 0.1)))][seed % 4]
-    limit, zero = int(rng.choice([50, 5000, 1 << 20, 1 << 24])), int(rng.integers(-128, 128))
-    multiplier, shift = exact_once(np.array([ratio]), np.array([limit]), zero)
-    steps = np.arange(-129, 130) - zero
-    sums = np.concatenate([np.ceil((steps - 0.5) / ratio) + near for near in range(-3, 4)])
-    sums = np.clip(sums, -limit, limit).astype(np.int64)
-    got = scale_fixed_point(sums, multiplier, shift, Rounding.FIXED_POINT_ONCE)
-    np.testing.assert_array_equal(np.clip(got, -128 - zero, 127 - zero),
-                                  np.clip(round_away(sums * ratio), -128 - zero, 127 - zero))
+    refused = nearest = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        ratio = [np.exp(rng.uniform(-9, 1)), 2.0 ** -int(rng.integers(0, 14)),
+                 int(rng.integers(1, 64)) / (2 * int(rng.integers(1, 500))),     # with many ties
+                 0.013 * float(np.float32(rng.uniform(0.001, 0.1)))][seed % 4]
+        limit, zero = int(rng.choice([50, 5000, 1 << 20, 1 << 24])), int(rng.integers(-128, 128))
+        steps = np.arange(-129, 130) - zero
+        sums = np.concatenate([np.ceil((steps - 0.5) / ratio) + near for near in range(-3, 4)])
+        sums = np.clip(sums, -limit, limit).astype(np.int64)
+        wanted = np.clip(round_away(sums * ratio), -128 - zero, 127 - zero)
+
+        def once(multiplier, shift, sums=sums, zero=zero):
+            result = scale_fixed_point(sums, multiplier, shift, Rounding.FIXED_POINT_ONCE)
+            return np.clip(result, -128 - zero, 127 - zero)
+
+        nearest += not np.array_equal(once(*quantized_multiplier(ratio)), wanted)
+        try:
+            chosen = exact_once(np.array([ratio]), np.array([limit]), zero)
+        except ValueError:      # float64 itself breaks ties one way here, another there
+            refused += 1
+            continue
+        np.testing.assert_array_equal(once(*chosen), wanted)
+    assert refused < 10 < nearest

@@ -11,6 +11,8 @@ from tflite_networks import network
 
 from weft import cli
 from weft.frontend import partition
+from weft.hw.isa.config import load_config
+from weft.runtime.session import InferenceSession
 
 NAMES = ("ic_resnet8_int8", "kws_dscnn_int8")
 
@@ -35,6 +37,18 @@ def test_reference_gives_the_golden_outputs(name):
         np.testing.assert_array_equal(values[last.name].reshape(-1), expected)
 
 
+@real
+@pytest.mark.parametrize("name", NAMES)
+def test_device_gives_the_golden_outputs(name):
+    path, inputs, outputs = golden_frames(name)
+    config = load_config("small").replace(fixed_point=True)
+    with InferenceSession(path, config=config, device="functional") as session:
+        entry, = session.get_inputs()
+        frames = inputs[:3].reshape(-1, *entry.shape[1:])
+        result, = session.run(None, {entry.name: frames})
+    np.testing.assert_array_equal(result.reshape(len(frames), -1), outputs[:3])
+
+
 @pytest.fixture
 def files(tmp_path):
     """A network, and a configuration that has its rule."""
@@ -42,6 +56,13 @@ def files(tmp_path):
     model.write_bytes(network(3)[0])
     config.write_text('preset = "tiny"\nfixed_point = true\n')
     return model, config
+
+
+def test_run_verifies_every_layer(files, capsys):
+    model, config = files
+    assert cli.main(["run", str(model), "--config", str(config), "--device", "functional",
+                     "--random", "2", "--verify"]) == 0
+    assert "output bytes differ from" in capsys.readouterr().out
 
 
 def test_run_by_the_rule_of_onnxruntime(files, capsys):
@@ -70,6 +91,13 @@ def test_check_lists_operators(files, capsys):
     assert nodes[0]["op"] == "DEPTHWISE_CONV_2D" and nodes[0]["engine"] == "vector"
     assert nodes[-1]["op"] == "SOFTMAX" and nodes[-1]["where"] == "host"
     assert nodes[-1]["reason"].startswith("SOFTMAX '")
+
+
+@pytest.mark.parametrize("command", ["estimate", "compile"])
+def test_other_commands_take_the_file(files, capsys, command):
+    model, config = files
+    assert cli.main([command, str(model), "--config", str(config)]) == 0
+    assert "net.tflite" in capsys.readouterr().out
 
 
 def test_rule_of_another_format_wrong(files, capsys):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from models import assert_plan_is_golden
 from tflite_cases import ACCELERATED, CASES, case
+from tflite_models import TfliteBuilder
 from tflite_networks import network
 
 from weft.errors import ModelError
@@ -12,11 +13,14 @@ from weft.frontend import partition
 from weft.frontend.tflite.model import TfliteProgram
 from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import Rule
+from weft.hw.isa.config import load_config
 from weft.ir import Where
 from weft.runtime.session import InferenceSession
 
 litert = pytest.importorskip("weft.frontend.tflite.litert", reason="LiteRT is not installed",
                              exc_type=ImportError)
+
+CONFIGS = [load_config(name).replace(fixed_point=True) for name in ("tiny", "small")]
 
 SEEDS = 14      # of each operator: 322 models in all
 
@@ -85,6 +89,7 @@ def test_layers_are_litert(op):
         inputs = {info.name: value for info, value
                   in zip(plan.model.inputs, values, strict=True)}
         assert assert_plan_is_golden(plan, inputs, exact=False) > 0
+        check_device(content, values, CONFIGS[seed % len(CONFIGS)], message=f"{op} {seed}")
         accelerated += 1
     assert accelerated >= SEEDS // 4
 
@@ -116,16 +121,34 @@ def test_kernels_are_tflite_micro(op):
         np.testing.assert_array_equal(got, interpreter.get_output(0), err_msg=f"{op} {seed}")
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_other_types_at_the_edges(kind):
+    """The host quantizes and dequantizes: real values, ties among them, or uint8."""
+    rng, b = np.random.default_rng(9), TfliteBuilder()
+    quantized = {} if kind is np.float32 else {"scale": 0.05, "zero_point": 131}
+    x, inner = b.input((1, 5, 6, 4), dtype=kind, **quantized), b.tensor((1, 5, 6, 4), 0.05, 3)
+    y, z = b.tensor((1, 5, 6, 4), 0.1, -20), b.tensor((1, 5, 6, 4), dtype=kind, **quantized)
+    b.operator("QUANTIZE", [x], [inner], "QuantizeOptions", version=2)
+    b.operator("LEAKY_RELU", [inner], [y], "LeakyReluOptions", Alpha=0.2, version=2)
+    b.operator("DEQUANTIZE" if kind is np.float32 else "QUANTIZE", [y], [z], version=2)
+    b.output(z)
+    values = rng.integers(0, 256, (1, 5, 6, 4)).astype(np.uint8)
+    if kind is np.float32:
+        values = (rng.integers(-300, 300, values.shape) * np.float32(0.025)).astype(np.float32)
+    assert check_device(b.build(), [values], CONFIGS[0]) == 1
+
+
 def check_network(seed):
     content, values = network(seed)
     plan = partition(content)
     inputs = {info.name: value for info, value in zip(plan.model.inputs, values, strict=True)}
-    return assert_plan_is_golden(plan, inputs, exact=False)
+    assert_plan_is_golden(plan, inputs, exact=False)
+    return check_device(content, values, CONFIGS[seed % len(CONFIGS)], message=f"network {seed}")
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_networks_are_litert(seed):
-    assert check_network(seed) >= 3
+    assert check_network(seed) >= 2
 
 
 @pytest.mark.slow

@@ -1,0 +1,83 @@
+"""Which layers are computed depth first.
+
+A group saves the way of its inner tensors to external memory and back, and pays for it with short
+commands and with room for all its constants. So only groups with a tensor inside that would else be
+in external memory are looked at; of all ways to divide the graph into those and into single layers
+that of the fewest cycles is taken, by the estimates that place the tensors.
+"""
+
+from weft.compiler.channel_layout import ChannelLayout
+from weft.errors import CompileError
+from weft.hw.isa.config import AcceleratorConfig
+
+from .depth_first import GroupPlanner
+from .groups import Group, GroupFinder
+from .placement import MemoryPlan, plan_memory
+
+__all__ = ["find_groups", "plan_groups"]
+
+
+def plan_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
+                keep_tensors: bool = False) -> MemoryPlan | None:
+    """A plan with groups that are computed depth first, if that promises to be better than
+    ``plan``, which is layer by layer.
+
+    Parameters
+    ----------
+    keep_tensors : :class:`bool`
+        Every tensor is to be stored, too.
+    """
+    groups = find_groups(laid_out, config, plan, keep_tensors=keep_tensors)
+    if not groups:
+        return None
+    try:
+        found = plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=groups)
+    except CompileError:  # with the groups it does not fit, without them it does
+        return None
+    return found if sum(found.cycles) < sum(plan.cycles) else None
+
+
+def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
+                keep_tensors: bool = False) -> list[Group]:
+    """The groups that together save the most cycles of a plan without groups."""
+    count = len(laid_out.graph.layers)
+    external = {name for name, home in laid_out.homes.items()
+                if home.root in plan.storages and plan.storages[home.root].external}
+    if not external:
+        return []
+    stored = {edge.tensor for edge in laid_out.graph.outputs}
+    if keep_tensors:
+        stored |= laid_out.kept
+    planner = GroupPlanner(laid_out, config, plan.aligns, stored)
+    ending: dict[int, list[Group]] = {}
+    for group in GroupFinder(laid_out, config).groups(external):
+        ending.setdefault(group.layers.stop, []).append(group)
+    # The fewest cycles of the layers in front of each, and the group at their end.
+    best: list[tuple[float, Group | None]] = [(0.0, None)]
+    for stop in range(1, count + 1):
+        cycles = best[-1][0] + plan.cycles[stop - 1]
+        chosen: Group | None = None
+        for group in ending.get(stop, ()):
+            outside = frozenset(external & {*group.inputs, group.output})
+            room = config.activation_depth - _resident(plan, laid_out, group)
+            choice, _ = planner.best(group, outside, room)
+            if choice is not None:
+                through = best[group.layers.start][0] + choice.cycles
+                if through < cycles:
+                    cycles, chosen = through, group
+        best.append((cycles, chosen))
+    groups: list[Group] = []
+    stop = count
+    while stop:
+        _, chosen = best[stop]
+        if chosen is not None:
+            groups.append(chosen)
+        stop = stop - 1 if chosen is None else chosen.layers.start
+    return groups[::-1]
+
+
+def _resident(plan: MemoryPlan, laid_out: ChannelLayout, group: Group) -> int:
+    """Words of all tensors on chip while a group is computed, but for those inside it."""
+    return sum(storage.words for storage in plan.storages.values()
+               if not storage.external and storage.name not in group.inner
+               and storage.first < group.layers.stop and storage.last >= group.layers.start)

@@ -1,0 +1,148 @@
+"""Groups of layers that may be computed depth first: a few rows of all of them in turn.
+
+What the layers of a group hand to one another never leaves the chip, and of each such tensor only
+some rows are there at a time. So no other layer may read it, and it must be in a place of its own.
+All constants of a group stay on chip until it is done.
+"""
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import lru_cache
+
+from weft.compiler.channel_layout import ChannelLayout
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import multiplier_passes
+from weft.ir import (
+    Add,
+    Affine,
+    Alias,
+    Concat,
+    Convolution,
+    Depthwise,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    PoolKind,
+)
+
+from .columns import weight_tiles
+
+__all__ = ["Group", "GroupFinder"]
+
+
+_LONGEST = 10  # layers of a group, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Layers that follow each other.
+
+    Attributes
+    ----------
+    layers : :class:`range`
+        Indices, at least two.
+    inner : :class:`tuple` of :class:`str`
+        Tensors that nothing outside of the group reads.
+    inputs : :class:`tuple` of :class:`str`
+        Tensors from outside.
+    output : :class:`str`
+        What the last layer makes.
+    """
+
+    layers: range
+    inner: tuple[str, ...]
+    inputs: tuple[str, ...]
+    output: str
+
+
+class GroupFinder:
+    """Finds the groups of a graph.
+
+    Parameters
+    ----------
+    laid_out : :class:`ChannelLayout`
+    config : :class:`AcceleratorConfig`
+    """
+
+    def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig):
+        self._laid_out = laid_out
+        self._graph = laid_out.graph
+        self._config = config
+        self._readers: dict[str, list[int]] = {}
+        for index, layer in enumerate(self._graph.layers):
+            for name in layer.inputs:
+                self._readers.setdefault(name, []).append(index)
+        outputs = {edge.tensor for edge in self._graph.outputs}
+        roots = [home.root for home in laid_out.homes.values()]
+        self._alone = {name for name in self._graph.tensors
+                       if name not in outputs and roots.count(name) == 1
+                       and laid_out.homes[name].root == name}
+        self._constants = lru_cache(maxsize=None)(self._constants_of)
+
+    def groups(self, wanted: AbstractSet[str]) -> Iterator[Group]:
+        """All groups that have one of the tensors ``wanted`` inside."""
+        layers = self._graph.layers
+        if self._graph.frames > 1:  # the layers of a frame do not follow each other
+            return
+        for first in range(len(layers)):
+            used = [0] * len(self._limits)
+            for stop in range(first + 1, min(first + _LONGEST, len(layers)) + 1):
+                layer = layers[stop - 1]
+                if isinstance(layer, Concat | Alias):
+                    break
+                used = [a + b for a, b in zip(used, self._constants(stop - 1), strict=True)]
+                if any(a > b for a, b in zip(used, self._limits, strict=True)):
+                    break
+                group = self._group(range(first, stop))
+                if group is not None and not wanted.isdisjoint(group.inner):
+                    yield group
+
+    def _group(self, span: range) -> Group | None:
+        layers = [self._graph.layers[index] for index in span]
+        inner = tuple(layer.output for layer in layers[:-1])
+        for name in inner:
+            readers = self._readers.get(name, [])
+            if name not in self._alone or not readers or any(at not in span for at in readers):
+                return None
+        names = dict.fromkeys(name for layer in layers for name in layer.inputs)
+        return Group(layers=span, inner=inner, output=layers[-1].output,
+                     inputs=tuple(name for name in names if name not in inner))
+
+    # Constants --------------------------------------------------------------------------------
+
+    @property
+    def _limits(self) -> tuple[int, ...]:
+        """Weight rows, parameter entries; those of the vector engine, and its tables."""
+        config = self._config
+        return (config.weight_depth, config.parameter_depth, config.vector_entries,
+                config.vector_parameter_depth, config.vector_tables)
+
+    def _constants_of(self, index: int) -> tuple[int, ...]:
+        """The same that a layer takes, at most."""
+        config, layer = self._config, self._graph.layers[index]
+        if isinstance(layer, Convolution):
+            tiles, steps = weight_tiles(config, self._laid_out, layer)
+            return (tiles * steps * config.weight_tile_rows, tiles * config.requant_groups, 0, 0, 0)
+        blocks = self._laid_out.channels[layer.output].blocks(config)
+        entries, parameters = self._entries(layer, blocks)
+        return 0, 0, entries, parameters * config.vector_groups, int(isinstance(layer, Lookup))
+
+    def _entries(self, layer: Layer, blocks: int) -> tuple[int, int]:
+        """Weight entries, and channel blocks with parameters."""
+        taps = self._config.vector_taps
+        match layer:
+            case Depthwise(weights=weights):
+                _, height, width = weights.shape
+                return blocks * max(height * -(-width // taps), width * -(-height // taps)), blocks
+            case Pool(kind=PoolKind.AVERAGE, kernel=(height, width)):
+                kinds = (height + 1) * (width + 1)  # of windows: what of them may be padding
+                return max(height * -(-width // taps), width * -(-height // taps)), kinds
+            case Affine():
+                return blocks * 2 * multiplier_passes(self._config), blocks
+            case Add():
+                return 2 * multiplier_passes(self._config), 1
+            case Multiply():
+                return 0, 1
+        return 0, 0

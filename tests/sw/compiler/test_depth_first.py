@@ -1,0 +1,217 @@
+"""Layers that are computed depth first: their rows against brute force, and what they compute
+against the reference."""
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder
+from sw_programs import equal
+
+from weft.compiler import passes
+from weft.compiler.channel_layout import ChannelLayout, lay_out_channels
+from weft.compiler.planning.groups import Group, GroupFinder
+from weft.compiler.planning.placement import MemoryPlan, plan_memory
+from weft.compiler.planning.row_flow import Line, row_flows, shortest_line
+from weft.compiler.planning.rows import needed
+from weft.errors import CompileError
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.ir import Graph, Layer
+
+TINY = PRESETS["tiny"]
+
+
+def random_chain(rng: np.random.Generator, *, size: int = 40, layers: int = 5,
+                 channels: int = 12) -> Graph:
+    """Layers of all kinds one after the other, and here and there a sum with an earlier tensor."""
+    height, width = (int(v) for v in rng.integers(size // 2, size + 1, 2))
+    builder = GraphBuilder(rng, (int(rng.integers(1, channels + 1)), height, width))
+    tensor, seen = builder.input, [builder.input]
+    for _ in range(layers):
+        kind = int(rng.integers(8))
+        count = int(rng.integers(1, channels + 1))
+        if kind <= 1:
+            tensor = builder.random_conv(tensor, channels=count, max_kernel=4)
+        elif kind == 2:
+            tensor = builder.conv(tensor, count)
+        elif kind == 3:
+            tensor = builder.depthwise(tensor, **builder.random_window(tensor, max_kernel=4))
+        elif kind == 4:
+            tensor = builder.max_pool(tensor, **builder.random_window(tensor, max_kernel=3))
+        elif kind == 5:
+            tensor = builder.lookup(tensor)
+        elif kind == 6 and max(builder.shape(tensor)[1:]) < size:
+            tensor = builder.enlarge(tensor, (2, 1))
+        else:
+            same = [name for name in seen if builder.shape(name) == builder.shape(tensor)]
+            tensor = builder.sum(tensor, same[int(rng.integers(len(same)))])
+        seen.append(tensor)
+    return builder.graph(tensor)
+
+
+# Rows -----------------------------------------------------------------------------------------
+
+def check_rows(layers: list[Layer], heights: dict[str, int], tiles: list[range],
+               whole: set[str]) -> None:
+    """Plays a group with nothing but row numbers."""
+    last = layers[-1].output
+    flows = row_flows(layers, heights, tiles, {}, whole)
+    lines: dict[str, Line] = {}
+    for name, flow in flows.items():
+        lines[name] = shortest_line(flow)
+        for rows in range(lines[name].rows, heights[name] + 1):
+            assert Line.of(flow, rows) is not None
+    content = {name: [-1] * line.rows for name, line in lines.items()}
+    made = {layer.output for layer in layers}
+
+    def advance(name: str, tile: int) -> None:
+        line, buffer = lines[name], content[name]
+        kept = line.flow.kept(tile)
+        if line.moved[tile]:
+            old = line.places[tile - 1] + kept.start - line.flow.held[tile - 1].start
+            moved = buffer[old:old + len(kept)]
+            assert old >= len(kept) and moved == list(kept)
+            buffer[:len(kept)] = moved
+        new = line.flow.new[tile]
+        at = line.places[tile] + len(kept)
+        buffer[at:at + len(new)] = new
+        assert len(buffer) == line.rows
+
+    for tile in range(len(tiles)):
+        for name in flows:
+            if name not in made:
+                advance(name, tile)
+        for layer in layers:
+            out = flows[layer.output].new[tile]
+            for name in layer.inputs if out else ():
+                line = lines[name]
+                wanted, _ = needed(layer, out, heights[name], 0)
+                at = line.places[tile] + wanted.start - line.flow.held[tile].start
+                assert content[name][at:at + len(wanted)] == list(wanted)
+            advance(layer.output, tile)
+    for name, flow in flows.items():
+        rows = [row for new in flow.new for row in new]
+        assert rows == list(range(len(rows)))
+        if name == last or name in whole:
+            assert len(rows) == heights[name]
+
+
+def test_rows_of_random_chains_are_there_when_they_are_needed():
+    rng = np.random.default_rng(1)
+    for seed in range(150):
+        graph = random_chain(rng, layers=1 + seed % 6)
+        # What is left out of a group's last output needs nothing.
+        used, layers = {graph.outputs[0].tensor}, []
+        for layer in reversed(graph.layers):
+            if layer.output in used:
+                layers.insert(0, layer)
+                used.update(layer.inputs)
+        heights = {name: tensor.shape[1] for name, tensor in graph.tensors.items()}
+        size = heights[layers[-1].output]
+        height = int(rng.integers(1, size + 1))
+        tiles = [range(row, min(row + height, size)) for row in range(0, size, height)]
+        whole = {layer.output for layer in layers if rng.random() < 0.5}
+        check_rows(layers, heights, tiles, whole)
+
+
+# Groups ---------------------------------------------------------------------------------------
+
+def test_groups_keep_inside_what_nobody_else_reads():
+    builder = GraphBuilder(np.random.default_rng(0), (4, 8, 8))
+    first = builder.conv("x", 4)
+    second = builder.depthwise(first, pads=(1, 1, 1, 1))
+    third = builder.conv(second, 4, like=first)
+    graph = builder.graph(builder.sum(first, third), third)
+    groups = GroupFinder(lay_out_channels(graph, TINY), TINY).groups({"t0", "t1", "t2"})
+    found = {group.layers: group for group in groups}
+    # t2 is an output; t0 is read by layer 3, too.
+    assert set(found) == {range(1, 3)}
+    assert found[range(1, 3)] == Group(layers=range(1, 3), inner=("t1",), inputs=("t0",),
+                                       output="t2")
+
+
+def test_constants_of_a_group_fit_together():
+    builder = GraphBuilder(np.random.default_rng(0), (16, 8, 8))
+    graph = builder.graph(builder.conv(builder.conv("x", 16), 16))
+    for weight_bytes, count in ((512, 1), (496, 0)):
+        config = TINY.replace(weight_bytes=weight_bytes, fip=False)
+        assert len(list(GroupFinder(lay_out_channels(graph, config), config)
+                        .groups({"t0"}))) == count
+
+
+# Programs -------------------------------------------------------------------------------------
+
+def plan_some_groups(rng: np.random.Generator):
+    """In place of ``plan_groups``: as many groups as there is room for, chosen blindly."""
+    def plan(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
+             keep_tensors: bool = False) -> MemoryPlan | None:
+        found = list(GroupFinder(laid_out, config).groups(set(laid_out.graph.tensors)))
+        taken: list[Group] = []
+        result = None
+        for at in rng.permutation(len(found)):
+            group = found[at]
+            if any(set(group.layers) & set(other.layers) for other in taken):
+                continue
+            groups = sorted([*taken, group], key=lambda group: group.layers.start)
+            try:
+                result = plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=groups)
+            except CompileError:
+                continue
+            taken = groups
+        return result
+    return plan
+
+
+def equal_in_groups(graph: Graph, config: AcceleratorConfig, rng: np.random.Generator,
+                    **options):
+    """Compiles with groups whatever they cost, runs, compares; the program."""
+    with (patch.object(passes, "plan_groups", plan_some_groups(rng)),
+          patch.object(passes, "_faster", return_value=True)):
+        return equal(graph, config, rng, **options)
+
+
+CONFIGS = [TINY, PRESETS["small"], PRESETS["wide"],
+           TINY.replace(rows=6, cols=10, requant_lanes=2, axi_data_width=256),
+           TINY.replace(axi_data_width=128, vector_taps=1)]
+
+
+@pytest.mark.parametrize("config", CONFIGS,
+                         ids=lambda c: f"{c.name}-{c.rows}x{c.cols}-{c.axi_data_width}")
+def test_random_chains_equal_the_reference(config):
+    grouped = 0
+    for seed in range(12):
+        rng = np.random.default_rng([seed, config.rows])
+        graph = random_chain(rng, layers=2 + seed % 6, channels=3 * config.rows)
+        words = [tensor.shape[1] * tensor.shape[2] * -(-tensor.shape[0] // config.rows)
+                 for tensor in graph.tensors.values()]
+        size = max(words) * config.word_data_bytes
+        while True:
+            little = config.replace(activation_bytes=size + -size % (
+                config.activation_banks * config.word_data_bytes))
+            try:
+                program = equal_in_groups(graph, little, rng, seed=seed,
+                                          keep_tensors=seed % 3 == 0)
+            except CompileError:
+                size += size // 2
+            else:
+                break
+        grouped += any("keep rows" in info.text for info in program.infos)
+    assert grouped >= 3
+
+
+def inverted_residual(rng: np.random.Generator, size: int = 24) -> Graph:
+    builder = GraphBuilder(rng, (8, size, size))
+    tensor = builder.conv("x", 8, kernel=(3, 3), pads=(1, 1, 1, 1))
+    wide = builder.depthwise(builder.conv(tensor, 48), pads=(1, 1, 1, 1))
+    return builder.graph(builder.sum(tensor, builder.conv(wide, 8)))
+
+
+def test_planes_between_layers_of_a_group_stay_on_chip():
+    rng = np.random.default_rng(1)
+    graph = inverted_residual(rng)
+    program = equal(graph, TINY.replace(activation_bytes=16 * 1024), rng)
+    moved = [info.text for info in program.infos if info.engine in (Engine.LOAD, Engine.STORE)]
+    assert not any(text.split()[0] in ("t1", "t2") or text.startswith(("output t1", "output t2"))
+                   for text in moved)
+    assert any("rows" in text for text in moved)
