@@ -30,9 +30,11 @@ From doorbell to interrupt: input, all layers, output. A **cold** frame loads al
 external memory; a **warm** one finds them on chip, from the frame before. Where they do not all
 fit, every frame is a cold one. Utilization is `MACs / (cycles * rows * cols)`, depthwise
 convolutions included: those run on the vector engine, so it can be above 100 %. MACs per multiplier
-and cycle count the multipliers of the array. Both are those of the warm frame, if there is one.
-Traffic is everything that is read and written, commands included. Next to measured cycles stands by
-how much what `weft estimate` tells without a simulator is off."""
+and cycle count the multipliers of the array. A frame's limit is what it takes at least of the
+array, the vector engine, or the memory port in either direction, were that all it takes
+([cli.md](cli.md)). These three are of the warm frame, if there is one. Traffic is everything that
+is read and written, commands included. Next to measured cycles stands by how much the estimate
+without a simulator (`weft estimate`) is off."""
 
 _CONFIGURATIONS = """\
 ## Configurations
@@ -96,12 +98,13 @@ def _frames(results: Sequence[Measurement]) -> str:
     return table(
         {"network": "<", "MACs": ">", "config": "<", "cold cycles": ">", "estimate": ">",
          "warm cycles": ">", "estimate ": ">", "utilization": ">",
-         "MACs per multiplier and cycle": ">", "cold bytes": ">", "warm bytes": ">",
-         "simulated kcycles/s": ">"},
+         "MACs per multiplier and cycle": ">", "reached of the limit": ">", "cold bytes": ">",
+         "warm bytes": ">", "simulated kcycles/s": ">"},
         ((NETWORKS[each.network].title, number(each.macs), each.config,
           number(each.cycles_cold), _error(each.estimate_cold, each.cycles_cold),
           number(each.cycles_warm), _error(each.estimate_warm, each.cycles_warm),
           f"{each.utilization:.1%}", f"{each.macs_per_multiplier:.2f}",
+          f"{each.reached:.0%}, {each.limit}" if each.reached else "",
           number(each.dram_bytes_cold), number(each.dram_bytes_warm),
           f"{each.sim_cycles_per_second / 1000:,.0f}")
          for each in results))

@@ -68,6 +68,9 @@ class Measurement:
         And per cycle, in that frame.
     sim_cycles_per_second : :class:`float`
         How fast the simulation was; it depends on the machine.
+    limit, limit_cycles : :class:`str`, :class:`int`
+        What that frame takes at least, and of which resource:
+        :class:`weft.compiler.limits.Limits`. Empty and 0 in a record from before there was one.
     layers : list of :class:`LayerMeasurement`
         Of that frame.
     """
@@ -85,7 +88,14 @@ class Measurement:
     utilization: float
     macs_per_multiplier: float
     sim_cycles_per_second: float
+    limit: str = ""
+    limit_cycles: int = 0
     layers: list[LayerMeasurement]
+
+    @property
+    def reached(self) -> float:
+        """The limit's share of the cycles of the warm frame, or else of the cold one."""
+        return self.limit_cycles / (self.cycles_warm or self.cycles_cold)
 
     @property
     def kernel_cycles(self) -> int | None:
@@ -136,7 +146,7 @@ def measure(case: Case, models: Path | None = None,
         estimate = estimate_programs(session.programs, model=case.network)
     if run.differing and not run.caveats:
         raise WeftError(f"{run.differing} of {run.compared} output bytes differ from {run.golden}")
-    macs = network.batch * run.macs
+    macs, limits = network.batch * run.macs, estimate.further.limits
     cold, warm = frames[0], frames[1] if count == 2 else None
     return Measurement(
         network=case.network, config=case.config, macs=macs, cycles_cold=cold.cycles,
@@ -146,7 +156,8 @@ def measure(case: Case, models: Path | None = None,
         dram_bytes_warm=None if warm is None else _traffic(warm), multipliers=config.multipliers,
         utilization=round(run.utilization(macs, frames[-1].cycles), 4),
         macs_per_multiplier=round(_per_multiplier(macs, frames[-1].cycles, config), 4),
-        sim_cycles_per_second=round(run.cycles_per_second, -3), layers=layers)
+        sim_cycles_per_second=round(run.cycles_per_second, -3), limit=limits.resource,
+        limit_cycles=limits.cycles, layers=layers)
 
 
 def _per_multiplier(macs: int, cycles: int, config: AcceleratorConfig) -> float:

@@ -267,6 +267,8 @@ class _Draft:
         if self._chance(0.7):
             first = int(self._rng.integers(1, self._shapes[source][0] + 1))
             source = self.node("Slice", source, factors=(first, int(self._rng.integers(1, 3))))
+        elif self._chance(0.5):
+            source = self.node("Gather", source, filters=self._count())
         return self.pointwise(source, self._count())
 
     def view(self, source: str) -> str:

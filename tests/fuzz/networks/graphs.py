@@ -47,7 +47,8 @@ class Node:
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
-        Output channels of a Conv or Gemm; a name stands for those of that tensor.
+        Output channels of a Conv or Gemm, or of a Gather, at most; a name stands for those of that
+        tensor.
     kernel, strides, dilations : (h, w)
     pads : (top, left, bottom, right)
     group : :class:`int`
@@ -262,6 +263,9 @@ class FloatGraph:
                 inputs += [constant(f"{node.name}_{part}", rng.uniform(
                     0.2 if part == "v" else -1, 1.5, source[0]).astype(np.float32))
                     for part in "gbmv"]
+            elif op == "Gather":
+                inputs.append(constant(f"{node.name}_i", rng.permutation(source[0])[:shape[0]]))
+                extra = {"axis": 1}
             elif op == "DepthToSpace":
                 extra = {"blocksize": node.group, "mode": "CRD" if node.count_pads else "DCR"}
             elif op in ("ReduceMean", "ReduceMax"):
@@ -402,6 +406,8 @@ _SHAPES: dict[str, _Rule] = {
     "Gemm": lambda node, sources, shapes: (_filters(node, shapes),),
     "GlobalAveragePool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "DepthToSpace": lambda node, sources, shapes: _spread(node, sources[0]),
+    "Gather": lambda node, sources, shapes: (
+        min(_filters(node, shapes), _planes(sources[0])[0]), *sources[0][1:]),
     "GlobalMaxPool": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "ReduceMax": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "ReduceMean": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
