@@ -26,7 +26,7 @@ NETWORKS = {
     "ConvNet 64": lambda: nn.Sequential(
         nn.Conv2d(1, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
         nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)),
+        nn.Flatten(), nn.Linear(64 * 7 * 7, 10)),
 }
 
 
@@ -54,7 +54,7 @@ def main():
     parser.add_argument("--config", default="base")
     parser.add_argument("--device", default="functional")
     parser.add_argument("--frames", type=int, default=225, help="held-out images to run")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
 
     torch.manual_seed(7)

@@ -17,5 +17,5 @@ def test_textbook_networks_lose_little_and_the_device_nothing():
                       re.MULTILINE)
     assert [row[0].split()[0] for row in rows] == ["MLP", "CNN", "ConvNet"]
     for _name, exact, int8, device, differing in rows:
-        assert float(exact) > 80 and abs(float(exact) - float(int8)) <= 1
+        assert float(exact) > 93 and abs(float(exact) - float(int8)) <= 1
         assert device == int8 and differing == "0"

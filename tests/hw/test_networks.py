@@ -9,9 +9,11 @@ from configs import CONFIGS, SWEPT
 from models import quantize_model, random_inputs
 from onnxruntime.quantization import QuantFormat
 from places import MODELS
+from tflite_networks import network
 
 from weft import digits
 from weft.bench.networks import NETWORKS
+from weft.frontend.tflite.reader import read_file
 from weft.hw.isa.config import PRESETS
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.compare import Verifier
@@ -45,6 +47,15 @@ def test_digits_on_an_accelerator_without_a_vector_engine():
     config = PRESETS["tiny"].replace(vector_taps=0, counters=False, queue_depth=1,
                                      requant_lanes=1, axi_addr_width=18)
     check_frames(digits.MODEL, config, [{"input": image[None]} for image in images[:2]])
+
+
+def test_tflite_networks():
+    """By the rule of LiteRT's reference kernels, layer by layer."""
+    config = CONFIGS["tiny_fip"].replace(fixed_point=True)
+    for seed in range(6):
+        content, values = network(seed, operators=8)
+        inputs = [tensor.name for tensor in read_file(content).inputs]
+        check_frames(content, config, [dict(zip(inputs, values, strict=True))])
 
 
 # Pre-trained networks -------------------------------------------------------------------------
