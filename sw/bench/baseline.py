@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from weft.errors import InputError
 from weft.files.output import write_text
 
 from .measure import Measurement
+from .records import FORMAT, read_record
 
 __all__ = ["BASELINE", "TOLERANCE", "Growth", "compare", "load", "save"]
 
@@ -19,8 +19,6 @@ BASELINE = Path("benchmarks/baseline.json")
 
 TOLERANCE = 0.01
 """Share by which the cycles of a frame may grow."""
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +58,16 @@ def load(path: Path = BASELINE) -> list[Measurement]:
     InputError
         If the file cannot be read, or is none of ours.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != _FORMAT:
-            raise ValueError(f"its format is {document['format']}, not {_FORMAT}")
-        return [Measurement.from_dict(values) for values in document["results"]]
-    except OSError as error:
-        raise InputError(f"Baseline {path} cannot be read: {error.strerror}; run this in the "
-                         f"project's folder, name another file with --baseline, or record one "
-                         f"with weft bench --record") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Baseline {path} is not one of this weft bench ({error}): remove it, "
-                         f"and record one with weft bench --record") from None
+    return read_record(path, "results", Measurement.from_dict, what="Baseline",
+                       program="weft bench",
+                       hint="; run this in the project's folder, name another file with "
+                            "--baseline, or record one with weft bench --record")
 
 
 def save(measurements: Iterable[Measurement], path: Path) -> None:
     """Writes measurements, to be read with :func:`load`."""
     results = ",\n".join(map(_json, measurements))
-    text = f'{{"format": {_FORMAT}, "results": [\n{results}\n]}}\n'
+    text = f'{{"format": {FORMAT}, "results": [\n{results}\n]}}\n'
     write_text(path, text)
 
 

@@ -1,6 +1,6 @@
 """What a program takes at least: the limits of the array, the vector engine and the memory port.
 
-From its commands, however well they are ordered and whatever they wait for:
+From its commands, however well they are ordered and whatever they wait for::
 
     array   pixels of a weight tile, or the cycles in which the next one is shifted in if those are
             more, for each weight tile: MACs / (rows * cols), with channels rounded up to rows and

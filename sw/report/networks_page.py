@@ -21,8 +21,7 @@ What becomes of networks that were not made for this accelerator: int8, with ran
 byte of their outputs compared. Cycles are those of the first frame, which loads all constants, all
 accelerated parts together: on the simulated Verilog, with a memory that answers after 32 cycles and
 moves a beat per cycle in each direction. Utilization is `MACs / (cycles * rows * cols)`.
-`weft survey` measures your own networks likewise ([cli.md](cli.md#weft-survey)). This page is made
-by
+`weft survey` measures your own networks likewise ([cli.md](cli.md)). This page is made by
 
     weft survey --record benchmarks/networks.json MODEL...
     python -m weft.report.networks_page > docs/networks.md"""

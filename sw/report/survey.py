@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from weft.errors import InputError, WeftError
+from weft.bench.records import FORMAT, read_record
+from weft.errors import WeftError
 from weft.files.output import write_text
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Where
@@ -22,9 +23,6 @@ __all__ = ["SURVEY", "OnHost", "SurveyedNetwork", "load_survey", "merge_survey",
 
 SURVEY = Path("benchmarks/networks.json")
 """In the project's folder."""
-
-_FORMAT = 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class OnHost:
@@ -147,16 +145,8 @@ def load_survey(path: Path = SURVEY) -> list[SurveyedNetwork]:
     InputError
         If the file cannot be read, or is none of ours.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["format"] != _FORMAT:
-            raise ValueError(f"its format is {document['format']}, not {_FORMAT}")
-        return [SurveyedNetwork.from_dict(values) for values in document["networks"]]
-    except OSError as error:
-        raise InputError(f"Record {path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Record {path} is not one of this weft survey ({error}): remove "
-                         f"it") from None
+    return read_record(path, "networks", SurveyedNetwork.from_dict, what="Record",
+                       program="weft survey")
 
 
 def merge_survey(recorded: Iterable[SurveyedNetwork], surveyed: Sequence[SurveyedNetwork]) \
@@ -170,4 +160,4 @@ def merge_survey(recorded: Iterable[SurveyedNetwork], surveyed: Sequence[Surveye
 def save_survey(networks: Iterable[SurveyedNetwork], path: Path) -> None:
     """Writes a record, a network in a line, to be read with :func:`load_survey`."""
     lines = ",\n".join(json.dumps(asdict(each)) for each in networks)
-    write_text(path, f'{{"format": {_FORMAT}, "networks": [\n{lines}\n]}}\n')
+    write_text(path, f'{{"format": {FORMAT}, "networks": [\n{lines}\n]}}\n')
