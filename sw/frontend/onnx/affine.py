@@ -79,11 +79,15 @@ def by_channel(builder: Builder, value: Dequantized, axis: int) -> Pending:
 
     def make(output: str, target: Quantized, pending: Pending) -> Layer:
         name, op = builder.name(node), builder.op(node)
-        tables = channel_tables(builder.source, builder.value, value, target, axis)[channels]
+        known = builder.source.known
+        key = tuple(each.output[0] for each in value.nodes), target.name, channels.tobytes()
+        if key not in known:
+            tables = channel_tables(builder.source, builder.value, value, target, axis)[channels]
+            clamp = int(tables.min()), int(tables.max())
+            known[key] = tables, clamp, reference.affine_constants(tables, clamp)
+        tables, clamp, (factor, bias, scale, differing) = known[key]
         if (tables == tables[0]).all():
             return Lookup(name=name, op=op, input=tensor, output=output, table=tables[0])
-        clamp = int(tables.min()), int(tables.max())
-        factor, bias, scale, differing = reference.affine_constants(tables, clamp)
         if differing.any():
             channel = int(np.argmax(differing > 0))
             raise ModelError(f"{label(node)} makes values in channel {channels[channel]} that no "

@@ -194,7 +194,11 @@ class Builder(Placer[onnx.NodeProto]):
         """int8 [256]: what becomes of each value between two quantizations."""
         if value.bounded:
             return scale_table(value.source, target, value.clip)
-        return function_table(self.source, self.value, value, target)
+        key = tuple(node.output[0] for node in value.nodes), value.source.name, target.name
+        if key not in self.source.known:
+            self.source.known[key] = function_table(self.source, self.value, value, target)
+        table: np.ndarray = self.source.known[key]
+        return table
 
     def rescaled(self, node: onnx.NodeProto, index: int, tensor: str, source: Quantized,
                  target: Quantized, stage: int) -> str:

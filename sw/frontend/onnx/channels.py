@@ -91,9 +91,11 @@ def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
     # Where they lie on the accelerator, by channel and place in the plane.
     channel, place = np.divmod(layout.inverse(source.shape).array().reshape(-1)[piece],
                                height * width)
-    found, first = np.unique(channel, return_index=True)
-    chosen = found[first.argsort()]     # as the model has them, so that no layer reorders them
-    if len(np.unique(piece)) != piece.size:
+    first = np.full(count, channel.size)
+    first[channel.reshape(-1)[::-1]] = np.arange(channel.size)[::-1]
+    # As the model has them, so that no layer reorders them.
+    chosen = first.argsort(kind="stable")[:np.count_nonzero(first < channel.size)]
+    if np.bincount(piece.reshape(-1)).max(initial=0) > 1:
         raise ModelError(f"{label(node)} takes values more than once, which is not supported")
     if piece.size != len(chosen) * height * width:
         raise ModelError(f"{label(node)} takes parts of planes; only whole channels are supported")

@@ -1,8 +1,9 @@
 """Reading an ONNX file: everything that can be wrong with it before its operators matter."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,6 +44,8 @@ class Source:
         Inputs of the graph, without initializers that are listed there as well.
     outputs : :class:`tuple`
         Names.
+    known : :class:`dict`
+        What need not be found again when the model is walked again.
     """
 
     def __init__(self, model: onnx.ModelProto, name: str, original: onnx.ModelProto,
@@ -58,6 +61,7 @@ class Source:
         self.inputs = tuple(value for value in graph.input
                             if value.name not in self._initializers)
         self.outputs = tuple(value.name for value in graph.output)
+        self.known: dict[Hashable, Any] = {}
         self._types = {value.name: value.type.tensor_type
                        for value in (*graph.value_info, *graph.output, *graph.input)}
 
