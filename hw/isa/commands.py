@@ -17,7 +17,7 @@ from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
            "StoreCommand", "VectorOp", "VectorCommand", "Rounding", "ChannelParameters",
-           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "roundings",
+           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "roundings", "field_ranges",
            "encode", "decode", "disassemble"]
 
 
@@ -352,6 +352,11 @@ def _places(opcode: Opcode) -> tuple[_Place, ...]:
             low=-(1 << (field.width - 1)) if signed else 0,
             high=(1 << (field.width - signed)) - 1))
     return tuple(places)
+
+
+def field_ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
+    """The smallest and the largest value of each field of a command, but for the header."""
+    return {place.name: (place.low, place.high) for place in _places(opcode)}
 
 
 _OPCODES = {opcode.value: opcode for opcode in Opcode}

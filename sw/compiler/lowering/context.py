@@ -8,8 +8,6 @@ from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
-from amaranth.hdl import Shape
-from amaranth.lib import data
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError
@@ -19,7 +17,7 @@ from weft.compiler.planning.placement import MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
 from weft.compiler.planning.tiles import LayerPlan, TileBuffer
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMANDS, Opcode
+from weft.hw.isa.commands import COMMANDS, Opcode, field_ranges
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
@@ -33,17 +31,7 @@ __all__ = ["LoweringContext"]
 _T = TypeVar("_T")
 
 
-def _ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
-    """The smallest and the largest value of each field of a command."""
-    ranges = {}
-    for name, field in data.Layout.cast(COMMANDS[opcode]):
-        shape = Shape.cast(field.shape)
-        ranges[name] = (-(1 << (shape.width - 1)) if shape.signed else 0,
-                        (1 << (shape.width - shape.signed)) - 1)
-    return ranges
-
-
-_RANGES = {opcode: _ranges(opcode) for opcode in COMMANDS}
+_RANGES = {opcode: field_ranges(opcode) for opcode in COMMANDS}
 
 
 class LoweringContext:

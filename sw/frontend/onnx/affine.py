@@ -79,13 +79,14 @@ def by_channel(builder: Builder, value: Dequantized, axis: int) -> Pending:
 
     def make(output: str, target: Quantized, pending: Pending) -> Layer:
         name, op = builder.name(node), builder.op(node)
-        known = builder.source.known
-        key = tuple(each.output[0] for each in value.nodes), target.name, channels.tobytes()
-        if key not in known:
+
+        def fit() -> tuple[np.ndarray, tuple[int, int], tuple[np.ndarray, ...]]:
             tables = channel_tables(builder.source, builder.value, value, target, axis)[channels]
             clamp = int(tables.min()), int(tables.max())
-            known[key] = tables, clamp, reference.affine_constants(tables, clamp)
-        tables, clamp, (factor, bias, scale, differing) = known[key]
+            return tables, clamp, reference.affine_constants(tables, clamp)
+
+        key = tuple(each.output[0] for each in value.nodes), target.name, channels.tobytes()
+        tables, clamp, (factor, bias, scale, differing) = builder.source.once(key, fit)
         if (tables == tables[0]).all():
             return Lookup(name=name, op=op, input=tensor, output=output, table=tables[0])
         if differing.any():

@@ -195,10 +195,7 @@ class Builder(Placer[onnx.NodeProto]):
         if value.bounded:
             return scale_table(value.source, target, value.clip)
         key = tuple(node.output[0] for node in value.nodes), value.source.name, target.name
-        if key not in self.source.known:
-            self.source.known[key] = function_table(self.source, self.value, value, target)
-        table: np.ndarray = self.source.known[key]
-        return table
+        return self.source.once(key, lambda: function_table(self.source, self.value, value, target))
 
     def rescaled(self, node: onnx.NodeProto, index: int, tensor: str, source: Quantized,
                  target: Quantized, stage: int) -> str:

@@ -1,9 +1,9 @@
 """Reading an ONNX file: everything that can be wrong with it before its operators matter."""
 
 import shlex
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -22,6 +22,9 @@ __all__ = ["Source", "is_quantized", "read_model"]
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+_T = TypeVar("_T")
 
 
 class Source:
@@ -44,8 +47,6 @@ class Source:
         Inputs of the graph, without initializers that are listed there as well.
     outputs : :class:`tuple`
         Names.
-    known : :class:`dict`
-        What need not be found again when the model is walked again.
     """
 
     def __init__(self, model: onnx.ModelProto, name: str, original: onnx.ModelProto,
@@ -61,7 +62,7 @@ class Source:
         self.inputs = tuple(value for value in graph.input
                             if value.name not in self._initializers)
         self.outputs = tuple(value.name for value in graph.output)
-        self.known: dict[Hashable, Any] = {}
+        self._known: dict[Hashable, Any] = {}
         self._types = {value.name: value.type.tensor_type
                        for value in (*graph.value_info, *graph.output, *graph.input)}
 
@@ -101,6 +102,14 @@ class Source:
             _fill_in_shapes(work)
             source = work
         return cls(source, name, original, rewritten)
+
+    def once(self, key: Hashable, find: Callable[[], _T]) -> _T:
+        """What ``find`` gives, which is not asked again for the same key when the model is walked
+        again."""
+        if key not in self._known:
+            self._known[key] = find()
+        found: _T = self._known[key]
+        return found
 
     def constant(self, name: str) -> np.ndarray | None:
         """Value of an initializer, or :py:`None` if there is none of that name."""
