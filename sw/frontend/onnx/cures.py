@@ -20,7 +20,7 @@ CURES = (
     ("only nearest and linear are supported", "export it with mode nearest or linear"),
     ("interpolates by", "export it with mode nearest, or half_pixel or asymmetric by a power of 2"),
     ("is interpolated in float32 by onnxruntime",
-     "quantize its output with a scale of its own, a few per mille larger than its input's"),
+     "quantize its output with a scale of its own, 257/256 of its input's: weft quantize does"),
     ("do not repeat every", "export it with coordinate_transformation_mode asymmetric and "
                             "nearest_mode floor"),
     ("joins quantized tensors of different scales",

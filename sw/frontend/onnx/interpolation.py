@@ -37,7 +37,7 @@ def interpolate(builder: Builder, node: onnx.NodeProto) -> Value | None:
                          f"powers of 2 have the same exact weights everywhere")
     axes = [_axis(mode, factor) for factor in (*factors, 1)[:2]]
     weights = axes[0][0], axes[1][0]
-    (top, left), (bottom, right) = (tuple(each[side] for each in axes) for side in (1, 2))
+    (_, top, bottom), (_, left, right) = axes
     values = np.random.default_rng(0).random((1, 1, *data.view.shape[2:]), np.float32)
     expected = _average(enlarged(values, factors), axes)
     if not np.allclose(probe_plane(builder, node, values, expected.shape), expected, rtol=0,
