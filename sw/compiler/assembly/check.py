@@ -340,6 +340,8 @@ def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
     yield Access(False, "weight", fields["weight_base"], fields["weight_base"] + rows)
     groups = (fields["col_tiles"] - 1) * config.requant_groups + fields["last_groups"]
     yield Access(False, "parameter", fields["parameter_base"], fields["parameter_base"] + groups)
+    if fields["table"]:
+        yield Access(False, "table", 256 * (fields["table"] - 1), 256 * fields["table"])
     for block in range(-(-groups * config.requant_lanes // config.word_lanes)):
         start = fields["out_base"] + block * fields["out_plane"]
         yield Access(True, "activation", start, start + fields["out_pixels"])
