@@ -16,9 +16,9 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
-           "Interleave", "Edge", "Graph"]
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection",
+           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias",
+           "Resize", "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
