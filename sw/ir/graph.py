@@ -17,8 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection",
-           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias",
-           "Resize", "Interleave", "Edge", "Graph"]
+           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat",
+           "Alias", "Resize", "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
