@@ -166,10 +166,10 @@ class Drain(wiring.Component):
         are looked up."""
         if not self._config.drain_lookup:
             return Const(0)
-        recent: list[Value] = [active & (job.table != 0)]
+        recent: list[Value] = [active & (job.table != 0)]  # from the start: once offered, it stays
         for number in range(self.PARTING):
             recent.append(delay(m, recent[-1], 1, name=f"looked_up_{number}"))
-        return Cat(recent[1:]).any() & (self.jobs.p.table == 0)
+        return Cat(recent).any() & (self.jobs.p.table == 0)
 
     @property
     def _slots(self) -> int:

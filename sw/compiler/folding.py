@@ -26,8 +26,6 @@ def fold_lookups(graph: Graph, config: AcceleratorConfig, *,
     :class:`tuple` of :class:`int`
         For each of its layers, the index of the layer of ``graph`` that it belongs to.
     """
-    if not config.drain_tables:
-        return graph, tuple(range(len(graph.layers)))
     uses = Counter(name for layer in graph.layers for name in layer.inputs)
     uses.update(edge.tensor for edge in graph.outputs)
     makers = {layer.output: layer for layer in graph.layers}
@@ -38,6 +36,8 @@ def fold_lookups(graph: Graph, config: AcceleratorConfig, *,
             maker = makers.get(layer.input)
             if isinstance(maker, Convolution) and not isinstance(maker, Selection):
                 folded[layer.input] = layer
+    if not folded or not config.drain_tables:
+        return graph, tuple(range(len(graph.layers)))
 
     layers: list[Layer] = []
     origins: list[int] = []
