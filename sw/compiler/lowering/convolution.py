@@ -94,6 +94,10 @@ class _Convolution:
 
     def run(self) -> None:
         context, index, plan = self._context, self._index, self._plan
+        copies = context.copies(index)
+        if copies is not None:
+            self._run_together(copies)
+            return
         constants: tuple[Buffer, Buffer] | None = None
         if plan.columns_outer:
             for chunk in plan.chunks:
@@ -113,6 +117,19 @@ class _Convolution:
                     constants = self._constants(chunk)
                 self._compute(chunk, constants, source, target.part(self._blocks(chunk)))
             context.finish(index, target)
+
+    def _run_together(self, copies: range) -> None:
+        """The layer for all frames, pixels of one plane; nothing for ``copies`` of none."""
+        context, pixel = self._context, (range(1), range(1))
+        layers = [context.graph.layers[copy] for copy in copies]
+        sources = [context.read(copy, layer.inputs[0], *pixel)
+                   for copy, layer in zip(copies, layers, strict=True)]
+        for chunk in self._plan.chunks if copies else ():
+            constants = self._constants(chunk)
+            targets = [context.write(copy, *pixel, blocks=self._blocks(chunk)) for copy in copies]
+            self._compute(chunk, constants, context.together(sources), context.together(targets))
+            for copy, target in zip(copies, targets, strict=True):
+                context.finish(copy, target)
 
     def _last(self, chunk: range) -> bool:
         return chunk.stop == self._packed.columns
