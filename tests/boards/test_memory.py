@@ -10,6 +10,7 @@ from amaranth.lib.wiring import connect, flipped
 from tiny_board import TINY_BOARD
 
 from weft.boards.memory import OnChipMemory
+from weft.boards.sdram.chip import SdramChip
 from weft.boards.system.staging import StagingMemory
 from weft.digits import MODEL, load
 from weft.hw.bus.axi import memory_port
@@ -26,8 +27,12 @@ class FarMemory:
 
     size: int
     distance: int
+    chip: SdramChip | None = None
 
-    def make(self, config):
+    def startup_cycles(self, clock_mhz):
+        return 0
+
+    def make(self, config, *, clock_mhz):
         return FarMemoryComponent(self.size, self.distance, config)
 
 
