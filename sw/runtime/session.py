@@ -20,6 +20,7 @@ from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
 
 from .device import WATCHDOG_CYCLES, Device, DeviceStopped, Driver
+from .loading import load_programs
 from .segment import Figures, GraphResult, LayerResult, LoadedGraph, LoadedHostPart
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
@@ -123,6 +124,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         all frames of a batch.
     batch : :class:`int`
     device : :class:`weft.runtime.device.Device`
+    sent : :class:`bool`
+        The programs were sent to the device; a board may have had them already.
 
     Raises
     ------
@@ -170,6 +173,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                 raise InputError(f"Device has no option {name}") from None
             raise
         self._driver = Driver(self.device, watchdog_cycles=self._watchdog_cycles)
+        self.sent = load_programs(self.device, programs)
         self._resident: LoadedGraph | None = None  # its constants are on chip
         compiled = iter(programs)
         self._segments = [
