@@ -13,7 +13,7 @@ from weft.hw.lib.fanout import alike, assign, copies, parts
 from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.memory.single_port import SinglePortMemory
 
-__all__ = ["ByteSignature", "StagingMemory"]
+__all__ = ["STORAGE_BITS", "ByteSignature", "StagingMemory"]
 
 
 class ByteSignature(wiring.Signature):
@@ -42,7 +42,8 @@ class ByteSignature(wiring.Signature):
         })
 
 
-_PART = 16  # bits of a beat that share registers for their address
+STORAGE_BITS = 16
+"""Bits of a beat that share a memory, and registers for its address."""
 
 
 class _Access:
@@ -109,7 +110,7 @@ class StagingMemory(wiring.Component):
         word_bytes = self._data_width // 8
         depth = self._size // word_bytes
         # Whether a beat is offered; for the bus, and for each part of the memory.
-        self._shown = alike("shown", 1 + len(parts(self._data_width, _PART)), init=0)
+        self._shown = alike("shown", 1 + len(parts(self._data_width, STORAGE_BITS)), init=0)
         # What the two sides want of the memory.
         write = _Access(depth, word_bytes)
         read  = _Access(depth, word_bytes)
@@ -129,8 +130,9 @@ class StagingMemory(wiring.Component):
             with m.If(fetched):
                 m.d.sync += read.data.eq(single.read_data)
         else:
-            writes, reads = (copies(m, access.coming, name, bits=self._data_width, part=_PART)
-                             for name, access in (("write_address", write), ("read_address", read)))
+            writes, reads = (
+                copies(m, access.coming, name, bits=self._data_width, part=STORAGE_BITS)
+                for name, access in (("write_address", write), ("read_address", read)))
             for (part, write_address), (_, read_address), shown in zip(
                     writes, reads, self._shown[1:], strict=True):
                 m.submodules[f"storage_{part.start}"] = storage = RegisteredMemory(
