@@ -99,9 +99,13 @@ class MatrixTiming:
                     shifted = max(fed + feed, shifted + rows, accepted + cooldown)
                     accepted += cycles
                 drained = max(accepted + pixels + self._to_drain, self._drained + 1)
-                end = self._drained = drained + pixels * groups
-                self._released.append(end + 1 - min(pixels, self._early))
-                self.writes.add(drained + self._to_done, end + self._to_done, Stream(1, 1))
+                if fields["keep"]:  # nothing is drained, in a cycle
+                    end = self._drained = drained + 1
+                    self._released.append(end)
+                else:
+                    end = self._drained = drained + pixels * groups
+                    self._released.append(end + 1 - min(pixels, self._early))
+                    self.writes.add(drained + self._to_done, end + self._to_done, Stream(1, 1))
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
