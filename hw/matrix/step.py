@@ -46,6 +46,7 @@ class Step(data.Struct):
     out_slot:       unsigned(8)
     accumulate:     unsigned(1)
     keep:           unsigned(1)
+    table:          unsigned(9)
 
 
 class DrainJob(data.Struct):
@@ -68,3 +69,4 @@ class DrainJob(data.Struct):
     last_groups:    unsigned(8)
     rule:           Rounding
     out_slot:       unsigned(8)
+    table:          unsigned(9)

@@ -16,9 +16,9 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
-           "Interleave", "Edge", "Graph"]
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection",
+           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat",
+           "Alias", "Resize", "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -120,6 +120,22 @@ def _need_rule(layer: "Pool | Add | Multiply") -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Function:
+    """A function of one value, which clamped results of a layer go through.
+
+    Parameters
+    ----------
+    zero_point : :class:`int`
+        Of these results: that of the layer's output is another one.
+    table : int8 [256]
+        As of a :class:`Lookup`.
+    """
+
+    zero_point: int
+    table: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Convolution(Layer):
     """A convolution with requantization and clamp; a fully connected layer is one whose kernel
     covers its whole input.
@@ -150,6 +166,8 @@ class Convolution(Layer):
     real_sums : :class:`bool`
         Whether the model's framework adds up real values, rounded to float32, in an order that is
         not known: its result is not quite a function of the exact sum.
+    function : :class:`Function` or :py:`None`
+        What the results go through; the compiler makes that of a :class:`Lookup` behind it.
     """
 
     input: str
@@ -165,6 +183,7 @@ class Convolution(Layer):
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
     real_sums: bool = False
+    function: Function | None = None
 
     def __post_init__(self) -> None:
         _need_constants(self)
@@ -175,6 +194,10 @@ class Convolution(Layer):
 
     def macs(self, output: Tensor) -> int:
         return self.weights.size // self.groups * prod(output.shape[1:])
+
+    def zero_point(self, output: Tensor) -> int:
+        """Zero point of the requantized sums, with the output tensor given."""
+        return output.zero_point if self.function is None else self.function.zero_point
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -203,10 +203,12 @@ def _sample(frames: Frames) -> Frames:
 
 
 def _plan(model: onnx.ModelProto, name: str, config: AcceleratorConfig) -> Partition:
-    """What runs where."""
+    """What runs where; an error if nothing runs on the accelerator."""
     if not is_quantized(model):
         raise ModelError(f"{name} has no operator that can be quantized and is not excluded")
-    return place(model, config)
+    plan = place(model, config)
+    plan.accelerated()
+    return plan
 
 
 def _check_excluded(source: FloatModel, exclude: Sequence[str]) -> None:

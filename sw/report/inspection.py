@@ -57,15 +57,16 @@ class Inspection:
     def fallbacks(self) -> tuple[Placement, ...]:
         """Nodes on the host that are more than quantizing and dequantizing, or softmax and
         rearranging at the graph's edges."""
-        plan = self.plan
-        accelerated = [index for index, segment in enumerate(plan.segments)
+        accelerated = [index for index, segment in enumerate(self.plan.segments)
                        if isinstance(segment, Graph)]
+
+        def at_edge(segment: int) -> bool:
+            return bool(accelerated) and not accelerated[0] <= segment <= accelerated[-1]
+
         return tuple(
             node.placement for node in self.nodes if node.placement.where is Where.HOST
             and node.placement.op not in _QUANTIZERS
-            and not (node.placement.op in _EDGE_OPS
-                     and (node.placement.segment < accelerated[0]
-                          or node.placement.segment > accelerated[-1])))
+            and not (node.placement.op in _EDGE_OPS and at_edge(node.placement.segment)))
 
     @property
     def macs(self) -> int:
@@ -96,6 +97,7 @@ class Inspection:
             "config": {"name": self.config.name, "rows": self.config.rows,
                        "cols": self.config.cols, "fip": self.config.fip},
             "segments": len(self.plan.segments),
+            "warning": self.plan.warning,
             "fallbacks": [placement.name for placement in self.fallbacks],
             "macs": self.macs,
             "host_macs": self.host_macs,

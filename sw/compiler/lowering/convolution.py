@@ -10,7 +10,7 @@ from weft.ir import Convolution, layout
 
 from .context import LoweringContext
 from .deep_convolution import lower_deep_convolution
-from .matrix import convolution_constants, matrix_op
+from .matrix import convolution_constants, load_table, matrix_op
 from .view import View
 
 __all__ = ["lower_convolution"]
@@ -64,6 +64,7 @@ class _Convolution:
         self._plan = context.plan(index)
         packed: _Packed = context.once((index,), lambda: self._pack(context))
         self._packed = packed
+        self._table: Buffer | None = None   # once it is loaded
 
     def _pack(self, context: LoweringContext) -> "_Packed":
         config, layer = context.config, self._layer
@@ -82,6 +83,10 @@ class _Convolution:
 
     def run(self) -> None:
         context, index, plan = self._context, self._index, self._plan
+        copies = context.copies(index)
+        if copies is not None:
+            self._run_together(copies)
+            return
         constants: tuple[Buffer, Buffer] | None = None
         if plan.columns_outer:
             for chunk in plan.chunks:
@@ -101,6 +106,19 @@ class _Convolution:
                     constants = self._constants(chunk)
                 self._compute(chunk, constants, source, target.part(self._blocks(chunk)))
             context.finish(index, target)
+
+    def _run_together(self, copies: range) -> None:
+        """The layer for all frames, pixels of one plane; nothing for ``copies`` of none."""
+        context, pixel = self._context, (range(1), range(1))
+        layers = [context.graph.layers[copy] for copy in copies]
+        sources = [context.read(copy, layer.inputs[0], *pixel)
+                   for copy, layer in zip(copies, layers, strict=True)]
+        for chunk in self._plan.chunks if copies else ():
+            constants = self._constants(chunk)
+            targets = [context.write(copy, *pixel, blocks=self._blocks(chunk)) for copy in copies]
+            self._compute(chunk, constants, context.together(sources), context.together(targets))
+            for copy, target in zip(copies, targets, strict=True):
+                context.finish(copy, target)
 
     def _last(self, chunk: range) -> bool:
         return chunk.stop == self._packed.columns
@@ -123,6 +141,7 @@ class _Convolution:
 
     def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
         part, packed = self._part(chunk), self._packed
+        self._table = self._table or load_table(self._context, self._index, self._layer)
         return (self._context.constant(self._index, f"weights{part}", Space.WEIGHT,
                                        packed.weights, part=packed.rows(chunk)),
                 self._context.constant(self._index, f"parameters{part}", Space.PARAMETER,
@@ -161,4 +180,5 @@ class _Convolution:
             source=source, target=target, columns=len(columns), groups=groups,
             weights=Region(weights, weight_rows.start - first, weight_rows.stop - first),
             parameters=Region(parameters, entry,
-                              entry + (len(columns) - 1) * config.requant_groups + groups)))
+                              entry + (len(columns) - 1) * config.requant_groups + groups),
+            table=self._table))

@@ -13,7 +13,7 @@ from weft.compiler.planning.columns import weights_stay
 from weft.ir import Convolution, layout
 
 from .context import LoweringContext
-from .matrix import convolution_constants, matrix_op
+from .matrix import convolution_constants, load_table, matrix_op
 from .view import View
 
 __all__ = ["lower_deep_convolution"]
@@ -60,6 +60,7 @@ class _DeepConvolution:
         self._plan = context.plan(index)
         packed: _Packed = context.once((index, self._plan.depths), self._pack)
         self._packed = packed
+        self._table: Buffer | None = None   # once it is loaded
 
     def _pack(self) -> _Packed:
         context, config = self._context, self._context.config
@@ -86,6 +87,7 @@ class _DeepConvolution:
 
     def run(self) -> None:
         context, index, plan = self._context, self._index, self._plan
+        self._table = load_table(context, index, self._layer)
         if plan.columns_outer:
             for group in plan.chunks:
                 parameters, weights = self._parameters(group), self._weights(group)
@@ -160,6 +162,6 @@ class _DeepConvolution:
                     target=target.part(self._blocks(one)), columns=1, groups=groups,
                     text=f"{layer.name}{self._text(one)}{depth}{where}",
                     weights=Region(buffer, at.start - first, at.stop - first),
-                    parameters=Region(parameters[0], entry, entry + groups),
+                    parameters=Region(parameters[0], entry, entry + groups), table=self._table,
                     slot=column * config.cols % config.rows // config.requant_lanes,
                     accumulate=at.start > parts[0][2].start, keep=at.stop < parts[-1][2].stop))

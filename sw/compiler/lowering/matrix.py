@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from weft.compiler.ops import Address, Op, Region
+from weft.compiler.ops import Address, Buffer, Op, Quotient, Region, Space
 from weft.compiler.planning.columns import tile_pixels
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
@@ -11,9 +11,10 @@ from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
 from .context import LoweringContext
+from .vector_constants import pack_table
 from .view import View
 
-__all__ = ["convolution_constants", "matrix_op"]
+__all__ = ["convolution_constants", "load_table", "matrix_op"]
 
 
 def convolution_constants(context: LoweringContext,
@@ -40,9 +41,17 @@ def convolution_constants(context: LoweringContext,
         config, layer, layout.fold_bias(config, weights, bias, source.zero_point), outputs)
 
 
+def load_table(context: LoweringContext, index: int, layer: Convolution) -> Buffer | None:
+    """Loads the table that a convolution's results go through, if there is one."""
+    if layer.function is None:
+        return None
+    return context.constant(index, "table", Space.TABLE, pack_table(layer.function.table))
+
+
 def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text: str, source: View,
               target: View, columns: int, groups: int, weights: Region, parameters: Region,
-              slot: int = 0, accumulate: bool = False, keep: bool = False) -> Op:
+              table: Buffer | None, slot: int = 0, accumulate: bool = False,
+              keep: bool = False) -> Op:
     """The command that computes ``target`` from ``source``.
 
     Parameters
@@ -55,13 +64,17 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
         Column tiles, and requantization groups of the last one.
     weights, parameters : :class:`Region`
         Where they lie on chip.
+    table : :class:`Buffer`
+        That of :func:`load_table`.
     slot : :class:`int`
         Part of the first word of ``target`` that the output begins at.
     accumulate, keep : :class:`bool`
-        Goes on with sums; leaves them to the next command, and ``target`` and ``parameters`` alone.
+        Goes on with sums; leaves them to the next command, and all but ``source`` and ``weights``
+        alone.
     """
-    rows = target.rows
-    out_pixels = len(rows) * target.width
+    out_pixels = len(target.rows) * target.width
+    if keep:
+        table = None
     return Op(
         opcode=Opcode.MATRIX, layer=index, text=text,
         fields={
@@ -84,7 +97,7 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
             "out_w": target.width,
             "tile_pixels": tile_pixels(context.config, out_pixels),
             "out_pixels": out_pixels,
-            "out_zero": target.tensor.zero_point,
+            "out_zero": layer.zero_point(target.tensor),
             "out_base": target.at(),
             "clamp_min": layer.clamp[0],
             "out_plane": target.plane,
@@ -97,8 +110,11 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
             "weight_base": Address(weights.buffer, weights.start),
             "out_slot": slot,
             "parameter_base": Address(parameters.buffer, parameters.start),
+            # Tables are counted from 1.
+            "table": Quotient(Address(table, table.size), table.size) if table else 0,
         },
-        reads=(*source.regions(), weights, *(() if keep else (parameters,))),
+        reads=(*source.regions(), weights, *((Region.whole(table),) if table else ()),
+               *(() if keep else (parameters,))),
         writes=() if keep else target.regions())
 
 

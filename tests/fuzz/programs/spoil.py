@@ -69,6 +69,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"weight_base": config.weight_depth - rng.randrange(config.weight_tile_rows)},
             {"accumulate": 1 - f["accumulate"]},
             {"out_slot": 1 if config.sequential else rng.randint(config.word_slots, 255)},
+            {"table": rng.randint(config.drain_tables + 1, 511)},
         ]
         if config.sequential:
             wrong.append({"keep": 1})

@@ -179,6 +179,7 @@ class Painter:
             "out_plane": out_plane, "last_groups": groups, "out_slot": slot,
             "accumulate": 0, "keep": 0,
             "rule": rng.choice(roundings(config)).value,
+            "table": rng.choice((0, rng.randint(0, config.drain_tables))),
             "weight_base": rng.choice((first.start, first.stop - rows,
                                        rng.randint(first.start, first.stop - rows))),
             "parameter_base": rng.choice((0, config.parameter_depth - every,
