@@ -20,6 +20,7 @@ from weft.runtime.placing import place
 
 from .frames import Frames, array_frames
 from .headroom import make_room
+from .interpolation import part_scales
 from .loss import LayerLoss, TopResult, layer_losses, overflowing, top_result
 from .source import FloatModel, load_float
 from .static import METHODS, quantize_frames
@@ -188,6 +189,7 @@ def to_int8(source: FloatModel, frames: Frames, settings: Quantization | None = 
                for tensor in result.graph.initializer if tensor.name.endswith("_scale")):
         _check_overflow(source, frames)
     make_room(result)
+    part_scales(result)
     return result
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # what it imports is slow to import
 
     from .survey import SurveyedNetwork
 
-__all__ = ["Progress", "bench_table", "config_table", "engine_table", "escape",
+__all__ = ["Progress", "bench_table", "config_table", "engine_table", "error_console", "escape",
            "estimate_table", "layer_table", "print_estimate", "print_inspection", "print_run",
            "print_survey", "short_name", "terminal", "verdict"]
 
@@ -54,7 +54,7 @@ class Progress(AbstractContextManager["Progress"]):
     """
 
     def __init__(self) -> None:
-        self._console = _Terminal(stderr=True)
+        self._console = error_console()
         self._status = self._console.status("") if self._console.is_terminal else None
 
     def __enter__(self) -> "Progress":
@@ -87,6 +87,11 @@ class Progress(AbstractContextManager["Progress"]):
 def short_name(name: str, length: int = 30) -> str:
     """The end of a long name, which says more than its beginning."""
     return name if len(name) <= length else f"…{name[1 - length:]}"
+
+
+def error_console() -> Console:
+    """Standard error."""
+    return _Terminal(stderr=True)
 
 
 def terminal() -> Console:

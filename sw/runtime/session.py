@@ -21,6 +21,7 @@ from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
 
 from .device import WATCHDOG_CYCLES, Device, DeviceStopped, Driver
+from .loading import load_programs
 from .segment import Figures, GraphResult, LayerResult, LoadedGraph, LoadedHostPart
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
@@ -123,6 +124,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         One for each accelerated graph of it, side by side in external memory; each computes
         all frames of a batch.
     batch : :class:`int`
+    sent : :class:`bool`
+        The programs were sent to the device; a board may have had them already.
 
     Raises
     ------
@@ -168,6 +171,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             [compiler.batch(graph, self.batch) for graph in self.plan.graphs], self.config,
             keep_tensors=keep_tensors, search=self._search)
         self._driver = self._connect(programs[-1].memory_bytes) if programs else None
+        self.sent = bool(programs) and load_programs(self.device, programs)
         self._resident: LoadedGraph | None = None  # its constants are on chip
         compiled = iter(programs)
         self._segments = [
