@@ -110,21 +110,23 @@ def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
         return memories[region.buffer.space], base + region.start, base + region.stop
 
     engines = [op.engine.value for op in ops]
+    tables = tuple(_HAZARDS.values())
     for index, (op, held) in enumerate(zip(ops, sum_order(ops), strict=True)):
         me = engines[index]
-        found: dict[tuple[str, str], set[int]] = {pair: set() for pair in _HAZARDS}
-        written, read, overwritten = found.values()
+        written: set[int] = set()
+        read: set[int] = set()
+        overwritten: set[int] = set()
         for memory, start, stop in map(span, op.reads):
             written.update(memory.read(start, stop, index))
         for memory, start, stop in map(span, op.writes):
             writers, readers = memory.write(start, stop, index)
             overwritten.update(writers)
             read.update(*readers)
-        every = written | read | overwritten
-        every -= {index, -1}
-        done = frozenset(before for pair, those in found.items() for before in those & every
-                         if _HAZARDS[pair][engines[before]][me])
-        yield Conflicts(done, frozenset((every | held) - done))
+        none = {index, -1}
+        done = {before for those, found in zip((written, read, overwritten), tables, strict=True)
+                for before in those if found[engines[before]][me]} - none
+        yield Conflicts(frozenset(done),
+                        frozenset((written | read | overwritten | held) - done - none))
 
 
 def schedule(ops: Sequence[Op], allocation: Allocation,
