@@ -11,6 +11,7 @@ from weft.boards.board import Board
 from weft.boards.registry import make_platform
 
 from .chip import System
+from .design_hash import design_hash
 
 __all__ = ["Top"]
 
@@ -41,7 +42,7 @@ class Top(Elaboratable):
     def __init__(self, board: Board):
         oscillator_mhz = make_platform(board).default_clk_frequency / 1e6
         self._clock = board.family.clock(oscillator_mhz, board.clock_mhz)
-        self._system = System(replace(board, clock_mhz=self.clock_mhz))
+        self._system = System(replace(board, clock_mhz=self.clock_mhz), design=design_hash(board))
 
     @property
     def clock_mhz(self) -> float:

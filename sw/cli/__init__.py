@@ -15,6 +15,7 @@ from . import (
     quantize,
     report,
     run,
+    selftest,
     survey,
     verilog,
 )
@@ -27,7 +28,7 @@ __all__ = ["main"]
 
 
 _COMMANDS = (run, report, quantize, check, estimate, survey, compile, verilog, build, program,
-             bench, config)
+             selftest, bench, config)
 """In the order of the help text."""
 
 
