@@ -18,7 +18,10 @@ def design_hash(board: Board) -> int:
     the code of Weft's hardware, and the version of Amaranth. Comments and docstrings do not count,
     or each would move the clock that is reached; neither do clock and baud rate, which a host
     meets anyway, and the primitives of the FPGA, which compute the same."""
-    folders = (Path(weft.hw.__file__).parent, Path(__file__).parent)
+    here = Path(__file__).parent
+    folders = [Path(weft.hw.__file__).parent, here]
+    if board.memory.chip is not None:
+        folders.append(here.parent / "sdram")
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
     text = "\n".join((board.config.to_json(), repr(board.memory), version("amaranth"),
                       *map(_code, (*files, Path(inspect.getfile(type(board.memory)))))))

@@ -160,6 +160,7 @@ class _SelfTest:
             device = self._device = open_device()
             report.clock_mhz, report.design = device.clock_mhz, device.design
             words += [f"{device.memory_bytes:,} bytes of memory", f"{device.clock_mhz:g} MHz"]
+            device.remember(None)  # a network that was kept in memory is about to be lost
         with self._step("configuration") as words:
             driver = Driver(device)
             words += [f"{config.name}, {config.rate_text}"]

@@ -142,6 +142,8 @@ class _Search:
         commands = sum(len(layer.tiles) * max(1, len(layer.chunks)) for layer in self._plan.layers)
         if commands * len(grains) > self._limits.effort:
             grains = tuple(dict.fromkeys((grains[0], grains[-1])))
+        if len(grains) == 1 and not self._limits.effort:    # there is nothing to compare
+            return self._apply(tuple(choice.of_grain(grains[0]) for choice in self._choices))
         for grain in grains:
             self._improves(tuple(choice.of_grain(grain) for choice in self._choices))
         changed = True
