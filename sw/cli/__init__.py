@@ -17,6 +17,7 @@ from . import (
     quantize,
     report,
     run,
+    selftest,
     survey,
     verilog,
 )
@@ -29,7 +30,7 @@ __all__ = ["main"]
 
 
 _COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, build,
-             program, load, bench, config)
+             program, load, selftest, bench, config)
 """In the order of the help text."""
 
 
