@@ -168,8 +168,8 @@ def predict(config: AcceleratorConfig, family: Family, *, blocks: int,
     blocks : :class:`int`
         Multiplier blocks of the device.
     memory : :class:`~weft.boards.memory.BoardMemory`
-        With clock, serial line and this staging memory around it, as on a board; without it, the
-        accelerator by itself.
+        With clock, serial line and this memory around it, as on a board; a chip beside the FPGA
+        takes no block memories of it. Without it, the accelerator by itself.
     """
     factors = _model()["factors"]
     used = dict.fromkeys(("luts", "ffs"), 0.0)
@@ -180,7 +180,7 @@ def predict(config: AcceleratorConfig, family: Family, *, blocks: int,
             used[kind] += max(0.0, sum(factors[part][kind][name] * value
                                        for name, value in values.items()))
     block_rams = _block_rams(config, family)
-    if memory is not None:
+    if memory is not None and memory.chip is None:
         block_rams += _staging_block_rams(config, family, memory.size)
     return Capacity(luts=round(used["luts"]), ffs=round(used["ffs"]),
                     multipliers=_multipliers(config, blocks), block_rams=block_rams)

@@ -113,7 +113,8 @@ class MatrixCommand(data.Struct):
     channel blocks, pixels. Weight tiles lie in the weight memory in that order. Each pixel tile
     is requantized to the output while the next one is accumulated. Addresses and plane sizes are
     in words of the activation memory; all sizes are at least 1, and ``clamp_min`` is at most
-    ``clamp_max``.
+    ``clamp_max``. With a ``table``, which is at most ``config.drain_tables``, what is written is
+    ``table[y]`` in place of a result ``y``, as of a LOOKUP of VECTOR.
 
     Products that the compiler can form are fields, so that the engine only adds:
     ``pixel_row_step = stride_h * in_w`` and ``kernel_row_step = dilation_h * in_w``;
@@ -153,7 +154,8 @@ class MatrixCommand(data.Struct):
     weight_base:     unsigned(24)  # weight row of the first tile
     _2:              unsigned(8)
     parameter_base:  unsigned(24)  # parameter entry of the first group
-    _3:              unsigned(_COMMAND_BITS - 472)
+    table:           unsigned(9)   # results go through table n - 1; not through any if 0
+    _3:              unsigned(_COMMAND_BITS - 481)
 
 
 class VectorOp(enum.Enum, shape=4):

@@ -12,6 +12,7 @@ from . import (
     config,
     estimate,
     explore,
+    load,
     program,
     quantize,
     report,
@@ -28,7 +29,7 @@ __all__ = ["main"]
 
 
 _COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, build,
-             program, bench, config)
+             program, load, bench, config)
 """In the order of the help text."""
 
 
