@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft.errors import InputError, ToolError
+from weft.errors.guard import EXIT_MISMATCH
 from weft.hw.isa.config import load_config
 
 from .options import Commands, add_cluster_options
@@ -55,6 +56,11 @@ def add_parser(commands: Commands) -> None:
                         help="how sums become int8 values, as of weft run")
     parser.add_argument("--energy-table", type=Path, metavar="FILE.toml",
                         help="energies of events, as of weft run --energy")
+    parser.add_argument("--verify", choices=("rtl", "build"),
+                        help="prove the points: rtl runs each network on the simulated hardware "
+                             "and compares every byte; build places and routes them for --board")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N",
+                        help="placements of each build, side by side on the workers (default: 1)")
     add_cluster_options(parser, workers=2)
     parser.set_defaults(program=_explore)
 
@@ -73,18 +79,23 @@ def _explore(options: argparse.Namespace) -> int:
     objectives = _objectives(options.objective)
     if options.trials < 1:
         raise InputError(f"Trials must be at least 1, not {options.trials}")
+    if options.verify == "build" and options.board is None:
+        raise InputError("Option --verify build needs a board to build for (--board NAME)")
+    if options.seeds < 1:
+        raise InputError(f"Seeds must be at least 1, not {options.seeds}")
     if options.seed < 0:
         raise InputError(f"Seed must be at least 0, not {options.seed}")
     space = DEFAULT_SPACE if options.space is None else load_space(options.space, base)
     task = Exploration(models=tuple(options.models), rule=options.rule, target=target, base=base,
                        space=space, objectives=objectives, seed=options.seed,
                        trials=options.trials, seconds=_seconds(options.time),
-                       energy=load_energy_table(options.energy_table), folder=options.output)
+                       energy=load_energy_table(options.energy_table), folder=options.output,
+                       verify=options.verify or "", seeds=options.seeds)
     with SearchProgress() as progress:
         result = explore(task, workers=options.workers, scheduler=options.scheduler,
                          progress=progress)
     result.show(terminal())
-    return 0
+    return 0 if result.proven else EXIT_MISMATCH
 
 
 def _objectives(text: str) -> tuple[str, ...]:

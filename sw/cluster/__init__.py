@@ -79,8 +79,8 @@ class Cluster:
             for future in futures:
                 yield future.result()
         except KilledWorker as error:
-            raise WeftError(f"Worker died again and again at {task.__name__}: it may lack memory "
-                            f"({error.allowed_failures} more were tried)") from None
+            raise WeftError(f"Workers must live to do their work, and {error.allowed_failures + 1} "
+                            f"died at the same task: they may lack memory") from None
         finally:
             self._client.cancel(futures)
 

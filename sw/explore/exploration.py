@@ -24,6 +24,7 @@ from .points import Point, find_points, write_points
 from .search import Problem, Progress, Search, Trial, count_reasons
 from .space import Space
 from .trial import OBJECTIVES, Job, Network, Outcome, Target, evaluate, find_family
+from .verify import verify_build, verify_rtl
 
 __all__ = ["Exploration", "Result", "explore"]
 
@@ -58,6 +59,10 @@ class Exploration:
     energy : :class:`~weft.runtime.energy.EnergyTable`
     folder : path
         For the study and the results.
+    verify : :class:`str`
+        ``"rtl"``, ``"build"``, or nothing.
+    seeds : :class:`int`
+        Placements of each build.
     """
 
     models: tuple[Path, ...]
@@ -71,6 +76,8 @@ class Exploration:
     seconds: float | None
     energy: EnergyTable
     folder: Path
+    verify: str = ""
+    seeds: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,12 @@ class Result:
         write_points(self.points, self.folder, self.about)
         write_text(self.folder / "index.html", exploration_page(self))
 
+    @property
+    def proven(self) -> bool:
+        """Whether no proof failed; without any, nothing did."""
+        return all(proof.get("exact", proof.get("met")) for point in self.points
+                   for proof in point.proofs.values())
+
     def show(self, console: Console) -> None:
         """Prints the front, and why trials could not be."""
         table = Table(title=f"Front of {len(self.trials):,} trials, as estimated",
@@ -119,6 +132,10 @@ class Result:
                 f"{outcome.used.multipliers:,}", f"{outcome.used.block_rams:,}",
                 f"{outcome.clock_mhz:.1f}")
         console.print(table)
+        for point in self.points:
+            for proof in point.proofs.values():
+                console.print(escape(f"{point.name}: {proof['text']}"), highlight=False,
+                              style="green" if proof.get("exact", proof.get("met")) else "bold red")
         reasons = ", ".join(f"{kind} {count}" for kind, count, _ in count_reasons(self.trials))
         if reasons:
             console.print(f"not possible: {escape(reasons)}", highlight=False)
@@ -163,10 +180,19 @@ def explore(task: Exploration, *, workers: int = 1, scheduler: str | None = None
                              "when they are compiled in full: more --trials may find others")
         base, = processes.map(evaluate, [replace(problem.job, config=task.base.to_dict(),
                                                  whole=True)])
-    result = Result(about=_about(task, trials), objectives=task.objectives, trials=trials,
-                    points=points, base=base, folder=task.folder)
-    result.write()
-    return result
+        result = Result(about=_about(task, trials), objectives=task.objectives, trials=trials,
+                        points=points, base=base, folder=task.folder)
+        result.write()
+
+        def keep(proven: list[Point]) -> None:
+            replace(result, points=proven).write()
+
+        if task.verify == "rtl":
+            points = verify_rtl(points, networks, processes, progress.stage, keep)
+        elif task.verify == "build":
+            points = verify_build(points, task.target.board, task.folder, processes,
+                                  seeds=task.seeds, progress=progress.stage, keep=keep)
+    return replace(result, points=points)
 
 
 def _networks(task: Exploration) -> tuple[tuple[Network, ...], list[bytes]]:

@@ -30,6 +30,7 @@ def contents(result: Shown) -> dict[str, Any]:
         "about": {**result.about, "networks": list(map(printable, result.about["networks"])),
                   "target": printable(result.about["target"])},
         "points": points,
+        "proofs": {name: any(name in point for point in points) for name in ("rtl", "build")},
         "chosen": chosen,
         "possible": len(tried),
         "reasons": [{"kind": kind, "count": count, "reason": printable(reason)}
