@@ -11,6 +11,8 @@ from . import (
     compile,
     config,
     estimate,
+    explore,
+    load,
     program,
     quantize,
     report,
@@ -26,8 +28,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, survey, compile, verilog, build, program,
-             bench, config)
+_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, build,
+             program, load, bench, config)
 """In the order of the help text."""
 
 

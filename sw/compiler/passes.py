@@ -33,7 +33,7 @@ from .planning.split import split_layers
 from .transpose import transpose, wide
 from .verify import verify
 
-__all__ = ["PASSES", "Pass", "prove", "run"]
+__all__ = ["PASSES", "Pass", "prove", "run", "without_constants"]
 
 
 _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
@@ -41,10 +41,12 @@ _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
 
 @dataclass(frozen=True)
 class Pass:
-    """A step of the compiler; ``decides`` whether a graph fits, or only makes the best of it."""
+    """A step of the compiler; ``decides`` whether a graph fits, or only makes the best of it; a
+    sketch of the graph ``sketches`` with it."""
     name: str
     run: Callable[[Compilation], None]
     decides: bool = True
+    sketches: bool = True
 
 
 def run(compilation: Compilation) -> None:
@@ -143,7 +145,7 @@ def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
     except CompileError:    # a plan with fewer commands may do
         return _IMPOSSIBLE_CYCLES, len(ops)
     if lowered.settled:
-        ops = _without_constants(ops) or ops
+        ops = without_constants(ops) or ops
     return ListSchedule(ops, allocation, config).cycles, len(ops)
 
 
@@ -172,7 +174,7 @@ def _streams(compilation: Compilation, lowered: Lowered) -> tuple[Buffer, ...]:
         raise MisfitError({most: CompileError(
             f"Model {graph.name!r} takes {count} commands, {share} of them for layer "
             f"{graph.layers[most].name!r}; a stream can have 1 to {MAX_COMMANDS}")})
-    again = _without_constants(lowered.ops)
+    again = without_constants(lowered.ops)
     streams = [_stream("commands", graph, lowered.ops)]
     if lowered.settled and 1 <= len(again) < count:
         streams.append(_stream("warm commands", graph, again))
@@ -183,7 +185,7 @@ def _stream(name: str, graph: Graph, ops: Sequence[Op]) -> Buffer:
     return Buffer(name=name, space=Space.EXTERNAL, size=len(ops) * COMMAND_BYTES, layer=graph.name)
 
 
-def _without_constants(ops: Iterable[Op]) -> tuple[Op, ...]:
+def without_constants(ops: Iterable[Op]) -> tuple[Op, ...]:
     """All but the loads of constants."""
     return tuple(op for op in ops if op.engine is not Engine.LOAD
                  or not all(region.buffer.space.ring for region in op.writes))
@@ -200,7 +202,7 @@ def _order(compilation: Compilation) -> None:
     planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config)
     compilation.ops = tuple(planned.order())
     warm = len(compilation.streams) > 1
-    compilation.warm_ops = _without_constants(compilation.ops) if warm else ()
+    compilation.warm_ops = without_constants(compilation.ops) if warm else ()
 
 
 def _emit(compilation: Compilation) -> None:
@@ -232,9 +234,9 @@ PASSES = (
     Pass("lower", _lower),
     Pass("divide streams", _divide_streams),
     Pass("allocate", _allocate),
-    Pass("order", _order, decides=False),
-    Pass("emit", _emit, decides=False),
-    Pass("describe", _describe, decides=False),
-    Pass("check", _check, decides=False),
+    Pass("order", _order, decides=False, sketches=False),
+    Pass("emit", _emit, decides=False, sketches=False),
+    Pass("describe", _describe, decides=False, sketches=False),
+    Pass("check", _check, decides=False, sketches=False),
 )
 """In the order in which they run."""

@@ -16,6 +16,7 @@ from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 
 from .allocate import Allocation
+from .sum_order import sum_order
 
 __all__ = ["Tokens", "Conflicts", "schedule", "conflicts", "hazards"]
 
@@ -92,7 +93,8 @@ class Conflicts:
     done : :class:`frozenset` of :class:`int`
         Those before it that must be done before it starts.
     started : :class:`frozenset` of :class:`int`
-        Those of its engine that must only have started: engines read and write in order.
+        Those of its engine that must only have started: engines read and write in order, and
+        accumulators hold the sums of one command at a time.
     """
     done: frozenset[int]
     started: frozenset[int]
@@ -109,7 +111,7 @@ def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
 
     engines = [op.engine.value for op in ops]
     tables = tuple(_HAZARDS.values())
-    for index, op in enumerate(ops):
+    for index, (op, held) in enumerate(zip(ops, sum_order(ops), strict=True)):
         me = engines[index]
         written: set[int] = set()
         read: set[int] = set()
@@ -124,7 +126,7 @@ def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
         done = {before for those, found in zip((written, read, overwritten), tables, strict=True)
                 for before in those if found[engines[before]][me]} - none
         yield Conflicts(frozenset(done),
-                        frozenset((written | read | overwritten) - done - none))
+                        frozenset((written | read | overwritten | held) - done - none))
 
 
 def schedule(ops: Sequence[Op], allocation: Allocation,
