@@ -135,6 +135,9 @@ def _lengths(size: int, step: int) -> Iterator[tuple[int, int]]:
 
 _UNBOUNDED = 1 << 62    # words that stand for a tile of more pixels than accumulators
 _LINE_CYCLES = 8        # of the memory port for each burst, beside its beats
+# Weights of a layer on chip that take more than half of their memory are loaded in so small a part
+# of it, so that loads never wait for long, and little is left to compute behind the last one.
+_SHARE = 4
 _HEIGHTS = 8            # tile heights that are compared, from the largest that fits
 _WIDTHS = (1, 2, 3, 4, 6, 8)    # tiles of a row that are tried; and all of these times 8 ** n
 
@@ -277,6 +280,8 @@ class Tiling:
         rows = steps * config.weight_tile_rows
         half = tuple(column_chunks(config, layer.name, tiles, rows))
         if not outside:  # each weight is loaded once, whatever the tiles
+            if len(half) > 1:
+                half = tuple(column_chunks(config, layer.name, tiles, rows, share=_SHARE))
             yield half, len(half) > 1
             return
         yield half, False
