@@ -40,13 +40,16 @@ torch-test: $(torch_stamp)  ## install PyTorch into an environment of its own, r
 	.venv/torch/bin/python -m pytest -n 2 $(torch_tests)
 
 fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
-	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config)
+	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config) $(on_scheduler)
 
 fuzz-programs: $(stamp)  ## run COUNT=200 random command streams of SEED=0 on five accelerators, or on CONFIG
 	@PYTHONPATH=tests $(bin)/python -m fuzz.programs --count $(COUNT) --seed $(SEED) $(on_config)
 
 # CONFIG has a default for `make verilog`; here it counts only if it is given.
 on_config = $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG))
+
+# SCHEDULER=tcp://HOST:PORT: on the workers of a Dask scheduler, with tests/ on their PYTHONPATH.
+on_scheduler = $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 formal: $(stamp)  ## prove properties of the hardware for all inputs, and list them
 	$(bin)/python -m pytest $(side_by_side) tests/formal
@@ -55,7 +58,7 @@ mutants: $(stamp)  ## try COUNT=200 random changes of the hardware of SEED=0: do
 	$(bin)/python tests/mutants --count $(COUNT) --seed $(SEED)
 
 bench: $(stamp)  ## measure a suite of networks; fail if one takes more cycles than recorded
-	@$(bin)/weft bench --check $(models)
+	@$(bin)/weft bench --check $(models) $(on_scheduler)
 
 bench-record: $(stamp)  ## measure the suite, record the cycles and write docs/benchmarks.md
 	@$(bin)/weft bench --record $(models)
@@ -141,6 +144,6 @@ $(stamp): pyproject.toml setup.py
 	rm -rf .venv && $(PYTHON) -m venv .venv || \
 	    fail "$(PYTHON) could not create .venv; the lines above say why"; \
 	echo "Installing the Python packages that Weft uses (a minute or two)"; \
-	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,fpga,digits,images,dev]' || \
+	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,fpga,explore,digits,images,dev]' || \
 	    fail "pip could not install the packages; the lines above say why"; \
 	touch $@

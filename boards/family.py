@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ class BlockMemory:
     width: int
     depth: int
     shapes: int
+
+    def count(self, width: int, depth: int) -> int:
+        """Blocks of a memory of ``depth`` words of ``width`` bits, cut in both directions."""
+        return min(ceil(width / (self.width >> k)) * ceil(depth / (self.depth << k))
+                   for k in range(self.shapes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Lattice ECP5: block memories (``DP16KD``) with their output registers."""
 
+from math import ceil
 from typing import Any
 
 from amaranth import *
@@ -8,13 +9,27 @@ from weft.hw.memory.registered import RegisteredMemory
 
 from .memory_floorplan import MemoryFloorplan
 
-__all__ = ["ECP5Memories"]
+__all__ = ["ECP5Memories", "block_count"]
 
 
 # Bits of a row in each shape of a block, and address bits that lie below the row's number.
 _SHAPES = ((36, 5), (18, 4), (9, 3), (4, 2), (2, 1), (1, 0))
 _ADDRESS = 14
 _BYTE = 9  # bits with a write enable of their own, in the wider shapes
+
+
+def _shape(depth: int) -> tuple[int, int] | None:
+    """The widest shape of a block that is as deep."""
+    return next((shape for shape in _SHAPES if depth <= 1 << (_ADDRESS - shape[1])), None)
+
+
+def block_count(*, depth: int, width: int, granularity: int | None = None) -> int | None:
+    """Blocks of a registered memory; :py:`None` if it is left to synthesis."""
+    shape = _shape(depth)
+    if shape is None:
+        return None
+    part, lane = granularity or width, min(shape[0], _BYTE)
+    return ceil(width // part * ceil(part / lane) / (shape[0] // lane))
 
 
 class ECP5Memories:
@@ -33,10 +48,10 @@ class ECP5Memories:
 
     def get_registered_memory(self, memory: RegisteredMemory) -> Module | None:
         """What to elaborate in place of ``memory``, if there is anything better."""
-        shapes = [shape for shape in _SHAPES if memory.depth <= 1 << (_ADDRESS - shape[1])]
-        if not shapes:
+        shape = _shape(memory.depth)
+        if shape is None:
             return None
-        block_width, _skip = shape = shapes[0]
+        block_width, _skip = shape
 
         m = Module()
         # Parts with a write enable of their own, and how a block is cut into such.

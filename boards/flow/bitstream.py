@@ -6,38 +6,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from weft.boards.board import Board
 from weft.boards.family import Capacity
+from weft.cluster import Cluster
 from weft.errors import InputError
 
 from .netlist import add_settings, count_components, find_sources
-from .rip_up import RipUp
+from .placement import Route, place, place_all
 from .timing import CriticalPath, read_timing
 from .tools import find_tool, run_tool, run_yosys
 
 __all__ = ["Build", "Route", "build", "design"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """One placed and routed design.
-
-    Parameters
-    ----------
-    seed : :class:`int`
-        Of the placer.
-    clock_mhz : :class:`float`
-        What the slowest path allows.
-    seconds : :class:`float`
-        How long it took.
-    """
-
-    seed: int
-    clock_mhz: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +109,7 @@ def design(board: Board) -> tuple[float, dict[str, str]]:
 
 
 def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool = False,
+          cluster: Cluster | None = None,
           progress: Callable[[str], None] = lambda text: None) -> Build:
     """Builds the bitstream of ``board`` in ``folder``, with all intermediate files and logs.
 
@@ -139,6 +123,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         Number of placements to try, two at a time; the fastest is kept.
     allow_timing_fail : :class:`bool`
         Write the bitstream even if its clock was missed.
+    cluster : :class:`~weft.cluster.Cluster`
+        Workers that place, each with a seed, instead.
     progress : callable
         Told each step as it begins.
 
@@ -155,7 +141,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         raise InputError(f"Seeds must be at least 1, not {seeds}")
     tools, device = board.family.tools, board.fpga
     find_tool("yosys")  # what is missing is to be known before the work begins
-    place_tool, pack_tool = find_tool(tools.place), find_tool(tools.pack)
+    find_tool(tools.place)
+    pack_tool = find_tool(tools.pack)
     image = folder / f"{board.name}{tools.image}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,20 +168,14 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         run_yosys(rtlil, f"{device.synthesis}; write_json top.json", folder=folder)
         netlist = add_settings(folder / "top.json", device.settings)
 
-    def place(seed: int) -> Route:
-        start = time.monotonic()
-        command = [place_tool, *device.place, *tools.options(seed)]
-        log = folder / f"seed{seed}.log"
-        # What cannot be in time is routed once more without the attempt.
-        if not run_tool([*command, *tools.rip_up], folder=folder, log=log, stop=RipUp().in_vain):
-            run_tool(command, folder=folder, log=log)
-        return Route(seed=seed, clock_mhz=read_timing(folder / f"seed{seed}.json").clock_mhz,
-                     seconds=round(time.monotonic() - start, 1))
-
     numbers = range(1, seeds + 1)
     with step("place and route", "Place and route" + (f", {seeds} seeds" if seeds > 1 else "")):
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            routes = tuple(sorted(pool.map(place, numbers), key=lambda route: -route.clock_mhz))
+        if cluster is not None:
+            found = place_all(board.name, folder, numbers, cluster)
+        else:
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                found = list(pool.map(partial(place, device, tools, folder), numbers))
+    routes = tuple(sorted(found, key=lambda route: -route.clock_mhz))
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
     components = count_components(netlist, board.family)

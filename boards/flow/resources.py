@@ -211,10 +211,7 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]],
             # Yosys does not waste a block on a few words.
             if cell.parameters["CLK_ENABLE"] == "0" or depth <= 32:
                 return {"memory": width * ceil(depth / 16)}
-            block = family.block_memory
-            return {"block_rams": min(ceil(width / (block.width >> k))
-                                      * ceil(depth / (block.depth << k))
-                                      for k in range(block.shapes))}
+            return {"block_rams": family.block_memory.count(width, depth)}
         case kind if not kind.startswith("$"):  # a primitive of the family
             return dict(family.costs([kind.removeprefix("\\")]).values())
     return {}

@@ -13,7 +13,7 @@ from weft.hw.lib.fanout import alike, assign, copies, parts
 from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.memory.single_port import SinglePortMemory
 
-__all__ = ["ByteSignature", "StagingMemory", "burst_response"]
+__all__ = ["STORAGE_BITS", "ByteSignature", "StagingMemory", "burst_response"]
 
 
 class ByteSignature(wiring.Signature):
@@ -42,6 +42,10 @@ class ByteSignature(wiring.Signature):
         })
 
 
+STORAGE_BITS = 16
+"""Bits of a beat that share a memory, and registers for its address."""
+
+
 def burst_response(address: Value, size: Value, burst: Value, *, memory_bytes: int,
                    data_width: int) -> Value:
     """What a memory answers to a burst: those of the accelerator never cross 4 KiB, so it is in or
@@ -49,9 +53,6 @@ def burst_response(address: Value, size: Value, burst: Value, *, memory_bytes: i
     proper = (size == exact_log2(data_width // 8)) & (burst == BURST_INCR)
     return Mux(~proper, Response.SLVERR,
                Mux(address >= memory_bytes, Response.DECERR, Response.OKAY))
-
-
-_PART = 16  # bits of a beat that share registers for their address
 
 
 class _Access:
@@ -118,7 +119,7 @@ class StagingMemory(wiring.Component):
         word_bytes = self._data_width // 8
         depth = self._size // word_bytes
         # Whether a beat is offered; for the bus, and for each part of the memory.
-        self._shown = alike("shown", 1 + len(parts(self._data_width, _PART)), init=0)
+        self._shown = alike("shown", 1 + len(parts(self._data_width, STORAGE_BITS)), init=0)
         # What the two sides want of the memory.
         write = _Access(depth, word_bytes)
         read  = _Access(depth, word_bytes)
@@ -138,8 +139,9 @@ class StagingMemory(wiring.Component):
             with m.If(fetched):
                 m.d.sync += read.data.eq(single.read_data)
         else:
-            writes, reads = (copies(m, access.coming, name, bits=self._data_width, part=_PART)
-                             for name, access in (("write_address", write), ("read_address", read)))
+            writes, reads = (
+                copies(m, access.coming, name, bits=self._data_width, part=STORAGE_BITS)
+                for name, access in (("write_address", write), ("read_address", read)))
             for (part, write_address), (_, read_address), shown in zip(
                     writes, reads, self._shown[1:], strict=True):
                 m.submodules[f"storage_{part.start}"] = storage = RegisteredMemory(

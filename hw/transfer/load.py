@@ -122,8 +122,9 @@ class LoadEngine(wiring.Component):
         ``activation`` may refuse a write: the others, and those below, are ``always_ready``.
     vector_weight, vector_parameter, table : \
 :py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
-        Writes to the memories of the vector engine, of ``vector_entry_data_bytes``,
-        ``parameter_entry_data_bytes`` and 1 byte; only if the configuration has one.
+        Writes to the memories of the vector engine and to the tables, of
+        ``vector_entry_data_bytes``, ``parameter_entry_data_bytes`` and 1 byte; only those that the
+        configuration has.
 
     Attributes
     ----------
@@ -157,9 +158,11 @@ class LoadEngine(wiring.Component):
                     unit_write_layout(config.vector_entry_data_bytes), always_ready=True)),
                 "vector_parameter": Out(stream.Signature(
                     unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
+            } if config.vector else {}),
+            **({
                 "table":            Out(stream.Signature(
                     unit_write_layout(1), always_ready=True)),
-            } if config.vector else {}),
+            } if Memory.TABLE in memories(config) else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:

@@ -16,6 +16,7 @@ from weft.hw.lib.delay import delay, register
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.scratch import ScratchMemory, unit_write_layout
+from weft.hw.memory.table import TableMemory
 
 from .alu import VectorAlu
 from .decode import VectorDecoder
@@ -23,7 +24,6 @@ from .drain import VectorDrain
 from .issue import VectorIssue
 from .output import OutputJob, VectorOutput
 from .sequencer import VectorSequencer
-from .table import VectorTable
 from .window import VectorWindow
 from .words import VectorWords
 
@@ -114,7 +114,7 @@ class VectorEngine(wiring.Component):
         m.submodules.issue      = issue      = VectorIssue(config, credits=results)
         m.submodules.window     = VectorWindow(config)
         m.submodules.alu        = VectorAlu(config)
-        m.submodules.table      = table      = VectorTable(config)
+        m.submodules.table      = table      = TableMemory(config, lanes=config.word_lanes)
         m.submodules.drain      = VectorDrain(config)
         m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
         m.submodules.output     = output     = VectorOutput(config, depth=results)
@@ -230,7 +230,7 @@ class VectorEngine(wiring.Component):
         operation = delay(m, group.operation.op, alu.max_latency - 1, name="operation",
                           reset_less=True)
         result    = delay(m, group.result, alu.max_latency, name="result", reset_less=True)
-        entries   = delay(m, table.o, alu.max_latency - VectorTable.LATENCY, name="entries",
+        entries   = delay(m, table.o, alu.max_latency - TableMemory.LATENCY, name="entries",
                           reset_less=True)
         m.d.comb += words.valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid)
         for lane in range(self._config.word_lanes):

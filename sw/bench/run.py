@@ -2,10 +2,11 @@
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from weft.cluster import Cluster
 from weft.errors import InputError, WeftError
 from weft.errors.termination import exit_when_terminated
 
@@ -16,6 +17,7 @@ __all__ = ["measure_all"]
 
 
 def measure_all(cases: Sequence[Case], *, models: Path | None = None, jobs: int = 2,
+                cluster: Cluster | None = None,
                 progress: Callable[[str], None] | None = None) -> list[Measurement]:
     """Measures all cases, in processes of their own if there is to be more than one at a time.
 
@@ -26,6 +28,8 @@ def measure_all(cases: Sequence[Case], *, models: Path | None = None, jobs: int 
         See :func:`weft.bench.suite.select`.
     jobs : :class:`int`
         Cases at a time, at least 1.
+    cluster : :class:`~weft.cluster.Cluster`
+        Workers that measure instead; they find ``models`` at the same path.
     progress : callable
         Told what comes next, in a few words.
 
@@ -38,16 +42,23 @@ def measure_all(cases: Sequence[Case], *, models: Path | None = None, jobs: int 
         raise InputError(f"Number of jobs must be at least 1, not {jobs}")
     tell = progress or (lambda text: None)
     one = partial(_measure, models=models)
-    if min(jobs, len(cases)) == 1:
+    if cluster is None and min(jobs, len(cases)) == 1:
         return [_result(case, each) for case, each in zip(cases, map(one, cases), strict=True)]
-    results = []
+    if cluster is not None:
+        return _collect(cases, cluster.map(one, cases), tell)
     # Not a fork: the process may have threads. Left by an exception, the pool ends its processes.
     with multiprocessing.get_context("spawn").Pool(jobs, initializer=_leave_interrupts) as pool:
-        tell(f"Measuring {len(cases)} cases")
-        for case, result in zip(cases, pool.imap(one, cases), strict=True):
-            results.append(_result(case, result))
-            tell(f"Measured {len(results)} of {len(cases)}: {case}")
-    return results
+        return _collect(cases, pool.imap(one, cases), tell)
+
+
+def _collect(cases: Sequence[Case], results: Iterable[Measurement | str],
+             tell: Callable[[str], None]) -> list[Measurement]:
+    tell(f"Measuring {len(cases)} cases")
+    found = []
+    for case, result in zip(cases, results, strict=True):
+        found.append(_result(case, result))
+        tell(f"Measured {len(found)} of {len(cases)}: {case}")
+    return found
 
 
 def _leave_interrupts() -> None:

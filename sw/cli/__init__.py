@@ -11,11 +11,13 @@ from . import (
     compile,
     config,
     estimate,
+    explore,
     load,
     program,
     quantize,
     report,
     run,
+    selftest,
     survey,
     verilog,
 )
@@ -27,8 +29,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, survey, compile, verilog, build, program,
-             load, bench, config)
+_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, build,
+             program, load, selftest, bench, config)
 """In the order of the help text."""
 
 

@@ -2,12 +2,13 @@
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, write_text
 
-from .options import Commands
+from .options import Commands, add_scheduler_option
 
 __all__ = ["add_parser"]
 
@@ -28,6 +29,7 @@ def add_parser(commands: Commands) -> None:
                         help="folder with the networks that are not part of Weft")
     parser.add_argument("--jobs", type=int, default=2, metavar="N",
                         help="cases measured at a time (default: 2)")
+    add_scheduler_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write them as a page")
     purpose = parser.add_mutually_exclusive_group()
@@ -48,6 +50,7 @@ def _bench(options: argparse.Namespace) -> int:
     from weft.bench.document import benchmark_page
     from weft.bench.run import measure_all
     from weft.bench.suite import select
+    from weft.cluster import cluster
     from weft.report.terminal import Progress, bench_table, terminal
 
     record: Path = options.baseline
@@ -60,8 +63,11 @@ def _bench(options: argparse.Namespace) -> int:
         else []
     cases = select(networks=options.network, configs=options.config, models=options.models,
                    slow=options.all)
-    with Progress() as progress:
-        measured = measure_all(cases, models=options.models, jobs=options.jobs,
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        workers = None if options.scheduler is None else stack.enter_context(
+            cluster(scheduler=options.scheduler))
+        measured = measure_all(cases, models=options.models, jobs=options.jobs, cluster=workers,
                                progress=progress.stage)
         comparisons = [] if options.scalesim is None else [
             each for measurement in measured if measurement.config == "base"

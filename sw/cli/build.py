@@ -3,13 +3,14 @@
 import argparse
 import dataclasses
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, write_text
 from weft.hw.isa.config import load_config
 
-from .options import Commands, add_board_option
+from .options import Commands, add_board_option, add_scheduler_option
 
 __all__ = ["add_parser"]
 
@@ -28,6 +29,7 @@ def add_parser(commands: Commands) -> None:
                         help="clock instead of the board's own")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="try N placements, two at a time, and keep the fastest (default: 1)")
+    add_scheduler_option(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR",
                         help="folder for bitstream, intermediate files and logs "
                              "(default: build/BOARD)")
@@ -41,6 +43,7 @@ def _build(options: argparse.Namespace) -> int:
     from weft.boards.flow.bitstream import build
     from weft.boards.flow.report import print_build
     from weft.boards.registry import find_board
+    from weft.cluster import cluster
     from weft.report.terminal import Progress, terminal
 
     board = find_board(options.board)
@@ -50,9 +53,12 @@ def _build(options: argparse.Namespace) -> int:
         board = dataclasses.replace(board, clock_mhz=options.freq)
     check_outputs({"--json": options.json}, {"--config": options.config})
     folder: Path = options.output or Path("build") / board.name
-    with Progress() as progress:
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        workers = None if options.scheduler is None else stack.enter_context(
+            cluster(scheduler=options.scheduler))
         result = build(board, folder, seeds=options.seeds, progress=progress.stage,
-                       allow_timing_fail=options.allow_timing_fail)
+                       allow_timing_fail=options.allow_timing_fail, cluster=workers)
     if options.json is not None:
         write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")
     print_build(result, terminal())

@@ -5,7 +5,8 @@ from typing import TypeAlias
 
 from weft.hw.isa.config import PRESETS
 
-__all__ = ["Commands", "add_board_option", "add_config_option"]
+__all__ = ["Commands", "add_board_option", "add_cluster_options", "add_config_option",
+           "add_scheduler_option"]
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -27,3 +28,17 @@ def add_board_option(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--board", required=True, metavar="NAME",
                         help=f"board: {', '.join(BOARDS)}")
+
+
+def add_cluster_options(parser: argparse.ArgumentParser, *, workers: int) -> None:
+    """Where to work: on processes of this machine, or on those of a scheduler."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, default=workers, metavar="N",
+                       help=f"processes of this machine (default: {workers})")
+    add_scheduler_option(where)
+
+
+def add_scheduler_option(parser: "argparse._ActionsContainer") -> None:
+    """A scheduler by address."""
+    parser.add_argument("--scheduler", metavar="tcp://HOST:PORT",
+                        help="work on the workers of this Dask scheduler instead")

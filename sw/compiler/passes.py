@@ -30,9 +30,10 @@ from .ops import Buffer, Lowered, Op, Space
 from .planning.grouping import plan_groups
 from .planning.placement import MemoryPlan, plan_memory
 from .planning.split import split_layers
+from .transpose import transpose, wide
 from .verify import verify
 
-__all__ = ["PASSES", "Pass", "prove", "run"]
+__all__ = ["PASSES", "Pass", "prove", "run", "without_constants"]
 
 
 _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
@@ -40,10 +41,12 @@ _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
 
 @dataclass(frozen=True)
 class Pass:
-    """A step of the compiler; ``decides`` whether a graph fits, or only makes the best of it."""
+    """A step of the compiler; ``decides`` whether a graph fits, or only makes the best of it; a
+    sketch of the graph ``sketches`` with it."""
     name: str
     run: Callable[[Compilation], None]
     decides: bool = True
+    sketches: bool = True
 
 
 def run(compilation: Compilation) -> None:
@@ -101,6 +104,29 @@ def _faster(compilation: Compilation, plan: MemoryPlan) -> bool:
     return found < _play(compilation, compilation.plan)
 
 
+def _transpose_planes(compilation: Compilation) -> None:
+    """Computes rows as columns, where planes are wide and that is faster, played through."""
+    graph = compilation.graph
+    if not wide(graph) or not any(storage.external
+                                  for storage in compilation.plan.storages.values()):
+        return
+    transposed = transpose(graph)
+    if transposed is None:
+        return
+    other = Compilation(transposed, compilation.config, keep_tensors=compilation.keep_tensors,
+                        base=compilation.base, search=compilation.search)
+    try:
+        for step in (_verify, _pack_inputs, _lay_out_channels, _plan_memory, _group_layers):
+            step(other)
+        better = _play(other, other.plan) < _play(compilation, compilation.plan)
+    except CompileError:    # what fits one way need not fit the other
+        return
+    if better:
+        compilation.packed, compilation.laid_out = other.packed, other.laid_out
+        compilation.plan, compilation.known = other.plan, other.known
+        compilation.transposed = True
+
+
 def _split_layers(compilation: Compilation) -> None:
     """Splits layers on chip, so that engines overlap: the best of some splits, played through."""
     compilation.plan = split_layers(
@@ -119,7 +145,7 @@ def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
     except CompileError:    # a plan with fewer commands may do
         return _IMPOSSIBLE_CYCLES, len(ops)
     if lowered.settled:
-        ops = _without_constants(ops) or ops
+        ops = without_constants(ops) or ops
     return ListSchedule(ops, allocation, config).cycles, len(ops)
 
 
@@ -148,7 +174,7 @@ def _streams(compilation: Compilation, lowered: Lowered) -> tuple[Buffer, ...]:
         raise MisfitError({most: CompileError(
             f"Model {graph.name!r} takes {count} commands, {share} of them for layer "
             f"{graph.layers[most].name!r}; a stream can have 1 to {MAX_COMMANDS}")})
-    again = _without_constants(lowered.ops)
+    again = without_constants(lowered.ops)
     streams = [_stream("commands", graph, lowered.ops)]
     if lowered.settled and 1 <= len(again) < count:
         streams.append(_stream("warm commands", graph, again))
@@ -159,7 +185,7 @@ def _stream(name: str, graph: Graph, ops: Sequence[Op]) -> Buffer:
     return Buffer(name=name, space=Space.EXTERNAL, size=len(ops) * COMMAND_BYTES, layer=graph.name)
 
 
-def _without_constants(ops: Iterable[Op]) -> tuple[Op, ...]:
+def without_constants(ops: Iterable[Op]) -> tuple[Op, ...]:
     """All but the loads of constants."""
     return tuple(op for op in ops if op.engine is not Engine.LOAD
                  or not all(region.buffer.space.ring for region in op.writes))
@@ -176,7 +202,7 @@ def _order(compilation: Compilation) -> None:
     planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config)
     compilation.ops = tuple(planned.order())
     warm = len(compilation.streams) > 1
-    compilation.warm_ops = _without_constants(compilation.ops) if warm else ()
+    compilation.warm_ops = without_constants(compilation.ops) if warm else ()
 
 
 def _emit(compilation: Compilation) -> None:
@@ -203,13 +229,14 @@ PASSES = (
     Pass("lay out channels", _lay_out_channels),
     Pass("plan memory", _plan_memory),
     Pass("group layers", _group_layers, decides=False),
+    Pass("transpose planes", _transpose_planes, decides=False),
     Pass("split layers", _split_layers, decides=False),
     Pass("lower", _lower),
     Pass("divide streams", _divide_streams),
     Pass("allocate", _allocate),
-    Pass("order", _order, decides=False),
-    Pass("emit", _emit, decides=False),
-    Pass("describe", _describe, decides=False),
-    Pass("check", _check, decides=False),
+    Pass("order", _order, decides=False, sketches=False),
+    Pass("emit", _emit, decides=False, sketches=False),
+    Pass("describe", _describe, decides=False, sketches=False),
+    Pass("check", _check, decides=False, sketches=False),
 )
 """In the order in which they run."""

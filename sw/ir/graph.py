@@ -16,9 +16,9 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
-           "Interleave", "Edge", "Graph"]
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection",
+           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat",
+           "Alias", "Resize", "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -120,6 +120,22 @@ def _need_rule(layer: "Pool | Add | Multiply") -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Function:
+    """A function of one value, which clamped results of a layer go through.
+
+    Parameters
+    ----------
+    zero_point : :class:`int`
+        Of these results: that of the layer's output is another one.
+    table : int8 [256]
+        As of a :class:`Lookup`.
+    """
+
+    zero_point: int
+    table: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Convolution(Layer):
     """A convolution with requantization and clamp; a fully connected layer is one whose kernel
     covers its whole input.
@@ -150,6 +166,8 @@ class Convolution(Layer):
     real_sums : :class:`bool`
         Whether the model's framework adds up real values, rounded to float32, in an order that is
         not known: its result is not quite a function of the exact sum.
+    function : :class:`Function` or :py:`None`
+        What the results go through; the compiler makes that of a :class:`Lookup` behind it.
     """
 
     input: str
@@ -165,6 +183,7 @@ class Convolution(Layer):
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
     real_sums: bool = False
+    function: Function | None = None
 
     def __post_init__(self) -> None:
         _need_constants(self)
@@ -175,6 +194,10 @@ class Convolution(Layer):
 
     def macs(self, output: Tensor) -> int:
         return self.weights.size // self.groups * prod(output.shape[1:])
+
+    def zero_point(self, output: Tensor) -> int:
+        """Zero point of the requantized sums, with the output tensor given."""
+        return output.zero_point if self.function is None else self.function.zero_point
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -264,6 +287,10 @@ class Pool(Layer):
     late_zero : :class:`bool`
         Whether the zero point of an average in float32 is added after rounding, as by a
         QuantizeLinear, and not before, as by QLinearAveragePool.
+    weights : two :class:`tuple` of :class:`int`, or :py:`None`
+        For an average whose taps have weights, the products of one of the row and one of the
+        column: a linear interpolation (see :mod:`weft.reference.interpolation`). The divisor is the
+        weight inside the input. It has neither ``multiplier``, ``late_zero`` nor ``count_pads``.
     clamp : (low, high)
         Bounds of the output in the int8 domain.
     rounding : :class:`Rounding`
@@ -282,19 +309,30 @@ class Pool(Layer):
     clamp: tuple[int, int] = (-128, 127)
     multiplier: float | None = None
     late_zero: bool = False
+    weights: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     rounding: Rounding = Rounding.FLOAT32
 
     def __post_init__(self) -> None:
         _need_rule(self)
-        if self.rounding is Rounding.FIXED_POINT and (
+        if (self.rounding is Rounding.FIXED_POINT or self.weights is not None) and (
                 self.kind is not PoolKind.AVERAGE or self.multiplier is not None
                 or self.late_zero or self.count_pads != NO_PADS):
             raise ValueError(f"Layer {self.name!r} must be an average without multiplier, late "
-                             f"zero point or padding that counts to be rounded in fixed point")
+                             f"zero point or padding that counts to be rounded in fixed point, or "
+                             f"to have weights")
+        if self.weights is not None and tuple(map(len, self.weights)) != self.kernel:
+            raise ValueError(f"Layer {self.name!r} must have weights for a kernel of "
+                             f"{self.kernel}, not {tuple(map(len, self.weights))}")
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+    @property
+    def taps(self) -> np.ndarray:
+        """Weights of an average: int8 [kernel_h, kernel_w]."""
+        rows, columns = self.weights or tuple((1,) * size for size in self.kernel)
+        return np.multiply.outer(np.array(rows, np.int8), np.array(columns, np.int8))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

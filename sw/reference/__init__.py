@@ -46,7 +46,16 @@ from .fixed_point import (
 )
 from .pairs import add, every_pair, multiply
 from .rounding import dequantize, fma, multiplier, quantize, requantize
-from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
+from .windows import (
+    average_counts,
+    conv2d,
+    convolution,
+    depthwise,
+    depthwise2d,
+    look_up,
+    output_size,
+    pool,
+)
 
 __all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_counts", "compute",
            "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
@@ -70,7 +79,7 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
         case Multiply(a=a, b=b):
             return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Lookup(input=x):
-            return np.asarray(layer.table[values[x].astype(np.int16) + 128])
+            return look_up(layer.table, values[x])
         case Affine(input=x):
             return affine(layer, values[x])
         case Concat():

@@ -2,7 +2,7 @@
 and stores that this takes.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
@@ -148,6 +148,24 @@ class LoweringContext:
         rows = (self._turns[index],) if index in self._turns else plan.tiles
         return tuple(product(rows, columns))
 
+    def copies(self, index: int) -> range | None:
+        """The copies of a convolution for all frames, if that of the first one computes them all;
+        none, if another one computes this layer."""
+        for copies in self._plan.joints.layers.values():
+            if index in copies:
+                return copies if index == copies.start else range(0)
+        return None
+
+    def together(self, views: Sequence[View]) -> View:
+        """Tensors of one pixel for all frames, that lie together, as rows of one column."""
+        first = views[0]
+        plane, _ = self._plan.joints.planes[self.storage(first.tensor.name).name]
+        frames = len(views)
+        if plane.loaded:    # between two rows, the other channel blocks
+            return replace(first, rows=range(frames), columns=range(plane.blocks),
+                           spans=tuple(region for view in views for region in view.regions()))
+        return replace(first, rows=range(frames))
+
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What ``make`` gives; it is called once for all lowerings of the graph."""
         if key not in self._known:
@@ -182,10 +200,14 @@ class LoweringContext:
         across, left = plan.needs(layer, columns, width, 1)
         blocks = blocks or self.blocks(name)
         if name in self._lines:
-            return replace(self._lines[name].view(needed, blocks), padding=padding, left=left)
+            view = self._lines[name].view(needed, blocks)
+            view.padding, view.left = padding, left
+            return view
         if not self.storage(name).external:
             self._enter(name, layer.name, needed.stop)
-            return replace(self._part(name, needed, blocks), padding=padding, left=left)
+            view = self._part(name, needed, blocks)
+            view.padding, view.left = padding, left
+            return view
         self._expect(name)
         rotation = self._rotation(index, name)
         over = needed.start % self._plan.align(name)
@@ -286,8 +308,9 @@ class LoweringContext:
             if not low <= value <= high:
                 raise CompileError(f"Layer {layer!r}: {name} must be between {low} and {high}, "
                                    f"not {value}")
-        owner = None if op.layer is None else self._laid_out.origins[op.layer]
-        self._ops.append(replace(op, layer=owner))
+        if op.layer is not None:
+            op.layer = self._laid_out.origins[op.layer]
+        self._ops.append(op)
 
     def join(self, index: int, layer: Concat | Alias) -> None:
         """A layer that is a matter of places: its sources are there already, but for graph
@@ -341,7 +364,10 @@ class LoweringContext:
         """Buffer of the storage that a tensor is in."""
         storage = self.storage(name)
         if storage.name not in self._storages:
-            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=storage.words,
+            size = storage.words
+            if storage.name in self._plan.joints.planes:
+                size = (storage.blocks - 1) * storage.plane + 1
+            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=size,
                             layer=storage.layer)
             self._storages[storage.name] = buffer
             self._placed[buffer] = storage.address
@@ -349,8 +375,7 @@ class LoweringContext:
 
     def _part(self, name: str, rows: range, blocks: range) -> View:
         """Some rows and blocks of a tensor that is on chip."""
-        tensor = self.tensor(name)
-        plane = tensor.shape[1] * tensor.shape[2]
+        tensor, plane = self.tensor(name), self.storage(name).plane
         first = (self._laid_out.homes[name].block + blocks.start) * plane
         return View(tensor=tensor, buffer=self._resident(name), plane=plane, rows=rows,
                     columns=range(tensor.shape[2]), blocks=blocks,

@@ -8,14 +8,14 @@ from weft.ir import Tensor
 __all__ = ["View"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)  # not frozen, which would take its time
 class View:
     """Some rows, columns and channel blocks of a tensor, where they are on chip: in the tensor
     itself, or in a tile buffer that holds a part of a tensor too large for the chip. Only one in a
     tile buffer may have less than all columns.
 
-    Word ``(block, y, x)``, counted from the view's first ones, is at ``offset + block * plane + y *
-    width + x`` of ``buffer``.
+    It never changes. Word ``(block, y, x)``, counted from the view's first ones, is at ``offset +
+    block * plane + y * width + x`` of ``buffer``.
 
     Attributes
     ----------
@@ -34,6 +34,8 @@ class View:
         Only of an input: rows of padding in front of ``rows``, and columns in front of ``columns``,
         for the output that it was read for. With them as ``pad_top`` and ``pad_left``, and
         ``len(rows)`` and ``width`` as the input's size, a command needs to know nothing of tiles.
+    spans : :class:`tuple` of :class:`Region`
+        All words of the view, where it is not as it seems.
     """
 
     tensor: Tensor
@@ -45,6 +47,7 @@ class View:
     blocks: range
     padding: int = 0
     left: int = 0
+    spans: tuple[Region, ...] = ()
 
     @property
     def width(self) -> int:
@@ -57,11 +60,15 @@ class View:
 
     def part(self, blocks: range) -> "View":
         """The same rows of fewer channel blocks, given as those of the tensor."""
+        if blocks == self.blocks:
+            return self
         first = blocks.start - self.blocks.start
         return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
 
     def regions(self) -> tuple[Region, ...]:
         """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
+        if self.spans:
+            return self.spans
         words = len(self.rows) * self.width
         if words == self.plane:
             return (Region(self.buffer, self.offset,

@@ -115,7 +115,7 @@ class GroupFinder:
 
     @property
     def _limits(self) -> tuple[int, ...]:
-        """Weight rows, parameter entries; those of the vector engine, and its tables."""
+        """Weight rows, parameter entries; those of the vector engine, and tables."""
         config = self._config
         return (config.weight_depth, config.parameter_depth, config.vector_entries,
                 config.vector_parameter_depth, config.vector_tables)
@@ -125,7 +125,8 @@ class GroupFinder:
         config, layer = self._config, self._graph.layers[index]
         if isinstance(layer, Convolution):
             tiles, steps = weight_tiles(config, self._laid_out, layer)
-            return (tiles * steps * config.weight_tile_rows, tiles * config.requant_groups, 0, 0, 0)
+            return (tiles * steps * config.weight_tile_rows, tiles * config.requant_groups, 0, 0,
+                    int(layer.function is not None))
         blocks = self._laid_out.channels[layer.output].blocks(config)
         entries, parameters = self._entries(layer, blocks)
         return 0, 0, entries, parameters * config.vector_groups, int(isinstance(layer, Lookup))

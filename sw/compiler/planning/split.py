@@ -142,6 +142,8 @@ class _Search:
         commands = sum(len(layer.tiles) * max(1, len(layer.chunks)) for layer in self._plan.layers)
         if commands * len(grains) > self._limits.effort:
             grains = tuple(dict.fromkeys((grains[0], grains[-1])))
+        if len(grains) == 1 and not self._limits.effort:    # there is nothing to compare
+            return self._apply(tuple(choice.of_grain(grains[0]) for choice in self._choices))
         for grain in grains:
             self._improves(tuple(choice.of_grain(grain) for choice in self._choices))
         changed = True
@@ -212,10 +214,11 @@ class _Splitter:
                 yield self._together(chain, splits, start=None if flat else 0)
 
     def _free(self, index: int) -> bool:
-        """Whether a layer may be split: it is computed by itself, with everything on chip."""
+        """Whether a layer may be split: it is computed by itself, with everything on chip, each
+        sum in one command."""
         plan = self._plan.layers[index]
         return not (isinstance(self._graph.layers[index], Concat | Alias) or plan.tile_buffers
-                    or plan.in_turns)
+                    or plan.in_turns or plan.depths)
 
     def _pixels(self, index: int) -> int:
         _, height, width = self._graph.tensors[self._graph.layers[index].output].shape

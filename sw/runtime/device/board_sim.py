@@ -84,7 +84,7 @@ class BoardSimDevice(SerialDevice):
     def write_memory(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` to memory."""
         if self._direct:
-            self._simulator.chip_bytes(address, len(data))[:] = bytes(data)
+            memoryview(self._simulator.chip_bytes(address, len(data))).cast("B")[:] = bytes(data)
         else:
             super().write_memory(address, data)
 

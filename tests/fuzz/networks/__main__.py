@@ -20,6 +20,8 @@ import onnx
 from fuzz.networks.cases import CONFIGS, Case, draw_case, quantized
 from fuzz.networks.check import Refused, check
 from fuzz.networks.shrink import shrink
+from weft.cluster import cluster
+from weft.errors import WeftError
 from weft.sim.build import build
 
 
@@ -86,14 +88,19 @@ def replay(path: Path) -> int:
     return 1 if error else 0
 
 
-def run_all(jobs: list[tuple[int, int, str, Path]], processes: int) -> Iterator[Outcome]:
-    """The outcomes of all jobs, as they come."""
-    if processes == 1:
+def run_all(jobs: list[tuple[int, int, str, Path]], processes: int,
+            scheduler: str | None = None) -> Iterator[Outcome]:
+    """The outcomes of all jobs, as they come; of a scheduler's workers, in their order."""
+    if processes == 1 and scheduler is None:
         yield from map(run_one, jobs)
         return
     # By a name that the new processes can import, which `__main__` of a package is not.
     from fuzz.networks.__main__ import run_one as importable
 
+    if scheduler is not None:
+        with cluster(scheduler=scheduler) as workers:
+            yield from workers.map(importable, jobs)
+        return
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap_unordered(importable, jobs, chunksize=1)
 
@@ -107,6 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", action="append", choices=CONFIGS,
                         help="may be repeated; by default all of them take turns")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")
+    parser.add_argument("--scheduler", metavar="tcp://HOST:PORT",
+                        help="work on the workers of this Dask scheduler, which have tests/ on "
+                             "their PYTHONPATH, instead of on processes")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz-networks"),
                         help="for networks that fail (%(default)s)")
     parser.add_argument("--replay", type=Path, metavar="FILE.json", help="run one of those again")
@@ -114,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.replay:
         return replay(options.replay)
     configs = options.config or list(CONFIGS)
-    for name in configs:  # one after the other: a build keeps all cores busy
+    for name in () if options.scheduler else configs:  # one by one: a build keeps all cores busy
         build(CONFIGS[name], progress=lambda text, name=name: progress(f"{name}: {text}"))
     jobs = [(options.seed, index, configs[index % len(configs)], options.folder)
             for index in range(options.first, options.first + options.count)]
@@ -122,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
     failed = 0
     start = time.monotonic()
     try:
-        for done, outcome in enumerate(run_all(jobs, options.processes), 1):
+        for done, outcome in enumerate(run_all(jobs, options.processes,
+                                                  options.scheduler), 1):
             outcomes[outcome.case.config].append(outcome)
             if outcome.error:
                 failed += 1
@@ -131,6 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
                       f"{outcome.error}", flush=True)
             progress(f"{done} of {len(jobs)} networks, {failed} failed, "
                      f"{time.monotonic() - start:.0f} s", line=done % 100 == 0)
+    except WeftError as error:
+        print(f"fuzz.networks: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"interrupted after {sum(map(len, outcomes.values()))} networks")
     progress("")

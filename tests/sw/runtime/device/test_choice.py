@@ -40,7 +40,8 @@ def test_what_devices_can_do(device, signals, layers):
 
 
 @pytest.mark.parametrize("device, message", [
-    ("board-sim:none", f"Board must be one of {', '.join(BOARDS)}, not 'none'"),
+    ("board-sim:none", f"Board must be one of {', '.join(BOARDS)} or a .py file, "
+                       f"not 'none'"),
     ("board-sim", "Device must be 'verilator', 'functional', 'serial:PORT', 'board-sim:BOARD' or "
                   "a callable, not 'board-sim'"),
     (3, "Device must be 'verilator', 'functional', 'serial:PORT', 'board-sim:BOARD' or a callable, "

@@ -9,26 +9,33 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.delay import delay, register
-from weft.hw.memory.registered import RegisteredMemory
-from weft.hw.memory.scratch import unit_write_layout
 
-__all__ = ["VectorTable"]
+from .registered import RegisteredMemory
+from .scratch import unit_write_layout
+
+__all__ = ["TableMemory"]
 
 
-class VectorTable(wiring.Component):
+class TableMemory(wiring.Component):
     """A copy of all tables for every lane.
 
     An entry must not be looked up in the cycle after its write, or in that before.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+    lanes : :class:`int`
+        Values that are looked up at a time.
 
     Members
     -------
     write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
         Bytes of the tables.
     table : :py:`In(8)`
-    word : :py:`In(data.ArrayLayout(signed(8), rows))`
+    word : :py:`In(data.ArrayLayout(signed(8), lanes))`
     enable : :py:`In(1)`
         Look ``word`` up in this cycle.
-    o : :py:`Out(data.ArrayLayout(signed(8), rows))`
+    o : :py:`Out(data.ArrayLayout(signed(8), lanes))`
         The entries, :attr:`LATENCY` cycles after ``enable``.
 
     Attributes
@@ -38,15 +45,16 @@ class VectorTable(wiring.Component):
 
     LATENCY = RegisteredMemory.LATENCY
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, lanes: int):
         self._config = config
-        lanes = data.ArrayLayout(signed(8), config.word_lanes)
+        self._lanes  = lanes
+        word = data.ArrayLayout(signed(8), lanes)
         super().__init__({
             "write":  In(stream.Signature(unit_write_layout(1), always_ready=True)),
             "table":  In(8),
-            "word":   In(lanes),
+            "word":   In(word),
             "enable": In(1),
-            "o":      Out(lanes),
+            "o":      Out(word),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -59,7 +67,7 @@ class VectorTable(wiring.Component):
         address = register(m, write.address[:max(1, ceil_log2(depth))], "address")
         entry   = register(m, write.data[0], "entry")
         enable  = delay(m, self.write.valid & write.mask[0], 1, name="write_enable")
-        for lane in range(self._config.word_lanes):
+        for lane in range(self._lanes):
             m.submodules[f"copy_{lane}"] = copy = RegisteredMemory(depth=depth, width=8)
             m.d.comb += [
                 copy.write_address.eq(address),

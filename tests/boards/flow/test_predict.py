@@ -1,0 +1,108 @@
+# amaranth: UnusedElaboratable=no
+"""Resources by formula, against those of the generated design."""
+
+import pytest
+
+from weft.boards.flow.fit import fit, part_sizes
+from weft.boards.flow.predict import PARTS, predict, predicted_error, terms
+from weft.boards.flow.reached import clock_model
+from weft.boards.flow.resources import resources
+from weft.boards.memory import OnChipMemory
+from weft.boards.registry import BOARDS
+from weft.hw.isa.config import PRESETS
+
+SMALL = BOARDS["ulx3s-25f"]
+LARGE = BOARDS["ulx3s-85f"]
+
+
+def predicted(config, board):
+    return predict(config, board.family, blocks=board.capacity.multipliers, memory=board.memory)
+
+
+@pytest.fixture(scope="module")
+def generated():
+    config = SMALL.config.replace(rows=4, cols=6, axi_data_width=64, axi_addr_width=32,
+                                  activation_bytes=20_000, activation_banks=4, vector_entries=600,
+                                  requant_lanes=2, fixed_point=True, counters=True)
+    return config, resources(config, LARGE)
+
+
+@pytest.mark.slow
+def test_multipliers_and_memories_are_exact(generated):
+    config, found = generated
+    mine = predicted(config, LARGE)
+    assert (mine.multipliers, mine.block_rams) == (found.total.multipliers, found.total.block_rams)
+
+
+@pytest.mark.slow
+def test_logic_is_near(generated):
+    config, found = generated
+    mine = predicted(config, LARGE)
+    assert mine.luts == pytest.approx(found.total.luts, rel=0.05)
+    assert mine.ffs == pytest.approx(found.total.ffs, rel=0.05)
+
+
+def test_built_boards_are_near():
+    # LUTs and flip-flops of docs/fpga.md, the 85F with a memory inside the FPGA. The 25F is
+    # synthesized for few LUTs.
+    large = predict(LARGE.config, LARGE.family, blocks=LARGE.capacity.multipliers,
+                    memory=OnChipMemory(size=128 * 1024))
+    assert (large.multipliers, large.block_rams) == (152, 174)
+    assert large.luts == pytest.approx(34_813, rel=0.05)
+    assert large.ffs == pytest.approx(43_426, rel=0.06)
+    small = predicted(SMALL.config, SMALL)
+    assert (small.multipliers, small.block_rams) == (22, 47)
+    assert small.luts == pytest.approx(13_439, rel=0.11)
+
+
+@pytest.mark.slow
+def test_parts_are_all_of_the_system(generated):
+    _, found = generated
+    components = found.to_dict()["components"]
+    sizes = part_sizes(components)
+    assert set(sizes) == set(PARTS)
+    for kind in ("luts", "ffs"):
+        assert sum(each[kind] for each in sizes.values()) == pytest.approx(
+            components["system"][kind], abs=len(PARTS))     # each is rounded
+
+
+def test_products_that_find_no_block_are_made_of_luts():
+    config = PRESETS["small"]
+    family = LARGE.family
+    enough, none = (predict(config, family, blocks=blocks) for blocks in (156, config.multipliers))
+    assert none.multipliers == config.multipliers < enough.multipliers
+    assert none.luts > enough.luts + 5_000
+
+
+def test_fit_finds_the_factors_of_designs_that_are_such_sums():
+    factor = {"luts": 7.0, "ffs": 3.0}
+    places = {"array": "core.matrix.array", "drain": "core.matrix.drain"}
+    samples = []
+    for rows, cols, lanes in ((4, 4, 1), (8, 4, 2), (4, 8, 4), (8, 8, 1), (4, 4, 4), (8, 8, 4)):
+        for taps in (1, 2):
+            config = PRESETS["tiny"].replace(rows=rows, cols=cols, requant_lanes=lanes,
+                                             vector_taps=taps, fip=(rows + taps) % 4 != 1)
+            components = {f"system.accelerator.{place}": {
+                kind: round(scale * sum(terms(config, 156)[part].values()))
+                for kind, scale in factor.items()} for part, place in places.items()}
+            components["system"] = {"luts": 1, "ffs": 1}
+            samples.append({"config": config.to_dict(), "blocks": 156, "components": components})
+    found = fit(samples)
+    for part in places:
+        for kind, scale in factor.items():
+            for sample in samples:
+                values = terms(PRESETS["tiny"].replace(**{
+                    name: sample["config"][name]
+                    for name in ("rows", "cols", "requant_lanes", "vector_taps", "fip")}), 156)
+                assert sum(found[part][kind][name] * value
+                           for name, value in values[part].items()) == pytest.approx(
+                    scale * sum(values[part].values()), rel=0.02)
+
+
+def test_errors_are_stated():
+    assert 0 < predicted_error()["luts"] < 0.03
+    model = clock_model(LARGE.family)
+    assert 0 < model.error < 0.1
+    assert 0.5 < model.routed_share < 1
+    for board in (LARGE, SMALL):
+        assert model.clock_mhz(0.5) == pytest.approx(board.clock_mhz, rel=0.2)
