@@ -55,10 +55,14 @@ def geometry(memory: Memory, config: AcceleratorConfig) -> MemoryGeometry:
                                   config.parameter_entry_bytes)
         case Memory.TABLE:
             return MemoryGeometry(config.vector_table_bytes, 1, 1)
+        case Memory.LANE_TABLE:
+            return MemoryGeometry(config.vector_table_bytes, config.word_data_bytes,
+                                  config.word_bytes)
     raise ValueError(f"Memory must be one of Memory, not {memory!r}")
 
 
-_OF_VECTOR_ENGINE = (Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE)
+_OF_VECTOR_ENGINE = (Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE,
+                     Memory.LANE_TABLE)
 
 
 def memories(config: AcceleratorConfig) -> dict[Memory, MemoryGeometry]:

@@ -120,10 +120,11 @@ class LoadEngine(wiring.Component):
         Writes to the on-chip memories, of ``word_data_bytes``, ``weight_row_data_bytes`` and
         ``parameter_entry_data_bytes``. A unit of several beats is written in as many parts. Only
         ``activation`` may refuse a write: the others, and those below, are ``always_ready``.
-    vector_weight, vector_parameter, table : \
+    vector_weight, vector_parameter, table, lane_table : \
 :py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
         Writes to the memories of the vector engine, of ``vector_entry_data_bytes``,
-        ``parameter_entry_data_bytes`` and 1 byte; only if the configuration has one.
+        ``parameter_entry_data_bytes``, 1 byte and ``word_data_bytes``; only if the configuration
+        has one.
 
     Attributes
     ----------
@@ -159,6 +160,8 @@ class LoadEngine(wiring.Component):
                     unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
                 "table":            Out(stream.Signature(
                     unit_write_layout(1), always_ready=True)),
+                "lane_table":       Out(stream.Signature(
+                    unit_write_layout(config.word_data_bytes), always_ready=True)),
             } if config.vector else {}),
         })
 
@@ -229,6 +232,7 @@ class LoadEngine(wiring.Component):
             Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_data_bytes),
             Memory.VECTOR_PARAMETER: entry,
             Memory.TABLE:            (1, 1),
+            Memory.LANE_TABLE:       (config.word_bytes, config.word_data_bytes),
         }
         return {memory: _Port(getattr(self, memory.name.lower()), *units[memory],
                               beat_bytes=config.axi_bytes)

@@ -18,6 +18,7 @@ from weft.ir import Alias, Concat, Convolution, Graph, Interleave, Layer, Select
 from weft.ir.layout import ChannelMap
 
 from .channel_maps import choose, resolve
+from .folding import fold_lookups
 from .selections import join_pieces, read_through
 
 __all__ = ["Home", "ChannelLayout", "lay_out_channels"]
@@ -74,7 +75,8 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
         If the shapes of a concatenation do not fit: a mistake of the front end.
     """
     kept = frozenset(layer.output for layer in graph.layers)
-    graph, origins = join_pieces(graph, tuple(range(len(graph.layers))), keep=keep_tensors)
+    graph, origins = fold_lookups(graph, keep=keep_tensors)
+    graph, origins = join_pieces(graph, origins, keep=keep_tensors)
     graph, origins = _copy_shared_sources(graph, origins)
     while True:
         channels, conflict = resolve(graph, config, {})

@@ -10,6 +10,7 @@ from .graph import (
     Convolution,
     Depthwise,
     Edge,
+    Function,
     Graph,
     Interleave,
     Layer,
@@ -35,7 +36,7 @@ from .partition import (
     Where,
 )
 
-__all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Golden",
-           "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer", "Lookup",
-           "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement", "Pool",
-           "PoolKind", "Resize", "Selection", "Tensor", "TensorInfo", "Where"]
+__all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Function",
+           "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer",
+           "Lookup", "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement",
+           "Pool", "PoolKind", "Resize", "Selection", "Tensor", "TensorInfo", "Where"]

@@ -16,9 +16,9 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Convolution", "Selection", "Depthwise",
-           "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat", "Alias", "Resize",
-           "Interleave", "Edge", "Graph"]
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection",
+           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat",
+           "Alias", "Resize", "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -80,6 +80,27 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Function:
+    """A function of one value, which the clamped results of a layer go through on their way.
+
+    Parameters
+    ----------
+    before : :class:`Tensor`
+        What these results mean; it is made nowhere.
+    table : int8 [256] or [C, 256]
+        As of a :class:`Lookup`.
+    """
+
+    before: Tensor
+    table: np.ndarray
+
+    @property
+    def zero_point(self) -> int:
+        """Of the results."""
+        return self.before.zero_point
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
     """What all layers have.
 
@@ -91,11 +112,19 @@ class Layer:
         Its operator, such as Conv, Gemm or AveragePool.
     output : :class:`str`
         Name of the tensor it makes.
+    function : :class:`Function` or :py:`None`
+        What the results go through. The compiler makes it of a :class:`Lookup` behind the layer;
+        not all layers can have one.
     """
 
     name: str
     op: str
     output: str
+    function: Function | None = None
+
+    def result(self, output: Tensor) -> Tensor:
+        """What the layer's results are rounded to, with its output tensor given."""
+        return output if self.function is None else self.function.before
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -346,12 +375,13 @@ class Multiply(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lookup(Layer):
-    """Any function of one value: an activation, or a change of scale.
+    """Any function of one value, or of one value and its channel: an activation, or a change of
+    scale.
 
     Parameters
     ----------
-    table : int8 [256]
-        Result for input value ``v``, int8, at index ``v + 128``.
+    table : int8 [256] or [C, 256]
+        Result for input value ``v``, int8, at index ``v + 128``; of each channel, if they differ.
     """
 
     input: str

@@ -116,6 +116,8 @@ class FunctionalDevice:
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
         self._units = {memory: np.zeros((its.depth, its.unit_data_bytes), np.int8)
                        for memory, its in memories(config).items()}
+        if config.vector:  # two ways to write one memory
+            self._units[Memory.TABLE] = self._units[Memory.LANE_TABLE]
         self._activation = self._units[Memory.ACTIVATION].view(config.activation_type.dtype)
         self._weight = self._units[Memory.WEIGHT].view(config.weight_type.dtype)
 
@@ -357,11 +359,11 @@ class FunctionalDevice:
         if memory is None:
             raise command.fault(Error.ARGUMENT)
         target = self._units[memory]
-        unit_bytes = geometry(memory, self._config).unit_bytes
-        spans = self._spans(command, unit_bytes, len(target), Error.READ)
+        its = geometry(memory, self._config)
+        spans = self._spans(command, its.unit_bytes, len(target), Error.READ)
         # Reads all data first and writes it last: other commands may access both in between.
-        lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
-                                       target.shape[1]) for address, size, _ in spans]
+        lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), its.unit_bytes,
+                                       its.unit_data_bytes) for address, size, _ in spans]
 
         def finish() -> None:
             for (_, _, units), line in zip(spans, lines, strict=True):
@@ -490,7 +492,7 @@ class FunctionalDevice:
                 self._config, command.fields, self._activation,
                 weights=self._units[Memory.VECTOR_WEIGHT],
                 parameters=self._units[Memory.VECTOR_PARAMETER],
-                tables=self._units[Memory.TABLE][:, 0])
+                tables=self._units[Memory.LANE_TABLE])
         except IndexError:
             raise command.fault(Error.ADDRESS) from None
         if (address >= self._config.activation_depth).any():
@@ -517,14 +519,16 @@ class FunctionalDevice:
                 or kernel[0] * groups > WINDOW_GROUPS)) \
                 or (fields["broadcast"] and op not in PAIRS) \
                 or (fields["subtract"] and op not in SUBTRACTIONS) \
-                or (fields["rule"] and op not in REQUANTIZED):
+                or (fields["rule"] and op not in REQUANTIZED) \
+                or (not fields["table"] and (fields["table_step"] or op is VectorOp.LOOKUP)):
             raise command.fault(Error.ARGUMENT)
+        last_table = fields["table"] + fields["table_step"] * (fields["blocks"] - 1)
         blocks = 1 if fields["shared"] else fields["blocks"]
         weights = fields["weight_base"] + blocks * kernel[0] * groups
         parameters = fields["parameter_base"] + blocks * config.vector_groups
         if (op in WEIGHTED and weights > config.vector_entries) \
                 or (op in REQUANTIZED and parameters > config.vector_parameter_depth) \
-                or (op is VectorOp.LOOKUP and fields["table"] >= config.vector_tables):
+                or last_table > config.vector_tables:
             raise command.fault(Error.ADDRESS)
         positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]
         self._spend(command, positions, positions * kernel[0] * kernel[1])

@@ -1,0 +1,59 @@
+"""Functions of one value, looked up on the way of the results that they change."""
+
+from collections import Counter
+from dataclasses import replace
+
+from weft.ir import Add, Affine, Depthwise, Function, Graph, Layer, Lookup, Multiply, Pool
+
+__all__ = ["fold_lookups"]
+
+
+def _can_look_up(layer: Layer) -> bool:
+    """Whether results of a layer can go through a table: those of the vector engine do, where each
+    is written by one command."""
+    return isinstance(layer, Add | Affine | Depthwise | Multiply | Pool)
+
+
+def fold_lookups(graph: Graph, *, keep: bool = False) -> tuple[Graph, tuple[int, ...]]:
+    """The graph with each :class:`Lookup` as the function of the layer that it reads, if nobody
+    else reads that and results of such a layer can go through a table.
+
+    Parameters
+    ----------
+    keep : :class:`bool`
+        Every tensor of the graph is made: a layer is computed once without the function, for the
+        tensor in between, and once with it.
+
+    Returns
+    -------
+    :class:`Graph`
+    :class:`tuple` of :class:`int`
+        For each of its layers, the index of the layer of ``graph`` that it belongs to.
+    """
+    uses = Counter(name for layer in graph.layers for name in layer.inputs)
+    uses.update(edge.tensor for edge in graph.outputs)
+    makers = {layer.output: layer for layer in graph.layers}
+    folded: dict[str, Lookup] = {}  # by the tensor in between
+    for layer in graph.layers:
+        if isinstance(layer, Lookup) and uses[layer.input] == 1 and layer.input in makers \
+                and _can_look_up(makers[layer.input]):
+            folded[layer.input] = layer
+
+    layers: list[Layer] = []
+    origins: list[int] = []
+    for index, layer in enumerate(graph.layers):
+        if layer.output in folded:
+            if keep:
+                layers.append(layer)
+                origins.append(index)
+            lookup = folded[layer.output]
+            layer = replace(layer, output=lookup.output, function=Function(
+                before=graph.tensors[lookup.input], table=lookup.table))
+        elif isinstance(layer, Lookup) and layer.input in folded:
+            continue
+        layers.append(layer)
+        origins.append(index)
+    gone = () if keep else folded
+    return (replace(graph, layers=tuple(layers), tensors={
+        name: tensor for name, tensor in graph.tensors.items() if name not in gone}),
+        tuple(origins))
