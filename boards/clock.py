@@ -28,9 +28,12 @@ class Pll(ABC):
     ----------
     gated : :class:`bool`
         The primitive keeps the clock still until the loop has locked.
+    shifts : :class:`bool`
+        It has a second output of another phase.
     """
 
     gated: ClassVar[bool] = False
+    shifts: ClassVar[bool] = False
 
     input_mhz: float
     input_divider: int
@@ -49,7 +52,8 @@ class Pll(ABC):
 
     @abstractmethod
     def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
-        """The primitive, with the oscillator at ``port``."""
+        """The primitive, with the oscillator at ``port``. One that ``shifts`` also takes
+        ``shifted``, a clock and by how many degrees it is later than ``clock_out``."""
 
     @classmethod
     def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
@@ -89,6 +93,7 @@ class PllClock(Elaboratable):
 
     def __init__(self, pll: Pll):
         self._pll = pll
+        self._shifted: tuple[str, float] | None = None
         self.reset_less = pll.gated
         self.running = Signal()
 
@@ -97,12 +102,30 @@ class PllClock(Elaboratable):
         """Frequency of the clock."""
         return self._pll.output_mhz
 
+    def shift(self, domain: str, degrees: float) -> None:
+        """Drive the clock of a second domain too, so many degrees later; it runs while the loop
+        locks.
+
+        Raises
+        ------
+        ConfigError
+            If the primitive cannot.
+        """
+        if not self._pll.shifts:
+            raise ConfigError(f"Clock must come from a phase-locked loop with a second output, not "
+                              f"{type(self._pll).__name__}")
+        self._shifted = domain, degrees
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
+        options: dict[str, Any] = {}
+        if self._shifted is not None:
+            domain, degrees = self._shifted
+            options["shifted"] = ClockSignal(domain), degrees
         m.submodules.pll = self._pll.instance(
             m, port=platform.request(platform.default_clk, dir="-"),
-            clock_out=ClockSignal("sync"), locked=self.running)
+            clock_out=ClockSignal("sync"), locked=self.running, **options)
         if not self.reset_less:
             m.submodules.reset = ResetSynchronizer(~self.running, domain="sync")
         return m
@@ -126,6 +149,11 @@ class PlainClock(Elaboratable):
     """
 
     reset_less = False
+
+    def shift(self, domain: str, degrees: float) -> None:
+        """Raises :class:`ConfigError`: an oscillator has one output."""
+        raise ConfigError("Clock must come from a phase-locked loop with a second output, not "
+                          "from the oscillator")
 
     def __init__(self, output_mhz: float):
         self.output_mhz = output_mhz

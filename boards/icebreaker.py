@@ -18,7 +18,7 @@ ICEBREAKER = Board(
         name="icebreaker", sequential=True, rows=4, cols=4, fip=False, requant_lanes=1,
         activation_bytes=64 * 1024, activation_banks=1, weight_bytes=8 * 1024,
         parameter_channels=64, axi_data_width=32, axi_addr_width=16, vector_taps=0,
-        counters=False),
+        drain_lookup=False, counters=False),
     clock_mhz=24, memory=OnChipMemory(size=64 * 1024, single_port=True), baud=3_000_000,
     loader="ice40_generic")
 

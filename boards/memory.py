@@ -5,7 +5,9 @@ from typing import Any, Protocol
 
 from weft.hw.isa.config import AcceleratorConfig, ConfigError
 
-__all__ = ["BoardMemory", "OnChipMemory"]
+from .sdram.chip import SdramChip, SdramTiming
+
+__all__ = ["BoardMemory", "OnChipMemory", "SdramChipMemory"]
 
 
 class BoardMemory(Protocol):
@@ -16,10 +18,20 @@ class BoardMemory(Protocol):
         """Bytes, a power of 2 of at least 4096."""
         ...
 
-    def make(self, config: AcceleratorConfig) -> Any:
+    @property
+    def chip(self) -> SdramChip | None:
+        """The chip beside the FPGA that it lies in, if it does."""
+        ...
+
+    def startup_cycles(self, clock_mhz: float) -> int:
+        """Cycles from a reset until it may be used, at most."""
+        ...
+
+    def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
         """The memory's component for an accelerator: a member ``axi``, ``In(MemorySignature)`` of
         the configuration's widths, for the accelerator, and a member ``bytes``,
-        :class:`~weft.boards.system.staging.ByteSignature` as its target, for the host."""
+        :class:`~weft.boards.system.staging.ByteSignature` as its target, for the host. With a
+        ``chip`` also a member of that name, ``Out(SdramSignature)``."""
         ...
 
 
@@ -48,9 +60,43 @@ class OnChipMemory:
             raise ConfigError(f"Memory bytes must be a power of 2 of at least 4096, not "
                               f"{self.size!r}")
 
-    def make(self, config: AcceleratorConfig) -> Any:
+    @property
+    def chip(self) -> SdramChip | None:
+        return None
+
+    def startup_cycles(self, clock_mhz: float) -> int:
+        return 0
+
+    def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
         from weft.hw.bus.axi import memory_port
 
         from .system.staging import StagingMemory
 
         return StagingMemory(size=self.size, **memory_port(config), single_port=self.single_port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SdramChipMemory:
+    """An SDRAM beside the FPGA: a :class:`~weft.boards.sdram.memory.SdramMemory`.
+
+    Parameters
+    ----------
+    chip : :class:`~weft.boards.sdram.chip.SdramChip`
+    """
+
+    chip: SdramChip
+
+    @property
+    def size(self) -> int:
+        return self.chip.size
+
+    def startup_cycles(self, clock_mhz: float) -> int:
+        timing = SdramTiming(self.chip, clock_mhz)
+        return timing.startup + timing.rp + self.chip.startup_refreshes * timing.rfc + 8
+
+    def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
+        from weft.hw.bus.axi import memory_port
+
+        from .sdram.memory import SdramMemory
+
+        return SdramMemory(SdramTiming(self.chip, clock_mhz), **memory_port(config))

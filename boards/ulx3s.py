@@ -6,7 +6,8 @@ from weft.hw.isa.config import AcceleratorConfig
 
 from .board import Board
 from .ecp5.family import ECP5
-from .memory import OnChipMemory
+from .memory import OnChipMemory, SdramChipMemory
+from .sdram.chip import MT48LC16M16_CLASS
 
 __all__ = ["ULX3S_25F", "ULX3S_85F", "make_platform"]
 
@@ -19,8 +20,8 @@ ULX3S_85F = Board(
     config=AcceleratorConfig(
         name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
         activation_banks=2, weight_bytes=32 * 1024, accumulator_pixels=512, queue_depth=1,
-        vector_taps=1, **_STAGING),
-    clock_mhz=100, memory=OnChipMemory(size=128 * 1024), baud=3_000_000, loader="ulx3s")
+        vector_taps=1, drain_lookup=False, **_STAGING),
+    clock_mhz=100, memory=SdramChipMemory(chip=MT48LC16M16_CLASS), baud=3_000_000, loader="ulx3s")
 
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=ECP5, device="LFE5U-25F",
@@ -28,7 +29,7 @@ ULX3S_25F = Board(
         name="ulx3s_25f", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
         activation_banks=2, weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_data_width=32, axi_addr_width=16, queue_depth=1, vector_taps=1, counters=False,
-        **_STAGING),
+        drain_lookup=False, **_STAGING),
     clock_mhz=90, memory=OnChipMemory(size=32 * 1024), baud=3_000_000, loader="ulx3s")
 
 

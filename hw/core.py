@@ -168,6 +168,11 @@ class Core(wiring.Component):
                                for engine in (Engine.LOAD, Engine.MATRIX, Engine.STORE))
         connect(m, load.weight, matrix.weight_write)
         connect(m, load.parameter, matrix.parameter_write)
+        # Both engines have copies of the tables.
+        for engine in (Engine.VECTOR, Engine.MATRIX):
+            if hasattr(components.get(engine), "table_write"):
+                write = components[engine].table_write
+                m.d.comb += [write.payload.eq(load.table.payload), write.valid.eq(load.table.valid)]
         connect(m, matrix.request, activation.read_request[0])
         connect(m, matrix.write, activation.write[0])
         connect(m, store.read_request, activation.read_request[-1])
@@ -182,7 +187,6 @@ class Core(wiring.Component):
             vector = components[Engine.VECTOR]
             connect(m, load.vector_weight, vector.weight_write)
             connect(m, load.vector_parameter, vector.parameter_write)
-            connect(m, load.table, vector.table_write)
             connect(m, load.lane_table, vector.lane_table_write)
             connect(m, vector.request, activation.read_request[1])
             connect(m, vector.write, activation.write[1])

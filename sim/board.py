@@ -9,13 +9,14 @@ from typing import Any
 
 import weft.boards
 from weft.boards.board import Board
-from weft.errors import InputError, ToolError
+from weft.errors import InputError, ToolError, WeftError
 
 from .build import TOP, Build, Harness, Progress, build_library, hardware_identity
 from .cache import mark_used
+from .sdram import SdramParameters, sdram_parameters
 from .simulator import RuleError
 
-__all__ = ["BoardSimulator", "build_board", "fast_line"]
+__all__ = ["BoardSimulator", "ChipError", "build_board", "fast_line"]
 
 
 def build_board(board: Board, *, progress: Progress | None = None) -> Build:
@@ -32,7 +33,8 @@ def build_board(board: Board, *, progress: Progress | None = None) -> Build:
     # Of the board itself, what the hardware hangs on.
     identity += f"\n{board.family.name} {board.clock_mhz} {board.baud} {board.memory}"
     return build_library(identity, generate, Harness(
-        source="board_harness.cpp", headers=("line.h", "rules.h"), constants={}), progress=progress)
+        source="board_harness.cpp", headers=("line.h", "rules.h", "sdram.h"),
+        constants={}), progress=progress)
 
 
 class _LineParameters(ctypes.Structure):
@@ -46,12 +48,14 @@ class _LineFault(ctypes.Structure):
 
 
 _FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
-    "board_create":             ([POINTER(_LineParameters)], c_void_p),
+    "board_create":             ([POINTER(_LineParameters), POINTER(SdramParameters)], c_void_p),
     "board_destroy":            ([c_void_p], None),
     "board_reset":              ([c_void_p], None),
     "board_run":                ([c_void_p, c_uint64], None),
     "board_cycle":              ([c_void_p], c_uint64),
     "board_rule_line":          ([c_void_p], c_int),
+    "board_chip_error":         ([c_void_p], c_char_p),
+    "board_chip_bytes":         ([c_void_p, c_uint64, c_uint64], c_void_p),
     "board_available":          ([c_void_p], c_uint64),
     "board_send":               ([c_void_p, c_char_p, c_uint64], None),
     "board_run_until_received": ([c_void_p, c_uint64, c_uint64], None),
@@ -59,6 +63,14 @@ _FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "board_fault":              ([c_void_p, c_int, POINTER(_LineFault)], None),
     "board_cut":                ([c_void_p, c_int], None),
 }
+
+
+class ChipError(WeftError):
+    """The simulated hardware did what the SDRAM beside it does not allow."""
+
+    def __init__(self, rule: str):
+        super().__init__(f"The board broke a rule of its SDRAM, which is a defect of Weft; please "
+                         f"report it: {rule}")
 
 
 class BoardSimulator:
@@ -93,8 +105,14 @@ class BoardSimulator:
         self._build = build
         self._clock_hz = board.clock_mhz * 1e6
         bit = self._clock_hz / board.baud / (1 + mismatch)
+        chip = None
+        if board.memory.chip is not None:
+            chip = ctypes.byref(sdram_parameters(board.memory.chip, clock_mhz=board.clock_mhz,
+                                                 beat_bits=board.config.axi_data_width))
+        self._startup_cycles = board.memory.startup_cycles(board.clock_mhz)
         self._handle = self._library.board_create(ctypes.byref(_LineParameters(
-            bit=round(bit * 65536), latency=round(latency * self._clock_hz))))
+            bit=round(bit * 65536), latency=round(latency * self._clock_hz))), chip)
+        self.run(self._startup_cycles)
 
     def close(self) -> None:
         """Free everything."""
@@ -113,6 +131,8 @@ class BoardSimulator:
     def _check(self) -> None:
         if line := self._library.board_rule_line(self._open()):
             raise RuleError(self._build, line, self.cycle)
+        if broken := self._library.board_chip_error(self._open()):
+            raise ChipError(broken.decode())
 
     @property
     def cycle(self) -> int:
@@ -124,8 +144,23 @@ class BoardSimulator:
         return round(seconds * self._clock_hz)
 
     def reset(self) -> None:
-        """Hold the reset for some cycles. Memory contents stay."""
+        """Hold the reset for some cycles, and wait until the memory may be used. Its contents
+        stay."""
         self._library.board_reset(self._open())
+        self.run(self._startup_cycles)
+
+    def chip_bytes(self, address: int, count: int) -> ctypes.Array[ctypes.c_char]:
+        """Bytes of the chip beside the FPGA, to be read and changed without the board's knowledge.
+
+        Raises
+        ------
+        InputError
+            If the board has no such chip, or the chip not so many bytes.
+        """
+        place = self._library.board_chip_bytes(self._open(), address, count)
+        if not place:
+            raise InputError(f"Board has no {count} bytes at {address:#x} in a chip of its own")
+        return (ctypes.c_char * count).from_address(place)
 
     def run(self, cycles: int) -> None:
         """Let time pass.
@@ -133,7 +168,11 @@ class BoardSimulator:
         Raises
         ------
         RuleError
-            If the hardware breaks a rule of its own; so in :meth:`run_until_received`.
+            If the hardware breaks a rule of its own.
+        ChipError
+            If it breaks one of the chip beside it.
+
+        Both also in :meth:`run_until_received`.
         """
         self._library.board_run(self._open(), cycles)
         self._check()

@@ -22,10 +22,11 @@ def store(units: int = 8, lines: int = 1, **masks: int) -> bytes:
 
 
 def matrix(pixels: int = 64, tile: int = 64, kernel: int = 1, blocks: int = 1, columns: int = 1,
-           groups: int = 2, **masks: int) -> bytes:
+           groups: int = 2, table: int = 0, **masks: int) -> bytes:
     fields = _fields(Opcode.MATRIX, 1) | {
         "kernel_h": kernel, "kernel_w": 1, "channel_blocks": blocks, "tile_pixels": tile,
-        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT32}
+        "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT32,
+        "table": table}
     return encode(Opcode.MATRIX, **masks, **fields)
 
 

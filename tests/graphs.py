@@ -186,6 +186,16 @@ class GraphBuilder:
             strides=strides, pads=Pads(*pads), count_pads=Pads(*count_pads), clamp=clamp),
             self._windowed(source, kernel, strides, pads, (1, 1)), like=like)
 
+    def interpolate(self, source: str, *, weights: tuple[tuple[int, ...], tuple[int, ...]],
+                    pads: tuple[int, int, int, int],
+                    clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Adds an average whose taps have weights."""
+        kernel = len(weights[0]), len(weights[1])
+        return self.add(Pool(
+            **self._next("Resize"), input=source, kind=PoolKind.AVERAGE, kernel=kernel,
+            pads=Pads(*pads), weights=weights, clamp=clamp),
+            self._windowed(source, kernel, (1, 1), pads, (1, 1)))
+
     def global_average(self, source: str) -> str:
         """Adds an average of whole planes by the rule of QLinearGlobalAveragePool."""
         channels, *kernel = self.shape(source)
@@ -360,6 +370,17 @@ def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.depthwise(large, **builder.random_window(large, max_kernel=3))
 
 
+def _interpolated(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Linear enlargement by 1, 2 or 4 in each axis, of either mode."""
+    factors = 2 ** rng.integers(0, 3), 2 ** rng.integers(0, 3)
+    large = builder.enlarge(builder.input, (int(factors[0]), int(factors[1])))
+    axes = [((1,) * factor, 0, factor - 1) if factor == 1 or rng.random() < 0.4 else
+            ((1, *[2] * (factor - 1), 1), factor // 2, factor // 2) for factor in factors]
+    return builder.interpolate(large, weights=(axes[0][0], axes[1][0]),
+                               pads=tuple(int(each[side]) for side in (1, 2) for each in axes),
+                               clamp=builder.random_clamp())
+
+
 def _dealt_out(rng: np.random.Generator, builder: GraphBuilder) -> str:
     factors = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
     sources = [builder.conv(builder.input, int(rng.integers(1, 40)))]
@@ -419,6 +440,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
+    "interpolated": _interpolated,
     "interleave": _dealt_out,
     "concat": _joined,
     "residual": _residual,

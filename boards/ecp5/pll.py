@@ -21,6 +21,7 @@ class Ecp5Pll(Pll):
     """
 
     gated: ClassVar[bool] = True
+    shifts: ClassVar[bool] = True
 
     @property
     def output_mhz(self) -> float:
@@ -44,7 +45,8 @@ class Ecp5Pll(Pll):
                 if pll.output_divider <= 128 and 400 <= pll.vco_mhz <= 800:
                     yield pll
 
-    def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
+    def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value,
+                 shifted: tuple[Value, float] | None = None) -> Instance:
         """The primitive, a buffer for the oscillator at ``port``, and a gate that keeps the clock
         still until the loop has locked."""
         m.submodules.oscillator = oscillator = io.Buffer("i", port)
@@ -52,6 +54,13 @@ class Ecp5Pll(Pll):
         m.submodules.gate = Instance("DCCA", i_CLKI=running, i_CE=locked, o_CLKO=clock_out)
         # The phase at which the output is in step with the feedback, as `ecppll` has it.
         phase = self.output_divider // 2
+        second: dict[str, Any] = {}
+        if shifted is not None:
+            # In periods of the oscillator, and eighths of one.
+            whole, eighths = divmod(round(8 * self.output_divider * shifted[1] / 360), 8)
+            second = {"p_CLKOS_ENABLE": "ENABLED", "p_CLKOS_DIV": self.output_divider,
+                      "p_CLKOS_CPHASE": phase + whole, "p_CLKOS_FPHASE": eighths,
+                      "i_ENCLKOS": Const(0), "o_CLKOS": shifted[0]}
         return Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{self.input_mhz:g}",
@@ -69,4 +78,4 @@ class Ecp5Pll(Pll):
             i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
             i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
-            o_CLKOP=running, o_LOCK=locked)
+            o_CLKOP=running, o_LOCK=locked, **second)

@@ -19,6 +19,9 @@ from amaranth.lib.wiring import In, Out
 
 from weft.boards.ecp5.floorplan import ECP5_SITES, KEEP_FLAGS
 from weft.boards.ecp5.multiplier import ECP5Primitives
+from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramTiming
+from weft.boards.sdram.memory import SdramMemory
+from weft.hw.bus.axi import memory_port
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.core import Core
@@ -56,6 +59,7 @@ COMPONENTS: dict[str, Callable[[AcceleratorConfig], wiring.Component]] = {
     "fetch": CommandFetch,
     "dispatch": Dispatcher,
     "core": Core,
+    "sdram": lambda config: SdramMemory(SdramTiming(MT48LC16M16_CLASS, 100), **memory_port(config)),
 }
 """What can be measured."""
 

@@ -162,8 +162,10 @@ class Bridge(wiring.Component):
         ]
         with m.If(request.pending):
             m.d.sync += answer.tag.eq(request.tag)
-            with m.If(is_identify):
+            with m.If(is_identify & ~is_register):
                 m.d.sync += answer.fresh.eq(0)
+            with m.If(is_identify & is_register & request.is_write):
+                m.d.sync += answer.label.eq(request.value)
             m.next = "TAG"
             with m.If(~is_identify & is_register):
                 with m.If(~request.is_write):
@@ -210,7 +212,8 @@ class Bridge(wiring.Component):
     def _fetch_byte(self, m: Module, answer: "_Answer") -> None:
         memory = self.memory
         on_chip = ~answer.register & ~answer.identify
-        word = Mux(answer.identify, int.from_bytes(self._identity.pack(), "little"),
+        word = Mux(answer.identify, Mux(answer.register, answer.label,
+                                        int.from_bytes(self._identity.pack(), "little")),
                    self.control.rdata)
         with m.State("FETCH"):
             m.next = "LATCH"
@@ -276,11 +279,12 @@ class _Answer:
         self.tag      = Signal(8)
         self.fresh    = Signal(init=1)  # since the reset nobody has asked for the identity
         self.failed   = Signal()
+        self.label    = Signal(8 * _REGISTER_BYTES)     # the host's own
         self.address  = Signal(address_bits)
         self.count    = Signal(16)
         self.last     = Signal()    # count == 1
         self.register = Signal()    # of the control port, not of the memory
-        self.identify = Signal()
+        self.identify = Signal()    # or of the bridge itself
         self.has_data = Signal()
         self.has_address = Signal()     # the control port took it
         self.has_value   = Signal()

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import exact_log2
 
 from weft.boards.board import Board
+from weft.boards.sdram.signals import SdramSignature
 from weft.hw.accelerator import Accelerator
 from weft.hw.bus.axi import memory_port
 from weft.hw.bus.axi_slice import AxiSlice
@@ -112,6 +113,8 @@ class System(wiring.Component):
         The accelerator's interrupt: it is done, or it stopped.
     active : :py:`Out(1)`
         It reads or writes memory.
+    sdram : :py:`Out(SdramSignature(...))`
+        Only if the memory lies in a chip: what goes to its pins.
 
     Raises
     ------
@@ -128,11 +131,13 @@ class System(wiring.Component):
                               f"of memory, not {config.axi_addr_width}")
         self._board = board
         self._divisor = uart_divisor(clock_hz=board.clock_mhz * 1e6, baud=board.baud)
+        chip = board.memory.chip
         super().__init__({
             "rx":     In(1, init=1),
             "tx":     Out(1, init=1),
             "irq":    Out(1),
             "active": Out(1),
+            **({} if chip is None else {"sdram": Out(SdramSignature(chip))}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -140,25 +145,30 @@ class System(wiring.Component):
         board, config = self._board, self._board.config
 
         m.submodules.accelerator = accelerator = Accelerator(config)
-        m.submodules.staging = staging = board.memory.make(config)
+        m.submodules.memory = memory = board.memory.make(config, clock_mhz=board.clock_mhz)
         m.submodules.serial = serial = SerialBridge(divisor=self._divisor, identity=Identity(
             version=PROTOCOL_VERSION, memory_bits=exact_log2(board.memory_bytes),
             clock=round(board.clock_mhz * 100)))
 
         if config.sequential:
-            connect(m, accelerator.m_axi, staging.axi)
+            connect(m, accelerator.m_axi, memory.axi)
         else:
             # The memory spreads over the device.
             m.submodules.memory_slice = memory_slice = AxiSlice(**memory_port(config))
             connect(m, accelerator.m_axi, memory_slice.i)
-            connect(m, memory_slice.o, staging.axi)
+            connect(m, memory_slice.o, memory.axi)
         connect(m, serial.control, accelerator.s_axi)
-        connect(m, serial.memory, staging.bytes)
+        connect(m, serial.memory, memory.bytes)
+        listening: Value = Const(1)
+        if board.memory.chip is not None:
+            # The line is idle until the chip has started: what comes for it could not wait.
+            listening = memory.ready
+            connect(m, memory.chip, wiring.flipped(self.sdram))
         m.d.comb += [
-            serial.rx.eq(self.rx),
+            serial.rx.eq(self.rx | ~listening),
             self.tx.eq(serial.tx),
             serial.irq.eq(accelerator.irq),
             self.irq.eq(accelerator.irq),
-            self.active.eq(staging.axi.rvalid | staging.axi.wvalid),
+            self.active.eq(memory.axi.rvalid | memory.axi.wvalid),
         ]
         return m

@@ -17,7 +17,7 @@ __all__ = ["PROTOCOL_VERSION", "FLAG", "ESCAPE", "ESCAPE_XOR", "CRC_BYTES", "CRC
            "Identity", "Response", "encode_request", "decode_response", "escape", "unescape"]
 
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 FLAG       = 0x7E
 ESCAPE     = 0x7D
@@ -41,12 +41,14 @@ LAST_TAG = 255
 
 
 class Opcode(IntEnum):
-    """What is asked for. Bit 0 means a write, bit 1 a register."""
+    """What is asked for. Bit 0 means a write, bit 1 a register, bit 2 the device itself."""
     READ_MEMORY    = 0
     WRITE_MEMORY   = 1
     READ_REGISTER  = 2  # count 4
     WRITE_REGISTER = 3  # count 4; with the tag of the request before it, it is only acknowledged
     IDENTIFY       = 4  # data as in Identity
+    READ_LABEL     = 6  # count 4: what a host has written there since the device was reset, or 0
+    WRITE_LABEL    = 7  # count 4
 
 
 class Answer(IntFlag):

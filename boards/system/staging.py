@@ -13,7 +13,7 @@ from weft.hw.lib.fanout import alike, assign, copies, parts
 from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.memory.single_port import SinglePortMemory
 
-__all__ = ["ByteSignature", "StagingMemory"]
+__all__ = ["ByteSignature", "StagingMemory", "burst_response"]
 
 
 class ByteSignature(wiring.Signature):
@@ -40,6 +40,15 @@ class ByteSignature(wiring.Signature):
             "read_ready":    In(1),
             "read_data":     In(8),
         })
+
+
+def burst_response(address: Value, size: Value, burst: Value, *, memory_bytes: int,
+                   data_width: int) -> Value:
+    """What a memory answers to a burst: those of the accelerator never cross 4 KiB, so it is in or
+    out as a whole."""
+    proper = (size == exact_log2(data_width // 8)) & (burst == BURST_INCR)
+    return Mux(~proper, Response.SLVERR,
+               Mux(address >= memory_bytes, Response.DECERR, Response.OKAY))
 
 
 _PART = 16  # bits of a beat that share registers for their address
@@ -149,11 +158,9 @@ class StagingMemory(wiring.Component):
         self._read_side(m, read, writing)
         return m
 
-    def _response(self, address: Value, size: Value, burst: Value) -> Value:
-        """To a burst: those of the accelerator never cross 4 KiB, so it is in or out as a whole."""
-        proper = (size == exact_log2(self._data_width // 8)) & (burst == BURST_INCR)
-        return Mux(~proper, Response.SLVERR,
-                   Mux(address >= self._size, Response.DECERR, Response.OKAY))
+    def _response(self, axi: Any, channel: str) -> Value:
+        return burst_response(*(getattr(axi, channel + name) for name in ("addr", "size", "burst")),
+                              memory_bytes=self._size, data_width=self._data_width)
 
     def _write_side(self, m: Module, port: _Access) -> None:
         axi, single = self.axi, self.bytes
@@ -198,7 +205,7 @@ class StagingMemory(wiring.Component):
                 m.d.sync += axi.bresp.eq(response)
                 m.d.sync += axi.bid.eq(identity)
         with m.If(axi.awready):
-            its = self._response(axi.awaddr, axi.awsize, axi.awburst)
+            its = self._response(axi, "aw")
             m.d.sync += [
                 active.eq(axi.awvalid),
                 word.eq(axi.awaddr[byte_bits:]),
@@ -245,7 +252,7 @@ class StagingMemory(wiring.Component):
                 left.eq(axi.arlen),
                 last.eq(axi.arlen == 0),
                 identity.eq(axi.arid),
-                response.eq(self._response(axi.araddr, axi.arsize, axi.arburst)),
+                response.eq(self._response(axi, "ar")),
             ]
 
         # A beat in the memory, and one in the register behind it. If the other side does not take

@@ -6,9 +6,11 @@ from typing import Any
 from amaranth import *
 from amaranth.build import ResourceError
 from amaranth.lib import io
+from amaranth.lib.wiring import connect
 
 from weft.boards.board import Board
 from weft.boards.registry import make_platform
+from weft.boards.sdram.pins import CLOCK_DEGREES, SdramPins
 
 from .chip import System
 
@@ -41,6 +43,9 @@ class Top(Elaboratable):
     def __init__(self, board: Board):
         oscillator_mhz = make_platform(board).default_clk_frequency / 1e6
         self._clock = board.family.clock(oscillator_mhz, board.clock_mhz)
+        self._chip = board.memory.chip
+        if self._chip is not None:
+            self._clock.shift("chip", CLOCK_DEGREES)
         self._system = System(replace(board, clock_mhz=self.clock_mhz))
 
     @property
@@ -61,6 +66,11 @@ class Top(Elaboratable):
             system.rx.eq(rx.i),
             tx.o.eq(system.tx),
         ]
+
+        if self._chip is not None:
+            m.domains.chip = ClockDomain("chip", reset_less=True)
+            m.submodules.pins = pins = SdramPins(platform.request("sdram", dir="-"), self._chip)
+            connect(m, system.sdram, pins.signals)
 
         for index, state in enumerate((self._clock.running, system.active, system.irq)):
             try:

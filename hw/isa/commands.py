@@ -69,7 +69,8 @@ class LoadCommand(data.Struct):
 
     A unit is an activation word, a weight row, a parameter entry, a weight entry of the vector
     engine or an entry of a table; in external memory it takes the next power of 2 of its bytes. An
-    entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a byte for each lane.
+    entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a byte for each lane, for
+    VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written there last.
     Addresses in external memory are in bytes and must be multiples of the beat size.
     """
     header:        Header
@@ -115,7 +116,8 @@ class MatrixCommand(data.Struct):
     channel blocks, pixels. Weight tiles lie in the weight memory in that order. Each pixel tile
     is requantized to the output while the next one is accumulated. Addresses and plane sizes are
     in words of the activation memory; all sizes are at least 1, and ``clamp_min`` is at most
-    ``clamp_max``.
+    ``clamp_max``. With a ``table``, which is at most ``config.drain_tables``, what is written is
+    ``table[y]`` in place of a result ``y``, as of a LOOKUP of VECTOR.
 
     Products that the compiler can form are fields, so that the engine only adds:
     ``pixel_row_step = stride_h * in_w`` and ``kernel_row_step = dilation_h * in_w``;
@@ -155,7 +157,8 @@ class MatrixCommand(data.Struct):
     weight_base:     unsigned(24)  # weight row of the first tile
     _2:              unsigned(8)
     parameter_base:  unsigned(24)  # parameter entry of the first group
-    _3:              unsigned(_COMMAND_BITS - 472)
+    table:           unsigned(9)   # results go through table n - 1; not through any if 0
+    _3:              unsigned(_COMMAND_BITS - 481)
 
 
 class VectorOp(enum.Enum, shape=4):

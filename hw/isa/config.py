@@ -68,7 +68,7 @@ _WIDER_NEEDS = {
 SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
     "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "fixed_point": False,
-    "counters": False,
+    "counters": False, "drain_lookup": False,
 }
 """What a sequential accelerator needs: a word, a weight row and a beat are of one size."""
 
@@ -122,6 +122,10 @@ class AcceleratorConfig:
         weights.
     vector_tables : :class:`int`
         Look-up tables held on chip at a time, 1..256.
+    drain_lookup : :class:`bool`
+        The results of a convolution can go through one of these tables on their way to the
+        activation memory, so that a function behind it takes no time: it takes a copy of the tables
+        for each of ``requant_lanes``.
     fixed_point : :class:`bool`
         Results may also be rounded as TensorFlow Lite does: for each lane of requantization, of
         both engines, some 500 LUTs and 400 flip-flops more.
@@ -161,6 +165,7 @@ class AcceleratorConfig:
     vector_taps: int = 3
     vector_entries: int = 512
     vector_tables: int = 4
+    drain_lookup: bool = True
     fixed_point: bool = False
     counters: bool = True
     sequential: bool = False
@@ -171,7 +176,7 @@ class AcceleratorConfig:
         if len(self.name) > _NAME_LENGTH:
             raise ConfigError(f"Name must have at most {_NAME_LENGTH} characters, "
                               f"not {len(self.name)}")
-        for field in ("fip", "fixed_point", "counters", "sequential"):
+        for field in ("fip", "drain_lookup", "fixed_point", "counters", "sequential"):
             if not isinstance(getattr(self, field), bool):
                 noun = field.replace("_", " ").capitalize()
                 raise ConfigError(f"{noun} must be true or false, not {getattr(self, field)!r}")
@@ -400,6 +405,11 @@ class AcceleratorConfig:
     def vector_parameter_depth(self) -> int:
         """Parameter entries of the vector engine, as many as the matrix engine has."""
         return self.parameter_depth
+
+    @property
+    def drain_tables(self) -> int:
+        """Look-up tables that results of the matrix engine can go through."""
+        return self.vector_tables if self.drain_lookup else 0
 
     @property
     def vector_table_bytes(self) -> int:

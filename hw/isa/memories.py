@@ -61,14 +61,11 @@ def geometry(memory: Memory, config: AcceleratorConfig) -> MemoryGeometry:
     raise ValueError(f"Memory must be one of Memory, not {memory!r}")
 
 
-_OF_VECTOR_ENGINE = (Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE,
-                     Memory.LANE_TABLE)
-
-
 def memories(config: AcceleratorConfig) -> dict[Memory, MemoryGeometry]:
     """The memories that an accelerator has."""
-    return {memory: geometry(memory, config) for memory in Memory
-            if config.vector or memory not in _OF_VECTOR_ENGINE}
+    needed = {Memory.VECTOR_WEIGHT: config.vector, Memory.VECTOR_PARAMETER: config.vector,
+              Memory.LANE_TABLE: config.vector, Memory.TABLE: config.vector or config.drain_lookup}
+    return {memory: geometry(memory, config) for memory in Memory if needed.get(memory, True)}
 
 
 def moved_memory(opcode: Opcode, fields: Mapping[str, Any]) -> Memory:

@@ -121,7 +121,8 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
                   "activation_depth", "activation_banks", "weight_depth", "accumulator_pixels",
                   "parameter_depth", "requant_lanes", "axi_data_width", "axi_addr_width",
                   "axi_burst_beats", "axi_outstanding", "queue_depth", "vector_taps",
-                  "vector_entries", "vector_tables", "fixed_point", "counters", "sequential")
+                  "vector_entries", "vector_tables", "drain_lookup", "fixed_point", "counters",
+                  "sequential")
 
 
 def config_words(config: AcceleratorConfig) -> dict[str, int]:

@@ -21,6 +21,7 @@ from weft.hw.memory.scratch import unit_write_layout
 from weft.hw.requantize.requantizer import Requantizer
 
 from .accumulators import AccumulatorColumn
+from .result_table import ResultTable
 from .step import DrainJob
 
 __all__ = ["Drain"]
@@ -46,6 +47,9 @@ class Drain(wiring.Component):
     one group of one pixel per cycle. A word of ``rows`` channels is so written in parts, each with
     its lane mask, which lets ``rows`` and ``cols`` be chosen independently.
 
+    What goes through a table is written :attr:`ResultTable.LATENCY` cycles later than what does
+    not, and the first tile that does not waits for it.
+
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
@@ -65,6 +69,8 @@ class Drain(wiring.Component):
     parameter_enable : :py:`Out(1)`
     parameters : :py:`In(data.ArrayLayout(ChannelParameters, requant_lanes))`
         The entry, ``RegisteredMemory.LATENCY`` cycles after its address.
+    table_write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
+        Bytes of the look-up tables; with ``drain_lookup`` only.
     write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes), always_ready=True))`
         To the activation memory.
     release : :py:`Out(1)`
@@ -79,11 +85,14 @@ class Drain(wiring.Component):
     CHOICE_LATENCY : :class:`int`
         Cycles from the sums of all columns to those of a group, in front of the requantizer.
     WRITE_LATENCY : :class:`int`
-        Cycles from the requantizer to ``write`` and ``done``.
+        Cycles from the requantizer to ``write`` and ``done``, without a table.
+    PARTING : :class:`int`
+        Cycles that a tile without a table waits behind one with a table.
     """
 
     CHOICE_LATENCY = 2
     WRITE_LATENCY = 1
+    PARTING = ResultTable.LATENCY - 1  # a cycle lies between two tiles anyway
 
     def __init__(self, config: AcceleratorConfig, *, release_to_write: int):
         self._config = config
@@ -98,6 +107,8 @@ class Drain(wiring.Component):
             "parameter_address": Out(24),
             "parameter_enable":  Out(1),
             "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
+            **({"table_write":    In(stream.Signature(unit_write_layout(1), always_ready=True))}
+               if config.drain_lookup else {}),
             "write":             Out(stream.Signature(
                 unit_write_layout(config.word_data_bytes), always_ready=True)),
             "release":           Out(1),
@@ -110,8 +121,13 @@ class Drain(wiring.Component):
 
         config = self._config
         m.submodules.job = held = HalfSlice(shape=DrainJob)
-        connect(m, flipped(self.jobs), held.i)
         job, active = held.o.p, held.o.valid
+        waits = self._parting(m, job, active)
+        m.d.comb += [
+            held.i.payload.eq(self.jobs.payload),
+            held.i.valid.eq(self.jobs.valid & ~waits),
+            self.jobs.ready.eq(held.i.ready & ~waits),
+        ]
 
         group, last_pixel, last_group = self._elaborate_loops(m, job, active)
         finishing = Signal()
@@ -135,9 +151,25 @@ class Drain(wiring.Component):
                                                  name="valid"))
         self._elaborate_sideband(m, i, job, target, legal)
         self._elaborate_selection(m, i, group)
-        self._elaborate_write(m, requantizer.o)
+        results: Any = requantizer.o
+        if config.drain_lookup:
+            m.submodules.table = table = ResultTable(config, result=results.shape())
+            connect(m, flipped(self.table_write), table.table_write)
+            m.d.comb += table.i.eq(results)
+            results = table.o
+        self._elaborate_write(m, results)
 
         return m
+
+    def _parting(self, m: Module, job: Any, active: Value) -> Value:
+        """Whether the next tile has to wait, so that its results do not come out with those that
+        are looked up."""
+        if not self._config.drain_lookup:
+            return Const(0)
+        recent: list[Value] = [active & (job.table != 0)]  # from the start: once offered, it stays
+        for number in range(self.PARTING):
+            recent.append(delay(m, recent[-1], 1, name=f"looked_up_{number}"))
+        return Cat(recent).any() & (self.jobs.p.table == 0)
 
     @property
     def _slots(self) -> int:
@@ -152,6 +184,8 @@ class Drain(wiring.Component):
             "slot":    range(self._slots),
             "write":   1,
             "done":    1,
+            **({"looks_up": 1, "table": range(self._config.drain_tables)}
+               if self._config.drain_lookup else {}),
         })
 
     @property
@@ -311,6 +345,11 @@ class Drain(wiring.Component):
             sideband.clamp_max.eq(job.clamp_max),
             sideband.rule.eq(job.rule),
         ]
+        if config.drain_lookup:
+            m.d.comb += [
+                sideband.tag.looks_up.eq(job.table != 0),
+                sideband.tag.table.eq(job.table - 1),
+            ]
         # A cycle less than the sums: the addresses lag by one.
         delayed: Any = delay(m, sideband, latency - 1, name="sideband", reset_less=True)
         m.d.sync += [
@@ -351,8 +390,7 @@ class Drain(wiring.Component):
             m.d.sync += i.acc[lane].eq(Array(among)[late])
 
     def _elaborate_write(self, m: Module, o: Any) -> None:
-        """Writes the results of the requantizer, from registers: the memory's ports lie far
-        apart."""
+        """Writes results, from registers: the memory's ports lie far apart."""
         lanes   = self._config.requant_lanes
         written = register(m, o.tag, "written")
         values  = register(m, o.data, "values")

@@ -53,6 +53,8 @@ class MatrixEngine(wiring.Component):
         Activation words to write.
     weight_write, parameter_write : :py:`In(stream.Signature(..., always_ready=True))`
         From the load engine.
+    table_write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
+        From the load engine; with ``drain_lookup`` only.
     activity : :py:`Out(activity_layout(Engine.MATRIX))`
         What the engine does in this cycle.
     draining : :py:`Out(1)`
@@ -75,6 +77,8 @@ class MatrixEngine(wiring.Component):
                 unit_write_layout(config.weight_row_data_bytes), always_ready=True)),
             "parameter_write":   In(stream.Signature(
                 unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
+            **({"table_write":    In(stream.Signature(unit_write_layout(1), always_ready=True))}
+               if config.drain_lookup else {}),
             "activity":          Out(activity_layout(Engine.MATRIX)),
             "draining":          Out(1),
         })
@@ -116,6 +120,8 @@ class MatrixEngine(wiring.Component):
         connect(m, streamer.request, flipped(self.request))
         connect(m, streamer.job, jobs.i)
         connect(m, jobs.o, drain.jobs)
+        if config.drain_lookup:
+            connect(m, flipped(self.table_write), drain.table_write)
         connect(m, drain.write, flipped(self.write))
         connect(m, flipped(self.weight_write), weights.write)
         connect(m, flipped(self.parameter_write), parameters.write)

@@ -239,7 +239,7 @@ class PixelStreamer(wiring.Component):
         ]
         for name in ("index", "last_pixels", "first_columns", "last_columns", "out_base",
                      "out_plane", "out_zero", "clamp_min", "clamp_max", "parameter_base",
-                     "last_groups", "rule"):
+                     "last_groups", "rule", "table"):
             m.d.comb += self.job.p[name].eq(loop.step[name])
 
     def _elaborate_request(self, m: Module, loop: _Loop, here: Any) -> Value:

@@ -106,6 +106,7 @@ class StepSequencer(wiring.Component):
             command.last_groups > self._config.requant_groups,
             command.clamp_min > command.clamp_max,
             Cat(command.rule != rule for rule in roundings(self._config)).all(),
+            command.table > self._config.drain_tables,
         ]
         return impossible
 
@@ -155,7 +156,7 @@ class StepSequencer(wiring.Component):
         ]
         for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
-                     "parameter_base", "last_groups", "rule"):
+                     "parameter_base", "last_groups", "rule", "table"):
             m.d.comb += step[name].eq(command[name])
 
     def _elaborate_firsts(self, m: Module, nest: Any) -> None:

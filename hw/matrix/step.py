@@ -43,6 +43,7 @@ class Step(data.Struct):
     parameter_base: unsigned(24)
     last_groups:    unsigned(8)
     rule:           Rounding
+    table:          unsigned(9)
 
 
 class DrainJob(data.Struct):
@@ -62,3 +63,4 @@ class DrainJob(data.Struct):
     parameter_base: unsigned(24)
     last_groups:    unsigned(8)
     rule:           Rounding
+    table:          unsigned(9)

@@ -185,14 +185,15 @@ class ConvolutionEngine(wiring.Component):
             | dict.fromkeys(("in_zero", "pad_top", "pad_left", "kernel_h", "kernel_w", "stride_h",
                              "stride_w", "dilation_h", "dilation_w", "out_zero", "clamp_min",
                              "clamp_max"), 8)
-            | {"last_groups": 8, "rule": 2},
+            | {"last_groups": 8},
             bounded=sizes,
             positive=(*sizes, "tile_pixels", "kernel_h", "kernel_w", "stride_h", "stride_w",
-                      "dilation_h", "dilation_w", "last_groups"))
+                      "dilation_h", "dilation_w", "last_groups"),
+            zero=("rule", "table"))
         m.d.comb += self.refused.eq(Error.NONE)
         with m.If(fields.beyond):
             m.d.comb += self.refused.eq(Error.ADDRESS)
-        with m.If(fields.empty | fields.rule | (fields.last_groups > self._config.requant_groups)
+        with m.If(fields.wrong | (fields.last_groups > self._config.requant_groups)
                   | (fields.clamp_min > fields.clamp_max)):
             m.d.comb += self.refused.eq(Error.ARGUMENT)
         return fields

@@ -173,6 +173,6 @@ class CopyEngine(wiring.Component):
         m.d.comb += self.refused.eq(Error.NONE)
         with m.If(fields.beyond):
             m.d.comb += self.refused.eq(Error.ADDRESS)
-        with m.If(fields.empty | (memory > Memory.PARAMETER)):
+        with m.If(fields.wrong | (memory > Memory.PARAMETER)):
             m.d.comb += self.refused.eq(Error.ARGUMENT)
         return fields, memory

@@ -37,23 +37,25 @@ class Fields:
         Those of them whose other bits must be zero.
     positive : iterable of :class:`str`
         Fields that must not be zero.
+    zero : iterable of :class:`str`
+        Fields that must be zero.
 
     Attributes
     ----------
     beyond : :class:`Signal`
         A bit that is not kept, of a field that is ``bounded``, is set. A cycle behind the beats.
-    empty : :class:`Signal`
-        A field that must not be zero is.
+    wrong : :class:`Signal`
+        A field that must not be zero is, or one that must be zero is not.
     """
 
     def __init__(self, m: Module, beat: Any, command: type[data.Struct],
                  widths: Mapping[str, int], *, bounded: Iterable[str] = (),
-                 positive: Iterable[str] = ()):
+                 positive: Iterable[str] = (), zero: Iterable[str] = ()):
         self._beat   = beat
         self._layout = data.Layout.cast(command)
         self._width  = len(beat.data)
         self.beyond  = Signal()
-        self.empty   = Signal()
+        self.wrong   = Signal()
 
         self._registers: dict[str, Signal] = {}
         for name, width in widths.items():
@@ -83,14 +85,18 @@ class Fields:
             for number, _low, part in self._parts(field.offset + kept, field.width - kept):
                 above.setdefault(number, []).append(part)
         watch(self.beyond, above)
-        zero: dict[int, list[Value]] = {}
+        wrong: dict[int, list[Value]] = {}
+        for name in zero:
+            field = self._layout[name]
+            for number, _low, part in self._parts(field.offset, field.width):
+                wrong.setdefault(number, []).append(part)
         for name in positive:
             field = self._layout[name]
             parts = self._parts(field.offset, field.width)
             if len(parts) != 1:
                 raise ValueError(f"Field {name} must lie in one beat")
-            zero.setdefault(parts[0][0], []).append(parts[0][2] == 0)
-        watch(self.empty, zero)
+            wrong.setdefault(parts[0][0], []).append(parts[0][2] == 0)
+        watch(self.wrong, wrong)
 
     def __getattr__(self, name: str) -> Signal:
         try:

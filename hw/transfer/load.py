@@ -122,9 +122,9 @@ class LoadEngine(wiring.Component):
         ``activation`` may refuse a write: the others, and those below, are ``always_ready``.
     vector_weight, vector_parameter, table, lane_table : \
 :py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
-        Writes to the memories of the vector engine, of ``vector_entry_data_bytes``,
-        ``parameter_entry_data_bytes``, 1 byte and ``word_data_bytes``; only if the configuration
-        has one.
+        Writes to the memories of the vector engine and to the tables, of
+        ``vector_entry_data_bytes``, ``parameter_entry_data_bytes``, 1 byte and
+        ``word_data_bytes``; only those that the configuration has.
 
     Attributes
     ----------
@@ -158,11 +158,15 @@ class LoadEngine(wiring.Component):
                     unit_write_layout(config.vector_entry_data_bytes), always_ready=True)),
                 "vector_parameter": Out(stream.Signature(
                     unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
+            } if config.vector else {}),
+            **({
                 "table":            Out(stream.Signature(
                     unit_write_layout(1), always_ready=True)),
+            } if Memory.TABLE in memories(config) else {}),
+            **({
                 "lane_table":       Out(stream.Signature(
                     unit_write_layout(config.word_data_bytes), always_ready=True)),
-            } if config.vector else {}),
+            } if Memory.LANE_TABLE in memories(config) else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:

@@ -16,6 +16,7 @@ from weft.hw.lib.delay import delay, register
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.scratch import ScratchMemory, unit_write_layout
+from weft.hw.memory.table import TableMemory
 
 from .alu import VectorAlu
 from .decode import VectorDecoder
@@ -23,7 +24,6 @@ from .drain import VectorDrain
 from .issue import VectorIssue
 from .output import OutputJob, VectorOutput
 from .sequencer import VectorSequencer
-from .table import VectorTable
 from .tap import lookup_layout
 from .window import VectorWindow
 from .words import VectorWords
@@ -118,7 +118,8 @@ class VectorEngine(wiring.Component):
         m.submodules.issue      = issue      = VectorIssue(config, credits=results)
         m.submodules.window     = VectorWindow(config)
         m.submodules.alu        = VectorAlu(config)
-        m.submodules.table      = table      = VectorTable(config)
+        m.submodules.table      = table      = TableMemory(
+            config, lanes=config.word_lanes, by_lane=True)
         m.submodules.drain      = VectorDrain(config)
         m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
         m.submodules.output     = output     = VectorOutput(config, depth=results)
@@ -250,14 +251,14 @@ class VectorEngine(wiring.Component):
 
         looked_up = data.View(lookup_layout(self._config), lookup)
         valid     = comes | drain.o_valid
-        enable    = delay(m, looked_up.enable, VectorTable.LATENCY - 1, name="looks_up",
+        enable    = delay(m, looked_up.enable, TableMemory.LATENCY - 1, name="looks_up",
                           reset_less=True)
-        passed    = delay(m, word, VectorTable.LATENCY, name="passed", reset_less=True)
+        passed    = delay(m, word, TableMemory.LATENCY, name="passed", reset_less=True)
         m.d.comb += [
             table.word.eq(word),
             table.table.eq(looked_up.table),
             table.enable.eq(valid & looked_up.enable),
-            output.valid.eq(delay(m, valid, VectorTable.LATENCY, name="word_valid")),
+            output.valid.eq(delay(m, valid, TableMemory.LATENCY, name="word_valid")),
         ]
         for lane in range(self._config.word_lanes):
             if lane % _SHARING == 0:

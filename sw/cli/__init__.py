@@ -11,6 +11,7 @@ from . import (
     compile,
     config,
     estimate,
+    load,
     program,
     quantize,
     report,
@@ -27,7 +28,7 @@ __all__ = ["main"]
 
 
 _COMMANDS = (run, report, quantize, check, estimate, survey, compile, verilog, build, program,
-             bench, config)
+             load, bench, config)
 """In the order of the help text."""
 
 

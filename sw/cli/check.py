@@ -22,7 +22,7 @@ def add_parser(commands: Commands) -> None:
     add_config_option(parser)
     parser.add_argument("--strict", action="store_true",
                         help="exit with 1 if the host runs more than quantizing, dequantizing and "
-                             "softmax at the graph's edges")
+                             "softmax at the graph's edges, or all of the model")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(program=_check)
 
@@ -37,4 +37,5 @@ def _check(options: argparse.Namespace) -> int:
         print(json.dumps(inspection.to_dict(options.model), indent=2))
     else:
         print_inspection(inspection, terminal())
-    return EXIT_MISMATCH if options.strict and inspection.fallbacks else 0
+    on_host = inspection.fallbacks or inspection.plan.warning
+    return EXIT_MISMATCH if options.strict and on_host else 0

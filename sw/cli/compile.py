@@ -26,7 +26,7 @@ def _compile(options: argparse.Namespace) -> int:
     from weft import compiler
 
     config = load_config(options.config)
-    graphs = chosen_plan(options, config).graphs
+    graphs = chosen_plan(options, config).accelerated()
     for graph, program in zip(graphs, compiler.compile_parts(graphs, config), strict=True):
         if options.dump:
             print(program.dump())

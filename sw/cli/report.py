@@ -55,9 +55,12 @@ def _report(options: argparse.Namespace) -> int:
         progress.stage("Running")
         run = run_frames(session, inputs, model=options.model.name, device="verilator",
                          verify=options.verify, layers=layers, progress=progress.step)
-        estimate = estimate_programs(session.programs, model=options.model.name)
-        page = report_page(run, session.plan,
-                           advise(session.plan, estimate, progress=progress.stage))
+        advice = None
+        if session.programs:
+            estimate = estimate_programs(session.programs, model=options.model.name)
+            advice = advise(session.plan, estimate, progress=progress.stage)
+        page = report_page(run, session.plan, advice)
     write_text(options.output, page)
-    print(f"{options.output}: {run.last.cycles:,} cycles")
+    print(f"{options.output}: {run.last.cycles:,} cycles" if run.last.layers else
+          f"{options.output}: nothing on the accelerator")
     return EXIT_MISMATCH if run.differing else 0

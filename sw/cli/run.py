@@ -71,6 +71,8 @@ def _run(options: argparse.Namespace) -> int:
         session = stack.enter_context(
             open_session(model, options.model.name, config, device, progress, trace=trace,
                          batch=options.batch, rule=options.rule))
+        if options.trace is not None or options.timeline is not None:
+            session.plan.accelerated()
         inputs = choose_frames(session, arrays, options, default=1)
         layers = stack.enter_context(open_layers_session(session, device)) \
             if options.verify and runs_layers(device) else None

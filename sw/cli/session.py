@@ -1,12 +1,13 @@
 """On what a network runs: configuration, device, and the session that has both."""
 
 import argparse
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weft.errors import InputError
+from weft.errors import HostOnlyWarning, InputError
 from weft.hw.isa.config import AcceleratorConfig, load_config
 
 from .options import add_config_option
@@ -63,8 +64,13 @@ def open_session(model: object, name: str, config: AcceleratorConfig | None, dev
 
     target = "" if config is None else f" for {config.name}"
     progress.stage(f"Preparing {name}{target} on the device {device}")
-    with InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
-                          rule=rule, progress=progress.stage) as session:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HostOnlyWarning)    # a line of the program's own, instead
+        session = InferenceSession(model, config=config, device=device, trace=trace, batch=batch,
+                                   rule=rule, progress=progress.stage)
+    with session:
+        if session.plan.warning:
+            progress.note(f"Warning: {session.plan.warning}")
         yield session
 
 

@@ -75,7 +75,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
         If the shapes of a concatenation do not fit: a mistake of the front end.
     """
     kept = frozenset(layer.output for layer in graph.layers)
-    graph, origins = fold_lookups(graph, keep=keep_tensors)
+    graph, origins = fold_lookups(graph, config, keep=keep_tensors)
     graph, origins = join_pieces(graph, origins, keep=keep_tensors)
     graph, origins = _copy_shared_sources(graph, origins)
     while True:

@@ -33,6 +33,9 @@ class Compilation:
         Commands are only counted; see :func:`~weft.compiler.lowering.layers.lower`.
     known : :class:`dict`
         What lowering need not find again for another memory plan of the same graph.
+    transposed : :class:`bool`
+        The planes of all tensors are transposed, from ``packed`` on; see
+        :mod:`~weft.compiler.transpose`.
     packed : :class:`Packed`
         The graph with its inputs laid out for the array.
     laid_out : :class:`ChannelLayout`
@@ -70,4 +73,5 @@ class Compilation:
         self.base = base
         self.search = search
         self.outline = False
+        self.transposed = False
         self.known: dict[Hashable, Any] = {}

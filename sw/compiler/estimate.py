@@ -18,6 +18,7 @@ from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
 
 from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
+from .folding import fold_lookups
 from .misfit import MisfitError
 
 __all__ = ["Crossing", "LayerEstimate", "check_engines", "crossing", "engine_of", "estimate"]
@@ -68,11 +69,12 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
                                f"does: the configuration {config.name!r} must have fixed_point = "
                                f"true (--config base,fixed_point=true), or the rule must be "
                                f"onnxruntime (--rule onnxruntime)")
+    folded, origins = fold_lookups(graph, config)
     lacking = {index: CompileError(
                    f"Layer {layer.name!r} ({layer.op}) runs on the vector engine: the "
                    f"configuration {config.name!r} must have vector taps between 1 and 8, not 0",
                    cure="use a configuration with a vector engine, such as --config tiny")
-               for index, layer in enumerate(graph.layers)
+               for layer, index in zip(folded.layers, origins, strict=True)
                if engine_of(layer) is Engine.VECTOR and not config.vector}
     if lacking:
         raise MisfitError(lacking)
@@ -124,6 +126,7 @@ def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
             "kernel_h": kernel_h, "kernel_w": kernel_w, "channel_blocks": len(run.blocks),
             "stride_w": layer.strides[1], "tile_pixels": tile_pixels(config, height * width),
             "out_pixels": height * width, "col_tiles": len(run.columns),
+            "table": int(layer.function is not None),
             "last_groups": -(-(outputs - (columns - 1) * config.cols) // config.requant_lanes)
             if last else config.requant_groups}))
         steps += len(run.columns) * len(run.blocks) * kernel_h * kernel_w

@@ -3,20 +3,40 @@
 from collections import Counter
 from dataclasses import replace
 
-from weft.ir import Add, Affine, Depthwise, Function, Graph, Layer, Lookup, Multiply, Pool
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import (
+    Add,
+    Affine,
+    Convolution,
+    Depthwise,
+    Function,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    Selection,
+)
 
 __all__ = ["fold_lookups"]
 
 
-def _can_look_up(layer: Layer) -> bool:
-    """Whether results of a layer can go through a table: those of the vector engine do, where each
-    is written by one command."""
+def _can_look_up(config: AcceleratorConfig, layer: Layer | None, lookup: Lookup) -> bool:
+    """Whether results of a layer can go through a table: those of the array through one for all
+    channels, those of the vector engine through any. Layers that write to several places in turn
+    are left alone; and so is a selection, which may cost nothing at all, if it stays one."""
+    match layer:
+        case Selection():
+            return False
+        case Convolution():
+            return config.drain_tables > 0 and lookup.table.ndim == 1
     return isinstance(layer, Add | Affine | Depthwise | Multiply | Pool)
 
 
-def fold_lookups(graph: Graph, *, keep: bool = False) -> tuple[Graph, tuple[int, ...]]:
+def fold_lookups(graph: Graph, config: AcceleratorConfig, *,
+                 keep: bool = False) -> tuple[Graph, tuple[int, ...]]:
     """The graph with each :class:`Lookup` as the function of the layer that it reads, if nobody
-    else reads that and results of such a layer can go through a table.
+    else reads that and results of such a layer can go through its table.
 
     Parameters
     ----------
@@ -35,9 +55,11 @@ def fold_lookups(graph: Graph, *, keep: bool = False) -> tuple[Graph, tuple[int,
     makers = {layer.output: layer for layer in graph.layers}
     folded: dict[str, Lookup] = {}  # by the tensor in between
     for layer in graph.layers:
-        if isinstance(layer, Lookup) and uses[layer.input] == 1 and layer.input in makers \
-                and _can_look_up(makers[layer.input]):
+        if isinstance(layer, Lookup) and uses[layer.input] == 1 \
+                and _can_look_up(config, makers.get(layer.input), layer):
             folded[layer.input] = layer
+    if not folded:
+        return graph, tuple(range(len(graph.layers)))
 
     layers: list[Layer] = []
     origins: list[int] = []

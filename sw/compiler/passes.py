@@ -30,6 +30,7 @@ from .ops import Buffer, Lowered, Op, Space
 from .planning.grouping import plan_groups
 from .planning.placement import MemoryPlan, plan_memory
 from .planning.split import split_layers
+from .transpose import transpose, wide
 from .verify import verify
 
 __all__ = ["PASSES", "Pass", "prove", "run"]
@@ -99,6 +100,29 @@ def _faster(compilation: Compilation, plan: MemoryPlan) -> bool:
     except CompileError:    # a command of a group has no field for what one of a layer has
         return False
     return found < _play(compilation, compilation.plan)
+
+
+def _transpose_planes(compilation: Compilation) -> None:
+    """Computes rows as columns, where planes are wide and that is faster, played through."""
+    graph = compilation.graph
+    if not wide(graph) or not any(storage.external
+                                  for storage in compilation.plan.storages.values()):
+        return
+    transposed = transpose(graph)
+    if transposed is None:
+        return
+    other = Compilation(transposed, compilation.config, keep_tensors=compilation.keep_tensors,
+                        base=compilation.base, search=compilation.search)
+    try:
+        for step in (_verify, _pack_inputs, _lay_out_channels, _plan_memory, _group_layers):
+            step(other)
+        better = _play(other, other.plan) < _play(compilation, compilation.plan)
+    except CompileError:    # what fits one way need not fit the other
+        return
+    if better:
+        compilation.packed, compilation.laid_out = other.packed, other.laid_out
+        compilation.plan, compilation.known = other.plan, other.known
+        compilation.transposed = True
 
 
 def _split_layers(compilation: Compilation) -> None:
@@ -203,6 +227,7 @@ PASSES = (
     Pass("lay out channels", _lay_out_channels),
     Pass("plan memory", _plan_memory),
     Pass("group layers", _group_layers, decides=False),
+    Pass("transpose planes", _transpose_planes, decides=False),
     Pass("split layers", _split_layers, decides=False),
     Pass("lower", _lower),
     Pass("divide streams", _divide_streams),

@@ -81,8 +81,10 @@ class Slot:
     channels : :class:`ChannelMap`
     plane_bytes : :class:`int`
         From channel block to channel block.
+    transposed : :class:`bool`
+        Whether rows lie there as columns: the planes of the graph's tensor, transposed.
     packing : :class:`Packing` or :py:`None`
-        Of an input that is rearranged, see :mod:`.first_layer`.
+        Of an input that is rearranged, see :mod:`.first_layer`; once it is transposed.
     """
 
     tensor: str
@@ -91,6 +93,7 @@ class Slot:
     shape: tuple[int, int, int]
     channels: ChannelMap
     plane_bytes: int
+    transposed: bool = False
     packing: Packing | None = field(default=None, repr=False)
 
 
@@ -182,6 +185,8 @@ class Program:
 
     def pack(self, slot: Slot, values: np.ndarray) -> bytes:
         """Bytes of an input in external memory, from the int8 [C, H, W] tensor of the graph."""
+        if slot.transposed:
+            values = values.swapaxes(1, 2)
         if slot.packing is not None:
             values = slot.packing.apply(values)
         return layout.pack_tensor(self.config, values, channels=slot.channels,
@@ -189,8 +194,9 @@ class Program:
 
     def unpack(self, slot: Slot, raw: bytes) -> np.ndarray:
         """The int8 [C, H, W] tensor of the graph from the bytes of an output or kept tensor."""
-        return layout.unpack_tensor(self.config, raw, slot.shape, channels=slot.channels,
-                                    plane_bytes=slot.plane_bytes)
+        values = layout.unpack_tensor(self.config, raw, slot.shape, channels=slot.channels,
+                                      plane_bytes=slot.plane_bytes)
+        return np.ascontiguousarray(values.swapaxes(1, 2)) if slot.transposed else values
 
     def dump(self) -> str:
         """The program as text: layers, memory map, commands."""

@@ -79,6 +79,8 @@ def _convolution(graph: Graph, layer: Convolution) -> None:
         raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
     if not layer.clamp[0] <= layer.clamp[1]:
         raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
+    if layer.function is not None:
+        _table(layer, layer.function.table, outputs)
 
 
 def _interleaved(graph: Graph, layer: Interleave,

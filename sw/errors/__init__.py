@@ -2,7 +2,7 @@
 
 from .text import printable
 
-__all__ = ["WeftError", "ModelError", "CompileError", "InputError", "ToolError"]
+__all__ = ["WeftError", "ModelError", "CompileError", "InputError", "ToolError", "HostOnlyWarning"]
 
 
 class WeftError(Exception):
@@ -39,3 +39,7 @@ class InputError(WeftError):
 
 class ToolError(WeftError):
     """A tool that is missing, too old, or failed; the message gives the cure."""
+
+
+class HostOnlyWarning(UserWarning):
+    """Nothing of a model runs on the accelerator; the message gives the reason."""

@@ -21,7 +21,8 @@ _ONNXRUNTIME = "onnxruntime"
 def partition(model: object, misfits: Misfits | None = None, rule: str | None = None) -> Partition:
     """A quantized model in segments, each for the accelerator or for the host.
 
-    The placements name every node, and give the reason if it is the host.
+    The placements name every node, and give the reason if it is the host. Where the host runs all
+    of them, :attr:`weft.ir.Partition.warning` tells why.
 
     Parameters
     ----------
@@ -39,8 +40,7 @@ def partition(model: object, misfits: Misfits | None = None, rule: str | None = 
     Raises
     ------
     ModelError
-        In one line: the file or node, what was expected, what came. Also if nothing at all can run
-        on the accelerator.
+        In one line: the file or node, what was expected, what came.
     InputError
         If ``model`` is of no known kind, or its format does not know the rule.
     """

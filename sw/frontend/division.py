@@ -100,7 +100,7 @@ class Division(ABC, Generic[Node]):
         Raises
         ------
         ModelError
-            If nothing can run on the accelerator, or the host lacks an operator.
+            If the host lacks an operator.
         """
 
     # Stages -----------------------------------------------------------------------------------
@@ -167,6 +167,21 @@ class Division(ABC, Generic[Node]):
             self._hosted[stage] = (ordered, reads)
 
     # Results ----------------------------------------------------------------------------------
+
+    def refusal(self, reason: ModelError | None) -> ModelError | None:
+        """Why no stage is the accelerator's: ``reason``, if there is one; nothing if one is.
+
+        Raises
+        ------
+        ModelError
+            If no stage is the host's either.
+        """
+        if self._accelerated:
+            return None
+        if not self._hosted:
+            raise ModelError(f"{self._name} computes nothing from its inputs")
+        return reason or ModelError(f"{self._name} has no operator between quantized tensors that "
+                                    f"the accelerator supports")
 
     def macs(self) -> dict[int, int]:
         """Multiply-accumulates of each stage of the accelerator."""

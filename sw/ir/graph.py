@@ -94,11 +94,6 @@ class Function:
     before: Tensor
     table: np.ndarray
 
-    @property
-    def zero_point(self) -> int:
-        """Of the results."""
-        return self.before.zero_point
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
@@ -293,6 +288,10 @@ class Pool(Layer):
     late_zero : :class:`bool`
         Whether the zero point of an average in float32 is added after rounding, as by a
         QuantizeLinear, and not before, as by QLinearAveragePool.
+    weights : two :class:`tuple` of :class:`int`, or :py:`None`
+        For an average whose taps have weights, the products of one of the row and one of the
+        column: a linear interpolation (see :mod:`weft.reference.interpolation`). The divisor is the
+        weight inside the input. It has neither ``multiplier``, ``late_zero`` nor ``count_pads``.
     clamp : (low, high)
         Bounds of the output in the int8 domain.
     rounding : :class:`Rounding`
@@ -311,19 +310,30 @@ class Pool(Layer):
     clamp: tuple[int, int] = (-128, 127)
     multiplier: float | None = None
     late_zero: bool = False
+    weights: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     rounding: Rounding = Rounding.FLOAT32
 
     def __post_init__(self) -> None:
         _need_rule(self)
-        if self.rounding is Rounding.FIXED_POINT and (
+        if (self.rounding is Rounding.FIXED_POINT or self.weights is not None) and (
                 self.kind is not PoolKind.AVERAGE or self.multiplier is not None
                 or self.late_zero or self.count_pads != NO_PADS):
             raise ValueError(f"Layer {self.name!r} must be an average without multiplier, late "
-                             f"zero point or padding that counts to be rounded in fixed point")
+                             f"zero point or padding that counts to be rounded in fixed point, or "
+                             f"to have weights")
+        if self.weights is not None and tuple(map(len, self.weights)) != self.kernel:
+            raise ValueError(f"Layer {self.name!r} must have weights for a kernel of "
+                             f"{self.kernel}, not {tuple(map(len, self.weights))}")
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+    @property
+    def taps(self) -> np.ndarray:
+        """Weights of an average: int8 [kernel_h, kernel_w]."""
+        rows, columns = self.weights or tuple((1,) * size for size in self.kernel)
+        return np.multiply.outer(np.array(rows, np.int8), np.array(columns, np.int8))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from weft.errors import WeftError
+from weft.errors import ModelError, WeftError
+from weft.errors.text import printable
 
 from .graph import Graph
 
@@ -190,17 +191,41 @@ class Partition:
     model : :class:`Model`
         The whole model.
     segments : :class:`tuple` of :class:`Graph` and :class:`HostPart`
-        In execution order, at least one of them a graph.
+        In execution order.
     placements : :class:`tuple` of :class:`Placement`
         One for each node that computes something from the inputs, in the order of the file.
+    refusal : :class:`ModelError`
+        Why no segment is a graph; :py:`None` if one is.
     """
 
     name: str
     model: Model
     segments: tuple[Graph | HostPart, ...]
     placements: tuple[Placement, ...] = ()
+    refusal: ModelError | None = None
 
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """The segments that run on the accelerator."""
         return tuple(segment for segment in self.segments if isinstance(segment, Graph))
+
+    @property
+    def warning(self) -> str:
+        """That the host runs all of the model, why, and what to change; empty if it does not."""
+        if self.refusal is None:
+            return ""
+        cure = f"; {self.refusal.cure}" if self.refusal.cure else ""
+        return (f"0 of {len(self.placements)} nodes of {printable(self.name)} on the accelerator, "
+                f"the host runs all of it: {self.refusal}{cure}")
+
+    def accelerated(self) -> tuple[Graph, ...]:
+        """As :attr:`graphs`, for those who can do nothing without one.
+
+        Raises
+        ------
+        ModelError
+            If there is none, with the reason.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        return self.graphs

@@ -20,6 +20,7 @@ from weft.runtime.placing import place
 
 from .frames import Frames, array_frames
 from .headroom import make_room
+from .interpolation import part_scales
 from .loss import LayerLoss, TopResult, layer_losses, overflowing, top_result
 from .source import FloatModel, load_float
 from .static import METHODS, quantize_frames
@@ -188,6 +189,7 @@ def to_int8(source: FloatModel, frames: Frames, settings: Quantization | None = 
                for tensor in result.graph.initializer if tensor.name.endswith("_scale")):
         _check_overflow(source, frames)
     make_room(result)
+    part_scales(result)
     return result
 
 
@@ -203,10 +205,12 @@ def _sample(frames: Frames) -> Frames:
 
 
 def _plan(model: onnx.ModelProto, name: str, config: AcceleratorConfig) -> Partition:
-    """What runs where."""
+    """What runs where; an error if nothing runs on the accelerator."""
     if not is_quantized(model):
         raise ModelError(f"{name} has no operator that can be quantized and is not excluded")
-    return place(model, config)
+    plan = place(model, config)
+    plan.accelerated()
+    return plan
 
 
 def _check_excluded(source: FloatModel, exclude: Sequence[str]) -> None:

@@ -31,8 +31,10 @@ from weft.ir import (
 
 from . import vector as vector_model
 from .exact_fixed_point import fixed_add_constants, fixed_average_constants
+from .interpolation import interpolation_constants
 from .proof import AddConstants, Exactness, Quantization, ScaleConstants
 from .real_sums import differing_sums
+from .scaling import fit_scale, near_steps, scaled
 
 __all__ = ["Exactness", "Quantization", "AddConstants", "ScaleConstants", "add_constants",
            "multiply_constants", "average_constants", "average_windows", "exactness",
@@ -42,10 +44,8 @@ __all__ = ["Exactness", "Quantization", "AddConstants", "ScaleConstants", "add_c
 _CANDIDATES = 64   # constants tried at a time
 _BATCHES = 64      # at most
 _PATIENCE = 8      # batches; if more than this many inputs still differ, they are ties in a row
-_ULPS = 24         # neighbours of a scale on each side
 _MULTIPLIER_MAX = (1 << 24) - 1
 _INT32_MAX = (1 << 31) - 1
-_NEAR = 2.0 ** -11  # of an output step: more than what any rounding can move
 
 Pair = tuple[int, int]
 
@@ -80,18 +80,6 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
     return None
 
 
-def _near_steps(value: np.ndarray, clamp: Pair) -> np.ndarray:
-    """Where a real-valued result is so near to a half that rounding may decide."""
-    inside = (value > clamp[0]) & (value < clamp[1])
-    return np.asarray(inside & (np.abs(value - np.floor(value) - 0.5) < _NEAR))
-
-
-def _result(sums: np.ndarray, scale: np.ndarray, out_zero: np.ndarray, clamp: Pair) -> np.ndarray:
-    """What the hardware makes of sums, [candidates, inputs]: float32 holding integers."""
-    scaled = sums.astype(np.float32) * scale.astype(np.float32)[:, None]
-    return np.asarray(np.clip(np.rint(scaled) + out_zero[:, None], *clamp))
-
-
 # Addition -------------------------------------------------------------------------------------
 
 @lru_cache(maxsize=1024)
@@ -112,14 +100,14 @@ def add_constants(a: Quantization, b: Quantization, y: Quantization,
     ratios = (float(np.float32(a.scale) / scale), float(np.float32(b.scale) / scale))
     offset = y.zero_point - ratios[0] * a.zero_point - ratios[1] * b.zero_point
     real = offset + x.astype(np.int64) * ratios[0] + z.astype(np.int64) * ratios[1]
-    near = _near_steps(real, clamp)
+    near = near_steps(real, clamp)
     first_values, second_values = x[near].astype(np.int64), z[near].astype(np.int64)
 
     best, fewest = None, 0
     for number, (first, second, bias, unit) in enumerate(
             _add_candidates(ratios, offset, float(np.abs(real).max()))):
         sums = (first[:, None] * first_values + second[:, None] * second_values + bias[:, None])
-        made = _result(sums, unit, np.zeros(len(unit)), clamp)
+        made = scaled(sums, unit, np.zeros(len(unit)), clamp)
         differing = (made != rule[near]).sum(axis=1)
         at = int(differing.argmin())
         if best is None or differing[at] < fewest:
@@ -161,41 +149,7 @@ def _add_candidates(ratios: tuple[float, float], offset: float, extreme: float) 
                     rng.uniform(-1, 1, _CANDIDATES) * 2.0 ** -15)
 
 
-# Scaling of integers --------------------------------------------------------------------------
-
-def _fit_scale(values: np.ndarray, rule: np.ndarray, ratio: float, zero: int,
-               clamp: Pair) -> ScaleConstants:
-    """Constants with which scaled ``values`` come nearest to ``rule``, both flat.
-
-    The output's zero point is added after rounding, or before: as part of the bias, where it is
-    a whole number of units. It makes a difference for ties.
-    """
-    near = _near_steps(values * ratio + zero, clamp)
-    values, rule = values[near], rule[near]
-    around = np.arange(-_ULPS, _ULPS + 1)
-    around = around[np.argsort(np.abs(around), kind="stable")]
-    middle = int(np.float32(ratio).view(np.int32))
-    scales = np.maximum(middle + around, 1 << 23).astype(np.int32).view(np.float32)
-    choices = [(0, zero)]
-    units = round(zero / ratio)
-    if abs(units) < 1 << 30 and abs(units * ratio - zero) < 2.0 ** -16:
-        choices.insert(0, (units, 0))
-    best, fewest = None, 0
-    for bias, out_zero in choices:
-        for part in (slice(0, 1), slice(1, None)):
-            scale = scales[part]
-            made = _result(np.broadcast_to(values + bias, (len(scale), values.size)), scale,
-                           np.full(len(scale), out_zero), clamp)
-            differing = (made != rule).sum(axis=1)
-            at = int(differing.argmin())
-            if best is None or differing[at] < fewest:
-                fewest = int(differing[at])
-                best = ScaleConstants(bias, float(scale[at]), out_zero)
-            if fewest == 0:
-                return best
-    assert best is not None
-    return best
-
+# Products -------------------------------------------------------------------------------------
 
 @lru_cache(maxsize=1024)
 def multiply_constants(a: Quantization, b: Quantization, y: Quantization,
@@ -207,7 +161,7 @@ def multiply_constants(a: Quantization, b: Quantization, y: Quantization,
                               x[None], z[None], a.tensor(), b.tensor(), y.tensor())[0]
     ratio = float(reference.multiplier(a.scale, b.scale, y.scale)[0])
     products = (x.astype(np.int64) - a.zero_point) * (z.astype(np.int64) - b.zero_point)
-    best = _fit_scale(products.ravel(), rule.ravel(), ratio, y.zero_point, clamp)
+    best = fit_scale(products.ravel(), rule.ravel(), ratio, y.zero_point, clamp)
     proof = vector_model.multiply(
         x[None], z[None], np.array([best.bias], np.int32), np.array([best.scale], np.float32),
         a_zero=a.zero_point, b_zero=b.zero_point, out_zero=best.out_zero, clamp=clamp)
@@ -231,6 +185,9 @@ def pool_constants(graph: Graph, layer: Pool, inside: int,
     divisor, by the rule of the layer."""
     if layer.rounding is Rounding.FIXED_POINT:
         return fixed_average_constants(inside, layer.clamp)
+    if layer.weights is not None:
+        return interpolation_constants(layer, graph.tensors[layer.input],
+                                       layer.result(graph.tensors[layer.output]), inside)
     source, target = (Quantization.of(tensor) for tensor in (
         graph.tensors[layer.input], layer.result(graph.tensors[layer.output])))
     return average_constants(source, target, layer.multiplier, inside, divisor, layer.clamp,
@@ -265,8 +222,8 @@ def average_constants(x: Quantization, y: Quantization, multiplier: float | None
     ratio = float(np.float32(x.scale)) / divisor / float(np.float32(y.scale))
     exact = sums * float(np.float32(x.scale))
     averages = partial(_averages, y=y, divisor=divisor, clamp=clamp, late_zero=late_zero)
-    best = _fit_scale(sums, averages(exact), ratio, y.zero_point, clamp)
-    made = _result((sums + best.bias)[None], np.array([best.scale]), np.array([best.out_zero]),
+    best = fit_scale(sums, averages(exact), ratio, y.zero_point, clamp)
+    made = scaled((sums + best.bias)[None], np.array([best.scale]), np.array([best.out_zero]),
                    clamp)[0]
     differing = np.ones(len(sums), bool)
     for bound in (_rough_error, _close_error):

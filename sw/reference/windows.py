@@ -9,6 +9,7 @@ from weft.hw.isa.commands import Rounding
 from weft.ir import NO_PADS, Convolution, Depthwise, Pads, Pool, PoolKind, Tensor
 
 from .fixed_point import requantize_fixed_point
+from .interpolation import interpolate
 from .rounding import dequantize, requantize
 
 __all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d", "output_size",
@@ -141,14 +142,14 @@ def depthwise(layer: Depthwise, x: np.ndarray, source: Tensor, target: Tensor) -
 
 def average_counts(layer: Pool, source: Tensor, target: Tensor) -> np.ndarray:
     """Divisor of an average at every position, int64 [out_h, out_w]: how many taps lie in the
-    input or in that part of the padding that counts."""
+    input or in that part of the padding that counts, or their weight."""
     counts = []
     for axis in (0, 1):
         first = np.arange(target.shape[1 + axis]) * layer.strides[axis] - layer.pads[axis]
         taps = first[:, None] + np.arange(layer.kernel[axis]) * layer.dilations[axis]
         inside = (taps >= -layer.count_pads[axis]) \
             & (taps < source.shape[1 + axis] + layer.count_pads[2 + axis])
-        counts.append(inside.sum(1))
+        counts.append(inside.sum(1) if layer.weights is None else inside @ layer.weights[axis])
     return np.asarray(np.multiply.outer(*counts))
 
 
@@ -159,7 +160,8 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
     as a convolution does, which is the rule of QLinearGlobalAveragePool. One without is that of
     QLinearAveragePool, in float32 and in this order: the taps' real values added up row by row,
     divided by their number, divided by the output's scale, plus its zero point, which a
-    ``late_zero`` adds after rounding. One in fixed point is the quotient of the integer sum and the
+    ``late_zero`` adds after rounding. One with weights rounds once, behind an exact sum. One in
+    fixed point is the quotient of the integer sum and the
     number of taps in the input, halves rounded away from zero.
     """
     top, left, bottom, right = layer.pads
@@ -173,16 +175,20 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
         for seen in _taps(padded, *window):
             np.maximum(result, seen, out=result)
         return np.clip(result, *layer.clamp)
-    if layer.rounding is Rounding.FIXED_POINT or layer.multiplier is not None:
+    if layer.rounding is Rounding.FIXED_POINT or layer.multiplier is not None \
+            or layer.weights is not None:
         zero = 0 if layer.rounding is Rounding.FIXED_POINT else source.zero_point
         padded = np.pad(x.astype(np.int32) - zero, around)
         acc = np.zeros((len(x), out_h, out_w), np.int32)
-        for seen in _taps(padded, *window):
-            acc += seen
+        for weight, seen in zip(layer.taps.ravel().tolist(), _taps(padded, *window), strict=True):
+            acc += weight * seen
         if layer.rounding is Rounding.FIXED_POINT:
             counts = average_counts(layer, source, target)
             mean = np.sign(acc) * ((np.abs(acc) + counts // 2) // counts)
             return np.asarray(np.clip(mean, *layer.clamp), np.int8)
+        if layer.multiplier is None:
+            return interpolate(acc, average_counts(layer, source, target), source, target,
+                               layer.clamp)
         scale = np.full(len(x), layer.multiplier, np.float32)
         return requantize(acc, scale, target.zero_point, layer.clamp)
     real = np.pad(dequantize(x, source.scale, source.zero_point), around)

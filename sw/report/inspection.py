@@ -1,6 +1,7 @@
 """What ``weft check`` tells: where every node of a model runs, and what that takes."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class NodeReport:
     engine : :class:`str`
         Of its layer: matrix, vector, or empty.
     cost : :class:`weft.compiler.estimate.LayerEstimate` or :py:`None`
-        Of its layer, with one of the layer's nodes.
+        Of its layer, and of layers on the way to it that stand for no node of their own; with one
+        of the layer's nodes.
     """
 
     placement: Placement
@@ -57,15 +59,16 @@ class Inspection:
     def fallbacks(self) -> tuple[Placement, ...]:
         """Nodes on the host that are more than quantizing and dequantizing, or softmax and
         rearranging at the graph's edges."""
-        plan = self.plan
-        accelerated = [index for index, segment in enumerate(plan.segments)
+        accelerated = [index for index, segment in enumerate(self.plan.segments)
                        if isinstance(segment, Graph)]
+
+        def at_edge(segment: int) -> bool:
+            return bool(accelerated) and not accelerated[0] <= segment <= accelerated[-1]
+
         return tuple(
             node.placement for node in self.nodes if node.placement.where is Where.HOST
             and node.placement.op not in _QUANTIZERS
-            and not (node.placement.op in _EDGE_OPS
-                     and (node.placement.segment < accelerated[0]
-                          or node.placement.segment > accelerated[-1])))
+            and not (node.placement.op in _EDGE_OPS and at_edge(node.placement.segment)))
 
     @property
     def macs(self) -> int:
@@ -96,6 +99,7 @@ class Inspection:
             "config": {"name": self.config.name, "rows": self.config.rows,
                        "cols": self.config.cols, "fip": self.config.fip},
             "segments": len(self.plan.segments),
+            "warning": self.plan.warning,
             "fallbacks": [placement.name for placement in self.fallbacks],
             "macs": self.macs,
             "host_macs": self.host_macs,
@@ -118,14 +122,15 @@ class Inspection:
 
 def inspect_plan(plan: Partition, config: AcceleratorConfig) -> Inspection:
     """Where every node runs and what it takes; nothing is compiled or built."""
-    costs = {(number, cost.name): cost for number, segment in enumerate(plan.segments)
-             if isinstance(segment, Graph) for cost in estimate(segment, config)}
     # A layer's figures are listed with the node of its name, or else with its first node.
     owners: dict[tuple[int, str], str] = {}
     for placement in plan.placements:
         key = placement.segment, placement.layer
         if key not in owners or placement.name == placement.layer:
             owners[key] = placement.name
+    costs = {(number, cost.name): cost for number, segment in enumerate(plan.segments)
+             if isinstance(segment, Graph)
+             for cost in _costs(segment, config, {layer for at, layer in owners if at == number})}
     nodes = []
     for placement in plan.placements:
         key = placement.segment, placement.layer
@@ -136,3 +141,19 @@ def inspect_plan(plan: Partition, config: AcceleratorConfig) -> Inspection:
     crossings = {number: crossing(segment, config) for number, segment in enumerate(plan.segments)
                  if isinstance(segment, Graph)}
     return Inspection(plan=plan, config=config, nodes=tuple(nodes), crossings=crossings)
+
+
+def _costs(graph: Graph, config: AcceleratorConfig, named: Collection[str]) -> list[LayerEstimate]:
+    """What the ``named`` layers take; each with those others that lead to it alone."""
+    stands_for: dict[str, str] = {}     # by tensor
+    sums: dict[str, list[LayerEstimate]] = {}
+    for layer, cost in reversed(list(zip(graph.layers, estimate(graph, config), strict=True))):
+        name = layer.name if layer.name in named else stands_for.get(layer.output, layer.name)
+        sums.setdefault(name, []).append(cost)
+        for tensor in layer.inputs:
+            stands_for[tensor] = name
+    return [replace(
+        costs[0], engine=next((cost.engine for cost in costs if cost.engine), None),
+        cycles=sum(cost.cycles for cost in costs), macs=sum(cost.macs for cost in costs),
+        constant_bytes=sum(cost.constant_bytes for cost in costs))
+        for costs in reversed(sums.values())]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from weft.bench.records import FORMAT, read_record
-from weft.errors import WeftError
+from weft.errors import InputError, WeftError
 from weft.files.output import write_text
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Where
+from weft.runtime.device.choice import choose_device
 from weft.runtime.placing import place
 from weft.runtime.runner import random_frames, run_frames
 from weft.runtime.session import InferenceSession
@@ -52,6 +53,8 @@ class SurveyedNetwork:
     config, device : :class:`str`
     refused : :class:`str`
         Why it does not run at all; all below counts nothing then.
+    warning : :class:`str`
+        Why the host runs all of it; empty if it does not.
     nodes, accelerated : :class:`int`
         That compute something from the inputs; those of them on the accelerator.
     macs, host_macs : :class:`int`
@@ -76,6 +79,7 @@ class SurveyedNetwork:
     config: str
     device: str
     refused: str = ""
+    warning: str = ""
     nodes: int = 0
     accelerated: int = 0
     macs: int = 0
@@ -114,7 +118,16 @@ def survey(model: Path, config: AcceleratorConfig, *, device: str = "verilator",
     frames : :class:`int`
     progress : callable
         Told what is being done, in a few words.
+
+    Raises
+    ------
+    InputError
+        If there is no such device, or no frame to run. What is wrong with the network is told in
+        the result.
     """
+    if frames < 1:
+        raise InputError(f"Number of random frames must be at least 1, not {frames}")
+    choose_device(device)
     nothing = SurveyedNetwork(network=model.name, config=config.name, device=device)
     try:
         plan = place(model, config)
@@ -128,7 +141,7 @@ def survey(model: Path, config: AcceleratorConfig, *, device: str = "verilator",
     for placement in inspection.fallbacks:
         groups.setdefault(placement.op, []).append(placement.reason)
     return replace(
-        nothing, nodes=len(plan.placements),
+        nothing, warning=plan.warning, nodes=len(plan.placements),
         accelerated=sum(each.where is Where.ACCELERATOR for each in plan.placements),
         macs=run.macs, host_macs=inspection.host_macs, parts=len(plan.graphs),
         host=tuple(OnHost(op=op, count=len(reasons), reason=reasons[0])

@@ -148,7 +148,8 @@ def verdict(run: Run) -> str:
 
 def print_run(run: Run, console: Console) -> None:
     """Prints the figures of a run, and where it first differs from its golden implementation."""
-    console.print(layer_table(run))
+    if run.last.layers:
+        console.print(layer_table(run))
     if run.last.cycles and run.config.counters:
         console.print(engine_table(run))
     lines = [f"{len(run.cycles):,} frame{'s' if len(run.cycles) > 1 else ''} "
@@ -160,7 +161,7 @@ def print_run(run: Run, console: Console) -> None:
         if is_simulated(run.device):
             lines[0] += f", simulated at {run.cycles_per_second / 1000:,.0f} kcycles/s"
     last = "frame" if run.batch == 1 else f"batch of {run.batch}"
-    if run.config.counters:
+    if run.config.counters and run.last.layers:
         lines.append(f"memory traffic of the last {last}: {run.last.dram_read_bytes:,} bytes "
                      f"read, {run.last.dram_write_bytes:,} written")
     for line in lines:
@@ -260,11 +261,10 @@ def print_survey(networks: Iterable["SurveyedNetwork"], console: Console) -> Non
     for name in ("Nodes", "MACs", "Accelerated", "Parts", "Cycles", "Utilization",
                  "Bytes differ"):
         table.add_column(name, justify="right")
-    refused = []
-    for each in networks:
+    surveyed = list(networks)
+    for each in surveyed:
         if each.refused:
             table.add_row(escape(each.network), "[yellow]refused[/]")
-            refused.append(each)
             continue
         table.add_row(escape(each.network), f"{each.accelerated} of {each.nodes}",
                       f"{each.macs:,}", f"{each.share:.1%}", str(each.parts),
@@ -272,9 +272,10 @@ def print_survey(networks: Iterable["SurveyedNetwork"], console: Console) -> Non
                       f"{each.utilization:.1%}" if each.cycles else "",
                       f"[red]{each.differing:,}[/]" if each.differing else "0")
     console.print(table)
-    for each in refused:
-        console.print(f"{escape(each.network)}: {escape(each.refused)}", highlight=False,
-                      soft_wrap=True)
+    for each in surveyed:
+        if each.refused or each.warning:
+            console.print(escape(each.warning or f"{each.network}: {each.refused}"),
+                          highlight=False, soft_wrap=True)
 
 
 def config_table(configs: Iterable[AcceleratorConfig]) -> Table:
@@ -329,6 +330,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         console.print(f"part {number} reads {crossing.read_bytes:,} bytes from the host in "
                       f"{crossing.read_cycles:,} cycles, and writes {crossing.write_bytes:,} bytes "
                       f"in {crossing.write_cycles:,}", highlight=False, soft_wrap=True)
+    if inspection.plan.warning:
+        console.print(f"[yellow]warning:[/] {escape(inspection.plan.warning)}", highlight=False,
+                      soft_wrap=True)
+        return
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "

@@ -184,14 +184,16 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
 
     Raises
     ------
+    ModelError
+        If nothing of the model runs on the accelerator, with the reason.
     CompileError
-        If the model does not fit the configuration.
+        If it does not fit the configuration.
     InputError
         If the batch is not a positive integer.
     """
     check_batch(batch)
-    programs = compiler.compile_parts([compiler.batch(graph, batch) for graph in plan.graphs],
-                                      config)
+    graphs = [compiler.batch(graph, batch) for graph in plan.accelerated()]
+    programs = compiler.compile_parts(graphs, config)
     return estimate_programs(programs, model=model or plan.name, memory=memory)
 
 

@@ -22,6 +22,6 @@ def place(model: object, config: AcceleratorConfig, rule: str | None = None) -> 
     Raises
     ------
     ModelError
-        As :func:`weft.frontend.partition`; also if no layer fits, with the reason.
+        As :func:`weft.frontend.partition`.
     """
     return partition(model, lambda graphs: compiler.misfits(graphs, config), rule)

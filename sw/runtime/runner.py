@@ -209,7 +209,9 @@ def random_frames(session: InferenceSession, count: int, *, seed: int = 0) \
     check_frames(count, sum(_RANDOM_BYTES * prod(info.shape) for info in
                             (*session.get_inputs(), *session.get_outputs())), InputError)
     rng = np.random.default_rng(seed)
-    infos, edges = session.get_inputs(), session.graph.inputs
+    infos = session.get_inputs()
+    graph = session.graph if session.programs else None
+    edges = graph.inputs if graph is not None else ()
     frames = {}
     for position, info in enumerate(infos):
         if info.shape[:1] == [1]:
@@ -225,8 +227,8 @@ def random_frames(session: InferenceSession, count: int, *, seed: int = 0) \
                                              endpoint=True)
             continue
         low, high = -1.0, 1.0
-        if len(edges) == len(infos):
-            tensor = session.graph.tensors[edges[position].tensor]
+        if graph is not None and len(edges) == len(infos):
+            tensor = graph.tensors[edges[position].tensor]
             low, high = (tensor.scale * (bound - tensor.zero_point) for bound in (-128, 127))
         frames[info.name] = rng.uniform(low, high, shape).astype(info.dtype)
     return frames

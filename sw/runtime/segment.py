@@ -150,7 +150,8 @@ class LoadedGraph:
     program : :class:`weft.compiler.Program`
         Of that graph, or of a batch of it.
     driver : :class:`weft.runtime.device.Driver`
-        Its device gets the program's constants and command streams at once.
+        Its device has the program's constants and command streams, see
+        :func:`weft.runtime.loading.load_programs`.
     """
 
     def __init__(self, graph: Graph, program: compiler.Program, driver: Driver):
@@ -158,8 +159,6 @@ class LoadedGraph:
         self.program = program
         self._driver = driver
         self._device = driver.device
-        for address, data in program.image:
-            self._device.write_memory(address, data)
 
     def run(self, frames: Sequence[Mapping[str, np.ndarray]], *, warm: bool = False,
             tensors: bool = False, timeout_cycles: int | None = None) -> GraphResult:

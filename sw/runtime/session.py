@@ -1,5 +1,6 @@
 """Inference on the accelerator, with the interface of onnxruntime."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
@@ -12,7 +13,7 @@ import numpy as np
 from weft import compiler
 from weft.compiler import Program, SplitSearch
 from weft.compiler.batch import check_batch
-from weft.errors import CompileError, InputError
+from weft.errors import CompileError, HostOnlyWarning, InputError
 from weft.errors.limits import check_arrays
 from weft.hw.isa.config import AcceleratorConfig, load_config
 from weft.ir import Graph, HostPart, Partition, TensorInfo
@@ -20,6 +21,7 @@ from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
 
 from .device import WATCHDOG_CYCLES, Device, DeviceStopped, Driver
+from .loading import load_programs
 from .segment import Figures, GraphResult, LayerResult, LoadedGraph, LoadedHostPart
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
@@ -122,7 +124,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         One for each accelerated graph of it, side by side in external memory; each computes
         all frames of a batch.
     batch : :class:`int`
-    device : :class:`weft.runtime.device.Device`
+    sent : :class:`bool`
+        The programs were sent to the device; a board may have had them already.
 
     Raises
     ------
@@ -130,6 +133,12 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         If the model is not supported, or does not fit the configuration.
     InputError
         If there is no such device, or it has no such option; or for a batch of no frames.
+
+    Warns
+    -----
+    HostOnlyWarning
+        If nothing of the model runs on the accelerator. Then there is no device, and the host runs
+        all of it.
     """
 
     def __init__(self, model: object, *,
@@ -150,6 +159,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._timeout_cycles = timeout_cycles
         self._watchdog_cycles = watchdog_cycles
         self.plan = _partition(model, self.config, rule)
+        if self.plan.warning and self.plan is not model:
+            warnings.warn(self.plan.warning, HostOnlyWarning, stacklevel=2)
         self._inputs = list(map(_describe, self.plan.model.inputs))
         self._outputs = list(map(_describe, self.plan.model.outputs))
         self._open(keep_tensors)
@@ -159,32 +170,52 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         programs = self.programs = compiler.compile_parts(
             [compiler.batch(graph, self.batch) for graph in self.plan.graphs], self.config,
             keep_tensors=keep_tensors, search=self._search)
-        check_arrays(programs[-1].memory_bytes, f"External memory of {self.plan.name}",
-                     CompileError)
+        self._driver = self._connect(programs[-1].memory_bytes) if programs else None
+        self.sent = bool(programs) and load_programs(self.device, programs)
+        self._resident: LoadedGraph | None = None  # its constants are on chip
+        compiled = iter(programs)
+        self._segments = [
+            LoadedHostPart(segment) if isinstance(segment, HostPart)
+            else LoadedGraph(segment, next(compiled), self._loaded)
+            for segment in self.plan.segments]
+
+    def _connect(self, memory_bytes: int) -> Driver:
+        check_arrays(memory_bytes, f"External memory of {self.plan.name}", CompileError)
         try:
-            self.device: Device = self._factory(
-                self.config, memory_bytes=programs[-1].memory_bytes, **self._options)
+            device = self._factory(self.config, memory_bytes=memory_bytes, **self._options)
         except TypeError as error:
             if "unexpected keyword argument" in str(error):
                 name = str(error).rpartition(" ")[2]
                 raise InputError(f"Device has no option {name}") from None
             raise
-        self._driver = Driver(self.device, watchdog_cycles=self._watchdog_cycles)
-        self._resident: LoadedGraph | None = None  # its constants are on chip
-        compiled = iter(programs)
-        self._segments = [
-            LoadedHostPart(segment) if isinstance(segment, HostPart)
-            else LoadedGraph(segment, next(compiled), self._driver)
-            for segment in self.plan.segments]
+        return Driver(device, watchdog_cycles=self._watchdog_cycles)
+
+    @property
+    def _loaded(self) -> Driver:
+        self.plan.accelerated()
+        assert self._driver is not None
+        return self._driver
+
+    @property
+    def device(self) -> Device:
+        """What the programs run on.
+
+        Raises
+        ------
+        ModelError
+            If there are none, as nothing of the model runs on the accelerator; here and below.
+        """
+        return self._loaded.device
 
     @property
     def graph(self) -> Graph:
         """The accelerated graph, of a model that has but one; else the first."""
-        return self.plan.graphs[0]
+        return self.plan.accelerated()[0]
 
     @property
     def program(self) -> Program:
         """The program of :attr:`graph`."""
+        self.plan.accelerated()
         return self.programs[0]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -193,7 +224,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
 
     def close(self) -> None:
         """Close the device."""
-        self.device.close()
+        if self._driver is not None:
+            self._driver.device.close()
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs."""
@@ -309,7 +341,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                 result = segment.run(full, warm=warm, tensors=tensors,
                                      timeout_cycles=self._timeout_cycles)
             except DeviceStopped:
-                self._driver.reset()  # the next frames may go better
+                self._loaded.reset()  # the next frames may go better
                 raise
             self._resident = segment
             for values, found in zip(frames, result.values, strict=False):
@@ -323,10 +355,10 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             cycles=sum(result.cycles for result in results),
             layers=[layer for result in results for layer in result.layers],
             counters={name: sum(result.counters[name] for result in results)
-                      for name in results[0].counters},
+                      for name in (results[0].counters if results else ())},
             dram_read_bytes=sum(result.dram_read_bytes for result in results),
             dram_write_bytes=sum(result.dram_write_bytes for result in results),
-            warm=all(result.warm for result in results),
+            warm=bool(results) and all(result.warm for result in results),
             executions=tuple(each for result in results for each in result.executions))
 
     # Inputs -----------------------------------------------------------------------------------

@@ -9,15 +9,18 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
 from tiny_board import TINY_BOARD
 
-from weft.boards.memory import OnChipMemory
+from weft.boards.memory import OnChipMemory, SdramChipMemory
+from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramChip
 from weft.boards.system.staging import StagingMemory
 from weft.digits import MODEL, load
 from weft.hw.bus.axi import memory_port
 from weft.hw.bus.axi_slice import AxiSlice
 from weft.hw.isa.config import ConfigError
 from weft.reference.golden import GoldenSession
-from weft.runtime.device.board_sim import BoardSimDevice
+from weft.runtime.device.board_sim import BoardSimDevice, SimulatedPort
+from weft.runtime.device.serial import SerialDevice
 from weft.runtime.session import InferenceSession
+from weft.sim.board import BoardSimulator, ChipError, build_board
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,12 @@ class FarMemory:
 
     size: int
     distance: int
+    chip: SdramChip | None = None
 
-    def make(self, config):
+    def startup_cycles(self, clock_mhz):
+        return 0
+
+    def make(self, config, *, clock_mhz):
         return FarMemoryComponent(self.size, self.distance, config)
 
 
@@ -50,24 +57,50 @@ class FarMemoryComponent(wiring.Component):
         return m
 
 
-@pytest.mark.slow
-def test_a_board_brings_a_memory_of_its_own():
+def digits_on(memory):
+    """Runs two digits on the board with ``memory``: whether they are as they should be, and the
+    cycles of a further frame."""
     images = load()[0][:2].astype(np.float32)
-    cycles = {}
-    for distance in (1, 9):
-        board = replace(TINY_BOARD, memory=FarMemory(32 * 1024, distance))
+    board = replace(TINY_BOARD, memory=memory)
 
-        def device(config, *, memory_bytes, board=board):
-            return BoardSimDevice(config, memory_bytes=memory_bytes, board=board)
+    def device(config, *, memory_bytes):
+        return BoardSimDevice(config, memory_bytes=memory_bytes, board=board)
 
-        with InferenceSession(MODEL, config=board.config, device=device) as session:
-            name = session.get_inputs()[0].name
-            got, = session.run(None, {name: images})
-            cycles[distance] = session.run_frame({name: images[:1]}).cycles
+    with InferenceSession(MODEL, config=board.config, device=device) as session:
+        name = session.get_inputs()[0].name
+        got, = session.run(None, {name: images})
+        cycles = session.run_frame({name: images[:1]}).cycles
     golden = GoldenSession(MODEL)
     wanted = [next(iter(golden.run({name: image[None]}).values())) for image in images]
-    assert np.array_equal(got, np.concatenate(wanted))
-    assert cycles[9] > cycles[1]
+    return np.array_equal(got, np.concatenate(wanted)), cycles
+
+
+@pytest.mark.slow
+def test_a_board_brings_a_memory_of_its_own():
+    (near_right, near), (far_right, far) = (digits_on(FarMemory(32 * 1024, distance))
+                                            for distance in (1, 9))
+    assert near_right and far_right
+    assert far > near
+
+
+@pytest.mark.slow
+def test_digits_run_from_an_sdram():
+    """At 48 MHz, from the serial line to the chip and back."""
+    assert digits_on(SdramChipMemory(chip=MT48LC16M16_CLASS))[0]
+
+
+@pytest.mark.slow
+def test_a_controller_that_breaks_a_rule_stops_the_board():
+    """Which takes the chip for another one."""
+    slow = SdramChipMemory(chip=replace(MT48LC16M16_CLASS, t_rcd=60))
+    board = replace(TINY_BOARD, memory=SdramChipMemory(chip=MT48LC16M16_CLASS))
+    simulator = BoardSimulator(replace(board, memory=slow), build_board(board))
+    device = SerialDevice(board.config, memory_bytes=4096, baud=board.baud, patience=1e-5,
+                          port=SimulatedPort(simulator, name="broken"))
+    with pytest.raises(ChipError, match=r"^The board broke a rule of its SDRAM, which is a defect "
+                                        r"of Weft; please report it: tRCD, in cycle \d+: WRITE of "
+                                        r"bank 1 after 41\.7 ns, must be 60\.0 ns at least$"):
+        device.write_memory(1024, bytes(8))
 
 
 @pytest.mark.parametrize("size", [0, 2048, 3 << 12])

@@ -336,14 +336,24 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
 def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
     padding = fields["pad_top"] * fields["in_w"] + fields["pad_left"]
     first = (fields["in_base"] + padding) % _LOCAL
+    height, width = fields["in_h"], fields["in_w"]
+    # The columns that windows reach; behind them there may be something else.
+    used = ((fields["out_w"] - 1) * fields["stride_w"] - fields["pad_left"]
+            + fields["dilation_w"] * (fields["kernel_w"] - 1) + 1)
+    lines = [(0, height * width)]
+    if 0 < used < width:
+        lines = [(row * width, row * width + used) for row in range(height)]
     for block in range(fields["channel_blocks"]):
         start = first + block * fields["in_plane"]
-        yield Access(False, "activation", start, start + fields["in_h"] * fields["in_w"])
+        for begin, end in lines:
+            yield Access(False, "activation", start + begin, start + end)
     rows = (fields["col_tiles"] * fields["kernel_h"] * fields["kernel_w"]
             * fields["channel_blocks"] * config.weight_tile_rows)
     yield Access(False, "weight", fields["weight_base"], fields["weight_base"] + rows)
     groups = (fields["col_tiles"] - 1) * config.requant_groups + fields["last_groups"]
     yield Access(False, "parameter", fields["parameter_base"], fields["parameter_base"] + groups)
+    if fields["table"]:
+        yield Access(False, "table", 256 * (fields["table"] - 1), 256 * fields["table"])
     for block in range(-(-groups * config.requant_lanes // config.word_lanes)):
         start = fields["out_base"] + block * fields["out_plane"]
         yield Access(True, "activation", start, start + fields["out_pixels"])

@@ -62,6 +62,7 @@ def _slot(compilation: Compilation, tensor: str) -> Slot:
                 address=compilation.allocation.addresses[region.buffer] + region.start,
                 size=region.stop - region.start, shape=laid_out.graph.tensors[tensor].shape,
                 channels=laid_out.channels[tensor], plane_bytes=storage.plane_bytes,
+                transposed=compilation.transposed,
                 packing=compilation.packed.packings.get(tensor))
 
 

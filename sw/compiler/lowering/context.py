@@ -2,7 +2,7 @@
 and stores that this takes.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, TypeVar
@@ -147,6 +147,24 @@ class LoweringContext:
         columns = plan.columns or (range(self.tensor(self.graph.layers[index].output).shape[2]),)
         rows = (self._turns[index],) if index in self._turns else plan.tiles
         return tuple(product(rows, columns))
+
+    def copies(self, index: int) -> range | None:
+        """The copies of a convolution for all frames, if that of the first one computes them all;
+        none, if another one computes this layer."""
+        for copies in self._plan.joints.layers.values():
+            if index in copies:
+                return copies if index == copies.start else range(0)
+        return None
+
+    def together(self, views: Sequence[View]) -> View:
+        """Tensors of one pixel for all frames, that lie together, as rows of one column."""
+        first = views[0]
+        plane, _ = self._plan.joints.planes[self.storage(first.tensor.name).name]
+        frames = len(views)
+        if plane.loaded:    # between two rows, the other channel blocks
+            return replace(first, rows=range(frames), columns=range(plane.blocks),
+                           spans=tuple(region for view in views for region in view.regions()))
+        return replace(first, rows=range(frames))
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What ``make`` gives; it is called once for all lowerings of the graph."""
@@ -345,7 +363,10 @@ class LoweringContext:
         """Buffer of the storage that a tensor is in."""
         storage = self.storage(name)
         if storage.name not in self._storages:
-            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=storage.words,
+            size = storage.words
+            if storage.name in self._plan.joints.planes:
+                size = (storage.blocks - 1) * storage.plane + 1
+            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=size,
                             layer=storage.layer)
             self._storages[storage.name] = buffer
             self._placed[buffer] = storage.address
@@ -353,8 +374,7 @@ class LoweringContext:
 
     def _part(self, name: str, rows: range, blocks: range) -> View:
         """Some rows and blocks of a tensor that is on chip."""
-        tensor = self.tensor(name)
-        plane = tensor.shape[1] * tensor.shape[2]
+        tensor, plane = self.tensor(name), self.storage(name).plane
         first = (self._laid_out.homes[name].block + blocks.start) * plane
         return View(tensor=tensor, buffer=self._resident(name), plane=plane, rows=rows,
                     columns=range(tensor.shape[2]), blocks=blocks,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weft.compiler.ops import Address, Buffer, Op, Region, Space
+from weft.compiler.ops import Address, Buffer, Op, Quotient, Region, Space
 from weft.compiler.planning.columns import tile_pixels
 from weft.compiler.planning.skip import Run
 from weft.errors import CompileError
@@ -14,6 +14,7 @@ from weft.ir import Convolution, Tensor, layout
 
 from .channel_parameters import requantization
 from .context import LoweringContext
+from .vector_constants import pack_table
 from .view import View
 
 __all__ = ["lower_convolution"]
@@ -64,6 +65,7 @@ class _Convolution:
         self._plan = context.plan(index)
         packed: _Packed = context.once((index,), lambda: self._pack(context))
         self._packed = packed
+        self._table: Buffer | None = None   # once it is loaded
 
     def _pack(self, context: LoweringContext) -> "_Packed":
         config, layer = context.config, self._layer
@@ -92,6 +94,10 @@ class _Convolution:
 
     def run(self) -> None:
         context, index, plan = self._context, self._index, self._plan
+        copies = context.copies(index)
+        if copies is not None:
+            self._run_together(copies)
+            return
         constants: tuple[Buffer, Buffer] | None = None
         if plan.columns_outer:
             for chunk in plan.chunks:
@@ -111,6 +117,19 @@ class _Convolution:
                     constants = self._constants(chunk)
                 self._compute(chunk, constants, source, target.part(self._blocks(chunk)))
             context.finish(index, target)
+
+    def _run_together(self, copies: range) -> None:
+        """The layer for all frames, pixels of one plane; nothing for ``copies`` of none."""
+        context, pixel = self._context, (range(1), range(1))
+        layers = [context.graph.layers[copy] for copy in copies]
+        sources = [context.read(copy, layer.inputs[0], *pixel)
+                   for copy, layer in zip(copies, layers, strict=True)]
+        for chunk in self._plan.chunks if copies else ():
+            constants = self._constants(chunk)
+            targets = [context.write(copy, *pixel, blocks=self._blocks(chunk)) for copy in copies]
+            self._compute(chunk, constants, context.together(sources), context.together(targets))
+            for copy, target in zip(copies, targets, strict=True):
+                context.finish(copy, target)
 
     def _last(self, chunk: range) -> bool:
         return chunk.stop == self._packed.columns
@@ -132,7 +151,10 @@ class _Convolution:
         return f" columns {columns.start}..{columns.stop - 1}"
 
     def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
-        part, packed = self._part(chunk), self._packed
+        part, packed, function = self._part(chunk), self._packed, self._layer.function
+        if function is not None and self._table is None:
+            self._table = self._context.constant(self._index, "table", Space.TABLE,
+                                                 pack_table(function.table))
         return (self._context.constant(self._index, f"weights{part}", Space.WEIGHT,
                                        packed.weights, part=packed.rows(chunk)),
                 self._context.constant(self._index, f"parameters{part}", Space.PARAMETER,
@@ -153,6 +175,7 @@ class _Convolution:
                  source: View, target: View) -> None:
         context, layer, config = self._context, self._layer, self._context.config
         weights, parameters = constants
+        table = self._table
         rows = target.rows
         out_pixels = len(rows) * target.width
         groups = config.requant_groups
@@ -189,7 +212,7 @@ class _Convolution:
                 "out_w": target.width,
                 "tile_pixels": tile_pixels(config, out_pixels),
                 "out_pixels": out_pixels,
-                "out_zero": target.tensor.zero_point,
+                "out_zero": layer.result(target.tensor).zero_point,
                 "out_base": target.at(),
                 "clamp_min": layer.clamp[0],
                 "out_plane": target.plane,
@@ -199,8 +222,11 @@ class _Convolution:
                 "rule": layer.rounding,
                 "weight_base": Address(weights, weight_rows.start - first),
                 "parameter_base": Address(parameters, entry),
+                # Tables are counted from 1.
+                "table": Quotient(Address(table, table.size), table.size) if table else 0,
             },
             reads=(*source.regions(),
+                   *((Region.whole(table),) if table else ()),
                    Region(weights, weight_rows.start - first, weight_rows.stop - first),
                    Region(parameters, entry,
                           entry + (len(columns) - 1) * config.requant_groups + groups)),

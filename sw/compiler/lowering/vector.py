@@ -358,13 +358,12 @@ def _average(work: _Work, layer: Pool) -> None:
     if any(not count or not divisor for count, divisor in kinds):
         raise CompileError(f"Layer {layer.name!r} averages a window that is all padding")
     scales = {kind: pool_constants(graph, layer, *kind)[0] for kind in kinds}
-    taps = layer.kernel[0] * layer.kernel[1]
-    order = (1, 0) if loop_order.transposed else (0, 1)
-    ones = np.ones((config.word_lanes, *(layer.kernel[axis] for axis in order)), np.int8)
+    taps = layer.taps.T if loop_order.transposed else layer.taps
+    weight = int(taps.sum(dtype=np.int64))
     constants = _Constants(
-        weights=pack_kernel(config, ones),
+        weights=pack_kernel(config, np.broadcast_to(taps, (config.word_lanes, *taps.shape))),
         # One block with the parameters of all kinds.
-        parameters=np.concatenate([_scale_entries(config, scales[kind], -zero * taps)
+        parameters=np.concatenate([_scale_entries(config, scales[kind], -zero * weight)
                                    for kind in kinds], axis=1))
     for tile in work.tiles(constants):
         assert tile.parameters is not None

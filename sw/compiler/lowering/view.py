@@ -34,6 +34,8 @@ class View:
         Only of an input: rows of padding in front of ``rows``, and columns in front of ``columns``,
         for the output that it was read for. With them as ``pad_top`` and ``pad_left``, and
         ``len(rows)`` and ``width`` as the input's size, a command needs to know nothing of tiles.
+    spans : :class:`tuple` of :class:`Region`
+        All words of the view, where it is not as it seems.
     """
 
     tensor: Tensor
@@ -45,6 +47,7 @@ class View:
     blocks: range
     padding: int = 0
     left: int = 0
+    spans: tuple[Region, ...] = ()
 
     @property
     def width(self) -> int:
@@ -62,6 +65,8 @@ class View:
 
     def regions(self) -> tuple[Region, ...]:
         """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
+        if self.spans:
+            return self.spans
         words = len(self.rows) * self.width
         if words == self.plane:
             return (Region(self.buffer, self.offset,

@@ -116,7 +116,7 @@ class GroupFinder:
 
     @property
     def _limits(self) -> tuple[int, ...]:
-        """Weight rows, parameter entries; those of the vector engine, and its tables."""
+        """Weight rows, parameter entries; those of the vector engine, and tables."""
         config = self._config
         return (config.weight_depth, config.parameter_depth, config.vector_entries,
                 config.vector_parameter_depth, config.vector_tables)
@@ -126,7 +126,8 @@ class GroupFinder:
         config, layer = self._config, self._graph.layers[index]
         if isinstance(layer, Convolution):
             tiles, steps = weight_tiles(config, self._laid_out, layer)
-            return (tiles * steps * config.weight_tile_rows, tiles * config.requant_groups, 0, 0, 0)
+            return (tiles * steps * config.weight_tile_rows, tiles * config.requant_groups, 0, 0,
+                    int(layer.function is not None))
         blocks = self._laid_out.channels[layer.output].blocks(config)
         entries, parameters = self._entries(layer, blocks)
         tables = 0

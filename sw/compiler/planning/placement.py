@@ -18,8 +18,11 @@ from weft.ir import Alias, Concat, Convolution
 
 from .columns import weight_tiles
 from .depth_first import GroupChoice, GroupPlan, GroupPlanner
+from .frames import Joints, find_joints
 from .groups import Group
 from .tiles import Choice, LayerPlan, Room, TileBuffer, Tiling, row_align
+
+_NONE = Joints({}, {})
 
 __all__ = ["Storage", "MemoryPlan", "plan_memory"]
 
@@ -52,6 +55,8 @@ class Storage:
         Lives in external memory.
     address : :class:`int`
         In activation memory, if it does not.
+    plane : :class:`int`
+        There, words from channel block to channel block.
     """
 
     name: str
@@ -63,6 +68,7 @@ class Storage:
     last: int
     external: bool = False
     address: int = 0
+    plane: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +86,8 @@ class MemoryPlan:
         Layers that are computed depth first, in order; the other ones are computed one by one.
     cycles : :class:`tuple` of :class:`float`
         Of each layer, by an estimate; of a group they are those of its first one.
+    joints : :class:`Joints`
+        Layers of a batch that are computed for all frames at once, and their tensors.
     """
 
     storages: dict[str, Storage]
@@ -87,6 +95,7 @@ class MemoryPlan:
     aligns: dict[str, int]
     groups: tuple[GroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
+    joints: Joints = _NONE
 
     def align(self, name: str) -> int:
         """Rows from one that begins with a beat in external memory to the next: every part of
@@ -114,7 +123,16 @@ def plan_memory(laid_out: ChannelLayout, config: AcceleratorConfig, *,
     MisfitError
         If layers do not fit even in the smallest tiles.
     """
-    return _Planner(laid_out, config, keep_tensors, groups).run()
+    joints = find_joints(laid_out, config)
+    if joints.layers:
+        try:
+            plan = _Planner(laid_out, config, keep_tensors, groups, joints).run()
+        except CompileError:    # together they need more room than one by one
+            pass
+        else:
+            if not any(plan.storages[root].external for root in joints.planes):
+                return plan
+    return _Planner(laid_out, config, keep_tensors, groups, _NONE).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +156,11 @@ class _Grouped(Choice):
 
 class _Planner:
     def __init__(self, laid_out: ChannelLayout, config: AcceleratorConfig, keep_tensors: bool,
-                 groups: Sequence[Group]):
+                 groups: Sequence[Group], joints: Joints):
         self._laid_out = laid_out
         self._graph = laid_out.graph
         self._config = config
+        self._joints = joints
         self._depth = config.activation_depth
         self._stored = {edge.tensor for edge in self._graph.outputs}
         if keep_tensors:
@@ -221,9 +240,16 @@ class _Planner:
             _, height, width = graph.tensors[root].shape
             blocks = self._laid_out.channels[root].blocks(self._config)
             plane_bytes = height * width * self._config.word_bytes
+            words, plane = blocks * height * width, height * width
+            if root in self._joints.planes:     # that of frame 0 stands for all
+                together, frame = self._joints.planes[root]
+                words, plane = 0 if frame else together.words, together.block_step
+                both = [spans[other] for other in together.roots if other in spans]
+                first = min(start for start, _ in both)
+                last = max(stop for _, stop in both)
             yield Storage(name=root, layer=self._layer_name(first), blocks=blocks,
                           plane_bytes=plane_bytes + -plane_bytes % self._config.axi_bytes,
-                          words=blocks * height * width, first=first, last=last)
+                          words=words, first=first, last=last, plane=plane)
 
     def _layer_name(self, index: int) -> str:
         layers = self._graph.layers
@@ -295,7 +321,7 @@ class _Planner:
 
     def _lives(self, choices: Sequence[Choice]) -> Iterator[_Life]:
         for storage in self._storages.values():
-            if storage.name not in self._external | self._inner:
+            if storage.name not in self._external | self._inner and storage.words:
                 yield _Life(storage.name, storage.words, storage.first, storage.last)
         for index, choice in enumerate(choices):
             last = self._groups[index].layers[-1] if index in self._groups else index
@@ -306,7 +332,7 @@ class _Planner:
     def _finish(self, choices: Sequence[Choice],
                 placed: dict[str | tuple[int, str, int], int]) -> MemoryPlan:
         storages = {name: replace(storage, external=name in self._external,
-                                  address=placed.get(name, 0))
+                                  address=self._address(name, placed))
                     for name, storage in self._storages.items()}
         layers: list[LayerPlan] = []
         groups: list[GroupPlan] = []
@@ -324,7 +350,15 @@ class _Planner:
             elif index not in self._groups:
                 layers.append(replace(choice.plan, tile_buffers=buffers))
         return MemoryPlan(storages=storages, layers=tuple(layers), aligns=self._aligns,
-                          groups=tuple(groups), cycles=tuple(choice.cycles for choice in choices))
+                          groups=tuple(groups), cycles=tuple(choice.cycles for choice in choices),
+                          joints=self._joints)
+
+    def _address(self, name: str, placed: dict[str | tuple[int, str, int], int]) -> int:
+        """Of a storage on chip."""
+        if name not in self._joints.planes:
+            return placed.get(name, 0)
+        plane, frame = self._joints.planes[name]
+        return placed.get(plane.roots[0], 0) + frame * plane.frame_step
 
     def _turns(self, group: Group, choice: GroupChoice,
                buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:

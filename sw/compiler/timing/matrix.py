@@ -8,6 +8,7 @@ from weft.hw.matrix.accumulators import AccumulatorColumn
 from weft.hw.matrix.drain import Drain
 from weft.hw.matrix.engine import MatrixEngine
 from weft.hw.matrix.pixel_streamer import PixelStreamer
+from weft.hw.matrix.result_table import ResultTable
 from weft.hw.matrix.sequencer import StepSequencer
 from weft.hw.matrix.systolic_array import SystolicArray
 from weft.hw.matrix.weight_feeder import WeightFeeder
@@ -59,6 +60,7 @@ class MatrixTiming:
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0
         self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
         self._drained = -1000  # the last sum of the last tile has been read
+        self._looked_up = False  # that tile's results go through a table
         # A bank is released so many cycles before that, less one.
         self._early = MatrixEngine.release_to_write(config)
         self.busy = 0
@@ -80,6 +82,8 @@ class MatrixTiming:
                        self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
         begin, busy = None, self.busy
         steps = fields["kernel_h"] * fields["kernel_w"] * fields["channel_blocks"]
+        looks_up = fields.get("table", 0) != 0
+        to_done = self._to_done + (ResultTable.LATENCY if looks_up else 0)
         tile, total = fields["tile_pixels"], fields["out_pixels"]
         columns = fields["col_tiles"]
         for column in range(columns):
@@ -98,10 +102,12 @@ class MatrixTiming:
                     fed = accepted + 1
                     shifted = max(fed + feed, shifted + rows, accepted + cooldown)
                     accepted += cycles
-                drained = max(accepted + pixels + self._to_drain, self._drained + 1)
+                parting = Drain.PARTING if self._looked_up and not looks_up else 0
+                drained = max(accepted + pixels + self._to_drain, self._drained + 1 + parting)
+                self._looked_up = looks_up
                 end = self._drained = drained + pixels * groups
                 self._released.append(end + 1 - min(pixels, self._early))
-                self.writes.add(drained + self._to_done, end + self._to_done, Stream(1, 1))
+                self.writes.add(drained + to_done, end + to_done, Stream(1, 1))
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
@@ -114,4 +120,4 @@ class MatrixTiming:
         self.reads.add(begin, self.streamed,
                        Stream(fields["stride_w"] % config.activation_banks, 1),
                        min(1.0, (self.busy - busy) / cycles))
-        return fed + StepSequencer.TURNAROUND, self._drained + self._to_done, (begin, self.streamed)
+        return fed + StepSequencer.TURNAROUND, self._drained + to_done, (begin, self.streamed)

@@ -8,6 +8,7 @@ from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.vector_rules import REQUANTIZED
 from weft.hw.memory.activation import ActivationMemory
+from weft.hw.memory.table import TableMemory
 from weft.hw.vector.alu import VectorAlu
 from weft.hw.vector.decode import VectorDecoder
 from weft.hw.vector.drain import VectorDrain
@@ -15,7 +16,6 @@ from weft.hw.vector.engine import VectorEngine
 from weft.hw.vector.issue import VectorIssue
 from weft.hw.vector.output import VectorOutput
 from weft.hw.vector.sequencer import VectorSequencer
-from weft.hw.vector.table import VectorTable
 from weft.hw.vector.window import VectorWindow
 from weft.hw.vector.words import VectorWords
 
@@ -82,7 +82,7 @@ def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
     window = ActivationMemory.LATENCY + VectorWindow.LATENCY
     result = (sums + VectorDrain.latency(config) if scaled
               else maxima + VectorEngine.CLAMP_LATENCY)
-    return window + result + VectorTable.LATENCY + VectorOutput.LATENCY
+    return window + result + TableMemory.LATENCY + VectorOutput.LATENCY
 
 
 def scales(fields: FieldValues) -> bool:
@@ -184,7 +184,7 @@ class VectorTiming:
         self._begin = max(taken + first, self._last + 1)
         if not sweep.scaled:  # its first result must not overtake one that is requantized
             requantized = (self._scaled_last + self._latency[True] + 1
-                           - VectorTable.LATENCY - VectorOutput.LATENCY)
+                           - TableMemory.LATENCY - VectorOutput.LATENCY)
             told = requantized + VectorEngine.SCALED_LATENCY + VectorIssue.SCALED_LATENCY
             self._begin = max(self._begin, told - (sweep.first - 1))
         latency = self._latency[sweep.scaled]

@@ -56,13 +56,14 @@ def load_graph(model: str | Path | ModelProto) -> Graph:
         accelerator lacks.
     """
     divided, builder = make_partition(Source.load(model))
-    if len(divided.graphs) > 1:
+    graphs = divided.accelerated()
+    if len(graphs) > 1:
         first, last = (divided.segments.index(graph)
-                       for graph in (divided.graphs[0], divided.graphs[-1]))
+                       for graph in (graphs[0], graphs[-1]))
         between = [row.reason for row in divided.placements
                    if row.where is Where.HOST and first <= row.segment <= last
                    and (row.segment, row.reason) != (first, "")]
         known = {str(error) for error in (*builder.refusals.values(), *builder.reordered.values())}
         raise ModelError(next((reason for reason in between if reason in known), between[0]))
-    graph, = divided.graphs
+    graph, = graphs
     return graph

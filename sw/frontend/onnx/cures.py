@@ -17,7 +17,10 @@ CURES = (
     ("in float32; at most", "replace it by GlobalAveragePool, whose sum is an integer"),
     ("is added up in float32 by onnxruntime",
      "replace it by a depthwise Conv with weights of 1 / count, which is exact"),
-    ("only nearest is supported", "export it with mode nearest"),
+    ("only nearest and linear are supported", "export it with mode nearest or linear"),
+    ("interpolates by", "export it with mode nearest, or half_pixel or asymmetric by a power of 2"),
+    ("is interpolated in float32 by onnxruntime",
+     "quantize its output with a scale of its own, 257/256 of its input's: weft quantize does"),
     ("do not repeat every", "export it with coordinate_transformation_mode asymmetric and "
                             "nearest_mode floor"),
     ("joins quantized tensors of different scales",

@@ -65,16 +65,17 @@ class _Divider(Division[onnx.NodeProto]):
         return OnnxProgram(self._source.extract(nodes, reads, outputs, name))
 
     def partition(self) -> Partition:
-        if not self._accelerated:
-            reasons = self.builder.refusals
-            if reasons:
-                raise next(iter(reasons.values()))
-            raise ModelError(f"{self._source.name} has no operator between DequantizeLinear and "
-                             f"QuantizeLinear that the accelerator supports: nothing to "
-                             f"accelerate")
+        refusal = self.refusal(self._first_refusal())
         segments, numbers = self.segments()
         return Partition(name=self._source.name, model=OnnxModel(self._source.original),
-                         segments=tuple(segments), placements=tuple(self._placements(numbers)))
+                         segments=tuple(segments), placements=tuple(self._placements(numbers)),
+                         refusal=refusal)
+
+    def _first_refusal(self) -> ModelError | None:
+        for name, error in self.builder.refusals.items():
+            cure = error.cure or cure_of(self.builder.maker(name), str(error))
+            return ModelError(str(error), cure=cure)
+        return None
 
     def _placements(self, numbers: dict[int, int]) -> Iterable[Placement]:
         hosts: dict[str, int] = {}

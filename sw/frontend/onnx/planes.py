@@ -8,12 +8,13 @@ import onnx
 
 from weft.errors import ModelError
 from weft.ir import Concat, Layer, Pads, Resize, Selection
-from weft.reference.golden import GoldenSession
 
 from .builder import Builder
 from .elementwise import layout_of, plain
+from .interpolation import interpolate
 from .moves import moved, moved_input
 from .nodes import attributes, label
+from .sizes import enlarged, probe_plane, whole_factors
 from .values import Constant, Dequantized, Pending, Quantized, Value, View
 from .windows import image, known, real_input
 
@@ -75,25 +76,25 @@ def _more_channels(builder: Builder, node: onnx.NodeProto, data: Dequantized, be
 
 
 def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """Enlargement by whole factors, where it repeats every value."""
+    """Enlargement by whole factors, where it repeats every value, or interpolates."""
+    given = attributes(node)
+    mode = given.get("mode", "nearest")
+    if mode == "linear":
+        return interpolate(builder, node)
+    if mode != "nearest":
+        raise ModelError(f"{label(node)} has mode {mode}; only nearest and linear are supported")
     data = plain(node, moved_input(builder, node))
     plane = image(node, data).view
     shape, target_shape = data.view.shape, builder.shape(node, node.output[0])
-    given = attributes(node)
-    mode = given.get("mode", "nearest")
-    if mode != "nearest":
-        raise ModelError(f"{label(node)} has mode {mode}; only nearest is supported")
-    factors = [large // small for large, small in zip(target_shape, shape, strict=True)]
-    if factors[:2] != [1, 1] or [size * factor for size, factor
-                                 in zip(shape, factors, strict=True)] != list(target_shape):
-        raise ModelError(f"{label(node)} makes {list(target_shape)} of {list(shape)}; only whole "
-                         f"factors on height and width are supported")
-    if not _repeats(builder, node, shape[2:], factors[2:]):
+    factors = whole_factors(node, shape, target_shape)
+    plain_numbers = np.arange(prod(shape[2:]), dtype=np.float32).reshape(1, 1, *shape[2:])
+    expected = enlarged(plain_numbers, factors)
+    if not np.array_equal(probe_plane(builder, node, plain_numbers, expected.shape), expected):
         raise ModelError(
             f"{label(node)} has coordinate_transformation_mode "
             f"{given.get('coordinate_transformation_mode', 'half_pixel')} and nearest_mode "
             f"{given.get('nearest_mode', 'round_prefer_floor')}, which here do not repeat every "
-            f"value {'x'.join(map(str, factors[2:]))} times")
+            f"value {'x'.join(map(str, factors))} times")
     tensor, stage = builder.place(node, data.source, plane.reshape(plane.shape[1:]))
     channels, height, width = (*target_shape[1:], 1)[:3]
     output = (channels, height, width)
@@ -108,33 +109,6 @@ def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
     return moved(builder, node, Pending(node=node, stage=stage, shape=output,
                                          view=View(target_shape), make=make), data.source)
-
-
-def _repeats(builder: Builder, node: onnx.NodeProto, size: tuple[int, ...],
-             factors: list[int]) -> bool:
-    """Whether a Resize only repeats values, found out by enlarging a plane of counting numbers."""
-    plane = np.arange(prod(size), dtype=np.float32).reshape(1, 1, *size)
-    expected = plane
-    for axis, factor in enumerate(factors, 2):
-        expected = expected.repeat(factor, axis)
-    probe = onnx.NodeProto()
-    probe.CopyFrom(node)
-    constants = {}
-    for index, name in enumerate(node.input[1:], 1):
-        array = builder.array(name) if name else None
-        if name and array is None:
-            raise ModelError(f"{label(node)} must have constant sizes or scales")
-        if array is not None and array.size == expected.ndim and array.dtype == np.int64:
-            array = np.array(expected.shape, np.int64)
-        if array is not None:
-            constants[f"c{index}"] = array
-            probe.input[index] = f"c{index}"
-    probe.input[0] = "x"
-    del probe.output[:]
-    probe.output.append("y")
-    model = builder.source.probe([probe], {"x": plane}, "y", constants)
-    got = GoldenSession(model).run({"x": plane})["y"]
-    return np.array_equal(got, expected)
 
 
 def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:

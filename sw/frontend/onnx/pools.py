@@ -19,8 +19,8 @@ from .nodes import BrokenModel, label
 from .values import Dequantized, Pending, Quantized, Value, View
 from .windows import Window, image, known, like, of_planes, real_input, window
 
-__all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool", "reduce_max",
-           "reduce_mean"]
+__all__ = ["TOLERATED", "average_pool", "global_average_pool", "global_max_pool", "max_pool",
+           "reduce_max", "reduce_mean"]
 
 
 _MAX_ATTRIBUTES = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order",
@@ -146,9 +146,9 @@ def _kernel(node: onnx.NodeProto, given: dict[str, list[int]]) -> tuple[int, int
     return kernel[0], kernel[1]
 
 
-# Share of sums of an average whose result may depend on how onnxruntime rounds its float32 sum.
-# Where scales make many sums end in one half the host must do it; for the rest see `exactness`.
-_TOLERATED = 1 / 500
+TOLERATED = 1 / 500
+"""Share of sums of an average whose result may depend on how onnxruntime rounds its float32 sum.
+Where scales make many sums end in one half the host must do it; for the rest see `exactness`."""
 
 # Beyond it, more sums than that may differ, and to count them takes long.
 _MOST_TAPS = 1024
@@ -175,7 +175,7 @@ def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: P
             proof = average_constants(*(Quantization(each.scale, each.zero_point, each.unsigned)
                                         for each in (data.source, target)),
                                       None, taps, taps, (-128, 127), layer.late_zero)[1]
-            if proof.differing > proof.checked * _TOLERATED:
+            if proof.differing > proof.checked * TOLERATED:
                 raise ModelError(f"{label(node)} is added up in float32 by onnxruntime: "
                                  f"{proof.differing} of {proof.checked} sums may come out "
                                  f"differently on the accelerator")

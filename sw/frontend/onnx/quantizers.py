@@ -10,7 +10,7 @@ from weft.errors import ModelError
 
 from .affine import by_channel, channel_axis
 from .builder import Builder
-from .nodes import attributes, label, type_name
+from .nodes import BrokenModel, attributes, label, type_name
 from .values import (
     Constant,
     Dequantized,
@@ -41,8 +41,8 @@ def _parameters(builder: Builder, node: onnx.NodeProto, shape: tuple[int, ...] |
         raise ModelError(f"{label(node)} must have as many zero points as scales, which are "
                          f"{scale.size}, not {zero.size}")
     if not (scale.size and np.isfinite(scale).all() and (scale > 0).all()):
-        raise ModelError(f"{label(node)} must have positive scales, not "
-                         f"{scale.min() if scale.size else 'none'}")
+        raise BrokenModel(f"{label(node)} must have positive scales, not "
+                          f"{scale.min() if scale.size else 'none'}")
     if scale.size == 1 and zero.size == 1:
         scale, zero = scale.reshape(()), zero.reshape(())
         if shape is None:

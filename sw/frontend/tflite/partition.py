@@ -25,7 +25,7 @@ def make_partition(file: File, rule: Rule, misfits: Misfits | None = None) -> Pa
     Raises
     ------
     ModelError
-        If nothing can run on the accelerator, or the host lacks an operator.
+        If the host lacks an operator.
     """
     check_types(file)
     return settle(lambda forbidden: _Division(_walk(file, rule, forbidden)), misfits)[0]
@@ -87,15 +87,11 @@ class _Division(Division[Operator]):
         for operators, _ in self._hosted.values():
             for operator in operators:
                 kernels.rehearse(operator, self._builder.rule)
-        if not self._accelerated:
-            if refusals:
-                raise next(iter(refusals.values()))
-            raise ModelError(f"{self._file.name} has no operator that the accelerator supports: "
-                             f"nothing to accelerate")
+        refusal = self.refusal(next(iter(refusals.values()), None))
         segments, numbers = self.segments()
         model = TfliteModel(self._file, self._builder.rule)
         return Partition(name=self._file.name, model=model, segments=tuple(segments),
-                         placements=tuple(self._placements(numbers)))
+                         placements=tuple(self._placements(numbers)), refusal=refusal)
 
     def _placements(self, numbers: dict[int, int]) -> Iterable[Placement]:
         hosts = {operator.outputs[0].name: numbers[stage]

@@ -26,6 +26,20 @@ _RESOURCES = {"array": "the array", "vector": "the vector engine", "read": "read
 
 def contents(run: Run, plan: Partition, advice: Advice | None = None) -> dict[str, Any]:
     """The variables of the template."""
+    common = {
+        "model": printable(run.model),
+        "config": run.config,
+        "config_fields": run.config.to_dict(),
+        "run": run,
+        "warning": plan.warning,
+        "verdict": verdict(run) if run.verified else None,
+        "host": [placement for placement in plan.placements if placement.where is Where.HOST],
+    }
+    return common if plan.warning else {**common, **_accelerated(run, advice)}
+
+
+def _accelerated(run: Run, advice: Advice | None) -> dict[str, Any]:
+    """What there is to show of a model of which something is accelerated."""
     executions = run.last.executions
     # What a layer needs from memory, whether it is there already or not.
     needed = [program_limits(execution.program) for execution in executions]
@@ -34,17 +48,12 @@ def contents(run: Run, plan: Partition, advice: Advice | None = None) -> dict[st
     config = run.config
     limits = Limits.sum(each.total for each in moved)
     return {
-        "model": printable(run.model),
-        "config": config,
-        "config_fields": config.to_dict(),
-        "run": run,
         "last": run.last,
         "kind": "warm" if run.last.warm else "cold",
         "utilization": run.utilization(run.batch * run.macs, run.last.cycles),
         "rate": run.batch * run.macs / run.last.cycles,
         "per_multiplier": run.batch * run.macs / run.last.cycles / config.multipliers,
         "dram_bytes": run.last.dram_read_bytes + run.last.dram_write_bytes,
-        "verdict": verdict(run) if run.verified else None,
         "layers": layers,
         "input_bytes": _bytes(config, [each.inputs for each in moved]),
         "command_bytes": _bytes(config, [each.commands for each in moved]),
@@ -57,7 +66,6 @@ def contents(run: Run, plan: Partition, advice: Advice | None = None) -> dict[st
                               for layer in layers if layer["macs"] and layer["engine_cycles"]],
                              config),
         "engines": _causes(run),
-        "host": [placement for placement in plan.placements if placement.where is Where.HOST],
         "timeline": _timeline(executions),
     }
 

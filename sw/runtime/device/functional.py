@@ -116,8 +116,6 @@ class FunctionalDevice:
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
         self._units = {memory: np.zeros((its.depth, its.unit_data_bytes), np.int8)
                        for memory, its in memories(config).items()}
-        if config.vector:  # two ways to write one memory
-            self._units[Memory.TABLE] = self._units[Memory.LANE_TABLE]
         self._activation = self._units[Memory.ACTIVATION].view(config.activation_type.dtype)
         self._weight = self._units[Memory.WEIGHT].view(config.weight_type.dtype)
 
@@ -368,6 +366,8 @@ class FunctionalDevice:
         def finish() -> None:
             for (_, _, units), line in zip(spans, lines, strict=True):
                 target[units] = line
+                if memory is Memory.TABLE and self._config.vector:
+                    self._units[Memory.LANE_TABLE][units] = line
         return finish
 
     def _store(self, command: _Command) -> Callable[[], None]:
@@ -392,7 +392,8 @@ class FunctionalDevice:
                 or (fields["tile_pixels"] > config.accumulator_pixels and not config.sequential) \
                 or fields["last_groups"] > config.requant_groups \
                 or fields["rule"] not in {rule.value for rule in roundings(config)} \
-                or fields["clamp_min"] > fields["clamp_max"]:
+                or fields["clamp_min"] > fields["clamp_max"] \
+                or fields["table"] > config.drain_tables:
             raise command.fault(Error.ARGUMENT)
         if config.sequential and any(fields[name] >= 2 << ceil_log2(config.activation_depth)
                                      for name in _SEQUENTIAL_SIZES):
@@ -475,6 +476,9 @@ class FunctionalDevice:
             scale = np.ascontiguousarray(words[:, 1]).view("<f4")
             scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(0), scale)
             values = reference.requantize(total(words[:, 0]), scale, fields["out_zero"], clamp)
+        if fields["table"]:
+            tables = self._units[Memory.TABLE].reshape(-1, 256)
+            values = tables[fields["table"] - 1][values.view(np.uint8)]
         pixels = np.arange(fields["out_pixels"])
         for block, channel in enumerate(range(0, channels, config.word_lanes)):
             lanes = values[channel:channel + config.word_lanes]

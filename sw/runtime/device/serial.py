@@ -18,6 +18,12 @@ __all__ = ["DEFAULT_BAUD", "SerialDevice", "open_port"]
 DEFAULT_BAUD = 3_000_000
 
 _REGISTER_BYTES = 4
+_DIGEST_BYTES = 32
+
+
+def _label(digest: bytes) -> bytes:
+    """What the label says of a digest; a reset leaves zero there."""
+    return bytes([digest[0] | 1]) + digest[1:_REGISTER_BYTES]
 
 
 def open_port(path: str, baud: int) -> Port:
@@ -124,6 +130,29 @@ class SerialDevice:
         """``count`` bytes of memory."""
         self._check_range(address, count)
         return self._link.read(address, count)
+
+    def holds(self, digest: bytes, end: int) -> bool:
+        """Whether memory up to ``end`` holds what has this digest, see
+        :class:`weft.runtime.loading.Keeper`.
+
+        The digest lies at the end of memory. That it was not left there by chance, as after a short
+        loss of power, the label says, a register that a reset clears.
+        """
+        return (self._keeps(end)
+                and self._link.ask(Request(Opcode.READ_LABEL, length=_REGISTER_BYTES))
+                == _label(digest)
+                and self.read_memory(self.memory_bytes - len(digest), len(digest)) == digest)
+
+    def remember(self, digest: bytes | None, end: int = 0) -> None:
+        """Note what memory up to ``end`` holds, or with :py:`None` that this is not known."""
+        label = bytes(_REGISTER_BYTES)
+        if digest is not None and self._keeps(end):
+            self.write_memory(self.memory_bytes - len(digest), digest)
+            label = _label(digest)
+        self._link.ask(Request(Opcode.WRITE_LABEL, payload=label))
+
+    def _keeps(self, end: int) -> bool:
+        return end <= self.memory_bytes - _DIGEST_BYTES
 
     def write_register(self, register: int, value: int) -> None:
         """Write a register."""

@@ -35,7 +35,7 @@ def test_memories_of_the_board_find_their_places():
     config = board.config
     blocks = given(config)
 
-    assert len(blocks["staging"]) >= board.memory_bytes // 2048
+    assert len(blocks["staging"]) >= 128 * 1024 // 2048
     assert len(blocks["activation"]) >= config.activation_bytes // 2048
     assert len(blocks["weights"]) >= config.weight_bytes // 2048
     assert len(blocks["accumulators"]) == 2 * config.array_columns

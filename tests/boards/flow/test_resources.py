@@ -1,5 +1,6 @@
 # amaranth: UnusedElaboratable=no
 import json
+from dataclasses import replace
 
 import pytest
 from amaranth import *
@@ -9,6 +10,7 @@ from amaranth.lib import memory
 from weft.boards.ecp5.family import ECP5
 from weft.boards.family import Capacity
 from weft.boards.flow.resources import Resources, features, resources
+from weft.boards.memory import OnChipMemory
 from weft.boards.registry import BOARDS
 from weft.cli import main
 from weft.hw.isa.config import PRESETS
@@ -62,9 +64,12 @@ def test_memories(depth, block_rams, bits):
     assert (total, sum(counts["memory"] for counts in found.values())) == (block_rams, bits)
 
 
+BOARD = replace(BOARDS["ulx3s-85f"], memory=OnChipMemory(size=128 * 1024))
+
+
 @pytest.fixture(scope="module")
 def tiny():
-    return resources(PRESETS["tiny"], BOARDS["ulx3s-85f"])
+    return resources(PRESETS["tiny"], BOARD)
 
 
 def test_components_sum_up(tiny):
@@ -83,7 +88,7 @@ def test_components_sum_up(tiny):
 def test_array_multipliers_and_staging_memory_are_exact(tiny):
     config = PRESETS["tiny"]
     assert tiny.components["system.accelerator.core.matrix.array"].multipliers == config.multipliers
-    assert tiny.components["system.staging"].block_rams == BOARDS["ulx3s-85f"].memory_bytes // 2048
+    assert tiny.components["system.memory"].block_rams == BOARD.memory_bytes // 2048
 
 
 @pytest.mark.parametrize(("changes", "luts", "ffs", "multipliers", "block_rams"), [

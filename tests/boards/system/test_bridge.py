@@ -195,3 +195,18 @@ def test_is_ready_after_any_garbage(seed):
     answers, writes = converse(garbage, identify(9))
     assert answers == [[], [(9, 0, IDENTITY.pack())]]
     assert writes == 0
+
+
+def test_keeps_the_label_of_the_host():
+    def label(tag, value=None):
+        if value is None:
+            return encode_request(Opcode.READ_LABEL, tag, 0, 4)
+        return encode_request(Opcode.WRITE_LABEL, tag, 0, 4, value)
+
+    answers, writes = converse(write(1, 0, b"abcd"), label(2), label(3, b"wxyz"), label(4),
+                               identify(5), read(6, 0, 4), label(7))
+    # It is none of the registers, and no memory; asking for it is not asking for the identity.
+    assert [answer for (answer,) in answers] == [
+        (1, Answer.FRESH, b""), (2, Answer.FRESH, bytes(4)), (3, Answer.FRESH, b""),
+        (4, Answer.FRESH, b"wxyz"), (5, 0, IDENTITY.pack()), (6, 0, b"abcd"), (7, 0, b"wxyz")]
+    assert writes == 0

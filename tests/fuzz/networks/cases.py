@@ -15,6 +15,7 @@ from fuzz.networks.draw import draw_graph
 from fuzz.networks.graphs import FloatGraph
 from weft.boards.registry import BOARDS
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.quantize.interpolation import part_scales
 
 __all__ = ["CONFIGS", "Case", "draw_case", "quantized"]
 
@@ -119,6 +120,7 @@ def quantized(case: Case) -> onnx.ModelProto:
         np.random.default_rng(case.seed), case.graph.to_onnx(),
         per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,
         quant_format=QuantFormat.QOperator if case.operators else QuantFormat.QDQ)
+    part_scales(model)
     if case.exported and not case.operators:
         model = as_exported(model, np.random.default_rng([case.seed, 1]))
     return model

@@ -145,6 +145,7 @@ def check(case: Case, *, rtl: bool = True) -> Passed:
     """
     try:
         plan = place(quantized(case), CONFIGS[case.config].replace(**case.memories))
+        plan.accelerated()
     except ModelError as error:
         raise Refused(str(error)) from error
     try:

@@ -242,7 +242,9 @@ class _Draft:
         factors = tuple(int(each) for each in self._rng.integers(1, 4, 2))
         if self._signal:
             factors = (factors[0], 1)
-        return self.node("Resize", source, factors=factors)
+        linear = factors[0] == 2 and factors[1] <= 2
+        return self.node("Resize", source, factors=factors, count_pads=linear,
+                         group=2 if linear and factors[1] == 1 else 1)
 
     def transposed(self, source: str) -> str:
         window = self._window(source, most=4)

@@ -60,7 +60,8 @@ class Node:
         Of a Resize; one more than the output_padding of a ConvTranspose; or the first channel of a
         Slice, counted from 1, and its step.
     count_pads : :class:`bool`
-        Padding counts in the divisor of an AveragePool; or a DepthToSpace has mode CRD.
+        Padding counts in the divisor of an AveragePool; or a DepthToSpace has mode CRD; or a
+        Resize has mode linear, half_pixel with a ``group`` of 1, else asymmetric.
     bias : :class:`bool`
     """
 
@@ -275,6 +276,9 @@ class FloatGraph:
                 inputs += ["", constant(f"{node.name}_s", scales)]
                 extra = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
                          "nearest_mode": "floor"}
+                if node.count_pads:
+                    extra = {"mode": "linear", "coordinate_transformation_mode":
+                             "half_pixel" if node.group == 1 else "asymmetric"}
             elif op == "Reshape":
                 inputs.append(constant(f"{node.name}_s", np.array([1, *shape[:1 + axes]],
                                                                       np.int64)))

@@ -70,6 +70,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"parameter_base": config.parameter_depth - f["last_groups"] + 1},
             {"out_base": config.activation_depth - f["out_pixels"] + 1},
             {"out_base": (1 << 24) - 1},
+            {"table": rng.randint(config.drain_tables + 1, 511)},
         ]
         if not config.fixed_point:
             wrong += [{"rule": 1}, {"rule": 2}]

@@ -147,6 +147,7 @@ class Painter:
             "tile_pixels": tile, "out_zero": self.zero(), "out_base": self.at(out_size),
             "out_plane": out_plane, "last_groups": groups,
             "rule": rng.choice(roundings(config)).value,
+            "table": rng.choice((0, rng.randint(0, config.drain_tables))),
             "weight_base": rng.choice((first.start, first.stop - rows,
                                        rng.randint(first.start, first.stop - rows))),
             "parameter_base": rng.choice((0, config.parameter_depth - every,

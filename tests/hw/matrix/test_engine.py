@@ -1,5 +1,7 @@
 """The matrix engine alone against the numpy reference: convolutions of random shapes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.lib import data
@@ -8,13 +10,14 @@ from stream_bench import make_simulator, stream_source
 
 from weft import reference
 from weft.compiler.lowering.channel_parameters import requantization
+from weft.compiler.lowering.vector_constants import pack_table
 from weft.frontend.fixed_point import with_fixed_point
 from weft.hw.isa.commands import MatrixCommand, Opcode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.hw.isa.registers import Error
 from weft.hw.matrix.engine import MatrixEngine
 from weft.hw.memory.activation import ActivationMemory
-from weft.ir import layout
+from weft.ir import Function, layout
 
 TINY = PRESETS["tiny"].replace(accumulator_pixels=16, weight_bytes=4096)
 ODD = AcceleratorConfig(
@@ -33,6 +36,7 @@ class MatrixBench:
         self.words = np.zeros((config.activation_depth, config.rows), np.int8)
         self.weights = []
         self.parameters = []
+        self.tables = []
         self.commands = []
         self.first = 0  # index of the first command
 
@@ -56,11 +60,14 @@ class MatrixBench:
             kernel_w=layer.weights.shape[3], stride_h=stride_h, stride_w=stride_w,
             dilation_h=dilation_h, dilation_w=dilation_w, pixel_row_step=stride_h * in_w,
             kernel_row_step=dilation_h * in_w, out_w=out_w, tile_pixels=tile_pixels,
-            out_pixels=out_h * out_w, out_zero=target.zero_point, out_base=out_base,
+            out_pixels=out_h * out_w, out_zero=layer.result(target).zero_point, out_base=out_base,
             out_plane=out_h * out_w, clamp_min=layer.clamp[0], clamp_max=layer.clamp[1],
             col_tiles=tiles, last_groups=-(-last // config.requant_lanes),
             rule=layer.rounding, weight_base=len(self.weights),
-            parameter_base=len(self.parameters))
+            parameter_base=len(self.parameters),
+            table=len(self.tables) // 256 + 1 if layer.function else 0)
+        if layer.function:
+            self.tables += list(pack_table(layer.function.table))
         rows = layout.pack_weights(config, layer.weights)
         entries = requantization(
             config, layer, layout.fold_bias(config, layer.weights, layer.bias, source.zero_point),
@@ -99,8 +106,9 @@ class MatrixBench:
                             self.words[write.address, lane] = value - 256 * (value > 127)
 
         async def load(ctx):
+            tables = {dut.table_write: self.tables} if self.config.drain_lookup else {}
             for port, rows in ((dut.weight_write, self.weights),
-                               (dut.parameter_write, self.parameters)):
+                               (dut.parameter_write, self.parameters), *tables.items()):
                 for address, row in enumerate(rows):
                     ctx.set(port.payload, {"address": address, "mask": (1 << len(row)) - 1,
                                            "data": [int(v) & 0xff for v in row]})
@@ -183,6 +191,47 @@ def test_jobs_of_one_pixel_right_behind_others_are_not_lost(pixels):
     assert bench.drained == (2 * pixels + 3) * (4 // TINY.requant_lanes)
     for number, values in enumerate(expected):
         np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
+
+
+def with_function(rng, graph):
+    """The graph, whose layer's results go through a table."""
+    layer, = graph.layers
+    before = replace(graph.tensors[layer.output], zero_point=int(rng.integers(-128, 128)))
+    function = Function(before=before, table=rng.integers(-128, 128, 256, dtype=np.int8))
+    return replace(graph, layers=(replace(layer, function=function),))
+
+
+@pytest.mark.parametrize("config", [
+    TINY, TINY.replace(vector_tables=1), ODD.replace(vector_tables=3, parameter_channels=256)],
+    ids=lambda c: f"{c.rows}x{c.cols}-{c.vector_tables}")
+def test_results_with_and_without_a_table(config):
+    # Of one step each, so that the drain has no rest between tiles of either kind.
+    rng = np.random.default_rng(config.rows)
+    bench = MatrixBench(config)
+    expected = []
+    for number, width in enumerate([16, 1, 1, 3, 1, 2, 1, 1, 1, 5]):
+        builder = GraphBuilder(rng, (config.rows, 1, width))
+        graph = builder.graph(builder.conv(builder.input, int(rng.integers(1, config.cols + 1))))
+        if len(bench.tables) < 256 * config.vector_tables and number % 3 != 1:
+            graph = with_function(rng, graph)
+        x = rng.integers(-128, 128, (config.rows, 1, width), dtype=np.int8)
+        bench.place(number * 64, x)
+        bench.add(graph, number * 64, 1000 + 64 * number, int(rng.integers(1, 17)))
+        expected.append(reference.run(graph, {"x": x})[graph.layers[0].output])
+    assert len(bench.tables) == 256 * config.vector_tables
+    assert bench.run() == []
+    for number, values in enumerate(expected):
+        np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
+
+
+def test_results_cannot_go_through_a_table_that_there_is_not():
+    rng = np.random.default_rng(1)
+    for config in (TINY, TINY.replace(drain_lookup=False)):
+        bench = MatrixBench(config)
+        bench.add(random_layer(rng, in_channels=5), 0, 1000, 16)
+        field = data.Layout.cast(MatrixCommand)["table"]
+        bench.commands[0] |= (config.drain_tables + 1) << field.offset
+        assert bench.run() == [(Error.ARGUMENT, 0)]
 
 
 def test_weight_switches_cost_no_cycle():

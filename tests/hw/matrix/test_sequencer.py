@@ -276,6 +276,7 @@ def test_same_accumulator_is_not_reused_too_soon():
     ("kernel_w", 0), ("stride_h", 0), ("dilation_w", 0), ("out_pixels", 0), ("tile_pixels", 0),
     ("tile_pixels", 17), ("col_tiles", 0), ("last_groups", 0), ("last_groups", 3),
     ("channel_blocks", 0), ("in_h", 0), ("rule", 1), ("rule", 2), ("clamp_max", -6),
+    ("table", CONFIG.drain_tables + 1), ("table", 511),
 ])
 def test_impossible_field_is_a_fault(field, value):
     command, _base = random_command(random.Random(2))

@@ -9,8 +9,10 @@ from sw_programs import run
 
 from weft import cli, compiler, reference
 from weft.compiler import Program
+from weft.compiler.channel_layout import lay_out_channels
 from weft.compiler.lowering.sharing import Sharing
 from weft.compiler.ops import Buffer, Space
+from weft.compiler.planning.frames import find_joints
 from weft.digits import MODEL
 from weft.errors import InputError
 from weft.hw.isa.commands import Engine, Memory, decode
@@ -213,6 +215,66 @@ def test_constants_of_layers_with_one_name_stay_apart():
     graph = builder.graph(builder.conv(builder.concat(left, left, right, right), 6))
     for frames in (1, 2):
         equal(graph, TINY, rng, frames)
+
+
+# All frames at once ----------------------------------------------------------------------------
+
+def matrix_commands(program: Program) -> int:
+    return sum(info.engine is Engine.MATRIX for info in program.infos)
+
+
+@pytest.mark.parametrize("frames", [2, 5, 19])
+@pytest.mark.parametrize("keep_tensors", [False, True])
+def test_layers_of_one_pixel_are_computed_for_all_frames_at_once(frames, keep_tensors):
+    rng = np.random.default_rng(9)
+    graph = chain(20, 30, 7, 40, size=1)
+    alone = compiler.compile(graph, TINY)
+    program = equal(graph, TINY, rng, frames, keep_tensors=keep_tensors)
+    assert matrix_commands(program) == matrix_commands(alone)
+    assert words(program) == frames * words(alone)
+
+
+@pytest.mark.parametrize("frames", [2, 3])
+def test_what_is_around_layers_of_one_pixel_may_be_anything(frames):
+    """Pooling, a branch, functions of one value, a sum and a window stay frame by frame."""
+    rng = np.random.default_rng(10)
+    builder = GraphBuilder(rng, (12, 5, 4))
+    trunk = builder.conv(builder.input, 18, kernel=(3, 3), pads=(1, 1, 1, 1))
+    pooled = builder.global_average(trunk)
+    inner = builder.lookup(builder.conv(pooled, 10))
+    gate = builder.conv(inner, 18)
+    wide = builder.conv(builder.sum(gate, pooled), 70)
+    graph = builder.graph(builder.conv(wide, 9), builder.conv(trunk, 6, kernel=(5, 4)))
+    program = equal(graph, TINY, rng, frames, keep_tensors=frames == 2)
+    layers = find_joints(lay_out_channels(program.graph, TINY), TINY).layers
+    assert [program.graph.layers[index].name for index in layers] == \
+        [layer.name for layer in graph.layers if layer.name in (
+            "layer2", "layer4", "layer6", "layer7")]
+
+
+def test_planes_of_all_frames_that_do_not_fit_are_left_apart():
+    rng = np.random.default_rng(11)
+    graph = chain(60, 60, 60, size=1)
+    for size in (2048, 1024, 512, 256):
+        equal(graph, TINY.replace(activation_bytes=size), rng, 12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_layers_of_one_pixel_equal_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    builder = GraphBuilder(rng, (int(rng.integers(1, 40)), 1, 1))
+    tensor, seen = builder.input, [builder.input]
+    for _ in range(6):
+        kind = int(rng.integers(4))
+        same = [name for name in seen if builder.shape(name) == builder.shape(tensor)]
+        if kind == 0:
+            tensor = builder.lookup(tensor)
+        elif kind == 1:
+            tensor = builder.sum(tensor, same[int(rng.integers(len(same)))])
+        else:
+            tensor = builder.conv(tensor, int(rng.integers(1, 40)))
+        seen.append(tensor)
+    equal(builder.graph(tensor), TINY, rng, 2 + seed, keep_tensors=bool(seed % 2))
 
 
 # Sessions --------------------------------------------------------------------------------------

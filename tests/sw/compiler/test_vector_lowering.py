@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_image
+from graphs import GraphBuilder, operator_graph, random_image
 
 from weft import reference
 from weft.compiler import Program, compile
@@ -10,7 +10,7 @@ from weft.compiler.planning.loop_order import Axis, best_loop_order, layer_cycle
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine, Opcode, VectorOp, decode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
-from weft.ir import Graph
+from weft.ir import Graph, Pool, PoolKind
 from weft.reference.exact import exactness
 from weft.runtime.device import Driver
 from weft.runtime.device.functional import FunctionalDevice
@@ -161,6 +161,43 @@ def test_averages_equal_the_reference_where_that_is_proven(config):
         assert difference.max() <= (0 if proof.exact else 1)
         proven += proof.exact
     assert proven >= 4
+
+
+@pytest.mark.parametrize("config", CONFIGS[:5], ids=ids)
+def test_interpolations_equal_the_reference_where_that_is_proven(config):
+    proven = 0
+    for seed in range(8):
+        rng = np.random.default_rng([seed, config.rows, 2])
+        graph = operator_graph(rng, "interpolated", unsigned=bool(seed % 2))
+        image = random_image(rng, graph)
+        output = graph.layers[-1].output
+        values, = run(compile(graph, config), [image])
+        proof = exactness(graph, graph.layers[-1])
+        difference = np.abs(values[output].astype(int) - reference.run(graph, image)[output])
+        assert difference.max() <= (0 if proof.exact else 1)
+        proven += proof.exact
+    assert proven >= 4
+
+
+def test_interpolation_in_tiles_equals_the_reference():
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder(rng, (6, 12, 10))
+    weights = ((1, 2, 1), (1, 2, 2, 2, 1))
+    output = builder.interpolate(builder.enlarge(builder.input, (2, 4)), weights=weights,
+                                 pads=(1, 2, 1, 2))
+    program = check(builder.graph(output), TINY.replace(activation_bytes=4 * 1100), rng)
+    assert any(" rows " in info.text for info in program.infos)
+
+
+def test_weights_that_do_not_fit_wrong():
+    builder = GraphBuilder(np.random.default_rng(5), (6, 12, 10))
+    with pytest.raises(ValueError, match=r"^Layer 'layer0' must have weights for a kernel of "
+                                         r"\(2, 2\), not \(1, 2\)$"):
+        Pool(name="layer0", op="", input=builder.input, output="y", kind=PoolKind.AVERAGE,
+             kernel=(2, 2), weights=((1,), (1, 1)))
+    with pytest.raises(ValueError, match=r"^Layer 'layer0' must be an average without"):
+        Pool(name="layer0", op="", input=builder.input, output="y", kind=PoolKind.MAX,
+             kernel=(1, 2), weights=((1,), (1, 1)))
 
 
 @pytest.mark.parametrize("divisor", [3, 5, 7])

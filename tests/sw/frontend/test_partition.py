@@ -316,11 +316,13 @@ REASONS = {
         "Sigmoid 'odd' reads the output of Conv 'real', which must have a QuantizeLinear after "
         "it"),
     "resize_linear": (
-        lambda b, x: resize(b, x, mode="linear"),
-        "Resize 'odd' has mode linear; only nearest is supported"),
+        lambda b, x: resize(b, x, mode="linear", coordinate_transformation_mode="align_corners"),
+        "Resize 'odd' interpolates by 2x2 in coordinate_transformation_mode align_corners; only "
+        "asymmetric, half_pixel, pytorch_half_pixel by powers of 2 have the same exact weights "
+        "everywhere"),
     "resize_cubic": (
         lambda b, x: resize(b, x, mode="cubic"),
-        "Resize 'odd' has mode cubic; only nearest is supported"),
+        "Resize 'odd' has mode cubic; only nearest and linear are supported"),
     "resize_that_does_not_repeat": (
         lambda b, x: resize(b, x, mode="nearest", nearest_mode="floor",
                             coordinate_transformation_mode="half_pixel"),

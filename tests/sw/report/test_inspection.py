@@ -5,11 +5,13 @@ import json
 import numpy as np
 import onnx
 import pytest
-from models import quantize_model
+from models import QdqBuilder, quantize_model
 
 from weft.bench.networks import NETWORKS
 from weft.cli import main
+from weft.compiler.estimate import estimate
 from weft.frontend import partition
+from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
 from weft.report.inspection import inspect_plan
 from weft.runtime.session import InferenceSession
@@ -51,6 +53,28 @@ def test_figures_are_those_of_the_network(paths):
     assert [cost.name for cost in costs] == [layer.name for layer in graph.layers]
     assert inspection.cycles == sum(cost.cycles for cost in costs)
     assert inspection.cycles * 256 > inspection.macs
+
+
+def test_figures_of_all_layers_of_a_node_are_its_own():
+    b = QdqBuilder(np.random.default_rng(1))
+    x = b.quantize(b.conv(b.input("x", (1, 3, 6, 6)), 3, 8, name="first"))
+    weights, _ = b.weights("turned", (8, 4, 3, 3), 1)
+    turned = b.node("ConvTranspose", [x, weights], "turned", strides=[2, 2])
+    large = b.node("Resize", [b.quantize(turned, scale=0.1), "", b.constant(
+        "scales", np.array([1, 1, 2, 2], np.float32))], "large", mode="linear")
+    b.output(b.quantize(large, scale=0.1234567))
+    plan = partition(b.build())
+    graph, = plan.graphs
+    costs = {node.placement.name: node.cost for node in inspect_plan(plan, PRESETS["tiny"]).nodes
+             if node.cost is not None}
+    assert costs.keys() == {"first", "turned", "large"} and len(graph.layers) == 8
+    alone = estimate(graph, PRESETS["tiny"])
+    assert sum(cost.macs for cost in costs.values()) == sum(cost.macs for cost in alone)
+    assert sum(cost.cycles for cost in costs.values()) == sum(cost.cycles for cost in alone)
+    phases = [cost for cost in alone if cost.name.startswith("turned")]
+    assert len(phases) == 5
+    assert costs["turned"].macs == sum(cost.macs for cost in phases) > 0
+    assert costs["turned"].engine is Engine.VECTOR
 
 
 def test_fallback_is_named_and_strict_fails(paths, capsys):

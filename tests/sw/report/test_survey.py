@@ -61,6 +61,19 @@ def test_refused_network_is_listed(tmp_path, capsys):
     assert "| broken.onnx |  | tiny |" in page and "| digits | here | tiny |" in page
 
 
+@pytest.mark.parametrize("options, message", [
+    (("--frames", "0"), "Number of random frames must be at least 1, not 0"),
+    (("--device", "abacus"), "Device must be "),
+    (("--device", "serial:?baud=x"), "Device must be serial:NAME"),
+])
+def test_wrong_options_are_no_refusals(options, message, tmp_path, capsys):
+    record = tmp_path / "record.json"
+    assert cli.main(["survey", str(MODEL), str(MODEL), *options, "--record", str(record)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and not record.exists()
+    assert shown.err.splitlines()[-1].startswith(f"weft: error: {message}")
+
+
 def test_difference_is_an_exit_code(monkeypatch, capsys):
     from weft.report import survey as module
 

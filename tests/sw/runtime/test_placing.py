@@ -14,7 +14,6 @@ from models import QdqBuilder, random_inputs
 from weft.boards.registry import BOARDS
 from weft.cli import main
 from weft.compiler import compile_parts, misfits
-from weft.errors import ModelError
 from weft.frontend import partition
 from weft.frontend.onnx import cures
 from weft.frontend.onnx.patterns import HANDLERS
@@ -113,8 +112,7 @@ def test_sums_that_leave_int32_are_refused_by_name():
     b.initializers["last_b"][2] = -(1 << 31)
     b.initializers["first_b"][2] = -(1 << 31)
     reason = r"^Layer 'first' may reach -2\d+ in its int32 sum with bias, which holds"
-    with pytest.raises(ModelError, match=reason):
-        place(b.build(), TINY)
+    assert re.match(reason, place(b.build(), TINY).warning.partition("all of it: ")[2])
 
 
 def test_parts_share_external_memory():
@@ -138,7 +136,7 @@ def test_nothing_that_fits_is_an_error_with_reason_and_cure(tmp_path, capsys):
                                name="wide")))
     onnx.save(b.build(), tmp_path / "wide.onnx")
     (tmp_path / "little.toml").write_text('preset = "tiny"\nvector_entries = 16\n')
-    for command in ("check", "compile", "estimate"):
+    for command in ("compile", "estimate"):
         assert main([command, str(tmp_path / "wide.onnx"), "--config",
                      str(tmp_path / "little.toml")]) == 2
         assert ("weft: error: Layer 'wide' needs 480 bytes of vector weight memory for 4 channels, "
@@ -204,9 +202,8 @@ def test_what_is_placed_compiles_on_every_configuration():
     source = model()
     for config in (*PRESETS.values(), *(board.config for board in BOARDS.values()),
                    TINY.replace(activation_bytes=1024, weight_bytes=64, parameter_channels=8)):
-        try:
-            plan = place(source, config)
-        except ModelError:
+        plan = place(source, config)
+        if plan.warning:
             graphs = partition(source).graphs
             assert set(misfits(graphs, config)) >= {layer.output for graph in graphs
                                                     for layer in graph.layers}

@@ -225,7 +225,8 @@ MATRIX = {"in_base": 0, "in_zero": 0, "in_plane": 1, "pad_top": 0, "in_h": 1, "i
           "dilation_h": 1, "dilation_w": 1, "pixel_row_step": 1, "pad_left": 0,
           "kernel_row_step": 1, "out_w": 1, "tile_pixels": 1, "out_pixels": 1, "out_zero": 0,
           "out_base": 0, "clamp_min": -128, "out_plane": 1, "clamp_max": 127, "col_tiles": 1,
-          "last_groups": 1, "rule": Rounding.FLOAT32, "weight_base": 0, "parameter_base": 0}
+          "last_groups": 1, "rule": Rounding.FLOAT32, "weight_base": 0, "parameter_base": 0,
+          "table": 0}
 
 
 def stop(*commands: bytes, config: AcceleratorConfig = TINY) -> DeviceStopped:
@@ -258,6 +259,7 @@ def load_command(**changes) -> bytes:
     (encode(Opcode.MATRIX, **{**MATRIX, "last_groups": 3}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "clamp_min": 5, "clamp_max": 4}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "rule": Rounding.FIXED_POINT}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "table": TINY.drain_tables + 1}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "in_base": TINY.activation_depth}), Error.ADDRESS),
     (encode(Opcode.MATRIX, **{**MATRIX, "out_base": TINY.activation_depth}), Error.ADDRESS),
     (encode(Opcode.MATRIX, **{**MATRIX, "weight_base": TINY.weight_depth - 1}), Error.ADDRESS),
@@ -278,7 +280,7 @@ def test_unknown_memory_is_an_argument_error():
                                     Memory.LANE_TABLE])
 def test_without_a_vector_engine_its_memories_cannot_be_loaded(memory):
     command = load_command(memory=memory)
-    stopped = stop(load_command(), command, config=TINY.replace(vector_taps=0))
+    stopped = stop(load_command(), command, config=TINY.replace(vector_taps=0, drain_lookup=False))
     assert (stopped.error, stopped.index) == (Error.ARGUMENT, 1)
 
 

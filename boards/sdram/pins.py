@@ -1,0 +1,61 @@
+"""A controller's signals at the pins of an FPGA."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import io, wiring
+from amaranth.lib.wiring import In
+
+from .chip import SdramChip
+from .signals import SdramSignature
+
+__all__ = ["CLOCK_DEGREES", "SdramPins"]
+
+
+CLOCK_DEGREES = 240
+"""By how much the chip's clock is late, of a period.
+
+Of 10 ns, with 3.5 ns from a clock edge inside the FPGA to a pin (2 ns at least), 1 ns from a pin to
+its register, and 5.4 ns from the chip's clock to its data, which it holds for 2.5 ns: a command is
+there 6.7 ns before the chip's edge (1.5 ns are needed) and for 3.3 ns after it (0.8 ns). Data is
+there 3.3 ns before the edge that takes it and stays for 2.2 ns, whatever the CAS latency is."""
+
+
+class SdramPins(wiring.Component):
+    """Registers in the pins, see :data:`~weft.boards.sdram.signals.PIN_CYCLES`, and the chip's
+    clock.
+
+    Parameters
+    ----------
+    port
+        A platform's ``sdram`` resource, as ``amaranth_boards`` describes it.
+    chip : :class:`~weft.boards.sdram.chip.SdramChip`
+
+    Members
+    -------
+    signals : :py:`In(SdramSignature(chip))`
+
+    The domain ``chip`` is the parent's: as ``sync``, but :data:`CLOCK_DEGREES` later.
+    """
+
+    def __init__(self, port: Any, chip: SdramChip):
+        self._port = port
+        super().__init__({"signals": In(SdramSignature(chip))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        port, signals = self._port, self.signals
+        we, cas, ras = Value.cast(signals.command)
+        # The register of CLK_EN starts with zero, as all do: until the clock runs the chip takes
+        # no notice of the others.
+        for name, pins, value in (
+                ("clk_en", port.clk_en, 1), ("cs", port.cs, 1), ("ras", port.ras, ras),
+                ("cas", port.cas, cas), ("we", port.we, we), ("ba", port.ba, signals.bank),
+                ("a", port.a, signals.address), ("dqm", port.dqm, signals.mask)):
+            m.submodules[name] = buffer = io.FFBuffer("o", pins)
+            m.d.comb += buffer.o.eq(value)
+        m.submodules.dq = dq = io.FFBuffer("io", port.dq)
+        m.d.comb += [dq.o.eq(signals.dq_o), dq.oe.eq(signals.dq_oe), signals.dq_i.eq(dq.i)]
+        m.submodules.clk = clock = io.DDRBuffer("o", port.clk, o_domain="chip")
+        m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
+        return m
