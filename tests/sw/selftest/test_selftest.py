@@ -60,7 +60,7 @@ def cut(device):
     (fold_both, "address lines", "Memory has a broken address line, 12 of 15: what is written at "
                                  "0x1000 is found at 0x0"),
     (cut, "connection", "Device at tiny_board does not answer: check cable, power, bitstream "
-                           "and baud rate"),
+                        "and baud rate"),
 ])
 def test_a_fault_is_named(change, step, message):
     report = run(change=change)
