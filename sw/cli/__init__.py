@@ -12,6 +12,7 @@ from . import (
     config,
     estimate,
     explore,
+    export,
     load,
     program,
     quantize,
@@ -28,8 +29,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, build,
-             program, load, bench, config)
+_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, export,
+             build, program, load, bench, config)
 """In the order of the help text."""
 
 
