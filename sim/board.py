@@ -24,10 +24,12 @@ def build_board(board: Board, *, progress: Progress | None = None) -> Build:
     built now; otherwise as :func:`weft.sim.build.build`."""
     def generate() -> str:
         from weft.boards.system.chip import System
+        from weft.boards.system.design_hash import design_hash
         from weft.hw.verilog import to_verilog
 
         from .top import SimulationTop
-        return to_verilog(SimulationTop(System(board)), name=TOP, checks=True)
+        system = System(board, design=design_hash(board))
+        return to_verilog(SimulationTop(system), name=TOP, checks=True)
 
     identity = hardware_identity(board.config, Path(weft.boards.__file__).parent)
     # Of the board itself, what the hardware hangs on.

@@ -439,12 +439,12 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "affine": _channelwise,
     "gate": _gate,
     "pyramid": _pyramid,
-    "interpolated": _interpolated,
     "interleave": _dealt_out,
     "concat": _joined,
     "residual": _residual,
     "shuffled": _shuffled,
     "regrouped": _regrouped,
+    "interpolated": _interpolated,
 }
 """What :func:`operator_graph` makes."""
 

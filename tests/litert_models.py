@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from tflite_models import TfliteBuilder
 
 __all__ = ["Operand", "run_operator"]
 
@@ -31,22 +32,28 @@ class Operand:
     axis: int = 0
 
 
-def run_operator(operator: str, options: object, inputs: Sequence[Operand], output: Operand,
-                 *values: np.ndarray) -> np.ndarray:
+def run_operator(operator: str, options: str, inputs: Sequence[Operand], output: Operand,
+                 *values: np.ndarray, **fields: object) -> np.ndarray:
     """Output of a model of one operator; skips the test where LiteRT is not installed.
 
     Parameters
     ----------
     operator : :class:`str`
         Of ``BuiltinOperator``.
-    options
-        An object of the schema, such as ``AddOptionsT``.
+    options : :class:`str`
+        The table of its options, whose entries are ``fields``.
     values : int8 arrays
         Of the inputs that are no constants, in order.
     """
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    builder = TfliteBuilder()
+    tensors = [_add(builder, operand) for operand in (*inputs, output)]
+    builder.inputs = [tensor for tensor, operand in zip(tensors, inputs, strict=False)
+                      if operand.values is None]
+    builder.operator(operator, tensors[:-1], tensors[-1:], options, **fields)
+    builder.output(tensors[-1])
     session = interpreter.Interpreter(
-        model_content=_model(operator, options, inputs, output),
+        model_content=builder.build(),
         experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF)
     session.allocate_tensors()
     for detail, value in zip(session.get_input_details(), values, strict=True):
@@ -55,39 +62,7 @@ def run_operator(operator: str, options: object, inputs: Sequence[Operand], outp
     return session.get_tensor(session.get_output_details()[0]["index"]).copy()
 
 
-def _model(operator: str, options: object, inputs: Sequence[Operand], output: Operand) -> bytes:
-    flatbuffers = pytest.importorskip("flatbuffers")
-    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    code, step = schema.OperatorCodeT(), schema.OperatorT()
-    model.version, model.buffers = 3, [schema.BufferT()]
-    graph.tensors = [_tensor(schema, model, operand) for operand in (*inputs, output)]
-    graph.inputs = [number for number, operand in enumerate(inputs) if operand.values is None]
-    graph.outputs = [len(inputs)]
-    code.builtinCode = getattr(schema.BuiltinOperator, operator)
-    code.deprecatedBuiltinCode = code.builtinCode
-    step.inputs, step.outputs = list(range(len(inputs))), graph.outputs
-    step.builtinOptions = options
-    step.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__[:-1])
-    graph.operators, model.operatorCodes, model.subgraphs = [step], [code], [graph]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-def _tensor(schema: object, model: object, operand: Operand) -> object:
-    tensor, quantization = schema.TensorT(), schema.QuantizationParametersT()
-    scales = np.atleast_1d(np.asarray(operand.scale, np.float32))
-    quantization.scale = scales.tolist()
-    quantization.zeroPoint = [operand.zero_point] * len(scales)
-    quantization.quantizedDimension = operand.axis
-    tensor.shape, tensor.quantization = list(operand.shape), quantization
-    tensor.type = schema.TensorType.INT8
-    if operand.values is not None:
-        if operand.values.dtype == np.int32:
-            tensor.type = schema.TensorType.INT32
-        buffer = schema.BufferT()
-        buffer.data = np.frombuffer(operand.values.tobytes(), np.uint8)
-        tensor.buffer = len(model.buffers)
-        model.buffers.append(buffer)
-    return tensor
+def _add(builder: TfliteBuilder, operand: Operand) -> int:
+    dtype = np.int8 if operand.values is None else operand.values.dtype.type
+    return builder.tensor(operand.shape, operand.scale, operand.zero_point, dtype=dtype,
+                          data=operand.values, axis=operand.axis)

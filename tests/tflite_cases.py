@@ -235,6 +235,21 @@ def _resize(draw: Draw) -> Case:
                        HalfPixelCenters=not corners and draw.rng.random() < 0.4)
 
 
+def _interpolate(draw: Draw) -> Case:
+    size, channels = draw.plane(1, 5), draw.integer(1, 9)
+    wanted = tuple(length * int(draw.rng.choice([1, 2, 4])) for length in size)
+    if draw.rng.random() < 0.3:
+        wanted = draw.plane(1, 9)
+    scale, zero = draw.quantization()
+    corners = draw.rng.random() < 0.2
+    x = draw.builder.input((1, *size, channels), scale, zero)
+    sizes = draw.builder.constant(np.array(wanted, np.int32))
+    y = draw.builder.tensor((1, *wanted, channels), scale, zero)
+    return draw.finish("RESIZE_BILINEAR", [x, sizes], y, "ResizeBilinearOptions",
+                       AlignCorners=corners, version=3,
+                       HalfPixelCenters=not corners and draw.rng.random() < 0.5)
+
+
 def _function(op: str) -> Callable[[Draw], Case]:
     def make(draw: Draw) -> Case:
         shape = (1, *draw.plane(2, 7), draw.integer(3, 11))
@@ -306,6 +321,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "RELU6": _function("RELU6"),
     "RELU_N1_TO_1": _function("RELU_N1_TO_1"),
     "RESHAPE": _view,
+    "RESIZE_BILINEAR": _interpolate,
     "RESIZE_NEAREST_NEIGHBOR": _resize,
     "SOFTMAX": _softmax,
     "SUB": _pair("SUB", "SubOptions"),

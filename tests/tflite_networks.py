@@ -111,8 +111,11 @@ class _Network:
         source = self.any()
         size = (source.shape[0] * 2, source.shape[1])
         sizes = self.builder.constant(np.array(size, np.int32))
-        return self.add("RESIZE_NEAREST_NEIGHBOR", [source.tensor, sizes],
-                        self.image((*size, source.shape[2]), source),
+        image = self.image((*size, source.shape[2]), source)
+        if size[1] % 2:     # of either kind
+            return self.add("RESIZE_BILINEAR", [source.tensor, sizes], image,
+                            "ResizeBilinearOptions", HalfPixelCenters=True)
+        return self.add("RESIZE_NEAREST_NEIGHBOR", [source.tensor, sizes], image,
                         "ResizeNearestNeighborOptions")
 
     def finish(self) -> Case:

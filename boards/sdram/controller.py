@@ -58,10 +58,9 @@ class SdramController(wiring.Component):
     write_data, write_mask : :py:`In`
         The beat to write, and its bytes that are left as they are; there whenever a beat of a run
         that writes is issued.
-    room : :py:`In(1)`
-        One more beat may be read.
     read_valid : :py:`Out(1)`
-        Pulse: a beat arrives, :attr:`read_latency` cycles after it was issued.
+        Pulse: a beat arrives, :attr:`read_latency` cycles after it was issued. Nothing can hold it
+        back, or a refresh would have to wait.
     read_data : :py:`Out`
     chip : :py:`Out(SdramSignature(...))`
         Registers, but for ``dq_i``.
@@ -96,7 +95,6 @@ class SdramController(wiring.Component):
             "issue_tag":   Out(tag),
             "write_data":  In(beat_bits),
             "write_mask":  In(beat_bits // 8),
-            "room":        In(1),
             "read_valid":  Out(1),
             "read_data":   Out(beat_bits),
             "chip":        Out(SdramSignature(chip)),
@@ -247,7 +245,7 @@ class SdramController(wiring.Component):
         slot   = _Pause(m, "slot", self._burst - 1)     # the words of the beat before
         turned = _Pause(m, "turned", after_read)        # the chip has left the bus, for a cycle
         m.d.comb += [
-            self.issue.eq(self._active & slot.over & Mux(now.write, turned.over, self.room)),
+            self.issue.eq(self._active & slot.over & (~now.write | turned.over)),
             self.issue_write.eq(now.write),
             self.issue_tag.eq(now.tag),
             slot.begins.eq(self.issue),

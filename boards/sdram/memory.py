@@ -48,8 +48,7 @@ class SdramMemory(wiring.Component):
     -------
     axi : :py:`In(MemorySignature(...))`
     bytes : :py:`In(ByteSignature(...))`
-        ``write`` is pulsed at most every 40 cycles, as fast as a UART can be, and while reads that
-        were asked for are not taken not more than :attr:`QUEUE_DEPTH` times.
+        ``write`` is pulsed at most every 40 cycles, as fast as a UART can be.
     chip : :py:`Out(SdramSignature(...))`
     ready : :py:`Out(1)`
         The chip has started. Nothing is to be written to ``bytes`` before.
@@ -96,8 +95,8 @@ class SdramMemory(wiring.Component):
         writes = self._accept(m, "aw", self._splitters[1])
         host = _Host(m, self.bytes, self._byte_bits)
         may_write = self._buffer_writes(m, writes, host)
-        self._return_reads(m, host)
-        self._choose(m, reads, writes, may_write, host)
+        may_read = self._return_reads(m, reads, host)
+        self._choose(m, reads, writes, may_read, may_write, host)
         return m
 
     def _accept(self, m: Module, channel: str, splitter: RunSplitter) -> Any:
@@ -159,8 +158,9 @@ class SdramMemory(wiring.Component):
         ]
         return may
 
-    def _return_reads(self, m: Module, host: "_Host") -> None:
-        """Beats that arrive go to who asked: a queue has room for all that are asked for."""
+    def _return_reads(self, m: Module, reads: Any, host: "_Host") -> Signal:
+        """Beats that arrive go to who asked. A run of reads may go once a queue has room for all
+        its beats; returns a register that says so."""
         axi, controller = self.axi, self._controller
         m.submodules.asked = asked = Queue(shape=self._tag, depth=self.QUEUE_DEPTH)
         m.submodules.arrived = arrived = Queue(
@@ -172,14 +172,12 @@ class SdramMemory(wiring.Component):
         reading = controller.issue & ~controller.issue_write
         for_host = asked.o.p.host
         reserved = Signal(range(self.QUEUE_DEPTH + 1))
-        left = Signal()  # a beat has left
-        m.d.comb += left.eq((arrived.o.valid & arrived.o.ready)
-                            | (controller.read_valid & for_host))
+        may = Signal()
         m.d.sync += [
-            reserved.eq(reserved + reading - (arrived.o.valid & arrived.o.ready)
-                        - (controller.read_valid & for_host)),
-            # Two cycles pass from one beat that is read to the next, at least.
-            controller.room.eq(reserved < self.QUEUE_DEPTH),
+            reserved.eq(reserved + Mux(reads.valid & reads.ready, reads.p.beats + 1, 0)
+                        - (arrived.o.valid & arrived.o.ready)),
+            # It falls before the splitter offers the next run.
+            may.eq(reads.valid & (reserved <= self.QUEUE_DEPTH - self.RUN_BEATS)),
         ]
         tag = Signal(self._tag)
         m.d.comb += [
@@ -203,23 +201,26 @@ class SdramMemory(wiring.Component):
             host.arrived.eq(controller.read_valid & for_host),
             host.beat.eq(controller.read_data),
         ]
+        return may
 
-    def _choose(self, m: Module, reads: Any, writes: Any, may_write: Signal,
+    def _choose(self, m: Module, reads: Any, writes: Any, may_read: Signal, may_write: Signal,
                 host: "_Host") -> None:
         """Hands one run after the other to the controller."""
         runs = self._controller.runs
-        may = Signal()          # a write may go
+        one   = Signal()        # a write may go
+        other = Signal()        # a read may
         favour_write = Signal()
         streak = Signal(range(self.RUNS_IN_A_ROW))
         write = Signal()
         m.d.comb += [
-            may.eq(writes.valid & may_write),
-            write.eq(may & (~reads.valid | favour_write)),
+            one.eq(writes.valid & may_write),
+            other.eq(reads.valid & may_read),
+            write.eq(one & (~other | favour_write)),
             # Another one may be offered before this one is taken: the controller does not mind.
-            runs.valid.eq(host.wants | ((may | reads.valid) & ~host.writes)),
+            runs.valid.eq(host.wants | ((one | other) & ~host.writes)),
             host.taken.eq(runs.ready & host.wants),
             writes.ready.eq(runs.ready & ~host.wants & ~host.writes & write),
-            reads.ready.eq(runs.ready & ~host.wants & ~host.writes & ~write),
+            reads.ready.eq(runs.ready & ~host.wants & ~host.writes & ~write & other),
         ]
         with m.If(runs.valid & runs.ready & ~host.wants):
             m.d.sync += [favour_write.eq(write),

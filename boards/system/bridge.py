@@ -212,9 +212,8 @@ class Bridge(wiring.Component):
     def _fetch_byte(self, m: Module, answer: "_Answer") -> None:
         memory = self.memory
         on_chip = ~answer.register & ~answer.identify
-        word = Mux(answer.identify, Mux(answer.register, answer.label,
-                                        int.from_bytes(self._identity.pack(), "little")),
-                   self.control.rdata)
+        identity = Const(int.from_bytes(self._identity.pack(), "little"), 8 * Identity.size())
+        word = Mux(answer.identify, answer.label, self.control.rdata)
         with m.State("FETCH"):
             m.next = "LATCH"
             with m.If(on_chip):
@@ -233,8 +232,10 @@ class Bridge(wiring.Component):
             m.next = "LATCH"
         with m.State("LATCH"):
             m.d.sync += answer.byte.eq(memory.read_data)
-            with m.If(answer.register | answer.identify):
+            with m.If(answer.register):
                 m.d.sync += answer.byte.eq(word.word_select(answer.address[:2], 8))
+            with m.Elif(answer.identify):
+                m.d.sync += answer.byte.eq(identity.word_select(answer.address[:3], 8))
             m.next = "DATA"
 
     def _send_byte(self, m: Module, answer: "_Answer") -> None:

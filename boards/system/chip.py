@@ -102,6 +102,9 @@ class System(wiring.Component):
     ----------
     board : :class:`~weft.boards.board.Board`
         Its ``memory`` makes what the accelerator and the host share.
+    design : :class:`int`
+        What it says to be the hash of its design, see
+        :func:`~weft.boards.system.design_hash.design_hash`.
 
     Members
     -------
@@ -123,13 +126,14 @@ class System(wiring.Component):
         address bits for the memory.
     """
 
-    def __init__(self, board: Board):
+    def __init__(self, board: Board, *, design: int = 0):
         config = board.config
         if board.memory_bytes > 1 << config.axi_addr_width:
             raise ConfigError(f"AXI address width must be at least "
                               f"{exact_log2(board.memory_bytes)} for {board.memory_bytes} bytes "
                               f"of memory, not {config.axi_addr_width}")
         self._board = board
+        self._design = design
         self._divisor = uart_divisor(clock_hz=board.clock_mhz * 1e6, baud=board.baud)
         chip = board.memory.chip
         super().__init__({
@@ -148,7 +152,7 @@ class System(wiring.Component):
         m.submodules.memory = memory = board.memory.make(config, clock_mhz=board.clock_mhz)
         m.submodules.serial = serial = SerialBridge(divisor=self._divisor, identity=Identity(
             version=PROTOCOL_VERSION, memory_bits=exact_log2(board.memory_bytes),
-            clock=round(board.clock_mhz * 100)))
+            clock=round(board.clock_mhz * 100), design=self._design))
 
         if config.sequential:
             connect(m, accelerator.m_axi, memory.axi)

@@ -62,21 +62,28 @@ class Identity(NamedTuple):
     """What a device says of itself.
 
     ``memory_bits`` is the logarithm of its memory in bytes, to the base 2; ``clock`` its clock in
-    units of 10 kHz.
+    units of 10 kHz; ``design`` the hash of what it was built from, see
+    :func:`~weft.boards.system.design_hash.design_hash`.
     """
     version: int
     memory_bits: int
     clock: int
+    design: int = 0
 
-    LAYOUT = struct.Struct("<BBH")  # type: ignore[misc]  # not a field: it has no annotation
+    LAYOUT = struct.Struct("<BBHI")  # type: ignore[misc]  # not a field: it has no annotation
+
+    @classmethod
+    def size(cls) -> int:
+        """Bytes on the wire."""
+        return cls.LAYOUT.size
 
     def pack(self) -> bytes:
-        """The four bytes on the wire."""
+        """The bytes on the wire."""
         return self.LAYOUT.pack(*self)
 
     @classmethod
     def unpack(cls, data: bytes) -> "Identity":
-        """From the four bytes on the wire."""
+        """From the bytes on the wire."""
         return cls(*cls.LAYOUT.unpack(data))
 
 

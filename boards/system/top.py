@@ -13,6 +13,7 @@ from weft.boards.registry import make_platform
 from weft.boards.sdram.pins import CLOCK_DEGREES, SdramPins
 
 from .chip import System
+from .design_hash import design_hash
 
 __all__ = ["Top"]
 
@@ -46,7 +47,7 @@ class Top(Elaboratable):
         self._chip = board.memory.chip
         if self._chip is not None:
             self._clock.shift("chip", CLOCK_DEGREES)
-        self._system = System(replace(board, clock_mhz=self.clock_mhz))
+        self._system = System(replace(board, clock_mhz=self.clock_mhz), design=design_hash(board))
 
     @property
     def clock_mhz(self) -> float:

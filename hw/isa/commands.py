@@ -120,6 +120,14 @@ class MatrixCommand(data.Struct):
     ``pixel_row_step = stride_h * in_w`` and ``kernel_row_step = dilation_h * in_w``;
     ``in_base`` is the address of pixel (0, 0) of channel block 0 less ``pad_top * in_w +
     pad_left``, modulo 2**24.
+
+    A sum may be made by several commands, one behind the other, each for some of the channel
+    blocks: all but the last one ``keep`` the sums in the accumulators and write nothing, all but
+    the first one ``accumulate``, that is, go on from them. Such a command has a single column tile
+    and a single pixel tile. One with ``accumulate`` must come right behind one with ``keep``, of as
+    many pixels, and nothing else may. The output then begins at part ``out_slot`` of its first
+    word, so that column tiles can have commands of their own where they share words. The
+    sequential core has no accumulators to keep: there all three must be zero.
     """
     header:          Header
     in_base:         unsigned(24)
@@ -150,12 +158,14 @@ class MatrixCommand(data.Struct):
     col_tiles:       unsigned(16)
     last_groups:     unsigned(8)   # requantization groups in use in the last column tile
     rule:            Rounding
-    _1:              unsigned(6)
+    accumulate:      unsigned(1)   # add to the sums that the command before has kept
+    keep:            unsigned(1)   # leave the sums to the next command, and write nothing
+    _1:              unsigned(4)
     weight_base:     unsigned(24)  # weight row of the first tile
-    _2:              unsigned(8)
+    out_slot:        unsigned(8)   # requantization group of the first word that comes first
     parameter_base:  unsigned(24)  # parameter entry of the first group
     table:           unsigned(9)   # results go through table n - 1; not through any if 0
-    _3:              unsigned(_COMMAND_BITS - 481)
+    _2:              unsigned(_COMMAND_BITS - 481)
 
 
 class VectorOp(enum.Enum, shape=4):

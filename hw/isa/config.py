@@ -362,6 +362,11 @@ class AcceleratorConfig:
         return self.cols // self.requant_lanes
 
     @property
+    def word_slots(self) -> int:
+        """Parts of a word that are requantized in one cycle."""
+        return self.rows // self.requant_lanes
+
+    @property
     def parameter_entry_data_bytes(self) -> int:
         """Bytes of a parameter entry on chip: bias and scale of ``requant_lanes`` channels."""
         return self.requant_lanes * 8
@@ -399,7 +404,7 @@ class AcceleratorConfig:
     @property
     def vector_groups(self) -> int:
         """Parameter entries of a channel block, and cycles to requantize a word of one."""
-        return self.rows // self.requant_lanes
+        return self.word_slots
 
     @property
     def vector_parameter_depth(self) -> int:

@@ -14,7 +14,7 @@ __all__ = ["DEVICE_ID", "VERSION", "Register", "Control", "Status", "Error", "Co
 
 
 DEVICE_ID = 0x54464557  # "WEFT" in memory order
-VERSION = 2
+VERSION = 3
 
 
 class Register(IntEnum):

@@ -47,6 +47,9 @@ class Drain(wiring.Component):
     one group of one pixel per cycle. A word of ``rows`` channels is so written in parts, each with
     its lane mask, which lets ``rows`` and ``cols`` be chosen independently.
 
+    A job whose sums are kept takes one cycle, in which nothing is read or written: so its command
+    is done in its turn.
+
     What goes through a table is written :attr:`ResultTable.LATENCY` cycles later than what does
     not, and the first tile that does not waits for it.
 
@@ -135,12 +138,12 @@ class Drain(wiring.Component):
             finishing.eq(active & last_pixel & last_group),
             held.o.ready.eq(last_pixel & last_group),
             self.bank.eq(job.bank),
-            self.enable.eq(active),
+            self.enable.eq(active & ~job.keep),
         ]
 
         target = self._elaborate_addresses(m, job, active, last_pixel, finishing)
         legal = (target.address < config.activation_depth) & (target.entry < config.parameter_depth)
-        self._elaborate_fault(m, job, target.valid & ~legal)
+        self._elaborate_fault(m, job, target.valid & ~legal & ~job.keep)
 
         m.submodules.requantizer = requantizer = Requantizer(
             config, tag_shape=self._tag_layout, fixed_point=config.fixed_point)
@@ -174,7 +177,7 @@ class Drain(wiring.Component):
     @property
     def _slots(self) -> int:
         """Parts of a word that are written one by one."""
-        return self._config.rows // self._config.requant_lanes
+        return self._config.word_slots
 
     @property
     def _tag_layout(self) -> data.StructLayout:
@@ -235,17 +238,17 @@ class Drain(wiring.Component):
                 ]
         with m.Else():
             count   = Mux(new.last_columns, new.last_groups, config.requant_groups)
-            release = ~(self._lead < new.pixels[:bits])
+            release = ~(self._lead < new.pixels[:bits]) | new.keep
             m.d.sync += [
                 pixel.eq(0),
                 left.eq(new.pixels),
                 rest.eq(new.pixels[:bits] - 3),
-                last_pixel.eq(new.single),
+                last_pixel.eq(new.single | new.keep),
                 few.eq(release),
                 releases.eq(release),
                 group.eq(0),
                 groups.eq(count),
-                last_group.eq(count == 1),
+                last_group.eq((count == 1) | new.keep),
             ]
         return group, last_pixel, last_group
 
@@ -280,7 +283,7 @@ class Drain(wiring.Component):
         next_first = (first + Mux(last_slot, job.out_plane, 0))[:24]
         base       = Mux(job.first_columns, job.out_base, tile_block)
         start      = (base + offset)[:24]
-        begin_slot = Mux(job.first_columns, 0, tile_slot)
+        begin_slot = Mux(job.first_columns, job.out_slot[:len(slot)], tile_slot)
         with m.If(~placing):
             m.d.sync += [first.eq(start), address.eq(start)]
         with m.Elif(wraps):
@@ -338,7 +341,7 @@ class Drain(wiring.Component):
         m.d.comb += [
             sideband.tag.address.eq(target.address),
             sideband.tag.slot.eq(target.slot),
-            sideband.tag.write.eq(legal),
+            sideband.tag.write.eq(legal & ~job.keep),
             sideband.tag.done.eq(target.complete & job.last_columns),
             sideband.out_zero.eq(job.out_zero),
             sideband.clamp_min.eq(job.clamp_min),

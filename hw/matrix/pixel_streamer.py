@@ -54,7 +54,8 @@ class PixelStreamer(wiring.Component):
 
     A tap outside the input yields the input zero point instead of a word. The next step follows
     without a bubble if it is there by the last pixel. A step that starts new sums waits until one
-    of the two accumulator banks is free.
+    of the two accumulator banks is free; one that goes on with sums that were kept likewise, though
+    it has its bank, so that no more than two jobs are under way.
 
     Members
     -------
@@ -116,7 +117,7 @@ class PixelStreamer(wiring.Component):
         loop = _Loop(self._config)
         here = Signal(_POSITION, reset_less=True)
         bank = Signal()
-        m.d.sync += bank.eq(bank ^ loop.ends)
+        m.d.sync += bank.eq(bank ^ (loop.ends & ~loop.step.keep))
 
         starts = self._elaborate_accept(m, loop)
         self._elaborate_loop(m, loop)
@@ -236,10 +237,11 @@ class PixelStreamer(wiring.Component):
             self.job.p.bank.eq(bank),
             self.job.p.pixels.eq(loop.step.pixels),
             self.job.p.single.eq(loop.single),
+            self.job.p.keep.eq(loop.step.keep),
         ]
         for name in ("index", "last_pixels", "first_columns", "last_columns", "out_base",
                      "out_plane", "out_zero", "clamp_min", "clamp_max", "parameter_base",
-                     "last_groups", "rule", "table"):
+                     "last_groups", "rule", "out_slot", "table"):
             m.d.comb += self.job.p[name].eq(loop.step[name])
 
     def _elaborate_request(self, m: Module, loop: _Loop, here: Any) -> Value:
@@ -294,7 +296,7 @@ class PixelStreamer(wiring.Component):
         m.d.comb += [
             sideband.bank.eq(bank),
             sideband.pixel.eq(loop.pixel),
-            sideband.first.eq(loop.step.first_tap),
+            sideband.first.eq(loop.step.first_tap & ~loop.step.accumulate),
             sideband.zero.eq(loop.step.in_zero),
         ]
         delayed: Any = delay(m, sideband, self.LATENCY, name="sideband", reset_less=True)

@@ -15,6 +15,7 @@ from weft.hw.lib.fanout import assign
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.lib.loop import PacedLoopNest
 
+from .kept_sums import KeptSums
 from .step import Step
 
 __all__ = ["StepSequencer"]
@@ -25,8 +26,8 @@ class StepSequencer(wiring.Component):
 
     A step every third cycle, which is as many as the array can use; the first one is offered
     :attr:`LATENCY` cycles after its command was accepted, and the next command is accepted
-    :attr:`TURNAROUND` cycles after the last one was taken. A command with an impossible field
-    raises a fault instead and yields no steps.
+    :attr:`TURNAROUND` cycles after the last one was taken. A command with an impossible field, or
+    that does not go on with the sums that are kept, raises a fault instead and yields no steps.
 
     Members
     -------
@@ -73,7 +74,10 @@ class StepSequencer(wiring.Component):
         m.submodules.nest = nest = PacedLoopNest(
             {"block": 16, "kernel_x": 8, "kernel_y": 8, "pixels": 24, "column": 16},
             strides={"pixels": few})
+        m.submodules.kept = kept = KeptSums(self._config)
         m.d.comb += [
+            kept.command.eq(command),
+            kept.taken.eq(held.o.ready),
             nest.start.eq(counting),
             nest.step.eq(advancing),
             nest.counts.block.eq(command.channel_blocks),
@@ -85,7 +89,7 @@ class StepSequencer(wiring.Component):
             held.o.ready.eq(advancing & nest.ends.column),
         ]
 
-        self._elaborate_control(m, held.o, loading, advancing)
+        self._elaborate_control(m, held.o, loading, advancing, kept.wrong)
         self._elaborate_step(m, held.o, nest)
         self._elaborate_firsts(m, nest)
         self._elaborate_coordinates(m, command, nest, walking)
@@ -104,21 +108,22 @@ class StepSequencer(wiring.Component):
             *(Cat(command[name] == 0 for name in names).any() for names in nonzero),
             command.tile_pixels > self._config.accumulator_pixels,
             command.last_groups > self._config.requant_groups,
+            command.out_slot >= self._config.word_slots,
             command.clamp_min > command.clamp_max,
             Cat(command.rule != rule for rule in roundings(self._config)).all(),
             command.table > self._config.drain_tables,
         ]
         return impossible
 
-    def _elaborate_control(self, m: Module, held: Any, loading: Value,
-                           advancing: Value) -> None:
+    def _elaborate_control(self, m: Module, held: Any, loading: Value, advancing: Value,
+                           unkept: Value) -> None:
         """A command is loaded, checked in the cycle after that, and active until its last step has
         been taken. The loops go on in the cycle after each step."""
         checking = Signal()
         active   = Signal()
         settling = Signal()
         refused  = Signal()
-        wrong    = register(m, Cat(self._impossible(held.p.command)), "wrong").any()
+        wrong    = register(m, Cat(self._impossible(held.p.command), unkept), "wrong").any()
         taken    = self.steps.valid & self.steps.ready
         m.d.sync += [
             advancing.eq(taken),
@@ -156,7 +161,8 @@ class StepSequencer(wiring.Component):
         ]
         for name in ("in_h", "in_w", "in_zero", "stride_h", "stride_w", "pixel_row_step",
                      "out_base", "out_plane", "out_zero", "clamp_min", "clamp_max",
-                     "parameter_base", "last_groups", "rule", "table"):
+                     "parameter_base", "last_groups", "rule", "out_slot", "accumulate", "keep",
+                     "table"):
             m.d.comb += step[name].eq(command[name])
 
     def _elaborate_firsts(self, m: Module, nest: Any) -> None:

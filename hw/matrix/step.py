@@ -43,15 +43,20 @@ class Step(data.Struct):
     parameter_base: unsigned(24)
     last_groups:    unsigned(8)
     rule:           Rounding
+    out_slot:       unsigned(8)
+    accumulate:     unsigned(1)
+    keep:           unsigned(1)
     table:          unsigned(9)
 
 
 class DrainJob(data.Struct):
-    """A pixel tile whose sums are complete."""
+    """A pixel tile whose sums are complete; or, with ``keep``, whose command is, but not its
+    sums."""
     index:          unsigned(16)
     bank:           unsigned(1)
     pixels:         unsigned(16)
     single:         unsigned(1)   # pixels == 1
+    keep:           unsigned(1)
     last_pixels:    unsigned(1)
     first_columns:  unsigned(1)
     last_columns:   unsigned(1)
@@ -63,4 +68,5 @@ class DrainJob(data.Struct):
     parameter_base: unsigned(24)
     last_groups:    unsigned(8)
     rule:           Rounding
+    out_slot:       unsigned(8)
     table:          unsigned(9)

@@ -189,7 +189,8 @@ class ConvolutionEngine(wiring.Component):
             bounded=sizes,
             positive=(*sizes, "tile_pixels", "kernel_h", "kernel_w", "stride_h", "stride_w",
                       "dilation_h", "dilation_w", "last_groups"),
-            zero=("rule", "table"))
+            # Sums do not outlive their command.
+            zero=("rule", "table", "accumulate", "keep", "out_slot"))
         m.d.comb += self.refused.eq(Error.NONE)
         with m.If(fields.beyond):
             m.d.comb += self.refused.eq(Error.ADDRESS)

@@ -18,6 +18,7 @@ from . import (
     quantize,
     report,
     run,
+    selftest,
     survey,
     verilog,
 )
@@ -30,7 +31,7 @@ __all__ = ["main"]
 
 
 _COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, export,
-             build, program, load, bench, config)
+             build, program, load, selftest, bench, config)
 """In the order of the help text."""
 
 

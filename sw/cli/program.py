@@ -12,8 +12,8 @@ def add_parser(commands: Commands) -> None:
     """Adds the sub-command to those of the command line."""
     parser = commands.add_parser(
         "program", help="load a bitstream into a board",
-        description="Loads a bitstream into a board with openFPGALoader; where that is not "
-                    "installed, prints the command.")
+        description="Loads a bitstream into a board with openFPGALoader, which comes with the "
+                    "extra fpga.")
     add_board_option(parser)
     parser.add_argument("bitstream", type=Path, metavar="FILE")
     parser.add_argument("--flash", action="store_true",

@@ -125,7 +125,7 @@ def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
         costs.append(command_cost(config, Opcode.MATRIX, {
             "kernel_h": kernel_h, "kernel_w": kernel_w, "channel_blocks": len(run.blocks),
             "stride_w": layer.strides[1], "tile_pixels": tile_pixels(config, height * width),
-            "out_pixels": height * width, "col_tiles": len(run.columns),
+            "out_pixels": height * width, "col_tiles": len(run.columns), "keep": 0,
             "table": int(layer.function is not None),
             "last_groups": -(-(outputs - (columns - 1) * config.cols) // config.requant_lanes)
             if last else config.requant_groups}))

@@ -74,9 +74,11 @@ class Buffer:
     data: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, eq=False)
+# Addresses, regions and ops are not frozen: there are so many that it takes its time.
+
+@dataclass(eq=False, slots=True)
 class Address:
-    """A place relative to a buffer; it may lie outside it."""
+    """A place relative to a buffer; it may lie outside it. It never changes."""
     buffer: Buffer
     offset: int = 0
 
@@ -95,7 +97,7 @@ class Difference:
     before: Address
 
 
-@dataclass(eq=False, slots=True)    # not frozen: there are so many that it takes its time
+@dataclass(eq=False, slots=True)
 class Region:
     """Units ``start`` up to, not including, ``stop`` of a buffer. It never changes."""
     buffer: Buffer
@@ -115,9 +117,9 @@ FieldValues = Mapping[str, Any]
 """Fields of a command by name, as numbers; those that are not needed may be missing or symbolic."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class Op:
-    """One command, with addresses relative to buffers.
+    """One command, with addresses relative to buffers. Once it is emitted it never changes.
 
     Parameters
     ----------

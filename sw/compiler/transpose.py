@@ -64,7 +64,8 @@ def _layer(layer: Layer) -> Layer:
         case Pool():
             return replace(layer, kernel=layer.kernel[::-1], strides=layer.strides[::-1],
                            dilations=layer.dilations[::-1], pads=_pads(layer.pads),
-                           count_pads=_pads(layer.count_pads))
+                           count_pads=_pads(layer.count_pads),
+                           weights=layer.weights and layer.weights[::-1])
         case Resize():
             return replace(layer, factors=layer.factors[::-1])
         case Interleave(factors=(rows, columns)):

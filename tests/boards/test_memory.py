@@ -7,6 +7,7 @@ import pytest
 from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
+from models import QdqBuilder
 from tiny_board import TINY_BOARD
 
 from weft.boards.memory import OnChipMemory, SdramChipMemory
@@ -87,6 +88,30 @@ def test_a_board_brings_a_memory_of_its_own():
 def test_digits_run_from_an_sdram():
     """At 48 MHz, from the serial line to the chip and back."""
     assert digits_on(SdramChipMemory(chip=MT48LC16M16_CLASS))[0]
+
+
+@pytest.mark.slow
+def test_a_network_larger_than_block_memories_runs_from_an_sdram():
+    """366 KB of constants and commands; its input and output go over the line."""
+    builder = QdqBuilder(np.random.default_rng(16))
+    x, channels = builder.input("x", (1, 8, 24, 24)), 8
+    for filters, stride in ((48, 1), (64, 2), (128, 2), (192, 1)):
+        x = builder.conv(x, channels, filters, (3, 3), pads=[1] * 4, strides=[stride] * 2)
+        x, channels = builder.quantize(builder.node("Relu", [x])), filters
+    builder.output(builder.quantize(builder.conv(x, channels, 100)))
+    model = builder.build()
+    board = replace(TINY_BOARD, memory=SdramChipMemory(chip=MT48LC16M16_CLASS))
+
+    def device(config, *, memory_bytes):
+        return BoardSimDevice(config, memory_bytes=memory_bytes, board=board, direct=True)
+
+    given = {"x": np.random.default_rng(1).standard_normal((1, 8, 24, 24)).astype(np.float32)}
+    with InferenceSession(model, config=board.config, device=device) as session:
+        assert sum(len(data) for _address, data in session.program.image) > 350_000
+        session.device._direct = False
+        got, = session.run(None, given)
+    wanted, = GoldenSession(model).run(given).values()
+    assert np.array_equal(got, wanted)
 
 
 @pytest.mark.slow

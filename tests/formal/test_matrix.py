@@ -121,7 +121,7 @@ def jobs_spec(config, monkeypatch, announced=RegisterSlice):
                                        payload=Cat(taken.bank, taken.pixels)), 2)
 
     # A bank is given back once, by the job that drains it, and in time.
-    active, finishing = drain.enable, drain.finishing
+    active, finishing = drain.job.o__valid, drain.finishing
     building, released = Signal(), Signal()
     opens = streamer.accept & feeders[0].loaded.p.first_tap
     m.d.sync += [

@@ -90,6 +90,7 @@ def _check_stream(commands: Sequence[_Command], program: Program,
                   infos: Sequence[CommandInfo],
                   before: "dict[str, _Segments]") -> "dict[str, _Segments]":
     """Checks one stream; ``before`` and the result are the contents of the constant memories."""
+    _check_sums(commands, program.config)
     _check_progress(commands, program.config)
     _check_overflow(commands, program.config)
     known = _happens_before(commands)
@@ -125,6 +126,35 @@ def _check_warm(cold: Sequence[_Command], warm: Sequence[_Command], loads: set[i
                     raise ProgramError(f"{str(command).capitalize()} overwrites constants in the "
                                        f"{access.space} memory that the warm stream needs")
                 segments.write(access.start, access.stop, command.index)
+
+
+def _check_sums(commands: Sequence[_Command], config: AcceleratorConfig) -> None:
+    """Sums that a MATRIX keeps are those that the next one goes on with."""
+    kept: _Command | None = None
+    for command in commands:
+        if command.opcode is not Opcode.MATRIX:
+            continue
+        fields = command.fields
+        if config.sequential and (fields["accumulate"] or fields["keep"] or fields["out_slot"]):
+            raise ProgramError(f"{str(command).capitalize()} needs accumulators, and a sequential "
+                               f"accelerator has none")
+        if fields["out_slot"] * config.requant_lanes >= config.word_lanes:
+            raise ProgramError(f"{str(command).capitalize()} begins at part {fields['out_slot']} "
+                               f"of a word of {config.word_lanes // config.requant_lanes}")
+        if (fields["accumulate"] or fields["keep"]) and (
+                fields["col_tiles"] != 1 or fields["out_pixels"] > fields["tile_pixels"]):
+            raise ProgramError(f"{str(command).capitalize()} keeps sums or goes on with them, and "
+                               f"must have a single column tile and a single pixel tile")
+        if fields["accumulate"] and kept is None:
+            raise ProgramError(f"{str(command).capitalize()} goes on with sums that no command "
+                               f"has kept")
+        if kept is not None and not (fields["accumulate"]
+                                     and fields["out_pixels"] == kept.fields["out_pixels"]):
+            raise ProgramError(f"{str(command).capitalize()} must go on with the "
+                               f"{kept.fields['out_pixels']} sums that {kept} has kept")
+        kept = command if fields["keep"] else None
+    if kept is not None:
+        raise ProgramError(f"{str(kept).capitalize()} keeps sums that no command goes on with")
 
 
 # Semaphores -----------------------------------------------------------------------------------
@@ -346,11 +376,14 @@ def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
     rows = (fields["col_tiles"] * fields["kernel_h"] * fields["kernel_w"]
             * fields["channel_blocks"] * config.weight_tile_rows)
     yield Access(False, "weight", fields["weight_base"], fields["weight_base"] + rows)
+    if fields["keep"]:
+        return
     groups = (fields["col_tiles"] - 1) * config.requant_groups + fields["last_groups"]
     yield Access(False, "parameter", fields["parameter_base"], fields["parameter_base"] + groups)
     if fields["table"]:
         yield Access(False, "table", 256 * (fields["table"] - 1), 256 * fields["table"])
-    for block in range(-(-groups * config.requant_lanes // config.word_lanes)):
+    lanes = (fields["out_slot"] + groups) * config.requant_lanes
+    for block in range(-(-lanes // config.word_lanes)):
         start = fields["out_base"] + block * fields["out_plane"]
         yield Access(True, "activation", start, start + fields["out_pixels"])
 

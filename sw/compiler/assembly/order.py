@@ -12,7 +12,6 @@ takes both have from the same models.
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
-from operator import itemgetter
 
 from weft.compiler.ops import Op, Space
 from weft.compiler.timing.engines import Cost, MatrixTiming, command_cost
@@ -86,35 +85,45 @@ class ListSchedule:
         """Plays all commands. Of those that can start an engine takes the one with the lowest
         rank; without ``loading`` loads take no time."""
         ops, starts, ends = self._ops, self._starts, self._ends
-        free = dict.fromkeys(Engine, float(_BEGIN))  # when an engine can begin
-        done = dict.fromkeys(Engine, 0.0)            # when its last command is done
+        engines = [op.engine.value for op in ops]
+        free = [float(_BEGIN)] * len(Engine)    # when an engine can begin
+        done = [0.0] * len(Engine)              # when its last command is done
         matrix = MatrixTiming(self._config)
         token = Dispatcher.TOKEN_LATENCY
         missing = [len(before.done) + len(before.started) for before in self._before]
         # Commands that wait only for a time, by that time, and for their turn, by rank.
-        later: dict[Engine, list[tuple[float, int]]] = {engine: [] for engine in Engine}
-        now: dict[Engine, list[tuple[int, int]]] = {engine: [] for engine in Engine}
+        later: list[list[tuple[float, int]]] = [[] for _ in Engine]
+        now: list[list[tuple[int, int]]] = [[] for _ in Engine]
 
         def enter(index: int) -> None:
-            heappush(later[ops[index].engine], (max(
-                (ends[before] + token for before in self._before[index].done), default=0.0),
-                index))
+            ready = 0.0
+            for before in self._before[index].done:
+                if ends[before] + token > ready:
+                    ready = ends[before] + token
+            heappush(later[engines[index]], (ready, index))
 
         for index, count in enumerate(missing):
             if not count:
                 enter(index)
         for _ in ops:
-            start, engine = min(
-                ((free[engine] if now[engine] else max(free[engine], later[engine][0][0]), engine)
-                 for engine in Engine if now[engine] or later[engine]), key=itemgetter(0))
+            # The first engine of those that can begin a command soonest.
+            start, engine = float("inf"), 0
+            for each in range(len(free)):
+                begin = free[each]
+                if not now[each]:
+                    if not later[each]:
+                        continue
+                    begin = max(begin, later[each][0][0])
+                if begin < start:
+                    start, engine = begin, each
             while later[engine] and later[engine][0][0] <= start:
                 _, index = heappop(later[engine])
                 heappush(now[engine], (ranks[index], index))
             _, index = heappop(now[engine])
             end: float
-            if engine is Engine.MATRIX:
+            if engine == Engine.MATRIX.value:
                 free[engine], end, _ = matrix.run(int(start), ops[index].fields)
-            elif engine is Engine.LOAD and not loading:
+            elif engine == Engine.LOAD.value and not loading:
                 end = start
             else:
                 free[engine] = start + self._costs[index].busy

@@ -16,6 +16,7 @@ from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 
 from .allocate import Allocation
+from .sum_order import sum_order
 
 __all__ = ["Tokens", "Conflicts", "schedule", "conflicts", "hazards"]
 
@@ -92,7 +93,8 @@ class Conflicts:
     done : :class:`frozenset` of :class:`int`
         Those before it that must be done before it starts.
     started : :class:`frozenset` of :class:`int`
-        Those of its engine that must only have started: engines read and write in order.
+        Those of its engine that must only have started: engines read and write in order, and
+        accumulators hold the sums of one command at a time.
     """
     done: frozenset[int]
     started: frozenset[int]
@@ -108,21 +110,23 @@ def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
         return memories[region.buffer.space], base + region.start, base + region.stop
 
     engines = [op.engine.value for op in ops]
-    for index, op in enumerate(ops):
+    tables = tuple(_HAZARDS.values())
+    for index, (op, held) in enumerate(zip(ops, sum_order(ops), strict=True)):
         me = engines[index]
-        found: dict[tuple[str, str], set[int]] = {pair: set() for pair in _HAZARDS}
-        written, read, overwritten = found.values()
+        written: set[int] = set()
+        read: set[int] = set()
+        overwritten: set[int] = set()
         for memory, start, stop in map(span, op.reads):
             written.update(memory.read(start, stop, index))
         for memory, start, stop in map(span, op.writes):
             writers, readers = memory.write(start, stop, index)
             overwritten.update(writers)
             read.update(*readers)
-        every = written | read | overwritten
-        every -= {index, -1}
-        done = frozenset(before for pair, those in found.items() for before in those & every
-                         if _HAZARDS[pair][engines[before]][me])
-        yield Conflicts(done, frozenset(every - done))
+        none = {index, -1}
+        done = {before for those, found in zip((written, read, overwritten), tables, strict=True)
+                for before in those if found[engines[before]][me]} - none
+        yield Conflicts(frozenset(done),
+                        frozenset((written | read | overwritten | held) - done - none))
 
 
 def schedule(ops: Sequence[Op], allocation: Allocation,

@@ -200,10 +200,14 @@ class LoweringContext:
         across, left = plan.needs(layer, columns, width, 1)
         blocks = blocks or self.blocks(name)
         if name in self._lines:
-            return replace(self._lines[name].view(needed, blocks), padding=padding, left=left)
+            view = self._lines[name].view(needed, blocks)
+            view.padding, view.left = padding, left
+            return view
         if not self.storage(name).external:
             self._enter(name, layer.name, needed.stop)
-            return replace(self._part(name, needed, blocks), padding=padding, left=left)
+            view = self._part(name, needed, blocks)
+            view.padding, view.left = padding, left
+            return view
         self._expect(name)
         rotation = self._rotation(index, name)
         over = needed.start % self._plan.align(name)
@@ -304,8 +308,9 @@ class LoweringContext:
             if not low <= value <= high:
                 raise CompileError(f"Layer {layer!r}: {name} must be between {low} and {high}, "
                                    f"not {value}")
-        owner = None if op.layer is None else self._laid_out.origins[op.layer]
-        self._ops.append(replace(op, layer=owner))
+        if op.layer is not None:
+            op.layer = self._laid_out.origins[op.layer]
+        self._ops.append(op)
 
     def join(self, index: int, layer: Concat | Alias) -> None:
         """A layer that is a matter of places: its sources are there already, but for graph

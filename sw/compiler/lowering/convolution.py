@@ -4,17 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weft.compiler.ops import Address, Buffer, Op, Quotient, Region, Space
-from weft.compiler.planning.columns import tile_pixels
+from weft.compiler.ops import Buffer, Region, Space
 from weft.compiler.planning.skip import Run
-from weft.errors import CompileError
-from weft.hw.isa.commands import Opcode
-from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Tensor, layout
+from weft.ir import Convolution, layout
 
-from .channel_parameters import requantization
 from .context import LoweringContext
-from .vector_constants import pack_table
+from .deep_convolution import lower_deep_convolution
+from .matrix import convolution_constants, load_table, matrix_op
 from .view import View
 
 __all__ = ["lower_convolution"]
@@ -22,8 +18,11 @@ __all__ = ["lower_convolution"]
 
 def lower_convolution(context: LoweringContext, index: int, layer: Convolution) -> None:
     """Commands of a convolution: for each tile of rows and each group of column tiles, in the
-    order of the plan, one MATRIX."""
-    _Convolution(context, index, layer).run()
+    order of the plan, one MATRIX; or several for each column tile, if sums are added up."""
+    if context.plan(index).depths:
+        lower_deep_convolution(context, index, layer)
+    else:
+        _Convolution(context, index, layer).run()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -69,15 +68,7 @@ class _Convolution:
 
     def _pack(self, context: LoweringContext) -> "_Packed":
         config, layer = context.config, self._layer
-        source = context.tensor(layer.input)
-        weights, bias = layer.weights, layer.bias
-        inputs, outputs = context.channels(layer.input), context.channels(layer.output)
-        if not inputs.plain(config):
-            weights = inputs.spread(config, weights.transpose(1, 0, 2, 3)).transpose(1, 0, 2, 3)
-        _prove(config, layer, weights, source)
-        if not outputs.plain(config):
-            weights = outputs.spread(config, weights)
-            bias = outputs.spread(config, bias)
+        weights, parameters = convolution_constants(context, layer)
         parts, starts, found = [], [0], context.runs(layer)
         for run in found:
             part = weights[run.columns.start * config.cols:run.columns.stop * config.cols,
@@ -88,9 +79,7 @@ class _Convolution:
         return _Packed(
             channels=len(weights), runs=found, starts=starts,
             weights=np.concatenate([part.reshape(-1, part.shape[2]) for part in parts]),
-            parameters=requantization(
-                config, layer, layout.fold_bias(config, weights, bias, source.zero_point),
-                outputs))
+            parameters=parameters)
 
     def run(self) -> None:
         context, index, plan = self._context, self._index, self._plan
@@ -151,10 +140,8 @@ class _Convolution:
         return f" columns {columns.start}..{columns.stop - 1}"
 
     def _constants(self, chunk: range) -> tuple[Buffer, Buffer]:
-        part, packed, function = self._part(chunk), self._packed, self._layer.function
-        if function is not None and self._table is None:
-            self._table = self._context.constant(self._index, "table", Space.TABLE,
-                                                 pack_table(function.table))
+        part, packed = self._part(chunk), self._packed
+        self._table = self._table or load_table(self._context, self._index, self._layer)
         return (self._context.constant(self._index, f"weights{part}", Space.WEIGHT,
                                        packed.weights, part=packed.rows(chunk)),
                 self._context.constant(self._index, f"parameters{part}", Space.PARAMETER,
@@ -175,9 +162,7 @@ class _Convolution:
                  source: View, target: View) -> None:
         context, layer, config = self._context, self._layer, self._context.config
         weights, parameters = constants
-        table = self._table
         rows = target.rows
-        out_pixels = len(rows) * target.width
         groups = config.requant_groups
         if self._last(columns):
             last_channels = self._packed.channels - (self._packed.columns - 1) * config.cols
@@ -189,65 +174,11 @@ class _Convolution:
                 else f" rows {rows.start}..{rows.stop - 1}")
         if self._plan.columns:
             tile += f" columns {target.columns.start}..{target.columns.stop - 1}"
-        context.emit(self._index, Op(
-            opcode=Opcode.MATRIX, layer=self._index,
+        context.emit(self._index, matrix_op(
+            context, self._index, layer,
             text=f"{layer.name}{self._part(chunk)}{self._run(columns, chunk)}{tile}",
-            fields={
-                "in_base": source.at(-(source.padding * source.width + source.left)),
-                "in_zero": source.tensor.zero_point,
-                "in_plane": source.plane,
-                "pad_top": source.padding,
-                "in_h": len(source.rows),
-                "in_w": source.width,
-                "channel_blocks": len(source.blocks),
-                "kernel_h": layer.weights.shape[2],
-                "kernel_w": layer.weights.shape[3],
-                "stride_h": layer.strides[0],
-                "stride_w": layer.strides[1],
-                "dilation_h": layer.dilations[0],
-                "dilation_w": layer.dilations[1],
-                "pixel_row_step": layer.strides[0] * source.width,
-                "pad_left": source.left,
-                "kernel_row_step": layer.dilations[0] * source.width,
-                "out_w": target.width,
-                "tile_pixels": tile_pixels(config, out_pixels),
-                "out_pixels": out_pixels,
-                "out_zero": layer.zero_point(target.tensor),
-                "out_base": target.at(),
-                "clamp_min": layer.clamp[0],
-                "out_plane": target.plane,
-                "clamp_max": layer.clamp[1],
-                "col_tiles": len(columns),
-                "last_groups": groups,
-                "rule": layer.rounding,
-                "weight_base": Address(weights, weight_rows.start - first),
-                "parameter_base": Address(parameters, entry),
-                # Tables are counted from 1.
-                "table": Quotient(Address(table, table.size), table.size) if table else 0,
-            },
-            reads=(*source.regions(),
-                   *((Region.whole(table),) if table else ()),
-                   Region(weights, weight_rows.start - first, weight_rows.stop - first),
-                   Region(parameters, entry,
-                          entry + (len(columns) - 1) * config.requant_groups + groups)),
-            writes=target.regions()))
-
-
-def _prove(config: AcceleratorConfig, layer: Convolution, weights: np.ndarray,
-           source: Tensor) -> None:
-    """Makes sure that no sum can overflow, whatever the input."""
-    flat = weights.reshape(len(weights), -1).astype(np.int64)
-    positive, negative = np.maximum(flat, 0).sum(axis=1), np.minimum(flat, 0).sum(axis=1)
-    most, least = config.activation_type.high, config.activation_type.low
-    high = most * positive + least * negative
-    low = most * negative + least * positive
-    beta = layout.fip_beta(config, weights)
-    offset = layer.bias.astype(np.int64) - source.zero_point * flat.sum(axis=1)
-    for what, shift, width in (("accumulator", beta, config.accumulator_width),
-                               ("int32 sum with bias", offset, 32)):
-        limit = 1 << (width - 1)
-        for reach in (int((high + shift).max()), int((low + shift).min())):
-            if not -limit <= reach < limit:
-                raise CompileError(
-                    f"Layer {layer.name!r} may reach {reach} in its {what}, which holds "
-                    f"{-limit} to {limit - 1}")
+            source=source, target=target, columns=len(columns), groups=groups,
+            weights=Region(weights, weight_rows.start - first, weight_rows.stop - first),
+            parameters=Region(parameters, entry,
+                              entry + (len(columns) - 1) * config.requant_groups + groups),
+            table=self._table))

@@ -8,14 +8,14 @@ from weft.ir import Tensor
 __all__ = ["View"]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)  # not frozen, which would take its time
 class View:
     """Some rows, columns and channel blocks of a tensor, where they are on chip: in the tensor
     itself, or in a tile buffer that holds a part of a tensor too large for the chip. Only one in a
     tile buffer may have less than all columns.
 
-    Word ``(block, y, x)``, counted from the view's first ones, is at ``offset + block * plane + y *
-    width + x`` of ``buffer``.
+    It never changes. Word ``(block, y, x)``, counted from the view's first ones, is at ``offset +
+    block * plane + y * width + x`` of ``buffer``.
 
     Attributes
     ----------
@@ -60,6 +60,8 @@ class View:
 
     def part(self, blocks: range) -> "View":
         """The same rows of fewer channel blocks, given as those of the tensor."""
+        if blocks == self.blocks:
+            return self
         first = blocks.start - self.blocks.start
         return replace(self, offset=self.offset + first * self.plane, blocks=blocks)
 

@@ -1,9 +1,11 @@
 """In what portions the matrix engine takes pixels and output channels.
 
 Pixels go in tiles that the accumulators hold, output channels in column tiles of the array's width,
-and column tiles in groups whose weights are loaded together.
+and column tiles in groups whose weights are loaded together. Where not even those of one column
+tile fit, or not the input of a pixel tile, input channels go in chunks whose sums are added up.
 """
 
+from collections.abc import Iterator
 from math import gcd
 
 from weft.compiler.channel_layout import ChannelLayout
@@ -12,7 +14,8 @@ from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, layout
 
-__all__ = ["tile_pixels", "weight_tiles", "column_step", "column_chunks"]
+__all__ = ["tile_pixels", "weight_tiles", "column_step", "column_chunks", "column_groups",
+           "depth_chunks", "weights_stay"]
 
 
 def tile_pixels(config: AcceleratorConfig, out_pixels: int) -> int:
@@ -86,3 +89,63 @@ def column_chunks(config: AcceleratorConfig, layer: str, tiles: int, tile_rows: 
     size = -(-tiles // count)
     size += -size % step
     return [range(first, min(first + size, tiles)) for first in range(0, tiles, size)]
+
+
+def column_groups(config: AcceleratorConfig, layer: str, tiles: int) -> tuple[range, ...]:
+    """Column tiles of a layer in groups that are as small as they can be: each starts at the first
+    lane of an output word.
+
+    Raises
+    ------
+    CompileError
+        If the parameters of a group do not fit.
+    """
+    step = min(column_step(config), tiles)
+    if step * config.requant_groups > config.parameter_depth:
+        unit_bytes = config.parameter_entry_data_bytes
+        raise CompileError(
+            f"Layer {layer!r} needs {step * config.requant_groups * unit_bytes} bytes of parameter "
+            f"memory for {step * config.cols} output channels, "
+            f"{config.parameter_depth * unit_bytes} are available",
+            cure=with_field("parameter_channels", step * config.cols))
+    return tuple(range(first, min(first + step, tiles)) for first in range(0, tiles, step))
+
+
+def depth_chunks(config: AcceleratorConfig, layer: str, blocks: int,
+                 taps: int) -> Iterator[tuple[range, ...]]:
+    """Channel blocks of an input in chunks, from few to many, that can be computed one by one.
+
+    Half of the weight memory holds the weights of a column tile for a chunk, so that those of the
+    next one are loaded meanwhile, if it can.
+
+    Parameters
+    ----------
+    layer : :class:`str`
+        Its name, for the error.
+    blocks : :class:`int`
+    taps : :class:`int`
+        Of the kernel: weight tiles of a channel block.
+
+    Raises
+    ------
+    CompileError
+        If not even the weights of one channel block fit.
+    """
+    rows = taps * config.weight_tile_rows
+    if rows > config.weight_depth:
+        row_bytes = config.weight_row_data_bytes
+        raise CompileError(
+            f"Layer {layer!r} needs {rows * row_bytes} bytes of weight memory for {config.cols} "
+            f"output channels and {config.rows} input channels, "
+            f"{config.weight_depth * row_bytes} are available",
+            cure=with_field("weight_bytes", rows * row_bytes))
+    most = max(1, config.weight_depth // 2 // rows)
+    sizes = {-(-blocks // count) for count in (*range(1, 9), *(8 << power for power in range(13)))}
+    for size in sorted({min(size, most) for size in sizes}, reverse=True):
+        yield tuple(range(first, min(first + size, blocks)) for first in range(0, blocks, size))
+
+
+def weights_stay(config: AcceleratorConfig, columns_outer: bool, rows: int) -> bool:
+    """Whether a group of column tiles of ``rows`` weight rows, cut by input channels, loads them
+    once for all tiles of pixels."""
+    return columns_outer and rows <= config.weight_depth

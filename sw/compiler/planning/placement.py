@@ -130,7 +130,8 @@ def plan_memory(laid_out: ChannelLayout, config: AcceleratorConfig, *,
         except CompileError:    # together they need more room than one by one
             pass
         else:
-            if not any(plan.storages[root].external for root in joints.planes):
+            if not any(plan.storages[root].external for root in joints.planes) \
+                    and not any(plan.layers[index].depths for index in joints.layers):
                 return plan
     return _Planner(laid_out, config, keep_tensors, groups, _NONE).run()
 

@@ -214,10 +214,11 @@ class _Splitter:
                 yield self._together(chain, splits, start=None if flat else 0)
 
     def _free(self, index: int) -> bool:
-        """Whether a layer may be split: it is computed by itself, with everything on chip."""
+        """Whether a layer may be split: it is computed by itself, with everything on chip, each
+        sum in one command."""
         plan = self._plan.layers[index]
         return not (isinstance(self._graph.layers[index], Concat | Alias) or plan.tile_buffers
-                    or plan.in_turns)
+                    or plan.in_turns or plan.depths)
 
     def _pixels(self, index: int) -> int:
         _, height, width = self._graph.tensors[self._graph.layers[index].output].shape

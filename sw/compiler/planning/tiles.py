@@ -1,21 +1,23 @@
 """In what tiles a layer is computed that has operands in external memory, and what they take.
 
 A tile is some rows of the output. Where a single row of all channels is too much for the chip, it
-is cut further: into groups of channel blocks, on the vector engine, and into columns.
+is cut further: into groups of channel blocks, on the vector engine, and into columns. A convolution
+is cut by channel blocks of its input where nothing else will do: their sums are added up.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from math import gcd
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
+from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Interleave, Layer, Resize
 
-from .columns import column_chunks, weight_tiles
+from .columns import column_chunks, column_groups, depth_chunks, weight_tiles, weights_stay
 from .loop_order import layer_cycles
 from .rows import needed, window
 
@@ -24,7 +26,7 @@ __all__ = ["Choice", "LayerPlan", "Room", "TileBuffer", "Tiling", "row_align"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TileBuffer:
-    """Room for the tiles of one operand of one layer: ``words`` at each of one or two addresses."""
+    """Room for the tiles of one operand of one layer: ``words`` at each of the addresses."""
     words: int
     addresses: tuple[int, ...]
 
@@ -44,6 +46,10 @@ class LayerPlan:
         channel blocks; none for all.
     columns_outer : :class:`bool`
         All tiles of rows for one chunk after the other, and not all chunks for one tile.
+    depths : :class:`tuple` of :class:`range`
+        Of a convolution: channel blocks of its input that are computed at a time, in order; none
+        for all. A tile then has no more pixels than the accumulators, where the sums of a column
+        tile stay from one command to the next.
     tile_buffers : :class:`dict`
         By tensor, for operands in external memory.
     in_turns : :class:`bool`
@@ -55,6 +61,7 @@ class LayerPlan:
     columns: tuple[range, ...] = ()
     chunks: tuple[range, ...] = ()
     columns_outer: bool = False
+    depths: tuple[range, ...] = ()
     in_turns: bool = False
     tile_buffers: dict[str, TileBuffer] = field(default_factory=dict)
 
@@ -91,14 +98,28 @@ class _Shape:
     ----------
     height, width : :class:`int`
         Of a full tile of the output.
-    chunks, columns_outer
+    chunks, columns_outer, depths
         As in :class:`LayerPlan`.
+    stays : :class:`bool`
+        With ``depths``: the input of a tile is on chip in all its channel blocks, so that it is
+        loaded once for all column tiles.
     """
 
     height: int
     width: int
     chunks: tuple[range, ...]
     columns_outer: bool
+    depths: tuple[range, ...] = ()
+    stays: bool = False
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What of a layer must be cut, beside its rows: groups of channel blocks of what it makes,
+    columns, and channel blocks of what it reads."""
+    blocks: bool = False
+    columns: bool = False
+    depth: bool = False
 
 
 def _parts(size: int, step: int) -> tuple[range, ...]:
@@ -112,7 +133,11 @@ def _lengths(size: int, step: int) -> Iterator[tuple[int, int]]:
         yield size % step, 1
 
 
+_UNBOUNDED = 1 << 62    # words that stand for a tile of more pixels than accumulators
 _LINE_CYCLES = 8        # of the memory port for each burst, beside its beats
+# Weights of a layer on chip that take more than half of their memory are loaded in so small a part
+# of it, so that loads never wait for long, and little is left to compute behind the last one.
+_SHARE = 4
 _HEIGHTS = 8            # tile heights that are compared, from the largest that fits
 _WIDTHS = (1, 2, 3, 4, 6, 8)    # tiles of a row that are tried; and all of these times 8 ** n
 
@@ -154,40 +179,54 @@ class Tiling:
             If not even the constants of its smallest part fit.
         """
         layer = self._graph.layers[index]
-        by_blocks, by_columns = self._cut(index)
-        if by_columns and set(outside) != {*layer.inputs, layer.output}:
+        cut = self._cut(index)
+        if cut.columns and set(outside) != {*layer.inputs, layer.output}:
             # Columns are cut in tile buffers alone: what is on chip is in the way.
             inside = {*layer.inputs, layer.output} - set(outside)
             return _too_large(sum(self._words(name) for name in inside) + max(0, -available))
-        return self._best(layer, outside, available, by_blocks, by_columns)
+        return self._best(layer, outside, available, cut)
 
     def _words(self, name: str) -> int:
         _, height, width = self._graph.tensors[name].shape
         return self._laid_out.channels[name].blocks(self._config) * height * width
 
-    def _find_cut(self, index: int) -> tuple[bool, bool]:
-        """Whether a layer must be cut into groups of channel blocks, and into columns."""
+    def _find_cut(self, index: int) -> _Cut:
+        """What must be cut of a layer: as little as it takes, or of a convolution what takes the
+        fewest cycles."""
         layer = self._graph.layers[index]
         outside = tuple(dict.fromkeys((*layer.inputs, layer.output)))
-        cuts = [(False, False), (True, False)]
         # Cut columns need a beat at the beginning of every word in external memory.
-        if self._config.word_bytes % self._config.axi_bytes == 0:
-            cuts.append((True, True))
+        columns = self._config.word_bytes % self._config.axi_bytes == 0
+        if isinstance(layer, Convolution):
+            cuts = [_Cut(), *[_Cut(columns=True)] * columns]
+            if not self._config.sequential:     # which has no accumulators
+                cuts += [_Cut(depth=True), *[_Cut(columns=True, depth=True)] * columns]
+        else:
+            cuts = [_Cut(), _Cut(blocks=True), *[_Cut(blocks=True, columns=True)] * columns]
+        found: dict[_Cut, Choice] = {}
+        refused: CompileError | None = None
         for cut in cuts:
-            if not self._best(layer, outside, self._config.activation_depth, *cut).lack:
-                return cut
-        return cuts[-1]
+            try:
+                found[cut] = self._best(layer, outside, self._config.activation_depth, cut)
+            except CompileError as error:   # constants do not fit
+                refused = error
+                continue
+            if not found[cut].lack and (cut == _Cut() or not isinstance(layer, Convolution)):
+                break
+        best = min(found, key=lambda cut: (found[cut].lack, found[cut].cycles), default=None)
+        if refused and (best is None or found[best].lack >= _UNBOUNDED // 2):
+            raise refused
+        assert best is not None
+        return best
 
     # Candidates -------------------------------------------------------------------------------
 
-    def _best(self, layer: Layer, outside: tuple[str, ...], available: int, by_blocks: bool,
-              by_columns: bool) -> Choice:
+    def _best(self, layer: Layer, outside: tuple[str, ...], available: int, cut: _Cut) -> Choice:
         best: Choice | None = None
         least: int | None = None
-        for chunks, columns_outer in self._orders(layer, outside, by_blocks, by_columns):
-            for width in self._widths(layer) if by_columns else (self._width(layer),):
-                choice, needed = self._tile(layer, outside, available, chunks, columns_outer,
-                                            width)
+        for whole in self._whole(layer, outside, cut):
+            for width in self._widths(layer) if cut.columns else (self._width(layer),):
+                choice, needed = self._tile(layer, outside, available, replace(whole, width=width))
                 if choice is not None and (best is None or choice.cycles < best.cycles):
                     best = choice
                 least = needed if least is None else min(least, needed)
@@ -195,6 +234,22 @@ class Tiling:
             return best
         assert least is not None
         return _too_large(least - available)
+
+    def _whole(self, layer: Layer, outside: tuple[str, ...], cut: _Cut) -> Iterator[_Shape]:
+        """The ways to cut all but rows and columns."""
+        _, height, width = self._graph.tensors[layer.output].shape
+        if not (isinstance(layer, Convolution) and cut.depth):
+            for chunks, columns_outer in self._orders(layer, outside, cut):
+                yield _Shape(height, width, chunks, columns_outer)
+            return
+        config = self._config
+        tiles, steps = weight_tiles(config, self._laid_out, layer)
+        blocks = self._laid_out.channels[layer.input].blocks(config)
+        chunks = column_groups(config, layer.name, tiles)
+        for depths in depth_chunks(config, layer.name, blocks, steps // blocks):
+            for columns_outer in (False, True):
+                for stays in (True, False) if layer.input in outside else (False,):
+                    yield _Shape(height, width, chunks, columns_outer, depths, stays)
 
     def _width(self, layer: Layer) -> int:
         return self._graph.tensors[layer.output].shape[2]
@@ -207,17 +262,17 @@ class Tiling:
         sizes = {-(-width // count) for count in counts}
         yield from sorted({min(size + -size % step, width) for size in sizes}, reverse=True)
 
-    def _orders(self, layer: Layer, outside: tuple[str, ...], by_blocks: bool,
-                by_columns: bool) -> Iterator[tuple[tuple[range, ...], bool]]:
+    def _orders(self, layer: Layer, outside: tuple[str, ...],
+                cut: _Cut) -> Iterator[tuple[tuple[range, ...], bool]]:
         """Groups of column tiles or channel blocks, and whether they are the outer loop."""
         config = self._config
         if not isinstance(layer, Convolution):
             blocks = self._laid_out.channels[layer.output].blocks(config)
-            if not by_blocks:
+            if not cut.blocks:
                 yield (), False
                 return
             sizes = {-(-blocks // count) for count in range(1, blocks + 1)}
-            for size in (1,) if by_columns else sorted(sizes, reverse=True):
+            for size in (1,) if cut.columns else sorted(sizes, reverse=True):
                 yield tuple(range(first, min(first + size, blocks))
                             for first in range(0, blocks, size)), True
             return
@@ -225,6 +280,8 @@ class Tiling:
         rows = steps * config.weight_tile_rows
         half = tuple(column_chunks(config, layer.name, tiles, rows))
         if not outside:  # each weight is loaded once, whatever the tiles
+            if len(half) > 1:
+                half = tuple(column_chunks(config, layer.name, tiles, rows, share=_SHARE))
             yield half, len(half) > 1
             return
         yield half, False
@@ -237,8 +294,7 @@ class Tiling:
             yield tuple(column_chunks(config, layer.name, tiles, rows, share=0)), True
 
     def _tile(self, layer: Layer, outside: tuple[str, ...], available: int,
-              chunks: tuple[range, ...], columns_outer: bool,
-              width: int) -> tuple[Choice | None, int]:
+              whole: _Shape) -> tuple[Choice | None, int]:
         """Tiles of as many rows as there is room for; and the fewest words that would do."""
         out_h, out_w = self._graph.tensors[layer.output].shape[1:]
         align = row_align(self._config, out_w)
@@ -249,9 +305,14 @@ class Tiling:
         split = {height + -height % align
                  for height in (-(-out_h // count) for count in range(1, out_h + 1))}
         heights = sorted({min(height, out_h) for height in split}, reverse=True)
-        if not outside:  # split later, once all else is known
+        if not outside and not whole.depths:  # split later, once all else is known
             heights = [out_h]
-        shapes = [_Shape(height, width, chunks, columns_outer) for height in heights]
+        if whole.depths:
+            heights = [height for height in heights
+                       if height * whole.width <= self._config.accumulator_pixels]
+        if not heights:
+            return None, _UNBOUNDED
+        shapes = [replace(whole, height=height) for height in heights]
         least = total(self._sizes(layer, outside, shapes[-1], False))
         best = None
         for double in (True, False):
@@ -261,9 +322,10 @@ class Tiling:
                 cycles = self._estimate(layer, outside, shape, double)
                 if best is None or cycles < best.cycles:
                     best = Choice(cycles, LayerPlan(
-                        tiles=_parts(out_h, shape.height), chunks=chunks,
-                        columns=_parts(out_w, width) if width < out_w else (),
-                        columns_outer=columns_outer), self._sizes(layer, outside, shape, double))
+                        tiles=_parts(out_h, shape.height), chunks=shape.chunks,
+                        columns=_parts(out_w, shape.width) if shape.width < out_w else (),
+                        columns_outer=shape.columns_outer, depths=shape.depths),
+                        self._sizes(layer, outside, shape, double))
         return best, least
 
     # Room -------------------------------------------------------------------------------------
@@ -283,8 +345,12 @@ class Tiling:
                 again |= len(shape.chunks) > 1 and not isinstance(layer, Convolution)
                 words = (self._needed(layer, name, shape.height, 0)
                          * self._needed(layer, name, shape.width, 1))
+            count = 1
+            if shape.depths and name != layer.output:
+                again |= not shape.stays
+                count = len(shape.depths) if shape.stays else 1
             found[name] = Room(words * self._blocks(layer, name, shape),
-                               2 if double and again else 1)
+                               2 * count if double and again else count)
         return found
 
     def _blocks(self, layer: Layer, name: str, shape: _Shape) -> int:
@@ -294,6 +360,8 @@ class Tiling:
         most = max(map(len, shape.chunks), default=0)
         if not isinstance(layer, Convolution):
             return min(blocks, most or blocks)
+        if name != layer.output and shape.depths:
+            return max(map(len, shape.depths))
         if name == layer.output and shape.columns_outer:
             return min(blocks, -(-most * config.cols // config.rows))
         return blocks
@@ -330,12 +398,15 @@ class Tiling:
                 words = (sum(self._needed(layer, name, size, 0) * times for size, times in rows)
                          * sum(self._needed(layer, name, size, 1) * times
                                for size, times in columns))
-                if shape.columns_outer and count > 1 and isinstance(layer, Convolution):
-                    words *= len(chunks)
+                if isinstance(layer, Convolution):
+                    words *= self._again(layer, shape, count)
             moved += words * self._laid_out.channels[name].blocks(config) * config.word_bytes
         if isinstance(layer, Convolution):
             tiles, steps = weight_tiles(config, self._laid_out, layer)
             again = count if not shape.columns_outer and len(chunks) > 1 else 1
+            if shape.depths:
+                least = len(chunks[0]) * steps * config.weight_tile_rows
+                again = 1 if weights_stay(config, shape.columns_outer, least) else count
             moved += tiles * steps * config.weight_tile_rows * config.weight_row_bytes * again
             busy = float(tiles * steps * sum(
                 step_cycles(config, height * width) * times * again
@@ -350,13 +421,21 @@ class Tiling:
         if not outside:  # constants are loaded while the layer before is computed
             return max(load, busy) + overhead
         # The first tile is loaded before anything is computed, the last one stored after all is.
-        together = (max(load, busy) + min(load, busy) / count) if double else load + busy
+        together = ((max(load, busy) + min(load, busy) / count) if double or shape.stays
+                    else load + busy)
         return together + overhead
 
     def _commands(self, layer: Layer, outside: Sequence[str], shape: _Shape, count: int) -> int:
         """Each tile costs a few commands, and one for each channel block where the operands of a
         pair do not lie alike, or where a row is cut; with one tile buffer nothing overlaps."""
         commands = count * max(1, len(shape.chunks))
+        if shape.depths and isinstance(layer, Convolution):
+            tiles, _ = weight_tiles(self._config, self._laid_out, layer)
+            again = self._again(layer, shape, count)
+            loads = len(shape.depths)
+            if shape.width < self._width(layer):
+                loads = self._laid_out.channels[layer.input].blocks(self._config)
+            return count * (len(shape.depths) * tiles * 2 + loads * again)
         if len({name in outside for name in layer.inputs}) > 1 and count > 1:
             commands *= self._laid_out.channels[layer.output].blocks(self._config)
         elif shape.width < self._width(layer):
@@ -373,7 +452,17 @@ class Tiling:
         """Parts of rows of an operand in a tile, each of which is a burst of its own; an input is
         loaded again for every group of column tiles that is an outer loop."""
         again = len(shape.chunks) if shape.columns_outer else 1
-        return again * self._rows(layer, name, shape) * self._blocks(layer, name, shape)
+        blocks = self._blocks(layer, name, shape)
+        if shape.depths and isinstance(layer, Convolution) and name == layer.input:
+            again = self._again(layer, shape, 2)
+            blocks = self._laid_out.channels[name].blocks(self._config)
+        return again * self._rows(layer, name, shape) * blocks
+
+    def _again(self, layer: Convolution, shape: _Shape, count: int) -> int:
+        """How often a convolution loads each of the ``count`` tiles of its input."""
+        if shape.depths and not shape.stays:
+            return weight_tiles(self._config, self._laid_out, layer)[0]
+        return len(shape.chunks) if shape.columns_outer and count > 1 else 1
 
     def _find_vector_cycles(self, layer: Layer) -> float:
         blocks = self._laid_out.channels[layer.output].blocks(self._config)

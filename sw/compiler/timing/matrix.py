@@ -105,9 +105,13 @@ class MatrixTiming:
                 parting = Drain.PARTING if self._looked_up and not looks_up else 0
                 drained = max(accepted + pixels + self._to_drain, self._drained + 1 + parting)
                 self._looked_up = looks_up
-                end = self._drained = drained + pixels * groups
-                self._released.append(end + 1 - min(pixels, self._early))
-                self.writes.add(drained + to_done, end + to_done, Stream(1, 1))
+                if fields["keep"]:  # nothing is drained, in a cycle
+                    end = self._drained = drained + 1
+                    self._released.append(end)
+                else:
+                    end = self._drained = drained + pixels * groups
+                    self._released.append(end + 1 - min(pixels, self._early))
+                    self.writes.add(drained + to_done, end + to_done, Stream(1, 1))
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
                 # Of the next step, if there is one.

@@ -13,13 +13,15 @@ import numpy as np
 from weft.errors import ModelError
 from weft.frontend.placing import Quantized
 from weft.frontend.views import View
-from weft.ir import NO_PADS, Concat, Lookup, Pads, Resize, Selection
+from weft.ir import NO_PADS, Concat, Lookup, Pads, Pool, PoolKind, Resize, Selection
 
 from . import inputs, kernels, layers, moves
 from .builder import Builder, Constant, Padded, Value, image_order
 from .file import Operator, label
 from .functions import FUNCTIONS, table
+from .interpolation import check_planes, enlarged_axis
 from .prelu import channel_prelu
+from .rules import Rule
 
 __all__ = ["HANDLERS"]
 
@@ -280,6 +282,26 @@ def _resize(builder: Builder, operator: Operator) -> Value:
     return builder.add(operator, layer, stage, _output_image(operator))
 
 
+def _interpolate(builder: Builder, operator: Operator) -> Value:
+    """Enlargement by powers of 2: every value is repeated, and averaged with weights."""
+    source, target = builder.activation(operator), builder.target(operator)
+    check_planes(operator)
+    if builder.rule is Rule.ONNXRUNTIME:
+        raise ModelError(f"{label(operator)} interpolates integers, as onnxruntime does not")
+    down, across = (enlarged_axis(operator, axis) for axis in (1, 2))
+    tensor, stage = _image(builder, operator, source)
+    channels, height, width = _output_image(operator).shape
+    inner = f"{target.name}@enlarged"
+    builder.add_step(
+        Resize(name=f"{operator.name}/enlarged", op=operator.op, input=tensor, output=inner,
+               factors=(down.factor, across.factor)), stage, source, (channels, height, width))
+    layer = Pool(name=operator.name, op=operator.op, input=inner, output=target.name,
+                 kind=PoolKind.AVERAGE, kernel=(len(down.weights), len(across.weights)),
+                 pads=Pads(down.before, across.before, down.after, across.after),
+                 weights=(down.weights, across.weights), rounding=builder.rule.rounding)
+    return builder.add(operator, layer, stage, _output_image(operator))
+
+
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(FUNCTIONS, _function),
     **dict.fromkeys(kernels.VIEWS, _view),
@@ -294,6 +316,7 @@ HANDLERS: dict[str, Handler] = {
     "MUL": _pair,
     "PAD": _pad,
     "PADV2": _pad,
+    "RESIZE_BILINEAR": _interpolate,
     "RESIZE_NEAREST_NEIGHBOR": _resize,
     "TRANSPOSE": _transpose,
 }

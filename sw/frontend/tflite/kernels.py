@@ -17,6 +17,7 @@ from . import inputs, layers, moves
 from .file import Operator, Tensor, label
 from .functions import FUNCTIONS, apply
 from .inputs import Values, present
+from .interpolation import interpolate
 from .rules import Rule, activation_bounds, round_away
 from .softmax import softmax
 
@@ -247,6 +248,7 @@ KERNELS: dict[str, Kernel] = {
     "PAD": moves.pad,
     "PADV2": moves.pad,
     "QUANTIZE": _quantize,
+    "RESIZE_BILINEAR": interpolate,
     "RESIZE_NEAREST_NEIGHBOR": moves.resize,
     "SOFTMAX": _softmax,
     "SUB": _subtract,

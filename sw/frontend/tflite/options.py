@@ -28,6 +28,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "MAX_POOL_2D": ("Pool2DOptions", (*_WINDOW, "FilterHeight", "FilterWidth")),
     "MEAN": ("ReducerOptions", ("KeepDims",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),
+    "RESIZE_BILINEAR": ("ResizeBilinearOptions", ("AlignCorners", "HalfPixelCenters")),
     "RESIZE_NEAREST_NEIGHBOR": ("ResizeNearestNeighborOptions",
                                 ("AlignCorners", "HalfPixelCenters")),
     "SOFTMAX": ("SoftmaxOptions", ("Beta",)),

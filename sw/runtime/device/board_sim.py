@@ -57,6 +57,9 @@ class BoardSimDevice(SerialDevice):
     board : :class:`Board`
     mismatch, latency : :class:`float`
         Of the host's line, see :class:`weft.sim.board.BoardSimulator`.
+    direct : :class:`bool`
+        Memory is not read and written over the line, which takes 40 cycles for a byte, but at once
+        in the chip beside the FPGA.
     progress : callable
         Called with one line of text at each step of a build.
     build : :class:`Build`
@@ -64,9 +67,10 @@ class BoardSimDevice(SerialDevice):
     """
 
     def __init__(self, config: AcceleratorConfig, *, memory_bytes: int, board: Board,
-                 mismatch: float = 0.0, latency: float = 0.0, progress: Progress | None = None,
-                 build: Build | None = None):
+                 mismatch: float = 0.0, latency: float = 0.0, direct: bool = False,
+                 progress: Progress | None = None, build: Build | None = None):
         built = build_board(board, progress=progress) if build is None else build
+        self._direct = direct
         self._simulator = BoardSimulator(board, built, mismatch=mismatch, latency=latency)
         patience = _PATIENCE_CYCLES / (board.clock_mhz * 1e6) + 2 * latency
         super().__init__(config, memory_bytes=memory_bytes, baud=board.baud, patience=patience,
@@ -76,3 +80,16 @@ class BoardSimDevice(SerialDevice):
     def simulator(self) -> BoardSimulator:
         """The simulator itself, for disturbing the line and counting cycles."""
         return self._simulator
+
+    def write_memory(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy ``data`` to memory."""
+        if self._direct:
+            memoryview(self._simulator.chip_bytes(address, len(data))).cast("B")[:] = bytes(data)
+        else:
+            super().write_memory(address, data)
+
+    def read_memory(self, address: int, count: int) -> bytes:
+        """``count`` bytes of memory."""
+        if self._direct:
+            return self._simulator.chip_bytes(address, count).raw
+        return super().read_memory(address, count)

@@ -3,7 +3,8 @@
 ``verilator`` and ``functional`` simulate an accelerator of any configuration. ``serial:PORT`` is a
 board at a serial port, ``serial:PORT?baud=N`` at another baud rate than 3,000,000.
 ``board-sim:BOARD`` is a board under simulation, from its serial line on; its line runs at a quarter
-of the clock, or at ``?baud=N``.
+of the clock, or at ``?baud=N``. With ``?load=direct`` memory is written and read past the line, at
+once: of a chip beside the FPGA, which may hold far more than a simulated line carries in an hour.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ DeviceFactory = Callable[..., Device]
 
 _SERIAL = "serial"
 _BOARD_SIM = "board-sim"
+_DIRECT = "?load=direct"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +108,13 @@ def choose_device(device: str | DeviceFactory, *, trace: str | Path | None = Non
         from weft.sim.board import fast_line
 
         from .board_sim import BoardSimDevice
-        name, baud = _baud(device, rest)
+        direct = rest.endswith(_DIRECT)
+        name, baud = _baud(device, rest.removesuffix(_DIRECT))
         board = find_board(name)
+        if direct and board.memory.chip is None:
+            raise InputError(f"Board must have a memory chip for {_DIRECT[1:]}, {name} has none")
         board = fast_line(board) if baud is None else dataclasses.replace(board, baud=baud)
-        return DeviceChoice(factory=partial(BoardSimDevice, board=board),
+        return DeviceChoice(factory=partial(BoardSimDevice, board=board, direct=direct),
                             options={"progress": progress}, config=board.config)
     raise _unknown(device)
 
@@ -119,8 +124,10 @@ def _baud(device: str, text: str) -> tuple[str, int | None]:
     name, separator, option = text.partition("?")
     key, _, value = option.partition("=")
     if not name or (separator and (key != "baud" or not value.isdecimal() or not int(value))):
-        raise InputError(f"Device must be {device.partition(':')[0]}:NAME or "
-                         f"{device.partition(':')[0]}:NAME?baud=N, not {device!r}")
+        kind = device.partition(":")[0]
+        direct = f", {kind}:NAME{_DIRECT}" if kind == _BOARD_SIM else ""
+        raise InputError(f"Device must be {kind}:NAME{direct} or {kind}:NAME?baud=N, not "
+                         f"{device!r}")
     return name, int(value) if separator else None
 
 

@@ -114,6 +114,7 @@ class FunctionalDevice:
         self._status = Status(0)
         self._pending = False
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
+        self._kept: np.ndarray | None = None    # sums that a MATRIX has left to the next one
         self._units = {memory: np.zeros((its.depth, its.unit_data_bytes), np.int8)
                        for memory, its in memories(config).items()}
         self._activation = self._units[Memory.ACTIVATION].view(config.activation_type.dtype)
@@ -204,6 +205,7 @@ class FunctionalDevice:
     def _reset(self) -> None:
         self._status = Status(0)
         self._pending = False
+        self._kept = None
         self._registers[Register.ERROR] = Error.NONE
         self._registers[Register.ERROR_INDEX] = 0
 
@@ -389,6 +391,7 @@ class FunctionalDevice:
         if not all(fields[name] for name in positive) \
                 or (fields["tile_pixels"] > config.accumulator_pixels and not config.sequential) \
                 or fields["last_groups"] > config.requant_groups \
+                or self._partial_wrong(fields) \
                 or fields["rule"] not in {rule.value for rule in roundings(config)} \
                 or fields["clamp_min"] > fields["clamp_max"] \
                 or fields["table"] > config.drain_tables:
@@ -400,7 +403,22 @@ class FunctionalDevice:
             "out_pixels", "kernel_h", "kernel_w", "channel_blocks", "col_tiles"))
         self._spend(command, steps, steps)
         sums = self._accumulate(command)
-        return lambda: self._drain(command, sums)
+        if fields["accumulate"]:
+            sums = _wrap(sums + self._kept, config.accumulator_width)
+        self._kept = sums if fields["keep"] else None
+        return (lambda: None) if fields["keep"] else lambda: self._drain(command, sums)
+
+    def _partial_wrong(self, fields: dict[str, int]) -> bool:
+        """Whether a MATRIX uses the accumulators in a way that it must not."""
+        accumulate, keep = fields["accumulate"], fields["keep"]
+        if self._config.sequential:
+            return bool(accumulate or keep or fields["out_slot"])
+        kept = None if self._kept is None else self._kept.shape[1]
+        single = fields["col_tiles"] == 1 and fields["out_pixels"] <= fields["tile_pixels"]
+        return (fields["out_slot"] >= self._config.word_slots
+                or bool(accumulate) != (kept is not None)
+                or bool(accumulate and fields["out_pixels"] != kept)
+                or bool((accumulate or keep) and not single))
 
     def _tile_weights(self, command: _Command) -> np.ndarray:
         """int8 [kernel_h, kernel_w, channels, columns] of all column tiles."""
@@ -478,12 +496,15 @@ class FunctionalDevice:
             tables = self._units[Memory.TABLE].reshape(-1, 256)
             values = tables[fields["table"] - 1][values.view(np.uint8)]
         pixels = np.arange(fields["out_pixels"])
-        for block, channel in enumerate(range(0, channels, config.word_lanes)):
-            lanes = values[channel:channel + config.word_lanes]
+        skipped = fields["out_slot"] * config.requant_lanes     # lanes of the first word
+        for block in range(-(-(skipped + channels) // config.word_lanes)):
+            first = block * config.word_lanes - skipped
+            lanes = values[max(first, 0):first + config.word_lanes]
+            start = max(-first, 0)
             address = (fields["out_base"] + block * fields["out_plane"] + pixels) % LOCAL_ADDRESSES
             if (address >= config.activation_depth).any():
                 raise command.fault(Error.ADDRESS)
-            self._activation[address, :len(lanes)] = lanes.T
+            self._activation[address, start:start + len(lanes)] = lanes.T
 
     # Vector -----------------------------------------------------------------------------------
 

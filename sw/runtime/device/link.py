@@ -103,6 +103,8 @@ class Link:
     ----------
     flags : :class:`Answer`
         Of the last answer.
+    requests : :class:`int`
+        Requests that were made so far.
     repeated : :class:`int`
         Requests that were sent again so far.
     """
@@ -116,6 +118,7 @@ class Link:
         self._received = bytearray()
         self._garbage = 0  # bytes since the last answer
         self.flags = Answer(0)
+        self.requests = 0
         self.repeated = 0
 
     def ask(self, request: Request) -> bytes:
@@ -193,6 +196,7 @@ class Link:
     def _send(self, index: int, request: Request) -> _Sent:
         self._tag = self._tag % LAST_TAG + 1
         count = request.length or len(request.payload)
+        self.requests += 1
         frame = encode_request(request.opcode, self._tag, request.address, count, request.payload)
         self._write(frame)
         return _Sent(index, self._tag, frame, request)

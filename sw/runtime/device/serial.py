@@ -85,7 +85,7 @@ class SerialDevice:
 
     def _identify(self, name: str, memory_bytes: int) -> Identity:
         self._link.drain()
-        identity = Identity.unpack(self._link.ask(Request(Opcode.IDENTIFY, length=4)))
+        identity = Identity.unpack(self._link.ask(Request(Opcode.IDENTIFY, length=Identity.size())))
         if identity.version != PROTOCOL_VERSION:
             raise DeviceError(f"Device at {name} must speak version {PROTOCOL_VERSION} of the "
                               f"serial protocol, not {identity.version}: build its bitstream "
@@ -109,6 +109,12 @@ class SerialDevice:
     def clock_mhz(self) -> float:
         """Clock of the accelerator."""
         return self._identity.clock / 100
+
+    @property
+    def design(self) -> int:
+        """The hash of what the board was built from, see
+        :func:`~weft.boards.system.design_hash.design_hash`."""
+        return self._identity.design
 
     @property
     def link(self) -> Link:

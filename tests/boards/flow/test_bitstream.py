@@ -2,6 +2,7 @@
 """The steps of a build, with stand-ins for the FPGA tools on the PATH."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from weft.hw.isa.config import PRESETS, ConfigError
 
 YOSYS = """
 import json
+import re
 cells = {"system.core.load.count_TRELLIS_FF_Q_1": "TRELLIS_FF",
          "system.core.load.count_TRELLIS_FF_Q_1_DI_LUT4_Z": "LUT4",
          "system.core.load.sum$12_CCU2C_S0": "CCU2C",
@@ -197,8 +199,9 @@ def test_seeds_wrong(tmp_path):
 
 
 def test_board_wrong():
-    with pytest.raises(ConfigError, match=r"^Board must be one of ulx3s-85f, ulx3s-25f, "
-                                          r"icebreaker, not 'ulx4'$"):
+    names = re.escape(", ".join(BOARDS))
+    with pytest.raises(ConfigError, match=rf"^Board must be one of {names} or a \.py file, not "
+                                          r"'ulx4'$"):
         find_board("ulx4")
 
 

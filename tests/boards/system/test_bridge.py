@@ -22,7 +22,7 @@ from weft.boards.system.uart import UartReceiver, UartTransmitter
 from weft.hw.bus.lite_target import LiteTarget
 
 DIVISOR = 4
-IDENTITY = Identity(version=1, memory_bits=12, clock=4800)
+IDENTITY = Identity(version=2, memory_bits=12, clock=4800, design=0xFEDC_7E7D)
 
 
 class Bench(wiring.Component):
@@ -94,7 +94,7 @@ def converse(*lines, irq=0):
 
 
 def identify(tag=1):
-    return encode_request(Opcode.IDENTIFY, tag, 0, 4)
+    return encode_request(Opcode.IDENTIFY, tag, 0, Identity.size())
 
 
 def write(tag, address, data):

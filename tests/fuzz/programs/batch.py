@@ -16,6 +16,7 @@ from fuzz.programs.streams import Painter
 from weft.boards.registry import BOARDS
 from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, disassemble
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.memories import memories
 
 __all__ = ["BATCH", "CONFIGS", "Batch", "draw", "image", "entries", "opening", "dump", "save",
            "load"]
@@ -116,9 +117,7 @@ def opening(layout: Layout) -> list[Command]:
     sources = {Memory.PARAMETER: Layout.PARAMETERS, Memory.VECTOR_PARAMETER: Layout.PARAMETERS,
                Memory.VECTOR_WEIGHT: Layout.ENTRIES}
     commands = []
-    for memory in Memory:
-        if not config.vector and memory.value > Memory.PARAMETER.value:
-            break
+    for memory in memories(config):
         window, unit_bytes = layout.units(memory)
         area = sources.get(memory, Layout.DATA)
         at_once = len(area) // unit_bytes

@@ -67,11 +67,23 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         wrong += [
             {"last_groups": rng.randint(config.requant_groups + 1, 255)},
             {"weight_base": config.weight_depth - rng.randrange(config.weight_tile_rows)},
-            {"parameter_base": config.parameter_depth - f["last_groups"] + 1},
-            {"out_base": config.activation_depth - f["out_pixels"] + 1},
-            {"out_base": (1 << 24) - 1},
+            {"accumulate": 1 - f["accumulate"]},
+            {"out_slot": 1 if config.sequential else rng.randint(config.word_slots, 255)},
             {"table": rng.randint(config.drain_tables + 1, 511)},
         ]
+        if config.sequential:
+            wrong.append({"keep": 1})
+        elif f["keep"] or f["accumulate"] or rng.random() < 0.5:
+            wrong += [{"keep": 1, "col_tiles": 2},
+                      {"keep": 1, "tile_pixels": 1, "out_pixels": 2},
+                      {"keep": 1, "out_pixels": 1 << 20}]
+        if f["accumulate"]:
+            wrong.append({"out_pixels": f["out_pixels"] % config.accumulator_pixels + 1,
+                          "tile_pixels": config.accumulator_pixels})
+        if not f["keep"]:
+            wrong += [{"parameter_base": config.parameter_depth - f["last_groups"] + 1},
+                      {"out_base": config.activation_depth - f["out_pixels"] + 1},
+                      {"out_base": (1 << 24) - 1}]
         if not config.fixed_point:
             wrong += [{"rule": 1}, {"rule": 2}]
         if config.sequential:

@@ -78,6 +78,9 @@ class Painter:
         """A few commands, in order."""
         kinds = [self.load, self.store, self.matrix]
         weights = [2, 2, 4]
+        if not self.config.sequential:
+            kinds.append(self.sums)
+            weights.append(2)
         if self.config.vector:
             kinds.append(self.vector)
             weights.append(4)
@@ -88,7 +91,7 @@ class Painter:
         while len(stream) < count:
             if kind is None or self.rng.random() < 0.5:
                 kind, = self.rng.choices(kinds, weights)
-            if stream and self.rng.random() < 0.1:
+            if stream and self.rng.random() < 0.1 and not stream[-1].fields.get("accumulate"):
                 stream.append(stream[-1])
                 continue
             commands = None
@@ -104,7 +107,31 @@ class Painter:
         reads, writes = touches(self.config, command).get("activation", (0, 0))
         return not (reads | writes) & ~mask and (in_place or not reads & writes)
 
-    def matrix(self) -> list[Command] | None:
+    def sums(self) -> list[Command] | None:
+        """A few MATRIX that add up the same sums, and what may come between them."""
+        rng = self.rng
+        last = None
+        while last is None or last.fields["col_tiles"] > 1 \
+                or last.fields["out_pixels"] > last.fields["tile_pixels"]:
+            last, = self.matrix() or (None,)
+        pixels = last.fields["out_pixels"]
+        every: list[Command] = []
+        for _ in range(rng.choice((1, 1, 2, 3, 8))):
+            part = None
+            while part is None or part.fields["col_tiles"] > 1:
+                part, = self.matrix(pixels) or (None,)
+            keeping = Command(Opcode.MATRIX, part.fields | {
+                "tile_pixels": max(pixels, part.fields["tile_pixels"]), "keep": 1,
+                "accumulate": int(bool(every))})
+            if not self._fits(keeping):
+                return None
+            every.append(keeping)
+            if rng.random() < 0.3:
+                every += rng.choice((self.load, self.store))() or []
+        return [*every, Command(Opcode.MATRIX, last.fields | {"accumulate": 1})]
+
+    def matrix(self, pixels: int = 0) -> list[Command] | None:
+        """A command of its own; of so many ``pixels``, if given."""
         rng, config = self.rng, self.config
         f = {name: rng.choice((1, 1, 2, 3)) for name in
              ("kernel_h", "kernel_w", "stride_h", "stride_w")}
@@ -117,6 +144,9 @@ class Painter:
                                        (full + 1, 1), (2, full // 2)))
         else:
             out_h, out_w = self.size(9), self.size(9)
+        if pixels:
+            out_w = rng.choice([width for width in range(1, pixels + 1) if pixels % width == 0])
+            out_h = pixels // out_w
         pixels = out_h * out_w
         tile = min(full, max(1, rng.choice((1, 2, pixels - 1, pixels, pixels, pixels + 1,
                                             -(-pixels // 2), full, rng.randint(1, full)))))
@@ -133,7 +163,8 @@ class Painter:
         plane, out_plane = f["in_h"] * f["in_w"] + self.spare(), pixels + self.spare()
         groups = rng.choice((1, config.requant_groups, rng.randint(1, config.requant_groups)))
         every = (f["col_tiles"] - 1) * config.requant_groups + groups
-        out_size = -(-every * config.requant_lanes // config.word_lanes) * out_plane
+        slot = 0 if config.sequential else rng.choice((0, 0, config.word_slots - 1))
+        out_size = -(-(slot + every) * config.requant_lanes // config.word_lanes) * out_plane
         in_size = f["channel_blocks"] * plane
         if max(in_size, out_size) > len(self.layout.words) // 2 or every > config.parameter_depth:
             return None
@@ -145,7 +176,8 @@ class Painter:
             "pixel_row_step": f["stride_h"] * f["in_w"],
             "kernel_row_step": f["dilation_h"] * f["in_w"], "out_w": out_w, "out_pixels": pixels,
             "tile_pixels": tile, "out_zero": self.zero(), "out_base": self.at(out_size),
-            "out_plane": out_plane, "last_groups": groups,
+            "out_plane": out_plane, "last_groups": groups, "out_slot": slot,
+            "accumulate": 0, "keep": 0,
             "rule": rng.choice(roundings(config)).value,
             "table": rng.choice((0, rng.randint(0, config.drain_tables))),
             "weight_base": rng.choice((first.start, first.stop - rows,

@@ -44,6 +44,7 @@ def random_command(rng):
         "out_zero": rng.randrange(-128, 128), "clamp_min": -5, "clamp_max": 100,
         "col_tiles": rng.randint(1, 3), "last_groups": rng.randint(1, 2),
         "weight_base": rng.randrange(100), "parameter_base": rng.randrange(10),
+        "out_slot": rng.randint(0, 1), "accumulate": 0, "keep": 0,
     }, base
 
 
@@ -276,6 +277,7 @@ def test_same_accumulator_is_not_reused_too_soon():
     ("kernel_w", 0), ("stride_h", 0), ("dilation_w", 0), ("out_pixels", 0), ("tile_pixels", 0),
     ("tile_pixels", 17), ("col_tiles", 0), ("last_groups", 0), ("last_groups", 3),
     ("channel_blocks", 0), ("in_h", 0), ("rule", 1), ("rule", 2), ("clamp_max", -6),
+    ("out_slot", 2), ("accumulate", 1),
     ("table", CONFIG.drain_tables + 1), ("table", 511),
 ])
 def test_impossible_field_is_a_fault(field, value):
@@ -295,3 +297,43 @@ def test_impossible_field_is_a_fault(field, value):
     sim = make_simulator(dut)
     sim.add_testbench(testbench)
     sim.run()
+
+
+PARTIAL = {"tile_pixels": 4, "out_pixels": 4}
+KEEP, LAST = {**PARTIAL, "keep": 1}, {**PARTIAL, "accumulate": 1}
+
+
+@pytest.mark.parametrize("changes, wrong", [
+    ([KEEP, KEEP | LAST, LAST, {}], None),
+    ([KEEP, LAST, KEEP, LAST], None),
+    ([KEEP, LAST | {"tile_pixels": 9}], None),
+    ([KEEP, {}], 1),
+    ([KEEP, KEEP], 1),
+    ([LAST], 0),
+    ([KEEP, LAST, LAST], 2),
+    ([KEEP, LAST | {"out_pixels": 3}], 1),
+    ([KEEP, LAST | {"out_pixels": 4 + (1 << 20)}], 1),
+    ([KEEP, LAST | {"col_tiles": 2}], 1),
+    ([KEEP | {"col_tiles": 1 << 15}], 0),
+    ([KEEP | {"out_pixels": 5}], 0),
+    ([KEEP | {"out_pixels": 1 << 23}], 0),
+])
+def test_sums_are_kept_for_the_next_command_alone(changes, wrong):
+    dut = StepSequencer(CONFIG)
+    steps = []
+    commands = [{"index": index, "command": wide_command(**one)}
+                for index, one in enumerate(changes)]
+
+    async def testbench(ctx):
+        for command in commands[:len(commands) if wrong is None else wrong + 1]:
+            await stream_source(dut.commands, [command])(ctx)
+        await ctx.tick().repeat(12)
+        assert ctx.get(dut.fault.code) == (Error.NONE if wrong is None else Error.ARGUMENT)
+        if wrong is not None:
+            assert ctx.get(dut.fault.index) == wrong
+
+    sim = make_simulator(dut)
+    sim.add_testbench(testbench)
+    sim.add_testbench(stream_sink(dut.steps, steps), background=True)
+    sim.run()
+    assert [step.index for step in steps] == list(range(len(changes) if wrong is None else wrong))

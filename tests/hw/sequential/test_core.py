@@ -106,6 +106,7 @@ def test_illegal_opcode_is_named(program):
         "last_groups")),
     (Opcode.MATRIX, {"last_groups": 5}, Error.ARGUMENT),
     (Opcode.MATRIX, {"rule": 1}, Error.ARGUMENT),
+    *((Opcode.MATRIX, {field: 1}, Error.ARGUMENT) for field in ("accumulate", "keep", "out_slot")),
     (Opcode.MATRIX, {"table": 1}, Error.ARGUMENT),
     (Opcode.MATRIX, {"clamp_min": 1, "clamp_max": 0}, Error.ARGUMENT),
     (Opcode.LOAD, {"address": 2}, Error.ADDRESS),

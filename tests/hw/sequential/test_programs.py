@@ -88,6 +88,7 @@ def test_illegal_opcode_is_named(spoiled):
     (Opcode.MATRIX, {"last_groups": 5}, Error.ARGUMENT),
     (Opcode.MATRIX, {"last_groups": 128}, Error.ARGUMENT),
     (Opcode.MATRIX, {"rule": 1}, Error.ARGUMENT),
+    *((Opcode.MATRIX, {field: 1}, Error.ARGUMENT) for field in ("accumulate", "keep", "out_slot")),
     (Opcode.MATRIX, {"table": 1}, Error.ARGUMENT),
     (Opcode.LOAD, {"address": 2}, Error.ADDRESS),
     (Opcode.LOAD, {"stride": 1}, Error.ADDRESS),

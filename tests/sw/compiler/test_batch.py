@@ -246,8 +246,9 @@ def test_what_is_around_layers_of_one_pixel_may_be_anything(frames):
     wide = builder.conv(builder.sum(gate, pooled), 70)
     graph = builder.graph(builder.conv(wide, 9), builder.conv(trunk, 6, kernel=(5, 4)))
     program = equal(graph, TINY, rng, frames, keep_tensors=frames == 2)
-    layers = find_joints(lay_out_channels(program.graph, TINY), TINY).layers
-    assert [program.graph.layers[index].name for index in layers] == \
+    laid_out = lay_out_channels(program.graph, TINY)
+    layers = find_joints(laid_out, TINY).layers
+    assert [laid_out.graph.layers[index].name for index in layers] == \
         [layer.name for layer in graph.layers if layer.name in (
             "layer2", "layer4", "layer6", "layer7")]
 

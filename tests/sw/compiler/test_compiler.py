@@ -112,10 +112,12 @@ def build(shape, channels, **options):
     return builder.graph(builder.conv(builder.input, channels, **options))
 
 
-def test_column_tile_larger_than_weight_memory_is_an_error():
-    fails(build((70, 8, 8), 4, kernel=(8, 8)), TINY,
-          "Layer 'layer0' needs 17920 bytes of weight memory for 4 output channels, 16384 are "
-          "available")
+def test_window_larger_than_weight_memory_is_an_error():
+    builder = GraphBuilder(np.random.default_rng(0), (7, 9, 9))
+    graph = builder.graph(builder.conv(builder.conv(builder.input, 8), 4, kernel=(8, 8)))
+    fails(graph, TINY.replace(weight_bytes=512),
+          "Layer 'layer1' needs 1024 bytes of weight memory for 4 output channels and 4 input "
+          "channels, 512 are available")
 
 
 @pytest.mark.parametrize("compiling", [compile, estimate])
@@ -136,8 +138,10 @@ def test_parameters_larger_than_their_memory_are_an_error():
 
 
 def test_activations_larger_than_their_memory_are_an_error():
-    fails(build((1100, 1, 2), 1), TINY.replace(activation_bytes=1 << 10),
-          "Layer 'layer0' needs 1104 bytes of activation memory, 1024 are available")
+    builder = GraphBuilder(np.random.default_rng(0), (4, 1, 600))
+    graph = builder.graph(builder.max_pool(builder.input, kernel=(1, 300)))
+    fails(graph, TINY.replace(activation_bytes=1 << 10),
+          "Layer 'layer0' needs 1204 bytes of activation memory, 1024 are available")
 
 
 @pytest.mark.parametrize("shape, options, message", [

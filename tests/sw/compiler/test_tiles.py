@@ -159,10 +159,10 @@ def test_row_that_does_not_fit_is_cut_into_columns(monkeypatch):
 
 
 def test_window_that_does_not_fit_is_an_error():
-    builder = GraphBuilder(np.random.default_rng(0), (600, 4, 40))
-    graph = builder.graph(builder.conv("x", 4, kernel=(3, 3), pads=(1, 1, 1, 1)))
-    config = TINY.replace(activation_bytes=4096, weight_bytes=1 << 16)
-    message = "Layer 'layer0' needs 5404 bytes of activation memory, 4096 are available"
+    builder = GraphBuilder(np.random.default_rng(0), (4, 40, 40))
+    graph = builder.graph(builder.conv("x", 4, kernel=(5, 5), dilations=(6, 6)))
+    config = TINY.replace(activation_bytes=2048)
+    message = "Layer 'layer0' needs 2504 bytes of activation memory, 2048 are available"
     with pytest.raises(MisfitError, match=f"^{re.escape(message)}$"):
         compile(graph, config)
     assert {name: str(error) for name, error in misfits([graph], config).items()} == {"t0": message}

@@ -22,6 +22,8 @@ from weft.errors import CompileError, InputError
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine, Opcode, decode
 from weft.hw.isa.config import PRESETS
+from weft.hw.matrix.drain import Drain
+from weft.hw.matrix.result_table import ResultTable
 from weft.runtime.device import EventKind
 from weft.runtime.runner import random_frames
 from weft.runtime.session import InferenceSession
@@ -160,6 +162,18 @@ def test_third_tile_waits_for_the_half_of_the_first():
     assert cost.busy > 3 * 64 + 64
     fields = decode(matrix(pixels=2 * 64, tile=64, kernel=1))[1]
     assert command_cost(SMALL, Opcode.MATRIX, fields).busy == 2 * 64
+
+
+def test_results_through_a_table_are_later_and_those_behind_them_wait():
+    plain, looked_up = (command_cost(SMALL, Opcode.MATRIX, decode(matrix(table=table))[1])
+                        for table in (0, 1))
+    assert looked_up.busy == plain.busy
+    assert looked_up.latency == plain.latency + ResultTable.LATENCY
+    # Of one step each, so that the drain has no rest.
+    streams = [[matrix(table=table) for table in tables] for tables in ((1, 1), (0, 1), (1, 0))]
+    same, first, last = (played(*stream).commands[1].done for stream in streams)
+    assert first == same
+    assert last == same - ResultTable.LATENCY + Drain.PARTING
 
 
 def test_next_command_streams_while_the_one_before_is_drained():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from weft.boards.family import Capacity
+from weft.boards.memory import OnChipMemory
 from weft.boards.registry import BOARDS
 from weft.cluster import cluster, digest
 from weft.digits import MODEL
@@ -119,11 +120,11 @@ def test_networks_that_do_not_fit_are_named():
     job = problem().job
     with cluster() as here:
         here.ship(DATA)
-        small = evaluate(replace(job, config=PRESETS["small"].replace(weight_bytes=1024).to_dict()))
+        small = evaluate(replace(job, config=PRESETS["small"].replace(weight_bytes=512).to_dict()))
         assert small.kind == "network"
         assert "bytes of weight memory" in small.reason
         assert small.reason.startswith("digits: Layer ")
-        target = replace(job.target, memory=replace(BOARD.memory, size=4096))
+        target = replace(job.target, memory=OnChipMemory(size=4096))
         outside = evaluate(replace(job, config=PRESETS["small"].to_dict(), target=target))
         assert outside.kind == "external memory"
         assert outside.reason.endswith(" bytes of external memory, 4,096 are available")

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tflite
 from litert_models import Operand, run_operator
 
 from weft import reference
@@ -20,8 +21,6 @@ from weft.ir import (
     PoolKind,
     Tensor,
 )
-
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 
 def random_tensor(rng: np.random.Generator, name: str, shape: tuple[int, int, int],
@@ -85,22 +84,19 @@ def test_convolution(seed, depthwise):
     if depthwise:
         weights = random_values(rng, (channels, kernel, kernel))
         layer = Depthwise(weights=weights, **common)
-        options, constant = schema.DepthwiseConv2DOptionsT(), last(weights)
-        options.depthMultiplier = 1
+        options, constant, extra = "DepthwiseConv2DOptions", last(weights), {"DepthMultiplier": 1}
     else:
         weights = random_values(rng, (filters, channels, kernel, kernel))
         layer = Convolution(weights=weights, **common)
-        options, constant = schema.Conv2DOptionsT(), weights.transpose(0, 2, 3, 1)
-    options.strideH = options.strideW = stride
-    options.dilationHFactor = options.dilationWFactor = 1
-    options.padding = schema.Padding.SAME
+        options, constant, extra = "Conv2DOptions", weights.transpose(0, 2, 3, 1), {}
     values = random_values(rng, x.shape)
     got = run_operator(
         "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", options,
         [operand(x), Operand(constant.shape, scale, 0, np.ascontiguousarray(constant),
                              3 if depthwise else 0),
          Operand(bias.shape, np.float32(x.scale) * scale, 0, bias)],
-        operand(y), last(values))
+        operand(y), last(values), StrideH=stride, StrideW=stride, DilationHFactor=1,
+        DilationWFactor=1, Padding=tflite.Padding.SAME, **extra)
     compare(layer, {"x": x, "y": y}, {"x": values}, got)
 
 
@@ -122,7 +118,7 @@ def test_fully_connected_rounds_once(seed):
         fixed_point=reference.fixed_point_multiplier(x.scale, np.full(outputs, scale), y.scale))
     values = random_values(rng, x.shape)
     got = run_operator(
-        "FULLY_CONNECTED", schema.FullyConnectedOptionsT(),
+        "FULLY_CONNECTED", "FullyConnectedOptions",
         [Operand((1, inputs), x.scale, x.zero_point), Operand(weights.shape, scale, 0, weights),
          Operand(bias.shape, np.float32(x.scale) * scale, 0, bias)],
         Operand((1, outputs), y.scale, y.zero_point), values.reshape(1, -1))
@@ -145,7 +141,7 @@ def test_sum_of_every_pair(seed):
         y = tensors["a"].scale * 2
     tensors["y"] = random_tensor(rng, "y", (1, 256, 256), y)
     values = every_pair()
-    got = run_operator("ADD", schema.AddOptionsT(), [operand(tensors[name]) for name in "ab"],
+    got = run_operator("ADD", "AddOptions", [operand(tensors[name]) for name in "ab"],
                        operand(tensors["y"]), *(last(value) for value in values.values()))
     compare(Add(name="", op="", output="y", a="a", b="b", rounding=Rounding.FIXED_POINT), tensors,
             values, got)
@@ -158,7 +154,7 @@ def test_product_of_every_pair(seed):
     y = tensors["a"].scale * tensors["b"].scale * rng.uniform(20, 200)
     tensors["y"] = random_tensor(rng, "y", (1, 256, 256), y)
     values = every_pair()
-    got = run_operator("MUL", schema.MulOptionsT(), [operand(tensors[name]) for name in "ab"],
+    got = run_operator("MUL", "MulOptions", [operand(tensors[name]) for name in "ab"],
                        operand(tensors["y"]), *(last(value) for value in values.values()))
     compare(Multiply(name="", op="", output="y", a="a", b="b", rounding=Rounding.FIXED_POINT),
             tensors, values, got)
@@ -170,7 +166,7 @@ def test_product_with_one_factor_for_each_channel():
     tensors["y"] = random_tensor(rng, "y", (5, 4, 6),
                                  50 * tensors["a"].scale * tensors["b"].scale)
     values = {name: random_values(rng, tensors[name].shape) for name in "ab"}
-    got = run_operator("MUL", schema.MulOptionsT(), [operand(tensors[name]) for name in "ab"],
+    got = run_operator("MUL", "MulOptions", [operand(tensors[name]) for name in "ab"],
                        operand(tensors["y"]), *(last(value) for value in values.values()))
     compare(Multiply(name="", op="", output="y", a="a", b="b", rounding=Rounding.FIXED_POINT),
             tensors, values, got)
@@ -185,12 +181,10 @@ def test_average(seed):
     x = random_tensor(rng, "x", (40, *sizes))
     shape = (40, *(-(-size // stride) for size in sizes))
     y = Tensor(name="y", shape=shape, scale=x.scale, zero_point=x.zero_point)
-    options = schema.Pool2DOptionsT()
-    options.strideH = options.strideW = stride
-    options.filterHeight = options.filterWidth = kernel
-    options.padding = schema.Padding.SAME
     values = random_values(rng, x.shape)
-    got = run_operator("AVERAGE_POOL_2D", options, [operand(x)], operand(y), last(values))
+    got = run_operator("AVERAGE_POOL_2D", "Pool2DOptions", [operand(x)], operand(y), last(values),
+                       StrideH=stride, StrideW=stride, FilterHeight=kernel, FilterWidth=kernel,
+                       Padding=tflite.Padding.SAME)
     layer = Pool(name="", op="", input="x", output="y", kind=PoolKind.AVERAGE,
                  kernel=(kernel, kernel), strides=(stride, stride),
                  pads=Pads(pads[0][0], pads[1][0], pads[0][1], pads[1][1]),

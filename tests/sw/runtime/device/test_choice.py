@@ -26,6 +26,9 @@ def test_simulated_boards_bring_their_configuration(option, baud):
     assert choice.config == BOARD.config
     assert choice.factory.func is BoardSimDevice
     assert choice.factory.keywords["board"].baud == baud
+    assert not choice.factory.keywords["direct"]
+    direct = choose_device(f"board-sim:{BOARD.name}{option}?load=direct")
+    assert direct.factory.keywords == choice.factory.keywords | {"direct": True}
 
 
 @pytest.mark.parametrize("device, signals, layers", [
@@ -37,15 +40,18 @@ def test_what_devices_can_do(device, signals, layers):
 
 
 @pytest.mark.parametrize("device, message", [
-    ("board-sim:none", f"Board must be one of {', '.join(BOARDS)}, not 'none'"),
+    ("board-sim:none", f"Board must be one of {', '.join(BOARDS)} or a .py file, "
+                       f"not 'none'"),
     ("board-sim", "Device must be 'verilator', 'functional', 'serial:PORT', 'board-sim:BOARD' or "
                   "a callable, not 'board-sim'"),
     (3, "Device must be 'verilator', 'functional', 'serial:PORT', 'board-sim:BOARD' or a callable, "
         "not 3"),
     ("serial:x?speed=9", "Device must be serial:NAME or serial:NAME?baud=N, not "
                          "'serial:x?speed=9'"),
-    ("board-sim:x?baud=0", "Device must be board-sim:NAME or board-sim:NAME?baud=N, not "
-                           "'board-sim:x?baud=0'"),
+    ("board-sim:x?baud=0", "Device must be board-sim:NAME, board-sim:NAME?load=direct or "
+                           "board-sim:NAME?baud=N, not 'board-sim:x?baud=0'"),
+    ("board-sim:icebreaker?load=direct", "Board must have a memory chip for load=direct, "
+                                         "icebreaker has none"),
 ])
 def test_device_wrong(device, message):
     with pytest.raises(WeftError, match=f"^{re.escape(message)}$"):

@@ -225,8 +225,8 @@ MATRIX = {"in_base": 0, "in_zero": 0, "in_plane": 1, "pad_top": 0, "in_h": 1, "i
           "dilation_h": 1, "dilation_w": 1, "pixel_row_step": 1, "pad_left": 0,
           "kernel_row_step": 1, "out_w": 1, "tile_pixels": 1, "out_pixels": 1, "out_zero": 0,
           "out_base": 0, "clamp_min": -128, "out_plane": 1, "clamp_max": 127, "col_tiles": 1,
-          "last_groups": 1, "rule": Rounding.FLOAT32, "weight_base": 0, "parameter_base": 0,
-          "table": 0}
+          "last_groups": 1, "rule": Rounding.FLOAT32, "accumulate": 0, "keep": 0,
+          "weight_base": 0, "out_slot": 0, "parameter_base": 0, "table": 0}
 
 
 def stop(*commands: bytes, config: AcceleratorConfig = TINY) -> DeviceStopped:
@@ -259,6 +259,10 @@ def load_command(**changes) -> bytes:
     (encode(Opcode.MATRIX, **{**MATRIX, "last_groups": 3}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "clamp_min": 5, "clamp_max": 4}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "rule": Rounding.FIXED_POINT}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "out_slot": 2}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "accumulate": 1}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "keep": 1, "col_tiles": 2}), Error.ARGUMENT),
+    (encode(Opcode.MATRIX, **{**MATRIX, "keep": 1, "out_pixels": 2}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "table": TINY.drain_tables + 1}), Error.ARGUMENT),
     (encode(Opcode.MATRIX, **{**MATRIX, "in_base": TINY.activation_depth}), Error.ADDRESS),
     (encode(Opcode.MATRIX, **{**MATRIX, "out_base": TINY.activation_depth}), Error.ADDRESS),
@@ -268,6 +272,20 @@ def load_command(**changes) -> bytes:
 def test_wrong_command_stops_the_device_with_its_index(command, error):
     stopped = stop(load_command(), command)
     assert (stopped.error, stopped.index) == (error, 1)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"keep": 1}, {"accumulate": 1, "out_pixels": 2, "tile_pixels": 2}])
+def test_kept_sums_are_for_a_command_of_as_many_pixels(changes):
+    stopped = stop(encode(Opcode.MATRIX, **{**MATRIX, "keep": 1}),
+                   encode(Opcode.MATRIX, **{**MATRIX, **changes}))
+    assert (stopped.error, stopped.index) == (Error.ARGUMENT, 1)
+
+
+@pytest.mark.parametrize("name", ["accumulate", "keep", "out_slot"])
+def test_sequential_core_keeps_no_sums(name):
+    command = encode(Opcode.MATRIX, **{**MATRIX, name: 1})
+    assert stop(command, config=BOARDS["icebreaker"].config).error is Error.ARGUMENT
 
 
 def test_unknown_memory_is_an_argument_error():

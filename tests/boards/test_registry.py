@@ -1,0 +1,64 @@
+"""A board that is defined in a file: the one that the documentation shows."""
+
+import re
+
+import pytest
+from places import ROOT
+from tiny_board import TINY_BOARD
+
+from weft.boards.flow.bitstream import design
+from weft.boards.registry import find_board
+from weft.cli import main
+from weft.digits import MODEL
+from weft.hw.isa.config import ConfigError
+from weft.sim.board import fast_line
+
+
+@pytest.fixture
+def example(tmp_path):
+    page = (ROOT / "docs" / "howto" / "add-board.md").read_text(encoding="utf-8")
+    path = tmp_path / "icepi.py"
+    path.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], encoding="utf-8")
+    return path
+
+
+def test_a_board_is_less_than_60_lines(example):
+    assert len(example.read_text().splitlines()) < 60
+
+
+def test_a_board_of_a_file_has_its_pins_and_its_package(example):
+    board = find_board(str(example))
+    clock_mhz, files = design(board)
+    assert clock_mhz == 60
+    pins = dict(re.findall(r'LOCATE COMP "(\w+)__io" SITE "(\w+)"', files["top.lpf"]))
+    assert pins["clk50_0"] == "M1"
+    assert {"uart_0__rx", "uart_0__tx", "led_0", "led_1", "led_2"} <= set(pins)
+    assert "CABGA256" in board.fpga.place
+    assert "MULT18X18D" in files["top.il"]
+
+
+def test_a_board_of_a_file_runs_under_simulation(example, capsys):
+    # With their clock the simulator is that of other tests: the design is the same, whatever the
+    # board is called.
+    text = example.read_text()
+    example.write_text(text.replace("clock_mhz=60,", "clock_mhz=48,"))
+    assert example.read_text() != text
+    board = fast_line(find_board(str(example)))
+    assert (board.config, board.memory, board.baud) == (
+        TINY_BOARD.config, TINY_BOARD.memory, TINY_BOARD.baud)
+    assert main(["run", str(MODEL), "--device", f"board-sim:{example}", "--random", "1",
+                 "--verify"]) == 0
+    assert "0 of 40 output bytes differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text, message", [
+    (None, "cannot be read: there is no such file"),
+    ("1 / 0", "fails: ZeroDivisionError: division by zero"),
+    ("BOARD = 3", "must define BOARD, a weft.boards.board.Board, and a function make_platform"),
+])
+def test_file_wrong(text, message, tmp_path):
+    path = tmp_path / "board.py"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=f"^{re.escape(f'Board file {path} {message}')}$"):
+        find_board(str(path))

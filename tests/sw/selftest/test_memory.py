@@ -1,0 +1,87 @@
+"""The tests of a memory name what is broken in one."""
+
+import re
+
+import pytest
+
+from weft.selftest.memory import (
+    BLOCK_BYTES,
+    Fault,
+    check_address_lines,
+    check_data_lines,
+    check_random_data,
+)
+
+
+class BrokenMemory:
+    """A memory of 8-byte words with lines that can be stuck or lost.
+
+    Parameters
+    ----------
+    low, high : :class:`int`
+        Data lines, as bits, that read as 0, as 1.
+    lost : :class:`int`
+        Bits of an address that are taken for zero.
+    decay : :class:`range`
+        Addresses whose bytes lose a bit when any other byte is read.
+    """
+
+    def __init__(self, low=0, high=0, lost=0, decay=range(0)):
+        self._bytes = bytearray(32 * 1024)
+        self._low, self._high, self._lost, self._decay = (
+            low.to_bytes(8, "little"), high.to_bytes(8, "little"), lost, decay)
+
+    @property
+    def memory_bytes(self):
+        return len(self._bytes)
+
+    def write_memory(self, address, data):
+        for place, byte in enumerate(data, address):
+            self._bytes[place & ~self._lost] = byte
+
+    def read_memory(self, address, count):
+        def byte(place):
+            stored = self._bytes[place & ~self._lost] ^ (4 if place in self._decay else 0)
+            return stored & ~self._low[place % 8] | self._high[place % 8]
+        return bytes(map(byte, range(address, address + count)))
+
+
+def test_a_sound_memory_passes():
+    memory = BrokenMemory()
+    assert check_data_lines(memory, 8) == "64 lines, walking ones and zeros"
+    assert check_address_lines(memory) == "15 lines"
+    assert check_random_data(memory, 5000) == "5,120 of 32,768 bytes"
+    assert check_random_data(memory, 1 << 20) == "32,768 of 32,768 bytes"
+
+
+@pytest.mark.parametrize("line", [0, 7, 13, 63])
+def test_a_stuck_data_line_is_named(line):
+    for fault, text in (({"low": 1 << line}, "read as 0"), ({"high": 1 << line}, "read as 1")):
+        with pytest.raises(Fault, match=f"^Memory has broken data lines, of 64: line {line} "
+                                        f"{text}$"):
+            check_data_lines(BrokenMemory(**fault), 8)
+
+
+def test_several_stuck_data_lines_are_named():
+    with pytest.raises(Fault, match=r"^Memory has broken data lines, of 64: lines 3, 40 read as 0; "
+                                    "line 5 read as 1$"):
+        check_data_lines(BrokenMemory(low=1 << 40 | 1 << 3, high=1 << 5), 8)
+
+
+@pytest.mark.parametrize("line", range(15))
+def test_a_lost_address_line_is_named(line):
+    message = f"Memory has a broken address line, {line} of 15: what is written at "
+    with pytest.raises(Fault, match=f"^{re.escape(message)}0x"):
+        check_address_lines(BrokenMemory(lost=1 << line))
+
+
+def test_an_address_line_is_not_blamed_for_data():
+    with pytest.raises(Fault, match=r"^Memory at 0x0 must hold 0x55, as it was written, not 0xd5$"):
+        check_address_lines(BrokenMemory(high=0x80))
+
+
+@pytest.mark.parametrize("place", [0, 32 * 1024 - 1])
+def test_lost_bytes_are_counted(place):
+    with pytest.raises(Fault, match=f"^Memory lost 1 of 2,048 random bytes: the first at "
+                                    f"{place:#x}, 0x.. written and 0x.. read$"):
+        check_random_data(BrokenMemory(decay=range(place, place + 1)), 2 * BLOCK_BYTES)
