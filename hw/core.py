@@ -187,6 +187,7 @@ class Core(wiring.Component):
             vector = components[Engine.VECTOR]
             connect(m, load.vector_weight, vector.weight_write)
             connect(m, load.vector_parameter, vector.parameter_write)
+            connect(m, load.lane_table, vector.lane_table_write)
             connect(m, vector.request, activation.read_request[1])
             connect(m, vector.write, activation.write[1])
             m.d.comb += [

@@ -30,18 +30,19 @@ def matrix(pixels: int = 64, tile: int = 64, kernel: int = 1, blocks: int = 1, c
     return encode(Opcode.MATRIX, **masks, **fields)
 
 
-def vector(op: VectorOp, positions: int = 64, taps: int = 1, **masks: int) -> bytes:
+def vector(op: VectorOp, positions: int = 64, taps: int = 1, table: int = 0,
+           **masks: int) -> bytes:
     """An operation on ``taps`` words for each position of a row."""
     fields = _fields(Opcode.VECTOR, 0) | {
         "kernel_outer": 1, "kernel_inner": taps, "kernel_inner_step": 1, "dilation_inner": 1,
         "blocks": 1, "out_outer": 1, "in_outer": 1, "out_inner": positions,
         "in_inner": positions + taps - 1, "in_inner_step": 1, "stride_inner": 1,
-        "out_inner_step": 1, "op": op}
+        "out_inner_step": 1, "op": op, "table": table}
     return encode(Opcode.VECTOR, **masks, **fields)
 
 
 def lookup(positions: int = 64, **masks: int) -> bytes:
-    return vector(VectorOp.LOOKUP, positions, **masks)
+    return vector(VectorOp.LOOKUP, positions, table=1, **masks)
 
 
 def _fields(opcode: Opcode, value: int) -> dict[str, Any]:

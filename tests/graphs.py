@@ -216,9 +216,10 @@ class GraphBuilder:
         self._tensors[output] = replace(self._tensors[output], scale=float(np.float32(scale)))
         return output
 
-    def lookup(self, source: str) -> str:
-        """Adds a look-up in a random table."""
-        table = self._rng.integers(-128, 128, 256).astype(np.int8)
+    def lookup(self, source: str, *, by_channel: bool = False) -> str:
+        """Adds a look-up in a random table, or in one for each channel."""
+        channels = self.shape(source)[:1] if by_channel else ()
+        table = self._rng.integers(-128, 128, (*channels, 256)).astype(np.int8)
         return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
                         self.shape(source))
 

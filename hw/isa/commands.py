@@ -53,6 +53,7 @@ class Memory(enum.Enum, shape=3):
     VECTOR_WEIGHT    = 3
     VECTOR_PARAMETER = 4
     TABLE            = 5
+    LANE_TABLE       = 6  # the same memory, with another entry for each lane
 
 
 class Header(data.Struct):
@@ -67,7 +68,9 @@ class LoadCommand(data.Struct):
     """Copy ``lines`` runs of ``units`` units each from external memory to an on-chip memory.
 
     A unit is an activation word, a weight row, a parameter entry, a weight entry of the vector
-    engine or a byte of a table; in external memory it takes the next power of 2 of its bytes.
+    engine or an entry of a table; in external memory it takes the next power of 2 of its bytes. An
+    entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a byte for each lane, for
+    VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written there last.
     Addresses in external memory are in bytes and must be multiples of the beat size.
     """
     header:        Header
@@ -174,7 +177,7 @@ class VectorOp(enum.Enum, shape=4):
     MAX      = 1  # maximum of a window
     ADD      = 2  # weighted sum, or difference, of two tensors
     MULTIPLY = 3  # product of two tensors
-    LOOKUP   = 4  # table of 256 entries
+    LOOKUP   = 4  # nothing: the word itself, for a table
 
 
 class VectorCommand(data.Struct):
@@ -200,9 +203,9 @@ class VectorCommand(data.Struct):
 
     ``scaled(v)`` below is the requantization of a MATRIX, ``RNE(fl32(fl32(v + bias) * scale)) +
     out_zero``, its parameters ``rows / requant_lanes`` entries of the vector parameter memory for
-    each channel block, in order from ``parameter_base``. Sums are int32 and wrap. Every result is
-    clamped last. With a fixed-point ``rule``, ``scaled`` is that of a MATRIX of that rule, and the
-    parameters are :class:`FixedPointParameters`. ``T`` is ``config.vector_taps``.
+    each channel block, in order from ``parameter_base``. Sums are int32 and wrap. With a
+    fixed-point ``rule``, ``scaled`` is that of a MATRIX of that rule, and the parameters are
+    :class:`FixedPointParameters`. ``T`` is ``config.vector_taps``.
 
     CONV
         ``scaled(sum(x * w))``. The taps of a kernel row are taken in groups of T, and each group
@@ -230,15 +233,20 @@ class VectorCommand(data.Struct):
         ``scaled((a - in_zero) * (b - second_zero))``. ``kernel_outer`` is 2, ``kernel_inner`` 1.
         2 cycles per word.
     LOOKUP
-        ``table[x]``: byte ``256 * table + (x mod 256)`` of the table memory. ``kernel_outer`` and
-        ``kernel_inner`` are 1. 1 cycle per word.
+        ``x``, for a ``table``, which must be given. ``kernel_outer`` and ``kernel_inner`` are 1.
+        1 cycle per word.
+
+    Every result is clamped. With a ``table``, which is at most ``config.vector_tables``, what is
+    written is ``table[y]`` in place of a result ``y``: in each lane entry ``256 * (table - 1) +
+    (y mod 256)`` of the table memory. With ``table_step`` each channel block has a table of its
+    own, in order, of which ``table`` is the first. A table costs no cycles per word.
 
     All but MAX and LOOKUP take at least ``rows / requant_lanes`` cycles per word. With ``shared``
     all channel blocks use the weights and parameters of the first; MAX and LOOKUP have neither and
     ignore it, and their ``rule`` must be zero. With ``broadcast``, ADD and MULTIPLY take ``b`` from
     a plane of one word: ``in_base + kernel_outer_step + block * kernel_inner_step``. ``slide``,
-    ``broadcast`` and ``subtract`` must be zero where they are not mentioned, and ``clamp_min`` at
-    most ``clamp_max``.
+    ``broadcast`` and ``subtract`` must be zero where they are not mentioned, ``table_step`` without
+    a ``table``, and ``clamp_min`` at most ``clamp_max``.
 
     All sizes are at least 1. A command starts when the one before it has read its last word: one
     that reads what that writes must wait for its token. An element-wise operation may write over
@@ -280,9 +288,10 @@ class VectorCommand(data.Struct):
     subtract:          unsigned(1)   # ADD subtracts the second operand
     shared:            unsigned(1)   # weights and parameters are those of channel block 0
     parameter_base:    unsigned(16)  # entry of the vector parameter memory
-    table:             unsigned(8)   # number of the table
+    table:             unsigned(9)   # results go through table n - 1; not through any if 0
+    table_step:        unsigned(1)   # each channel block has the table after that of the last one
     rule:              Rounding
-    _0:                unsigned(_COMMAND_BITS - 506)
+    _0:                unsigned(_COMMAND_BITS - 508)
 
 
 class ChannelParameters(data.Struct):

@@ -17,7 +17,7 @@ __all__ = ["TableMemory"]
 
 
 class TableMemory(wiring.Component):
-    """A copy of all tables for every lane.
+    """All tables, in a memory for each lane.
 
     An entry must not be looked up in the cycle after its write, or in that before.
 
@@ -26,11 +26,15 @@ class TableMemory(wiring.Component):
     config : :class:`AcceleratorConfig`
     lanes : :class:`int`
         Values that are looked up at a time.
+    by_lane : :class:`bool`
+        Whether lanes may have entries of their own.
 
     Members
     -------
     write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
-        Bytes of the tables.
+        Entries that all lanes have.
+    lane_write : :py:`In(stream.Signature(unit_write_layout(lanes), always_ready=True))`
+        Entries of each lane, with ``by_lane`` only; not in the same cycle as ``write``.
     table : :py:`In(8)`
     word : :py:`In(data.ArrayLayout(signed(8), lanes))`
     enable : :py:`In(1)`
@@ -45,12 +49,15 @@ class TableMemory(wiring.Component):
 
     LATENCY = RegisteredMemory.LATENCY
 
-    def __init__(self, config: AcceleratorConfig, *, lanes: int):
-        self._config = config
-        self._lanes  = lanes
+    def __init__(self, config: AcceleratorConfig, *, lanes: int, by_lane: bool = False):
+        self._config  = config
+        self._lanes   = lanes
+        self._by_lane = by_lane
         word = data.ArrayLayout(signed(8), lanes)
         super().__init__({
             "write":  In(stream.Signature(unit_write_layout(1), always_ready=True)),
+            **({"lane_write": In(stream.Signature(unit_write_layout(lanes), always_ready=True))}
+               if by_lane else {}),
             "table":  In(8),
             "word":   In(word),
             "enable": In(1),
@@ -62,13 +69,26 @@ class TableMemory(wiring.Component):
 
         depth = self._config.vector_table_bytes
 
-        # Registered, as the copies lie far apart.
-        write   = self.write.p
-        address = register(m, write.address[:max(1, ceil_log2(depth))], "address")
-        entry   = register(m, write.data[0], "entry")
-        enable  = delay(m, self.write.valid & write.mask[0], 1, name="write_enable")
+        # Registered, as the memories lie far apart.
+        every   = self.write.p
+        address = every.address
+        values  = [every.data[0]] * self._lanes
+        enables = [self.write.valid & every.mask[0]] * self._lanes
+        if self._by_lane:
+            own, own_valid = self.lane_write.p, self.lane_write.valid
+            address = Mux(own_valid, own.address, address)
+            values  = [Mux(own_valid, own.data[lane], values[lane])
+                       for lane in range(self._lanes)]
+            enables = [(own_valid & own.mask[lane]) | enables[lane]
+                       for lane in range(self._lanes)]
+        address = register(m, address[:max(1, ceil_log2(depth))], "address")
+        entry   = register(m, values[0], "entry")
+        enable  = delay(m, enables[0], 1, name="write_enable")
         for lane in range(self._lanes):
-            m.submodules[f"copy_{lane}"] = copy = RegisteredMemory(depth=depth, width=8)
+            if self._by_lane and lane:
+                entry  = register(m, values[lane], f"entry_{lane}")
+                enable = delay(m, enables[lane], 1, name=f"write_enable_{lane}")
+            m.submodules[f"lane_{lane}"] = copy = RegisteredMemory(depth=depth, width=8)
             m.d.comb += [
                 copy.write_address.eq(address),
                 copy.write_data.eq(entry),

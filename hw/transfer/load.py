@@ -120,11 +120,11 @@ class LoadEngine(wiring.Component):
         Writes to the on-chip memories, of ``word_data_bytes``, ``weight_row_data_bytes`` and
         ``parameter_entry_data_bytes``. A unit of several beats is written in as many parts. Only
         ``activation`` may refuse a write: the others, and those below, are ``always_ready``.
-    vector_weight, vector_parameter, table : \
+    vector_weight, vector_parameter, table, lane_table : \
 :py:`Out(stream.Signature(unit_write_layout(unit_bytes)))`
         Writes to the memories of the vector engine and to the tables, of
-        ``vector_entry_data_bytes``, ``parameter_entry_data_bytes`` and 1 byte; only those that the
-        configuration has.
+        ``vector_entry_data_bytes``, ``parameter_entry_data_bytes``, 1 byte and
+        ``word_data_bytes``; only those that the configuration has.
 
     Attributes
     ----------
@@ -163,6 +163,10 @@ class LoadEngine(wiring.Component):
                 "table":            Out(stream.Signature(
                     unit_write_layout(1), always_ready=True)),
             } if Memory.TABLE in memories(config) else {}),
+            **({
+                "lane_table":       Out(stream.Signature(
+                    unit_write_layout(config.word_data_bytes), always_ready=True)),
+            } if Memory.LANE_TABLE in memories(config) else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -232,6 +236,7 @@ class LoadEngine(wiring.Component):
             Memory.VECTOR_WEIGHT:    (config.vector_entry_bytes, config.vector_entry_data_bytes),
             Memory.VECTOR_PARAMETER: entry,
             Memory.TABLE:            (1, 1),
+            Memory.LANE_TABLE:       (config.word_bytes, config.word_data_bytes),
         }
         return {memory: _Port(getattr(self, memory.name.lower()), *units[memory],
                               beat_bytes=config.axi_bytes)

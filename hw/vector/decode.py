@@ -35,6 +35,8 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
         "window":       1,                # CONV or MAX: taps come in groups
         "weighted":     1,                # CONV or ADD
         "scaled":       1,                # results are requantized
+        "looks_up":     1,                # results go through a table
+        "first_table":  8,
         "groups":       8,                # in a kernel row
         "full_size":    range(taps + 1),  # taps of a group, and of the last one of a row
         "last_size":    range(taps + 1),
@@ -108,6 +110,7 @@ class VectorDecoder(wiring.Component):
             command.slide & (command.dilation_inner != 1),
             (command.broadcast & ~one_of(PAIRS)) | (command.subtract & ~one_of(SUBTRACTIONS)),
             command.clamp_min > command.clamp_max,
+            (command.table == 0) & (command.table_step | (command.op == VectorOp.LOOKUP)),
             Cat(command.rule != rule for rule in roundings(self._config)).all(),
             (command.rule != Rounding.FLOAT32) & ~one_of(REQUANTIZED),
         ]
@@ -143,6 +146,8 @@ class VectorDecoder(wiring.Component):
             window=window,
             weighted=(op == VectorOp.CONV) | (op == VectorOp.ADD),
             scaled=(op != VectorOp.MAX) & (op != VectorOp.LOOKUP),
+            looks_up=command.table != 0,
+            first_table=command.table - 1,
             # Division by a constant, as a table.
             groups=Mux(window, Array(C(-(-k // taps), 8) for k in range(256))[inner], inner),
             last_size=Mux(window, Array(C((k - 1) % taps + 1, 4) for k in range(256))[inner], 1),
@@ -185,8 +190,9 @@ class VectorDecoder(wiring.Component):
         """Offers the command held two cycles after it has come, or refuses it."""
         command   = held.p.command
         wrong    = register(m, Cat(self._wrong(command)), "wrong").any()
-        no_table = register(m, (command.op == VectorOp.LOOKUP)
-                            & (command.table >= self._config.vector_tables), "no_table")
+        last     = register(m, command.table + Mux(command.table_step, command.blocks - 1, 0)[:16],
+                            "last_table")
+        no_table = last > self._config.vector_tables
         bad      = register(m, wrong | no_table, "bad")
 
         refused = Signal()

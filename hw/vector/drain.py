@@ -12,7 +12,7 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
 from weft.hw.requantize.requantizer import Requantizer
 
-from .tap import result_layout
+from .tap import lookup_layout, result_layout
 
 __all__ = ["VectorDrain"]
 
@@ -36,6 +36,8 @@ class VectorDrain(wiring.Component):
         The entry, two cycles after its address.
     o : :py:`Out(data.ArrayLayout(signed(8), rows))`
         The word, in the one cycle in which ``o_valid`` is set.
+    o_lookup : :py:`Out(lookup_layout(config))`
+        Its table, in the same cycle.
     o_valid : :py:`Out(1)`
     """
 
@@ -49,6 +51,7 @@ class VectorDrain(wiring.Component):
             "parameter_enable":  Out(1),
             "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
             "o":                 Out(data.ArrayLayout(signed(8), config.word_lanes)),
+            "o_lookup":          Out(lookup_layout(config)),
             "o_valid":           Out(1),
         })
 
@@ -104,7 +107,7 @@ class VectorDrain(wiring.Component):
         i_valid = Signal()
         m.d.comb += i_valid.eq(delay(m, ahead, 2, name="ahead"))
         for name, _ in result.shape():
-            if name != "parameter":
+            if name not in ("parameter", "lookup"):
                 m.d.comb += i[name].eq(delay(m, result[name], 2, name=name, reset_less=True))
         m.d.comb += [
             requantizer.i.eq(i),
@@ -115,6 +118,8 @@ class VectorDrain(wiring.Component):
             m.d.comb += i.acc[lane].eq(register(m, held[lane], f"acc_{lane}"))
 
         o = requantizer.o
+        m.d.comb += self.o_lookup.eq(delay(m, result.lookup, 2 + Requantizer.latency,
+                                           name="lookup", reset_less=True))
         if groups == 1:
             m.d.comb += [self.o.eq(o.data), self.o_valid.eq(o.valid)]
             return m

@@ -24,6 +24,7 @@ from .drain import VectorDrain
 from .issue import VectorIssue
 from .output import OutputJob, VectorOutput
 from .sequencer import VectorSequencer
+from .tap import lookup_layout
 from .window import VectorWindow
 from .words import VectorWords
 
@@ -68,14 +69,15 @@ class VectorEngine(wiring.Component):
         The word, ``ActivationMemory.LATENCY`` cycles after its request was accepted.
     write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes)))`
         Activation words to write; may be refused.
-    weight_write, parameter_write, table_write : :py:`In(stream.Signature(..., always_ready=True))`
+    weight_write, parameter_write, table_write, lane_table_write : \
+:py:`In(stream.Signature(..., always_ready=True))`
         From the load engine, of ``vector_entry_data_bytes``,
-        ``parameter_entry_data_bytes`` and 1 byte.
+        ``parameter_entry_data_bytes``, 1 byte and ``word_data_bytes``.
 
     Attributes
     ----------
     CLAMP_LATENCY : :class:`int`
-        Cycles from a maximum, or an entry of a table that is as late, to the word of clamped ones.
+        Cycles from a maximum to the word of clamped ones.
     SCALED_LATENCY : :class:`int`
         Cycles from a word that has been requantized until :class:`VectorIssue` is told.
     """
@@ -100,6 +102,8 @@ class VectorEngine(wiring.Component):
             "parameter_write": In(stream.Signature(
                 unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
             "table_write":     In(stream.Signature(unit_write_layout(1), always_ready=True)),
+            "lane_table_write": In(stream.Signature(
+                unit_write_layout(config.word_data_bytes), always_ready=True)),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -114,7 +118,8 @@ class VectorEngine(wiring.Component):
         m.submodules.issue      = issue      = VectorIssue(config, credits=results)
         m.submodules.window     = VectorWindow(config)
         m.submodules.alu        = VectorAlu(config)
-        m.submodules.table      = table      = TableMemory(config, lanes=config.word_lanes)
+        m.submodules.table      = table      = TableMemory(
+            config, lanes=config.word_lanes, by_lane=True)
         m.submodules.drain      = VectorDrain(config)
         m.submodules.jobs       = jobs       = HalfSlice(shape=OutputJob)
         m.submodules.output     = output     = VectorOutput(config, depth=results)
@@ -128,6 +133,7 @@ class VectorEngine(wiring.Component):
         connect(m, jobs.o, output.jobs)
         connect(m, output.write, flipped(self.write))
         connect(m, flipped(self.table_write), table.write)
+        connect(m, flipped(self.lane_table_write), table.lane_write)
         connect(m, flipped(self.weight_write), weights.write)
         connect(m, flipped(self.parameter_write), parameters.write)
 
@@ -182,8 +188,8 @@ class VectorEngine(wiring.Component):
         """From words to sums and maxima. Returns the tap at the inputs of the ALU, with the window
         of its group, and whether there is one."""
         issue, window, alu = m.submodules.issue, m.submodules.window, m.submodules.alu
-        weights, table     = m.submodules.weights, m.submodules.table
-        drain, parameters  = m.submodules.drain, m.submodules.parameters
+        weights, drain     = m.submodules.weights, m.submodules.drain
+        parameters         = m.submodules.parameters
 
         # A tap arrives with its word, and goes through the window with it.
         # Its weights are read a cycle ahead, as they come two cycles later.
@@ -207,9 +213,6 @@ class VectorEngine(wiring.Component):
             alu.next_valid.eq(valid),
             alu.window.eq(window.o),
             Value.cast(alu.weights).eq(Value.cast(weights.read_data)),
-            table.table.eq(group.operation.table),
-            table.word.eq(window.o[self._config.vector_taps - 1]),
-            table.enable.eq(passes & (group.operation.op == VectorOp.LOOKUP)),
             drain.sums.eq(alu.sums),
             drain.sums_coming.eq(alu.sums_coming),
             drain.sums_result.eq(alu.sums_result),
@@ -220,33 +223,47 @@ class VectorEngine(wiring.Component):
         return group, passes
 
     def _elaborate_results(self, m: Module, group: Any, passes: Value) -> None:
-        """Words from requantization, and those that need none: maxima and table entries, of which
-        one is chosen, then clamped. They never come at the same time."""
-        alu, table   = m.submodules.alu, m.submodules.table
-        drain, words = m.submodules.drain, m.submodules.output.i
+        """Words from requantization, and maxima, which need none and are clamped here: they never
+        come at the same time. Then, their table."""
+        alu, drain    = m.submodules.alu, m.submodules.drain
+        table, output = m.submodules.table, m.submodules.output.i
 
-        plain     = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
-        ended     = delay(m, passes & group.end & plain, alu.max_latency + 1, name="ended")
-        operation = delay(m, group.operation.op, alu.max_latency - 1, name="operation",
-                          reset_less=True)
-        result    = delay(m, group.result, alu.max_latency, name="result", reset_less=True)
-        entries   = delay(m, table.o, alu.max_latency - TableMemory.LATENCY, name="entries",
-                          reset_less=True)
-        m.d.comb += words.valid.eq(delay(m, ended, 1, name="plain_end") | drain.o_valid)
+        plain  = (group.operation.op == VectorOp.MAX) | (group.operation.op == VectorOp.LOOKUP)
+        ended  = delay(m, passes & group.end & plain, alu.max_latency + 1, name="ended")
+        result = delay(m, group.result, alu.max_latency, name="result", reset_less=True)
+        comes  = delay(m, ended, 1, name="plain_comes")
+        lookup = Mux(comes, delay(m, result.lookup, self.CLAMP_LATENCY, name="lookup",
+                                  reset_less=True).as_value(), drain.o_lookup.as_value())
+        word   = Signal.like(drain.o)
         for lane in range(self._config.word_lanes):
             if lane % _SHARING == 0:
-                looks_up  = register(m, operation == VectorOp.LOOKUP, f"looks_up_{lane}", keep=True)
                 plain_end = register(m, ended, f"plain_end_{lane}", keep=True)
                 lowest    = register(m, result.clamp_min, f"lowest_{lane}", keep=True)
                 highest   = register(m, result.clamp_max, f"highest_{lane}", keep=True)
-            value   = register(m, Mux(looks_up, entries[lane], alu.maxima[lane]), f"value_{lane}")
+            value   = register(m, alu.maxima[lane], f"value_{lane}")
             clamped = Signal(signed(8), name=f"clamped_{lane}", reset_less=True)
             m.d.sync += clamped.eq(value)
             with m.If(value < lowest):
                 m.d.sync += clamped.eq(lowest)
             with m.Elif(value > highest):
                 m.d.sync += clamped.eq(highest)
-            m.d.comb += words.p[lane].eq(Mux(plain_end, clamped, drain.o[lane]))
+            m.d.comb += word[lane].eq(Mux(plain_end, clamped, drain.o[lane]))
+
+        looked_up = data.View(lookup_layout(self._config), lookup)
+        valid     = comes | drain.o_valid
+        enable    = delay(m, looked_up.enable, TableMemory.LATENCY - 1, name="looks_up",
+                          reset_less=True)
+        passed    = delay(m, word, TableMemory.LATENCY, name="passed", reset_less=True)
+        m.d.comb += [
+            table.word.eq(word),
+            table.table.eq(looked_up.table),
+            table.enable.eq(valid & looked_up.enable),
+            output.valid.eq(delay(m, valid, TableMemory.LATENCY, name="word_valid")),
+        ]
+        for lane in range(self._config.word_lanes):
+            if lane % _SHARING == 0:
+                chosen = register(m, enable, f"looks_up_{lane}", keep=True)
+            m.d.comb += output.p[lane].eq(Mux(chosen, table.o[lane], passed[lane]))
 
     def _elaborate_counts(self, m: Module) -> None:
         """Commands under way, by which each stage knows when it may report a fault."""

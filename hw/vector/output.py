@@ -86,7 +86,7 @@ class VectorOutput(wiring.Component):
     """
 
     ADDRESSES_AHEAD = 16
-    LATENCY         = 4
+    LATENCY         = 3
 
     def __init__(self, config: AcceleratorConfig, *, depth: int):
         if not isinstance(depth, int) or depth < 1 or depth & (depth - 1):
@@ -167,7 +167,6 @@ class VectorOutput(wiring.Component):
 
     def _elaborate_words(self, m: Module, target: Any) -> None:
         """Keeps each word until its address, ``target``, is there and it is written."""
-        # A word comes into a register first.
         width = 8 * self._config.word_data_bytes
         m.submodules.words = words = memory.Memory(
             shape=unsigned(width), depth=self._depth, init=[])
@@ -176,9 +175,8 @@ class VectorOutput(wiring.Component):
         level = Signal(range(self._depth + 1))
         some  = Signal()  # whether it is not zero, without the comparison
         leave = Signal()
-        m.d.comb += write.data.eq(register(m, Value.cast(self.i.payload), "word"))
+        m.d.comb += [write.data.eq(Value.cast(self.i.payload)), write.en.eq(self.i.valid)]
         m.d.sync += [
-            write.en.eq(self.i.valid),
             write.addr.eq(write.addr + write.en),
             read.addr.eq(read.addr + leave),
             level.eq(level + write.en - leave),

@@ -103,10 +103,10 @@ class VectorSequencer(wiring.Component):
                               for number in range(self._config.vector_taps))),
             tap.end.eq(flags.last.group & flags.last.row),
         ]
-        for name in ("op", "in_zero", "second_zero", "subtract", "table"):
+        for name in ("op", "in_zero", "second_zero", "subtract"):
             m.d.comb += tap.operation[name].eq(command[name])
         for name, _ in tap.result.shape():
-            if name != "parameter":
+            if name not in ("parameter", "lookup"):
                 m.d.comb += tap.result[name].eq(command[name])
         self._elaborate_position(m, decoded, nest.active, position_flags, block_flags)
         self._elaborate_window(m, decoded, flags.last.group, operand_flags)
@@ -228,12 +228,15 @@ class VectorSequencer(wiring.Component):
         weight       = Signal(17, reset_less=True)
         block_weight = Signal(17, reset_less=True)
         parameter    = Signal(17, reset_less=True)
+        table        = Signal.like(tap.result.lookup.table, name="table", reset_less=True)
         m.d.comb += [
             tap.begin.eq(begin),
             tap.second.eq(second),
             tap.pass_.eq(pass_),
             tap.weight.eq(weight),
             tap.result.parameter.eq(parameter),
+            tap.result.lookup.enable.eq(decoded.looks_up),
+            tap.result.lookup.table.eq(table),
             self.group.no_entry.eq(
                 (decoded.weighted & (weight >= config.vector_entries))
                 | (decoded.scaled & (
@@ -268,8 +271,12 @@ class VectorSequencer(wiring.Component):
             m.d.sync += block_weight.eq(self.commands.p.command.weight_base)
 
         last = block_flags.last
-        with m.If(block_flags.step & last.group & last.row & last.inner & last.outer
-                  & active & ~command.shared):
-            m.d.sync += parameter.eq(parameter + config.vector_groups)
+        with m.If(block_flags.step & last.group & last.row & last.inner & last.outer & active):
+            m.d.sync += table.eq(table + command.table_step)
+            with m.If(~command.shared):
+                m.d.sync += parameter.eq(parameter + config.vector_groups)
         with m.If(block_flags.idle):
-            m.d.sync += parameter.eq(self.commands.p.command.parameter_base)
+            m.d.sync += [
+                parameter.eq(self.commands.p.command.parameter_base),
+                table.eq(self.commands.p.first_table),
+            ]

@@ -2,21 +2,30 @@
 
 from amaranth import *
 from amaranth.lib import data
+from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import WINDOW_GROUPS
 
-__all__ = ["group_layout", "operation_layout", "placed_layout", "result_layout", "tap_layout"]
+__all__ = ["group_layout", "lookup_layout", "operation_layout", "placed_layout", "result_layout",
+           "tap_layout"]
+
+
+def lookup_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """Whether a result goes through a table, and through which one."""
+    return data.StructLayout({"enable": 1, "table": max(1, ceil_log2(config.vector_tables))})
 
 
 def result_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """How a sum is requantized: fields of the command, and the entry of its parameters."""
+    """What becomes of a sum or a maximum: fields of the command, the entry of its parameters, and
+    its table."""
     return data.StructLayout({
         "parameter": 16,         # entry of the parameter memory, of the first lanes
         "out_zero":  signed(8),
         "clamp_min": signed(8),
         "clamp_max": signed(8),
+        "lookup":    lookup_layout(config),
         **({"rule": Rounding} if config.fixed_point else {}),
     })
 
@@ -28,7 +37,6 @@ def operation_layout() -> data.StructLayout:
         "in_zero":     signed(8),
         "second_zero": signed(8),
         "subtract":    1,
-        "table":       8,
     })
 
 

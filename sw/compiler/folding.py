@@ -1,24 +1,48 @@
-"""Functions behind convolutions, looked up on the way from the array to the activation memory."""
+"""Functions of one value, looked up on the way of the results that they change."""
 
 from collections import Counter
 from dataclasses import replace
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Function, Graph, Layer, Lookup, Selection
+from weft.ir import (
+    Add,
+    Affine,
+    Convolution,
+    Depthwise,
+    Function,
+    Graph,
+    Layer,
+    Lookup,
+    Multiply,
+    Pool,
+    Selection,
+)
 
 __all__ = ["fold_lookups"]
 
 
+def _can_look_up(config: AcceleratorConfig, layer: Layer | None, lookup: Lookup) -> bool:
+    """Whether results of a layer can go through a table: those of the array through one for all
+    channels, those of the vector engine through any. Layers that write to several places in turn
+    are left alone; and so is a selection, which may cost nothing at all, if it stays one."""
+    match layer:
+        case Selection():
+            return False
+        case Convolution():
+            return config.drain_tables > 0 and lookup.table.ndim == 1
+    return isinstance(layer, Add | Affine | Depthwise | Multiply | Pool)
+
+
 def fold_lookups(graph: Graph, config: AcceleratorConfig, *,
                  keep: bool = False) -> tuple[Graph, tuple[int, ...]]:
-    """The graph with each :class:`Lookup` as the function of the convolution that it reads, if
-    nobody else reads that and the accelerator has tables there.
+    """The graph with each :class:`Lookup` as the function of the layer that it reads, if nobody
+    else reads that and results of such a layer can go through its table.
 
     Parameters
     ----------
     keep : :class:`bool`
-        Every tensor of the graph is made: a convolution is computed once without the function, for
-        the tensor in between, and once with it.
+        Every tensor of the graph is made: a layer is computed once without the function, for the
+        tensor in between, and once with it.
 
     Returns
     -------
@@ -29,26 +53,24 @@ def fold_lookups(graph: Graph, config: AcceleratorConfig, *,
     uses = Counter(name for layer in graph.layers for name in layer.inputs)
     uses.update(edge.tensor for edge in graph.outputs)
     makers = {layer.output: layer for layer in graph.layers}
-    folded: dict[str, Lookup] = {}  # by output of the convolution
+    folded: dict[str, Lookup] = {}  # by the tensor in between
     for layer in graph.layers:
-        if isinstance(layer, Lookup) and uses[layer.input] == 1:
-            # A selection may cost nothing at all, if it stays one.
-            maker = makers.get(layer.input)
-            if isinstance(maker, Convolution) and not isinstance(maker, Selection):
-                folded[layer.input] = layer
-    if not folded or not config.drain_tables:
+        if isinstance(layer, Lookup) and uses[layer.input] == 1 \
+                and _can_look_up(config, makers.get(layer.input), layer):
+            folded[layer.input] = layer
+    if not folded:
         return graph, tuple(range(len(graph.layers)))
 
     layers: list[Layer] = []
     origins: list[int] = []
     for index, layer in enumerate(graph.layers):
-        lookup = folded.get(layer.output)
-        if lookup is not None and isinstance(layer, Convolution):
+        if layer.output in folded:
             if keep:
                 layers.append(layer)
                 origins.append(index)
+            lookup = folded[layer.output]
             layer = replace(layer, output=lookup.output, function=Function(
-                zero_point=graph.tensors[lookup.input].zero_point, table=lookup.table))
+                before=graph.tensors[lookup.input], table=lookup.table))
         elif isinstance(layer, Lookup) and layer.input in folded:
             continue
         layers.append(layer)

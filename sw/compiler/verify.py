@@ -79,9 +79,8 @@ def _convolution(graph: Graph, layer: Convolution) -> None:
         raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
     if not layer.clamp[0] <= layer.clamp[1]:
         raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {layer.clamp}")
-    if layer.function is not None and layer.function.table.shape != (256,):
-        raise ValueError(f"Layer {layer.name!r} must have a function of 256 values, not "
-                         f"{layer.function.table.shape}")
+    if layer.function is not None:
+        _table(layer, layer.function.table, outputs)
 
 
 def _interleaved(graph: Graph, layer: Interleave,
@@ -104,6 +103,12 @@ def _affine(layer: Affine, channels: int) -> None:
         raise ValueError(f"Layer {layer.name!r} must have factors below 2^24 and sums below 2^31")
     if not (np.isfinite(layer.scale) & (layer.scale > 0)).all():
         raise ValueError(f"Layer {layer.name!r} must have finite scales above 0")
+
+
+def _table(layer: Layer, table: np.ndarray, channels: int) -> None:
+    if table.shape not in ((256,), (channels, 256)):
+        raise ValueError(f"Layer {layer.name!r} must have a table of 256 values, or one for each "
+                         f"of {channels} channels, not {table.shape}")
 
 
 def _concat(graph: Graph, layer: Concat) -> None:
@@ -148,9 +153,8 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
             if any(shape not in (expected, (expected[0], 1, 1)) for shape in shapes):
                 raise ValueError(f"Layer {layer.name!r} must multiply tensors of one shape, or "
                                  f"one of them [C, 1, 1], not {shapes[0]} and {shapes[1]}")
-        case Lookup() if layer.table.shape != (256,):
-            raise ValueError(f"Layer {layer.name!r} must have a table of 256 values, not "
-                             f"{layer.table.shape}")
+        case Lookup():
+            _table(layer, layer.table, channels)
         case Affine():
             _affine(layer, channels)
         case Interleave():
@@ -172,6 +176,8 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
                              f"{len(layer.multiplier)}")
         if not (np.isfinite(layer.multiplier) & (layer.multiplier >= 0)).all():
             raise ValueError(f"Layer {layer.name!r} must have finite multipliers of at least 0")
+    if layer.function is not None:
+        _table(layer, layer.function.table, channels)
     clamp = getattr(layer, "clamp", (-128, 127))
     if not clamp[0] <= clamp[1]:
         raise ValueError(f"Layer {layer.name!r} must have a clamp in order, not {clamp}")

@@ -51,7 +51,8 @@ def merge_functions(graph: Graph) -> tuple[Graph, dict[str, str]]:
 
 
 def _functions(graph: Graph) -> dict[str, tuple[str, np.ndarray]]:
-    """For each tensor that is one, of which tensor it is a function, and its table, int8 [256]."""
+    """For each tensor that is one, of which tensor it is a function, and its table, int8 [256], or
+    tables, int8 [C, 256]."""
     found: dict[str, tuple[str, np.ndarray]] = {}
 
     def table(layer: Layer) -> tuple[str, np.ndarray] | None:
@@ -61,9 +62,12 @@ def _functions(graph: Graph) -> dict[str, tuple[str, np.ndarray]]:
             return None
         if len({graph.tensors[name].shape for name in (layer.output, *layer.inputs)}) != 1:
             return None
-        values = {name: values.reshape(1, 1, -1)
-                  for name, (_, values) in zip(layer.inputs, operands, strict=True)}
-        return sources.pop(), reference.compute(graph, layer, values).reshape(-1)
+        tables = [values for _, values in operands]
+        shape = np.broadcast_shapes(*(values.shape for values in tables), (
+            layer.table.shape if isinstance(layer, Lookup) else (256,)))
+        values = {name: np.broadcast_to(values, shape).reshape(-1, 1, 256)
+                  for name, values in zip(layer.inputs, tables, strict=True)}
+        return sources.pop(), reference.compute(graph, layer, values).reshape(shape)
 
     for layer in graph.layers:
         result = table(layer)

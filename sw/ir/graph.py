@@ -80,6 +80,22 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Function:
+    """A function of one value, which the clamped results of a layer go through on their way.
+
+    Parameters
+    ----------
+    before : :class:`Tensor`
+        What these results mean; it is made nowhere.
+    table : int8 [256] or [C, 256]
+        As of a :class:`Lookup`.
+    """
+
+    before: Tensor
+    table: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
     """What all layers have.
 
@@ -91,11 +107,19 @@ class Layer:
         Its operator, such as Conv, Gemm or AveragePool.
     output : :class:`str`
         Name of the tensor it makes.
+    function : :class:`Function` or :py:`None`
+        What the results go through. The compiler makes it of a :class:`Lookup` behind the layer;
+        not all layers can have one.
     """
 
     name: str
     op: str
     output: str
+    function: Function | None = None
+
+    def result(self, output: Tensor) -> Tensor:
+        """What the layer's results are rounded to, with its output tensor given."""
+        return output if self.function is None else self.function.before
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -117,22 +141,6 @@ def _need_rule(layer: "Pool | Add | Multiply") -> None:
     if layer.rounding is Rounding.FIXED_POINT_ONCE:
         raise ValueError(f"Layer {layer.name!r} must be rounded as float32 or fixed-point: only "
                          f"convolutions have {layer.rounding.name}")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Function:
-    """A function of one value, which clamped results of a layer go through.
-
-    Parameters
-    ----------
-    zero_point : :class:`int`
-        Of these results: that of the layer's output is another one.
-    table : int8 [256]
-        As of a :class:`Lookup`.
-    """
-
-    zero_point: int
-    table: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,8 +174,6 @@ class Convolution(Layer):
     real_sums : :class:`bool`
         Whether the model's framework adds up real values, rounded to float32, in an order that is
         not known: its result is not quite a function of the exact sum.
-    function : :class:`Function` or :py:`None`
-        What the results go through; the compiler makes that of a :class:`Lookup` behind it.
     """
 
     input: str
@@ -183,7 +189,6 @@ class Convolution(Layer):
     rounding: Rounding = Rounding.FLOAT32
     fixed_point: tuple[np.ndarray, np.ndarray] | None = None
     real_sums: bool = False
-    function: Function | None = None
 
     def __post_init__(self) -> None:
         _need_constants(self)
@@ -194,10 +199,6 @@ class Convolution(Layer):
 
     def macs(self, output: Tensor) -> int:
         return self.weights.size // self.groups * prod(output.shape[1:])
-
-    def zero_point(self, output: Tensor) -> int:
-        """Zero point of the requantized sums, with the output tensor given."""
-        return output.zero_point if self.function is None else self.function.zero_point
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -384,12 +385,13 @@ class Multiply(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lookup(Layer):
-    """Any function of one value: an activation, or a change of scale.
+    """Any function of one value, or of one value and its channel: an activation, or a change of
+    scale.
 
     Parameters
     ----------
-    table : int8 [256]
-        Result for input value ``v``, int8, at index ``v + 128``.
+    table : int8 [256] or [C, 256]
+        Result for input value ``v``, int8, at index ``v + 128``; of each channel, if they differ.
     """
 
     input: str

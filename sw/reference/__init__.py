@@ -46,16 +46,7 @@ from .fixed_point import (
 )
 from .pairs import add, every_pair, multiply
 from .rounding import dequantize, fma, multiplier, quantize, requantize
-from .windows import (
-    average_counts,
-    conv2d,
-    convolution,
-    depthwise,
-    depthwise2d,
-    look_up,
-    output_size,
-    pool,
-)
+from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
 __all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_counts", "compute",
            "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
@@ -66,7 +57,19 @@ __all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_coun
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Output of one layer, int8 [C, H, W], from the values of the tensors it reads."""
-    tensors, target = graph.tensors, graph.tensors[layer.output]
+    result = _compute(graph, layer, values)
+    return result if layer.function is None else _look_up(layer.function.table, result)
+
+
+def _look_up(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Entries of tables, int8 [256] or [C, 256], for int8 [C, H, W]."""
+    at = values.astype(np.int16) + 128
+    return np.asarray(table[at] if table.ndim == 1 else
+                      np.take_along_axis(table, at.reshape(len(at), -1), 1).reshape(at.shape))
+
+
+def _compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    tensors, target = graph.tensors, layer.result(graph.tensors[layer.output])
     match layer:
         case Convolution(input=x):
             return convolution(layer, values[x], tensors[x], target)
@@ -79,7 +82,7 @@ def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.
         case Multiply(a=a, b=b):
             return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Lookup(input=x):
-            return look_up(layer.table, values[x])
+            return _look_up(layer.table, values[x])
         case Affine(input=x):
             return affine(layer, values[x])
         case Concat():

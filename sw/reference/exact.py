@@ -74,7 +74,7 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
                 total += pool_constants(graph, layer, *kind)[1]
             return total
         case Lookup():
-            return Exactness(256, 0)
+            return Exactness(layer.table.size, 0)
         case Affine():  # tables of what it should make come first
             return Exactness(256 * len(layer.factor), 0)
     return None
@@ -187,9 +187,9 @@ def pool_constants(graph: Graph, layer: Pool, inside: int,
         return fixed_average_constants(inside, layer.clamp)
     if layer.weights is not None:
         return interpolation_constants(layer, graph.tensors[layer.input],
-                                       graph.tensors[layer.output], inside)
-    source, target = (Quantization.of(graph.tensors[name])
-                      for name in (layer.input, layer.output))
+                                       layer.result(graph.tensors[layer.output]), inside)
+    source, target = (Quantization.of(tensor) for tensor in (
+        graph.tensors[layer.input], layer.result(graph.tensors[layer.output])))
     return average_constants(source, target, layer.multiplier, inside, divisor, layer.clamp,
                              layer.late_zero)
 

@@ -196,7 +196,7 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
         The activation memory.
     weights : int8 [vector_entries, vector_entry_lanes]
     parameters : int8 [vector_parameter_depth, parameter_entry_data_bytes]
-    tables : int8 [vector_table_bytes]
+    tables : int8 [vector_table_bytes, rows]
 
     Returns
     -------
@@ -226,10 +226,8 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     read = np.full((*address.shape, config.word_lanes), padding, np.int64)
     read[inside] = words[address[inside] % LOCAL_ADDRESSES]
 
-    if op is VectorOp.MAX:
+    if op in (VectorOp.MAX, VectorOp.LOOKUP):
         result = np.clip(read.max(axis=(3, 4)), *clamp)
-    elif op is VectorOp.LOOKUP:
-        result = np.clip(tables[256 * f["table"] + (read[:, :, :, 0, 0] & 0xff)], *clamp)
     else:
         sums = _sums(config, f, op, read, weights)
         by_channel = sums.transpose(0, 3, 1, 2).reshape(-1, *sums.shape[1:3])
@@ -238,6 +236,10 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
                    + np.arange(config.vector_groups)).reshape(-1)
         result = _requantized(f, by_channel, parameters[entries], clamp).reshape(
             f["blocks"], config.word_lanes, *sums.shape[1:3]).transpose(0, 2, 3, 1)
+    if f["table"]:
+        own = np.arange(f["blocks"])[:, None, None, None] * f["table_step"]
+        entries = 256 * (f["table"] - 1 + own) + (result.astype(np.int64) & 0xff)
+        result = tables[entries, np.arange(config.word_lanes)]
 
     block, outer, inner = np.ogrid[:f["blocks"], :f["out_outer"], :f["out_inner"]]
     target = (f["out_base"] + block * f["out_block_step"] + outer * f["out_outer_step"]

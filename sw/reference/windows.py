@@ -12,8 +12,8 @@ from .fixed_point import requantize_fixed_point
 from .interpolation import interpolate
 from .rounding import dequantize, requantize
 
-__all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d", "look_up",
-           "output_size", "pool"]
+__all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d", "output_size",
+           "pool"]
 
 
 # Window matrices are built for a few output rows at a time, so that a large image stays in cache.
@@ -118,33 +118,26 @@ def depthwise2d(x: np.ndarray, weights: np.ndarray, *, strides: tuple[int, int] 
     return acc
 
 
-def _scaled(layer: Convolution | Depthwise, acc: np.ndarray, zero_point: int) -> np.ndarray:
+def _scaled(layer: Convolution | Depthwise, acc: np.ndarray, target: Tensor) -> np.ndarray:
     # Wraps around in int32, as the hardware does, without numpy's warning.
     acc = acc + layer.bias.astype(np.int32)[:, None, None]
     if layer.fixed_point is not None:
-        return requantize_fixed_point(acc, *layer.fixed_point, zero_point, layer.clamp,
+        return requantize_fixed_point(acc, *layer.fixed_point, target.zero_point, layer.clamp,
                                       rounding=layer.rounding)
-    return requantize(acc, layer.multiplier, zero_point, layer.clamp)
+    return requantize(acc, layer.multiplier, target.zero_point, layer.clamp)
 
 
 def convolution(layer: Convolution, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarray:
     """One layer: int8 [C, H, W] of ``source`` to int8 [N, out_h, out_w] of ``target``."""
-    result = _scaled(layer, conv2d(x, layer.weights, strides=layer.strides, pads=layer.pads,
-                                   dilations=layer.dilations, in_zero=source.zero_point),
-                     layer.zero_point(target))
-    return result if layer.function is None else look_up(layer.function.table, result)
-
-
-def look_up(table: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Results of a function, int8, from its table, int8 [256], whose first entry is for -128."""
-    return np.asarray(table[values.astype(np.int16) + 128])
+    return _scaled(layer, conv2d(x, layer.weights, strides=layer.strides, pads=layer.pads,
+                                 dilations=layer.dilations, in_zero=source.zero_point), target)
 
 
 def depthwise(layer: Depthwise, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarray:
     """One layer: int8 [C, H, W] of ``source`` to int8 [C, out_h, out_w] of ``target``."""
     return _scaled(layer, depthwise2d(x, layer.weights, strides=layer.strides, pads=layer.pads,
                                       dilations=layer.dilations, in_zero=source.zero_point),
-                   target.zero_point)
+                   target)
 
 
 def average_counts(layer: Pool, source: Tensor, target: Tensor) -> np.ndarray:

@@ -268,8 +268,10 @@ _MEMORIES = {
     Memory.VECTOR_PARAMETER: _Memory(lambda c: c.vector_parameter_depth,
                                      lambda c: c.parameter_entry_bytes),
     Memory.TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: 1),
+    Memory.LANE_TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: c.word_bytes),
 }
-_CONSTANTS = [memory.name.lower() for memory in _MEMORIES if memory is not Memory.ACTIVATION]
+_SPACES = {memory: memory.name.lower() for memory in Memory} | {Memory.LANE_TABLE: "table"}
+_CONSTANTS = [space for memory, space in _SPACES.items() if memory is not Memory.ACTIVATION]
 _LOCAL = 1 << 24  # addresses on chip are modulo this
 
 
@@ -289,7 +291,7 @@ def accesses(config: AcceleratorConfig, opcode: Opcode,
         address = fields["address"] + line * fields["stride"]
         local = fields["local_address"] + line * fields["local_stride"]
         outside.append(("external", address, address + fields["units"] * unit_bytes))
-        inside.append((memory.name.lower(), local, local + fields["units"]))
+        inside.append((_SPACES[memory], local, local + fields["units"]))
     reads, writes = (outside, inside) if opcode is Opcode.LOAD else (inside, outside)
     for span in reads:
         yield Access(False, *span)
@@ -350,8 +352,10 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
     if op in (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY):
         yield Access(False, "vector_parameter", fields["parameter_base"],
                      fields["parameter_base"] + used * config.vector_groups)
-    if op is VectorOp.LOOKUP:
-        yield Access(False, "table", 256 * fields["table"], 256 * fields["table"] + 256)
+    if fields["table"]:
+        count = fields["blocks"] if fields["table_step"] else 1
+        yield Access(False, "table", 256 * (fields["table"] - 1),
+                     256 * (fields["table"] - 1 + count))
 
     for start, stop in words(fields["out_base"], blocks * fields["out_block_step"],
                              np.arange(fields["out_outer"]) * fields["out_outer_step"],
@@ -452,7 +456,7 @@ def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]], 
                   infos: Sequence[CommandInfo],
                   before: dict[str, _Segments]) -> dict[str, _Segments]:
     config = program.config
-    depths = {memory.name.lower(): kind.depth(config) for memory, kind in _MEMORIES.items()}
+    depths = {_SPACES[memory]: kind.depth(config) for memory, kind in _MEMORIES.items()}
     depths["external"] = program.memory_bytes
     memories = {space: _Segments() for space in depths}
     for space, segments in before.items():  # whoever wrote it, it was before the first command

@@ -41,7 +41,7 @@ def place_constants(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
                 shared = _overlap(before.buffer, after.buffer, addresses, config)
                 if 0 < len(shared) < after.buffer.size:
                     over[after.buffer] = shared
-    ops = tuple(part for op in lowered.ops for part in _split(op, over, config))
+    ops = tuple(part for op in lowered.ops for part in _split(op, over))
     return replace(lowered, ops=ops, placed=lowered.placed | placed, settled=settled)
 
 
@@ -148,7 +148,7 @@ def _overlap(before: Buffer, after: Buffer, addresses: dict[Buffer, int],
     return range(max(start - start % align, 0), min(stop + -stop % align, after.size))
 
 
-def _split(op: Op, over: dict[Buffer, range], config: AcceleratorConfig) -> Iterator[Op]:
+def _split(op: Op, over: dict[Buffer, range]) -> Iterator[Op]:
     """A load in two: what overwrites nothing of the constant before comes first."""
     shared = over.get(op.writes[0].buffer) if op.engine is Engine.LOAD else None
     if shared is None:
@@ -156,16 +156,16 @@ def _split(op: Op, over: dict[Buffer, range], config: AcceleratorConfig) -> Iter
         return
     size = op.writes[0].buffer.size
     if shared.start:
-        yield _part(op, range(shared.start), config)
+        yield _part(op, range(shared.start))
     if shared.stop < size:
-        yield _part(op, range(shared.stop, size), config)
-    yield _part(op, shared, config)
+        yield _part(op, range(shared.stop, size))
+    yield _part(op, shared)
 
 
-def _part(op: Op, units: range, config: AcceleratorConfig) -> Op:
+def _part(op: Op, units: range) -> Op:
     """The load of some units of a constant."""
     (source,), (target,) = op.reads, op.writes
-    unit_bytes = target.buffer.space.unit_bytes(config)
+    unit_bytes = (source.stop - source.start) // (target.stop - target.start)
     start, stop = units.start * unit_bytes, units.stop * unit_bytes
     return replace(
         op, text=f"{op.text} rows {units.start}..{units.stop - 1}",

@@ -17,7 +17,7 @@ from weft.compiler.planning.placement import MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
 from weft.compiler.planning.tiles import LayerPlan, TileBuffer
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMANDS, Opcode, field_ranges
+from weft.hw.isa.commands import COMMANDS, Memory, Opcode, field_ranges
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, Tensor
 from weft.ir.layout import ChannelMap
@@ -261,7 +261,8 @@ class LoweringContext:
             For texts. A constant that is loaded twice is in external memory once.
         space : :class:`Space`
         packed : int8 [..., unit_bytes]
-            Units as they lie in external memory: all that the layer has.
+            Units as they lie in external memory: all that the layer has. Those of a table are a
+            byte, or an entry for each lane.
         part : :class:`range`
             Along the first axis: what is loaded; all, if not given.
         """
@@ -269,6 +270,7 @@ class LoweringContext:
         if key in self._staying:
             return self._staying[key]
         raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
+        unit_bytes = packed.shape[-1]
         found = self._sharing.find(index, space, raw)
         if found is not None:
             return found
@@ -278,13 +280,15 @@ class LoweringContext:
             self._sections[name, raw] = Buffer(name=name, space=Space.EXTERNAL, size=len(raw),
                                                layer=layer, data=raw)
         source = self._sections[name, raw]
-        unit_bytes = space.unit_bytes(self.config)
         target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
         if self.graph.frames > 1:
             self._sharing.keep(space, raw, target, packed.size // unit_bytes)
+        memory = space.memory
+        if space is Space.TABLE and unit_bytes > 1:
+            memory = Memory.LANE_TABLE
         self.emit(index, Op(
             opcode=Opcode.LOAD, layer=index, text=name,
-            fields={"memory": space.memory, "lines": 1, "address": Address(source), "stride": 0,
+            fields={"memory": memory, "lines": 1, "address": Address(source), "stride": 0,
                     "units": target.size, "local_address": Address(target), "local_stride": 0},
             reads=(Region.whole(source),), writes=(Region.whole(target),)))
         if index in self._turns:

@@ -97,7 +97,7 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
             "out_w": target.width,
             "tile_pixels": tile_pixels(context.config, out_pixels),
             "out_pixels": out_pixels,
-            "out_zero": layer.zero_point(target.tensor),
+            "out_zero": layer.result(target.tensor).zero_point,
             "out_base": target.at(),
             "clamp_min": layer.clamp[0],
             "out_plane": target.plane,

@@ -53,6 +53,7 @@ from .context import LoweringContext
 from .vector_constants import (
     pack_fixed_point,
     pack_kernel,
+    pack_lane_tables,
     pack_multipliers,
     pack_scales,
     pack_table,
@@ -64,6 +65,8 @@ __all__ = ["lower_move", "lower_vector"]
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
 _Fields = dict[str, _Value]
+
+_ENTRIES = 256  # of a table
 
 
 # What all layers share ------------------------------------------------------------------------
@@ -78,6 +81,20 @@ class _Constants:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class _Table:
+    """What results go through: tables from number ``first`` of a buffer on, one for each channel
+    block if ``step`` is 1, or one for all."""
+    buffer: Buffer
+    step: int
+    first: int = 0
+
+    @property
+    def number(self) -> Quotient:
+        """Tables are counted from 1."""
+        return Quotient(Address(self.buffer, _ENTRIES * (self.first + 1)), _ENTRIES)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Tile:
     """Some rows, columns and channel blocks of a layer, and the constants for them."""
     rows: range
@@ -87,14 +104,16 @@ class _Tile:
     weights: Buffer | None
     parameters: Buffer | None
     text: str
+    table: "_Table | None" = None
 
     def block(self, number: int) -> "_Tile":
         """One of its channel blocks."""
         def one(view: View) -> View:
             first = view.blocks.start + number
             return view.part(range(first, first + 1))
+        table = self.table and replace(self.table, first=number * self.table.step)
         return replace(self, sources=tuple(one(view) for view in self.sources),
-                       target=one(self.target))
+                       target=one(self.target), table=table)
 
 
 class _Work:
@@ -106,16 +125,19 @@ class _Work:
         self.index = index
         self.layer = layer
         self.target = context.tensor(layer.output)
+        self.result = layer.result(self.target)
 
     def quantization(self, tensor: str) -> Quantization:
-        """What the values of a tensor mean."""
-        return Quantization.of(self.context.tensor(tensor))
+        """What the values of a tensor mean, or the results that become that tensor."""
+        return Quantization.of(self.result if tensor == self.layer.output
+                               else self.context.tensor(tensor))
 
     def tiles(self, constants: _Constants) -> Iterator[_Tile]:
         """All tiles, with constants loaded once: groups of channel blocks whose constants fit are
         the outer loop."""
         context, index = self.context, self.index
         chunks = self._chunks(constants)
+        function = self._function()
 
         def load(what: str, space: Space, packed: np.ndarray | None, chunk: range) \
                 -> Buffer | None:
@@ -133,6 +155,7 @@ class _Work:
                 weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
                 parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
                                   constants.parameters, chunk)
+            table = None if function is None else self._load_table(function, part, chunk)
             for rows, columns in context.tiles(index):
                 sources = tuple(context.read(index, name, rows, columns, blocks=blocks)
                                 for name in self.layer.inputs)
@@ -143,8 +166,26 @@ class _Work:
                 if len(columns) != self.target.shape[2]:
                     text += f" columns {columns.start}..{columns.stop - 1}"
                 yield _Tile(rows=rows, columns=columns, sources=sources, target=target,
-                            weights=weights, parameters=parameters, text=text)
+                            weights=weights, parameters=parameters, table=table, text=text)
                 context.finish(index, target)
+
+    def _function(self) -> np.ndarray | None:
+        """The table of the layer, int8 [256] or [C, 256]."""
+        layer = self.layer
+        if isinstance(layer, Lookup):
+            return layer.table
+        return None if layer.function is None else layer.function.table
+
+    def _load_table(self, values: np.ndarray, part: str, chunk: range) -> _Table:
+        context = self.context
+        if values.ndim == 1:
+            packed = context.once((self.index, "table"), lambda: pack_table(values))
+            return _Table(buffer=context.constant(self.index, "table", Space.TABLE, packed),
+                          step=0)
+        packed = context.once((self.index, "table"), lambda: pack_lane_tables(
+            self.config, context.spread(self.layer.output, values)))
+        return _Table(buffer=context.constant(self.index, f"tables{part}", Space.TABLE, packed,
+                                              part=chunk), step=1)
 
     def _chunks(self, constants: _Constants) -> list[range]:
         """Channel blocks whose constants are loaded together: at most half of each memory, so that
@@ -166,6 +207,10 @@ class _Work:
                                    cure=with_field(field, each * per_entry))
             if not constants.shared and not self.context.plan(self.index).in_turns:
                 limit = min(limit, max(1, depth // 2 // each))
+        function = self._function()
+        if function is not None and function.ndim > 1 \
+                and not self.context.plan(self.index).in_turns:
+            limit = min(limit, max(1, self.config.vector_tables // 2))
         groups = self.context.plan(self.index).chunks or (range(blocks),)
         chunks = []
         for group in groups:
@@ -229,13 +274,15 @@ class _Work:
             "broadcast": 0,
             "subtract": 0,
             "shared": 0,
-            "table": 0,
+            "table": tile.table.number if tile.table else 0,
+            "table_step": tile.table.step if tile.table else 0,
             "rule": Rounding.FLOAT32,
         }
         constants = [Region.whole(buffer) for buffer in (tile.weights, tile.parameters) if buffer]
-        table = fields.get("table")
-        if isinstance(table, Quotient):
-            constants.append(Region.whole(table.address.buffer))
+        if tile.table:
+            begin = _ENTRIES * tile.table.first
+            tables = len(target.blocks) if tile.table.step else 1
+            constants.append(Region(tile.table.buffer, begin, begin + _ENTRIES * tables))
         reads = [region for view in dict.fromkeys(tile.sources) for region in view.regions()]
         self.context.emit(self.index, Op(
             opcode=Opcode.VECTOR, layer=self.index, text=tile.text, fields=known | fields,
@@ -273,7 +320,7 @@ def _depthwise(work: _Work, layer: Depthwise) -> None:
 
     for tile in work.tiles(context.once((work.index, loop_order.transposed), pack)):
         work.emit(tile, VectorOp.CONV, *_axes(context.graph, layer, tile), loop_order,
-                  {"in_zero": source.zero_point, "out_zero": work.target.zero_point,
+                  {"in_zero": source.zero_point, "out_zero": work.result.zero_point,
                    "rule": layer.rounding, **_clamp(layer.clamp)})
 
 
@@ -444,11 +491,9 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
         "dilation_inner": 0, **fields})
 
 
-def _lookup(work: _Work, layer: Lookup) -> None:
-    table = work.context.constant(work.index, "table", Space.TABLE, pack_table(layer.table))
+def _lookup(work: _Work) -> None:
     for tile in work.tiles(_Constants()):
-        work.emit(tile, VectorOp.LOOKUP, *work.plane(tile), ROW_BY_ROW,
-                  {"table": Quotient(Address(table), len(layer.table))})
+        work.emit(tile, VectorOp.LOOKUP, *work.plane(tile), ROW_BY_ROW, {})
 
 
 def _deal_out(work: _Work, layer: Resize | Interleave) -> None:
@@ -503,7 +548,7 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
         case Multiply():
             _product(work, layer)
         case Lookup():
-            _lookup(work, layer)
+            _lookup(work)
         case Resize() | Interleave():
             _deal_out(work, layer)
         case _:

@@ -6,7 +6,8 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import layout
 from weft.reference import vector as vector_model
 
-__all__ = ["pack_fixed_point", "pack_kernel", "pack_multipliers", "pack_scales", "pack_table"]
+__all__ = ["pack_fixed_point", "pack_kernel", "pack_lane_tables", "pack_multipliers",
+           "pack_scales", "pack_table"]
 
 
 def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
@@ -81,6 +82,23 @@ def pack_table(table: np.ndarray) -> np.ndarray:
     """A table of the hardware, int8 [256, 1], which starts with the entry of 0, from one that
     starts with that of -128."""
     return np.roll(table, 128)[:, None]
+
+
+def pack_lane_tables(config: AcceleratorConfig, tables: np.ndarray) -> np.ndarray:
+    """Tables with an entry for each lane.
+
+    Parameters
+    ----------
+    tables : int8 [lanes, 256]
+        Of whole channel blocks, each from the entry of -128 on.
+
+    Returns
+    -------
+    int8 [channel blocks, 256, word_bytes]
+    """
+    entries = np.roll(tables, 128, axis=1).reshape(-1, config.word_lanes, 256).swapaxes(1, 2)
+    return _padded(entries.reshape(-1, config.word_lanes), config.word_bytes).reshape(
+        -1, 256, config.word_bytes)
 
 
 def _padded(entries: np.ndarray, entry_bytes: int) -> np.ndarray:

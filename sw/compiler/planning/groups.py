@@ -21,6 +21,7 @@ from weft.ir import (
     Concat,
     Convolution,
     Depthwise,
+    Function,
     Layer,
     Lookup,
     Multiply,
@@ -129,7 +130,11 @@ class GroupFinder:
                     int(layer.function is not None))
         blocks = self._laid_out.channels[layer.output].blocks(config)
         entries, parameters = self._entries(layer, blocks)
-        return 0, 0, entries, parameters * config.vector_groups, int(isinstance(layer, Lookup))
+        tables = 0
+        for function in (layer, layer.function):
+            if isinstance(function, Lookup | Function):
+                tables = 1 if function.table.ndim == 1 else blocks
+        return 0, 0, entries, parameters * config.vector_groups, tables
 
     def _entries(self, layer: Layer, blocks: int) -> tuple[int, int]:
         """Weight entries, and channel blocks with parameters."""

@@ -8,6 +8,7 @@ from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.vector_rules import REQUANTIZED
 from weft.hw.memory.activation import ActivationMemory
+from weft.hw.memory.table import TableMemory
 from weft.hw.vector.alu import VectorAlu
 from weft.hw.vector.decode import VectorDecoder
 from weft.hw.vector.drain import VectorDrain
@@ -81,7 +82,7 @@ def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
     window = ActivationMemory.LATENCY + VectorWindow.LATENCY
     result = (sums + VectorDrain.latency(config) if scaled
               else maxima + VectorEngine.CLAMP_LATENCY)
-    return window + result + VectorOutput.LATENCY
+    return window + result + TableMemory.LATENCY + VectorOutput.LATENCY
 
 
 def scales(fields: FieldValues) -> bool:
@@ -182,7 +183,8 @@ class VectorTiming:
             self.ready = taken + 1
         self._begin = max(taken + first, self._last + 1)
         if not sweep.scaled:  # its first result must not overtake one that is requantized
-            requantized = self._scaled_last + self._latency[True] + 1 - VectorOutput.LATENCY
+            requantized = (self._scaled_last + self._latency[True] + 1
+                           - TableMemory.LATENCY - VectorOutput.LATENCY)
             told = requantized + VectorEngine.SCALED_LATENCY + VectorIssue.SCALED_LATENCY
             self._begin = max(self._begin, told - (sweep.first - 1))
         latency = self._latency[sweep.scaled]

@@ -359,15 +359,17 @@ class FunctionalDevice:
         if memory is None:
             raise command.fault(Error.ARGUMENT)
         target = self._units[memory]
-        unit_bytes = geometry(memory, self._config).unit_bytes
-        spans = self._spans(command, unit_bytes, len(target), Error.READ)
+        its = geometry(memory, self._config)
+        spans = self._spans(command, its.unit_bytes, len(target), Error.READ)
         # Reads all data first and writes it last: other commands may access both in between.
-        lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), unit_bytes,
-                                       target.shape[1]) for address, size, _ in spans]
+        lines = [layout.bytes_to_units(bytes(self._memory[address:address + size]), its.unit_bytes,
+                                       its.unit_data_bytes) for address, size, _ in spans]
 
         def finish() -> None:
             for (_, _, units), line in zip(spans, lines, strict=True):
                 target[units] = line
+                if memory is Memory.TABLE and self._config.vector:
+                    self._units[Memory.LANE_TABLE][units] = line
         return finish
 
     def _store(self, command: _Command) -> Callable[[], None]:
@@ -515,7 +517,7 @@ class FunctionalDevice:
                 self._config, command.fields, self._activation,
                 weights=self._units[Memory.VECTOR_WEIGHT],
                 parameters=self._units[Memory.VECTOR_PARAMETER],
-                tables=self._units[Memory.TABLE][:, 0])
+                tables=self._units[Memory.LANE_TABLE])
         except IndexError:
             raise command.fault(Error.ADDRESS) from None
         if (address >= self._config.activation_depth).any():
@@ -542,14 +544,16 @@ class FunctionalDevice:
                 or kernel[0] * groups > WINDOW_GROUPS)) \
                 or (fields["broadcast"] and op not in PAIRS) \
                 or (fields["subtract"] and op not in SUBTRACTIONS) \
-                or (fields["rule"] and op not in REQUANTIZED):
+                or (fields["rule"] and op not in REQUANTIZED) \
+                or (not fields["table"] and (fields["table_step"] or op is VectorOp.LOOKUP)):
             raise command.fault(Error.ARGUMENT)
+        last_table = fields["table"] + fields["table_step"] * (fields["blocks"] - 1)
         blocks = 1 if fields["shared"] else fields["blocks"]
         weights = fields["weight_base"] + blocks * kernel[0] * groups
         parameters = fields["parameter_base"] + blocks * config.vector_groups
         if (op in WEIGHTED and weights > config.vector_entries) \
                 or (op in REQUANTIZED and parameters > config.vector_parameter_depth) \
-                or (op is VectorOp.LOOKUP and fields["table"] >= config.vector_tables):
+                or last_table > config.vector_tables:
             raise command.fault(Error.ADDRESS)
         positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]
         self._spend(command, positions, positions * kernel[0] * kernel[1])

@@ -54,6 +54,7 @@ class Layout:
             Memory.VECTOR_PARAMETER: (range(config.vector_parameter_depth),
                                       config.parameter_entry_bytes),
             Memory.TABLE: (range(config.vector_table_bytes), 1),
+            Memory.LANE_TABLE: (range(config.vector_table_bytes), config.word_bytes),
         }[memory]
 
 

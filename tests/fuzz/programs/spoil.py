@@ -97,8 +97,10 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         wrong.append({"weight_base": rng.choice((config.vector_entries, 65535))})
     if op in (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY):
         wrong.append({"parameter_base": config.vector_parameter_depth - config.vector_groups + 1})
-    if op is VectorOp.LOOKUP and config.vector_tables < 256:
-        wrong.append({"table": config.vector_tables})
+    wrong += [{"table": config.vector_tables + 1}, {"table": 0, "table_step": 1},
+              {"table": config.vector_tables, "table_step": 1, "blocks": 2}]
+    if op is VectorOp.LOOKUP:
+        wrong.append({"table": 0})
     if op not in (VectorOp.CONV, VectorOp.MAX):
         wrong += [{"slide": 1}, {"kernel_outer": 3}, {"kernel_inner": 7}]
     elif f["slide"]:

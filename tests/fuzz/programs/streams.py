@@ -195,8 +195,12 @@ class Painter:
                              "out_outer": self.size(9), "out_inner": self.size(20)}
         f |= {"slide": 0, "broadcast": int(pair and rng.random() < 0.4),
               "subtract": int(op is VectorOp.ADD and rng.random() < 0.5),
-              "shared": int(rng.random() < 0.4), "table": rng.randrange(config.vector_tables),
+              "shared": int(rng.random() < 0.4),
+              "table": rng.choice((int(op is VectorOp.LOOKUP), rng.randint(
+                  1, config.vector_tables))),
               "rule": rng.choice(roundings(config)).value if op in REQUANTIZED else 0}
+        f["table_step"] = int(rng.random() < 0.5 and 0 < f["table"] <= config.vector_tables
+                              - f["blocks"] + 1)
         for axis in ("outer", "inner"):
             f |= {f"stride_{axis}": 1, f"dilation_{axis}": 0, f"pad_{axis}": 0,
                   f"kernel_{axis}": 1, f"in_{axis}": f[f"out_{axis}"]}

@@ -60,7 +60,7 @@ class MatrixBench:
             kernel_w=layer.weights.shape[3], stride_h=stride_h, stride_w=stride_w,
             dilation_h=dilation_h, dilation_w=dilation_w, pixel_row_step=stride_h * in_w,
             kernel_row_step=dilation_h * in_w, out_w=out_w, tile_pixels=tile_pixels,
-            out_pixels=out_h * out_w, out_zero=layer.zero_point(target), out_base=out_base,
+            out_pixels=out_h * out_w, out_zero=layer.result(target).zero_point, out_base=out_base,
             out_plane=out_h * out_w, clamp_min=layer.clamp[0], clamp_max=layer.clamp[1],
             col_tiles=tiles, last_groups=-(-last // config.requant_lanes),
             rule=layer.rounding, accumulate=0, keep=0, out_slot=0, weight_base=len(self.weights),
@@ -196,8 +196,8 @@ def test_jobs_of_one_pixel_right_behind_others_are_not_lost(pixels):
 def with_function(rng, graph):
     """The graph, whose layer's results go through a table."""
     layer, = graph.layers
-    function = Function(zero_point=int(rng.integers(-128, 128)),
-                        table=rng.integers(-128, 128, 256, dtype=np.int8))
+    before = replace(graph.tensors[layer.output], zero_point=int(rng.integers(-128, 128)))
+    function = Function(before=before, table=rng.integers(-128, 128, 256, dtype=np.int8))
     return replace(graph, layers=(replace(layer, function=function),))
 
 

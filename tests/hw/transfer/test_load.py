@@ -41,6 +41,7 @@ def geometry(config, memory):
         Memory.VECTOR_PARAMETER: (config.parameter_entry_data_bytes, config.parameter_entry_bytes,
                                   config.vector_parameter_depth),
         Memory.TABLE: (1, 1, config.vector_table_bytes),
+        Memory.LANE_TABLE: (config.word_data_bytes, config.word_bytes, config.vector_table_bytes),
     }[memory]
 
 
@@ -285,7 +286,8 @@ def test_refuses_a_wrong_command_before_anything_is_written(changes, code):
     assert (bench.on_chip[Memory.PARAMETER] == -1).all()
 
 
-@pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE])
+@pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE,
+                                    Memory.LANE_TABLE])
 def test_refuses_memories_of_a_vector_engine_that_is_not_there(memory):
     bench = Bench(CONFIGS["tiny_matrix_only"])
     bench.run([load(), load(memory)], outcome=2)

@@ -131,9 +131,9 @@ def test_a_stream_loads_runs_and_stores_vector_commands():
                kernel_inner_step=1, out_outer=height, out_inner=width, out_base=100,
                out_outer_step=width, out_inner_step=1, slide=1, **planes),
         # In place.
-        vector(VectorOp.LOOKUP, wait=VECTOR, post=STORE, in_base=100, in_outer=1, in_inner=size,
-               in_inner_step=1, out_outer=1, out_inner=size, out_base=100, out_inner_step=1,
-               **planes),
+        vector(VectorOp.LOOKUP, table=1, wait=VECTOR, post=STORE, in_base=100, in_outer=1,
+               in_inner=size, in_inner_step=1, out_outer=1, out_inner=size, out_base=100,
+               out_inner_step=1, **planes),
         encode(Opcode.STORE, wait=VECTOR, lines=1, address=OUTPUT, stride=0, units=blocks * size,
                local_address=100, local_stride=0),
     ]

@@ -25,6 +25,7 @@ ODD = AcceleratorConfig(
     name="odd", rows=6, cols=10, requant_lanes=2, activation_bytes=6 * 2048, weight_bytes=20480,
     accumulator_pixels=16, parameter_channels=64, vector_entries=128, vector_tables=2)
 OP_BIT = data.Layout.cast(VectorCommand)["op"].offset
+TABLE_BIT = data.Layout.cast(VectorCommand)["table"].offset
 CONFIGS = {
     "tiny": TINY,
     "odd-2": ODD.replace(vector_taps=2),
@@ -48,7 +49,8 @@ class Bench:
         self.weights = np.zeros((config.vector_entries, config.vector_entry_lanes), np.int8)
         self.parameters = np.zeros(
             (config.vector_parameter_depth, config.parameter_entry_data_bytes), np.int8)
-        self.tables = self.rng.integers(-128, 128, config.vector_table_bytes, dtype=np.int8)
+        self.tables = self.rng.integers(
+            -128, 128, (config.vector_table_bytes, config.rows), dtype=np.int8)
         self.used_weights = self.used_parameters = 0
         self.free = 0         # words of the activation memory
         self.commands = []
@@ -147,6 +149,13 @@ class Bench:
             kernel_inner_step=int(broadcast), kernel_outer=len(bases), **step, **fields)
         return out_base
 
+    def looked_up(self, values, table=0, table_step=0):
+        """What becomes of results, int8 [C, H, W], that go through tables."""
+        lanes = np.arange(len(values)) % self.config.rows
+        number = table - 1 + table_step * (np.arange(len(values)) // self.config.rows)
+        at = 256 * number[:, None, None] + values.view(np.uint8)
+        return self.tables[at, lanes[:, None, None]] if table else values
+
     # Simulation -------------------------------------------------------------------------------
 
     def model(self):
@@ -199,10 +208,9 @@ class Bench:
         async def load(ctx):
             for port, rows in ((dut.weight_write, self.weights[:self.used_weights]),
                                (dut.parameter_write, self.parameters[:self.used_parameters]),
-                               (dut.table_write, self.tables[:, None])):
-                if port is dut.table_write and not any(
-                        command >> OP_BIT & 0xf == VectorOp.LOOKUP.value
-                        for command in self.commands):
+                               (dut.lane_table_write, self.tables)):
+                if port is dut.lane_table_write and not any(
+                        command >> TABLE_BIT & 0x1ff for command in self.commands):
                     continue
                 for address, row in enumerate(rows):
                     await stream_put(ctx, port, {
@@ -299,7 +307,8 @@ def add_conv(bench, x, weights, *, geometry, in_zero, rule=Rounding.FLOAT32, **o
         parameter_base=bench.load_parameters(folded, scale, rule), rule=rule, **geometry,
         **options)
     if rule is Rounding.FLOAT32:
-        bench.expected.append((base, expected))
+        tables = {name: options.get(name, 0) for name in ("table", "table_step")}
+        bench.expected.append((base, bench.looked_up(expected, **tables)))
 
 
 @pytest.mark.parametrize("stall", [0, 0.4])
@@ -433,11 +442,24 @@ def test_products_of_two_tensors_equal_the_reference(name, stall):
 @pytest.mark.parametrize("name", ["tiny", "odd-2"])
 def test_look_ups_equal_the_reference(name, stall):
     bench = Bench(CONFIGS[name], seed=9, stall=stall)
-    for table in (1, 0):
-        x = random_tensor(bench.rng, int(bench.rng.integers(1, 14)))
-        values = bench.tables[256 * table:256 * table + 256]
-        base = bench.element_wise(VectorOp.LOOKUP, x.shape, bases=(bench.place(x),), table=table)
-        bench.expected.append((base, vector_model.lookup(x, values)))
+    for tables in ({"table": 2}, {"table": 1}, {"table": 1, "table_step": 1}):
+        x = random_tensor(bench.rng, int(bench.rng.integers(bench.config.rows + 1,
+                                                            2 * bench.config.rows + 1)))
+        base = bench.element_wise(VectorOp.LOOKUP, x.shape, bases=(bench.place(x),), **tables)
+        bench.expected.append((base, bench.looked_up(x, **tables)))
+    bench.check()
+
+
+@pytest.mark.parametrize("stall", [0, 0.4])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_results_go_through_tables(name, stall):
+    """Of all operations, in turns with results that do not."""
+    config = CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024)
+    bench = Bench(config, seed=19, stall=stall)
+    for op in all_pairs(list(VectorOp)):
+        step = int(bench.rng.integers(2))
+        add_any(bench, op, table=int(bench.rng.integers(op is VectorOp.LOOKUP, 3 - step)),
+                table_step=step)
     bench.check()
 
 
@@ -448,6 +470,7 @@ def test_results_wait_for_a_busy_memory(op):
     tensors = [bench.rng.integers(-128, 128, shape, dtype=np.int8)
                for _ in range(1 if op is VectorOp.LOOKUP else 2)]
     bench.element_wise(op, shape, bases=[bench.place(tensor) for tensor in tensors],
+                       table=int(op is VectorOp.LOOKUP),
                        weight_base=bench.load_weights(bench.rng.integers(
                            -128, 128, (2, TINY.vector_entry_lanes), dtype=np.int8)),
                        parameter_base=bench.load_parameters(
@@ -459,12 +482,13 @@ def test_a_table_is_loaded_while_another_is_in_use():
     bench = Bench(TINY, seed=12, stall=0.5)
     x = bench.rng.integers(-128, 128, (4, 12, 12), dtype=np.int8)
     bench.late_tables = bench.rng.integers(-128, 128, 100, dtype=np.int8)
-    new = bench.tables[256:].copy()
-    new[:100] = bench.late_tables
     base = bench.place(x)
-    for table, values in ((0, bench.tables[:256]), (1, new)):
+    for table in (1, 2):
+        if table == 2:
+            bench.tables = bench.tables.copy()
+            bench.tables[256:356] = bench.late_tables[:, None]
         out_base = bench.element_wise(VectorOp.LOOKUP, x.shape, bases=(base,), table=table)
-        bench.expected.append((out_base, vector_model.lookup(x, values)))
+        bench.expected.append((out_base, bench.looked_up(x, table)))
     assert bench.run() == []
     for out_base, values in bench.expected:
         np.testing.assert_array_equal(bench.tensor(out_base, values.shape), values)
@@ -479,11 +503,10 @@ def test_a_command_works_on_part_of_a_larger_tensor():
     # Rows 1..4 and every second column from 2, into channels 4..11, at (1, 2), transposed.
     expected = target.copy()
     part = x[:, 1:5, 2:7:2]
-    expected[4:, 1:4, 1:5] = vector_model.lookup(
-        part, bench.tables[:256]).transpose(0, 2, 1)
+    expected[4:, 1:4, 1:5] = bench.looked_up(part, 1).transpose(0, 2, 1)
     bench.command(
-        VectorOp.LOOKUP, in_base=base + 7 + 2, in_block_step=42, in_outer_step=7, in_inner_step=2,
-        in_outer=4, in_inner=3, blocks=2, out_outer=4, out_inner=3,
+        VectorOp.LOOKUP, table=1, in_base=base + 7 + 2, in_block_step=42, in_outer_step=7,
+        in_inner_step=2, in_outer=4, in_inner=3, blocks=2, out_outer=4, out_inner=3,
         out_base=out_base + 25 + 5 + 1, out_block_step=25, out_outer_step=1, out_inner_step=5)
     bench.expected.append((out_base, expected))
     bench.check()
@@ -491,21 +514,23 @@ def test_a_command_works_on_part_of_a_larger_tensor():
 
 # Overlapping commands -------------------------------------------------------------------------
 
-def add_any(bench, op, rule=Rounding.FLOAT32):
+def add_any(bench, op, rule=Rounding.FLOAT32, **tables):
     """A small random command of the given operation, that works on data of its own."""
     rng, config = bench.rng, bench.config
+    tables = tables or {"table": int(op is VectorOp.LOOKUP)}
+    tables["table_step"] = int(bool(tables["table"] and tables.get("table_step")))
     if op in (VectorOp.CONV, VectorOp.MAX):
         x = random_tensor(rng, int(rng.integers(1, 6)), 4)
         kernel, geometry = random_window(rng, x, 3)
         if op is VectorOp.CONV:
             weights = rng.integers(-128, 128, (len(x), *kernel), dtype=np.int8)
             add_conv(bench, x, weights, geometry=geometry, in_zero=int(rng.integers(-128, 128)),
-                     rule=rule)
+                     rule=rule, **tables)
         else:
             clamp = random_clamp(rng)
             expected = vector_model.max_pool(x, kernel, clamp=clamp, **geometry)
             bench.window(op, x, kernel, expected.shape, clamp_min=clamp[0], clamp_max=clamp[1],
-                         in_zero=int(rng.integers(-128, 128)), **geometry)
+                         in_zero=int(rng.integers(-128, 128)), **geometry, **tables)
         return
     pair = op is not VectorOp.LOOKUP
     tensors = [random_tensor(rng, int(rng.integers(1, 6)), 3)]
@@ -514,7 +539,7 @@ def add_any(bench, op, rule=Rounding.FLOAT32):
     fields = {name: int(rng.integers(-128, 128)) for name in ("in_zero", "second_zero",
                                                                "out_zero")}
     fields["clamp_min"], fields["clamp_max"] = random_clamp(rng)
-    fields["table"] = int(rng.integers(2))
+    fields |= tables
     if pair:
         spread = 1 << (29 if op is VectorOp.ADD else 14)
         fields["rule"] = rule
@@ -576,7 +601,7 @@ def cycles_of(op, count, *, config=TINY, width=9):
             pair = op is not VectorOp.LOOKUP
             bench.element_wise(op, shape, bases=[
                 bench.place(bench.rng.integers(-128, 128, shape, dtype=np.int8))
-                for _ in range(1 + pair)])
+                for _ in range(1 + pair)], table=int(not pair))
     bench.check()
     return bench.cycles
 
@@ -593,7 +618,7 @@ def test_a_command_takes_its_words_and_the_next_one_follows_three_cycles_later(
     alone  = cycles_of(op, 1, config=config)
     levels = max(1, ceil_log2(config.vector_taps))
     assert alone - words == ActivationMemory.LATENCY + (
-        17 + levels if op is VectorOp.LOOKUP else 37 + levels + config.vector_groups)
+        18 + levels if op is VectorOp.LOOKUP else 38 + levels + config.vector_groups)
     assert cycles_of(op, 3, config=config) == alone + 2 * (words + 3)
 
 
@@ -617,7 +642,8 @@ def test_element_wise_operations_take_a_cycle_per_operand(op, per_word):
     shape = (8, 8, 16)
     tensors = [bench.rng.integers(-128, 128, shape, dtype=np.int8)
                for _ in range(1 if op is VectorOp.LOOKUP else 2)]
-    bench.element_wise(op, shape, bases=[bench.place(tensor) for tensor in tensors])
+    bench.element_wise(op, shape, bases=[bench.place(tensor) for tensor in tensors],
+                       table=int(op is VectorOp.LOOKUP))
     bench.check()
     assert bench.cycles < per_word * 2 * 8 * 16 + 48
 
@@ -627,7 +653,8 @@ def test_element_wise_operations_take_a_cycle_per_operand(op, per_word):
 def lookup_command(bench, **changes):
     bench.command(VectorOp.LOOKUP, **({
         "in_base": 0, "in_inner_step": 1, "in_outer": 1, "in_inner": 9, "blocks": 1,
-        "out_outer": 1, "out_inner": 9, "out_base": 100, "out_inner_step": 1} | changes))
+        "out_outer": 1, "out_inner": 9, "out_base": 100, "out_inner_step": 1,
+        "table": 1} | changes))
 
 
 @pytest.mark.parametrize("changes, code", [
@@ -641,13 +668,16 @@ def lookup_command(bench, **changes):
     ({"subtract": 1}, Error.ARGUMENT),
     ({"rule": 1}, Error.ARGUMENT),
     ({"clamp_min": 1, "clamp_max": 0}, Error.ARGUMENT),
-    ({"table": 2}, Error.ADDRESS),
+    ({"table": 0}, Error.ARGUMENT),
+    ({"table": 3}, Error.ADDRESS),
+    ({"table": 2, "table_step": 1, "blocks": 2}, Error.ADDRESS),
     ({"in_base": 2048 - 8}, Error.ADDRESS),
     ({"in_base": (1 << 24) - 1}, Error.ADDRESS),
     ({"out_base": 2048 - 8}, Error.ADDRESS),
     ({"in_base": 1 << 23}, Error.ADDRESS),
     ({"out_base": 1 << 23}, Error.ADDRESS),
-    ({"table": 128}, Error.ADDRESS),
+    ({"table": 256}, Error.ADDRESS),
+    ({"table_step": 1, "blocks": 65535}, Error.ADDRESS),
 ])
 def test_an_impossible_look_up_is_a_fault(changes, code):
     bench = Bench(TINY)
@@ -658,12 +688,12 @@ def test_an_impossible_look_up_is_a_fault(changes, code):
     assert bench.run() == [(code, 0x8001)]
     assert bench.done == 1
     if code is Error.ARGUMENT:
-        before[100:109] = bench.tables[:256][before[:9].view(np.uint8)]
+        before[100:109] = bench.tables[before[:9].view(np.uint8), np.arange(TINY.rows)]
         np.testing.assert_array_equal(bench.words, before)
 
 
 @pytest.mark.parametrize("changes, code", [
-    ({"blocks": 0}, Error.ARGUMENT), ({"table": 2}, Error.ADDRESS),
+    ({"blocks": 0}, Error.ARGUMENT), ({"table": 3}, Error.ADDRESS),
     ({"in_base": 2048 - 8}, Error.ADDRESS), ({"out_base": 2048 - 8}, Error.ADDRESS),
 ])
 @pytest.mark.parametrize("stall", [0, 0.5])
@@ -694,6 +724,8 @@ def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, st
     *((op, {flag: 1}, Error.ARGUMENT) for op in (VectorOp.CONV, VectorOp.MAX)
       for flag in ("broadcast", "subtract", "rule")),
     (VectorOp.ADD, {"kernel_outer": 2, "kernel_inner": 1, "rule": 2}, Error.ARGUMENT),
+    *((op, {"table_step": 1}, Error.ARGUMENT) for op in (VectorOp.CONV, VectorOp.MAX)),
+    *((op, {"table": 3}, Error.ADDRESS) for op in (VectorOp.CONV, VectorOp.MAX)),
     (VectorOp.CONV, {"slide": 1, "stride_inner": 0}, Error.ARGUMENT),
     (VectorOp.CONV, {"slide": 1, "dilation_inner": 2}, Error.ARGUMENT),
     (VectorOp.CONV, {"slide": 1, "kernel_outer": 33}, Error.ARGUMENT),

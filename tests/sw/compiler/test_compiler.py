@@ -425,6 +425,8 @@ def test_check_of_a_vector_command_follows_its_definition():
                 if not window:
                     fields[f"in_{axis}"], fields[f"stride_{axis}"] = fields[f"out_{axis}"], 1
             fields["in_base"], fields["out_base"] = 700, int(rng.integers(2000))
+            fields["table"] = int(rng.integers(op is VectorOp.LOOKUP, 5))
+            fields["table_step"] = int(fields["table"] and rng.integers(2))
             read, written = set(), set()
             for block, y, x in np.ndindex(*(fields[name] for name in ("blocks", "out_outer",
                                                                       "out_inner"))):
@@ -452,11 +454,15 @@ def test_check_of_a_vector_command_follows_its_definition():
                 spans = [range(access.start, access.stop) for access in found
                          if access.space == "activation" and access.write is write]
                 assert sorted({word for span in spans for word in span}) == sorted(expected)
-            constants = {access.space for access in found} - {"activation"}
+            constants = {access.space for access in found} - {"activation", "table"}
             assert constants == {
                 VectorOp.CONV: {"vector_weight", "vector_parameter"}, VectorOp.MAX: set(),
                 VectorOp.ADD: {"vector_weight", "vector_parameter"},
-                VectorOp.MULTIPLY: {"vector_parameter"}, VectorOp.LOOKUP: {"table"}}[op]
+                VectorOp.MULTIPLY: {"vector_parameter"}, VectorOp.LOOKUP: set()}[op]
+            numbers = {entry // 256 + 1 for access in found if access.space == "table"
+                       for entry in range(access.start, access.stop)}
+            last = fields["table"] + fields["table_step"] * (fields["blocks"] - 1)
+            assert numbers == (set(range(fields["table"], last + 1)) if fields["table"] else set())
 
 
 def test_check_compares_the_warm_stream_with_the_cold_one():

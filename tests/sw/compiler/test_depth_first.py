@@ -40,7 +40,7 @@ def random_chain(rng: np.random.Generator, *, size: int = 40, layers: int = 5,
         elif kind == 4:
             tensor = builder.max_pool(tensor, **builder.random_window(tensor, max_kernel=3))
         elif kind == 5:
-            tensor = builder.lookup(tensor)
+            tensor = builder.lookup(tensor, by_channel=bool(count % 2))
         elif kind == 6 and max(builder.shape(tensor)[1:]) < size:
             tensor = builder.enlarge(tensor, (2, 1))
         else:

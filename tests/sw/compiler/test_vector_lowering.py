@@ -94,6 +94,52 @@ def test_random_layers_equal_the_reference(config):
         check(builder.graph(*outputs, small), config, rng, seed=seed)
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=ids)
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_functions_are_looked_up_on_the_way_of_results(config, by_channel):
+    rng = np.random.default_rng([config.rows, config.vector_taps, by_channel])
+    builder = GraphBuilder(rng, (25, 9, 8))
+    x, y = builder.input, builder.add_input("y", (25, 9, 8))
+    layers = [builder.depthwise(x, **builder.random_window(x), clamp=builder.random_clamp()),
+              builder.max_pool(x, kernel=(3, 2), clamp=builder.random_clamp()),
+              builder.average_pool(x, kernel=(9, 1), like=x), builder.sum(x, y),
+              builder.product(x, y), builder.affine(y, clamp=builder.random_clamp())]
+    graph = builder.graph(*(builder.lookup(name, by_channel=by_channel) for name in layers))
+    check(graph, config, rng)
+    program, image = compile(graph, config), random_image(rng, graph)
+    values, = run(program, [image])
+    expected = reference.run(graph, image)
+    for name, value in values.items():
+        np.testing.assert_array_equal(value, expected[name])
+    found = vectors(program)
+    assert {fields["op"] for fields in found} == {
+        VectorOp.CONV.value, VectorOp.MAX.value, VectorOp.ADD.value, VectorOp.MULTIPLY.value}
+    assert all(fields["table"] and fields["table_step"] == by_channel for fields in found)
+
+
+def test_a_table_for_each_channel_takes_several_commands_where_few_fit():
+    config = TINY.replace(vector_tables=2)
+    rng = np.random.default_rng(5)
+    builder = GraphBuilder(rng, (23, 5, 6))
+    graph = builder.graph(builder.lookup(builder.input, by_channel=True))
+    program = check(graph, config, rng)
+    assert sum(info.engine is Engine.VECTOR for info in program.infos) == 6
+
+
+def test_a_tensor_in_between_that_somebody_reads_is_made():
+    rng = np.random.default_rng(6)
+    builder = GraphBuilder(rng, (9, 5, 6))
+    middle = builder.depthwise(builder.input)
+    check(builder.graph(builder.lookup(middle), middle), TINY, rng)
+    graph = builder.graph(builder.lookup(middle))
+    image = random_image(rng, graph)
+    values, = run(compile(graph, TINY, keep_tensors=True), [image])
+    expected = reference.run(graph, image)
+    assert {middle, *(edge.tensor for edge in graph.outputs)} <= values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(value, expected[name])
+
+
 @pytest.mark.parametrize("config", CONFIGS[:5], ids=ids)
 def test_averages_equal_the_reference_where_that_is_proven(config):
     proven = 0

@@ -137,9 +137,16 @@ def test_vector():
                               exact=False)
 
 
+def test_what_is_not_linear_is_a_table_for_each_channel():
+    b = QdqBuilder(rng_of())
+    x = b.input("x", (1, 6, 16, 17), scale=0.03)
+    k = b.constant("k", rng_of().uniform(-2, 2, (6, 1, 1)).astype(np.float32))
+    b.output(b.quantize(b.node("Sigmoid", [b.node("Mul", [x, k])], "gate"), scale=1 / 256))
+    layer = check(b, every_value(b, (6, 16, 17)), Lookup)
+    assert layer.table.shape == (6, 256)
+
+
 @pytest.mark.parametrize("make, reason", [
-    (lambda b, x: b.node("Sigmoid", [b.node("Mul", [x, b.constant("k", rng_of().random(
-        (6, 1, 1)).astype(np.float32))])], "odd"), "Sigmoid 'odd' makes values in channel"),
     (lambda b, x: b.node("Mul", [b.node("Mul", [x, b.constant("k", rng_of().random(
         (6, 1, 1)).astype(np.float32))]), b.constant("l", np.ones(7, np.float32))], "odd"),
      "Mul 'odd' ends functions whose constants differ along the axes [1, 3]; only one is "

@@ -94,7 +94,7 @@ def test_residual_squeeze_and_slopes():
     end(b, b.node("Mul", [y, gate], "scaled"))
     layers = check(b)
     assert isinstance(layers[-1], Multiply)
-    assert {Lookup, Depthwise, Add} <= {type(layer) for layer in layers}
+    assert {Lookup, Add} <= {type(layer) for layer in layers}
 
 
 def test_pad_and_enlargement():

@@ -326,7 +326,7 @@ def matrix(**changes):
 def vector(**changes):
     return filled(Opcode.VECTOR, (
         "kernel_outer", "kernel_inner", "in_outer", "in_inner", "blocks", "out_outer",
-        "out_inner"), op=VectorOp.LOOKUP, **changes)
+        "out_inner"), op=VectorOp.LOOKUP, table=1, **changes)
 
 
 GIANTS = {Engine.LOAD: load(wait=8, lines=65535), Engine.STORE: store(wait=8, lines=65535),

@@ -294,7 +294,8 @@ def test_unknown_memory_is_an_argument_error():
     assert stop(bytes(raw)).error is Error.ARGUMENT
 
 
-@pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE])
+@pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE,
+                                    Memory.LANE_TABLE])
 def test_without_a_vector_engine_its_memories_cannot_be_loaded(memory):
     command = load_command(memory=memory)
     stopped = stop(load_command(), command, config=TINY.replace(vector_taps=0, drain_lookup=False))

@@ -18,8 +18,9 @@ VECTOR = {"in_base": 0, "in_zero": 0, "in_block_step": 1, "pad_outer": 0, "in_ou
           "out_base": 8, "out_zero": 0, "out_block_step": 1, "clamp_min": -128,
           "out_outer_step": 1, "clamp_max": 127, "out_inner_step": 1, "op": VectorOp.CONV,
           "slide": 0, "broadcast": 0, "subtract": 0, "shared": 0, "parameter_base": 0, "table": 0,
-          "rule": 0}
+          "table_step": 0, "rule": 0}
 ADD = {"op": VectorOp.ADD, "kernel_outer": 2, "kernel_inner": 1, "dilation_outer": 0}
+LOOKUP = {"op": VectorOp.LOOKUP, "table": 1}
 
 
 def vector(**changes) -> bytes:
@@ -34,11 +35,13 @@ def run(*commands: bytes, config: AcceleratorConfig = TINY) -> FunctionalDevice:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"op": VectorOp.MAX}, ADD, {**ADD, "op": VectorOp.MULTIPLY}, {"op": VectorOp.LOOKUP},
+    {}, {"op": VectorOp.MAX}, ADD, {**ADD, "op": VectorOp.MULTIPLY}, LOOKUP,
     {"slide": 1}, {"in_base": (1 << 24) - 1, "pad_inner": 1, "kernel_inner": 2},
-    {"op": VectorOp.LOOKUP, "table": TINY.vector_tables - 1},
+    {"op": VectorOp.LOOKUP, "table": TINY.vector_tables},
+    {"table": 1, "table_step": 1, "blocks": TINY.vector_tables},
+    {"op": VectorOp.MAX, "table": 2}, {**ADD, "table": 3},
     {"op": VectorOp.MAX, "weight_base": 65535, "parameter_base": 65535},
-    {"op": VectorOp.MAX, "shared": 1}, {"op": VectorOp.LOOKUP, "shared": 1},
+    {"op": VectorOp.MAX, "shared": 1}, {**LOOKUP, "shared": 1},
     {**ADD, "broadcast": 1, "subtract": 1, "shared": 1}, {"clamp_min": 3, "clamp_max": 3},
     {**ADD, "op": VectorOp.MULTIPLY, "broadcast": 1},
 ])
@@ -51,9 +54,9 @@ def test_rule_of_fixed_point_needs_the_hardware_and_a_result_that_is_rounded(rul
     able = TINY.replace(fixed_point=True)
     for changes in ({}, ADD, {**ADD, "op": VectorOp.MULTIPLY}):
         run(vector(rule=rule, **changes), config=able)
-    for config, op in ((TINY, VectorOp.CONV), (able, VectorOp.MAX), (able, VectorOp.LOOKUP)):
+    for config, changes in ((TINY, {}), (able, {"op": VectorOp.MAX}), (able, LOOKUP)):
         with pytest.raises(DeviceStopped) as info:
-            run(vector(rule=rule, op=op), config=config)
+            run(vector(rule=rule, **changes), config=config)
         assert info.value.error == Error.ARGUMENT
 
 
@@ -73,12 +76,12 @@ def test_unknown_rule_is_an_argument_error():
     ({**ADD, "kernel_outer": 1}, Error.ARGUMENT),
     ({**ADD, "kernel_inner": 2}, Error.ARGUMENT),
     ({**ADD, "op": VectorOp.MULTIPLY, "kernel_inner": 2}, Error.ARGUMENT),
-    ({"op": VectorOp.LOOKUP, "kernel_outer": 2}, Error.ARGUMENT),
+    ({**LOOKUP, "kernel_outer": 2}, Error.ARGUMENT),
+    ({**LOOKUP, "table": 0}, Error.ARGUMENT),
+    ({"table_step": 1}, Error.ARGUMENT),
     ({**ADD, "slide": 1}, Error.ARGUMENT),
-    *(({"op": op, "broadcast": 1}, Error.ARGUMENT)
-      for op in (VectorOp.CONV, VectorOp.MAX, VectorOp.LOOKUP)),
-    *(({"op": op, "subtract": 1}, Error.ARGUMENT)
-      for op in (VectorOp.CONV, VectorOp.MAX, VectorOp.LOOKUP)),
+    *(({**changes, flag: 1}, Error.ARGUMENT) for flag in ("broadcast", "subtract")
+      for changes in ({}, {"op": VectorOp.MAX}, LOOKUP)),
     ({**ADD, "op": VectorOp.MULTIPLY, "subtract": 1}, Error.ARGUMENT),
     ({"clamp_min": 127, "clamp_max": -128}, Error.ARGUMENT),
     ({"out_outer": 65535, "out_inner": 65535}, Error.CYCLE_LIMIT),
@@ -90,7 +93,8 @@ def test_unknown_rule_is_an_argument_error():
     ({"weight_base": TINY.vector_entries}, Error.ADDRESS),
     ({**ADD, "weight_base": TINY.vector_entries - 1}, Error.ADDRESS),
     ({"parameter_base": TINY.vector_parameter_depth - 1}, Error.ADDRESS),
-    ({"op": VectorOp.LOOKUP, "table": TINY.vector_tables}, Error.ADDRESS),
+    ({"table": TINY.vector_tables + 1}, Error.ADDRESS),
+    ({"table": 2, "table_step": 1, "blocks": TINY.vector_tables}, Error.ADDRESS),
 ])
 def test_wrong_command_stops_the_device_with_its_index(changes, error):
     with pytest.raises(DeviceStopped) as info:
@@ -109,7 +113,7 @@ def test_unknown_operation_is_an_argument_error():
 @pytest.mark.parametrize("memory, depth", [
     (Memory.VECTOR_WEIGHT, TINY.vector_entries),
     (Memory.VECTOR_PARAMETER, TINY.vector_parameter_depth),
-    (Memory.TABLE, TINY.vector_table_bytes),
+    (Memory.TABLE, TINY.vector_table_bytes), (Memory.LANE_TABLE, TINY.vector_table_bytes),
 ])
 def test_loads_stay_inside_the_memories_of_the_vector_engine(memory, depth):
     fields = {"memory": memory, "lines": 1, "address": 1024, "stride": 0, "units": 2,
