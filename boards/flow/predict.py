@@ -82,8 +82,11 @@ def _block_rams(config: AcceleratorConfig, family: Family) -> int:
             found += config.activation_banks * sum(
                 _blocks(family, depth=depth, width=8 * (part.stop - part.start), granularity=8)
                 for part in parts(config.word_data_bytes, SINKS // 8))
-        elif memory is Memory.TABLE:
+        elif memory is Memory.LANE_TABLE:
             found += config.word_lanes * _blocks(family, depth=geometry.depth, width=8)
+        elif memory is Memory.TABLE:    # that of the vector engine is the one of its lanes
+            lanes = config.requant_lanes if config.drain_lookup else 0
+            found += lanes * _blocks(family, depth=geometry.depth, width=8)
         else:
             found += _blocks(family, depth=geometry.depth, width=8 * geometry.unit_data_bytes,
                              granularity=8)

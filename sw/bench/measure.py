@@ -15,7 +15,7 @@ from weft.runtime.session import InferenceSession
 
 from .suite import CONFIGS, NETWORKS, Case
 
-__all__ = ["LayerMeasurement", "Measurement", "measure"]
+__all__ = ["LayerMeasurement", "Measurement", "gemm", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ def _traffic(figures: Figures) -> int:
 
 
 def _layers(figures: Figures, graphs: tuple[Graph, ...], batch: int) -> list[LayerMeasurement]:
-    products = [_gemm(graph, index, batch) for graph in graphs
+    products = [gemm(graph, index, batch) for graph in graphs
                 for index in range(len(graph.layers))]
     return [LayerMeasurement(name=layer.name, op=layer.op, engine=layer.engine,
                              shape=list(layer.shape), macs=layer.macs, cycles=layer.cycles,
@@ -177,7 +177,8 @@ def _layers(figures: Figures, graphs: tuple[Graph, ...], batch: int) -> list[Lay
             for layer, product in zip(figures.layers, products, strict=True)]
 
 
-def _gemm(graph: Graph, index: int, batch: int) -> list[int]:
+def gemm(graph: Graph, index: int, batch: int) -> list[int]:
+    """A layer as matrix products, see :class:`LayerMeasurement`."""
     layer = graph.layers[index]
     if not isinstance(layer, Convolution | Depthwise):
         return []

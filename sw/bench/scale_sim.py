@@ -13,15 +13,17 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from weft.errors import InputError, ToolError
 from weft.files.output import write_text
 from weft.hw.isa.config import AcceleratorConfig
 
-from .measure import Measurement
+from .measure import LayerMeasurement, Measurement
 from .suite import CONFIGS
 
-__all__ = ["SCALE_SIM", "Comparison", "compare_layers", "load", "save"]
+__all__ = ["SCALE_SIM", "Comparison", "Product", "compare_layers", "load", "save",
+           "scale_sim_files"]
 
 
 SCALE_SIM = Path("benchmarks/scalesim.json")
@@ -70,8 +72,8 @@ _PROGRAM = """\
 from importlib.metadata import version
 from scalesim.scale_sim import scalesim
 print(version("scalesim"))
-scalesim(save_disk_space=True, verbose=False, config="c.cfg", topology="t.csv", layout="l.csv",
-         input_type_gemm=True).run_scale(top_path=".")
+scalesim(save_disk_space=True, verbose=False, config="scale_sim.cfg", topology="topology.csv",
+         layout="layout.csv", input_type_gemm=True).run_scale(top_path=".")
 """
 
 
@@ -116,7 +118,7 @@ def compare_layers(measurement: Measurement, *, python: str = sys.executable,
         If that has no SCALE-Sim that works, or it fails.
     """
     layers = [layer for layer in measurement.layers if layer.gemm]
-    shapes = list(dict.fromkeys(tuple(layer.gemm[1:]) for layer in layers))
+    shapes = list(dict.fromkeys(_shape(layer) for layer in layers))
     if progress is not None:
         progress(f"SCALE-Sim: {measurement.network} on {measurement.config}, "
                  f"{len(shapes)} different layers")
@@ -124,22 +126,45 @@ def compare_layers(measurement: Measurement, *, python: str = sys.executable,
     found = dict(zip(shapes, cycles, strict=True))
     return [Comparison(network=measurement.network, config=measurement.config, layer=layer.name,
                        op=layer.op, macs=layer.macs,
-                       cycles=layer.gemm[0] * found[tuple(layer.gemm[1:])], version=version)
+                       cycles=layer.gemm[0] * found[_shape(layer)], version=version)
             for layer in layers]
 
 
-def _run(shapes: Iterable[tuple[int, ...]], config: AcceleratorConfig,
+def _shape(layer: LayerMeasurement) -> tuple[int, int, int]:
+    _, rows, columns, depth = layer.gemm
+    return rows, columns, depth
+
+
+class Product(NamedTuple):
+    """A matrix product: rows of the result, columns of it, and the depth of a sum."""
+    name: str
+    rows: int
+    columns: int
+    depth: int
+
+
+def scale_sim_files(products: Iterable[Product], config: AcceleratorConfig) -> dict[str, str]:
+    """``scale_sim.cfg``, ``topology.csv`` of matrix products, and ``layout.csv``, which SCALE-Sim
+    takes with ``-i gemm``."""
+    listed = list(products)
+    return {
+        "scale_sim.cfg": _CONFIG.format(
+            rows=config.rows, cols=config.cols, activations=config.activation_bytes // 1024,
+            weights=config.weight_bytes // 1024),
+        "topology.csv": "Layer, M, N, K,\n" + "".join(
+            f"{each.name}, {each.rows}, {each.columns}, {each.depth},\n" for each in listed),
+        "layout.csv": "Layer,\n" + "".join(f"{each.name},\n" for each in listed)}
+
+
+def _run(shapes: Iterable[tuple[int, int, int]], config: AcceleratorConfig,
          python: str) -> tuple[str, list[int]]:
     """Version, and cycles of products of (rows, columns, depth)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "c.cfg").write_text(_CONFIG.format(
-            rows=config.rows, cols=config.cols, activations=config.activation_bytes // 1024,
-            weights=config.weight_bytes // 1024), encoding="utf-8")
-        rows = [f"layer{index}, {m}, {n}, {k},\n" for index, (m, n, k) in enumerate(shapes)]
-        (folder / "t.csv").write_text("Layer, M, N, K,\n" + "".join(rows), encoding="utf-8")
-        (folder / "l.csv").write_text("Layer,\n" + "".join(
-            f"layer{index},\n" for index in range(len(rows))), encoding="utf-8")
+        files = scale_sim_files([Product(f"layer{index}", *shape)
+                                 for index, shape in enumerate(shapes)], config)
+        for title, text in files.items():
+            (folder / title).write_text(text, encoding="utf-8")
         try:
             result = subprocess.run([python, "-c", _PROGRAM], cwd=folder, text=True,
                                     stdin=subprocess.DEVNULL, capture_output=True)

@@ -12,6 +12,7 @@ from . import (
     config,
     estimate,
     explore,
+    export,
     load,
     program,
     quantize,
@@ -29,8 +30,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, build,
-             program, load, selftest, bench, config)
+_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, export,
+             build, program, load, selftest, bench, config)
 """In the order of the help text."""
 
 

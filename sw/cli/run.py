@@ -41,6 +41,9 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--timeline", type=Path, metavar="FILE.json",
                         help="write what every engine did when, for ui.perfetto.dev or "
                              "chrome://tracing")
+    parser.add_argument("--energy", nargs="?", const="", metavar="TABLE.toml",
+                        help="show the energy of each layer of the last frame: counts of events "
+                             "times a table of energies, by default one of published figures")
     parser.add_argument("--timeline-frames", choices=("last", "all"),
                         help="frames in the timeline (default: last)")
     parser.set_defaults(program=_run)
@@ -48,9 +51,12 @@ def add_parser(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from weft.files.arrays import write_arrays
+    from weft.report.energy import energy_table
     from weft.report.terminal import Progress, print_run, terminal
     from weft.report.timeline import trace_events
     from weft.runtime.device.choice import runs_layers
+    from weft.runtime.energy import load_energy_table
+    from weft.runtime.layer_energy import frame_energy
     from weft.runtime.runner import run_frames
 
     if options.trace is not None and options.device != "verilator":
@@ -59,6 +65,8 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f"A timeline (--timeline) needs --device verilator, not {options.device}")
     if options.timeline_frames is not None and options.timeline is None:
         raise InputError("Option --timeline-frames needs --timeline")
+    table = None if options.energy is None else load_energy_table(
+        Path(options.energy) if options.energy else None)
     config, device = session_target(options)
     check_outputs({"--output": options.output, "--json": options.json, "--trace": options.trace,
                    "--timeline": options.timeline}, files_read(options))
@@ -86,10 +94,16 @@ def _run(options: argparse.Namespace) -> int:
     if options.output is not None:
         keys = ["output"] if len(names) == 1 else names
         write_arrays(options.output, dict(zip(keys, run.outputs, strict=True)))
+    layers_energy = None if table is None else frame_energy(run.last.executions, table)
     if options.json is not None:
-        write_text(options.json, json.dumps(run.to_dict(), indent=2) + "\n")
+        energy = {} if layers_energy is None else {"energy": {
+            "total_uj": sum(each.energy_uj for each in layers_energy),
+            "layers": [each.to_dict() for each in layers_energy]}}
+        write_text(options.json, json.dumps({**run.to_dict(), **energy}, indent=2) + "\n")
     if options.timeline is not None:
         timeline = trace_events(frames or [run.last], model=options.model.name)
         write_text(options.timeline, json.dumps(timeline) + "\n")
     print_run(run, terminal())
+    if layers_energy is not None:
+        terminal().print(energy_table(layers_energy))
     return EXIT_MISMATCH if run.differing else 0

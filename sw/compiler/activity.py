@@ -92,7 +92,8 @@ def stream_activity(config: AcceleratorConfig, commands: bytes) -> list[Activity
 
 _WRITES = {Memory.ACTIVATION: "activation_writes", Memory.WEIGHT: "weight_writes",
            Memory.PARAMETER: "parameter_writes", Memory.VECTOR_PARAMETER: "parameter_writes",
-           Memory.VECTOR_WEIGHT: "vector_weight_writes", Memory.TABLE: "table_writes"}
+           Memory.VECTOR_WEIGHT: "vector_weight_writes", Memory.TABLE: "table_writes",
+           Memory.LANE_TABLE: "table_writes"}
 
 
 def command_activity(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues) -> Activity:
@@ -145,6 +146,7 @@ def _matrix(config: AcceleratorConfig, fields: FieldValues) -> Activity:
         activation_writes=pixels * -(-used // config.word_lanes),
         weight_reads=columns * steps * (pixels if config.sequential else tiles)
         * config.weight_tile_rows,
+        table_reads=pixels * used if fields["table"] else 0,
         parameter_reads=pixels * groups, products=products, requantized=pixels * used,
         # The first step of a tile writes, the others add to what is there.
         accumulator_writes=sums,
@@ -167,5 +169,5 @@ def _vector(config: AcceleratorConfig, fields: FieldValues) -> Activity:
         vector_weight_reads=entries,
         vector_products=lanes * (entries * config.vector_taps
                                  or (results if op is VectorOp.MULTIPLY else 0)),
-        table_reads=results * lanes if op is VectorOp.LOOKUP else 0,
+        table_reads=results * lanes if fields["table"] else 0,
         parameter_reads=scaled * config.vector_groups, requantized=scaled * lanes)

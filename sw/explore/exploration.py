@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import onnx
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from weft.cluster import cluster, digest
 from weft.errors import InputError
 from weft.files.output import write_text
 from weft.frontend import partition
+from weft.frontend.registry import find_front_end
 from weft.hw.isa.config import AcceleratorConfig
 from weft.report.terminal import escape
 from weft.runtime.energy import EnergyTable
@@ -199,10 +201,13 @@ def _networks(task: Exploration) -> tuple[tuple[Network, ...], list[bytes]]:
     """The networks, and their files."""
     networks, data = [], []
     for path in task.models:
-        partition(path, rule=task.rule)     # what is wrong with it is to be known first
-        data.append(path.read_bytes())
+        # What is wrong with it is to be known first.
+        partition(path, rule=task.rule).accelerated()
+        tflite = find_front_end(path).format == "TFLite"
+        # Weights in files of their own go with it.
+        data.append(path.read_bytes() if tflite else onnx.load(path).SerializeToString())
         networks.append(Network(name=path.name, hash=digest(data[-1]), rule=task.rule,
-                                tflite=path.suffix == ".tflite"))
+                                tflite=tflite))
     repeated = [name for name, count in Counter(each.name for each in networks).items()
                 if count > 1]
     if repeated:

@@ -194,7 +194,7 @@ def find_family(name: str) -> Family:
 
 @lru_cache(maxsize=64)
 def plan_of(network: Network) -> Partition:
-    """What runs where of a network, on an accelerator of any size."""
+    """What runs where of a network, on an accelerator of any size, which it has graphs for."""
     data = shipped(network.hash)
     if network.tflite:
         return partition(data, rule=network.rule)

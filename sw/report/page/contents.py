@@ -12,6 +12,8 @@ from weft.ir import Partition, Where
 from weft.report.terminal import short_name, verdict
 from weft.report.timeline import live_spans, slices
 from weft.runtime.advice import Advice
+from weft.runtime.energy import load_energy_table
+from weft.runtime.layer_energy import frame_energy
 from weft.runtime.runner import Run
 from weft.runtime.segment import Execution, layer_limits
 
@@ -46,6 +48,9 @@ def _accelerated(run: Run, advice: Advice | None) -> dict[str, Any]:
     moved = [program_limits(execution.program, warm=execution.warm) for execution in executions]
     layers = _layers(run, executions, moved, needed)
     config = run.config
+    energies = frame_energy(executions, load_energy_table())
+    for row, energy in zip(layers, energies, strict=False):
+        row["energy_uj"] = energy.energy_uj
     limits = Limits.sum(each.total for each in moved)
     return {
         "last": run.last,
@@ -57,6 +62,8 @@ def _accelerated(run: Run, advice: Advice | None) -> dict[str, Any]:
         "layers": layers,
         "input_bytes": _bytes(config, [each.inputs for each in moved]),
         "command_bytes": _bytes(config, [each.commands for each in moved]),
+        "energy_uj": sum(each.energy_uj for each in energies),
+        "other_energy_uj": energies[-1].energy_uj,
         "limits": limits,
         "resources": _RESOURCES,
         "reached": limits.share(run.last.cycles),

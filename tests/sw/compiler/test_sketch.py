@@ -32,7 +32,7 @@ def test_cycles_are_near_those_of_a_program(name):
 
 def test_what_does_not_fit_is_an_error():
     with pytest.raises(CompileError, match="bytes of weight memory"):
-        sketch(partition(MODEL).graphs[0], PRESETS["small"].replace(weight_bytes=1024))
+        sketch(partition(MODEL).graphs[0], PRESETS["small"].replace(weight_bytes=512))
 
 
 def inside(fields, sizes, positions, kernel, stride, dilation, pad):
