@@ -137,7 +137,7 @@ def output_spec(config):
     m.d.sync += credits.eq(credits + dut.credit - dut.i.valid)
     m.d.comb += [
         Assume(~dut.i.valid | (credits != 0)),
-        Assert(credits + inner.write__en + inner.level + dut.credit == CREDITS),
+        Assert(credits + inner.level + dut.credit == CREDITS),
         Assert(inner.some == (inner.level != 0)),
     ]
     sound(m, inner.addresses, VectorOutput.ADDRESSES_AHEAD)
