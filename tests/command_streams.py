@@ -26,7 +26,7 @@ def matrix(pixels: int = 64, tile: int = 64, kernel: int = 1, blocks: int = 1, c
     fields = _fields(Opcode.MATRIX, 1) | {
         "kernel_h": kernel, "kernel_w": 1, "channel_blocks": blocks, "tile_pixels": tile,
         "out_pixels": pixels, "col_tiles": columns, "last_groups": groups, "rule": Rounding.FLOAT32,
-        "table": table}
+        "accumulate": 0, "keep": 0, "out_slot": 0, "table": table}
     return encode(Opcode.MATRIX, **masks, **fields)
 
 

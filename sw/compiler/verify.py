@@ -165,7 +165,7 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
         raise ValueError(f"Layer {layer.name!r} must have an output of shape {expected}, not "
                          f"{graph.tensors[layer.output].shape}")
     if isinstance(layer, Pool) and layer.rounding is Rounding.FIXED_POINT:
-        ends = [graph.tensors[name] for name in (layer.input, layer.output)]
+        ends = [graph.tensors[layer.input], layer.result(graph.tensors[layer.output])]
         if len({(end.scale, end.zero_point) for end in ends}) > 1:
             raise ValueError(f"Layer {layer.name!r} must have one scale and zero point in front "
                              f"and behind to be rounded in fixed point")

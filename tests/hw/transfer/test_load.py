@@ -259,7 +259,7 @@ def test_asks_for_the_next_command_while_data_of_this_one_streams():
 @pytest.mark.parametrize("changes, code", [
     ({"lines": 0}, Error.ARGUMENT),
     ({"units": 0}, Error.ARGUMENT),
-    ({"memory": 6}, Error.ARGUMENT),
+    ({"memory": 7}, Error.ARGUMENT),
     ({"lines": 0, "address": 0x1001}, Error.ARGUMENT),
     ({"address": 0x1004}, Error.ADDRESS),
     ({"stride": 0x204}, Error.ADDRESS),
@@ -289,7 +289,7 @@ def test_refuses_a_wrong_command_before_anything_is_written(changes, code):
 @pytest.mark.parametrize("memory", [Memory.VECTOR_WEIGHT, Memory.VECTOR_PARAMETER, Memory.TABLE,
                                     Memory.LANE_TABLE])
 def test_refuses_memories_of_a_vector_engine_that_is_not_there(memory):
-    bench = Bench(CONFIGS["tiny_matrix_only"])
+    bench = Bench(CONFIGS["tiny_matrix_only"].replace(drain_lookup=False))
     bench.run([load(), load(memory)], outcome=2)
     assert bench.events == ["done", (Error.ARGUMENT, 101)]
 
