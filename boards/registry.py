@@ -26,7 +26,8 @@ def _register(make: Callable[[Board], Any], *boards: Board) -> None:
         BOARDS[board.name], _PLATFORMS[board.name] = board, make
 
 
-_register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_25F)
+_register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_85F_SDRAM,
+          ulx3s.ULX3S_25F)
 _register(icebreaker.make_platform, icebreaker.ICEBREAKER)
 
 

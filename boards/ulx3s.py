@@ -1,5 +1,6 @@
 """ULX3S: a Lattice ECP5 with 85 or 25 thousand LUTs, USB serial, eight LEDs."""
 
+from dataclasses import replace
 from typing import Any
 
 from weft.hw.isa.config import AcceleratorConfig
@@ -9,7 +10,7 @@ from .ecp5.family import ECP5
 from .memory import OnChipMemory, SdramChipMemory
 from .sdram.chip import MT48LC16M16_CLASS
 
-__all__ = ["ULX3S_25F", "ULX3S_85F", "make_platform"]
+__all__ = ["ULX3S_25F", "ULX3S_85F", "ULX3S_85F_SDRAM", "make_platform"]
 
 
 # Staging memory is on the chip and answers at once; short bursts keep the buffers out of block RAM.
@@ -21,7 +22,11 @@ ULX3S_85F = Board(
         name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
         activation_banks=2, weight_bytes=32 * 1024, accumulator_pixels=512, queue_depth=1,
         vector_taps=1, drain_lookup=False, **_STAGING),
-    clock_mhz=100, memory=SdramChipMemory(chip=MT48LC16M16_CLASS), baud=3_000_000, loader="ulx3s")
+    clock_mhz=100, memory=OnChipMemory(size=128 * 1024), baud=3_000_000, loader="ulx3s")
+
+ULX3S_85F_SDRAM = replace(
+    ULX3S_85F, name="ulx3s-85f-sdram", title="ULX3S with LFE5U-85F and its SDRAM",
+    memory=SdramChipMemory(chip=MT48LC16M16_CLASS))
 
 ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=ECP5, device="LFE5U-25F",

@@ -251,19 +251,19 @@ def test_weights_are_loaded_while_the_layer_before_is_computed():
     assert all(field(program, index, "wait") == 0 for index in loads)
 
 
-def test_split_layer_is_double_buffered():
-    config = TINY.replace(weight_bytes=1024)
-    program = compile(build((32, 1, 16), 32), config)
-    matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
-    assert len(matrix) == 2
-    config = TINY.replace(weight_bytes=512)
-    program = compile(build((32, 1, 16), 32), config)
-    pairs = tokens(program)
-    matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
-    loads = [index for index, info in enumerate(program.infos) if "weights" in info.text]
-    assert len(matrix) == len(loads) == 4
-    # The third group waits for the first to be done, not for the second.
-    assert (matrix[0], loads[2]) in pairs and (matrix[1], loads[3]) in pairs
+def test_split_layer_is_loaded_in_quarters_of_the_memory():
+    def split(weight_bytes):
+        program = compile(build((32, 1, 16), 32), TINY.replace(weight_bytes=weight_bytes))
+        matrix = [index for index, info in enumerate(program.infos) if info.engine is Engine.MATRIX]
+        loads = [index for index, info in enumerate(program.infos) if "weights" in info.text]
+        assert len(matrix) == len(loads)
+        return len(loads), [(matrix.index(before), loads.index(after))
+                            for before, after in tokens(program)
+                            if before in matrix and after in loads]
+
+    assert split(1024) == (4, [])
+    # The fifth group waits for the first to be done, not for the second.
+    assert split(512) == (8, [(0, 4), (1, 5), (2, 6), (3, 7)])
 
 
 def test_part_of_the_weights_is_loaded_beside_those_that_take_more_than_half():

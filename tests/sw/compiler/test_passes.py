@@ -45,7 +45,7 @@ def test_what_no_pass_has_found_yet_is_not_there():
 
 def test_traceback_of_an_error_names_its_pass():
     with pytest.raises(CompileError) as caught:
-        compile(graph_of((600, 3, 3)), TINY.replace(activation_bytes=256))
+        compile(graph_of((600, 3, 3)), TINY.replace(weight_bytes=64))
     names = [frame.name for frame in traceback.extract_tb(caught.tb)]
     assert [each.name for each in PASSES if each.run.__name__ in names] == ["plan memory"]
 
