@@ -200,7 +200,8 @@ def test_scale_sim_gets_each_product_once_and_counts_all(tmp_path):
     stand_in.write_text(
         "#!/bin/sh\necho 3.0.0\nmkdir run\n"
         "awk -F', *' 'NR == 1 {print \"LayerID, Total Cycles (incl. prefetch), Total Cycles,\"}"
-        " NR > 1 {print NR - 2 \", 0, \" $2 + $3 + $4 \",\"}' topology.csv > run/COMPUTE_REPORT.csv\n")
+        " NR > 1 {print NR - 2 \", 0, \" $2 + $3 + $4 \",\"}' topology.csv"
+        " > run/COMPUTE_REPORT.csv\n")
     stand_in.chmod(0o755)
     layer, = made_up().layers
     layers = [layer, replace(layer, name="again"), replace(layer, name="add", op="Add", gemm=[]),
