@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft.errors import InputError, ToolError
+from weft.errors.distribution import install_command
 from weft.errors.guard import EXIT_MISMATCH
 from weft.hw.isa.config import load_config
 
@@ -67,7 +68,7 @@ def add_parser(commands: Commands) -> None:
 
 def _explore(options: argparse.Namespace) -> int:
     if find_spec("optuna") is None:
-        raise ToolError("Package optuna is needed to explore: pip install 'weft-npu[explore]'")
+        raise ToolError("Package optuna is needed to explore: " + install_command("explore"))
     from weft.explore import Exploration, explore
     from weft.explore.space import DEFAULT_SPACE, load_space
     from weft.report.terminal import terminal

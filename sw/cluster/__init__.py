@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from weft.errors import InputError, ToolError, WeftError
+from weft.errors.distribution import install_command
 
 from .store import digest, receive, shipped
 
@@ -110,7 +111,7 @@ def cluster(*, workers: int = 1, scheduler: str | None = None) -> Iterator[Clust
         return
     if find_spec("distributed") is None:
         raise ToolError("Package distributed is needed to work in several processes: "
-                        "pip install 'weft-npu[explore]'")
+                        + install_command("explore"))
     with ExitStack() as stack:
         yield Cluster(stack.enter_context(_local(workers) if scheduler is None
                                           else _remote(scheduler)))

@@ -16,6 +16,7 @@ from fuzz.programs.spoil import spoil
 from fuzz.programs.streams import Painter
 from weft.compiler.assembly.check import (
     _MEMORIES,
+    _SPACES,
     ProgramError,
     _check_stream,
     _decode,
@@ -71,7 +72,7 @@ def test_every_operation_and_flag_is_drawn():
         (0, "slide"), (1, "slide"), (2, "broadcast"), (3, "broadcast"), (2, "subtract"),
         (0, "shared"), (2, "shared"), (3, "shared")}
     assert {command.fields["memory"] for command in commands
-            if command.opcode is Opcode.LOAD} == set(range(6))
+            if command.opcode is Opcode.LOAD} == set(range(7))
     tiles = [command.fields for command in commands if command.opcode is Opcode.MATRIX]
     few = [all(f[name] == 1 for name in ("out_pixels", "kernel_h", "kernel_w", "channel_blocks"))
            for f in tiles]
@@ -86,7 +87,7 @@ def proven(config, stream, masks):
     commands = _decode(encode_stream(stream, masks))
     before = {}
     for memory, kind in _MEMORIES.items():
-        before[memory.name.lower()] = segments = _Segments()
+        before[_SPACES[memory]] = segments = _Segments()
         segments.write(0, kind.depth(config), -1)
     infos = []
     for command in commands:

@@ -136,7 +136,7 @@ def test_average_in_fixed_point_has_no_other_rule(changes):
     fields = {"kind": PoolKind.AVERAGE, "kernel": (2, 2), "rounding": FIXED} | changes
     with pytest.raises(ValueError, match=r"^Layer 'p' must be an average without multiplier, late "
                                          r"zero point or padding that counts to be rounded in "
-                                         r"fixed point$"):
+                                         r"fixed point, or to have weights$"):
         Pool(name="p", op="", input="x", output="y", **fields)
 
 

@@ -244,9 +244,9 @@ def test_another_version_of_the_protocol_is_refused():
 
 
 def test_a_refused_register_is_an_error():
-    device = open_fake(lambda request: answer(
-        request, Identity(PROTOCOL_VERSION, 15, 4800).pack(),
-        0 if request[0] == Opcode.IDENTIFY else Answer.FAILED))
+    device = open_fake(lambda request: (
+        answer(request, Identity(PROTOCOL_VERSION, 15, 4800).pack(), 0)
+        if request[0] == Opcode.IDENTIFY else answer(request, bytes(4), Answer.FAILED)))
     with pytest.raises(DeviceError, match=r"^Device at fake answered an access to register 0x40 "
                                           r"with an error$"):
         device.read_register(0x40)
