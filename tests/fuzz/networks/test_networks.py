@@ -217,7 +217,7 @@ def test_networks_that_pass_or_are_refused_are_counted(monkeypatch, capsys, tmp_
 def test_interrupted_run_tells_what_it_has(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(runner, "build", lambda config, progress: None)
 
-    def run_two(jobs, processes):
+    def run_two(jobs, processes, scheduler):
         yield from (runner.Outcome(FEW, compared=8) for _ in range(2))
         raise KeyboardInterrupt
 

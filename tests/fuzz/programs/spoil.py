@@ -55,7 +55,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"lines": 1, "local_address": (1 << 24) - 1},
         ]
         if command.opcode is Opcode.LOAD:
-            wrong.append({"memory": rng.choice((6, 7))})
+            wrong.append({"memory": 7})
         else:
             wrong += [{"local_address": config.activation_depth - f["units"] + 1, "lines": 1},
                       {"address": _FIRST_BEYOND - beat, "units": 2 * beat, "lines": 1,
