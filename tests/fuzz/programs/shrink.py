@@ -8,6 +8,7 @@ from fuzz.programs.layout import entries_fit
 from fuzz.programs.order import Command
 from fuzz.programs.run import Difference, Make, compare, rtl
 from weft.errors import WeftError
+from weft.hw.isa.commands import Opcode
 
 __all__ = ["shrink"]
 
@@ -38,6 +39,9 @@ def _smaller(batch: Batch) -> Iterator[Batch]:
         for index in range(len(stream) if len(stream) > 1 else 0):
             yield changed(stream[:index] + stream[index + 1:])
         for index, command in enumerate(stream):
+            if command.origin is None and command.fields.get("keep"):
+                yield changed(_without_kept(stream, index))
+        for index, command in enumerate(stream):
             if command.origin is not None:
                 continue
             for name, value in command.fields.items():
@@ -48,6 +52,17 @@ def _smaller(batch: Batch) -> Iterator[Batch]:
                         yield changed((*stream[:index], smaller, *stream[index + 1:]))
     if batch.memory != {}:
         yield replace(batch, memory={})
+
+
+def _without_kept(stream: tuple[Command, ...], index: int) -> tuple[Command, ...]:
+    """A stream without a command that keeps its sums: the one that goes on with them begins where
+    this one did."""
+    begins, rest = stream[index].fields["accumulate"], list(stream[index + 1:])
+    for place, command in enumerate(rest):
+        if command.opcode is Opcode.MATRIX and command.origin is None:
+            rest[place] = replace(command, fields=command.fields | {"accumulate": begins})
+            break
+    return (*stream[:index], *rest)
 
 
 _ZEROS = ("in_zero", "out_zero", "second_zero", "pad_top", "pad_left", "pad_outer", "pad_inner",

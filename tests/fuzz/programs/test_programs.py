@@ -176,7 +176,7 @@ def failure():
 
 def test_a_device_that_is_wrong_is_found_and_the_stream_shrunk(failure, tmp_path):
     batch, error = failure
-    smaller, found = shrink(batch, error, forgetful)
+    smaller, found = shrink(batch, error, forgetful, attempts=1000)
     commands = [command for stream in smaller.streams for command in stream]
     assert len(commands) == 2
     assert {command.opcode for command in commands} == {Opcode.MATRIX}
