@@ -165,7 +165,7 @@ class BoardSimulator:
         return (ctypes.c_char * count).from_address(place)
 
     def run(self, cycles: int) -> None:
-        """Let time pass.
+        """Let time pass; errors as in :meth:`run_until_received`.
 
         Raises
         ------
@@ -173,8 +173,6 @@ class BoardSimulator:
             If the hardware breaks a rule of its own.
         ChipError
             If it breaks one of the chip beside it.
-
-        Both also in :meth:`run_until_received`.
         """
         self._library.board_run(self._open(), cycles)
         self._check()

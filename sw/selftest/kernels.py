@@ -11,7 +11,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Depthwise, Edge, Graph, Layer, Pads, Tensor
 from weft.runtime.device import Driver
 
-from .memory import Fault
+from .memory import Flaw
 
 __all__ = ["Kernel", "kernels", "run_copy", "run_kernel"]
 
@@ -85,7 +85,7 @@ def run_kernel(driver: Driver, kernel: Kernel) -> str:
 
     Raises
     ------
-    Fault
+    Flaw
         If a value is wrong.
     DeviceError
         If the device stops.
@@ -105,7 +105,7 @@ def run_kernel(driver: Driver, kernel: Kernel) -> str:
     wrong = np.argwhere(found != expected)
     if len(wrong):
         place = tuple(wrong[0])
-        raise Fault(f"{kernel.engine.name} engine gives {len(wrong)} of {expected.size} values "
+        raise Flaw(f"{kernel.engine.name} engine gives {len(wrong)} of {expected.size} values "
                     f"wrong: the first at channel {place[0]}, row {place[1]}, column {place[2]}, "
                     f"{expected[place]} expected and {found[place]} read")
     macs = kernel.graph.layers[0].macs(kernel.graph.tensors["y"])
@@ -123,7 +123,7 @@ def run_copy(driver: Driver) -> tuple[str, str]:
 
     Raises
     ------
-    Fault
+    Flaw
         If a byte is wrong.
     DeviceError
         If the device stops.
@@ -150,7 +150,7 @@ def run_copy(driver: Driver) -> tuple[str, str]:
         wrong = [number for number in range(size) if found[number] != data[number]]
         if wrong:
             at = wrong[0]
-            raise Fault(f"LOAD and STORE engines copy {len(wrong)} of {size} bytes wrong: the "
+            raise Flaw(f"LOAD and STORE engines copy {len(wrong)} of {size} bytes wrong: the "
                         f"first is byte {at % config.word_bytes} of word "
                         f"{first + at // config.word_bytes} of the activation memory, "
                         f"{data[at]:#04x} loaded and {found[at]:#04x} stored")
@@ -165,5 +165,5 @@ def _word(rng: random.Random, config: AcceleratorConfig) -> bytes:
 
 def _check_room(engine: Engine, wanted: int, there: int) -> None:
     if wanted > there:
-        raise Fault(f"{engine.name} engine cannot be tested: it takes {wanted} bytes of memory, "
+        raise Flaw(f"{engine.name} engine cannot be tested: it takes {wanted} bytes of memory, "
                     f"and the board has {there}")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from weft.errors import WeftError
 
-__all__ = ["BLOCK_BYTES", "Fault", "Memory", "check_address_lines", "check_data_lines",
+__all__ = ["BLOCK_BYTES", "Flaw", "Memory", "check_address_lines", "check_data_lines",
            "check_random_data"]
 
 
@@ -16,7 +16,7 @@ BLOCK_BYTES = 1024
 _SEED = 1
 
 
-class Fault(WeftError):
+class Flaw(WeftError):
     """Something on the board that is not as it must be."""
 
 
@@ -41,7 +41,7 @@ def check_data_lines(memory: Memory, beat_bytes: int) -> str:
 
     Raises
     ------
-    Fault
+    Flaw
         If a bit is wrong; it names all data lines that are stuck.
     """
     bits = 8 * beat_bytes
@@ -57,7 +57,7 @@ def check_data_lines(memory: Memory, beat_bytes: int) -> str:
         (low & ~high, "read as 0"), (high & ~low, "read as 1"),
         (low & high, "read as 0 and as 1 where the other was written"))if which]
     if faults:
-        raise Fault(f"Memory has broken data lines, of {bits}: {'; '.join(faults)}")
+        raise Flaw(f"Memory has broken data lines, of {bits}: {'; '.join(faults)}")
     return f"{bits} lines, walking ones and zeros"
 
 
@@ -81,7 +81,7 @@ def check_address_lines(memory: Memory) -> str:
 
     Raises
     ------
-    Fault
+    Flaw
         If a byte is found at another place; it names the address line.
     """
     lines = (memory.memory_bytes - 1).bit_length()
@@ -97,10 +97,10 @@ def check_address_lines(memory: Memory) -> str:
                 continue
             other = next((other for other in places if marks[other] == got), None)
             if other is None:
-                raise Fault(f"Memory at {place:#x} must hold {marks[place]:#04x}, as it was "
+                raise Flaw(f"Memory at {place:#x} must hold {marks[place]:#04x}, as it was "
                             f"written, not {got:#04x}")
             line = (number or places.index(other)) - 1
-            raise Fault(f"Memory has a broken address line, {line} of {lines}: what is written at "
+            raise Flaw(f"Memory has a broken address line, {line} of {lines}: what is written at "
                         f"{other:#x} is found at {place:#x}")
     return f"{lines} lines"
 
@@ -120,7 +120,7 @@ def check_random_data(memory: Memory, sample_bytes: int) -> str:
 
     Raises
     ------
-    Fault
+    Flaw
         If a byte is wrong; it names the first and the number of those that are.
     """
     blocks = list(_blocks(memory.memory_bytes, sample_bytes))
@@ -134,7 +134,7 @@ def check_random_data(memory: Memory, sample_bytes: int) -> str:
     total = len(blocks) * BLOCK_BYTES
     if wrong:
         address, written, got = wrong[0]
-        raise Fault(f"Memory lost {len(wrong):,} of {total:,} random bytes: the first at "
+        raise Flaw(f"Memory lost {len(wrong):,} of {total:,} random bytes: the first at "
                     f"{address:#x}, {written:#04x} written and {got:#04x} read")
     return f"{total:,} of {memory.memory_bytes:,} bytes"
 

@@ -18,7 +18,7 @@ from weft.runtime.runner import run_frames
 from weft.runtime.session import InferenceSession
 
 from .kernels import kernels, run_copy, run_kernel
-from .memory import Fault, check_address_lines, check_data_lines, check_random_data
+from .memory import Flaw, check_address_lines, check_data_lines, check_random_data
 
 __all__ = ["Report", "Step", "self_test"]
 
@@ -185,7 +185,7 @@ class _SelfTest:
     def _run_digits(self, device: SerialDevice) -> str:
         def reopen(config: AcceleratorConfig, *, memory_bytes: int) -> Device:
             if memory_bytes > device.memory_bytes:
-                raise Fault(f"Digits network needs {memory_bytes} bytes of memory, and the board "
+                raise Flaw(f"Digits network needs {memory_bytes} bytes of memory, and the board "
                             f"has {device.memory_bytes}")
             return device
 
@@ -199,7 +199,7 @@ class _SelfTest:
         if run.differing:
             assert run.first is not None
             frame, mismatch = run.first
-            raise Fault(f"Digits network gives {run.differing} of {run.compared} bytes that differ "
+            raise Flaw(f"Digits network gives {run.differing} of {run.compared} bytes that differ "
                         f"from {run.golden}'s; frame {frame + 1}: {mismatch}")
         report.cycles, report.counters = run.cycles[-1], dict(run.last.counters)
         report.line_frames = len(run.cycles) / run.seconds
@@ -209,7 +209,7 @@ class _SelfTest:
 def _check_design(board: Board, device: SerialDevice) -> str:
     wanted = design_hash(board)
     if device.design != wanted:
-        raise Fault(f"Board holds another design, {device.design:08x}, than {board.name} of this "
+        raise Flaw(f"Board holds another design, {device.design:08x}, than {board.name} of this "
                     f"release of Weft, {wanted:08x}: build its bitstream again and load it")
     return f"hash {wanted:08x}"
 
@@ -217,7 +217,7 @@ def _check_design(board: Board, device: SerialDevice) -> str:
 def _check_line(device: SerialDevice) -> str:
     link = device.link
     if link.repeated:
-        raise Fault(f"Serial line lost or damaged bytes: {link.repeated} of {link.requests:,} "
+        raise Flaw(f"Serial line lost or damaged bytes: {link.repeated} of {link.requests:,} "
                     f"requests were sent again; no result is wrong, but check cable, ground and "
                     f"baud rate")
     return f"{link.requests:,} requests, none sent again"

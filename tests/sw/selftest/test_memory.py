@@ -6,7 +6,7 @@ import pytest
 
 from weft.selftest.memory import (
     BLOCK_BYTES,
-    Fault,
+    Flaw,
     check_address_lines,
     check_data_lines,
     check_random_data,
@@ -57,13 +57,13 @@ def test_a_sound_memory_passes():
 @pytest.mark.parametrize("line", [0, 7, 13, 63])
 def test_a_stuck_data_line_is_named(line):
     for fault, text in (({"low": 1 << line}, "read as 0"), ({"high": 1 << line}, "read as 1")):
-        with pytest.raises(Fault, match=f"^Memory has broken data lines, of 64: line {line} "
+        with pytest.raises(Flaw, match=f"^Memory has broken data lines, of 64: line {line} "
                                         f"{text}$"):
             check_data_lines(BrokenMemory(**fault), 8)
 
 
 def test_several_stuck_data_lines_are_named():
-    with pytest.raises(Fault, match=r"^Memory has broken data lines, of 64: lines 3, 40 read as 0; "
+    with pytest.raises(Flaw, match=r"^Memory has broken data lines, of 64: lines 3, 40 read as 0; "
                                     "line 5 read as 1$"):
         check_data_lines(BrokenMemory(low=1 << 40 | 1 << 3, high=1 << 5), 8)
 
@@ -71,17 +71,17 @@ def test_several_stuck_data_lines_are_named():
 @pytest.mark.parametrize("line", range(15))
 def test_a_lost_address_line_is_named(line):
     message = f"Memory has a broken address line, {line} of 15: what is written at "
-    with pytest.raises(Fault, match=f"^{re.escape(message)}0x"):
+    with pytest.raises(Flaw, match=f"^{re.escape(message)}0x"):
         check_address_lines(BrokenMemory(lost=1 << line))
 
 
 def test_an_address_line_is_not_blamed_for_data():
-    with pytest.raises(Fault, match=r"^Memory at 0x0 must hold 0x55, as it was written, not 0xd5$"):
+    with pytest.raises(Flaw, match=r"^Memory at 0x0 must hold 0x55, as it was written, not 0xd5$"):
         check_address_lines(BrokenMemory(high=0x80))
 
 
 @pytest.mark.parametrize("place", [0, 32 * 1024 - 1])
 def test_lost_bytes_are_counted(place):
-    with pytest.raises(Fault, match=f"^Memory lost 1 of 2,048 random bytes: the first at "
+    with pytest.raises(Flaw, match=f"^Memory lost 1 of 2,048 random bytes: the first at "
                                     f"{place:#x}, 0x.. written and 0x.. read$"):
         check_random_data(BrokenMemory(decay=range(place, place + 1)), 2 * BLOCK_BYTES)
