@@ -135,23 +135,25 @@ def _matrix(config: AcceleratorConfig, fields: FieldValues) -> Activity:
         words += ((_inside(fields["in_h"], height + 1, *down) - rows)
                   * _inside(fields["in_w"], rest, *across))
     tiles = 1 if config.sequential else -(-pixels // fields["tile_pixels"])
+    results = 0 if fields["keep"] else pixels       # of each column
     used = groups * config.requant_lanes
-    if config.sequential:
-        sums, products = 0, columns * steps * pixels * config.rows * config.cols
+    if config.sequential:   # it has no accumulators to read and write
+        added = begun = drained = 0
+        products = columns * steps * pixels * config.rows * config.cols
     else:
-        sums = columns * steps * pixels * config.cols
+        added = columns * steps * pixels * config.cols
+        # The first step of a tile writes, the others add to what is there.
+        begun = 0 if fields["accumulate"] else columns * pixels * config.cols
+        drained = results * used
         products = columns * steps * pixels * config.multipliers
     return Activity(
         activation_reads=columns * fields["channel_blocks"] * words,
-        activation_writes=pixels * -(-used // config.word_lanes),
+        activation_writes=results * -(-used // config.word_lanes),
         weight_reads=columns * steps * (pixels if config.sequential else tiles)
         * config.weight_tile_rows,
-        table_reads=pixels * used if fields["table"] else 0,
-        parameter_reads=pixels * groups, products=products, requantized=pixels * used,
-        # The first step of a tile writes, the others add to what is there.
-        accumulator_writes=sums,
-        accumulator_reads=sums - (columns * pixels * config.cols if sums else 0)
-        + (pixels * used if sums else 0))
+        table_reads=results * used if fields["table"] else 0,
+        parameter_reads=results * groups, products=products, requantized=results * used,
+        accumulator_writes=added, accumulator_reads=added - begun + drained)
 
 
 def _vector(config: AcceleratorConfig, fields: FieldValues) -> Activity:
