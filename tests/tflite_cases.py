@@ -1,6 +1,6 @@
 """Random TFLite models of one operator, with odd shapes, scales, paddings, strides and bounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tflite
@@ -220,34 +220,21 @@ def _pad(draw: Draw) -> Case:
     return draw.finish("PAD", [x, paddings], y, "PadOptions", version=2)
 
 
-def _resize(draw: Draw) -> Case:
-    size, channels = draw.plane(1, 5), draw.integer(1, 9)
-    wanted = tuple(length * draw.integer(1, 3) for length in size)
-    if draw.rng.random() < 0.3:
-        wanted = draw.plane(1, 9)
-    scale, zero = draw.quantization()
-    corners = draw.rng.random() < 0.2
-    x = draw.builder.input((1, *size, channels), scale, zero)
-    sizes = draw.builder.constant(np.array(wanted, np.int32))
-    y = draw.builder.tensor((1, *wanted, channels), scale, zero)
-    return draw.finish("RESIZE_NEAREST_NEIGHBOR", [x, sizes], y, "ResizeNearestNeighborOptions",
-                       AlignCorners=corners, version=2,
-                       HalfPixelCenters=not corners and draw.rng.random() < 0.4)
-
-
-def _interpolate(draw: Draw) -> Case:
-    size, channels = draw.plane(1, 5), draw.integer(1, 9)
-    wanted = tuple(length * int(draw.rng.choice([1, 2, 4])) for length in size)
-    if draw.rng.random() < 0.3:
-        wanted = draw.plane(1, 9)
-    scale, zero = draw.quantization()
-    corners = draw.rng.random() < 0.2
-    x = draw.builder.input((1, *size, channels), scale, zero)
-    sizes = draw.builder.constant(np.array(wanted, np.int32))
-    y = draw.builder.tensor((1, *wanted, channels), scale, zero)
-    return draw.finish("RESIZE_BILINEAR", [x, sizes], y, "ResizeBilinearOptions",
-                       AlignCorners=corners, version=3,
-                       HalfPixelCenters=not corners and draw.rng.random() < 0.5)
+def _enlarge(op: str, options: str, *, version: int, factors: Sequence[int],
+             half_pixel: float) -> Callable[[Draw], Case]:
+    def make(draw: Draw) -> Case:
+        size, channels = draw.plane(1, 5), draw.integer(1, 9)
+        wanted = tuple(length * int(draw.rng.choice(factors)) for length in size)
+        if draw.rng.random() < 0.3:
+            wanted = draw.plane(1, 9)
+        scale, zero = draw.quantization()
+        corners = draw.rng.random() < 0.2
+        x = draw.builder.input((1, *size, channels), scale, zero)
+        sizes = draw.builder.constant(np.array(wanted, np.int32))
+        y = draw.builder.tensor((1, *wanted, channels), scale, zero)
+        return draw.finish(op, [x, sizes], y, options, AlignCorners=corners, version=version,
+                           HalfPixelCenters=not corners and draw.rng.random() < half_pixel)
+    return make
 
 
 def _function(op: str) -> Callable[[Draw], Case]:
@@ -321,8 +308,10 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "RELU6": _function("RELU6"),
     "RELU_N1_TO_1": _function("RELU_N1_TO_1"),
     "RESHAPE": _view,
-    "RESIZE_BILINEAR": _interpolate,
-    "RESIZE_NEAREST_NEIGHBOR": _resize,
+    "RESIZE_BILINEAR": _enlarge("RESIZE_BILINEAR", "ResizeBilinearOptions", version=3,
+                                factors=(1, 2, 4), half_pixel=0.5),
+    "RESIZE_NEAREST_NEIGHBOR": _enlarge("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions",
+                                        version=2, factors=(1, 2, 3), half_pixel=0.4),
     "SOFTMAX": _softmax,
     "SUB": _pair("SUB", "SubOptions"),
     "TANH": _function("TANH"),

@@ -106,8 +106,8 @@ def run_kernel(driver: Driver, kernel: Kernel) -> str:
     if len(wrong):
         place = tuple(wrong[0])
         raise Flaw(f"{kernel.engine.name} engine gives {len(wrong)} of {expected.size} values "
-                    f"wrong: the first at channel {place[0]}, row {place[1]}, column {place[2]}, "
-                    f"{expected[place]} expected and {found[place]} read")
+                   f"wrong: the first at channel {place[0]}, row {place[1]}, column {place[2]}, "
+                   f"{expected[place]} expected and {found[place]} read")
     macs = kernel.graph.layers[0].macs(kernel.graph.tensors["y"])
     return f"{macs:,} multiply-accumulates, {expected.size} values exact, {cycles:,} cycles"
 
@@ -151,9 +151,9 @@ def run_copy(driver: Driver) -> tuple[str, str]:
         if wrong:
             at = wrong[0]
             raise Flaw(f"LOAD and STORE engines copy {len(wrong)} of {size} bytes wrong: the "
-                        f"first is byte {at % config.word_bytes} of word "
-                        f"{first + at // config.word_bytes} of the activation memory, "
-                        f"{data[at]:#04x} loaded and {found[at]:#04x} stored")
+                       f"first is byte {at % config.word_bytes} of word "
+                       f"{first + at // config.word_bytes} of the activation memory, "
+                       f"{data[at]:#04x} loaded and {found[at]:#04x} stored")
         cycles += result.cycles
     return (f"{2 * size} bytes into the activation memory",
             f"{2 * size} bytes out of it, exact, {cycles:,} cycles")
@@ -166,4 +166,4 @@ def _word(rng: random.Random, config: AcceleratorConfig) -> bytes:
 def _check_room(engine: Engine, wanted: int, there: int) -> None:
     if wanted > there:
         raise Flaw(f"{engine.name} engine cannot be tested: it takes {wanted} bytes of memory, "
-                    f"and the board has {there}")
+                   f"and the board has {there}")

@@ -98,10 +98,10 @@ def check_address_lines(memory: Memory) -> str:
             other = next((other for other in places if marks[other] == got), None)
             if other is None:
                 raise Flaw(f"Memory at {place:#x} must hold {marks[place]:#04x}, as it was "
-                            f"written, not {got:#04x}")
+                           f"written, not {got:#04x}")
             line = (number or places.index(other)) - 1
             raise Flaw(f"Memory has a broken address line, {line} of {lines}: what is written at "
-                        f"{other:#x} is found at {place:#x}")
+                       f"{other:#x} is found at {place:#x}")
     return f"{lines} lines"
 
 
@@ -135,7 +135,7 @@ def check_random_data(memory: Memory, sample_bytes: int) -> str:
     if wrong:
         address, written, got = wrong[0]
         raise Flaw(f"Memory lost {len(wrong):,} of {total:,} random bytes: the first at "
-                    f"{address:#x}, {written:#04x} written and {got:#04x} read")
+                   f"{address:#x}, {written:#04x} written and {got:#04x} read")
     return f"{total:,} of {memory.memory_bytes:,} bytes"
 
 

@@ -186,7 +186,7 @@ class _SelfTest:
         def reopen(config: AcceleratorConfig, *, memory_bytes: int) -> Device:
             if memory_bytes > device.memory_bytes:
                 raise Flaw(f"Digits network needs {memory_bytes} bytes of memory, and the board "
-                            f"has {device.memory_bytes}")
+                           f"has {device.memory_bytes}")
             return device
 
         report = self._report
@@ -200,7 +200,7 @@ class _SelfTest:
             assert run.first is not None
             frame, mismatch = run.first
             raise Flaw(f"Digits network gives {run.differing} of {run.compared} bytes that differ "
-                        f"from {run.golden}'s; frame {frame + 1}: {mismatch}")
+                       f"from {run.golden}'s; frame {frame + 1}: {mismatch}")
         report.cycles, report.counters = run.cycles[-1], dict(run.last.counters)
         report.line_frames = len(run.cycles) / run.seconds
         return f"{_FRAMES} frames equal {run.golden}'s, {report.cycles:,} cycles each"
@@ -210,7 +210,7 @@ def _check_design(board: Board, device: SerialDevice) -> str:
     wanted = design_hash(board)
     if device.design != wanted:
         raise Flaw(f"Board holds another design, {device.design:08x}, than {board.name} of this "
-                    f"release of Weft, {wanted:08x}: build its bitstream again and load it")
+                   f"release of Weft, {wanted:08x}: build its bitstream again and load it")
     return f"hash {wanted:08x}"
 
 
@@ -218,6 +218,6 @@ def _check_line(device: SerialDevice) -> str:
     link = device.link
     if link.repeated:
         raise Flaw(f"Serial line lost or damaged bytes: {link.repeated} of {link.requests:,} "
-                    f"requests were sent again; no result is wrong, but check cable, ground and "
-                    f"baud rate")
+                   f"requests were sent again; no result is wrong, but check cable, ground and "
+                   f"baud rate")
     return f"{link.requests:,} requests, none sent again"

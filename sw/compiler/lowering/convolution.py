@@ -10,7 +10,7 @@ from weft.ir import Convolution, layout
 
 from .context import LoweringContext
 from .deep_convolution import lower_deep_convolution
-from .matrix import convolution_constants, load_table, matrix_op
+from .matrix import convolution_constants, load_table, matrix_op, tile_text
 from .view import View
 
 __all__ = ["lower_convolution"]
@@ -162,7 +162,6 @@ class _Convolution:
                  source: View, target: View) -> None:
         context, layer, config = self._context, self._layer, self._context.config
         weights, parameters = constants
-        rows = target.rows
         groups = config.requant_groups
         if self._last(columns):
             last_channels = self._packed.channels - (self._packed.columns - 1) * config.cols
@@ -170,10 +169,7 @@ class _Convolution:
         first = self._packed.rows(chunk).start
         weight_rows = self._packed.rows(columns)
         entry = (columns.start - chunk.start) * config.requant_groups
-        tile = ("" if len(rows) == target.tensor.shape[1]
-                else f" rows {rows.start}..{rows.stop - 1}")
-        if self._plan.columns:
-            tile += f" columns {target.columns.start}..{target.columns.stop - 1}"
+        tile = tile_text(self._plan, target)
         context.emit(self._index, matrix_op(
             context, self._index, layer,
             text=f"{layer.name}{self._part(chunk)}{self._run(columns, chunk)}{tile}",

@@ -13,7 +13,7 @@ from weft.compiler.planning.columns import weights_stay
 from weft.ir import Convolution, layout
 
 from .context import LoweringContext
-from .matrix import convolution_constants, load_table, matrix_op
+from .matrix import convolution_constants, load_table, matrix_op, tile_text
 from .view import View
 
 __all__ = ["lower_deep_convolution"]
@@ -141,11 +141,7 @@ class _DeepConvolution:
                  parameters: tuple[Buffer, int], weights: tuple[Buffer, int] | None) -> None:
         """The column tiles of a group for a tile of pixels: their output is ``target``."""
         context, config, layer = self._context, self._context.config, self._layer
-        rows, columns = tile
-        where = ("" if len(rows) == target.tensor.shape[1]
-                 else f" rows {rows.start}..{rows.stop - 1}")
-        if self._plan.columns:
-            where += f" columns {columns.start}..{columns.stop - 1}"
+        where = tile_text(self._plan, target)
         for column in group:
             one = range(column, column + 1)
             channels = min(config.cols, self._packed.channels - column * config.cols)

@@ -4,6 +4,7 @@ import numpy as np
 
 from weft.compiler.ops import Address, Buffer, Op, Quotient, Region, Space
 from weft.compiler.planning.columns import tile_pixels
+from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
@@ -14,7 +15,7 @@ from .context import LoweringContext
 from .vector_constants import pack_table
 from .view import View
 
-__all__ = ["convolution_constants", "load_table", "matrix_op"]
+__all__ = ["convolution_constants", "load_table", "matrix_op", "tile_text"]
 
 
 def convolution_constants(context: LoweringContext,
@@ -39,6 +40,14 @@ def convolution_constants(context: LoweringContext,
         bias = outputs.spread(config, bias)
     return weights, requantization(
         config, layer, layout.fold_bias(config, weights, bias, source.zero_point), outputs)
+
+
+def tile_text(plan: LayerPlan, target: View) -> str:
+    """Which rows and columns of its output a command makes, if not all."""
+    rows, columns = target.rows, target.columns
+    text = ("" if len(rows) == target.tensor.shape[1]
+            else f" rows {rows.start}..{rows.stop - 1}")
+    return text + (f" columns {columns.start}..{columns.stop - 1}" if plan.columns else "")
 
 
 def load_table(context: LoweringContext, index: int, layer: Convolution) -> Buffer | None:

@@ -22,10 +22,10 @@ from .frames import Joints, find_joints
 from .groups import Group
 from .tiles import Choice, LayerPlan, Room, TileBuffer, Tiling, row_align
 
-_NONE = Joints({}, {})
-
 __all__ = ["Storage", "MemoryPlan", "plan_memory"]
 
+
+_NONE = Joints({}, {})
 
 # Cycles that stand for a layer that does not fit, and for each word that it lacks: the search then
 # fits layers before it saves cycles.

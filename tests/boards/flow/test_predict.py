@@ -7,7 +7,6 @@ from weft.boards.flow.fit import fit, part_sizes
 from weft.boards.flow.predict import PARTS, predict, predicted_error, terms
 from weft.boards.flow.reached import clock_model
 from weft.boards.flow.resources import resources
-from weft.boards.memory import OnChipMemory
 from weft.boards.registry import BOARDS
 from weft.hw.isa.config import PRESETS
 
@@ -43,10 +42,8 @@ def test_logic_is_near(generated):
 
 
 def test_built_boards_are_near():
-    # LUTs and flip-flops of docs/fpga.md, the 85F with a memory inside the FPGA. The 25F is
-    # synthesized for few LUTs.
-    large = predict(LARGE.config, LARGE.family, blocks=LARGE.capacity.multipliers,
-                    memory=OnChipMemory(size=128 * 1024))
+    # LUTs and flip-flops of docs/fpga.md. The 25F is synthesized for few LUTs.
+    large = predicted(LARGE.config, LARGE)
     assert (large.multipliers, large.block_rams) == (152, 174)
     assert large.luts == pytest.approx(34_813, rel=0.05)
     assert large.ffs == pytest.approx(43_426, rel=0.06)

@@ -1,6 +1,5 @@
 # amaranth: UnusedElaboratable=no
 import json
-from dataclasses import replace
 
 import pytest
 from amaranth import *
@@ -10,7 +9,6 @@ from amaranth.lib import memory
 from weft.boards.ecp5.family import ECP5
 from weft.boards.family import Capacity
 from weft.boards.flow.resources import Resources, features, resources
-from weft.boards.memory import OnChipMemory
 from weft.boards.registry import BOARDS
 from weft.cli import main
 from weft.hw.isa.config import PRESETS
@@ -64,7 +62,7 @@ def test_memories(depth, block_rams, bits):
     assert (total, sum(counts["memory"] for counts in found.values())) == (block_rams, bits)
 
 
-BOARD = replace(BOARDS["ulx3s-85f"], memory=OnChipMemory(size=128 * 1024))
+BOARD = BOARDS["ulx3s-85f"]
 
 
 @pytest.fixture(scope="module")
