@@ -13,8 +13,9 @@ from weft.runtime.runner import run_frames
 from weft.runtime.session import InferenceSession
 
 
-def pyramid(mode="half_pixel", factor=2, sizes=False):
-    """A convolution, enlarged and joined with another one of the large plane, and one behind."""
+def pyramid(mode="half_pixel", factor=2, sizes=False, behind=False):
+    """A convolution, enlarged and joined with another one of the large plane, and one behind; with
+    ``behind``, one with a bias right behind the enlargement, too."""
     rng = np.random.default_rng(6)
 
     def constant(name, values):
@@ -36,8 +37,12 @@ def pyramid(mode="half_pixel", factor=2, sizes=False):
         helper.make_node("Resize", ["small", *given], ["large"], name="large", mode="linear",
                          coordinate_transformation_mode=mode),
         conv("image", "skip", 3, 6),
-        helper.make_node("Add", ["large", "skip"], ["sum"], name="sum"),
+        helper.make_node("Add", ["middle" if behind else "large", "skip"], ["sum"], name="sum"),
         conv("sum", "last", 6, 4)]
+    if behind:
+        middle = conv("large", "middle", 6, 6)
+        middle.input.append(constant("middle_b", rng.standard_normal(6).astype(np.float32)))
+        nodes.insert(2, middle)
     shapes = {"image": [1, 3, *shape[2:]], "last": [1, 4, *shape[2:]]}
     first, last = (helper.make_tensor_value_info(name, TensorProto.FLOAT, each)
                    for name, each in shapes.items())
@@ -61,11 +66,12 @@ def scales_of(model, name):
 
 
 @pytest.mark.parametrize("mode", ["half_pixel", "pytorch_half_pixel", "asymmetric"])
-@pytest.mark.parametrize("factor, sizes", [(2, False), (4, True)])
-def test_all_of_it_is_accelerated_and_exact(mode, factor, sizes):
-    model = pyramid(mode, factor, sizes)
+@pytest.mark.parametrize("factor, sizes, behind", [(2, False, False), (4, True, False),
+                                                   (2, False, True)])
+def test_all_of_it_is_accelerated_and_exact(mode, factor, sizes, behind):
+    model = pyramid(mode, factor, sizes, behind)
     quantized = quantize(model, {"image": frames(factor)})
-    assert quantized.accelerated == (5, 5) and len(quantized.plan.graphs) == 1
+    assert quantized.accelerated == (5 + behind,) * 2 and len(quantized.plan.graphs) == 1
     assert all(layer.snr > 25 for layer in quantized.layers)
     with InferenceSession(quantized.model, config="tiny", device="functional") as session:
         layers = InferenceSession(session.plan, config="tiny", device="functional",

@@ -195,7 +195,6 @@ def test_quantization_aware_module_keeps_its_quantization():
 ON_HOST = {
     "vgg": ["AveragePool"],             # windows of 2 x 2 whose float32 sums have ties
     "densenet": ["AveragePool"],
-    "unet_bilinear": ["Resize"] * 2,
 }
 VIEWS = ("DequantizeLinear", "Flatten", "QuantizeLinear", "Reshape", "Unsqueeze")
 
