@@ -1,18 +1,21 @@
 """Quantized ONNX models for tests: built directly with random integers, or by a quantizer."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from weft import reference
 from weft.bench.quantize import quantize_model
 from weft.ir import HostPart, Tensor
 from weft.reference.golden import GoldenSession, to_int8
 
-__all__ = ["QdqBuilder", "assert_plan_is_golden", "conv_model", "float_cnn", "quantize_model",
-           "random_inputs", "run_plan", "run_quantized"]
+__all__ = ["QdqBuilder", "assert_plan_is_golden", "conv_model", "float_cnn",
+           "quantize_dynamically", "quantize_model", "random_inputs", "run_plan", "run_quantized"]
 
 
 class QdqBuilder:
@@ -204,6 +207,17 @@ def conv_model(rng: np.random.Generator, *, channels: int = 3, size: tuple[int, 
     x = b.input("x", (1, channels, *size))
     b.output(b.quantize(b.conv(x, channels, filters, kernel, name="conv", bias=bias, **attributes)))
     return b.build()
+
+
+def quantize_dynamically(model: onnx.ModelProto, *, per_channel: bool, unsigned: bool,
+                         reduce_range: bool = False) -> onnx.ModelProto:
+    """What onnxruntime's dynamic quantizer makes of a float model; ``unsigned`` are its weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.onnx" for name in ("float", "int8")]
+        onnx.save(model, paths[0])
+        quantize_dynamic(paths[0], paths[1], per_channel=per_channel, reduce_range=reduce_range,
+                         weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8)
+        return onnx.load(paths[1])
 
 
 def random_inputs(rng: np.random.Generator, model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from weft.hw.isa.commands import Rounding
+from weft.hw.isa.commands import Engine, Rounding, roundings
 from weft.reference import requantize, requantize_fixed_point
 
 
@@ -37,9 +37,21 @@ class Group:
         if config.fip:
             fields.append((self.alpha, width))
         fields += [*self.parameters(), (self.zero, 8), (self.clamp[0], 8), (self.clamp[1], 8)]
-        if config.fixed_point:
+        if len(roundings(config, Engine.MATRIX)) > 1:
             fields.append((self.rule.value, 2))
         return pack(fields)
+
+
+class ByteGroup(Group):
+    """The same for one byte of each sum."""
+
+    rule = Rounding.BYTE
+
+    def rounded(self, value):
+        which = self.scale.view(np.uint32) & 3
+        octets = value.astype("<i4").view(np.uint8).reshape(-1, 4)
+        chosen = octets[np.arange(len(value)), which].astype(np.int32)
+        return requantize(chosen, self.scale, self.zero, self.clamp)
 
 
 class FixedPointGroup(Group):

@@ -103,10 +103,18 @@ class StoreCommand(data.Struct):
 
 
 class Rounding(enum.Enum, shape=2):
-    """How sums become int8 values. All but the first need ``fixed_point``."""
+    """How sums become int8 values. Those of fixed point need ``fixed_point``.
+
+    With BYTE a byte of the sum takes its place: ``v`` becomes ``(v >> 8 * k) mod 256``, which is
+    scaled by the rule of FLOAT32. The two lowest bits of the channel's scale are ``k``; they are
+    those of least weight, so that a scale of 1, an ``out_zero`` of -128 and any ``k`` give the byte
+    less 128. So sums leave the accelerator whole, each as some channels of the output. It is for
+    MATRIX alone, and the sequential core lacks it.
+    """
     FLOAT32          = 0  # as onnxruntime does on x86
     FIXED_POINT      = 1  # as TFLite Micro does: rounding twice
     FIXED_POINT_ONCE = 2  # as FULLY_CONNECTED of LiteRT's reference kernels does
+    BYTE             = 3  # as it is, a byte for each channel of the output
 
 
 class MatrixCommand(data.Struct):
@@ -331,9 +339,11 @@ def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
             if config.vector or engine is not Engine.VECTOR}
 
 
-def roundings(config: AcceleratorConfig) -> tuple[Rounding, ...]:
-    """The rules that an accelerator has; a command with another is illegal."""
-    return tuple(Rounding) if config.fixed_point else (Rounding.FLOAT32,)
+def roundings(config: AcceleratorConfig, engine: Engine) -> tuple[Rounding, ...]:
+    """The rules that an engine of an accelerator has; a command with another is illegal."""
+    return (Rounding.FLOAT32,
+            *((Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE) if config.fixed_point else ()),
+            *((Rounding.BYTE,) if engine is Engine.MATRIX and not config.sequential else ()))
 
 
 assert all(data.Layout.cast(layout).size == _COMMAND_BITS for layout in COMMANDS.values())

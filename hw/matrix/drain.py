@@ -10,7 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2, exact_log2
 
-from weft.hw.isa.commands import ChannelParameters, Rounding
+from weft.hw.isa.commands import ChannelParameters, Engine, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
@@ -146,7 +146,7 @@ class Drain(wiring.Component):
         self._elaborate_fault(m, job, target.valid & ~legal & ~job.keep)
 
         m.submodules.requantizer = requantizer = Requantizer(
-            config, tag_shape=self._tag_layout, fixed_point=config.fixed_point)
+            config, tag_shape=self._tag_layout, rules=roundings(config, Engine.MATRIX))
         # Its input, not reset but for `valid`.
         i = Signal(requantizer.i.shape(), reset_less=True)
         m.d.comb += requantizer.i.eq(i)
@@ -360,9 +360,8 @@ class Drain(wiring.Component):
             i.out_zero.eq(delayed.out_zero),
             i.clamp_min.eq(delayed.clamp_min),
             i.clamp_max.eq(delayed.clamp_max),
+            i.rule.eq(delayed.rule),
         ]
-        if config.fixed_point:
-            m.d.sync += i.rule.eq(delayed.rule)
         m.d.comb += i.parameters.eq(delay(m, self.parameters, latency - RegisteredMemory.LATENCY,
                                           name="parameters", reset_less=True))
 

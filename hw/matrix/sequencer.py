@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import MatrixCommand, roundings
+from weft.hw.isa.commands import Engine, MatrixCommand, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
@@ -110,7 +110,7 @@ class StepSequencer(wiring.Component):
             command.last_groups > self._config.requant_groups,
             command.out_slot >= self._config.word_slots,
             command.clamp_min > command.clamp_max,
-            Cat(command.rule != rule for rule in roundings(self._config)).all(),
+            Cat(command.rule != rule for rule in roundings(self._config, Engine.MATRIX)).all(),
             command.table > self._config.drain_tables,
         ]
         return impossible

@@ -40,6 +40,9 @@ class FloatScale(wiring.Component):
         Integer.
     scale : :py:`In(32)`
         Bits of a float32 that is zero, or positive and normal.
+    byte : :py:`In(1)`
+        In the place of the integer take one of its four bytes, as a number from 0 to 255: the one
+        that the two lowest bits of ``scale`` name.
     a, b : :py:`Out(signed(26))`, :py:`Out(signed(25))`
         Factors of a product that must be in ``product`` :attr:`MULTIPLIER_LATENCY` cycles later.
     product : :py:`In(signed(51))`
@@ -69,6 +72,7 @@ class FloatScale(wiring.Component):
 
     i: In(signed(32))
     scale: In(32)
+    byte: In(1)
     a: Out(signed(_MANTISSA + 2))
     b: Out(signed(_MANTISSA + 1))
     product: In(signed(2 * _MANTISSA + 3))
@@ -78,8 +82,10 @@ class FloatScale(wiring.Component):
         m = Module()
 
         # Sign and magnitude. The sign waits for the last stage.
-        negative = delay(m, self.i < 0, self.latency - 1, name="negative", reset_less=True)
-        magnitude = register(m, Mux(self.i < 0, -self.i, self.i)[:32], "magnitude")
+        negative = delay(m, (self.i < 0) & ~self.byte, self.latency - 1, name="negative",
+                         reset_less=True)
+        magnitude = register(m, Mux(self.byte, self.i.as_unsigned().word_select(self.scale[:2], 8),
+                                    Mux(self.i < 0, -self.i, self.i)[:32]), "magnitude")
         normal, shift = self._elaborate_normalization(m, magnitude)
 
         # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The

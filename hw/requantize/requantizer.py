@@ -30,8 +30,9 @@ class Requantizer(wiring.Component):
     correction was still in it. The bounds are integers, therefore to round first and clamp
     afterwards is the same as the other way round.
 
-    With ``fixed_point`` a group may follow a rule of TensorFlow Lite instead. Its parameters are
-    :class:`FixedPointParameters` then, and the result, of two roundings or of one, is ::
+    With the rule ``BYTE``, ``v`` is a byte of that sum: see :class:`Rounding`. With the rules of
+    TensorFlow Lite, parameters are :class:`FixedPointParameters`, and the result, of two roundings
+    or of one, is ::
 
         o = clamp(RDBPOT(SRDHM(v << max(shift, 0), multiplier), max(-shift, 0)) + out_zero, ...)
         o = clamp(round(v * multiplier * 2**(shift - 31)) + out_zero, ...)
@@ -48,8 +49,8 @@ class Requantizer(wiring.Component):
     tag_shape
         Shape of a tag that travels with a group, such as the address it is written to. Without it
         there is no ``tag``.
-    fixed_point : :class:`bool`
-        Whether the rules other than ``FLOAT32`` are there.
+    rules : :class:`tuple` of :class:`Rounding`
+        Those that groups may have, ``FLOAT32`` among them.
 
     Members
     -------
@@ -57,7 +58,7 @@ class Requantizer(wiring.Component):
         ``valid`` (1), ``tag`` (``tag_shape``), ``acc`` (array of ``requant_lanes`` signed
         accumulators), ``alpha`` (signed accumulator; with ``fip`` only), ``parameters`` (array of
         :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each),
-        ``rule`` (:class:`Rounding`; with ``fixed_point`` only).
+        ``rule`` (:class:`Rounding`; where there are several).
     o : :py:`Out(data.StructLayout({...}))`
         ``valid`` (1), ``tag`` (``tag_shape``), ``data`` (array of ``requant_lanes`` signed 8).
 
@@ -73,9 +74,11 @@ class Requantizer(wiring.Component):
         return 2 + FloatScale.latency + 2
 
     def __init__(self, config: AcceleratorConfig, *, tag_shape: Any = None,
-                 fixed_point: bool = False):
+                 rules: tuple[Rounding, ...] = (Rounding.FLOAT32,)):
         self._config = config
-        self._fixed_point = fixed_point
+        self._fixed_point = Rounding.FIXED_POINT in rules
+        self._bytes = Rounding.BYTE in rules
+        self._rule = {"rule": Rounding} if len(rules) > 1 else {}
         self._tag = {} if tag_shape is None else {"tag": tag_shape}
         lanes = config.requant_lanes
         accumulator = signed(config.accumulator_width)
@@ -89,7 +92,7 @@ class Requantizer(wiring.Component):
                 "out_zero": signed(8),
                 "clamp_min": signed(8),
                 "clamp_max": signed(8),
-                **({"rule": Rounding} if fixed_point else {}),
+                **self._rule,
             })),
             "o": Out(data.StructLayout({
                 "valid": 1,
@@ -122,7 +125,7 @@ class Requantizer(wiring.Component):
         shared = Signal(data.StructLayout({
             "out_zero": signed(8), "clamp_min": signed(8), "clamp_max": signed(8),
             **self._tag,
-            **({"rule": Rounding} if self._fixed_point else {}),
+            **self._rule,
         }))
         m.d.comb += [shared[field].eq(self.i[field]) for field, _ in shared.shape()]
         line = [shared]
@@ -148,7 +151,7 @@ class Requantizer(wiring.Component):
             value.eq(difference + bias),
         ]
         if self._fixed_point:
-            with m.If(self.i.rule != Rounding.FLOAT32):
+            with m.If(_in_fixed_point(self.i.rule)):
                 m.d.sync += bias.eq(FixedPointParameters(Value.cast(parameters)).bias)
         return value
 
@@ -160,6 +163,8 @@ class Requantizer(wiring.Component):
             scale.i.eq(value),
             scale.scale.eq(delay(m, parameters.scale, 2, name=f"scale_{lane}", reset_less=True)),
         ]
+        if self._bytes:
+            m.d.comb += scale.byte.eq(line[2].rule == Rounding.BYTE)
         a, b, scaled = scale.a, scale.b, scale.o
         if self._fixed_point:
             m.submodules[f"fixed_{lane}"] = fixed = FixedPointScale()
@@ -173,9 +178,9 @@ class Requantizer(wiring.Component):
                 fixed.once.eq(line[2].rule == Rounding.FIXED_POINT_ONCE),
             ]
             to_multiply, to_add = line[2 + FloatScale.factors_latency], line[-3]
-            a = Mux(to_multiply.rule == Rounding.FLOAT32, a, fixed.a)
-            b = Mux(to_multiply.rule == Rounding.FLOAT32, b, fixed.b)
-            scaled = Mux(to_add.rule == Rounding.FLOAT32, scaled, fixed.o)
+            a = Mux(_in_fixed_point(to_multiply.rule), fixed.a, a)
+            b = Mux(_in_fixed_point(to_multiply.rule), fixed.b, b)
+            scaled = Mux(_in_fixed_point(to_add.rule), fixed.o, scaled)
 
         m.submodules[f"multiplier_{lane}"] = multiplier = Multiplier(
             a_width=len(a), b_width=len(b), latency=FloatScale.MULTIPLIER_LATENCY,
@@ -200,3 +205,8 @@ class Requantizer(wiring.Component):
         with m.Elif(total > to_clamp.clamp_max):
             m.d.sync += result.eq(to_clamp.clamp_max)
         m.d.comb += self.o.data[lane].eq(result)
+
+
+def _in_fixed_point(rule: Any) -> Value:
+    """Whether a rule is one of TensorFlow Lite's."""
+    return (rule == Rounding.FIXED_POINT) | (rule == Rounding.FIXED_POINT_ONCE)

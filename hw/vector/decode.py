@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import Rounding, VectorCommand, VectorOp, roundings
+from weft.hw.isa.commands import Engine, Rounding, VectorCommand, VectorOp, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
@@ -111,7 +111,7 @@ class VectorDecoder(wiring.Component):
             (command.broadcast & ~one_of(PAIRS)) | (command.subtract & ~one_of(SUBTRACTIONS)),
             command.clamp_min > command.clamp_max,
             (command.table == 0) & (command.table_step | (command.op == VectorOp.LOOKUP)),
-            Cat(command.rule != rule for rule in roundings(self._config)).all(),
+            Cat(command.rule != rule for rule in roundings(self._config, Engine.VECTOR)).all(),
             (command.rule != Rounding.FLOAT32) & ~one_of(REQUANTIZED),
         ]
 

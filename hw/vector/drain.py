@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import ChannelParameters
+from weft.hw.isa.commands import ChannelParameters, Engine, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
@@ -102,7 +102,8 @@ class VectorDrain(wiring.Component):
         ]
 
         m.submodules.requantizer = requantizer = Requantizer(
-            config.replace(fip=False, accumulator_width=32), fixed_point=config.fixed_point)
+            config.replace(fip=False, accumulator_width=32),
+            rules=roundings(config, Engine.VECTOR))
         i       = Signal(requantizer.i.shape())
         i_valid = Signal()
         m.d.comb += i_valid.eq(delay(m, ahead, 2, name="ahead"))

@@ -14,7 +14,7 @@ from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine, Opcode, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, layout
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, Sums, layout
 
 from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
@@ -64,11 +64,21 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
     :class:`CompileError` if they need a rule of rounding that it lacks: the model is another one
     without it."""
     for layer in graph.layers:
-        if getattr(layer, "rounding", Rounding.FLOAT32) not in roundings(config):
+        if isinstance(layer, Sums):
+            continue
+        if getattr(layer, "rounding", Rounding.FLOAT32) not in roundings(config, Engine.MATRIX):
             raise CompileError(f"Layer {layer.name!r} ({layer.op}) rounds in fixed point as TFLite "
                                f"does: the configuration {config.name!r} must have fixed_point = "
                                f"true (--config base,fixed_point=true), or the rule must be "
                                f"onnxruntime (--rule onnxruntime)")
+    if config.sequential:
+        whole = {index: CompileError(
+                     f"Layer {layer.name!r} ({layer.op}) asks for int32 sums: the configuration "
+                     f"{config.name!r} must be one of an array, not sequential",
+                     cure="use a configuration with an array, such as --config tiny")
+                 for index, layer in enumerate(graph.layers) if isinstance(layer, Sums)}
+        if whole:
+            raise MisfitError(whole)
     if config.vector:
         return
     folded, origins = fold_lookups(graph, config)

@@ -44,6 +44,8 @@ class Quantized:
         because layers asked for them.
     sole : :class:`bool`
         Whether no other node reads the tensor on the accelerator.
+    parts : :class:`int`
+        As of a :class:`weft.ir.Tensor`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Quantized:
     layout: View = field(default_factory=lambda: View(()))
     placed: dict[str, View] = field(default_factory=dict)
     sole: bool = True
+    parts: int = 1
 
     @property
     def accelerated(self) -> bool:
@@ -179,9 +182,9 @@ class Placer(ABC, Generic[Node]):
             raise ModelError(f"Tensor '{printable(quantized.name)}' must have sizes of at least 1 "
                              f"on the accelerator, not {'x'.join(map(str, quantized.shape))}")
         self.tensors[name] = Tensor(
-            name=name, shape=(channels, height, width), scale=quantized.scale,
+            name=name, shape=(channels * quantized.parts, height, width), scale=quantized.scale,
             zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat(),
-            model_shape=quantized.shape)
+            model_shape=quantized.shape, parts=quantized.parts)
 
     # Layers -----------------------------------------------------------------------------------
 

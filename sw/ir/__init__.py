@@ -21,6 +21,7 @@ from .graph import (
     PoolKind,
     Resize,
     Selection,
+    Sums,
     Tensor,
 )
 from .partition import (
@@ -39,4 +40,4 @@ from .partition import (
 __all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Function",
            "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer",
            "Lookup", "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement",
-           "Pool", "PoolKind", "Resize", "Selection", "Tensor", "TensorInfo", "Where"]
+           "Pool", "PoolKind", "Resize", "Selection", "Sums", "Tensor", "TensorInfo", "Where"]

@@ -16,7 +16,7 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
-__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection",
+__all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection", "Sums",
            "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat",
            "Alias", "Resize", "Interleave", "Edge", "Graph"]
 
@@ -52,6 +52,9 @@ class Tensor:
         :py:`None` where both flat orders agree.
     model_shape : :class:`tuple` or :py:`None`
         Shape of the model's tensor, batch dimension (1) included; (1, C, H, W) if not given.
+    parts : :class:`int`
+        Channels that make one of the model's, which is int32: see :class:`Sums`; 1 for any other
+        tensor. ``order`` is that of the int32 values, [C / parts, H, W].
     """
 
     name: str
@@ -61,22 +64,36 @@ class Tensor:
     unsigned: bool = False
     order: np.ndarray | None = field(default=None, compare=False)
     model_shape: tuple[int, ...] | None = field(default=None, compare=False)
+    parts: int = 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the model's tensor."""
-        return np.dtype(np.uint8 if self.unsigned else np.int8)
+        return np.dtype(np.int32 if self.parts > 1 else np.uint8 if self.unsigned else np.int8)
+
+    def in_model_type(self, values: np.ndarray) -> np.ndarray:
+        """Values of the model's type, [C / parts, H, W], from int8 [C, H, W]."""
+        if self.parts > 1:
+            return _joined(values, self.parts)
+        return values.view(np.uint8) ^ np.uint8(128) if self.unsigned else values
 
     def to_model(self, values: np.ndarray) -> np.ndarray:
         """The model's tensor from int8 [C, H, W] values."""
-        flat = values.reshape(-1)
+        flat = self.in_model_type(values).reshape(-1)
         if self.order is not None:
             ordered = np.empty_like(flat)
             ordered[self.order] = flat
             flat = ordered
-        if self.unsigned:
-            flat = flat.view(np.uint8) ^ np.uint8(128)
-        return flat.reshape(self.model_shape or (1, *self.shape))
+        return flat.reshape(self.model_shape or (1, self.shape[0] // self.parts, *self.shape[1:]))
+
+
+def _joined(values: np.ndarray, parts: int) -> np.ndarray:
+    """int32 [C, H, W] of their bytes, each less 128, int8 [parts * C, H, W], the lowest first."""
+    octets = (values.view(np.uint8) ^ np.uint8(128)).reshape(parts, -1, *values.shape[1:])
+    joined = octets[-1].view(np.int8).astype(np.int32)  # with the sign
+    for octet in octets[-2::-1]:
+        joined = joined << 8 | octet
+    return joined
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,7 +149,8 @@ class Layer:
 
 
 def _need_constants(layer: "Convolution | Depthwise") -> None:
-    if (layer.rounding is Rounding.FLOAT32) != (layer.fixed_point is None):
+    fixed_point = layer.rounding in (Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE)
+    if fixed_point != (layer.fixed_point is not None):
         raise ValueError(f"Layer {layer.name!r} must have a fixed-point multiplier and "
                          f"shift if that is its rule, and only then")
 
@@ -226,6 +244,39 @@ class Selection(Convolution):
 
     def macs(self, output: Tensor) -> int:
         return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sums(Convolution):
+    """The int32 sums of a convolution as they are: channel ``k * N + n`` of the output holds byte
+    ``k`` of the sums of filter ``n``, less 128, the lowest byte first.
+
+    Parameters
+    ----------
+    parts : :class:`int`
+        Bytes of each sum that are needed, with its sign; each takes the sums once more.
+    asked : :class:`bool`
+        Whether the model asks for these products, and not only the way in which they are made.
+    """
+
+    parts: int
+    asked: bool = True
+
+    @classmethod
+    def of(cls, weights: np.ndarray, parts: int, *, name: str, op: str, input: str, output: str,
+           strides: tuple[int, int] = (1, 1), pads: Pads = NO_PADS,
+           dilations: tuple[int, int] = (1, 1), groups: int = 1, asked: bool = True) -> Self:
+        """The layer of ``weights``, int8 [N, C, kernel_h, kernel_w], as in :class:`Convolution`."""
+        which = np.repeat(np.arange(parts, dtype=np.uint32), len(weights))
+        return cls(name=name, op=op, input=input, output=output, parts=parts,
+                   weights=np.tile(weights, (parts, 1, 1, 1)),
+                   bias=np.zeros(len(which), np.int32),
+                   multiplier=(np.float32(1).view(np.uint32) + which).view(np.float32),
+                   strides=strides, pads=pads, dilations=dilations, groups=groups, asked=asked,
+                   rounding=Rounding.BYTE)
+
+    def macs(self, output: Tensor) -> int:
+        return super().macs(output) // self.parts if self.asked else 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -548,9 +599,7 @@ class Graph:
 
     def leave(self, edge: Edge, values: np.ndarray) -> np.ndarray:
         """The model's tensor of an output edge from its int8 [C, H, W] values."""
-        flat = values.reshape(-1)
+        flat = self.tensors[edge.tensor].in_model_type(values).reshape(-1)
         if edge.gather is not None:
             flat = flat[edge.gather]
-        if self.tensors[edge.tensor].unsigned:
-            flat = flat.view(np.uint8) ^ np.uint8(128)
         return flat.reshape(edge.shape)

@@ -45,14 +45,22 @@ from .fixed_point import (
     srdhm,
 )
 from .pairs import add, every_pair, multiply
-from .rounding import dequantize, fma, multiplier, quantize, requantize
+from .rounding import (
+    SUM_BYTES,
+    dequantize,
+    fma,
+    multiplier,
+    quantize,
+    requantize,
+    sum_bytes,
+)
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["add", "add_multipliers", "affine", "affine_constants", "average_counts", "compute",
-           "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize", "every_pair",
-           "fixed_point_multiplier", "fma", "multiplier", "multiply", "output_size", "pool",
-           "product_multiplier", "quantize", "quantized_multiplier", "rdbpot", "requantize",
-           "requantize_fixed_point", "run", "scale_fixed_point", "srdhm"]
+__all__ = ["SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants", "average_counts",
+           "compute", "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize",
+           "every_pair", "fixed_point_multiplier", "fma", "multiplier", "multiply", "output_size",
+           "pool", "product_multiplier", "quantize", "quantized_multiplier", "rdbpot",
+           "requantize", "requantize_fixed_point", "run", "scale_fixed_point", "srdhm", "sum_bytes"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -20,6 +20,9 @@ __all__ = ["Exactness", "GoldenSession", "cpu_is_exact", "first_line", "load_exa
 
 
 _SILENT = 4
+# They scale sums and add a bias in one rounding, where the model asks for two. Whether they apply
+# depends on which tensors are asked for.
+_FUSIONS = ["DynamicQuantizeMatMulFusion", "MatMulIntegerToFloatFusion"]
 _FLOAT_LAYERS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 
 
@@ -87,7 +90,8 @@ def load_exactly(model: onnx.ModelProto, *, threads: int = 1,
             options.optimized_model_filepath = str(optimized)
         try:
             return onnxruntime.InferenceSession(model.SerializeToString(), options,
-                                                providers=["CPUExecutionProvider"])
+                                                providers=["CPUExecutionProvider"],
+                                                disabled_optimizers=_FUSIONS)
         except Exception as error:  # onnxruntime has a dozen exception classes of its own
             failure = error
     raise ModelError(f"onnxruntime cannot load the model: {first_line(failure)}") from failure

@@ -3,7 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["dequantize", "fma", "multiplier", "quantize", "requantize"]
+__all__ = ["SUM_BYTES", "dequantize", "fma", "multiplier", "quantize", "requantize", "sum_bytes"]
+
+
+SUM_BYTES = 4
+"""Of the int32 sum of a convolution."""
 
 
 def multiplier(sx: ArrayLike, sw: ArrayLike, sy: float) -> np.ndarray:
@@ -52,6 +56,23 @@ def requantize(acc: np.ndarray, multiplier: np.ndarray, out_zero: int,
     scaled = acc.astype(np.float32) * per_channel
     rounded = np.rint(np.clip(scaled, -128 - out_zero, 127 - out_zero)) + out_zero
     return np.asarray(np.clip(rounded, *clamp), np.int8)
+
+
+def sum_bytes(acc: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """A byte of each sum, 0 for the lowest, as a number from 0 to 255.
+
+    Parameters
+    ----------
+    acc : int32 [N, ...]
+    which : int [N]
+        The byte, of each channel.
+
+    Returns
+    -------
+    int32 of the shape of ``acc``
+    """
+    places = 8 * which.astype(np.int32).reshape(-1, *(1,) * (acc.ndim - 1))
+    return np.asarray(acc >> places & 255, np.int32)
 
 
 def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> np.ndarray:

@@ -10,7 +10,7 @@ from weft.ir import NO_PADS, Convolution, Depthwise, Pads, Pool, PoolKind, Tenso
 
 from .fixed_point import requantize_fixed_point
 from .interpolation import interpolate
-from .rounding import dequantize, requantize
+from .rounding import SUM_BYTES, dequantize, requantize, sum_bytes
 
 __all__ = ["average_counts", "conv2d", "convolution", "depthwise", "depthwise2d", "output_size",
            "pool"]
@@ -124,6 +124,8 @@ def _scaled(layer: Convolution | Depthwise, acc: np.ndarray, target: Tensor) -> 
     if layer.fixed_point is not None:
         return requantize_fixed_point(acc, *layer.fixed_point, target.zero_point, layer.clamp,
                                       rounding=layer.rounding)
+    if layer.rounding is Rounding.BYTE:
+        acc = sum_bytes(acc, layer.multiplier.view(np.uint32) % SUM_BYTES)
     return requantize(acc, layer.multiplier, target.zero_point, layer.clamp)
 
 

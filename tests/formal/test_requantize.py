@@ -29,7 +29,9 @@ def mantissa_spec(change=None):
         spoil(dut, lambda inner: change(inner, dut))
     m.submodules.dut = dut
     free(m, dut)
-    shifted = normalized(m, magnitude_of(delay(m, dut.i, 3, name="i")))
+    byte = dut.i.as_unsigned().word_select(dut.scale[:2], 8)
+    integer = Mux(dut.byte, byte, dut.i)[:32].as_signed()
+    shifted = normalized(m, magnitude_of(delay(m, integer, 3, name="i")))
     error = Signal(signed(34))
     m.d.comb += [
         error.eq((dut.a << 8) - shifted),

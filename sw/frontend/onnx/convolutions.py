@@ -11,6 +11,7 @@ from weft.frontend.weights import dense_weights
 from weft.ir import NO_PADS, Convolution, Depthwise
 
 from .builder import Builder
+from .geometry import Window, of_planes, window
 from .nodes import BrokenModel, label
 from .values import (
     Constant,
@@ -22,7 +23,7 @@ from .values import (
     Value,
     View,
 )
-from .windows import Window, image, known, like, of_planes, real_input, window
+from .windows import image, known, like, real_input
 
 __all__ = ["add_bias", "conv", "gemm", "matmul", "quantized_bias", "quantized_weights"]
 
@@ -176,7 +177,8 @@ def conv(builder: Builder, node: onnx.NodeProto) -> Value | None:
         raise BrokenModel(f"{label(node)} has group {groups}, which does not divide its "
                           f"{len(weights)} filters")
     weights = weights.reshape((*weights.shape, 1)[:4])
-    geometry = window(node, of_planes(read, given), shape[2:], weights.shape[2:], data.pads)
+    geometry = window(node, of_planes(read.view.shape, given), shape[2:], weights.shape[2:],
+                      data.pads)
     depthwise = 1 < groups == channels == len(weights)
     if depthwise:
         weights = np.ascontiguousarray(weights[:, 0])

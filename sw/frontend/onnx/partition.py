@@ -17,7 +17,7 @@ from .model import OnnxModel, OnnxProgram
 from .nodes import implicit_inputs, label
 from .patterns import HANDLERS, VIEWS, unsupported
 from .source import Source
-from .values import Constant, Dequantized, Host, Pending, QuantizedConstant, stage_of
+from .values import Constant, Dequantized, Host, Pending, QuantizedConstant, Raw, Value, stage_of
 from .walk import walk
 
 __all__ = ["make_partition"]
@@ -29,6 +29,12 @@ def make_partition(source: Source,
     :func:`weft.frontend.partition`."""
     partition, divider = settle(lambda forbidden: _Divider(walk(source, forbidden)), misfits)
     return partition, divider.builder
+
+
+def _layer_of(value: Value) -> str | None:
+    """The tensor of the accelerator that a layer makes for a value."""
+    held = value.sums if isinstance(value, Raw) else value
+    return held.tensor if isinstance(held, Quantized) else None
 
 
 class _Divider(Division[onnx.NodeProto]):
@@ -47,11 +53,13 @@ class _Divider(Division[onnx.NodeProto]):
     def stage(self, name: str) -> int:
         value = self.builder.value(name)
         stage = stage_of(value)
-        accelerated = isinstance(value, Quantized) and value.accelerated
+        accelerated = _layer_of(value) is not None
         return stage if accelerated else stage + stage % 2
 
     def quantized(self, name: str) -> Quantized:
         value = self.builder.value(name)
+        if isinstance(value, Raw):
+            return value.sums
         assert isinstance(value, Quantized)
         return value
 
@@ -92,13 +100,14 @@ class _Divider(Division[onnx.NodeProto]):
             if isinstance(value, Constant | QuantizedConstant):
                 continue
             owner = None
-            if isinstance(value, Quantized) and value.tensor in makers:
-                owner = makers[value.tensor]
+            layer = _layer_of(value)
+            if layer is not None and layer in makers:
+                owner = makers[layer]
             owner = owner or next((owners[name] for name in node.output if name in owners), None)
             reason = self.builder.refusals.get(first)
             if reason is None and node.op_type != "DequantizeLinear":
                 reason = next((reasons[name] for name in node.output if name in reasons), None)
-            on_host = first in hosts and not (isinstance(value, Quantized) and value.accelerated)
+            on_host = first in hosts and layer is None
             if on_host and owner is not None and node.op_type == "DequantizeLinear":
                 on_host = False     # for both
             for name in filter(None, node.input):
@@ -109,20 +118,20 @@ class _Divider(Division[onnx.NodeProto]):
                     reasons[name] = reason      # it was understood, but no layer came of it
             if first in self._source.added:
                 continue
-            where, segment, layer, text, cure = Where.HOST, hosts.get(first, -1), "", "", ""
+            where, segment, worker, text, cure = Where.HOST, hosts.get(first, -1), "", "", ""
             if on_host:
                 text = str(reason or self._usual_reason(node))
                 cure = (reason.cure if reason is not None else "") or cure_of(node.op_type, text)
             elif first in self.builder.reordered and owner is not None:
                 segment, text = owner[0], str(self.builder.reordered[first])
             elif owner is not None:
-                where, (segment, layer) = Where.ACCELERATOR, owner
+                where, (segment, worker) = Where.ACCELERATOR, owner
             else:
                 continue            # needed for a shape alone
             rows.append(Placement(name=printable(node.name or first),
                                   op=printable(self._source.operator(node)),
                                   where=where, segment=segment, reason=text, cure=cure,
-                                  layer=layer,
+                                  layer=worker,
                                   macs=node_macs(node, self._source.shape) if on_host else 0))
         return reversed(rows)
 

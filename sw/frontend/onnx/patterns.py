@@ -24,6 +24,7 @@ from . import (
     planes,
     pools,
     prelu,
+    products,
     quantizers,
     transposed,
 )
@@ -31,7 +32,7 @@ from .builder import Builder
 from .nodes import attributes, label
 from .values import Dequantized, Pending, Quantized, QuantizedConstant, Value, View
 
-__all__ = ["HANDLERS", "OF_CONSTANTS", "VIEWS", "unsupported"]
+__all__ = ["HANDLERS", "OF_CONSTANTS", "OF_HOST", "VIEWS", "unsupported"]
 
 
 Handler = Callable[[Builder, onnx.NodeProto], Value | tuple[Value, ...] | None]
@@ -105,6 +106,7 @@ HANDLERS: dict[str, Handler] = {
     "Clip": elementwise.clip,
     "Concat": planes.concat,
     "Conv": convolutions.conv,
+    "ConvInteger": products.conv_integer,
     "ConvTranspose": transposed.conv_transpose,
     "DepthToSpace": depth.depth_to_space,
     "DequantizeLinear": quantizers.dequantize_linear,
@@ -113,6 +115,7 @@ HANDLERS: dict[str, Handler] = {
     "GlobalAveragePool": pools.global_average_pool,
     "GlobalMaxPool": pools.global_max_pool,
     "MatMul": convolutions.matmul,
+    "MatMulInteger": products.matmul_integer,
     "MaxPool": pools.max_pool,
     "Mul": elementwise.multiply,
     "PRelu": prelu.prelu,
@@ -129,3 +132,6 @@ HANDLERS: dict[str, Handler] = {
 
 OF_CONSTANTS = frozenset({"DequantizeLinear", "QuantizeLinear", *VIEWS})
 """Operators whose handlers also take constants."""
+
+OF_HOST = frozenset({"ConvInteger", "DequantizeLinear", "MatMulInteger", "QuantizeLinear"})
+"""Operators whose handlers also take what the host makes."""

@@ -14,10 +14,11 @@ from weft.reference.exact import Quantization, average_constants
 from .affine import by_channel, channel_axis
 from .builder import Builder
 from .elementwise import plain
+from .geometry import Window, of_planes, window
 from .moves import moved, moved_input
 from .nodes import BrokenModel, label
 from .values import Dequantized, Pending, Quantized, Value, View
-from .windows import Window, image, known, like, of_planes, real_input, window
+from .windows import image, known, like, real_input
 
 __all__ = ["TOLERATED", "average_pool", "global_average_pool", "global_max_pool", "max_pool",
            "reduce_max", "reduce_mean"]
@@ -39,7 +40,7 @@ def max_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
         # The zeros of the padding would be larger than negative values.
         raise ModelError(f"{label(node)} reads the output of a Pad with zeros, of a tensor that "
                          f"has values below zero")
-    given = of_planes(read, known(node, *_MAX_ATTRIBUTES))
+    given = of_planes(read.view.shape, known(node, *_MAX_ATTRIBUTES))
     kernel = _kernel(node, given)
     geometry = window(node, given, data.view.shape[2:], kernel, data.pads)
     tensor, stage = builder.place(node, data.source, data.view.reshape(data.view.shape[1:]))
@@ -188,8 +189,8 @@ def _average(builder: Builder, node: onnx.NodeProto, data: Dequantized, layer: P
 def average_pool(builder: Builder, node: onnx.NodeProto) -> Value | None:
     read = real_input(builder, node)
     data = image(node, read)
-    given = of_planes(read, known(node, "auto_pad", "ceil_mode", "count_include_pad", "dilations",
-                                  "kernel_shape", "pads", "strides"))
+    given = of_planes(read.view.shape, known(node, "auto_pad", "ceil_mode", "count_include_pad",
+                                             "dilations", "kernel_shape", "pads", "strides"))
     if any(value != 1 for value in given.get("dilations", ())):
         raise ModelError(f"{label(node)} has dilations {given['dilations']}; only 1 is supported")
     kernel = _kernel(node, given)

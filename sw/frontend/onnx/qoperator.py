@@ -1,5 +1,6 @@
 """Integer operators of onnxruntime (QOperator format) as QDQ: DequantizeLinear, the operator on
-real values, QuantizeLinear. Both mean the same, and onnxruntime runs both with the same kernels."""
+real values, QuantizeLinear. Both mean the same, and onnxruntime runs both with the same kernels.
+Products that give int32 stay what they are, but for their zero points."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from onnx import helper, numpy_helper
 from weft.errors import ModelError
 
 from .nodes import attributes, label
+from .zero_points import Product, fix_zero_points, is_integer_product
 
 __all__ = ["Rewritten", "is_integer_operator", "rewrite"]
 
@@ -28,11 +30,14 @@ class Rewritten:
         First outputs of nodes that were not in the file.
     refusals : :class:`dict`
         Why a node was left as it is, by its first output.
+    products : :class:`list` of :class:`~.zero_points.Product`
+        What took the place of products that give int32.
     """
 
     operators: dict[str, str] = field(default_factory=dict)
     added: set[str] = field(default_factory=set)
     refusals: dict[str, ModelError] = field(default_factory=dict)
+    products: list[Product] = field(default_factory=list)
 
 
 _Inputs = list[tuple[str, str, str]]    # tensor, scale, zero point
@@ -82,8 +87,9 @@ _FORMS = {
 
 
 def is_integer_operator(node: onnx.NodeProto) -> bool:
-    """Whether a node is of the QOperator format."""
-    return node.op_type.startswith("QLinear") or node.op_type == "QGemm"
+    """Whether a node is of the QOperator format, or gives sums of products of integers."""
+    return node.op_type.startswith("QLinear") or node.op_type == "QGemm" \
+        or is_integer_product(node)
 
 
 def rewrite(model: onnx.ModelProto) -> Rewritten:
@@ -93,8 +99,12 @@ def rewrite(model: onnx.ModelProto) -> Rewritten:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
                 default=1)
+    types = _types(model) if any(map(is_integer_product, graph.node)) else {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
+        if is_integer_product(node):
+            nodes += _product(node, constants, types, result)
+            continue
         form = _FORMS.get(node.op_type)
         if form is None:
             nodes.append(node)
@@ -113,7 +123,32 @@ def rewrite(model: onnx.ModelProto) -> Rewritten:
                 result.added.add(part.output[0])
     del graph.node[:]
     graph.node.extend(nodes)
+    for product in result.products:
+        graph.initializer.extend(product.constants)
     return result
+
+
+def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {value.name: value.type.tensor_type
+            for value in (*graph.value_info, *graph.output, *graph.input)}
+
+
+def _product(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto],
+             types: dict[str, onnx.TypeProto.Tensor], result: Rewritten) -> list[onnx.NodeProto]:
+    """What stands for an integer product."""
+    try:
+        product = fix_zero_points(node, constants, types)
+    except ModelError as error:
+        result.refusals[node.output[0]] = error
+        return [node]
+    if product is None:
+        return [node]
+    result.products.append(product)
+    result.operators[product.sums.output[0]] = node.op_type
+    result.added.update(other.output[0] for other in product.others)
+    # What reads the sums comes behind them, and they behind no other node.
+    return [product.sums, *product.others]
 
 
 def _parts(node: onnx.NodeProto, form: _Form, constants: dict[str, onnx.TensorProto], opset: int,

@@ -35,7 +35,7 @@ class Source:
     name : :class:`str`
         File name, or the graph's name, for messages.
     original : :class:`onnx.ModelProto`
-        As it is in the file.
+        As it is in the file; and behind it what makes sums that are only in ``model``.
     model : :class:`onnx.ModelProto`
         What the front end works on: the same in QDQ format, with the shapes that nodes ask for
         filled in. Tensors of the file keep their names.
@@ -95,6 +95,9 @@ class Source:
         if not integer:
             original = source
         else:
+            for product in rewritten.products:
+                original.graph.node.extend(product.copies())
+                original.graph.initializer.extend(product.constants)
             _copy_shapes(source, original)
         if any(node.op_type == "Shape" for node in source.graph.node):
             work = onnx.ModelProto()
@@ -260,7 +263,7 @@ def _check_format(model: onnx.ModelProto, name: str, origin: str | Path | onnx.M
     command = (f"weft quantize {shlex.quote(str(path))} -o {shlex.quote(str(target))} "
                f"--calibrate DATA")
     for node in _all_nodes(model):
-        if node.op_type in ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"):
+        if node.op_type == "DynamicQuantizeLinear":
             raise ModelError(f"{name} is quantized dynamically ({label(node)}): its scales are not "
                              f"known before it runs. Quantize the float model it was made of with "
                              f"weft quantize")

@@ -20,9 +20,10 @@ from weft.ir import Convolution, Depthwise, Interleave, Layer, Pads
 from .builder import Builder
 from .convolutions import quantized_bias, quantized_weights
 from .elementwise import plain
+from .geometry import of_planes
 from .nodes import BrokenModel, label
 from .values import Constant, Pending, Quantized, Value, View
-from .windows import image, known, like, of_planes, real_input
+from .windows import image, known, like, real_input
 
 __all__ = ["conv_transpose"]
 
@@ -71,8 +72,9 @@ def conv_transpose(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A transposed convolution of one group, or depthwise."""
     read = plain(node, real_input(builder, node))
     data = image(node, read)
-    given = of_planes(read, known(node, "auto_pad", "dilations", "group", "kernel_shape",
-                                  "output_padding", "pads", "strides"))
+    given = of_planes(read.view.shape, known(
+        node, "auto_pad", "dilations", "group", "kernel_shape", "output_padding", "pads",
+        "strides"))
     if given.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise ModelError(f"{label(node)} has auto_pad {given['auto_pad']}; only NOTSET and VALID "
                          f"are supported")

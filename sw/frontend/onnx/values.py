@@ -11,7 +11,7 @@ from weft.frontend.views import View
 from weft.ir import NO_PADS, Layer, Pads
 
 __all__ = ["Clip", "Constant", "Dequantized", "Filter", "Host", "Padded", "Pending", "Quantized",
-           "QuantizedConstant", "Value", "View", "stage_of"]
+           "QuantizedConstant", "Raw", "Value", "View", "stage_of"]
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,14 @@ class Pending:
     filter: Filter | None = None
 
 
-Value = Constant | QuantizedConstant | Host | Quantized | Dequantized | Padded | Pending
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """int32 sums that the accelerator makes, and the host alone reads."""
+
+    sums: Quantized
+
+
+Value = Constant | QuantizedConstant | Host | Quantized | Dequantized | Padded | Pending | Raw
 
 
 def stage_of(value: Value) -> int:
@@ -174,6 +181,8 @@ def stage_of(value: Value) -> int:
             return value.stage
         case Dequantized():
             return value.source.stage
+        case Raw():
+            return value.sums.stage
         case Padded():
             return value.inner.source.stage
     return 0

@@ -11,9 +11,9 @@ from weft.errors import ModelError
 
 from .builder import Builder
 from .nodes import BrokenModel
-from .patterns import HANDLERS, OF_CONSTANTS, unsupported
+from .patterns import HANDLERS, OF_CONSTANTS, OF_HOST, unsupported
 from .source import Source
-from .values import Constant, Host, QuantizedConstant, Value, stage_of
+from .values import Constant, Host, QuantizedConstant, Raw, Value, stage_of
 
 __all__ = ["walk"]
 
@@ -42,8 +42,7 @@ def _interpret(builder: Builder, node: onnx.NodeProto) -> Value | tuple[Value, .
     inputs = [builder.value(name) for name in node.input if name]
     constant = all(isinstance(value, Constant | QuantizedConstant) for value in inputs)
     op = node.op_type if node.domain in ("", "ai.onnx") else ""
-    on_host = any(isinstance(value, Host) for value in inputs) \
-        and op not in ("QuantizeLinear", "DequantizeLinear")
+    on_host = any(isinstance(value, Host | Raw) for value in inputs) and op not in OF_HOST
     try:
         if op in HANDLERS and inputs and not on_host and (not constant or op in OF_CONSTANTS):
             result = HANDLERS[op](builder, node)
@@ -51,7 +50,7 @@ def _interpret(builder: Builder, node: onnx.NodeProto) -> Value | tuple[Value, .
                 return result
         if constant:
             return _fold(builder, node)
-        if not any(isinstance(value, Host) for value in inputs):
+        if not any(isinstance(value, Host | Raw) for value in inputs):
             raise unsupported(node)
     except BrokenModel:
         raise

@@ -394,7 +394,7 @@ class FunctionalDevice:
                 or (fields["tile_pixels"] > config.accumulator_pixels and not config.sequential) \
                 or fields["last_groups"] > config.requant_groups \
                 or self._partial_wrong(fields) \
-                or fields["rule"] not in {rule.value for rule in roundings(config)} \
+                or fields["rule"] not in _rules(config, Engine.MATRIX) \
                 or fields["clamp_min"] > fields["clamp_max"] \
                 or fields["table"] > config.drain_tables:
             raise command.fault(Error.ARGUMENT)
@@ -485,15 +485,18 @@ class FunctionalDevice:
             return _wrap(sums[:channels] + bias[:, None].astype(np.int64), 32).astype(np.int32)
 
         rule = Rounding(fields["rule"])
-        if rule is not Rounding.FLOAT32:
+        if rule in (Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE):
             bias, multiplier, shift = layout.unpack_fixed_point_parameters(entries)
             values = reference.requantize_fixed_point(
                 total(bias), multiplier, shift, fields["out_zero"], clamp, rounding=rule)
         else:
             words = np.ascontiguousarray(entries).view("<i4").reshape(-1, 2)
+            acc = total(words[:, 0])
+            if rule is Rounding.BYTE:
+                acc = reference.sum_bytes(acc, words[:, 1] % reference.SUM_BYTES)
             scale = np.ascontiguousarray(words[:, 1]).view("<f4")
             scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(0), scale)
-            values = reference.requantize(total(words[:, 0]), scale, fields["out_zero"], clamp)
+            values = reference.requantize(acc, scale, fields["out_zero"], clamp)
         if fields["table"]:
             tables = self._units[Memory.TABLE].reshape(-1, 256)
             values = tables[fields["table"] - 1][values.view(np.uint8)]
@@ -533,7 +536,7 @@ class FunctionalDevice:
         kernel = fields["kernel_outer"], fields["kernel_inner"]
         if not all(fields[name] for name in POSITIVE) \
                 or fields["op"] not in {op.value for op in VectorOp} \
-                or fields["rule"] not in {rule.value for rule in roundings(config)} \
+                or fields["rule"] not in _rules(config, Engine.VECTOR) \
                 or fields["clamp_min"] > fields["clamp_max"]:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
@@ -557,6 +560,10 @@ class FunctionalDevice:
             raise command.fault(Error.ADDRESS)
         positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]
         self._spend(command, positions, positions * kernel[0] * kernel[1])
+
+
+def _rules(config: AcceleratorConfig, engine: Engine) -> tuple[int, ...]:
+    return tuple(rule.value for rule in roundings(config, engine))
 
 
 def _wrap(values: np.ndarray, width: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from configs import ODD
 from exported_models import as_exported
-from models import quantize_model
+from models import quantize_dynamically, quantize_model
 from onnxruntime.quantization import QuantFormat
 
 from fuzz.networks.draw import draw_graph
@@ -47,6 +47,9 @@ class Case:
     per_channel, unsigned, reduce_range, operators : :class:`bool`
         For the quantizer: a scale for each channel, uint8 activations, weights of 7 bits,
         QOperator form instead of QDQ.
+    dynamic : :class:`bool`
+        Quantized dynamically, without calibration: the host finds the scales of each frame. Of the
+        others of these only the first three make a difference then.
     exported : :class:`bool`
         In QDQ form, written as exporters of quantization-aware training do.
     batch : :class:`int`
@@ -69,6 +72,7 @@ class Case:
     reduce_range: bool = False
     operators: bool = False
     exported: bool = False
+    dynamic: bool = False
     batch: int = 1
     keep_tensors: bool = True
     grain: tuple[float, float] | None = None
@@ -111,11 +115,15 @@ def draw_case(seed: int, index: int, config: str) -> Case:
         batch=int(rng.choice([1, 1, 1, 2, 3, 4])), keep_tensors=bool(rng.random() < 0.5),
         latency=int(rng.choice([1, 2, 8, 32, 100])),
         stall_probability=float(rng.choice([0.0, 0.0, 0.2, 0.6])), seed=int(rng.integers(1 << 31)),
-        exported=bool(rng.random() < 0.3))
+        exported=bool(rng.random() < 0.3), dynamic=bool(rng.random() < 0.1))
 
 
 def quantized(case: Case) -> onnx.ModelProto:
     """The int8 model of a case."""
+    if case.dynamic:
+        return quantize_dynamically(
+            case.graph.to_onnx(), per_channel=case.per_channel, unsigned=case.unsigned,
+            reduce_range=case.reduce_range)
     model = quantize_model(
         np.random.default_rng(case.seed), case.graph.to_onnx(),
         per_channel=case.per_channel, unsigned=case.unsigned, reduce_range=case.reduce_range,

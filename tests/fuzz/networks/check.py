@@ -14,7 +14,7 @@ from weft.errors import CompileError, ModelError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Register
 from weft.ir import Convolution, Depthwise, Partition
-from weft.reference.golden import cpu_is_exact, to_int8
+from weft.reference.golden import cpu_is_exact
 from weft.runtime.compare import Verifier
 from weft.runtime.device.base import Device
 from weft.runtime.device.functional import FunctionalDevice
@@ -204,10 +204,9 @@ class _Checker:
             for layer in graph.layers:
                 tensor = graph.tensors[layer.output]
                 if tensor.name in tensors and tensor.name not in self._inexact:
-                    got = to_int8(tensors[tensor.name]).reshape(-1)
-                    got = got if tensor.order is None else got[tensor.order]
-                    count += _equal(f"{layer.op} '{layer.name}'", got,
-                                    layers[layer.output].reshape(-1), "the reference")
+                    expected = tensor.to_model(layers[layer.output])
+                    count += _equal(f"{layer.op} '{layer.name}'", tensors[tensor.name], expected,
+                                    "the reference")
         for name in self._names:
             if name not in self._inexact:
                 count += _equal(f"output '{name}'", found[name], values[name], "the reference")

@@ -87,6 +87,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         if not config.fixed_point:
             wrong += [{"rule": 1}, {"rule": 2}]
         if config.sequential:
+            wrong.append({"rule": 3})
             wrong += [{name: 1 << 15} for name in ("in_h", "out_w", "col_tiles")]
         else:  # it has pixel tiles
             wrong.append({"tile_pixels": rng.randint(config.accumulator_pixels + 1, 65535)})
@@ -111,4 +112,5 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         wrong.append({"subtract": 1})
     if not config.fixed_point or op in (VectorOp.MAX, VectorOp.LOOKUP):
         wrong += [{"rule": 1}, {"rule": 2}]
+    wrong.append({"rule": 3})
     return wrong

@@ -11,7 +11,7 @@ from typing import Any
 
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
-from weft.hw.isa.commands import Memory, Opcode, VectorOp, roundings
+from weft.hw.isa.commands import Engine, Memory, Opcode, VectorOp, roundings
 from weft.hw.isa.limits import LOCAL_ADDRESSES
 from weft.hw.isa.memories import memories
 from weft.hw.isa.vector_rules import REQUANTIZED
@@ -178,7 +178,7 @@ class Painter:
             "tile_pixels": tile, "out_zero": self.zero(), "out_base": self.at(out_size),
             "out_plane": out_plane, "last_groups": groups, "out_slot": slot,
             "accumulate": 0, "keep": 0,
-            "rule": rng.choice(roundings(config)).value,
+            "rule": rng.choice(roundings(config, Engine.MATRIX)).value,
             "table": rng.choice((0, rng.randint(0, config.drain_tables))),
             "weight_base": rng.choice((first.start, first.stop - rows,
                                        rng.randint(first.start, first.stop - rows))),
@@ -198,7 +198,8 @@ class Painter:
               "shared": int(rng.random() < 0.4),
               "table": rng.choice((int(op is VectorOp.LOOKUP), rng.randint(
                   1, config.vector_tables))),
-              "rule": rng.choice(roundings(config)).value if op in REQUANTIZED else 0}
+              "rule": rng.choice(roundings(config, Engine.VECTOR)).value
+              if op in REQUANTIZED else 0}
         f["table_step"] = int(rng.random() < 0.5 and 0 < f["table"] <= config.vector_tables
                               - f["blocks"] + 1)
         for axis in ("outer", "inner"):

@@ -8,6 +8,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from requantize_vectors import (
+    ByteGroup,
     FixedPointGroup,
     Group,
     fixed_point_grouped,
@@ -69,6 +70,9 @@ async def random_values_agree(dut):
             wrap(wanted + alpha, CONFIG.accumulator_width),
             rng.uniform(0, 140, LANES) / (np.abs(value) + 1), bias=bias, alpha=alpha,
             zero=int(rng.integers(-128, 128)), clamp=(int(low), int(high))))
+        if rng.random() < 0.2:
+            groups[-1] = ByteGroup(groups[-1].acc, rng.uniform(0.5, 2, LANES), bias=bias,
+                                   alpha=alpha, zero=int(rng.integers(-128, 128)))
     await check(dut, groups)
 
 

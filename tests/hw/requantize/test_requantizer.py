@@ -6,6 +6,7 @@ from amaranth.hdl import Value
 from amaranth.lib import data
 from requantize_vectors import (
     LANES,
+    ByteGroup,
     FixedPointGroup,
     Group,
     fixed_point_grouped,
@@ -18,7 +19,7 @@ from requantize_vectors import (
 )
 from stream_bench import make_simulator
 
-from weft.hw.isa.commands import Rounding
+from weft.hw.isa.commands import Engine, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.requantize.requantizer import Requantizer
 from weft.sim.cocotb_bench import run_cocotb
@@ -33,7 +34,7 @@ def make_config(lanes, **changes):
 def run(config, groups, *, stall=0.0, seed=0):
     """Feeds ``groups``; returns ``(tag, lanes)`` of each cycle with ``valid``, and cycles taken."""
     dut = Requantizer(config, tag_shape=data.StructLayout({"low": 4, "high": 20}),
-                      fixed_point=config.fixed_point)
+                      rules=roundings(config, Engine.MATRIX))
     rng = np.random.default_rng(seed)
     lanes = config.requant_lanes
     outputs, sent = [], []
@@ -91,6 +92,32 @@ def test_results_all_over_the_range():
     acc = random_magnitudes(rng, 20_000)
     acc[acc == 0] = 1
     check(grouped(acc, rng.uniform(0, 140, len(acc)) / np.abs(acc)))
+
+
+def test_all_bytes_of_sums_as_they_are():
+    rng = np.random.default_rng(3)
+    acc = np.append(random_magnitudes(rng, 2000), [-2**31, 2**31 - 1, -1, 0, 128, -129])
+    acc = np.resize(acc, -(-len(acc) // LANES) * LANES)
+    one = np.float32(1).view(np.uint32)
+    groups = []
+    for start in range(0, len(acc), LANES):
+        which = rng.integers(0, 4, LANES).astype(np.uint32)
+        groups.append(ByteGroup(acc[start:start + LANES] - 77, (one + which).view(np.float32),
+                                bias=77, zero=-128))
+        octets = acc[start:start + LANES] >> 8 * which.astype(np.int64) & 255
+        assert (groups[-1].rounded(acc[start:start + LANES]) == octets - 128).all()
+        groups.append(Group(acc[start:start + LANES], 2.0 ** -20))    # rules may follow each other
+    check(groups, stall=0.2)
+
+
+def test_a_byte_is_scaled_and_clamped():
+    rng = np.random.default_rng(4)
+    acc = random_magnitudes(rng, 4000)
+    scale = np.resize(rng.uniform(0, 2, 4000), -(-4000 // LANES) * LANES)
+    acc = np.resize(acc, len(scale))
+    check([ByteGroup(acc[k:k + LANES], scale[k:k + LANES], bias=int(rng.integers(-2**31, 2**31)),
+                     zero=int(rng.integers(-128, 128)), clamp=(-100, 90))
+           for k in range(0, len(acc), LANES)])
 
 
 def test_halves_round_to_even():
@@ -276,7 +303,7 @@ def test_bias_of_27_bits_has_a_sign():
 @pytest.mark.parametrize("fixed_point", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_verilog_agrees_on_many_vectors(tmp_path, fixed_point):
     config = make_config(2, fip=True, fixed_point=fixed_point)
-    run_cocotb(Requantizer(config, tag_shape=24, fixed_point=fixed_point),
+    run_cocotb(Requantizer(config, tag_shape=24, rules=roundings(config, Engine.MATRIX)),
                name="requantizer",
                bench=Path(__file__).with_name("cocotb_requantizer.py"), build_dir=tmp_path,
                environment={"CONFIG": config.to_json(), "LATENCY": str(Requantizer.latency)})

@@ -577,11 +577,10 @@ def test_float_model_wrong(tmp_path):
 
 def test_dynamically_quantized_model_wrong():
     nodes = [helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="dynamic"),
-             helper.make_node("MatMulInteger", ["q", "w", "z"], ["y"], name="mm")]
+             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])]
     graph = helper.make_graph(
         nodes, "network", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, None)],
-        [numpy_helper.from_array(np.zeros((4, 2), np.uint8), "w")])
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
     refused(helper.make_model(graph, ir_version=8),
             "network is quantized dynamically (DynamicQuantizeLinear 'dynamic'): its scales are "
             "not known before it runs. Quantize the float model it was made of with weft quantize")
