@@ -26,6 +26,7 @@ from weft.ir import (
     PoolKind,
     Resize,
     Selection,
+    Sums,
     Tensor,
 )
 from weft.reference import quantized_multiplier
@@ -134,6 +135,18 @@ class GraphBuilder:
             bias=rng.integers(-reach, reach, channels).astype(np.int32),
             multiplier=multiplier, strides=strides, pads=Pads(*pads), dilations=dilations,
             clamp=clamp, weight_scale=(multiplier * scales[1] / scales[0]).astype(np.float32)))
+        return output
+
+    def sums(self, source: str, filters: int, *, kernel: tuple[int, int] = (1, 1),
+             pads: tuple[int, int, int, int] = (0, 0, 0, 0), parts: int = 4) -> str:
+        """Adds a convolution whose sums are wanted, byte by byte."""
+        inputs, height, width = self.shape(source)
+        layer = Sums.of(self._rng.integers(-128, 128, (filters, inputs, *kernel)).astype(np.int8),
+                        parts, **self._next("ConvInteger"), input=source, pads=Pads(*pads))
+        output = self.add(layer, (parts * filters,
+                                  out_size(height, kernel[0], 1, 1, pads[0], pads[2]),
+                                  out_size(width, kernel[1], 1, 1, pads[1], pads[3])))
+        self._tensors[output] = replace(self._tensors[output], scale=1.0, zero_point=-128)
         return output
 
     # Layers channel by channel ----------------------------------------------------------------
@@ -431,6 +444,16 @@ def _residual(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.sum(trunk, branch, clamp=builder.random_clamp())
 
 
+def _sums(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    source = builder.input
+    if rng.random() < 0.7:
+        source = builder.conv(source, int(rng.integers(1, 40)))
+    kernel = (3, 3) if min(builder.shape(source)[1:]) > 2 and rng.random() < 0.5 else (1, 1)
+    pads = tuple(int(pad) for pad in rng.integers(0, 2, 4)) if kernel == (3, 3) else (0,) * 4
+    return builder.sums(source, int(rng.integers(1, 20)), kernel=kernel, pads=pads,
+                        parts=int(rng.integers(2, 5)))
+
+
 OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "depthwise": partial(_window, add="depthwise"),
     "max_pool": partial(_window, add="max_pool"),
@@ -446,6 +469,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "shuffled": _shuffled,
     "regrouped": _regrouped,
     "interpolated": _interpolated,
+    "sums": _sums,
 }
 """What :func:`operator_graph` makes."""
 
@@ -466,6 +490,8 @@ def in_fixed_point(rng: np.random.Generator, graph: Graph, *, share: float = 0.8
 
     def change(layer: Layer) -> Layer:
         match layer:
+            case Sums():
+                pass
             case Convolution() | Depthwise():
                 return replace(
                     layer, rounding=once if rng.random() < 0.4 else Rounding.FIXED_POINT,

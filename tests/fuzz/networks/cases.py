@@ -25,6 +25,7 @@ CONFIGS: dict[str, AcceleratorConfig] = {
     "plain": PRESETS["tiny"].replace(fip=False),
     "odd": ODD,
     "two_by_three": PRESETS["tiny"].replace(rows=2, cols=3, requant_lanes=1),
+    "fixed": PRESETS["tiny"].replace(fixed_point=True),
     "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20),
 }
 """By name."""
@@ -52,6 +53,8 @@ class Case:
         others of these only the first three make a difference then.
     exported : :class:`bool`
         In QDQ form, written as exporters of quantization-aware training do.
+    tflite : :class:`bool`
+        By chance a layer that can have a rule of TensorFlow Lite has one.
     batch : :class:`int`
     keep_tensors : :class:`bool`
         Every layer is stored and compared, not only the outputs; which takes the memory's time.
@@ -73,6 +76,7 @@ class Case:
     operators: bool = False
     exported: bool = False
     dynamic: bool = False
+    tflite: bool = False
     batch: int = 1
     keep_tensors: bool = True
     grain: tuple[float, float] | None = None
@@ -115,7 +119,8 @@ def draw_case(seed: int, index: int, config: str) -> Case:
         batch=int(rng.choice([1, 1, 1, 2, 3, 4])), keep_tensors=bool(rng.random() < 0.5),
         latency=int(rng.choice([1, 2, 8, 32, 100])),
         stall_probability=float(rng.choice([0.0, 0.0, 0.2, 0.6])), seed=int(rng.integers(1 << 31)),
-        exported=bool(rng.random() < 0.3), dynamic=bool(rng.random() < 0.1))
+        exported=bool(rng.random() < 0.3), dynamic=bool(rng.random() < 0.1),
+        tflite=real.fixed_point and bool(rng.random() < 0.9))
 
 
 def quantized(case: Case) -> onnx.ModelProto:

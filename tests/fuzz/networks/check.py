@@ -2,10 +2,11 @@
 onnxruntime must agree on every byte of every layer."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from graphs import in_fixed_point
 from models import random_inputs, run_plan
 
 from fuzz.networks.cases import CONFIGS, Case, quantized
@@ -13,7 +14,7 @@ from weft.compiler import Grain, SplitSearch
 from weft.errors import CompileError, ModelError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Register
-from weft.ir import Convolution, Depthwise, Partition
+from weft.ir import Convolution, Depthwise, Graph, Partition
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.compare import Verifier
 from weft.runtime.device.base import Device
@@ -146,12 +147,15 @@ def check(case: Case, *, rtl: bool = True) -> Passed:
     try:
         plan = place(quantized(case), CONFIGS[case.config].replace(**case.memories))
         plan.accelerated()
+        if case.tflite:
+            plan = _in_fixed_point(plan, case)
     except ModelError as error:
         raise Refused(str(error)) from error
     try:
         session, twins = _open(case, plan, rtl=rtl)
     except CompileError as error:
-        if case.batch == 1 and not case.keep_tensors:
+        # A bias may have more bits than a rule of TensorFlow Lite has room for.
+        if case.batch == 1 and not case.keep_tensors and not case.tflite:
             raise Difference(f"accepted, and then: {error}") from error
         raise Refused(str(error)) from error
     rng = np.random.default_rng(case.seed)
@@ -175,11 +179,20 @@ def check(case: Case, *, rtl: bool = True) -> Passed:
     return Passed(compared=total, golden=golden, cycles=cycles)
 
 
+def _in_fixed_point(plan: Partition, case: Case) -> Partition:
+    """The same with rules of TensorFlow Lite, of which onnxruntime knows nothing."""
+    rng = np.random.default_rng([case.seed, 2])
+    return replace(plan, segments=tuple(
+        in_fixed_point(rng, segment) if isinstance(segment, Graph) else segment
+        for segment in plan.segments))
+
+
 class _Checker:
     """Compares frames with the reference and onnxruntime, as far as either is exact."""
 
     def __init__(self, plan: Partition, session: InferenceSession, case: Case):
         self._plan = plan
+        self._tflite = case.tflite
         self._names = [info.name for info in session.get_outputs()]
         self._verifier = Verifier(plan, layers=case.keep_tensors)
         # The sum, product or average of some scales has inputs at which float32 decides.
@@ -210,7 +223,7 @@ class _Checker:
         for name in self._names:
             if name not in self._inexact:
                 count += _equal(f"output '{name}'", found[name], values[name], "the reference")
-        if not cpu_is_exact():
+        if not cpu_is_exact() or self._tflite:
             return count, 0
         verdict = self._verifier.check(feed, outputs, tensors)
         wrong = [each for each in verdict.mismatches if each.tensor not in self._in_float]

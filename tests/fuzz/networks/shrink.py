@@ -52,7 +52,8 @@ def size(case: Case) -> tuple[int, ...]:
     options += graph.signal
     options += sum(getattr(case, name) != getattr(plain, name) for name in (
         "memories", "keep_tensors", "grain", "latency", "stall_probability", "per_channel",
-        "unsigned", "reduce_range", "operators", "exported", "dynamic"))
+        "unsigned", "reduce_range", "operators", "exported", "dynamic",
+        "tflite"))
     numbers = sum(sum(shape) for shape in graph.shapes.values()) + sum(
         sum((*node.kernel, *node.strides, *node.dilations, *node.factors)) for node in graph.nodes)
     return (len(graph.nodes) + len(graph.inputs) + len(graph.outputs), case.batch, options,
@@ -69,7 +70,8 @@ def _smaller(case: Case) -> Iterator[Case]:
     yield from (replace(case, batch=batch) for batch in range(1, case.batch))
     plain = Case(graph=case.graph, config=case.config)
     for name in ("stall_probability", "latency", "memories", "keep_tensors", "grain",
-                 "reduce_range", "operators", "exported", "dynamic", "unsigned", "per_channel"):
+                 "reduce_range", "operators", "exported", "dynamic", "tflite", "unsigned",
+                 "per_channel"):
         yield replace(case, **{name: getattr(plain, name)})
     for name in case.memories:
         yield replace(case, memories={key: value for key, value in case.memories.items()
