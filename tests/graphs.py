@@ -218,8 +218,9 @@ class GraphBuilder:
             kernel=(kernel[0], kernel[1]), multiplier=multiplier), (channels, 1, 1))
 
     def sum(self, a: str, b: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
-        """Adds the sum of two tensors."""
-        return self.add(Add(**self._next("Add"), a=a, b=b, clamp=clamp), self.shape(a))
+        """Adds the sum of two tensors, one of which may be [C, 1, 1]."""
+        shape = max(self.shape(a), self.shape(b), key=lambda shape: shape[1] * shape[2])
+        return self.add(Add(**self._next("Add"), a=a, b=b, clamp=clamp), shape)
 
     def product(self, a: str, b: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
         """Adds the product of two tensors, one of which may be [C, 1, 1]."""
@@ -374,8 +375,11 @@ def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
 
 
 def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """A tensor and one value for each channel, in either order."""
     gate = builder.lookup(builder.global_average(builder.input))
-    return builder.product(builder.input, gate, clamp=builder.random_clamp())
+    pair = [builder.input, gate] if rng.random() < 0.6 else [gate, builder.input]
+    combine = builder.product if rng.random() < 0.5 else builder.sum
+    return combine(*pair, clamp=builder.random_clamp())
 
 
 def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
@@ -503,7 +507,11 @@ def in_fixed_point(rng: np.random.Generator, graph: Graph, *, share: float = 0.8
                                                 zero_point=source.zero_point)
                 return replace(layer, rounding=Rounding.FIXED_POINT, multiplier=None,
                                late_zero=False, count_pads=NO_PADS)
-            case Add() | Multiply():
+            case Add():
+                whole = tensors[layer.a].shape == tensors[layer.output].shape
+                return replace(layer, rounding=Rounding.FIXED_POINT,
+                               subtract=whole and bool(rng.random() < 0.5))
+            case Multiply():
                 return replace(layer, rounding=Rounding.FIXED_POINT)
         return layer
 

@@ -146,13 +146,13 @@ def _pair(op: str, options: str) -> Callable[[Draw], Case]:
     def make(draw: Draw) -> Case:
         shape = (1, *draw.plane(1, 6), draw.integer(1, 9))
         other = shape
-        if draw.rng.random() < 0.3:
+        if draw.rng.random() < 0.5:
             other = [(1, 1, 1, shape[3]), (1,), (1, 1, 1, 1), (shape[3],)][draw.integer(0, 3)]
         (sa, za), (sb, zb) = draw.quantization(), draw.quantization()
         sy = np.float32(draw.scale() * (1 if op != "MUL" else 16 * draw.scale()))
         sy = draw.scale(float(sa * sb) * 20, float(sa * sb) * 200) if op == "MUL" else draw.scale()
         a = draw.builder.input(shape, sa, za)
-        b = draw.builder.constant(draw.values(other), sb, zb) if draw.rng.random() < 0.2 \
+        b = draw.builder.constant(draw.values(other), sb, zb) if draw.rng.random() < 0.3 \
             else draw.builder.input(other, sb, zb)
         y = draw.builder.tensor(shape, sy, draw.zero())
         return draw.finish(op, [a, b] if draw.rng.random() < 0.7 else [b, a], y, options,
@@ -319,7 +319,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
 """By operator."""
 
 
-ACCELERATED = tuple(op for op in CASES if op not in ("RESHAPE", "SOFTMAX", "SUB"))
+ACCELERATED = tuple(op for op in CASES if op not in ("RESHAPE", "SOFTMAX"))
 """Operators that have a layer."""
 
 

@@ -145,14 +145,14 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
                                               layer.dilations[0]),
                         reference.output_size(width, kernel[1], layer.strides[1], left, right,
                                               layer.dilations[1]))
-        case Add() if shapes[1] != shapes[0]:
-            raise ValueError(f"Layer {layer.name!r} must add tensors of one shape, not {shapes[0]} "
-                             f"and {shapes[1]}")
-        case Multiply():
+        case Add() | Multiply():
             expected = max(shapes, key=lambda shape: shape[1] * shape[2])
             if any(shape not in (expected, (expected[0], 1, 1)) for shape in shapes):
-                raise ValueError(f"Layer {layer.name!r} must multiply tensors of one shape, or "
+                raise ValueError(f"Layer {layer.name!r} must combine tensors of one shape, or "
                                  f"one of them [C, 1, 1], not {shapes[0]} and {shapes[1]}")
+            if isinstance(layer, Add) and layer.subtract and shapes[0] != expected:
+                raise ValueError(f"Layer {layer.name!r} must subtract from a tensor of shape "
+                                 f"{expected}, not {shapes[0]}")
         case Lookup():
             _table(layer, layer.table, channels)
         case Affine():

@@ -389,21 +389,29 @@ class Pool(Layer):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Layer):
-    """Element-wise sum of two tensors of one shape.
+    """Element-wise sum, or difference, of two tensors: of one shape, or one is [C, 1, 1] and holds
+    one term for each channel of the other.
 
     Parameters
     ----------
     rounding : :class:`Rounding`
         ``FLOAT32`` for the rule of QLinearAdd, ``FIXED_POINT`` for that of ADD of TFLite.
+    subtract : :class:`bool`
+        The difference ``a - b``, by the rule of SUB of TFLite. There ``a`` has the shape of the
+        result.
     """
 
     a: str
     b: str
     clamp: tuple[int, int] = (-128, 127)
     rounding: Rounding = Rounding.FLOAT32
+    subtract: bool = False
 
     def __post_init__(self) -> None:
         _need_rule(self)
+        if self.subtract and self.rounding is not Rounding.FIXED_POINT:
+            raise ValueError(f"Layer {self.name!r} must be rounded in fixed point to subtract, not "
+                             f"as {self.rounding.name}")
 
     @property
     def inputs(self) -> tuple[str, ...]:

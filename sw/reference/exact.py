@@ -61,7 +61,8 @@ def exactness(graph: Graph, layer: Layer) -> Exactness | None:
             return Exactness(*differing_sums(layer, graph.tensors[layer.input],
                                              graph.tensors[layer.output]))
         case Add(rounding=Rounding.FIXED_POINT):
-            return fixed_add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
+            return fixed_add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp,
+                                       layer.subtract)[1]
         case Add():
             return add_constants(of(layer.a), of(layer.b), of(layer.output), layer.clamp)[1]
         case Multiply(rounding=Rounding.FLOAT32):

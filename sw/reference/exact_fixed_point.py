@@ -57,15 +57,17 @@ def fixed_average_constants(count: int, clamp: Pair) -> tuple[ScaleConstants, Ex
 # Addition -------------------------------------------------------------------------------------
 
 @lru_cache(maxsize=1024)
-def fixed_add_constants(a: Quantization, b: Quantization, y: Quantization,
-                        clamp: Pair) -> tuple[FixedAddConstants, Exactness]:
-    """Constants with which ADD follows the rule of ADD of TFLite for as many pairs as possible."""
+def fixed_add_constants(a: Quantization, b: Quantization, y: Quantization, clamp: Pair,
+                        subtract: bool = False) -> tuple[FixedAddConstants, Exactness]:
+    """Constants with which ADD follows the rule of ADD, or SUB, of TFLite for as many pairs as
+    possible. The second factor is positive in either case."""
+    sign = -1 if subtract else 1
     x, z = reference.every_pair()
     rule = reference.add(Add(name="", op="", output="", a="", b="", clamp=clamp,
-                             rounding=Rounding.FIXED_POINT),
+                             rounding=Rounding.FIXED_POINT, subtract=subtract),
                          x[None], z[None], a.tensor(), b.tensor(), y.tensor())[0]
     scales = [float(np.float32(each.scale)) for each in (a, b, y)]
-    values = x.astype(np.int64) - a.zero_point, z.astype(np.int64) - b.zero_point
+    values = x.astype(np.int64) - a.zero_point, sign * (z.astype(np.int64) - b.zero_point)
     real = (values[0] * scales[0] + values[1] * scales[1]) / scales[2]
     near = ((real + y.zero_point > clamp[0] - 1) & (real + y.zero_point < clamp[1] + 1)
             & (np.abs(real - np.floor(real) - 0.5) < _NEAR))
@@ -73,7 +75,7 @@ def fixed_add_constants(a: Quantization, b: Quantization, y: Quantization,
 
     best, fewest = None, 0
     for number, (factors, multiplier, shift) in enumerate(_candidates(
-            scales, (a.zero_point, b.zero_point))):
+            scales, (a.zero_point, sign * b.zero_point))):
         sums = factors[0][:, None] * some[0] + factors[1][:, None] * some[1]
         for rounding in (Rounding.FIXED_POINT_ONCE, Rounding.FIXED_POINT):
             made = reference.requantize_fixed_point(sums, multiplier, shift, y.zero_point, clamp,
@@ -84,7 +86,7 @@ def fixed_add_constants(a: Quantization, b: Quantization, y: Quantization,
                 fewest = int(differing[at])
                 first, second = int(factors[0][at]), int(factors[1][at])
                 best = FixedAddConstants(
-                    first, second, -first * a.zero_point - second * b.zero_point,
+                    first, second, -first * a.zero_point - sign * second * b.zero_point,
                     int(multiplier[at]), int(shift[at]), rounding)
         if fewest == 0 or (number >= _PATIENCE and fewest > _PATIENCE):
             break

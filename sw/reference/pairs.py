@@ -31,7 +31,7 @@ def _rounded(result: np.ndarray, target: Tensor, clamp: tuple[int, int]) -> np.n
 
 def add(layer: Add, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Tensor,
         target: Tensor) -> np.ndarray:
-    """One layer: int8 of one shape to int8 of that shape.
+    """One layer: int8 of one shape, or one of them [C, 1, 1].
 
     In float32 by the rule of QLinearAdd on x86, with ``ra = fl32(sa / sy)``, ``rb = fl32(sb / sy)``
     and fused multiply-adds, ``b`` first::
@@ -43,6 +43,8 @@ def add(layer: Add, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Te
     of :func:`add_multipliers`::
 
         y = clamp(scale(scale((a - za) << 20, ma) + scale((b - zb) << 20, mb), my) + zy)
+
+    A difference has a minus there.
     """
     if layer.rounding is Rounding.FIXED_POINT:
         factors = add_multipliers(source_a.scale, source_b.scale, target.scale)
@@ -50,8 +52,8 @@ def add(layer: Add, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Te
                                    *factor)
                  for values, source, factor in zip((a, b), (source_a, source_b), factors[:2],
                                                    strict=True)]
-        return requantize_fixed_point((terms[0] + terms[1])[None], *factors[2],
-                                      target.zero_point, layer.clamp)[0]
+        total = terms[0] - terms[1] if layer.subtract else terms[0] + terms[1]
+        return requantize_fixed_point(total[None], *factors[2], target.zero_point, layer.clamp)[0]
     scale = np.float32(target.scale)
     ratio_a, ratio_b = np.float32(source_a.scale) / scale, np.float32(source_b.scale) / scale
     a, zero_a = _domain(source_a, a)

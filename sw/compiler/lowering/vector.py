@@ -416,20 +416,22 @@ def _sum(work: _Work, layer: Add) -> None:
     a, b, y = (work.quantization(name) for name in (layer.a, layer.b, layer.output))
     rule, zero = Rounding.FLOAT32, 0
     if layer.rounding is Rounding.FIXED_POINT:
-        fixed, _ = fixed_add_constants(a, b, y, layer.clamp)
+        fixed, _ = fixed_add_constants(a, b, y, layer.clamp, layer.subtract)
         first, second, rule, zero = fixed.first, fixed.second, fixed.rounding, y.zero_point
         parameters = _fixed_point_entries(config, fixed.bias, fixed.multiplier, fixed.shift)
     else:
         first, second, bias, scale = add_constants(a, b, y, layer.clamp)[0]
         parameters = _scale_entries(config, ScaleConstants(bias, scale, 0), 0)
+    swap = _swaps(work, layer)
+    factors = (second, first) if swap else (first, second)
     packed = _Constants(
-        weights=pack_multipliers(config, np.full(config.word_lanes, first),
-                                 np.full(config.word_lanes, second)),
+        weights=pack_multipliers(config, *(np.full(config.word_lanes, factor)
+                                           for factor in factors)),
         parameters=parameters)
     for tile in work.tiles(packed):
         _pair(work, tile, VectorOp.ADD, {
             "kernel_inner": multiplier_passes(config), "out_zero": zero, "rule": rule,
-            **_clamp(layer.clamp)})
+            "subtract": int(layer.subtract), **_clamp(layer.clamp)}, swap=swap)
 
 
 def _affine(work: _Work, layer: Affine) -> None:
@@ -452,14 +454,16 @@ def _affine(work: _Work, layer: Affine) -> None:
 def _product(work: _Work, layer: Multiply) -> None:
     parameters, out_zero = _product_parameters(work, layer)
     zeros = [work.context.tensor(name).zero_point for name in layer.inputs]
-    shapes = [work.context.tensor(name).shape for name in layer.inputs]
-    swap = shapes[0] != work.target.shape  # the small one must be second
+    swap = _swaps(work, layer)
     for tile in work.tiles(_Constants(parameters=parameters)):
-        if swap:
-            tile = replace(tile, sources=tile.sources[::-1])
         _pair(work, tile, VectorOp.MULTIPLY, {
             "in_zero": zeros[swap], "second_zero": zeros[not swap],
-            "out_zero": out_zero, "rule": layer.rounding, **_clamp(layer.clamp)})
+            "out_zero": out_zero, "rule": layer.rounding, **_clamp(layer.clamp)}, swap=swap)
+
+
+def _swaps(work: _Work, layer: Add | Multiply) -> bool:
+    """Whether the operands change places: the small one must be second."""
+    return work.context.tensor(layer.a).shape != work.target.shape
 
 
 def _product_parameters(work: _Work, layer: Multiply) -> tuple[np.ndarray, int]:
@@ -474,8 +478,11 @@ def _product_parameters(work: _Work, layer: Multiply) -> tuple[np.ndarray, int]:
     return _scale_entries(config, constants, 0), constants.out_zero
 
 
-def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields) -> None:
-    """Commands of an operation on two tensors."""
+def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields, *,
+          swap: bool = False) -> None:
+    """Commands of an operation on two tensors, in their order or in the other one."""
+    if swap:
+        tile = replace(tile, sources=tile.sources[::-1])
     first, second = tile.sources
     words = len(second.rows) * second.width
     broadcast = words == 1 and words != len(tile.rows) * tile.target.width

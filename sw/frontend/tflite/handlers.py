@@ -129,6 +129,9 @@ def _pair(builder: Builder, operator: Operator) -> Value:
     values = [builder.values[inputs.data(operator, index).name] for index in (0, 1)]
     if any(isinstance(value, Constant) for value in values):
         return _with_constant(builder, operator, values)
+    if operator.op == "SUB" and builder.rule is Rule.ONNXRUNTIME:
+        raise ModelError(f"{label(operator)} has no rule of onnxruntime; it is rounded as TFLite "
+                         f"does")
     a, b = (builder.activation(operator, index) for index in (0, 1))
     shape = operator.outputs[0].shape
     if a.shape == b.shape:
@@ -139,17 +142,21 @@ def _pair(builder: Builder, operator: Operator) -> Value:
         first, second = (tensor, second) if leader is a else (second, tensor)
         stage = max(stage, later)
     else:
-        whole, factor = (a, b) if a.shape == shape else (b, a)
+        whole, other = (a, b) if a.shape == shape else (b, a)
         channels = whole.shape[-1] if whole.shape else 0
-        if operator.op != "MUL" or len(shape) != 4 or whole.shape != shape or shape[0] != 1 \
-                or factor.shape not in ((1, 1, 1, channels), (channels,)):
+        if len(shape) != 4 or whole.shape != shape or shape[0] != 1 \
+                or other.shape not in ((1, 1, 1, channels), (channels,)) \
+                or (operator.op == "SUB" and whole is b):
             raise ModelError(f"{label(operator)} combines shapes {list(a.shape)} and "
-                             f"{list(b.shape)}; only equal shapes, and a MUL by one factor for "
-                             f"each channel, are supported on the accelerator")
+                             f"{list(b.shape)}; only equal shapes, and one value for each channel "
+                             f"that is added to all pixels of another tensor, taken off it or "
+                             f"multiplied with it, are supported on the accelerator")
         order = image_order(shape)
         first, stage = builder.place(operator, whole, order)
-        second, later = builder.place(operator, factor,
-                                      View(factor.shape).reshape((channels, 1, 1)))
+        second, later = builder.place(operator, other,
+                                      View(other.shape).reshape((channels, 1, 1)))
+        if whole is b:
+            first, second = second, first
         stage = max(stage, later)
     layer = layers.pair(operator, builder.rule, first, second, operator.outputs[0].name)
     proof = layers.pair_proof(operator, layer)
@@ -160,19 +167,28 @@ def _pair(builder: Builder, operator: Operator) -> Value:
 
 
 def _with_constant(builder: Builder, operator: Operator, values: list[Value]) -> Value:
-    """With one constant for all elements it is a function of one value."""
+    """With one constant for all elements, or for each channel, it is a function of one value."""
     which = [isinstance(value, Constant) for value in values].index(False) \
         if not all(isinstance(value, Constant) for value in values) else 0
     constant = inputs.constant(operator, 1 - which, "values")
     source = builder.activation(operator, which)
-    if constant.size != 1 or source.shape != operator.outputs[0].shape:
+    shape = operator.outputs[0].shape
+    of_channels = len(shape) == 4 and shape[0] == 1 and constant.size == constant.shape[-1] \
+        and constant.size == shape[3] if constant.shape else False
+    if (constant.size != 1 and not of_channels) or source.shape != shape:
         raise ModelError(f"{label(operator)} has a constant of {constant.size} values; only one "
-                         f"value for all elements is supported on the accelerator")
-    every = np.arange(-128, 128).astype(np.int8)
+                         f"value for all elements, or for each channel, is supported on the "
+                         f"accelerator")
+    every = np.arange(-128, 128).astype(np.int8)[:, None]
     pair = [every, every]
-    pair[1 - which] = constant.reshape(-1)[0] + np.zeros(256, np.int8)
-    results = kernels.elements(operator, builder.rule, pair)
-    return _look_up(builder, operator, source, results)
+    pair[1 - which] = constant.reshape(1, -1)
+    results = kernels.elements(operator, builder.rule, pair).T
+    if constant.size == 1:
+        return _look_up(builder, operator, source, results[0])
+    tensor, stage = _image(builder, operator, source)
+    layer = Lookup(name=operator.name, op=operator.op, input=tensor,
+                   output=operator.outputs[0].name, table=np.ascontiguousarray(results))
+    return builder.add(operator, layer, stage, _output_image(operator))
 
 
 def _look_up(builder: Builder, operator: Operator, source: Quantized,
@@ -314,6 +330,7 @@ HANDLERS: dict[str, Handler] = {
     "MAX_POOL_2D": _pool,
     "MEAN": _mean,
     "MUL": _pair,
+    "SUB": _pair,
     "PAD": _pad,
     "PADV2": _pad,
     "RESIZE_BILINEAR": _interpolate,

@@ -11,7 +11,6 @@ import numpy as np
 from weft import ir, reference
 from weft.errors import ModelError
 from weft.ir import Convolution, Depthwise, Pool
-from weft.reference.fixed_point import ADD_SHIFT
 
 from . import inputs, layers, moves
 from .file import Operator, Tensor, label
@@ -152,7 +151,7 @@ def _mean(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
 # Elements -----------------------------------------------------------------------------------------
 
 def elements(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
-    """ADD or MUL of arrays of any shapes that fit each other."""
+    """ADD, SUB or MUL of arrays of any shapes that fit each other."""
     layer = layers.pair(operator, rule, "a", "b", "output")
     a, b = np.broadcast_arrays(present(operator, values, 0), present(operator, values, 1))
     tensors = [_tensor(each) for each in (inputs.data(operator, 0), inputs.data(operator, 1),
@@ -164,21 +163,6 @@ def elements(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
 
 def _pair(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
     return elements(operator, rule, values).reshape(operator.outputs[0].shape)
-
-
-def _subtract(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
-    """In fixed point whatever the rule: there is no layer for it."""
-    a, b = inputs.data(operator, 0), inputs.data(operator, 1)
-    target = inputs.quantized(operator, operator.outputs[0], "output")
-    factors = reference.add_multipliers(a.scale, b.scale, target.scale)
-    terms = []
-    for index, (tensor, factor) in enumerate(zip((a, b), factors[:2], strict=True)):
-        inputs.quantized(operator, tensor, "input")
-        centred = present(operator, values, index).astype(np.int32) - tensor.zero_point
-        terms.append(reference.scale_fixed_point(centred << ADD_SHIFT, *factor))
-    result = reference.scale_fixed_point((terms[0] - terms[1]).astype(np.int32), *factors[2])
-    bounds = activation_bounds(operator, target)
-    return np.clip(result + target.zero_point, *bounds).astype(np.int8).reshape(target.shape)
 
 
 def _function(operator: Operator, rule: Rule, values: Values) -> np.ndarray:
@@ -251,7 +235,7 @@ KERNELS: dict[str, Kernel] = {
     "RESIZE_BILINEAR": interpolate,
     "RESIZE_NEAREST_NEIGHBOR": moves.resize,
     "SOFTMAX": _softmax,
-    "SUB": _subtract,
+    "SUB": _pair,
     "TRANSPOSE": moves.transpose,
 }
 """By operator."""

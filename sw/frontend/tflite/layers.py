@@ -250,13 +250,17 @@ def macs(operator: Operator) -> int:
 # Two tensors --------------------------------------------------------------------------------------
 
 def pair(operator: Operator, rule: Rule, a: str, b: str, output: str) -> Add | Multiply:
-    """ADD or MUL."""
+    """ADD, SUB or MUL; a SUB is in fixed point whatever the rule."""
     for index in (0, 1):
         inputs.quantized(operator, inputs.data(operator, index), "input")
     target = inputs.output(operator)
-    kind = Add if operator.op == "ADD" else Multiply
-    return kind(name=operator.name, op=operator.op, a=a, b=b, output=output,
-                clamp=activation_bounds(operator, target), rounding=rule.rounding)
+    clamp = activation_bounds(operator, target)
+    if operator.op == "MUL":
+        return Multiply(name=operator.name, op=operator.op, a=a, b=b, output=output, clamp=clamp,
+                        rounding=rule.rounding)
+    subtract = operator.op == "SUB"
+    return Add(name=operator.name, op=operator.op, a=a, b=b, output=output, clamp=clamp,
+               rounding=Rounding.FIXED_POINT if subtract else rule.rounding, subtract=subtract)
 
 
 def pair_proof(operator: Operator, layer: Add | Multiply) -> Exactness | None:
@@ -266,4 +270,4 @@ def pair_proof(operator: Operator, layer: Add | Multiply) -> Exactness | None:
         return None
     tensors = (inputs.data(operator, 0), inputs.data(operator, 1), operator.outputs[0])
     return fixed_add_constants(*(Quantization(each.scale, each.zero_point, False)
-                                 for each in tensors), layer.clamp)[1]
+                                 for each in tensors), layer.clamp, layer.subtract)[1]

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from weft import reference
 from weft.compiler import Program, compile
 from weft.compiler.planning.loop_order import Axis, best_loop_order, layer_cycles
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode, VectorOp, decode
+from weft.hw.isa.commands import Engine, Opcode, Rounding, VectorOp, decode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.ir import Graph, Pool, PoolKind
 from weft.reference.exact import exactness
@@ -390,6 +391,16 @@ def test_average_of_padding_alone_is_an_error():
 
 def test_sum_of_different_shapes_is_an_error():
     builder = GraphBuilder(np.random.default_rng(0), (4, 2, 2))
-    output = builder.sum("x", builder.add_input("y", (4, 1, 1)))
+    output = builder.sum("x", builder.add_input("y", (4, 1, 2)))
     fails(builder.graph(output), TINY, ValueError,
-          "Layer 'layer0' must add tensors of one shape, not (4, 2, 2) and (4, 1, 1)")
+          "Layer 'layer0' must combine tensors of one shape, or one of them [C, 1, 1], not "
+          "(4, 2, 2) and (4, 1, 2)")
+
+
+def test_difference_with_the_small_one_first_is_an_error():
+    builder = GraphBuilder(np.random.default_rng(0), (4, 2, 2))
+    graph = builder.graph(builder.sum(builder.add_input("y", (4, 1, 1)), "x"))
+    layer, = graph.layers
+    layer = replace(layer, rounding=Rounding.FIXED_POINT, subtract=True)
+    fails(replace(graph, layers=(layer,)), TINY.replace(fixed_point=True), ValueError,
+          "Layer 'layer0' must subtract from a tensor of shape (4, 2, 2), not (4, 1, 1)")
