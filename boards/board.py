@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from weft.compiler.timing.memory import MemoryTiming
 from weft.hw.isa.config import AcceleratorConfig, ConfigError
 
 from .family import Capacity, Device, Family
@@ -66,6 +67,11 @@ class Board:
     def capacity(self) -> Capacity:
         """What the FPGA has."""
         return self.fpga.capacity
+
+    @property
+    def memory_timing(self) -> MemoryTiming:
+        """How fast the memory is, behind the accelerator's port."""
+        return self.memory.timing(self.config, self.clock_mhz)
 
     @property
     def memory_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from weft.compiler.timing.memory import MemoryTiming
 from weft.hw.isa.config import AcceleratorConfig, ConfigError
 
 from .sdram.chip import SdramChip, SdramTiming
@@ -25,6 +26,10 @@ class BoardMemory(Protocol):
 
     def startup_cycles(self, clock_mhz: float) -> int:
         """Cycles from a reset until it may be used, at most."""
+        ...
+
+    def timing(self, config: AcceleratorConfig, clock_mhz: float) -> MemoryTiming:
+        """How fast it is, for compiler and estimate."""
         ...
 
     def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
@@ -67,6 +72,11 @@ class OnChipMemory:
     def startup_cycles(self, clock_mhz: float) -> int:
         return 0
 
+    def timing(self, config: AcceleratorConfig, clock_mhz: float) -> MemoryTiming:
+        from .system.staging import StagingMemory
+
+        return MemoryTiming(latency=StagingMemory.LATENCY, shared=self.single_port)
+
     def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
         from weft.hw.bus.axi import memory_port
 
@@ -93,6 +103,13 @@ class SdramChipMemory:
     def startup_cycles(self, clock_mhz: float) -> int:
         timing = SdramTiming(self.chip, clock_mhz)
         return timing.startup + timing.rp + self.chip.startup_refreshes * timing.rfc + 8
+
+    def timing(self, config: AcceleratorConfig, clock_mhz: float) -> MemoryTiming:
+        from .sdram.memory import SdramMemory
+
+        timing, width = SdramTiming(self.chip, clock_mhz), config.axi_data_width
+        return MemoryTiming(latency=SdramMemory.latency(timing, width),
+                            rate=SdramMemory.rate(timing, width), shared=True)
 
     def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
         from weft.hw.bus.axi import memory_port

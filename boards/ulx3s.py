@@ -26,7 +26,9 @@ ULX3S_85F = Board(
 
 ULX3S_85F_SDRAM = replace(
     ULX3S_85F, name="ulx3s-85f-sdram", title="ULX3S with LFE5U-85F and its SDRAM",
-    config=ULX3S_85F.config.replace(name="ulx3s_85f_sdram"),
+    # Block RAMs that are no staging memory halve the traffic of mobile networks.
+    config=ULX3S_85F.config.replace(name="ulx3s_85f_sdram", activation_bytes=128 * 1024,
+                                    weight_bytes=64 * 1024),
     memory=SdramChipMemory(chip=MT48LC16M16_CLASS))
 
 ULX3S_25F = Board(

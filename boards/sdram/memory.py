@@ -59,6 +59,7 @@ class SdramMemory(wiring.Component):
         If a width is out of its range.
     """
 
+    READ_PIPELINE = 9   # cycles of a read from address to first beat, beside those of the chip
     RUN_BEATS = 8
     RUNS_IN_A_ROW = 4
     QUEUE_DEPTH = 16
@@ -84,6 +85,18 @@ class SdramMemory(wiring.Component):
             "chip":  Out(SdramSignature(timing.chip)),
             "ready": Out(1),
         })
+
+    @classmethod
+    def latency(cls, timing: SdramTiming, data_width: int) -> int:
+        """Cycles from the address of a read to its first beat, if another row is open there."""
+        return (cls.READ_PIPELINE + timing.rp + timing.rcd + timing.chip.cas_latency
+                + data_width // timing.chip.data_width)
+
+    @staticmethod
+    def rate(timing: SdramTiming, data_width: int) -> float:
+        """Beats per cycle of long bursts, reads and writes together: refreshes take the rest."""
+        refresh = timing.rp + timing.rfc + timing.rcd
+        return (1 - refresh / timing.refi) * timing.chip.data_width / data_width
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

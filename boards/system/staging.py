@@ -95,7 +95,14 @@ class StagingMemory(wiring.Component):
     -------
     axi : :py:`In(MemorySignature(...))`
     bytes : :py:`In(ByteSignature(...))`
+
+    Attributes
+    ----------
+    LATENCY : :class:`int`
+        Cycles from an address to its first beat.
     """
+
+    LATENCY = 3
 
     def __init__(self, *, size: int, data_width: int, addr_width: int, id_width: int = 1,
                  single_port: bool = False):

@@ -22,7 +22,9 @@ def add_parser(commands: Commands) -> None:
                     "those of the simulated accelerator within 1 %% on most models.")
     add_model_arguments(parser, nargs="?", help="the network; not with --resources")
     add_config_option(parser, default=None,
-                      default_text="base; with --resources, the board's own")
+                      default_text="base; with --board or --resources, the board's own")
+    parser.add_argument("--board", metavar="NAME",
+                        help="on this board: its configuration, with its memory")
     parser.add_argument("--resources", metavar="BOARD",
                         help="instead, tell what the configuration takes of the FPGA of a board")
     parser.add_argument("--batch", type=int, default=1, metavar="N",
@@ -34,21 +36,33 @@ def add_parser(commands: Commands) -> None:
 
 
 def _estimate(options: argparse.Namespace) -> int:
-    from weft.compiler.timing.player import MemoryTiming
+    from weft.boards.registry import find_board
+    from weft.compiler.timing.memory import MemoryTiming
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.advice import advise
     from weft.runtime.estimate import estimate_plan
 
     if (options.model is None) == (options.resources is None):
         raise InputError("Estimate needs either a model or --resources BOARD")
-    for name in ("quantize", "rule"):
+    for name in ("quantize", "rule", "board"):
         if options.resources is not None and getattr(options, name) is not None:
             raise InputError(f"Option --{name} needs a model, not --resources")
+    if options.board is not None and options.latency is not None:
+        raise InputError("The latency is that of the board's memory: give --board or --latency, "
+                         "not both")
     if options.resources is not None:
         return _estimate_resources(options)
-    config = load_config(options.config or "base")
+    config, memory = None, MemoryTiming()
+    if options.config is not None:
+        config = load_config(options.config)
+    if options.latency is not None:
+        memory = MemoryTiming(latency=options.latency)
+    if options.board is not None:
+        board = find_board(options.board)
+        config = config or board.config
+        memory = board.memory.timing(config, board.clock_mhz)
+    config = config or load_config("base")
     plan = chosen_plan(options, config)
-    memory = MemoryTiming() if options.latency is None else MemoryTiming(latency=options.latency)
     with Progress() as progress:
         if not options.json:
             progress.stage(f"Compiling {options.model.name} for {config.name}")

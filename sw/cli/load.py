@@ -27,12 +27,12 @@ def add_parser(commands: Commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from weft.report.terminal import Progress
 
-    config, device = session_target(options)
-    if not device.startswith("serial:"):
+    target = session_target(options)
+    if not target.device.startswith("serial:"):
         raise InputError(f"A network stays on a board only: weft load needs --device serial:PORT, "
-                         f"not {device}")
+                         f"not {target.device}")
     with Progress() as progress, open_session(
-            int8_model(options), options.model.name, config, device, progress,
+            int8_model(options), options.model.name, target, progress,
             rule=options.rule) as session:
         sent, count = session.sent, sum(len(data) for program in session.programs
                                         for _address, data in program.image)

@@ -12,7 +12,7 @@ from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays
 from .model import add_model_arguments
 from .options import Commands, add_config_option
-from .session import open_layers_session, open_session
+from .session import SessionTarget, open_layers_session, open_session
 
 __all__ = ["add_parser"]
 
@@ -46,7 +46,7 @@ def _report(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
         session = stack.enter_context(
-            open_session(model, options.model.name, config, "verilator", progress,
+            open_session(model, options.model.name, SessionTarget(config, "verilator"), progress,
                          batch=options.batch, rule=options.rule))
         # Of a single frame one would not see what it takes once all weights are on chip.
         inputs = choose_frames(session, arrays, options, default=2 * options.batch)

@@ -67,7 +67,8 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError("Option --timeline-frames needs --timeline")
     table = None if options.energy is None else load_energy_table(
         Path(options.energy) if options.energy else None)
-    config, device = session_target(options)
+    target = session_target(options)
+    device = target.device
     check_outputs({"--output": options.output, "--json": options.json, "--trace": options.trace,
                    "--timeline": options.timeline}, files_read(options))
     arrays = given_arrays(options)
@@ -77,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
-            open_session(model, options.model.name, config, device, progress, trace=trace,
+            open_session(model, options.model.name, target, progress, trace=trace,
                          batch=options.batch, rule=options.rule))
         if options.trace is not None or options.timeline is not None:
             session.plan.accelerated()

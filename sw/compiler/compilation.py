@@ -13,6 +13,7 @@ from .ops import Buffer, Lowered, Op
 from .planning.placement import MemoryPlan
 from .planning.split import SplitSearch
 from .program import Program
+from .timing.memory import MEMORY, MemoryTiming
 
 __all__ = ["Compilation"]
 
@@ -24,7 +25,7 @@ class Compilation:
     ----------
     graph : :class:`weft.ir.Graph`
     config : :class:`AcceleratorConfig`
-    keep_tensors, base, search
+    keep_tensors, base, search, memory
         See :func:`weft.compiler.compile`.
 
     Attributes
@@ -66,12 +67,13 @@ class Compilation:
     program: Program
 
     def __init__(self, graph: Graph, config: AcceleratorConfig, *, keep_tensors: bool, base: int,
-                 search: SplitSearch):
+                 search: SplitSearch, memory: MemoryTiming = MEMORY):
         self.graph = graph
         self.config = config
         self.keep_tensors = keep_tensors
         self.base = base
         self.search = search
+        self.memory = memory
         self.outline = False
         self.transposed = False
         self.known: dict[Hashable, Any] = {}

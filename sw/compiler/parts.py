@@ -11,6 +11,7 @@ from .compilation import Compilation
 from .misfit import MisfitError
 from .planning.split import Grain, SplitSearch
 from .program import Program
+from .timing.memory import MEMORY, MemoryTiming
 
 __all__ = ["compile", "compile_parts", "misfits"]
 
@@ -20,7 +21,7 @@ _WHOLE = SplitSearch(grains=(Grain(matrix=float("inf"), vector=float("inf")),), 
 
 
 def compile(graph: Graph, config: AcceleratorConfig, *, keep_tensors: bool = False, base: int = 0,
-            search: SplitSearch | None = None) -> Program:
+            search: SplitSearch | None = None, memory: MemoryTiming = MEMORY) -> Program:
     """Compiles ``graph`` for an accelerator of the given configuration.
 
     Parameters
@@ -31,6 +32,8 @@ def compile(graph: Graph, config: AcceleratorConfig, *, keep_tensors: bool = Fal
         First byte of external memory to use, a multiple of 4096.
     search : :class:`SplitSearch`
         How long to look for the best split of layers into commands.
+    memory : :class:`MemoryTiming`
+        The external memory that the best commands are looked for with: any will do for the result.
 
     Raises
     ------
@@ -40,14 +43,14 @@ def compile(graph: Graph, config: AcceleratorConfig, *, keep_tensors: bool = Fal
         If the result fails its own check: a mistake of the compiler.
     """
     compilation = Compilation(graph, config, keep_tensors=keep_tensors, base=base,
-                              search=search or SplitSearch())
+                              search=search or SplitSearch(), memory=memory)
     passes.run(compilation)
     return compilation.program
 
 
 def compile_parts(graphs: Sequence[Graph], config: AcceleratorConfig, *,
-                  keep_tensors: bool = False,
-                  search: SplitSearch | None = None) -> tuple[Program, ...]:
+                  keep_tensors: bool = False, search: SplitSearch | None = None,
+                  memory: MemoryTiming = MEMORY) -> tuple[Program, ...]:
     """Compiles graphs that share external memory, one behind the other.
 
     Raises
@@ -60,7 +63,7 @@ def compile_parts(graphs: Sequence[Graph], config: AcceleratorConfig, *,
         for graph in graphs:
             base = found[-1].memory_bytes if found else 0
             found.append(compile(graph, config, keep_tensors=keep_tensors, base=base,
-                                 search=search))
+                                 search=search, memory=memory))
         return tuple(found)
 
     try:

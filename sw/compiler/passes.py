@@ -114,7 +114,8 @@ def _transpose_planes(compilation: Compilation) -> None:
     if transposed is None:
         return
     other = Compilation(transposed, compilation.config, keep_tensors=compilation.keep_tensors,
-                        base=compilation.base, search=compilation.search)
+                        base=compilation.base, search=compilation.search,
+                        memory=compilation.memory)
     try:
         for step in (_verify, _pack_inputs, _lay_out_channels, _plan_memory, _group_layers):
             step(other)
@@ -146,7 +147,7 @@ def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
         return _IMPOSSIBLE_CYCLES, len(ops)
     if lowered.settled:
         ops = without_constants(ops) or ops
-    return ListSchedule(ops, allocation, config).cycles, len(ops)
+    return ListSchedule(ops, allocation, config, compilation.memory).cycles, len(ops)
 
 
 def _lower(compilation: Compilation) -> None:
@@ -199,7 +200,8 @@ def _allocate(compilation: Compilation) -> None:
 
 def _order(compilation: Compilation) -> None:
     """Puts commands in the order in which they are likely to start."""
-    planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config)
+    planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config,
+                           compilation.memory)
     compilation.ops = tuple(planned.order())
     warm = len(compilation.streams) > 1
     compilation.warm_ops = without_constants(compilation.ops) if warm else ()

@@ -33,7 +33,7 @@ def _main(arguments: list[str]) -> int:
     parser.add_argument("--frames", type=int, metavar="N",
                         help="run only the first N held-out images")
     options = parser.parse_args(arguments)
-    config, device = session_target(options)
+    target = session_target(options)
     images, labels = load()
     if options.frames is not None:
         if not 1 <= options.frames <= len(images):
@@ -41,10 +41,10 @@ def _main(arguments: list[str]) -> int:
                              f"not {options.frames}")
         images, labels = images[:options.frames], labels[:options.frames]
     with Progress() as progress, \
-            open_session(MODEL, MODEL.name, config, device, progress) as session:
+            open_session(MODEL, MODEL.name, target, progress) as session:
         progress.stage(f"Running {len(images)} images of handwritten digits")
         name = session.get_inputs()[0].name
-        run = run_frames(session, {name: images}, model=MODEL.name, device=device,
+        run = run_frames(session, {name: images}, model=MODEL.name, device=target.device,
                          verify=True, progress=progress.step)
     console = terminal()
     print_run(run, console)

@@ -100,6 +100,8 @@ def advise(plan: Partition, estimate: Estimate, *, memory: MemoryTiming | None =
     bound = max(_PHRASES, key=lambda name: cycles[name])
     trials = []
     for field, value in _changes(estimate, bound):
+        if field == "axi_data_width" and memory is not None and memory.rate is not None:
+            continue    # the memory would be no faster
         if progress is not None:
             progress(f"Trying {field} {value}")
         try:

@@ -180,7 +180,7 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
     batch : :class:`int`
         Frames that are computed together.
     memory : :class:`MemoryTiming`
-        By default that of the simulator.
+        By default that of the simulator. It is compiled for that too.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
     """
     check_batch(batch)
     graphs = [compiler.batch(graph, batch) for graph in plan.accelerated()]
-    programs = compiler.compile_parts(graphs, config)
+    programs = compiler.compile_parts(graphs, config, memory=memory or MemoryTiming())
     return estimate_programs(programs, model=model or plan.name, memory=memory)
 
 

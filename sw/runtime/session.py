@@ -13,6 +13,7 @@ import numpy as np
 from weft import compiler
 from weft.compiler import Program, SplitSearch
 from weft.compiler.batch import check_batch
+from weft.compiler.timing.memory import MEMORY, MemoryTiming
 from weft.errors import CompileError, HostOnlyWarning, InputError
 from weft.errors.limits import check_arrays
 from weft.hw.isa.config import AcceleratorConfig, load_config
@@ -107,6 +108,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         Told what is being prepared, in a few words.
     search : :class:`weft.compiler.SplitSearch`
         How long the compiler looks for the best commands; see there.
+    memory : :class:`weft.compiler.timing.memory.MemoryTiming`
+        The external memory that the compiler looks for the best commands for. By default that of
+        the board, where the device names one, else that of the simulator.
     timeout_cycles : :class:`int`
         Longest frame; without it only the device's own limits end a frame that hangs.
     watchdog_cycles : :class:`int`
@@ -146,7 +150,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
                  batch: int = 1, rule: str | None = None, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
-                 search: SplitSearch | None = None, timeout_cycles: int | None = None,
+                 search: SplitSearch | None = None, memory: MemoryTiming | None = None,
+                 timeout_cycles: int | None = None,
                  watchdog_cycles: int = WATCHDOG_CYCLES, **options: Any):
         self.batch = check_batch(batch)
         choice = choose_device(device, trace=trace, progress=progress)
@@ -156,6 +161,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._factory = choice.factory
         self._options = {**options, **choice.options}
         self._search = search
+        self._memory = memory or choice.memory or MEMORY
         self._timeout_cycles = timeout_cycles
         self._watchdog_cycles = watchdog_cycles
         self.plan = _partition(model, self.config, rule)
@@ -169,7 +175,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self._keep_tensors = keep_tensors
         programs = self.programs = compiler.compile_parts(
             [compiler.batch(graph, self.batch) for graph in self.plan.graphs], self.config,
-            keep_tensors=keep_tensors, search=self._search)
+            keep_tensors=keep_tensors, search=self._search, memory=self._memory)
         self._driver = self._connect(programs[-1].memory_bytes) if programs else None
         self.sent = bool(programs) and load_programs(self.device, programs)
         self._resident: LoadedGraph | None = None  # its constants are on chip

@@ -14,7 +14,13 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from weft.compiler.ops import Op, Space
-from weft.compiler.timing.engines import Cost, MatrixTiming, command_cost
+from weft.compiler.timing.engines import (
+    MEMORY,
+    Cost,
+    MatrixTiming,
+    MemoryTiming,
+    command_cost,
+)
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
@@ -40,9 +46,11 @@ class ListSchedule:
         As they were lowered.
     allocation : :class:`Allocation`
     config : :class:`AcceleratorConfig`
+    memory : :class:`MemoryTiming`
     """
 
-    def __init__(self, ops: Sequence[Op], allocation: Allocation, config: AcceleratorConfig):
+    def __init__(self, ops: Sequence[Op], allocation: Allocation, config: AcceleratorConfig,
+                 memory: MemoryTiming = MEMORY):
         self._ops = ops
         self._config = config
         self._before = list(conflicts(ops, allocation))
@@ -52,7 +60,7 @@ class ListSchedule:
                 self._after[other].append(index)
         self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
         self._costs = [Cost(busy=0, latency=0) if op.engine is Engine.MATRIX
-                       else command_cost(config, op.opcode, op.fields) for op in ops]
+                       else command_cost(config, op.opcode, op.fields, memory) for op in ops]
         self._play(range(len(ops)), loading=False)
         keys = list(zip(self._wanted(), self._starts, range(len(ops)), strict=True))
         ranks = list(range(len(ops)))

@@ -74,7 +74,7 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
                                   fields["out_inner"], vector_words(config, fields), scaled=scaled)
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
     lines, beats, moves = transfer_size(config, opcode, fields)
-    cycles = lines * max(beats, moves)
+    cycles = lines * max(memory.cycles(beats + 1), moves)
     overhead = (load_overhead(config, _TYPICAL_LINES) if opcode is Opcode.LOAD
                 else store_overhead(config, _TYPICAL_LINES, _TYPICAL_MOVES))
     # The first line waits for the memory, the others follow without a gap.

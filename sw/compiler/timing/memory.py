@@ -1,5 +1,6 @@
 """The external memory and its port, as far as time goes."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -21,6 +22,8 @@ class MemoryTiming:
         Cycles from an address to its first beat, and from the last beat written to the response.
     rate : :class:`float` or :py:`None`
         Beats per cycle that each direction has for itself, at most 1; without it, 1.
+    shared : :class:`bool`
+        Both directions have one ``rate`` between them, as at the data lines of a memory chip.
 
     Raises
     ------
@@ -30,6 +33,7 @@ class MemoryTiming:
 
     latency: int = 32
     rate: float | None = None
+    shared: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.latency, int) or self.latency < 1:
@@ -75,7 +79,13 @@ class ReadPort:
         self._latency = memory.latency
         self._address = -1  # cycle of the last address
         self._free = 0      # first cycle without a beat
+        self._writes: deque[tuple[int, int]] = deque()  # that take turns with reads: when, cycles
         self.beats = 0
+
+    def write(self, cycle: int, beats: int) -> None:
+        """Beats are written from ``cycle`` on, no earlier than those before."""
+        if self._memory.shared:
+            self._writes.append((cycle, self._memory.cycles(beats + 1)))
 
     def read(self, cycle: int, beats: int) -> tuple[int, int, int]:
         """An address that wants the bus from ``cycle`` on: when it gets it, and the cycles of its
@@ -87,6 +97,8 @@ class ReadPort:
         first = address + self._latency
         if first < self._free:
             first = self._free
+        while self._writes and self._writes[0][0] <= first:
+            first = max(first, self._writes[0][0]) + self._writes.popleft()[1]
         last = first + self._memory.cycles(beats)
         self._free = last + 1
         self.beats += beats

@@ -181,7 +181,7 @@ class _Player:
         self._port = ReadPort(memory)
         self._matrix = MatrixTiming(config)
         self._vector = VectorTiming(config, self._matrix.reads)
-        self._store = StoreTiming(config, memory)
+        self._store = StoreTiming(config, memory, self._port)
         self._load = LoadTiming(config, self._port, self._matrix.writes, self._vector.writes)
         self._ready: dict[Engine, int | None] = dict.fromkeys(Engine, 0)
         self._queues = {engine: _Queue() for engine in Engine}

@@ -215,9 +215,11 @@ class StoreTiming:
         Cycles with a command, so far.
     """
 
-    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming):
+    def __init__(self, config: AcceleratorConfig, memory: MemoryTiming,
+                 port: ReadPort | None = None):
         self._config = config
         self._memory = memory
+        self._port = port
         self._parts = max(1, config.word_bytes // config.axi_bytes)
         self._slots = max(1, config.axi_bytes // config.word_bytes)
         self._queue = Queue.latency(WriteEngine.BUFFER_BURSTS * config.axi_burst_beats)
@@ -270,6 +272,8 @@ class StoreTiming:
                 first = max(cycle + WriteEngine.BEAT_LATENCY, self._sent + 1,
                             filled - length + 1 + self._queue)
                 self._sent = first + self._memory.cycles(length)
+                if self._port is not None:
+                    self._port.write(first, length)
                 self._steps.append(self._sent)
                 response = self._sent + 1 + self._memory.latency
                 self._flying.append(response)

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from weft.compiler.timing.memory import MemoryTiming
 from weft.errors import InputError
 from weft.hw.isa.config import AcceleratorConfig
 
@@ -42,11 +43,14 @@ class DeviceChoice:
         For the factory.
     config : :class:`AcceleratorConfig` or :py:`None`
         What the device has, where the name tells.
+    memory : :class:`MemoryTiming` or :py:`None`
+        How fast its external memory is, likewise.
     """
 
     factory: DeviceFactory
     options: dict[str, Any] = field(default_factory=dict)
     config: AcceleratorConfig | None = None
+    memory: MemoryTiming | None = None
 
 
 def is_simulated(device: str) -> bool:
@@ -115,7 +119,8 @@ def choose_device(device: str | DeviceFactory, *, trace: str | Path | None = Non
             raise InputError(f"Board must have a memory chip for {_DIRECT[1:]}, {name} has none")
         board = fast_line(board) if baud is None else dataclasses.replace(board, baud=baud)
         return DeviceChoice(factory=partial(BoardSimDevice, board=board, direct=direct),
-                            options={"progress": progress}, config=board.config)
+                            options={"progress": progress}, config=board.config,
+                            memory=board.memory_timing)
     raise _unknown(device)
 
 

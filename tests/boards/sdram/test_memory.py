@@ -248,3 +248,28 @@ def share(model, *, read, write, beats=64, bursts=4):
 def test_share_of_the_peak(model, traffic, least):
     """Long bursts, row after row, with the refreshes that fall into that time."""
     assert share(model, **traffic) > least
+
+
+def test_latency_is_what_is_stated(model):
+    """Single bursts at random rows, far apart: on average the first beat comes as late as said."""
+    dut, simulator, _chip = make(model, chip=replace(CHIP, refresh_ms=64))
+    axi, found = dut.axi, []
+    rng = random.Random(5)
+
+    async def bench(ctx):
+        ctx.set(axi.rready, 1)
+        await ctx.tick().until(dut.ready)
+        for _ in range(60):
+            await ctx.tick().repeat(rng.randrange(40, 60))
+            await Master(ctx, axi).address("ar", 64 * rng.randrange(CHIP.size // 64), 8, 0)
+            cycles, beats = 0, 0
+            while beats < 8:
+                _clk, _rst, valid = await ctx.tick().sample(axi.rvalid)
+                beats += valid
+                cycles += not beats
+            found.append(cycles)
+
+    simulator.add_testbench(bench)
+    simulator.run()
+    stated = SdramMemory.latency(SdramTiming(CHIP, CLOCK_MHZ), data_width=64)
+    assert max(found) == stated and sum(found) / len(found) > stated - 1
