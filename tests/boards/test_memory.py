@@ -13,6 +13,7 @@ from tiny_board import TINY_BOARD
 from weft.boards.memory import OnChipMemory, SdramChipMemory
 from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramChip
 from weft.boards.system.staging import StagingMemory
+from weft.compiler.timing.memory import MemoryTiming
 from weft.digits import MODEL, load
 from weft.hw.bus.axi import memory_port
 from weft.hw.bus.axi_slice import AxiSlice
@@ -20,6 +21,7 @@ from weft.hw.isa.config import ConfigError
 from weft.reference.golden import GoldenSession
 from weft.runtime.device.board_sim import BoardSimDevice, SimulatedPort
 from weft.runtime.device.serial import SerialDevice
+from weft.runtime.estimate import estimate_programs
 from weft.runtime.session import InferenceSession
 from weft.sim.board import BoardSimulator, ChipError, build_board
 
@@ -34,6 +36,9 @@ class FarMemory:
 
     def startup_cycles(self, clock_mhz):
         return 0
+
+    def timing(self, config, clock_mhz):
+        return MemoryTiming(latency=StagingMemory.LATENCY + 2 * self.distance)
 
     def make(self, config, *, clock_mhz):
         return FarMemoryComponent(self.size, self.distance, config)
@@ -59,35 +64,39 @@ class FarMemoryComponent(wiring.Component):
 
 
 def digits_on(memory):
-    """Runs two digits on the board with ``memory``: whether they are as they should be, and the
-    cycles of a further frame."""
+    """Runs two digits on the board with ``memory``: whether they are as they should be, the cycles
+    of a further frame, and what the estimate tells for them."""
     images = load()[0][:2].astype(np.float32)
     board = replace(TINY_BOARD, memory=memory)
 
     def device(config, *, memory_bytes):
         return BoardSimDevice(config, memory_bytes=memory_bytes, board=board)
 
-    with InferenceSession(MODEL, config=board.config, device=device) as session:
+    with InferenceSession(MODEL, config=board.config, device=device,
+                          memory=board.memory_timing) as session:
         name = session.get_inputs()[0].name
         got, = session.run(None, {name: images})
         cycles = session.run_frame({name: images[:1]}).cycles
+        told = estimate_programs(session.programs, model="", memory=board.memory_timing)
     golden = GoldenSession(MODEL)
     wanted = [next(iter(golden.run({name: image[None]}).values())) for image in images]
-    return np.array_equal(got, np.concatenate(wanted)), cycles
+    return np.array_equal(got, np.concatenate(wanted)), cycles, told.further.cycles
 
 
 @pytest.mark.slow
 def test_a_board_brings_a_memory_of_its_own():
-    (near_right, near), (far_right, far) = (digits_on(FarMemory(32 * 1024, distance))
-                                            for distance in (1, 9))
+    (near_right, near, near_told), (far_right, far, far_told) = (
+        digits_on(FarMemory(32 * 1024, distance)) for distance in (1, 9))
     assert near_right and far_right
     assert far > near
+    assert [near_told, far_told] == pytest.approx([near, far], rel=0.05)
 
 
 @pytest.mark.slow
 def test_digits_run_from_an_sdram():
     """At 48 MHz, from the serial line to the chip and back."""
-    assert digits_on(SdramChipMemory(chip=MT48LC16M16_CLASS))[0]
+    right, cycles, told = digits_on(SdramChipMemory(chip=MT48LC16M16_CLASS))
+    assert right and told == pytest.approx(cycles, rel=0.05)
 
 
 @pytest.mark.slow
@@ -106,10 +115,15 @@ def test_a_network_larger_than_block_memories_runs_from_an_sdram():
         return BoardSimDevice(config, memory_bytes=memory_bytes, board=board, direct=True)
 
     given = {"x": np.random.default_rng(1).standard_normal((1, 8, 24, 24)).astype(np.float32)}
-    with InferenceSession(model, config=board.config, device=device) as session:
+    timing = board.memory_timing
+    with InferenceSession(model, config=board.config, device=device, memory=timing) as session:
         assert sum(len(data) for _address, data in session.program.image) > 350_000
         session.device._direct = False
         got, = session.run(None, given)
+        session.device._direct = True
+        cycles = session.run_frame(given).cycles
+        told = estimate_programs(session.programs, model="", memory=timing).further.cycles
+    assert told == pytest.approx(cycles, rel=0.05)
     wanted, = GoldenSession(model).run(given).values()
     assert np.array_equal(got, wanted)
 

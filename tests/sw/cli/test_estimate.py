@@ -110,6 +110,29 @@ def test_table_names_layers_and_what_bounds_them(estimate, capsys):
     assert text.splitlines()[-1].startswith("Bound by the array in ")
 
 
+def test_board_names_configuration_and_memory(capsys):
+    found = {}
+    for board in ("ulx3s-85f", "ulx3s-85f-sdram"):
+        assert main(["estimate", str(MODEL), "--json", "--board", board]) == 0
+        found[board] = json.loads(capsys.readouterr().out)
+    near, far = found.values()
+    assert [near["config"]["name"], far["config"]["name"]] == ["ulx3s_85f", "ulx3s_85f_sdram"]
+    assert far["cycles"][0] > near["cycles"][0]
+    assert not any(trial["field"] == "axi_data_width" for trial in far["advice"]["trials"])
+    assert main(["estimate", str(MODEL), "--board", "ulx3s-85f", "--config", "tiny", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["name"] == "tiny"
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--board", "ulx3s-85f", "--latency", "9"],
+     "The latency is that of the board's memory: give --board or --latency, not both"),
+    (["--board", "ulx4"], "Board must be one of "),
+])
+def test_board_that_cannot_be(options, message, capsys):
+    assert main(["estimate", str(MODEL), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"weft: error: {message}")
+
+
 def test_latency_is_an_option(estimate, capsys):
     assert main(["estimate", str(MODEL), "--json", "--latency", "200"]) == 0
     assert json.loads(capsys.readouterr().out)["cycles"][0] > estimate.first.cycles + 168
