@@ -3,6 +3,7 @@ products of two tensors."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -163,24 +164,22 @@ def _check_ratio(node: onnx.NodeProto, ratio: float) -> None:
 
 
 def add(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """A bias, a function of one value, or the sum of two tensors."""
+    """A bias, a function of one value, or the sum of two tensors. One with a value for each channel
+    is the second one for onnxruntime, wherever it stands."""
     biased = add_bias(builder, node)
     if biased is not None:
         return biased
     if _one_value(builder, node):
         return unary(builder, node)
     a, b = _operands(builder, node)
-    if a.view.shape != b.view.shape:
-        raise ModelError(f"{label(node)} adds shapes {list(a.view.shape)} and "
-                         f"{list(b.view.shape)}; only equal shapes are supported")
-    tensors, stage, order = _aligned(builder, node, [a, b])
+    tensors, stage, order, shape = _combined(builder, node, a, b)
 
     def make(name: str, target: Quantized, pending: Pending) -> Add:
         _check_ratio(node, max(a.source.scale, b.source.scale) / target.scale)
         return Add(name=builder.name(node), op=builder.op(node), a=tensors[0], b=tensors[1],
                    output=name, clamp=builder.bounds(pending.clip, target))
 
-    return _pending(node, stage, order, a.view.shape, make)
+    return _pending(node, stage, order, shape, make)
 
 
 def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
@@ -188,16 +187,7 @@ def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if _one_value(builder, node):
         return unary(builder, node)
     a, b = _operands(builder, node)
-    if a.view.shape != b.view.shape:
-        factors = _factors(builder, node, a, b)
-        if factors is None:
-            raise ModelError(f"{label(node)} multiplies shapes {list(a.view.shape)} and "
-                             f"{list(b.view.shape)}; only equal shapes, and one factor for each "
-                             f"channel, are supported")
-        tensors, stage, order, shape = factors
-    else:
-        tensors, stage, order = _aligned(builder, node, [a, b])
-        shape = a.view.shape
+    tensors, stage, order, shape = _combined(builder, node, a, b)
 
     def make(name: str, target: Quantized, pending: Pending) -> Multiply:
         _check_ratio(node, a.source.scale * b.source.scale / target.scale)
@@ -207,18 +197,23 @@ def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
     return _pending(node, stage, order, shape, make)
 
 
-def _factors(builder: Builder, node: onnx.NodeProto, a: Dequantized, b: Dequantized) \
-        -> tuple[list[str], int, View, tuple[int, ...]] | None:
-    """As :func:`_aligned`, for a tensor and one factor for each of its channels."""
-    whole, factor = (a, b) if len(a.view.array().reshape(-1)) >= b.view.array().size else (b, a)
+def _combined(builder: Builder, node: onnx.NodeProto, a: Dequantized, b: Dequantized) \
+        -> tuple[list[str], int, View, tuple[int, ...]]:
+    """As :func:`_aligned`, with the shape of the result; or of a tensor and one value for each of
+    its channels, in that order."""
+    if a.view.shape == b.view.shape:
+        return *_aligned(builder, node, [a, b]), a.view.shape
+    whole, vector = (a, b) if prod(a.view.shape) >= prod(b.view.shape) else (b, a)
     shape = whole.view.shape
-    if len(shape) not in (3, 4) or factor.view.shape != (1, shape[1], 1, 1)[:len(shape)] \
+    if len(shape) not in (3, 4) or vector.view.shape != (1, shape[1], 1, 1)[:len(shape)] \
             or shape[0] != 1:
-        return None
+        raise ModelError(f"{label(node)} combines shapes {list(a.view.shape)} and "
+                         f"{list(b.view.shape)}; only equal shapes, and one value for each "
+                         f"channel, are supported")
     order = View((*shape[1:], 1)[:3])
     first, stage = builder.place(node, whole.source, order.through(whole.view))
-    second, other = builder.place(node, factor.source,
-                                  View((shape[1], 1, 1)).through(factor.view))
+    second, other = builder.place(node, vector.source,
+                                  View((shape[1], 1, 1)).through(vector.view))
     return [first, second], max(stage, other), order, shape
 
 

@@ -202,13 +202,15 @@ class _Draft:
         return self.node("Mul", source, x)
 
     def race(self, source: str) -> str:
-        """Two branches that run side by side, one of them on a single pixel; their product."""
+        """Two branches that run side by side, one of them on a single pixel; their product, or
+        sum."""
         branches = [source, self.average(source)]
         steps = [0] * int(self._rng.integers(1, 5)) + [1] * int(self._rng.integers(1, 5))
         for at in steps:
             branches[at] = self.activation(self.pointwise(branches[at], self._count()))
         few, many = (self.pointwise(branch, source) for branch in reversed(branches))
-        return self.node("Mul", many, self.node("Sigmoid", few) if self._chance(0.5) else few)
+        few = self.node("Sigmoid", few) if self._chance(0.5) else few
+        return self.node("Mul" if self._chance(0.7) else "Add", many, few)
 
     def inception(self, source: str) -> str:
         """Branches that are concatenated."""
@@ -311,13 +313,13 @@ class _Draft:
         return self.node(str(self._rng.choice(list(UNARY))), source)
 
     def combine(self, source: str) -> str:
-        """A sum or product of two tensors of one shape, or a product with a factor for each
+        """A sum or product of two tensors of one shape, or of a tensor and a value for each
         channel."""
         shapes = self._shapes
         shape = shapes[source]
         others = [name for name, other in shapes.items() if other in (shape, (shape[0], 1, 1))]
         other = others[int(self._rng.integers(len(others)))]
-        op = "Add" if shapes[other] == shape and self._chance(0.5) else "Mul"
+        op = "Add" if self._chance(0.5) else "Mul"
         return self.activation(self.node(op, source, other))
 
     # ------------------------------------------------------------------------------------------

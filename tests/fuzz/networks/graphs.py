@@ -359,16 +359,10 @@ def _window_attributes(node: Node, axes: int) -> dict[str, Any]:
             "pads": (*node.pads[:2][:axes], *node.pads[2:][:axes])}
 
 
-def _same(node: Node, sources: list[Shape]) -> Shape:
-    if sources[0] != sources[1]:
+def _pair(node: Node, sources: list[Shape]) -> Shape:
+    shape, other = sources
+    if other != shape and other != (shape[0], *[1] * len(shape[1:])):
         raise Unfit(f"{node.name} joins {sources}")
-    return sources[0]
-
-
-def _product(node: Node, sources: list[Shape]) -> Shape:
-    shape, gate = sources
-    if gate != shape and gate != (shape[0], *[1] * len(shape[1:])):
-        raise Unfit(f"{node.name} multiplies {sources}")
     return shape
 
 
@@ -416,8 +410,8 @@ _SHAPES: dict[str, _Rule] = {
     "ReduceMax": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "ReduceMean": lambda node, sources, shapes: (_planes(sources[0])[0], 1, 1),
     "Clip": lambda node, sources, shapes: sources[0],
-    "Add": lambda node, sources, shapes: _same(node, sources),
-    "Mul": lambda node, sources, shapes: _product(node, sources),
+    "Add": lambda node, sources, shapes: _pair(node, sources),
+    "Mul": lambda node, sources, shapes: _pair(node, sources),
     "Concat": lambda node, sources, shapes: _joined(node, sources),
     "Resize": lambda node, sources, shapes: (
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),

@@ -135,6 +135,17 @@ def test_add_of_two_inputs():
     assert isinstance(layer, Add)
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_sum_with_a_value_for_each_channel(turned, unsigned):
+    b = builder(unsigned=unsigned)
+    x = image(b)
+    pair = [x, b.quantize(b.node("GlobalAveragePool", [x], "g"))]
+    end(b, b.node("Add", pair[::-1] if turned else pair, "sum"))
+    layer = check(b)[-1]
+    assert isinstance(layer, Add) and (layer.a, layer.b) == ("x_conv_q", "g_q")
+
+
 def test_add_of_a_plane_and_a_vector_sends_the_vector_through_the_host():
     b = builder()
     y = b.reshape(image(b, 4, (2, 3)), (1, 24))

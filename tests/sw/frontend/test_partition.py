@@ -299,14 +299,16 @@ REASONS = {
                             "odd"),
         "Sub 'odd' combines 'one_q' with 'g_q'; only Add and Mul of two tensors, each with a "
         "QuantizeLinear after it, are supported"),
-    "add_with_broadcast": (
-        lambda b, x: b.node("Add", [x, b.quantize(b.node("GlobalAveragePool", [x], "g"))], "odd"),
-        "Add 'odd' adds shapes [1, 4, 6, 6] and [1, 4, 1, 1]; only equal shapes are supported"),
+    "add_with_broadcast_of_a_column": (
+        lambda b, x: b.node("Add", [x, b.quantize(
+            b.node("AveragePool", [x], "g", kernel_shape=[1, 6]))], "odd"),
+        "Add 'odd' combines shapes [1, 4, 6, 6] and [1, 4, 6, 1]; only equal shapes, and one "
+        "value for each channel, are supported"),
     "mul_with_broadcast_of_a_row": (
         lambda b, x: b.node("Mul", [x, b.quantize(
             b.node("AveragePool", [x], "g", kernel_shape=[6, 1]))], "odd"),
-        "Mul 'odd' multiplies shapes [1, 4, 6, 6] and [1, 4, 1, 6]; only equal shapes, and one "
-        "factor for each channel, are supported"),
+        "Mul 'odd' combines shapes [1, 4, 6, 6] and [1, 4, 1, 6]; only equal shapes, and one "
+        "value for each channel, are supported"),
     "add_of_a_real_value": (
         lambda b, x: b.node("Add", [b.node("Sigmoid", [x], "g"), b.quantize(
             b.node("Tanh", [x], "t"), scale=1 / 128)], "odd"),
