@@ -4,8 +4,8 @@ onnxruntime's quantizer gives the output of a Resize the scale of its input. The
 between two others, or every second one, lies in the middle between two steps, and onnxruntime's
 float32 sum decides which of them it becomes: nobody else can tell. With a scale that is 257/256 of
 the input's no such value is ever near the middle (256 and 257 have no factor in common), and the
-accelerator's integers give what onnxruntime gives. The price is 0.4 % of the resolution. The bias
-of a layer behind gets the scale that follows from it.
+accelerator's integers give what onnxruntime gives. The price is 0.4 % of the resolution. What only
+moves values behind it keeps that scale, and the bias of a layer gets the scale that follows from it.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ __all__ = ["part_scales"]
 
 _RATIO = np.float64(257) / 256
 _FACTORS = (1, 2, 4, 8)
+_MOVES = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _MODES = (b"half_pixel", b"pytorch_half_pixel", b"asymmetric")
 
 
@@ -44,14 +45,27 @@ def part_scales(model: onnx.ModelProto) -> int:
         name = f"{node.output[0]}_scale_behind"
         graph.initializer.append(numpy_helper.from_array(
             (second * _RATIO).astype(np.float32).reshape(second.shape), name))
-        readers = [reader for reader in graph.node if reader.op_type == "DequantizeLinear"
-                   and reader.input[0] == quantizer.output[0]]
-        for each in (quantizer, *readers):
-            each.input[1] = name
-        for reader in readers:
-            _follow(model, reader, name)
+        _spread(model, quantizer, name)
         changed += 1
     return changed
+
+
+def _spread(model: onnx.ModelProto, quantizer: onnx.NodeProto, scale: str) -> None:
+    """Gives a quantizer and what reads it the scale named ``scale``; those too that had its scale
+    and are behind a node that only moves values."""
+    old = quantizer.input[1]
+    quantizer.input[1] = scale
+    for reader in model.graph.node:
+        if reader.op_type != "DequantizeLinear" or reader.input[0] != quantizer.output[0]:
+            continue
+        reader.input[1] = scale
+        _follow(model, reader, scale)
+        moved = [node.output[0] for node in model.graph.node
+                 if node.op_type in _MOVES and node.input[0] == reader.output[0]]
+        for behind in model.graph.node:
+            if behind.op_type == "QuantizeLinear" and behind.input[0] in moved \
+                    and behind.input[1] == old:
+                _spread(model, behind, scale)
 
 
 def _follow(model: onnx.ModelProto, dequantizer: onnx.NodeProto, scale: str) -> None:

@@ -94,6 +94,21 @@ def test_scale_behind_is_larger_than_before():
     assert part_scales(changed) == 0
 
 
+def test_what_is_only_moved_keeps_the_scale():
+    model = pyramid()
+    add = next(node for node in model.graph.node if node.op_type == "Add")
+    add.input[0] = "widened"
+    model.graph.node.insert(list(model.graph.node).index(add), helper.make_node(
+        "MaxPool", ["large"], ["widened"], name="widened", kernel_shape=[3, 3], pads=[1] * 4))
+    quantized = quantize(model, {"image": frames()})
+    large, widened, small = (scales_of(quantized.model, name)
+                             for name in ("large", "widened", "small"))
+    assert large == widened != small
+    with InferenceSession(quantized.model, config="tiny", device="functional") as session:
+        run = run_frames(session, {"image": frames()}, model="", device="functional", verify=True)
+    assert run.compared > 0 and run.differing == 0
+
+
 @pytest.mark.parametrize("mode, factor", [("align_corners", 2), ("half_pixel", 3)])
 def test_what_the_host_does_keeps_its_scale(mode, factor):
     source = load_float(pyramid(mode, factor))
