@@ -59,7 +59,7 @@ def load_table(context: LoweringContext, index: int, layer: Convolution) -> Buff
 
 def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text: str, source: View,
               target: View, columns: int, groups: int, weights: Region, parameters: Region,
-              table: Buffer | None, slot: int = 0, accumulate: bool = False,
+              table: Buffer | None, weight_zero: int = 0, slot: int = 0, accumulate: bool = False,
               keep: bool = False) -> Op:
     """The command that computes ``target`` from ``source``.
 
@@ -117,6 +117,7 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
             "accumulate": int(accumulate),
             "keep": int(keep),
             "weight_base": Address(weights.buffer, weights.start),
+            "weight_zero": weight_zero,
             "out_slot": slot,
             "parameter_base": Address(parameters.buffer, parameters.start),
             # Tables are counted from 1.

@@ -26,6 +26,10 @@ CONFIGS = {"tiny": PRESETS["tiny"], "odd": ODD, "base": PRESETS["base"],
            "fixed_point": PRESETS["tiny"].replace(
                name="fixed_point", fip=False, fixed_point=True, vector_taps=2, queue_depth=1,
                axi_burst_beats=2, activation_banks=1, accumulator_pixels=16),
+           "products": PRESETS["tiny"].replace(name="products", products=True),
+           "products_plain": PRESETS["tiny"].replace(
+               name="products_plain", rows=6, cols=6, requant_lanes=3, fip=False, products=True,
+               activation_bytes=6 * 8192, accumulator_pixels=16),
            "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20)}
 BATCH = 20  # streams that run on the same devices
 
