@@ -68,7 +68,8 @@ def check(program: Program) -> None:
     if not program.warm_commands:
         return
     warm = _decode(program.warm_commands)
-    loads = {(command.index, access.space) for command in commands for access in
+    loads = {(command.index, access.space) for command in commands
+             if command.opcode is Opcode.LOAD for access in
              accesses(program.config, command.opcode, command.fields)
              if access.write and access.space in _CONSTANTS}
     _check_warm(commands, warm, {index for index, _ in loads}, program)
