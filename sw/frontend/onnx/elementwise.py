@@ -15,7 +15,8 @@ from .convolutions import add_bias
 from .nodes import attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant, Value, View
 
-__all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "plain", "relu", "unary"]
+__all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "operands", "plain", "relu",
+           "unary"]
 
 
 UNARY = ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh",
@@ -112,8 +113,9 @@ def unary(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 # Two tensors --------------------------------------------------------------------------------------
 
-def _operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
-    operands = []
+def operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
+    """The activations that a node reads, which must be there as real values, unchanged."""
+    found = []
     for name in node.input:
         value = builder.value(name)
         if isinstance(value, Pending):
@@ -124,8 +126,8 @@ def _operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
         if value.nodes:
             raise ModelError(f"{label(node)} reads the output of {label(value.nodes[-1])}, which "
                              f"must have a QuantizeLinear after it")
-        operands.append(plain(node, value))
-    return operands
+        found.append(plain(node, value))
+    return found
 
 
 def _one_value(builder: Builder, node: onnx.NodeProto) -> bool:
@@ -169,7 +171,7 @@ def add(builder: Builder, node: onnx.NodeProto) -> Value | None:
         return biased
     if _one_value(builder, node):
         return unary(builder, node)
-    a, b = _operands(builder, node)
+    a, b = operands(builder, node)
     if a.view.shape != b.view.shape:
         raise ModelError(f"{label(node)} adds shapes {list(a.view.shape)} and "
                          f"{list(b.view.shape)}; only equal shapes are supported")
@@ -187,7 +189,7 @@ def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A function of one value, or the product of two tensors."""
     if _one_value(builder, node):
         return unary(builder, node)
-    a, b = _operands(builder, node)
+    a, b = operands(builder, node)
     if a.view.shape != b.view.shape:
         factors = _factors(builder, node, a, b)
         if factors is None:
