@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
+from configs import PRODUCTS, PRODUCTS_PLAIN
 from graphs import GraphBuilder, random_image
+from places import MODELS
 
 from weft import reference
-from weft.hw.isa.config import load_config
+from weft.ir import MatMul
+from weft.reference.golden import cpu_is_exact
+from weft.runtime.device.verilator import VerilatorDevice
+from weft.runtime.runner import random_frames
 from weft.runtime.session import InferenceSession
 
-CONFIGS = {
-    "fip":   load_config("tiny,products=true"),
-    "plain": load_config("tiny,products=true").replace(
-        rows=6, cols=6, requant_lanes=3, fip=False, activation_bytes=6 * 8192,
-        accumulator_pixels=16),
-}
+CONFIGS = {"fip": PRODUCTS, "plain": PRODUCTS_PLAIN}
 
 
 def attention(rng, *, tokens, depth, heads, channels=9):
@@ -32,8 +32,12 @@ def product(rng, *, pixels, depth, channels, heads, transposed):
     return builder.graph(builder.matmul(builder.input, b, heads=heads, transposed=transposed))
 
 
-def check(graph, config, rng, *, frames=2):
-    with InferenceSession(graph, config=config) as session:
+def check(graph, config, rng, *, frames=2, built=None):
+    """Some frames of a graph, compiled for ``config``, on the RTL of ``built``, or of the same."""
+    def device(_config, *, memory_bytes):
+        return VerilatorDevice(built or config, memory_bytes=max(memory_bytes, 4096))
+
+    with InferenceSession(graph, config=config, device=device) as session:
         for _ in range(frames):
             image = random_image(rng, graph)
             feed = {edge.name: graph.tensors[edge.tensor].to_model(image[edge.tensor])
@@ -66,6 +70,23 @@ def test_attention_of_some_heads(name):
 
 
 def test_products_in_tiles_of_rows():
-    config = CONFIGS["fip"].replace(activation_bytes=4 * 512)
+    # Compiled for less memory than the device has.
+    config = PRODUCTS.replace(activation_bytes=4 * 512)
     rng = np.random.default_rng(2)
-    check(product(rng, pixels=230, depth=6, channels=14, heads=2, transposed=True), config, rng)
+    check(product(rng, pixels=230, depth=6, channels=14, heads=2, transposed=True), config, rng,
+          built=PRODUCTS)
+
+
+@pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+def test_vision_transformer():
+    """All four products of two activations run on the accelerator; softmax is the host's."""
+    model = MODELS / "real" / "tv_vit_tiny.onnx"
+    with InferenceSession(model, config=PRODUCTS) as session:
+        layers = [layer for graph in session.plan.graphs for layer in graph.layers]
+        assert sum(isinstance(layer, MatMul) for layer in layers) == 4
+        feed = random_frames(session, 1)
+        found = session.run(None, feed)
+        if cpu_is_exact():
+            expected = session.plan.model.golden().run(feed)
+            for info, value in zip(session.get_outputs(), found, strict=True):
+                np.testing.assert_array_equal(value, expected[info.name])
