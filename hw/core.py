@@ -23,6 +23,7 @@ from weft.hw.lib.cycle_accounting import CycleAccounting
 from weft.hw.lib.delay import register
 from weft.hw.matrix.engine import MatrixEngine
 from weft.hw.memory.activation import ActivationMemory
+from weft.hw.transfer.fill import FillEngine
 from weft.hw.transfer.load import LoadEngine
 from weft.hw.transfer.store import StoreEngine
 from weft.hw.vector.engine import VectorEngine
@@ -70,16 +71,17 @@ class Core(wiring.Component):
 
         fetch      = self._add(m, "fetch", CommandFetch(config))
         dispatcher = self._add(m, "dispatcher", Dispatcher(config))
-        load       = self._add(m, "load", LoadEngine(config))
+        load       = self._add(m, "load", FillEngine(config) if config.products
+                               else LoadEngine(config))
         matrix     = self._add(m, "matrix", MatrixEngine(config))
         store      = self._add(m, "store", StoreEngine(config))
         components = {Engine.LOAD: load, Engine.MATRIX: matrix}
         if config.vector:
             components[Engine.VECTOR] = self._add(m, "vector", VectorEngine(config))
         components[Engine.STORE] = store
-        ports = len(components) - 1  # load reads nothing there, store writes nothing
-        activation = self._add(m, "activation",
-                               ActivationMemory(config, readers=ports, writers=ports))
+        ports = len(components) - 1  # load reads nothing there but for TURN, store writes nothing
+        activation = self._add(m, "activation", ActivationMemory(
+            config, readers=ports + config.products, writers=ports))
         fetch_dma = self._add(m, "fetch_dma", ReadEngine(
             **dma, outstanding=CommandFetch.OUTSTANDING, id=0))
         load_dma  = self._add(m, "load_dma",
@@ -160,10 +162,11 @@ class Core(wiring.Component):
         ]
 
     def _connect_activation(self, m: Module, activation: ActivationMemory,
-                            components: dict[Engine, Any]) -> Signal:
+                            components: dict[Engine, Any]) -> Value:
         """Joins the engines to the memories on chip. The matrix engine comes first at the
-        activation memory, and is never refused; then the vector engine, if there is one. Returns
-        whether the vector engine reads or writes."""
+        activation memory, and is never refused; then the vector engine, if there is one, and the
+        words that are turned. Returns whether the vector engine reads or writes, or a word is
+        turned."""
         load, matrix, store = (components[engine]
                                for engine in (Engine.LOAD, Engine.MATRIX, Engine.STORE))
         connect(m, load.weight, matrix.weight_write)
@@ -195,7 +198,11 @@ class Core(wiring.Component):
                 moving.eq((vector.request.valid & vector.request.ready)
                           | (vector.write.valid & vector.write.ready)),
             ]
-        return moving
+        if not self._config.products:
+            return moving
+        connect(m, load.request, activation.read_request[-2])
+        m.d.comb += load.word.eq(activation.read_data[-2])
+        return moving | load.turns
 
     def _report_state(self, m: Module, fetch: CommandFetch, dispatcher: Dispatcher,
                       components: dict[Engine, Any], *, masters: Iterable[Any]) -> None:
@@ -210,7 +217,7 @@ class Core(wiring.Component):
         ]
 
     def _report_progress(self, m: Module, matrix: MatrixEngine, dispatcher: Dispatcher, *,
-                         moving: Signal) -> None:
+                         moving: Value) -> None:
         # These come from all over the device, so each goes into a register before they meet.
         axi = self.m_axi
         moves = [getattr(axi, f"{channel}valid") & getattr(axi, f"{channel}ready")

@@ -4,7 +4,7 @@ import pytest
 
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
-__all__ = ["CONFIGS", "ODD", "SWEPT"]
+__all__ = ["CONFIGS", "ODD", "PRODUCTS", "PRODUCTS_PLAIN", "SWEPT"]
 
 
 ODD = AcceleratorConfig(
@@ -12,6 +12,12 @@ ODD = AcceleratorConfig(
     weight_bytes=40_000, accumulator_pixels=64, accumulator_width=28, axi_data_width=128,
     axi_addr_width=40, axi_burst_beats=4, activation_banks=2, queue_depth=2)
 """No power of 2, few banks, short bursts, narrow accumulators, a wide bus."""
+
+PRODUCTS = PRESETS["tiny"].replace(name="products", products=True)
+PRODUCTS_PLAIN = PRESETS["tiny"].replace(
+    name="products_plain", rows=6, cols=6, requant_lanes=3, fip=False, products=True,
+    activation_bytes=6 * 8192, accumulator_pixels=16)
+"""Those that multiply activations."""
 
 CONFIGS = {config.name + ("_fip" if config.fip else "_plain"): config
            for preset in PRESETS.values()

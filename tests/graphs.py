@@ -20,6 +20,7 @@ from weft.ir import (
     Interleave,
     Layer,
     Lookup,
+    MatMul,
     Multiply,
     Pads,
     Pool,
@@ -229,6 +230,17 @@ class GraphBuilder:
         scale = self._tensors[a].scale * self._tensors[b].scale * (40 + 80 * self._rng.random())
         self._tensors[output] = replace(self._tensors[output], scale=float(np.float32(scale)))
         return output
+
+    def matmul(self, a: str, b: str, *, heads: int = 1, transposed: bool = False,
+               clamp: tuple[int, int] = (-128, 127)) -> str:
+        """Products of the heads of ``a`` with those of ``b``, whose sums fill most of int8."""
+        channels, height, width = self.shape(a)
+        depth = channels // heads
+        count = int(np.prod(self.shape(b)[1:])) if transposed else self.shape(b)[0] // heads
+        scale = float(np.float32(2 ** self._rng.uniform(-1, 1) / (70 * max(1, depth) ** 0.5)))
+        return self.add(MatMul(
+            **self._next("MatMul"), a=a, b=b, heads=heads, depth=depth, transposed=transposed,
+            multiplier=scale, clamp=clamp), (heads * count, height, width))
 
     def lookup(self, source: str, *, by_channel: bool = False) -> str:
         """Adds a look-up in a random table, or in one for each channel."""

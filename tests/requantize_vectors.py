@@ -34,7 +34,7 @@ class Group:
         """The port ``i`` of a requantizer with a tag of 24 bits."""
         width = config.accumulator_width
         fields = [(valid, 1), (tag, 24), *((value, width) for value in self.acc)]
-        if config.fip:
+        if config.array.corrects:
             fields.append((self.alpha, width))
         fields += [*self.parameters(), (self.zero, 8), (self.clamp[0], 8), (self.clamp[1], 8)]
         if len(roundings(config, Engine.MATRIX)) > 1:

@@ -47,6 +47,9 @@ class ArrayShape:
         Output channels per cycle, at least 1.
     fip : :class:`bool`
         Use the fast inner product: one multiplier for two multiply-accumulates.
+    products : :class:`bool`
+        One more column than ``cols`` has a weight, the same in all its lanes: what it yields, the
+        drain takes off. With ``fip`` there is such a column anyway, whose weights are zero.
     activation, weight : :class:`ElementType`
         The operands; independent of each other.
 
@@ -61,6 +64,7 @@ class ArrayShape:
     fip: bool
     activation: ElementType
     weight: ElementType
+    products: bool = False
 
     def __post_init__(self) -> None:
         if self.fip and (self.rows < 2 or self.rows % 2):
@@ -81,8 +85,13 @@ class ArrayShape:
 
     @property
     def columns(self) -> int:
-        """Columns of PEs, the alpha column of FIP included."""
-        return self.cols + (1 if self.fip else 0)
+        """Columns of PEs, the one whose sums are taken off included."""
+        return self.cols + self.corrects
+
+    @property
+    def corrects(self) -> bool:
+        """Whether there is a column whose sums are taken off those of the others."""
+        return self.fip or self.products
 
     @property
     def weight_row_lanes(self) -> int:

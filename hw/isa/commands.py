@@ -16,9 +16,9 @@ from amaranth.lib import data, enum
 from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
-           "StoreCommand", "VectorOp", "VectorCommand", "Rounding", "ChannelParameters",
-           "FixedPointParameters", "COMMANDS", "ENGINES", "engines", "roundings", "field_ranges",
-           "encode", "decode", "disassemble"]
+           "StoreCommand", "TurnCommand", "VectorOp", "VectorCommand", "Rounding",
+           "ChannelParameters", "FixedPointParameters", "COMMANDS", "ENGINES", "engines",
+           "roundings", "field_ranges", "encode", "decode", "disassemble"]
 
 
 COMMAND_BYTES = 64
@@ -41,6 +41,7 @@ class Opcode(enum.Enum, shape=8):
     MATRIX = 0x02
     STORE  = 0x03
     VECTOR = 0x04
+    TURN   = 0x05
 
     __hash__ = object.__hash__
 
@@ -139,6 +140,9 @@ class MatrixCommand(data.Struct):
     many pixels, and nothing else may. The output then begins at part ``out_slot`` of its first
     word, so that column tiles can have commands of their own where they share words. The
     sequential core has no accumulators to keep: there all three must be zero.
+
+    With ``config.products``, ``weight_zero`` is a weight for the column that corrects, in all of
+    its lanes; a TURN says why. Weights that are constants ask for 0. Without, it is ignored.
     """
     header:          Header
     in_base:         unsigned(24)
@@ -176,7 +180,56 @@ class MatrixCommand(data.Struct):
     out_slot:        unsigned(8)   # requantization group of the first word that comes first
     parameter_base:  unsigned(24)  # parameter entry of the first group
     table:           unsigned(9)   # results go through table n - 1; not through any if 0
-    _2:              unsigned(_COMMAND_BITS - 481)
+    weight_zero:     signed(8)     # zero point of weights that a TURN has made
+    _2:              unsigned(_COMMAND_BITS - 489)
+
+
+class TurnCommand(data.Struct):
+    """Make the weights and the parameters of a MATRIX of a tensor on chip, so that the product of
+    two tensors is one of an input and weights. Needs ``config.products``.
+
+    The tensor is ``blocks`` channel blocks of ``pixels`` words each, one behind the other; of the
+    last block ``lanes`` lanes are in use. Its values are ``B[k, n]``: of pixel ``k`` and channel
+    ``n``, or, ``turned``, of pixel ``n`` and channel ``k``. Weight tiles are written in the order
+    in which a MATRIX of ``ceil(n / cols)`` column tiles, ``ceil(k / rows)`` channel blocks and a
+    kernel of one walks them, from ``weight_base``. Lanes beyond the tensor hold ``zero``, its zero
+    point.
+
+    From ``parameter_base``, ``requant_groups`` entries for each column tile are written. All
+    channels have the same ``scale``; the bias of a channel is, with the fast inner product and
+    with a plain array::
+
+        bias - sum over pairs of (B[k, n] + input_zero) * (B[k + 1, n] + input_zero)
+        bias - sum of input_zero * B[k, n]
+
+    modulo 2**32, over all lanes of its column. With ``K`` lanes, that is ``rows`` times the channel
+    blocks, ``bias`` is to be ``K / 2 * (input_zero + zero)**2``, or ``K * input_zero * zero``. For
+    the MATRIX, ``weight_zero`` is ``zero``: its column that corrects then takes ``sum (A[k] + zero)
+    * (A[k + 1] + zero)`` over pairs, or ``zero * sum A``, off each sum, and what is left is ``sum
+    (A[k] - input_zero) * (B[k, n] - zero)``. A lane that holds ``zero`` adds nothing to that,
+    whatever ``A`` has there.
+
+    It takes a cycle for each word and for each place beyond the tensor in a block of ``rows``
+    pixels; ``turned``, ``rows`` cycles more. LOADs before it are done before it begins, and it is
+    done before those behind it begin.
+    """
+    header:         Header
+    in_base:        unsigned(24)  # word of pixel 0 of channel block 0
+    zero:           signed(8)     # of the tensor
+    in_plane:       unsigned(24)  # from channel block to channel block
+    input_zero:     signed(8)     # of the input of the MATRIX
+    pixels:         unsigned(16)  # at least 1
+    blocks:         unsigned(16)  # at least 1
+    lanes:          unsigned(8)   # 1 to rows
+    turned:         unsigned(1)   # pixels are channels of the result, not of the input
+    _0:             unsigned(7)
+    weight_base:    unsigned(24)  # weight row
+    _1:             unsigned(8)
+    parameter_base: unsigned(24)  # parameter entry
+    _2:             unsigned(8)
+    bias:           signed(32)
+    scale:          unsigned(32)  # bits of a float32, as in :class:`ChannelParameters`
+    _3:             unsigned(_COMMAND_BITS - 272)
 
 
 class VectorOp(enum.Enum, shape=4):
@@ -322,13 +375,13 @@ class FixedPointParameters(data.Struct):
 
 COMMANDS: dict[Opcode, type[data.Struct]] = {
     Opcode.LOAD: LoadCommand, Opcode.MATRIX: MatrixCommand, Opcode.STORE: StoreCommand,
-    Opcode.VECTOR: VectorCommand,
+    Opcode.VECTOR: VectorCommand, Opcode.TURN: TurnCommand,
 }
 """Layout of each opcode."""
 
 ENGINES: dict[Opcode, Engine] = {
     Opcode.LOAD: Engine.LOAD, Opcode.MATRIX: Engine.MATRIX, Opcode.STORE: Engine.STORE,
-    Opcode.VECTOR: Engine.VECTOR,
+    Opcode.VECTOR: Engine.VECTOR, Opcode.TURN: Engine.LOAD,
 }
 """Engine that executes each opcode."""
 
@@ -336,7 +389,8 @@ ENGINES: dict[Opcode, Engine] = {
 def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
     """What of :data:`ENGINES` an accelerator has; other opcodes are illegal."""
     return {opcode: engine for opcode, engine in ENGINES.items()
-            if config.vector or engine is not Engine.VECTOR}
+            if (config.vector or engine is not Engine.VECTOR)
+            and (config.products or opcode is not Opcode.TURN)}
 
 
 def roundings(config: AcceleratorConfig, engine: Engine) -> tuple[Rounding, ...]:

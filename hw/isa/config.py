@@ -68,7 +68,7 @@ _WIDER_NEEDS = {
 SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
     "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "fixed_point": False,
-    "counters": False, "drain_lookup": False,
+    "counters": False, "drain_lookup": False, "products": False,
 }
 """What a sequential accelerator needs: a word, a weight row and a beat are of one size."""
 
@@ -129,6 +129,10 @@ class AcceleratorConfig:
     fixed_point : :class:`bool`
         Results may also be rounded as TensorFlow Lite does: for each lane of requantization, of
         both engines, some 500 LUTs and 400 flip-flops more.
+    products : :class:`bool`
+        Products of two activations, as attention has them: the command TURN makes weights of words
+        of the activation memory. It takes ``cols`` equal to ``rows``, a register for each of
+        ``rows x rows`` bytes, and a multiplier for each column.
     counters : :class:`bool`
         Performance counters that say where the cycles went. Without them there is only the number
         of cycles, and the others read as zero; it saves some 900 flip-flops.
@@ -167,6 +171,7 @@ class AcceleratorConfig:
     vector_tables: int = 4
     drain_lookup: bool = True
     fixed_point: bool = False
+    products: bool = False
     counters: bool = True
     sequential: bool = False
 
@@ -176,7 +181,8 @@ class AcceleratorConfig:
         if len(self.name) > _NAME_LENGTH:
             raise ConfigError(f"Name must have at most {_NAME_LENGTH} characters, "
                               f"not {len(self.name)}")
-        for field in ("fip", "drain_lookup", "fixed_point", "counters", "sequential"):
+        for field in ("fip", "drain_lookup", "fixed_point", "products", "counters",
+                      "sequential"):
             if not isinstance(getattr(self, field), bool):
                 noun = field.replace("_", " ").capitalize()
                 raise ConfigError(f"{noun} must be true or false, not {getattr(self, field)!r}")
@@ -192,6 +198,9 @@ class AcceleratorConfig:
             _ = self.array
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if self.products and self.cols != self.rows:
+            raise ConfigError(f"Cols must be equal to rows ({self.rows}) when products is on, "
+                              f"not {self.cols}")
         self._check_range("accumulator_width", 20, 32)
         if self.accumulator_width < self.psum_width:
             raise ConfigError(f"Accumulator width must be at least {self.psum_width} (a partial "
@@ -252,7 +261,7 @@ class AcceleratorConfig:
         """The array and its operands."""
         return ArrayShape(rows=self.rows, cols=self.cols, fip=self.fip,
                           activation=ElementType(self.activation_width),
-                          weight=ElementType(self.weight_width))
+                          weight=ElementType(self.weight_width), products=self.products)
 
     @property
     def activation_type(self) -> ElementType:
@@ -276,12 +285,12 @@ class AcceleratorConfig:
 
     @property
     def array_columns(self) -> int:
-        """Columns of PEs, the alpha column of FIP included."""
+        """Columns of PEs, the one whose sums are taken off included."""
         return self.array.columns
 
     @property
     def multipliers(self) -> int:
-        """Multipliers of the array, the alpha column included."""
+        """Multipliers of the array, those of the column that corrects included."""
         return self.cols if self.sequential else self.pe_rows * self.array_columns
 
     @property

@@ -127,4 +127,6 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
 
 def config_words(config: AcceleratorConfig) -> dict[str, int]:
     """Contents of the configuration ROM, in order, by name."""
-    return {name: int(getattr(config, name)) for name in _CONFIG_FIELDS}
+    # Word of what few have: where it is missing, a read yields zero.
+    fields = (*_CONFIG_FIELDS, "products") if config.products else _CONFIG_FIELDS
+    return {name: int(getattr(config, name)) for name in fields}

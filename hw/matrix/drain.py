@@ -371,7 +371,7 @@ class Drain(wiring.Component):
         config = self._config
         lanes  = config.requant_lanes
 
-        if config.fip:
+        if config.array.corrects:
             m.d.sync += i.alpha.eq(register(m, self.sums[config.cols], "alpha"))
         split = exact_log2(_NEIGHBOURS)
         early = delay(m, group, AccumulatorColumn.DRAIN_LATENCY - 1, name="group",

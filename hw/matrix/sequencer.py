@@ -16,7 +16,7 @@ from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.lib.loop import PacedLoopNest
 
 from .kept_sums import KeptSums
-from .step import Step
+from .step import step_layout
 
 __all__ = ["StepSequencer"]
 
@@ -32,7 +32,7 @@ class StepSequencer(wiring.Component):
     Members
     -------
     commands : :py:`In(stream.Signature({"index": 16, "command": MatrixCommand}))`
-    steps : :py:`Out(stream.Signature(Step))`
+    steps : :py:`Out(stream.Signature(step_layout(config)))`
     fault : :py:`Out(Fault)`
         Held, and no further command accepted, until reset.
 
@@ -52,7 +52,7 @@ class StepSequencer(wiring.Component):
         super().__init__({
             "commands": In(stream.Signature(data.StructLayout({
                 "index": 16, "command": MatrixCommand}))),
-            "steps":    Out(stream.Signature(Step)),
+            "steps":    Out(stream.Signature(step_layout(config))),
             "fault":    Out(Fault),
         })
 
@@ -164,6 +164,8 @@ class StepSequencer(wiring.Component):
                      "parameter_base", "last_groups", "rule", "out_slot", "accumulate", "keep",
                      "table"):
             m.d.comb += step[name].eq(command[name])
+        if self._config.products:
+            m.d.comb += step.weight_zero.eq(command.weight_zero)
 
     def _elaborate_firsts(self, m: Module, nest: Any) -> None:
         """Whether the step is the first one of a pixel tile, the tile the first one of a column

@@ -4,8 +4,9 @@ from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
 from weft.hw.isa.commands import Rounding
+from weft.hw.isa.config import AcceleratorConfig
 
-__all__ = ["Step", "DrainJob"]
+__all__ = ["Step", "DrainJob", "step_layout"]
 
 
 class Step(data.Struct):
@@ -47,6 +48,15 @@ class Step(data.Struct):
     accumulate:     unsigned(1)
     keep:           unsigned(1)
     table:          unsigned(9)
+
+
+def step_layout(config: AcceleratorConfig) -> type[Step] | data.StructLayout:
+    """A step as far as its weights are loaded: with ``products``, behind the fields of
+    :class:`Step`, ``weight_zero``, the weight of the column that corrects."""
+    if not config.products:
+        return Step
+    return data.StructLayout({**{name: field.shape for name, field in data.Layout.cast(Step)},
+                              "weight_zero": signed(8)})
 
 
 class DrainJob(data.Struct):

@@ -28,6 +28,9 @@ class SystolicArray(wiring.Component):
     column ``cols`` yields ``alpha``. Without ``fip`` there is no such column and column ``c``
     yields the dot product. Sums never wrap: ``psum_width`` holds any of them.
 
+    With ``products`` there is a column ``cols`` in any case, and it has a weight, the same in all
+    its lanes, that comes with those of a tile.
+
     Throughput is one pixel and one weight row per cycle. A pixel presented in cycle ``t`` comes
     out of column ``c`` in cycle ``t + column_latency(c)``. A tile is ``pe_rows`` load cycles, with
     or without gaps. A pixel with ``switch`` may be presented from :attr:`shift_to_switch` cycles
@@ -46,10 +49,10 @@ class SystolicArray(wiring.Component):
         One pixel per cycle. ``switch`` is 1 with the first pixel of a weight tile: that pixel and
         all after it use the shadow weights.
     weights : :py:`In(StructLayout({"data": ArrayLayout(weight.shape, weight_row_lanes), \
-"load": 1}))`
+"load": 1}))`, with ``products`` and ``"zero": weight.shape``
         One weight row in each cycle with ``load``, the last PE row first. Lane
         ``c * pe_weights + k`` is column ``c``'s weight for lane ``pe_row * pe_weights + k`` of a
-        pixel.
+        pixel. ``zero`` is column ``cols``'s.
     o : :py:`Out(ArrayLayout(signed(psum_width), columns))`
         Sums, skewed: column ``c``'s belong to the pixel before column ``c - 1``'s.
 
@@ -79,6 +82,7 @@ class SystolicArray(wiring.Component):
             "weights": In(data.StructLayout({
                 "data": data.ArrayLayout(shape.weight.shape, shape.weight_row_lanes),
                 "load": 1,
+                **({"zero": shape.weight.shape} if shape.products else {}),
             })),
             "o": Out(data.ArrayLayout(signed(shape.psum_width), shape.columns)),
         })
@@ -92,6 +96,11 @@ class SystolicArray(wiring.Component):
         """:attr:`latency` of an array of that shape."""
         return ProcessingElement.psum_delay + shape.pe_rows
 
+    @property
+    def _weighted(self) -> int:
+        """Columns whose PEs have weights."""
+        return self._shape.columns if self._shape.products else self._shape.cols
+
     def column_latency(self, column: int) -> int:
         """Cycles from a pixel at ``i`` to the sum of ``column`` at ``o``."""
         return self.latency + column
@@ -104,13 +113,16 @@ class SystolicArray(wiring.Component):
         m.submodules.skew_rows = skew_rows = Skew(
             lanes=shape.pe_rows, width=n * shape.activation.width)
         m.submodules.skew_columns = skew_columns = Skew(
-            lanes=shape.cols, width=n * shape.weight.width)
+            lanes=self._weighted, width=n * shape.weight.width)
+        weights = Value.cast(self.weights.data)
+        if shape.products:
+            weights = Cat(weights, Value.cast(self.weights.zero).replicate(n))
         m.d.comb += [
             Value.cast(skew_rows.i).eq(Value.cast(self.i.data)),
-            Value.cast(skew_columns.i).eq(Value.cast(self.weights.data)),
+            Value.cast(skew_columns.i).eq(weights),
         ]
 
-        pes = [[ProcessingElement(shape, weighted=c < shape.cols, position=(r, c))
+        pes = [[ProcessingElement(shape, weighted=c < self._weighted, position=(r, c))
                 for c in range(shape.columns)] for r in range(shape.pe_rows)]
 
         # The flags of a row of PEs, one bit for each, are a register: quick to simulate. They need
@@ -121,7 +133,7 @@ class SystolicArray(wiring.Component):
             switches = self._spread(m, switch, f"switches_{r}")
             if r > 0:
                 loads = register(m, loads, f"loads_{r}", keep=True)
-            for c in range(shape.cols):
+            for c in range(self._weighted):
                 m.d.comb += [pes[r][c].i_switch.eq(switches[c]), pes[r][c].i_load.eq(loads[c])]
             switch = register(m, switch, f"switch_{r + 1}", keep=True)
 
@@ -132,7 +144,7 @@ class SystolicArray(wiring.Component):
                     Value.cast(pes[r][c - 1].o_pixel) if c > 0 else skew_rows.o[r])
                 if r > 0:
                     m.d.comb += pe.i_psum.eq(pes[r - 1][c].o_psum)
-                if c < shape.cols:
+                if c < self._weighted:
                     m.d.comb += Value.cast(pe.i_weights).eq(
                         Value.cast(pes[r - 1][c].o_weights) if r > 0 else skew_columns.o[c])
 
@@ -141,7 +153,7 @@ class SystolicArray(wiring.Component):
 
     def _spread(self, m: Module, flag: Value, name: str) -> Value:
         """``flag`` at the columns of a row: bit ``c`` is that of ``c`` cycles ago."""
-        later = Signal(self._shape.cols - 1, name=name, reset_less=True, attrs={"keep": 1})
+        later = Signal(self._weighted - 1, name=name, reset_less=True, attrs={"keep": 1})
         spread = Cat(flag, later)
         m.d.sync += later.eq(spread)
         return spread

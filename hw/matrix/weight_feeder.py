@@ -9,10 +9,11 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.lib.delay import delay
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.memory.registered import RegisteredMemory
 
-from .step import Step
+from .step import Step, step_layout
 
 __all__ = ["WeightFeeder"]
 
@@ -35,7 +36,7 @@ class WeightFeeder(wiring.Component):
 
     Members
     -------
-    steps : :py:`In(stream.Signature(Step))`
+    steps : :py:`In(stream.Signature(step_layout(config)))`
     loaded : :py:`Out(stream.Signature(Step))`
         The payload is there before ``valid``, for at least a cycle.
     read_address : :py:`Out(24)`
@@ -43,7 +44,7 @@ class WeightFeeder(wiring.Component):
     read_enable : :py:`Out(1)`
     read_data : :py:`In(data.ArrayLayout(8, weight_row_data_bytes))`
     shift : :py:`Out({"data": ..., "load": 1})`
-        To the array.
+        To the array; with ``products`` ``zero``, too, the weight of the column that corrects.
     waiting : :py:`Out(1)`
         A step is held whose weights are not loaded yet.
     fault : :py:`Out(Fault)`
@@ -66,7 +67,7 @@ class WeightFeeder(wiring.Component):
         self._lead     = self.lead(accept_to_switch, shift_to_switch)
         self._cooldown = self.cooldown(accept_to_switch, switch_to_shift)
         super().__init__({
-            "steps":        In(stream.Signature(Step)),
+            "steps":        In(stream.Signature(step_layout(config))),
             "loaded":       Out(stream.Signature(Step)),
             "read_address": Out(24),
             "read_enable":  Out(1),
@@ -74,6 +75,7 @@ class WeightFeeder(wiring.Component):
             "shift":        Out(data.StructLayout({
                 "data": data.ArrayLayout(config.weight_type.shape, config.weight_row_lanes),
                 "load": 1,
+                **({"zero": config.weight_type.shape} if config.products else {}),
             })),
             "waiting":      Out(1),
             "fault":        Out(Fault),
@@ -93,7 +95,7 @@ class WeightFeeder(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.submodules.step = step = HalfSlice(shape=Step)
+        m.submodules.step = step = HalfSlice(shape=step_layout(self._config))
         connect(m, flipped(self.steps), step.i)
         with m.If(step.o.valid & ~step.o.p.legal):
             m.d.sync += [self.fault.code.eq(Error.ADDRESS), self.fault.index.eq(step.o.p.index)]
@@ -101,13 +103,13 @@ class WeightFeeder(wiring.Component):
         begin = Signal()
         begun = Signal()        # the step's rows are in the counters
         cool  = Signal(init=1)  # no cooldown
-        free, issue, rows_left = self._elaborate_rows(m, begin, step.o.p.weight_row, cool)
+        free, issue, rows_left = self._elaborate_rows(m, begin, step.o.p, cool)
         m.d.comb += begin.eq(step.o.valid & step.o.p.legal & ~begun & free)
         self._elaborate_handover(m, step.o, begin, begun, issue, rows_left, cool)
 
         return m
 
-    def _elaborate_rows(self, m: Module, begin: Value, weight_row: Value,
+    def _elaborate_rows(self, m: Module, begin: Value, step: Any,
                         cool: Value) -> tuple[Value, Value, Value]:
         """Reads the rows of a tile and shifts them into the array. Returns whether the next tile
         may begin, whether a row is read in this cycle, and how many are left."""
@@ -142,13 +144,20 @@ class WeightFeeder(wiring.Component):
             ]
         with m.If(begin):
             m.d.sync += [
-                row.eq(weight_row),
+                row.eq(step.weight_row),
                 rows_left.eq(rows),
                 whole.eq(1),
                 final.eq(rows == 1),
                 some.eq(1),
                 reads.eq(1),
             ]
+        if self._config.products:
+            zero = Signal.like(self.shift.zero, name="zero", reset_less=True)
+            with m.If(begin):
+                m.d.sync += zero.eq(step.weight_zero)
+            # As late as the rows.
+            late = delay(m, zero, self.READ_LATENCY, name="zero", reset_less=True)
+            m.d.comb += self.shift.zero.eq(late)
         return ~some | final, issue, rows_left
 
     def _elaborate_handover(self, m: Module, step: Any, begin: Value, begun: Signal, issue: Value,
@@ -157,7 +166,8 @@ class WeightFeeder(wiring.Component):
         cooldown = Signal(range(self._cooldown + 1))
         handover = Signal()
         m.d.comb += [
-            self.loaded.payload.eq(step.payload),
+            # The fields of a Step come first.
+            Value.cast(self.loaded.payload).eq(Value.cast(step.payload)),
             self.waiting.eq(step.valid & ~self.loaded.valid),
             handover.eq(self.loaded.valid & self.loaded.ready),
             step.ready.eq(handover),

@@ -56,7 +56,8 @@ class Requantizer(wiring.Component):
     -------
     i : :py:`In(data.StructLayout({...}))`
         ``valid`` (1), ``tag`` (``tag_shape``), ``acc`` (array of ``requant_lanes`` signed
-        accumulators), ``alpha`` (signed accumulator; with ``fip`` only), ``parameters`` (array of
+        accumulators), ``alpha`` (signed accumulator; where the array has a column that
+        corrects only), ``parameters`` (array of
         :class:`ChannelParameters`), ``out_zero``, ``clamp_min``, ``clamp_max`` (signed 8 each),
         ``rule`` (:class:`Rounding`; where there are several).
     o : :py:`Out(data.StructLayout({...}))`
@@ -87,7 +88,7 @@ class Requantizer(wiring.Component):
                 "valid": 1,
                 **self._tag,
                 "acc": data.ArrayLayout(accumulator, lanes),
-                **({"alpha": accumulator} if config.fip else {}),
+                **({"alpha": accumulator} if config.array.corrects else {}),
                 "parameters": data.ArrayLayout(ChannelParameters, lanes),
                 "out_zero": signed(8),
                 "clamp_min": signed(8),
@@ -144,7 +145,7 @@ class Requantizer(wiring.Component):
                             reset_less=True)
         bias = Signal(signed(32), name=f"bias_{lane}", reset_less=True)
         value = Signal(signed(32), name=f"value_{lane}", reset_less=True)
-        alpha = self.i.alpha if config.fip else 0
+        alpha = self.i.alpha if config.array.corrects else 0
         m.d.sync += [
             difference.eq(self.i.acc[lane] - alpha),
             bias.eq(parameters.bias),

@@ -103,11 +103,21 @@ def command_activity(config: AcceleratorConfig, opcode: Opcode, fields: FieldVal
             return _matrix(config, fields)
         case Opcode.VECTOR:
             return _vector(config, fields)
+        case Opcode.TURN:
+            return _turn(config, fields)
     lines, beats, _ = transfer_size(config, opcode, fields)
     units = lines * fields["units"]
     if opcode is Opcode.STORE:
         return Activity(write_beats=lines * beats, activation_reads=units)
     return Activity(read_beats=lines * beats, **{_WRITES[moved_memory(opcode, fields)]: units})
+
+
+def _turn(config: AcceleratorConfig, fields: FieldValues) -> Activity:
+    across, blocks = -(-fields["pixels"] // config.rows), fields["blocks"]
+    rows = across * blocks * config.weight_tile_rows
+    tiles = across if fields["turned"] else blocks
+    return Activity(activation_reads=fields["pixels"] * blocks, weight_writes=rows,
+                    parameter_writes=tiles * config.requant_groups, products=rows * config.cols)
 
 
 def _inside(size: int, positions: int, kernel: int, stride: int, dilation: int, pad: int) -> int:

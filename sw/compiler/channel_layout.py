@@ -13,12 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Interleave, Layer, Selection, Tensor
+from weft.ir import (
+    Alias,
+    Concat,
+    Convolution,
+    Graph,
+    Interleave,
+    Layer,
+    MatMul,
+    Selection,
+    Tensor,
+)
 from weft.ir.layout import ChannelMap
 
 from .channel_maps import choose, resolve
 from .folding import fold_lookups
+from .misfit import MisfitError
 from .selections import join_pieces, read_through
 
 __all__ = ["Home", "ChannelLayout", "lay_out_channels"]
@@ -73,6 +85,8 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
     ------
     ValueError
         If the shapes of a concatenation do not fit: a mistake of the front end.
+    MisfitError
+        If two products of tensors divide one into heads in different ways.
     """
     kept = frozenset(layer.output for layer in graph.layers)
     graph, origins = fold_lookups(graph, config, keep=keep_tensors)
@@ -82,6 +96,10 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
         channels, conflict = resolve(graph, config, {})
         if conflict is None:
             break
+        if isinstance(graph.layers[conflict], MatMul):
+            raise MisfitError({origins[conflict]: CompileError(
+                f"Layer {graph.layers[conflict].name!r} divides a tensor into other heads than "
+                f"another layer does")})
         if isinstance(graph.layers[conflict], Alias):
             graph, origins = _copy_alias(graph, origins, conflict)
         else:

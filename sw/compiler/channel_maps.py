@@ -2,15 +2,16 @@
 
 Maps begin at tensors whose layers can write anywhere, as convolutions can. The map of a
 concatenation follows from those of its sources, that of another name for a tensor from that of the
-tensor, and an element-wise layer ties those of its operands and its result together.
+tensor, and an element-wise layer ties those of its operands and its result together. A product of
+two tensors needs each of its heads in words of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, Selection
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Selection
 from weft.ir.layout import ChannelMap
 
 __all__ = ["choose", "gathered", "resolve"]
@@ -36,8 +37,7 @@ def resolve(graph: Graph, config: AcceleratorConfig, wanted: Mapping[str, Channe
         if isinstance(layer, Alias):
             assert layer.order is not None
             return sources[0].permuted(layer.order)
-        channels = ChannelMap.side_by_side(sources)
-        return ChannelMap((channels.channels,)) if channels.plain(config) else channels
+        return _shortest(config, ChannelMap.side_by_side(sources))
 
     # By number of channels, which never falls from source to result. In the order of execution a
     # source could take its map from a later concatenation.
@@ -45,6 +45,11 @@ def resolve(graph: Graph, config: AcceleratorConfig, wanted: Mapping[str, Channe
                       if _derives(layer)),
                      key=lambda item: graph.tensors[item[1].output].shape[0])
     fixed = {find(layer.output) for _, layer in derived}
+    for index, layer in enumerate(graph.layers):
+        for name, channels in _heads(graph, layer):
+            channels = _shortest(config, channels)
+            if groups.setdefault(find(name), channels) != channels:
+                return {}, index
     for name, channels in wanted.items():
         if find(name) not in fixed:
             groups.setdefault(find(name), channels)
@@ -56,6 +61,19 @@ def resolve(graph: Graph, config: AcceleratorConfig, wanted: Mapping[str, Channe
         if made(layer) != map_of(layer.output):
             return {}, index
     return {name: map_of(name) for name in graph.tensors}, None
+
+
+def _shortest(config: AcceleratorConfig, channels: ChannelMap) -> ChannelMap:
+    """The map, as one segment where that says the same."""
+    return ChannelMap((channels.channels,)) if channels.plain(config) else channels
+
+
+def _heads(graph: Graph, layer: Layer) -> Iterator[tuple[str, ChannelMap]]:
+    """The maps that a product of two tensors asks for."""
+    if isinstance(layer, MatMul):
+        for name in (layer.a, layer.b, layer.output):
+            count = graph.tensors[name].shape[0]
+            yield name, ChannelMap((count // layer.heads,) * layer.heads)
 
 
 def _derives(layer: Layer) -> bool:
@@ -74,7 +92,7 @@ def _tied(graph: Graph) -> Callable[[str], str]:
         return name
 
     for layer in graph.layers:
-        if not isinstance(layer, Convolution) and not _derives(layer):
+        if not isinstance(layer, Convolution | MatMul) and not _derives(layer):
             for name in layer.inputs:
                 parents[find(name)] = find(layer.output)
     return find

@@ -13,6 +13,7 @@ from weft.ir import (
     Graph,
     Layer,
     Lookup,
+    MatMul,
     Multiply,
     Pool,
     Selection,
@@ -28,7 +29,7 @@ def _can_look_up(config: AcceleratorConfig, layer: Layer | None, lookup: Lookup)
     match layer:
         case Selection():
             return False
-        case Convolution():
+        case Convolution() | MatMul():
             return config.drain_tables > 0 and lookup.table.ndim == 1
     return isinstance(layer, Add | Affine | Depthwise | Multiply | Pool)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Engine
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
 from weft.hw.isa.limits import MAX_COMMANDS
 from weft.ir import Graph
 
@@ -188,7 +188,7 @@ def _stream(name: str, graph: Graph, ops: Sequence[Op]) -> Buffer:
 
 def without_constants(ops: Iterable[Op]) -> tuple[Op, ...]:
     """All but the loads of constants."""
-    return tuple(op for op in ops if op.engine is not Engine.LOAD
+    return tuple(op for op in ops if op.opcode is not Opcode.LOAD
                  or not all(region.buffer.space.ring for region in op.writes))
 
 

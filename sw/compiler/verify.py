@@ -15,6 +15,7 @@ from weft.ir import (
     Interleave,
     Layer,
     Lookup,
+    MatMul,
     Multiply,
     Pool,
     Resize,
@@ -48,6 +49,8 @@ def verify(graph: Graph) -> Graph:
                 _convolution(graph, layer)
             case Concat():
                 _concat(graph, layer)
+            case MatMul():
+                _matmul(graph, layer)
             case Alias():
                 _alias(graph, layer)
             case _:
@@ -120,6 +123,22 @@ def _concat(graph: Graph, layer: Concat) -> None:
         raise ValueError(f"Layer {layer.name!r} must have an output of the shapes of its inputs, "
                          f"one behind the other, not {target.shape} of "
                          f"{', '.join(str(source.shape) for source in sources)}")
+
+
+def _matmul(graph: Graph, layer: MatMul) -> None:
+    a, b, target = (graph.tensors[name].shape for name in (layer.a, layer.b, layer.output))
+    if 1 not in b[1:]:
+        raise ValueError(f"Layer {layer.name!r} must have a second factor of one row or one "
+                         f"column, not {b}")
+    inner, outer = (b[0], layer.heads * b[1] * b[2])[::1 if layer.transposed else -1]
+    if a[0] != layer.heads * layer.depth or inner != layer.heads * layer.depth \
+            or target != (outer, *a[1:]) or outer % layer.heads:
+        raise ValueError(f"Layer {layer.name!r} must multiply {layer.heads} heads of "
+                         f"{layer.depth} channels, not {a} and {b} to {target}")
+    if not 0 <= layer.multiplier < np.inf:
+        raise ValueError(f"Layer {layer.name!r} must have a finite multiplier of at least 0")
+    if layer.function is not None:
+        _table(layer, layer.function.table, target[0])
 
 
 def _alias(graph: Graph, layer: Alias) -> None:

@@ -15,6 +15,7 @@ from .graph import (
     Interleave,
     Layer,
     Lookup,
+    MatMul,
     Multiply,
     Pads,
     Pool,
@@ -39,5 +40,6 @@ from .partition import (
 
 __all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Function",
            "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer",
-           "Lookup", "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition", "Placement",
-           "Pool", "PoolKind", "Resize", "Selection", "Sums", "Tensor", "TensorInfo", "Where"]
+           "Lookup", "MatMul", "Misfits", "Model", "Multiply", "NO_PADS", "Pads", "Partition",
+           "Placement", "Pool", "PoolKind", "Resize", "Selection", "Sums", "Tensor", "TensorInfo",
+           "Where"]

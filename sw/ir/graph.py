@@ -17,8 +17,8 @@ from weft.errors.text import printable
 from weft.hw.isa.commands import Rounding
 
 __all__ = ["NO_PADS", "Pads", "Tensor", "Layer", "Function", "Convolution", "Selection", "Sums",
-           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "Lookup", "Affine", "Concat",
-           "Alias", "Resize", "Interleave", "Edge", "Graph"]
+           "Depthwise", "PoolKind", "Pool", "Add", "Multiply", "MatMul", "Lookup", "Affine",
+           "Concat", "Alias", "Resize", "Interleave", "Edge", "Graph"]
 
 
 class Pads(NamedTuple):
@@ -214,6 +214,12 @@ class Convolution(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the windows."""
+        _, _, height, width = self.weights.shape
+        return height, width
 
     def macs(self, output: Tensor) -> int:
         return self.weights.size // self.groups * prod(output.shape[1:])
@@ -440,6 +446,46 @@ class Multiply(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.a, self.b)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatMul(Layer):
+    """Matrix products of two tensors, one for each of ``heads``: runs of channels, of each tensor
+    as many as there are heads, all of one length.
+
+    With the pixels of a plane counted through, and ``h`` for a head, it is ``output[h, n, m] =
+    sum over k of a[h, k, m] * b[h, n, k]``; ``transposed``, of ``a[h, k, m] * b[h, k, n]``.
+
+    Parameters
+    ----------
+    a, b : :class:`str`
+        Tensor names; those of ``b`` have one row or one column.
+    transposed : :class:`bool`
+        Whether the pixels of ``b`` become channels of the output, and not its channels.
+    depth : :class:`int`
+        Terms of a sum: channels of a head of ``a``.
+    multiplier : :class:`float`
+        A float32 value, ``fl32(fl32(sa * sb) / sy)``, as QLinearMatMul has it.
+    """
+
+    a: str
+    b: str
+    depth: int
+    multiplier: float
+    transposed: bool = False
+    heads: int = 1
+    clamp: tuple[int, int] = (-128, 127)
+
+    # As of a convolution.
+    kernel = strides = dilations = (1, 1)
+    rounding = Rounding.FLOAT32
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+    def macs(self, output: Tensor) -> int:
+        return self.depth * prod(output.shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

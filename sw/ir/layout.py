@@ -15,7 +15,7 @@ from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
-           "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
+           "product_constant", "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
            "fixed_point_words", "pack_fixed_point_parameters", "unpack_fixed_point_parameters",
            "bytes_to_units", "units_to_bytes"]
 
@@ -258,6 +258,16 @@ def fold_bias(config: AcceleratorConfig, weights: np.ndarray, bias: np.ndarray,
     sums = weights.astype(np.int64).sum(axis=(1, 2, 3))
     folded = bias.astype(np.int64) - input_zero * sums - fip_beta(config, weights)
     return (folded & 0xffff_ffff).astype(np.uint32).view(np.int32)
+
+
+def product_constant(config: AcceleratorConfig, depth: int, input_zero: int, zero: int) -> int:
+    """The constant in the biases of a product of two tensors over ``depth`` channels, whose lanes
+    are padded with ``zero``, the zero point of the second: what is left of both zero points once
+    those parts are gone that depend on a pixel or a channel."""
+    lanes = channel_blocks(config, depth) * config.word_lanes
+    if config.fip:
+        return lanes // 2 * (input_zero + zero) ** 2
+    return lanes * input_zero * zero
 
 
 def hardware_scale(multiplier: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ between two others, or every second one, lies in the middle between two steps, a
 float32 sum decides which of them it becomes: nobody else can tell. With a scale that is 257/256 of
 the input's no such value is ever near the middle (256 and 257 have no factor in common), and the
 accelerator's integers give what onnxruntime gives. The price is 0.4 % of the resolution. What only
-moves values behind it keeps that scale, and the bias of a layer gets the scale that follows from it.
+moves values behind it keeps that scale, and the bias of a layer gets the scale that follows.
 """
 
 from collections.abc import Iterator

@@ -27,6 +27,7 @@ from weft.ir import (
     Interleave,
     Layer,
     Lookup,
+    MatMul,
     Multiply,
     Pool,
     Resize,
@@ -44,7 +45,7 @@ from .fixed_point import (
     scale_fixed_point,
     srdhm,
 )
-from .pairs import add, every_pair, multiply
+from .pairs import add, every_pair, matmul, multiply
 from .rounding import (
     SUM_BYTES,
     dequantize,
@@ -58,9 +59,10 @@ from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d
 
 __all__ = ["SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants", "average_counts",
            "compute", "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize",
-           "every_pair", "fixed_point_multiplier", "fma", "multiplier", "multiply", "output_size",
-           "pool", "product_multiplier", "quantize", "quantized_multiplier", "rdbpot",
-           "requantize", "requantize_fixed_point", "run", "scale_fixed_point", "srdhm", "sum_bytes"]
+           "every_pair", "fixed_point_multiplier", "fma", "matmul", "multiplier", "multiply",
+           "output_size", "pool", "product_multiplier", "quantize", "quantized_multiplier",
+           "rdbpot", "requantize", "requantize_fixed_point", "run", "scale_fixed_point", "srdhm",
+           "sum_bytes"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -89,6 +91,8 @@ def _compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np
             return add(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Multiply(a=a, b=b):
             return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
+        case MatMul(a=a, b=b):
+            return matmul(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Lookup(input=x):
             return _look_up(layer.table, values[x])
         case Affine(input=x):

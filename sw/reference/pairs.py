@@ -1,9 +1,9 @@
-"""Layers that combine two tensors element by element."""
+"""Layers that combine two tensors: element by element, or as matrices."""
 
 import numpy as np
 
 from weft.hw.isa.commands import Rounding
-from weft.ir import Add, Multiply, Tensor
+from weft.ir import Add, MatMul, Multiply, Tensor
 
 from .fixed_point import (
     ADD_SHIFT,
@@ -12,9 +12,9 @@ from .fixed_point import (
     requantize_fixed_point,
     scale_fixed_point,
 )
-from .rounding import fma, multiplier
+from .rounding import fma, multiplier, requantize
 
-__all__ = ["add", "every_pair", "multiply"]
+__all__ = ["add", "every_pair", "matmul", "multiply"]
 
 
 def _domain(tensor: Tensor, values: np.ndarray) -> tuple[np.ndarray, int]:
@@ -83,6 +83,19 @@ def multiply(layer: Multiply, a: np.ndarray, b: np.ndarray, source_a: Tensor, so
     _, zero = _domain(target, np.zeros(0))
     scaled = product.astype(np.float32) * scale + np.float32(zero)
     return _rounded(scaled, target, layer.clamp)
+
+
+def matmul(layer: MatMul, a: np.ndarray, b: np.ndarray, source_a: Tensor, source_b: Tensor,
+           target: Tensor) -> np.ndarray:
+    """One layer, by the rule of QLinearMatMul: exact sums, requantized as those of a convolution
+    are, all with one multiplier."""
+    left, right = (values.reshape(layer.heads, values.shape[0] // layer.heads, -1)
+                   .astype(np.int64) - source.zero_point
+                   for values, source in ((a, source_a), (b, source_b)))
+    sums = (right.transpose(0, 2, 1) if layer.transposed else right) @ left
+    scale = np.full(target.shape[0], layer.multiplier, np.float32)
+    return requantize(sums.reshape(target.shape[0], -1).astype(np.int32), scale,
+                      target.zero_point, layer.clamp).reshape(target.shape)
 
 
 def every_pair() -> tuple[np.ndarray, np.ndarray]:

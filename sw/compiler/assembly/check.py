@@ -68,7 +68,8 @@ def check(program: Program) -> None:
     if not program.warm_commands:
         return
     warm = _decode(program.warm_commands)
-    loads = {(command.index, access.space) for command in commands for access in
+    loads = {(command.index, access.space) for command in commands
+             if command.opcode is Opcode.LOAD for access in
              accesses(program.config, command.opcode, command.fields)
              if access.write and access.space in _CONSTANTS}
     _check_warm(commands, warm, {index for index, _ in loads}, program)
@@ -284,6 +285,9 @@ def accesses(config: AcceleratorConfig, opcode: Opcode,
     if opcode is Opcode.VECTOR:
         yield from _vector_accesses(config, fields)
         return
+    if opcode is Opcode.TURN:
+        yield from _turn_accesses(config, fields)
+        return
     memory = Memory(fields["memory"]) if opcode is Opcode.LOAD else Memory.ACTIVATION
     unit_bytes = _MEMORIES[memory].unit_bytes(config)
     outside, inside = [], []
@@ -361,6 +365,18 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
                              np.arange(fields["out_outer"]) * fields["out_outer_step"],
                              np.arange(fields["out_inner"]) * fields["out_inner_step"]):
         yield Access(True, "activation", start, stop)
+
+
+def _turn_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
+    for block in range(fields["blocks"]):
+        start = (fields["in_base"] + block * fields["in_plane"]) % _LOCAL
+        yield Access(False, "activation", start, start + fields["pixels"])
+    across = -(-fields["pixels"] // config.cols)
+    tiles = across if fields["turned"] else fields["blocks"]
+    yield Access(True, "weight", fields["weight_base"],
+                 fields["weight_base"] + across * fields["blocks"] * config.weight_tile_rows)
+    yield Access(True, "parameter", fields["parameter_base"],
+                 fields["parameter_base"] + tiles * config.requant_groups)
 
 
 def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:

@@ -12,7 +12,7 @@ from math import gcd
 
 from weft.compiler.ops import Address, Buffer, Lowered, Op, Region, Space
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine
+from weft.hw.isa.commands import Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["place_constants"]
@@ -56,7 +56,8 @@ def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
     """Of all constants on chip, in the order of their loads."""
     spans: dict[Buffer, tuple[int, int]] = {}
     for index, op in enumerate(ops):
-        # A load writes constants at most, and a store has none; both may have many regions.
+        # A load writes constants at most, and a store has none; both may have many regions. What a
+        # TURN makes of a tensor lies there as constants do.
         regions = {Engine.LOAD: op.writes, Engine.STORE: ()}.get(op.engine,
                                                                  (*op.reads, *op.writes))
         for region in regions:
@@ -150,7 +151,7 @@ def _overlap(before: Buffer, after: Buffer, addresses: dict[Buffer, int],
 
 def _split(op: Op, over: dict[Buffer, range]) -> Iterator[Op]:
     """A load in two: what overwrites nothing of the constant before comes first."""
-    shared = over.get(op.writes[0].buffer) if op.engine is Engine.LOAD else None
+    shared = over.get(op.writes[0].buffer) if op.opcode is Opcode.LOAD else None
     if shared is None:
         yield op
         return

@@ -34,7 +34,8 @@ def hazards(producer: Engine, consumer: Engine) -> tuple[tuple[str, str], ...]:
     Engines take up their commands in order and each reads, and each writes, in order. MATRIX and
     VECTOR start on a command while the one before it is still under way, so a command that reads
     what the one before it writes needs a token; what it writes comes after all that was read
-    before. LOAD and STORE never read what they write.
+    before. STORE never reads what it writes; on the LOAD engine each TURN waits for all before
+    it, and what follows for it.
     """
     if producer is not consumer:
         return ("write", "read"), ("read", "write"), ("write", "write")

@@ -19,7 +19,7 @@ from weft.compiler.planning.tiles import LayerPlan, TileBuffer
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMANDS, Memory, Opcode, field_ranges
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, Tensor
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 
 from .line_buffer import LineBuffer
@@ -198,6 +198,8 @@ class LoweringContext:
         _, height, width = self.tensor(name).shape
         needed, padding = plan.needs(layer, rows, height, 0)
         across, left = plan.needs(layer, columns, width, 1)
+        if isinstance(layer, MatMul) and name == layer.b:
+            needed = range(height)
         blocks = blocks or self.blocks(name)
         if name in self._lines:
             view = self._lines[name].view(needed, blocks)

@@ -1,7 +1,7 @@
 """Layers become loads, engine commands and stores on symbolic buffers.
 
-What a layer computes is in ``convolution`` for the matrix engine and in ``vector`` for the vector
-engine; what all share is in ``context``.
+What a layer computes is in ``convolution`` and ``matmul`` for the matrix engine and in ``vector``
+for the vector engine; what all share is in ``context``.
 """
 
 from collections.abc import Hashable
@@ -12,11 +12,12 @@ from weft.compiler.ops import Lowered
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Layer
+from weft.ir import Alias, Concat, Convolution, Layer, MatMul
 
 from .context import LoweringContext
 from .convolution import lower_convolution
 from .depth_first import lower_group
+from .matmul import lower_matmul
 from .vector import lower_vector
 
 __all__ = ["lower"]
@@ -64,6 +65,8 @@ def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:
     match layer:
         case Convolution():
             lower_convolution(context, index, layer)
+        case MatMul():
+            lower_matmul(context, index, layer)
         case Concat() | Alias():
             context.join(index, layer)
         case _:

@@ -8,7 +8,7 @@ from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Tensor, layout
+from weft.ir import Convolution, MatMul, Tensor, layout
 
 from .channel_parameters import requantization
 from .context import LoweringContext
@@ -50,17 +50,18 @@ def tile_text(plan: LayerPlan, target: View) -> str:
     return text + (f" columns {columns.start}..{columns.stop - 1}" if plan.columns else "")
 
 
-def load_table(context: LoweringContext, index: int, layer: Convolution) -> Buffer | None:
-    """Loads the table that a convolution's results go through, if there is one."""
+def load_table(context: LoweringContext, index: int,
+               layer: Convolution | MatMul) -> Buffer | None:
+    """Loads the table that a layer's results go through, if there is one."""
     if layer.function is None:
         return None
     return context.constant(index, "table", Space.TABLE, pack_table(layer.function.table))
 
 
-def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text: str, source: View,
-              target: View, columns: int, groups: int, weights: Region, parameters: Region,
-              table: Buffer | None, slot: int = 0, accumulate: bool = False,
-              keep: bool = False) -> Op:
+def matrix_op(context: LoweringContext, index: int, layer: Convolution | MatMul, *, text: str,
+              source: View, target: View, columns: int, groups: int, weights: Region,
+              parameters: Region, table: Buffer | None, weight_zero: int = 0, slot: int = 0,
+              accumulate: bool = False, keep: bool = False) -> Op:
     """The command that computes ``target`` from ``source``.
 
     Parameters
@@ -75,6 +76,8 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
         Where they lie on chip.
     table : :class:`Buffer`
         That of :func:`load_table`.
+    weight_zero : :class:`int`
+        Zero point of weights that were made on chip.
     slot : :class:`int`
         Part of the first word of ``target`` that the output begins at.
     accumulate, keep : :class:`bool`
@@ -94,8 +97,8 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
             "in_h": len(source.rows),
             "in_w": source.width,
             "channel_blocks": len(source.blocks),
-            "kernel_h": layer.weights.shape[2],
-            "kernel_w": layer.weights.shape[3],
+            "kernel_h": layer.kernel[0],
+            "kernel_w": layer.kernel[1],
             "stride_h": layer.strides[0],
             "stride_w": layer.strides[1],
             "dilation_h": layer.dilations[0],
@@ -117,6 +120,7 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution, *, text:
             "accumulate": int(accumulate),
             "keep": int(keep),
             "weight_base": Address(weights.buffer, weights.start),
+            "weight_zero": weight_zero,
             "out_slot": slot,
             "parameter_base": Address(parameters.buffer, parameters.start),
             # Tables are counted from 1.

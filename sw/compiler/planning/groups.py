@@ -24,6 +24,7 @@ from weft.ir import (
     Function,
     Layer,
     Lookup,
+    MatMul,
     Multiply,
     Pool,
     PoolKind,
@@ -92,7 +93,7 @@ class GroupFinder:
             used = [0] * len(self._limits)
             for stop in range(first + 1, min(first + _LONGEST, len(layers)) + 1):
                 layer = layers[stop - 1]
-                if isinstance(layer, Concat | Alias):
+                if isinstance(layer, Concat | Alias | MatMul):
                     break
                 used = [a + b for a, b in zip(used, self._constants(stop - 1), strict=True)]
                 if any(a > b for a, b in zip(used, self._limits, strict=True)):

@@ -15,10 +15,11 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Interleave, Layer, Resize
+from weft.ir import Convolution, Interleave, Layer, MatMul, Resize
 
 from .columns import column_chunks, column_groups, depth_chunks, weight_tiles, weights_stay
 from .loop_order import layer_cycles
+from .products import head_chunks, matmul_cycles
 from .rows import needed, window
 
 __all__ = ["Choice", "LayerPlan", "Room", "TileBuffer", "Tiling", "row_align"]
@@ -201,6 +202,9 @@ class Tiling:
             cuts = [_Cut(), *[_Cut(columns=True)] * columns]
             if not self._config.sequential:     # which has no accumulators
                 cuts += [_Cut(depth=True), *[_Cut(columns=True, depth=True)] * columns]
+        elif isinstance(layer, MatMul):
+            head_chunks(self._config, self._graph, layer)   # which may not fit
+            return _Cut()
         else:
             cuts = [_Cut(), _Cut(blocks=True), *[_Cut(blocks=True, columns=True)] * columns]
         found: dict[_Cut, Choice] = {}
@@ -307,6 +311,8 @@ class Tiling:
         heights = sorted({min(height, out_h) for height in split}, reverse=True)
         if not outside and not whole.depths:  # split later, once all else is known
             heights = [out_h]
+        if isinstance(layer, MatMul) and layer.a == layer.b:
+            heights = [out_h]
         if whole.depths:
             heights = [height for height in heights
                        if height * whole.width <= self._config.accumulator_pixels]
@@ -337,7 +343,7 @@ class Tiling:
         many = shape.height < out_h or shape.width < out_w
         found = {}
         for name in outside:
-            again = many
+            again = many and not _stays(layer, name)
             if name == layer.output:
                 again |= shape.columns_outer and len(shape.chunks) > 1
                 words = shape.height * shape.width
@@ -370,6 +376,8 @@ class Tiling:
         """Rows of an input, or columns with ``axis`` 1, that ``count`` of the output need at
         most."""
         size = self._graph.tensors[name].shape[1 + axis]
+        if _stays(layer, name):
+            return size
         if count == self._graph.tensors[layer.output].shape[1 + axis] or size == 1:
             return size
         shape = window(layer, axis)
@@ -400,6 +408,8 @@ class Tiling:
                                for size, times in columns))
                 if isinstance(layer, Convolution):
                     words *= self._again(layer, shape, count)
+                if _stays(layer, name):
+                    words //= count     # it is loaded once
             moved += words * self._laid_out.channels[name].blocks(config) * config.word_bytes
         if isinstance(layer, Convolution):
             tiles, steps = weight_tiles(config, self._laid_out, layer)
@@ -465,8 +475,15 @@ class Tiling:
         return len(shape.chunks) if shape.columns_outer and count > 1 else 1
 
     def _find_vector_cycles(self, layer: Layer) -> float:
+        if isinstance(layer, MatMul):
+            return float(matmul_cycles(self._config, self._graph, layer))
         blocks = self._laid_out.channels[layer.output].blocks(self._config)
         return float(layer_cycles(self._config, self._graph, layer, blocks))
+
+
+def _stays(layer: Layer, name: str) -> bool:
+    """Whether all of an operand is on chip, whatever the tile: one that weights are made of."""
+    return isinstance(layer, MatMul) and name == layer.b
 
 
 def _too_large(lack: int) -> Choice:

@@ -15,13 +15,21 @@ from weft.hw.isa.config import AcceleratorConfig
 from .banks import Spans, Stream, stall_rate
 from .matrix import MatrixTiming, step_cycles
 from .memory import MEMORY, MemoryTiming, ReadPort, bursts
-from .transfer import LoadTiming, StoreTiming, load_overhead, store_overhead, transfer_size
+from .transfer import (
+    LoadTiming,
+    StoreTiming,
+    load_overhead,
+    store_overhead,
+    transfer_size,
+    turn_cycles,
+    turn_overhead,
+)
 from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_words, window_words
 
 __all__ = ["COMMAND_OVERHEAD", "COMMAND_WORTH", "MEMORY", "Cost", "LoadTiming", "MatrixTiming",
            "MemoryTiming", "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts",
            "command_cost", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
-           "vector_overhead", "vector_words", "window_words"]
+           "turn_cycles", "vector_overhead", "vector_words", "window_words"]
 
 
 COMMAND_OVERHEAD = 32
@@ -73,6 +81,9 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
             cycles = sweep_cycles(config, fields["blocks"] * fields["out_outer"],
                                   fields["out_inner"], vector_words(config, fields), scaled=scaled)
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
+        case Opcode.TURN:
+            cycles = turn_cycles(config, fields) + turn_overhead(config)
+            return Cost(busy=cycles, latency=cycles)
     lines, beats, moves = transfer_size(config, opcode, fields)
     cycles = lines * max(memory.cycles(beats + 1), moves)
     overhead = (load_overhead(config, _TYPICAL_LINES) if opcode is Opcode.LOAD

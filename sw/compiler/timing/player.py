@@ -149,6 +149,7 @@ def _decoded(commands: bytes) -> list[tuple[Opcode, dict[str, int]]]:
 
 
 _NEVER = 1 << 62
+_ALONE = 2  # cycles from the end of all before a TURN until it can be accepted
 _MASKS = [tuple(engine for engine in Engine if mask >> engine.value & 1)
           for mask in range(1 << len(Engine))]
 _CAUSES = {engine: Cause[engine.name] for engine in Engine}
@@ -341,6 +342,11 @@ class _Player:
         if queue.found or number == len(queue.pushes) or ready is None:
             return
         index = queue.commands[number]
+        if number and self._decoded[index][0] is Opcode.TURN:   # which begins alone
+            before = self._done[queue.commands[number - 1]]
+            if before >= _NEVER:
+                return
+            ready = max(ready, before + _ALONE)
         # It is granted in the cycle of the last of these.
         token = Dispatcher.TOKEN_LATENCY - Dispatcher.GRANT_LATENCY
         last, cause = queue.pushes[number] + self._queued + 1, Cause.FETCH
@@ -372,6 +378,9 @@ class _Player:
             heappush(self._events, (cycle + self._room, self._PUSH, 0))
         fields = self._decoded[index][1]
         match engine:
+            case Engine.LOAD if self._decoded[index][0] is Opcode.TURN:
+                done = self._load.turn(cycle, fields)
+                self._finish(index, self._load.ready, done, (cycle, done))
             case Engine.LOAD:
                 self._load.begin(index, cycle, fields)
                 self._ready[engine] = self._load.ready

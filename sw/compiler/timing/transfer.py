@@ -16,11 +16,13 @@ from weft.hw.memory.activation import ActivationMemory
 from weft.hw.transfer.front import TransferFront
 from weft.hw.transfer.load import LoadEngine
 from weft.hw.transfer.store import StoreEngine
+from weft.hw.transfer.turn import TurnEngine
 
 from .banks import Spans
 from .memory import MemoryTiming, ReadPort, bursts
 
-__all__ = ["LoadTiming", "StoreTiming", "load_overhead", "store_overhead", "transfer_size"]
+__all__ = ["LoadTiming", "StoreTiming", "load_overhead", "store_overhead", "transfer_size",
+           "turn_cycles", "turn_overhead"]
 
 
 def transfer_size(config: AcceleratorConfig, opcode: Opcode,
@@ -47,6 +49,17 @@ def store_overhead(config: AcceleratorConfig, lines: int, moves: int) -> int:
     return (TransferFront.latency(lines) + 1 + 2 * Queue.latency(StoreEngine.WORDS_AHEAD)
             + ActivationMemory.LATENCY + packed + WriteEngine.ROOM_LATENCY
             + WriteEngine.BEAT_LATENCY + WriteEngine.DONE_LATENCY + StoreEngine.DONE_LATENCY)
+
+
+def turn_cycles(config: AcceleratorConfig, fields: FieldValues) -> int:
+    """Steps of a TURN."""
+    blocks = -(-fields["pixels"] // config.rows) * fields["blocks"]
+    return (blocks + fields["turned"]) * config.rows
+
+
+def turn_overhead(config: AcceleratorConfig) -> int:
+    """Cycles of a TURN from its start until it is done, beside its steps."""
+    return TurnEngine.latency(config)
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,14 @@ class LoadTiming:
             self._take_line()
         elif not self._left:
             self._ask()
+
+    def turn(self, start: int, fields: FieldValues) -> int:
+        """The engine accepts a TURN, for which all before it must be done. When it is done."""
+        steps = turn_cycles(self._config, fields)
+        done = start + steps + turn_overhead(self._config)
+        self.busy += steps
+        self.ready = done + 1
+        return done
 
     def _ask(self) -> None:
         """The splitter takes the next line."""

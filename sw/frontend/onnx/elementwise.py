@@ -16,7 +16,8 @@ from .convolutions import add_bias
 from .nodes import attributes, label
 from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant, Value, View
 
-__all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "plain", "relu", "unary"]
+__all__ = ["UNARY", "add", "clip", "layout_of", "multiply", "operands", "plain", "relu",
+           "unary"]
 
 
 UNARY = ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh",
@@ -113,8 +114,9 @@ def unary(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 # Two tensors --------------------------------------------------------------------------------------
 
-def _operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
-    operands = []
+def operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
+    """The activations that a node reads, which must be there as real values, unchanged."""
+    found = []
     for name in node.input:
         value = builder.value(name)
         if isinstance(value, Pending):
@@ -125,8 +127,8 @@ def _operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
         if value.nodes:
             raise ModelError(f"{label(node)} reads the output of {label(value.nodes[-1])}, which "
                              f"must have a QuantizeLinear after it")
-        operands.append(plain(node, value))
-    return operands
+        found.append(plain(node, value))
+    return found
 
 
 def _one_value(builder: Builder, node: onnx.NodeProto) -> bool:
@@ -171,7 +173,7 @@ def add(builder: Builder, node: onnx.NodeProto) -> Value | None:
         return biased
     if _one_value(builder, node):
         return unary(builder, node)
-    a, b = _operands(builder, node)
+    a, b = operands(builder, node)
     tensors, stage, order, shape = _combined(builder, node, a, b)
 
     def make(name: str, target: Quantized, pending: Pending) -> Add:
@@ -186,7 +188,7 @@ def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A function of one value, or the product of two tensors."""
     if _one_value(builder, node):
         return unary(builder, node)
-    a, b = _operands(builder, node)
+    a, b = operands(builder, node)
     tensors, stage, order, shape = _combined(builder, node, a, b)
 
     def make(name: str, target: Quantized, pending: Pending) -> Multiply:

@@ -25,6 +25,7 @@ from . import (
     planes,
     pools,
     prelu,
+    products,
     quantizers,
     transposed,
 )
@@ -114,7 +115,7 @@ HANDLERS: dict[str, Handler] = {
     "Gemm": convolutions.gemm,
     "GlobalAveragePool": pools.global_average_pool,
     "GlobalMaxPool": pools.global_max_pool,
-    "MatMul": convolutions.matmul,
+    "MatMul": products.matmul,
     "MatMulInteger": integer_products.matmul_integer,
     "MaxPool": pools.max_pool,
     "Mul": elementwise.multiply,

@@ -314,6 +314,8 @@ class FunctionalDevice:
             return self._store(command)
         if command.opcode is Opcode.VECTOR:
             return self._vector(command)
+        if command.opcode is Opcode.TURN:
+            return self._turn(command)
         return self._matrix(command)
 
     def _spend(self, command: _Command, cycles: int, steps: int) -> None:
@@ -383,6 +385,50 @@ class FunctionalDevice:
                 self._memory[address:address + size] = line
         return finish
 
+    # Turn -------------------------------------------------------------------------------------
+
+    def _turn(self, command: _Command) -> Callable[[], None]:
+        config, fields = self._config, command.fields
+        pixels, blocks, lanes = (fields[name] for name in ("pixels", "blocks", "lanes"))
+        if not pixels or not blocks or not 0 < lanes <= config.word_lanes:
+            raise command.fault(Error.ARGUMENT)
+        size = config.word_lanes
+        pixel_blocks = -(-pixels // size)
+        columns, depth = (pixel_blocks, blocks) if fields["turned"] else (blocks, pixel_blocks)
+        first_row, entry = fields["weight_base"], fields["parameter_base"]
+        stop_row = first_row + columns * depth * config.weight_tile_rows
+        stop_entry = entry + columns * config.requant_groups
+        if stop_row > config.weight_depth or stop_entry > config.parameter_depth:
+            raise command.fault(Error.ADDRESS)
+        steps = pixel_blocks * blocks * size
+        self._spend(command, steps, steps)
+        address = (fields["in_base"] + np.arange(pixels)
+                   + fields["in_plane"] * np.arange(blocks)[:, None]) % LOCAL_ADDRESSES
+        if (address >= config.activation_depth).any():
+            raise command.fault(Error.ADDRESS)
+
+        values = np.full((blocks, pixel_blocks * size, size), fields["zero"], np.int64)
+        values[:, :pixels] = self._activation[address]
+        values[-1, :, lanes:] = fields["zero"]
+        found = values.transpose(1, 0, 2).reshape(pixel_blocks * size, blocks * size)
+        if fields["turned"]:
+            found = found.T     # [channels of the input, of the result]
+        # Column tile, channel block, PE row from the last to the first; column, weight of the PE.
+        rows = found.reshape(depth, config.pe_rows, config.pe_weights, columns, size) \
+            .transpose(3, 0, 1, 4, 2)[:, :, ::-1].reshape(-1, config.weight_row_lanes)
+        input_zero = fields["input_zero"]
+        taken = ((found[0::2] + input_zero) * (found[1::2] + input_zero) if config.fip
+                 else found * input_zero).sum(axis=0)
+        parameters = np.empty((columns * config.cols, 2), "<i4")
+        parameters[:, 0] = _wrap(fields["bias"] - taken, 32)
+        parameters[:, 1] = np.array(fields["scale"], "<u4").view("<i4")
+        entries = parameters.view(np.int8).reshape(-1, config.parameter_entry_data_bytes)
+
+        def finish() -> None:
+            self._weight[first_row:stop_row] = rows
+            self._units[Memory.PARAMETER][entry:stop_entry] = entries
+        return finish
+
     # Matrix -----------------------------------------------------------------------------------
 
     def _matrix(self, command: _Command) -> Callable[[], None]:
@@ -449,6 +495,7 @@ class FunctionalDevice:
         channels = weights.shape[2]
         dtype = np.float32 if channels <= _TAPS_EXACT_IN_FLOAT32 else np.float64
         sums = np.zeros((len(row), weights.shape[3]))
+        inputs = np.zeros(len(row))    # their sums
         for kernel_y in range(fields["kernel_h"]):
             y = row * fields["stride_h"] + kernel_y * fields["dilation_h"] - fields["pad_top"]
             for kernel_x in range(fields["kernel_w"]):
@@ -463,12 +510,18 @@ class FunctionalDevice:
                 words[:, ~inside] = fields["in_zero"]
                 pixels = words.transpose(1, 0, 2).reshape(len(row), channels)
                 sums += pixels.astype(dtype) @ weights[kernel_y, kernel_x].astype(dtype)
+                inputs += pixels.sum(axis=1, dtype=np.int64)
         total = sums.T.astype(np.int64)
         if config.fip:
             # The fast inner product minus alpha still contains beta, which the bias subtracts.
             wide = weights.astype(np.int64)
             beta = (wide[:, :, 0::2] * wide[:, :, 1::2]).sum(axis=(0, 1, 2))
             total += beta[:, None]
+        if config.products:
+            # What the column that corrects yields beside alpha.
+            zero, taps = fields["weight_zero"], channels * math.prod(weights.shape[:2])
+            total -= zero * inputs.astype(np.int64)
+            total -= config.fip * zero * zero * taps // 2
         return _wrap(total, config.accumulator_width)
 
     def _drain(self, command: _Command, sums: np.ndarray) -> None:

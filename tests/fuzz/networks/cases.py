@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import onnx
-from configs import ODD
+from configs import ODD, PRODUCTS
 from exported_models import as_exported
 from models import quantize_dynamically, quantize_model
 from onnxruntime.quantization import QuantFormat
@@ -26,6 +26,7 @@ CONFIGS: dict[str, AcceleratorConfig] = {
     "odd": ODD,
     "two_by_three": PRESETS["tiny"].replace(rows=2, cols=3, requant_lanes=1),
     "fixed": PRESETS["tiny"].replace(fixed_point=True),
+    "products": PRODUCTS,
     "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20),
 }
 """By name."""
@@ -101,7 +102,7 @@ def draw_case(seed: int, index: int, config: str) -> Case:
     rng = np.random.default_rng([seed, index, *hashlib.sha256(config.encode()).digest()[:4]])
     real = CONFIGS[config]
     graph = draw_graph(rng, lanes=(real.rows, real.cols), vector=real.vector,
-                       macs=4000 * real.macs_per_cycle)
+                       products=real.products, macs=4000 * real.macs_per_cycle)
     memories = {}
     if rng.random() < 0.4:
         for name in _MEMORIES:

@@ -10,7 +10,7 @@ __all__ = ["draw_graph"]
 
 
 def draw_graph(rng: np.random.Generator, *, lanes: tuple[int, int], macs: int,
-               vector: bool = True) -> FloatGraph:
+               vector: bool = True, products: bool = False) -> FloatGraph:
     """A random network of blocks: each reads a tensor that is there already, the newest or any
     other, so that there are chains as well as branches that live long.
 
@@ -25,10 +25,12 @@ def draw_graph(rng: np.random.Generator, *, lanes: tuple[int, int], macs: int,
         is.
     vector : :class:`bool`
         With layers that are no convolutions.
+    products : :class:`bool`
+        With products of two activations.
     """
     while True:
         try:
-            graph = _Draft(rng, lanes, vector).finish()
+            graph = _Draft(rng, lanes, vector, products).finish()
         except Unfit:  # a window that is larger than its plane
             continue
         if 0 < graph.macs <= macs:
@@ -36,7 +38,8 @@ def draw_graph(rng: np.random.Generator, *, lanes: tuple[int, int], macs: int,
 
 
 class _Draft:
-    def __init__(self, rng: np.random.Generator, lanes: tuple[int, int], vector: bool):
+    def __init__(self, rng: np.random.Generator, lanes: tuple[int, int], vector: bool,
+                 products: bool):
         self._rng = rng
         self._lanes = lanes
         self._vector = vector
@@ -50,6 +53,8 @@ class _Draft:
         blocks: tuple[Callable[[str], object], ...] = _ANY
         if vector:
             blocks += _VECTOR
+        if products:    # often enough that most networks have one
+            blocks += (_Draft.attend,) * 8
         for _ in range(int(rng.integers(1, 7))):
             blocks[int(rng.integers(len(blocks)))](self, self._source())
 
@@ -287,6 +292,13 @@ class _Draft:
         for _ in range(int(self._rng.integers(1, 3))):
             source = self.node("Tokens", source, filters=self._count())
         return source
+
+    def attend(self, source: str) -> str:
+        """Pixels that look at one another; sometimes at themselves as they are."""
+        parts = [source if self._chance(0.2) else self.pointwise(source, source)
+                 for _ in range(3)]
+        heads = int(self._rng.choice([1, 1, 2, 3, 4]))
+        return self.pointwise(self.node("Attend", *parts, group=heads), self._count())
 
     def heads(self, source: str) -> str:
         """What a detector does: its results as one vector."""

@@ -4,7 +4,7 @@ Weights and shapes follow from the description: a change of one node leads to an
 or to :class:`Unfit`. So a network that fails can be made smaller step by step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from math import gcd, prod
 from typing import Any, Self
@@ -42,7 +42,8 @@ class Node:
         groups in turn, ``Scale`` and ``Shift`` for a Mul and an Add of a constant for each channel,
         ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a Reshape to planes of
         ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
-        ``Tokens`` for a MatMul of rows of channels, ``Widen`` for a Pad with ``factors`` channels
+        ``Tokens`` for a MatMul of rows of channels, ``Attend`` for the attention of pixels, with a
+        sigmoid in the place of the softmax, ``Widen`` for a Pad with ``factors`` channels
         before and behind, ``Flat`` for a Concat of all its inputs, channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
@@ -52,8 +53,8 @@ class Node:
     kernel, strides, dilations : (h, w)
     pads : (top, left, bottom, right)
     group : :class:`int`
-        Of a convolution or ``Shuffle``, at most; the greatest common divisor with both numbers of
-        channels is taken. The blocksize of a DepthToSpace.
+        Of a convolution or ``Shuffle``, or heads of ``Attend``, at most; the greatest common
+        divisor with both numbers of channels is taken. The blocksize of a DepthToSpace.
     bounds : (low, high)
         Of a Clip.
     factors : (h, w)
@@ -126,6 +127,8 @@ class FloatGraph:
                 raise Unfit(f"{node.name} is empty")
             if self.signal and any(shape[2:] not in ((), (1,)) for shape in shapes.values()):
                 raise Unfit(f"{node.name} has several columns")
+            if node.op == "Attend":
+                macs += 2 * prod(sources[0]) * prod(sources[0][1:])
             macs += prod(_weight_shape(node, sources[0], shapes[node.name])) * \
                 prod(shapes[node.name][1:])
         if not self.outputs or any(name not in shapes or name in self.inputs
@@ -245,6 +248,10 @@ class FloatGraph:
                                               name=f"{node.name}_made"))
                 op, inputs = "Reshape", [step("Transpose", f"{node.name}_made", "front",
                                               perm=[0, 2, 1]), back]
+            elif op == "Attend":
+                nodes += _attention(node, source, constant)
+                op, inputs = "Reshape", [f"{node.name}_seen", constant(
+                    f"{node.name}_s", np.array([1, *shape[:1 + axes]]))]
             elif op == "Pad":
                 inputs.append(constant(f"{node.name}_p", np.array(
                     [0, node.factors[0], *[0] * (1 + axes), node.factors[1], *[0] * axes])))
@@ -292,6 +299,29 @@ class FloatGraph:
         graph = helper.make_graph(nodes, "network", [info(name) for name in self.inputs],
                                   [info(name) for name in self.outputs], initial)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _attention(node: Node, source: Shape,
+               constant: Callable[[str, np.ndarray], str]) -> Iterator[onnx.NodeProto]:
+    """What makes ``<name>_seen``, [1, heads, channels of a head, pixels]."""
+    def step(op: str, inputs: list[str], part: str, **options: object) -> onnx.NodeProto:
+        return helper.make_node(op, inputs, [f"{node.name}_{part}"], name=f"{node.name}_{part}",
+                                **options)
+
+    heads, pixels = gcd(node.group, source[0]), prod(source[1:])
+    depth = source[0] // heads
+    apart = constant(f"{node.name}_apart", np.array([1, heads, depth, pixels]))
+    for part, name in zip(("query", "keys", "values"), node.inputs):
+        yield step("Reshape", [name, apart], part)
+    back = {"perm": [0, 1, 3, 2]}
+    for part in ("query", "values"):
+        yield step("Transpose", [f"{node.name}_{part}"], f"{part}_turned", **back)
+    factor = constant(f"{node.name}_factor", np.array(depth ** -0.5, np.float32))
+    yield step("MatMul", [f"{node.name}_query_turned", f"{node.name}_keys"], "scores")
+    yield step("Mul", [f"{node.name}_scores", factor], "scaled")
+    yield step("Sigmoid", [f"{node.name}_scaled"], "weights")
+    yield step("MatMul", [f"{node.name}_weights", f"{node.name}_values_turned"], "context")
+    yield step("Transpose", [f"{node.name}_context"], "seen", **back)
 
 
 # Shapes ---------------------------------------------------------------------------------------
@@ -366,6 +396,12 @@ def _pair(node: Node, sources: list[Shape]) -> Shape:
     return shape
 
 
+def _same(node: Node, sources: list[Shape]) -> Shape:
+    if sources[0] != sources[1]:
+        raise Unfit(f"{node.name} joins {sources}")
+    return sources[0]
+
+
 def _joined(node: Node, sources: list[Shape]) -> Shape:
     if len({_planes(source)[1:] for source in sources}) > 1:
         raise Unfit(f"{node.name} joins {sources}")
@@ -424,6 +460,8 @@ _SHAPES: dict[str, _Rule] = {
     "Turn": lambda node, sources, shapes: _planes(sources[0]),
     "Regroup": lambda node, sources, shapes: _regrouped(node, sources[0]),
     "Tokens": lambda node, sources, shapes: (_filters(node, shapes), *_planes(sources[0])[1:]),
+    "Attend": lambda node, sources, shapes: _same(
+        node, [_planes(sources[0]), _same(node, sources[1:])]),
     "Widen": lambda node, sources, shapes: (
         _planes(sources[0])[0] + sum(node.factors), *sources[0][1:]),
     "Flat": lambda node, sources, shapes: _flat(sources),

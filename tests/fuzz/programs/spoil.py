@@ -19,6 +19,7 @@ _SIZES = {
                     "col_tiles", "last_groups"),
     Opcode.VECTOR: ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
                     "kernel_inner"),
+    Opcode.TURN: ("pixels", "blocks", "lanes"),
 }
 
 
@@ -29,7 +30,8 @@ def spoil(rng: random.Random, config: AcceleratorConfig, commands: Sequence[Comm
     command = commands[index]
     if rng.random() < 0.15:
         raw = bytearray(encode(command.opcode, **command.fields))
-        raw[0] = rng.choice((0, 5, 0x11, 0x80, 0xff, *(() if config.vector else (4,))))
+        raw[0] = rng.choice((0, 6 if config.products else 5, 0x11, 0x80, 0xff,
+                             *(() if config.vector else (4,))))
         spoiled = replace(command, raw=bytes(raw), origin=command.fields)
     else:
         changes = rng.choice(_changes(rng, config, command))
@@ -61,6 +63,11 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
                       {"address": _FIRST_BEYOND - beat, "units": 2 * beat, "lines": 1,
                        "local_address": 0}]
         return wrong
+    if command.opcode is Opcode.TURN:
+        return [*wrong, {"lanes": rng.randint(config.rows + 1, 255)},
+                {"in_base": config.activation_depth - f["pixels"] + 1}, {"in_base": (1 << 24) - 1},
+                {"weight_base": config.weight_depth - rng.randrange(config.weight_tile_rows)},
+                {"parameter_base": config.parameter_depth - config.requant_groups + 1}]
     wrong.append({"clamp_min": f["clamp_max"], "clamp_max": f["clamp_min"]}
                  if f["clamp_min"] < f["clamp_max"] else {"clamp_min": 1, "clamp_max": 0})
     if command.opcode is Opcode.MATRIX:

@@ -84,6 +84,9 @@ class Painter:
         if self.config.vector:
             kinds.append(self.vector)
             weights.append(4)
+        if self.config.products:
+            kinds.append(self.turn)
+            weights.append(4)
         self.free = Layout.ENTRIES.start
         stream: list[Command] = []
         count = self.rng.choice((1, 2, 3, 3, 4, 6, 8, 12))
@@ -177,7 +180,7 @@ class Painter:
             "kernel_row_step": f["dilation_h"] * f["in_w"], "out_w": out_w, "out_pixels": pixels,
             "tile_pixels": tile, "out_zero": self.zero(), "out_base": self.at(out_size),
             "out_plane": out_plane, "last_groups": groups, "out_slot": slot,
-            "accumulate": 0, "keep": 0,
+            "accumulate": 0, "keep": 0, "weight_zero": self.zero() if config.products else 0,
             "rule": rng.choice(roundings(config, Engine.MATRIX)).value,
             "table": rng.choice((0, rng.randint(0, config.drain_tables))),
             "weight_base": rng.choice((first.start, first.stop - rows,
@@ -310,6 +313,32 @@ class Painter:
         if f["lines"] > 1 and rng.random() < 0.2:
             f["stride"] = 0
         return [Command(Opcode.LOAD, f | {"memory": memory.value})]
+
+    def turn(self) -> list[Command] | None:
+        """Weights and parameters of words."""
+        rng, config = self.rng, self.config
+        pixels, blocks = self.size(5 * config.rows), rng.choice((1, 1, 2, 3))
+        turned = rng.choice((0, 1))
+        across = -(-pixels // config.rows)
+        rows = across * blocks * config.weight_tile_rows
+        entries = (across if turned else blocks) * config.requant_groups
+        plane, window = pixels + self.spare(), self.layout.weight_rows
+        last_row, last_entry = window.stop - rows, config.parameter_depth - entries
+        if blocks * plane > len(self.layout.words) // 2 or last_row < window.start \
+                or last_entry < 0:
+            return None
+        # A float32 that is zero, or positive and normal.
+        scale = rng.choice((0, rng.randint(96, 140) << 23 | rng.getrandbits(23)))
+        command = Command(Opcode.TURN, {
+            "in_base": self.at(blocks * plane), "zero": self.zero(), "in_plane": plane,
+            "input_zero": self.zero(), "pixels": pixels, "blocks": blocks,
+            "lanes": rng.randint(1, config.rows), "turned": turned,
+            "weight_base": rng.choice((window.start, last_row,
+                                       rng.randint(window.start, last_row))),
+            "parameter_base": rng.choice((0, last_entry, rng.randint(0, last_entry))),
+            "bias": rng.randint(-(1 << 31), (1 << 31) - 1) >> rng.choice((0, 8, 16, 24)),
+            "scale": scale})
+        return [command] if self._fits(command) else None
 
     def store(self) -> list[Command] | None:
         f = self._transfer(self.layout.words, self.config.word_bytes, Layout.DATA)

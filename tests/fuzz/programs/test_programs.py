@@ -28,7 +28,8 @@ from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.functional import FunctionalDevice
 
-SLICE = {"tiny": 4, "odd": 3, "sequential": 3, "base": 1}  # batches
+SLICE = {"tiny": 4, "odd": 3, "products": 3, "products_plain": 2, "sequential": 3,
+         "base": 1}  # batches
 FUNCTIONAL = [name for name in CONFIGS if name != "base"]
 
 
@@ -63,7 +64,7 @@ def test_a_seed_gives_the_same_batch_and_another_one_another():
 
 
 def test_every_operation_and_flag_is_drawn():
-    _, streams = painted("tiny", "all", 150)
+    _, streams = painted("products", "all", 200)
     commands = [command for stream in streams for command in stream]
     assert {command.opcode for command in commands} == set(Opcode)
     vectors = [command.fields for command in commands if command.opcode is Opcode.VECTOR]

@@ -63,7 +63,8 @@ class MatrixBench:
             out_pixels=out_h * out_w, out_zero=layer.result(target).zero_point, out_base=out_base,
             out_plane=out_h * out_w, clamp_min=layer.clamp[0], clamp_max=layer.clamp[1],
             col_tiles=tiles, last_groups=-(-last // config.requant_lanes),
-            rule=layer.rounding, accumulate=0, keep=0, out_slot=0, weight_base=len(self.weights),
+            rule=layer.rounding, accumulate=0, keep=0, out_slot=0, weight_zero=0,
+            weight_base=len(self.weights),
             parameter_base=len(self.parameters),
             table=len(self.tables) // 256 + 1 if layer.function else 0)
         if layer.function:

@@ -11,9 +11,9 @@ from weft.hw.matrix.systolic_array import SystolicArray
 from weft.sim.cocotb_bench import run_cocotb
 
 
-def make_shape(rows, cols, fip, activation_width=8, weight_width=8):
+def make_shape(rows, cols, fip, activation_width=8, weight_width=8, products=False):
     return ArrayShape(rows=rows, cols=cols, fip=fip, activation=ElementType(activation_width),
-                      weight=ElementType(weight_width))
+                      weight=ElementType(weight_width), products=products)
 
 
 def pack(element, lanes):
@@ -67,6 +67,8 @@ def run(shape, tiles, pixels_of, *, seed=0, slack=0, tile_pixels=0):
     pixels[first:] = pixels_of(rng, (len(tile_of) - first, shape.rows))
     outputs = np.zeros((len(tile_of), shape.columns), np.int64)
     width = shape.psum_width
+    zeros = random_of(shape.weight)(rng, len(tiles)) if shape.products else [0] * len(tiles)
+    loaded = 0      # tiles
 
     async def testbench(ctx):
         for t in range(len(tile_of) + dut.column_latency(shape.columns - 1) + 1):
@@ -77,6 +79,11 @@ def run(shape, tiles, pixels_of, *, seed=0, slack=0, tile_pixels=0):
             # Weights are garbage whenever they are not loaded.
             row = loads.get(t, random_of(shape.weight)(rng, shape.weight_row_lanes))
             ctx.set(Value.cast(dut.weights.data), pack(shape.weight, row))
+            if shape.products:
+                nonlocal loaded
+                ctx.set(dut.weights.zero, int(zeros[loaded // shape.pe_rows]) if t in loads
+                        else int(random_of(shape.weight)(rng, 1)[0]))
+                loaded += t in loads
             bits = ctx.get(Value.cast(dut.o))
             for c in range(shape.columns):
                 arrival = t - dut.column_latency(c)
@@ -95,9 +102,12 @@ def run(shape, tiles, pixels_of, *, seed=0, slack=0, tile_pixels=0):
         tile = tiles[k].astype(np.int64)
         dot = pixels[t] @ tile
         if shape.fip:
-            alpha = pairs[t].prod(axis=1).sum()
+            alpha = (pairs[t] + zeros[k]).prod(axis=1).sum()
             beta = tile.reshape(shape.pe_rows, 2, -1).prod(axis=1).sum(axis=0)
-            expected[t] = np.append(dot + alpha + beta, alpha)
+            plain = pairs[t].prod(axis=1).sum()
+            expected[t] = np.append(dot + plain + beta, alpha)
+        elif shape.products:
+            expected[t] = np.append(dot, zeros[k] * pixels[t].sum())
         else:
             expected[t] = dot
     return outputs[first:], expected[first:]
@@ -132,6 +142,17 @@ def test_gaps_between_loads_and_switches_change_nothing(rows, cols, fip):
     shape = make_shape(rows, cols, fip)
     tiles = random_bytes(np.random.default_rng(rows + cols), (6, rows, cols))
     outputs, expected = run(shape, tiles, random_bytes, seed=1, slack=5)
+    np.testing.assert_array_equal(outputs, expected)
+
+
+@pytest.mark.parametrize("slack", [0, 5])
+@pytest.mark.parametrize("fip", [False, True])
+@pytest.mark.parametrize(("rows", "cols"), [(2, 2), (4, 4), (6, 10)])
+def test_the_column_that_corrects_has_a_weight_of_its_own_for_each_tile(rows, cols, fip, slack):
+    shape = make_shape(rows, cols, fip, products=True)
+    assert shape.columns == cols + 1
+    tiles = random_bytes(np.random.default_rng(rows + cols), (6, rows, cols))
+    outputs, expected = run(shape, tiles, random_bytes, seed=2, slack=slack)
     np.testing.assert_array_equal(outputs, expected)
 
 

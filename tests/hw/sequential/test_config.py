@@ -10,7 +10,7 @@ CONFIG = BOARDS["icebreaker"].config
 
 WRONG = {"rows": 8, "cols": 8, "fip": True, "accumulator_width": 28, "activation_banks": 2,
          "requant_lanes": 2, "axi_data_width": 64, "vector_taps": 1, "fixed_point": True,
-         "drain_lookup": True, "counters": True}
+         "drain_lookup": True, "products": True, "counters": True}
 
 
 @pytest.mark.parametrize("field, value", WRONG.items())

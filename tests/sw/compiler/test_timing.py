@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from command_streams import MASKS, load, lookup, matrix, store
+from configs import PRODUCTS
+from graphs import GraphBuilder
 from models import quantize_model
 
 from weft.bench.networks import NETWORKS
@@ -261,6 +263,16 @@ def test_network_takes_as_long_as_on_the_rtl(network):
     rng = np.random.default_rng([len(network), 5])
     model = quantize_model(rng, NETWORKS[network](rng))
     assert np.abs(compare(model, PRESETS["base"])).max() < 0.01
+
+
+@pytest.mark.parametrize("tokens, depth, heads", [(33, 8, 3), (64, 16, 2), (17, 5, 1)])
+def test_attention_takes_as_long_as_on_the_rtl(tokens, depth, heads):
+    builder = GraphBuilder(np.random.default_rng(tokens), (24, tokens, 1))
+    q, k, v = (builder.conv(builder.input, heads * depth) for _ in range(3))
+    scores = builder.matmul(q, k, heads=heads, transposed=True)
+    graph = builder.graph(builder.conv(builder.matmul(scores, v, heads=heads), 24))
+    errors = compare(graph, PRODUCTS)
+    assert np.abs(errors).max() < 0.03, errors
 
 
 @pytest.mark.slow

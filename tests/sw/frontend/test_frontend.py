@@ -653,14 +653,6 @@ def test_gemm_factor_wrong(name):
     refused(b.build(), f"Gemm 'fc' has {name} 0.5; only 1 is supported")
 
 
-def test_matmul_of_activations_wrong():
-    b = QdqBuilder(rng_of())
-    x, y = b.input("x", (4, 4)), b.input("y", (4, 4))
-    b.output(b.quantize(b.node("MatMul", [x, y], "attention"), scale=0.1))
-    refused(b.build(), "MatMul 'attention' must have constant weights; it multiplies two "
-                       "activations")
-
-
 def test_matmul_of_constant_first_wrong():
     b = QdqBuilder(rng_of())
     weights, _ = b.weights("w", (4, 4), 0)

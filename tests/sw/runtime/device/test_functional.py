@@ -226,7 +226,8 @@ MATRIX = {"in_base": 0, "in_zero": 0, "in_plane": 1, "pad_top": 0, "in_h": 1, "i
           "kernel_row_step": 1, "out_w": 1, "tile_pixels": 1, "out_pixels": 1, "out_zero": 0,
           "out_base": 0, "clamp_min": -128, "out_plane": 1, "clamp_max": 127, "col_tiles": 1,
           "last_groups": 1, "rule": Rounding.FLOAT32, "accumulate": 0, "keep": 0,
-          "weight_base": 0, "out_slot": 0, "parameter_base": 0, "table": 0}
+          "weight_base": 0, "out_slot": 0, "parameter_base": 0, "table": 0,
+          "weight_zero": 0}
 
 
 def stop(*commands: bytes, config: AcceleratorConfig = TINY) -> DeviceStopped:

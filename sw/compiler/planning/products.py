@@ -1,0 +1,35 @@
+"""Products of two tensors: what they take of the array, and in what portions."""
+
+from weft.compiler.timing.engines import step_cycles
+from weft.hw.isa.config import AcceleratorConfig
+from weft.ir import Graph, MatMul, layout
+
+from .columns import column_chunks
+
+__all__ = ["head_chunks", "head_steps", "matmul_cycles"]
+
+
+def head_steps(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> tuple[int, int]:
+    """Column tiles of a head, and channel blocks that each of them reads."""
+    channels = graph.tensors[layer.output].shape[0] // layer.heads
+    return layout.col_tiles(config, channels), layout.channel_blocks(config, layer.depth)
+
+
+def head_chunks(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> list[range]:
+    """Column tiles of a head whose weights are made together: half of the memory, where that is
+    enough, so that the next ones are made meanwhile.
+
+    Raises
+    ------
+    CompileError
+        If those of a single column tile do not fit.
+    """
+    columns, depth = head_steps(config, graph, layer)
+    return column_chunks(config, layer.name, columns, depth * config.weight_tile_rows)
+
+
+def matmul_cycles(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> int:
+    """Cycles of the array, if it need not wait for weights."""
+    _, height, width = graph.tensors[layer.output].shape
+    columns, depth = head_steps(config, graph, layer)
+    return layer.heads * columns * depth * step_cycles(config, height * width)

@@ -1,0 +1,92 @@
+"""Products of two activations through the RTL, byte for byte."""
+
+import numpy as np
+import pytest
+from configs import PRODUCTS, PRODUCTS_PLAIN
+from graphs import GraphBuilder, random_image
+from places import MODELS
+
+from weft import reference
+from weft.ir import MatMul
+from weft.reference.golden import cpu_is_exact
+from weft.runtime.device.verilator import VerilatorDevice
+from weft.runtime.runner import random_frames
+from weft.runtime.session import InferenceSession
+
+CONFIGS = {"fip": PRODUCTS, "plain": PRODUCTS_PLAIN}
+
+
+def attention(rng, *, tokens, depth, heads, channels=9):
+    """A block of attention without its softmax, in whose place there is a table."""
+    builder = GraphBuilder(rng, (channels, tokens, 1), unsigned=bool(rng.integers(2)))
+    q, k, v = (builder.conv(builder.input, heads * depth) for _ in range(3))
+    scores = builder.lookup(builder.matmul(q, k, heads=heads, transposed=True))
+    context = builder.matmul(scores, v, heads=heads)
+    return builder.graph(builder.sum(builder.conv(context, channels), builder.input))
+
+
+def product(rng, *, pixels, depth, channels, heads, transposed):
+    builder = GraphBuilder(rng, (heads * depth, pixels, 1))
+    b = builder.add_input("b", (heads * depth, channels, 1) if transposed else
+                          (heads * channels, depth, 1))
+    return builder.graph(builder.matmul(builder.input, b, heads=heads, transposed=transposed))
+
+
+def check(graph, config, rng, *, frames=2, built=None):
+    """Some frames of a graph, compiled for ``config``, on the RTL of ``built``, or of the same."""
+    def device(_config, *, memory_bytes):
+        return VerilatorDevice(built or config, memory_bytes=max(memory_bytes, 4096))
+
+    with InferenceSession(graph, config=config, device=device) as session:
+        for _ in range(frames):
+            image = random_image(rng, graph)
+            feed = {edge.name: graph.tensors[edge.tensor].to_model(image[edge.tensor])
+                    for edge in graph.inputs}
+            found = session.run(None, feed)
+            expected = reference.run(graph, image)
+            for edge, value in zip(graph.outputs, found, strict=True):
+                np.testing.assert_array_equal(
+                    value, graph.leave(edge, expected[edge.tensor]))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_products(name):
+    config = CONFIGS[name]
+    rng = np.random.default_rng(config.rows)
+    size = 4 * config.rows
+    for number in range(24):
+        shape = {axis: int(rng.choice([1, rng.integers(1, size)]))
+                 for axis in ("pixels", "depth", "channels")}
+        check(product(rng, **shape, heads=int(rng.choice([1, 1, 2, 3])),
+                      transposed=bool(number % 2)), config, rng)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_attention_of_some_heads(name):
+    config = CONFIGS[name]
+    rng = np.random.default_rng(1)
+    for tokens, depth, heads in ((1, 3, 1), (17, 8, 2), (33, 5, 3)):
+        check(attention(rng, tokens=tokens, depth=depth, heads=heads), config, rng, frames=3)
+
+
+def test_products_in_tiles_of_rows():
+    # Compiled for less memory than the device has.
+    config = PRODUCTS.replace(activation_bytes=4 * 512)
+    rng = np.random.default_rng(2)
+    check(product(rng, pixels=230, depth=6, channels=14, heads=2, transposed=True), config, rng,
+          built=PRODUCTS)
+
+
+@pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
+def test_vision_transformer():
+    """All four products of two activations run on the accelerator; softmax is the host's."""
+    model = MODELS / "real" / "tv_vit_tiny.onnx"
+    with InferenceSession(model, config=PRODUCTS) as session:
+        layers = [layer for graph in session.plan.graphs for layer in graph.layers]
+        assert sum(isinstance(layer, MatMul) for layer in layers) == 4
+        feed = random_frames(session, 1)
+        found = session.run(None, feed)
+        if cpu_is_exact():
+            expected = session.plan.model.golden().run(feed)
+            for info, value in zip(session.get_outputs(), found, strict=True):
+                np.testing.assert_array_equal(value, expected[info.name])
