@@ -352,7 +352,7 @@ class _Planner:
                     layers=group.layers, chunks=choice.group.chunks, inner=group.inner[0],
                     addresses={name: buffer.addresses[0] for name, buffer in buffers.items()
                                if name != group.output}))
-            elif isinstance(choice, _Grouped) and choice.group is not None:
+            elif isinstance(choice, _Grouped) and isinstance(choice.group, GroupChoice):
                 group = self._groups[index]
                 layers += self._turns(group, choice.group, buffers)
                 groups.append(GroupPlan(
