@@ -316,8 +316,8 @@ class AcceleratorConfig:
 
     # Memories --------------------------------------------------------------------------------
     # `*_lanes` counts elements. `*_data_bytes` is what they take, and what is stored on chip;
-    # `*_bytes` is the power of 2 that a unit takes in external memory, so that a beat never
-    # straddles two units in an odd way.
+    # `*_bytes` is what a unit takes in external memory, so that a beat never straddles two units in
+    # an odd way: a power of 2, or whole beats.
 
     @property
     def word_lanes(self) -> int:
@@ -407,8 +407,11 @@ class AcceleratorConfig:
 
     @property
     def vector_entry_bytes(self) -> int:
-        """Bytes of such an entry in external memory."""
-        return _power_of_2_at_least(self.vector_entry_data_bytes)
+        """Bytes of such an entry in external memory: whole beats, if it is larger than one."""
+        data = self.vector_entry_data_bytes
+        if data < self.axi_bytes:
+            return _power_of_2_at_least(data)
+        return data + -data % self.axi_bytes
 
     @property
     def vector_groups(self) -> int:
@@ -469,8 +472,8 @@ PRESETS: dict[str, AcceleratorConfig] = {
             name="wide", rows=8, cols=12, requant_lanes=4, activation_bytes=96 * 1024,
             weight_bytes=96 * 1024),
         AcceleratorConfig(
-            name="base", rows=16, cols=16, requant_lanes=8, activation_bytes=128 * 1024,
-            weight_bytes=128 * 1024, accumulator_pixels=512),
+            name="base", rows=16, cols=16, requant_lanes=16, activation_bytes=128 * 1024,
+            weight_bytes=128 * 1024, accumulator_pixels=512, vector_taps=5),
     )
 }
 """Named configurations, smallest first."""

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .replacement import replacement
 
-__all__ = ["Multiplier"]
+__all__ = ["Multiplier", "multiple"]
 
 
 class Multiplier(wiring.Component):
@@ -83,3 +83,8 @@ class Multiplier(wiring.Component):
             product = register
         m.d.comb += self.o.eq(product)
         return m
+
+
+def multiple(value: Value, factor: int) -> Value:
+    """``value * factor`` as a sum, which takes no multiplier block."""
+    return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

@@ -15,6 +15,7 @@ from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.lib.delay import delay
 from weft.hw.lib.fanout import alike, assign
+from weft.hw.lib.multiplier import multiple
 
 __all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
 
@@ -213,19 +214,18 @@ class TransferFront(wiring.Component):
     def _look_up(self, m: Module, at: _Command) -> tuple[Signal, Signal, Signal]:
         """Returns the beats of a line, the units that the memory holds, and whether there is no
         such memory."""
-        beat_shift = exact_log2(self._config.axi_bytes)
+        beat_bytes = self._config.axi_bytes
         beats   = Signal(32)
         depth   = Signal(25)
         unknown = Signal()
         with m.Switch(at.memory):
             for number, its in memories(self._config).items():
-                unit_shift = exact_log2(its.unit_bytes)
                 with m.Case(number):
                     m.d.comb += depth.eq(its.depth)
-                    if unit_shift >= beat_shift:
-                        m.d.comb += beats.eq(at.units << (unit_shift - beat_shift))
+                    if its.unit_bytes >= beat_bytes:
+                        m.d.comb += beats.eq(multiple(at.units, its.unit_bytes // beat_bytes))
                     else:
-                        shift = beat_shift - unit_shift
+                        shift = exact_log2(beat_bytes // its.unit_bytes)
                         m.d.comb += beats.eq((at.units + ((1 << shift) - 1)) >> shift)
             with m.Default():
                 m.d.comb += unknown.eq(1)

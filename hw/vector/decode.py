@@ -20,6 +20,7 @@ from weft.hw.isa.vector_rules import (
 )
 from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice
+from weft.hw.lib.multiplier import multiple
 
 __all__ = ["VectorDecoder", "decoded_layout"]
 
@@ -151,8 +152,8 @@ class VectorDecoder(wiring.Component):
             # Division by a constant, as a table.
             groups=Mux(window, Array(C(-(-k // taps), 8) for k in range(256))[inner], inner),
             last_size=Mux(window, Array(C((k - 1) % taps + 1, 4) for k in range(256))[inner], 1),
-            group_step=Mux(window, _multiple(command.kernel_inner_step, taps), 0),
-            group_x_step=Mux(window, _multiple(command.dilation_inner, taps), 0),
+            group_step=Mux(window, multiple(command.kernel_inner_step, taps), 0),
+            group_x_step=Mux(window, multiple(command.dilation_inner, taps), 0),
             first_y=-command.pad_outer,
             first_x=-command.pad_inner,
             one_outer=command.out_outer == 1,
@@ -164,9 +165,9 @@ class VectorDecoder(wiring.Component):
         """Second cycle: the size of a full group, and the places at which groups start to read."""
         taps    = self._config.vector_taps
         out     = self.o.p
-        address = [C(0)] + [register(m, _multiple(command.kernel_inner_step, k)[:24],
+        address = [C(0)] + [register(m, multiple(command.kernel_inner_step, k)[:24],
                                      f"address_multiple_{k}") for k in range(1, taps)]
-        x       = [C(0)] + [register(m, _multiple(command.dilation_inner, k)[:12],
+        x       = [C(0)] + [register(m, multiple(command.dilation_inner, k)[:12],
                                      f"x_multiple_{k}") for k in range(1, taps)]
         fresh   = Signal(range(taps + 1), reset_less=True)  # words a group reads when it slides
         m.d.sync += fresh.eq(Mux(command.slide & (command.stride_inner < taps),
@@ -212,8 +213,3 @@ class VectorDecoder(wiring.Component):
                 self.fault.code.eq(Mux(wrong, Error.ARGUMENT, Error.ADDRESS)),
                 self.fault.index.eq(held.p.index),
             ]
-
-
-def _multiple(value: Value, factor: int) -> Value:
-    """``value * factor`` as a sum, which takes no multiplier block."""
-    return sum(value << bit for bit in range(factor.bit_length()) if factor >> bit & 1)

@@ -12,6 +12,7 @@ import numpy as np
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
+from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
@@ -22,7 +23,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 
-from .line_buffer import LineBuffer
+from .line_buffer import ChunkBuffer, LineBuffer
 from .sharing import Sharing
 from .view import View
 
@@ -79,8 +80,9 @@ class LoweringContext:
         self._sharing = Sharing(config)
         self._slots: dict[str, Region] = {}
         self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
-        self._lines: dict[str, LineBuffer] = {}     # of the group that is being lowered
+        self._lines: dict[str, LineBuffer | ChunkBuffer] = {}   # of the group at hand
         self._turns: dict[int, range] = {}          # rows of its layers that are next
+        self._chunk: range | None = None            # channel blocks that are
         self._staying: dict[Hashable, Buffer] = {}  # its constants
         self._inputs = {edge.tensor for edge in self.graph.inputs}
         self._present: set[str] = set()         # tensors that are computed
@@ -90,7 +92,8 @@ class LoweringContext:
             self._stored |= laid_out.kept
 
     def run(self, lower: "Callable[[LoweringContext, int, Layer], None]",
-            lower_group: "Callable[[LoweringContext, GroupPlan], None]") -> Lowered:
+            lower_group: "Callable[[LoweringContext, GroupPlan | ChannelGroupPlan], None]") \
+            -> Lowered:
         """Lowers all layers, each with ``lower``, or as part of a group with ``lower_group``."""
         misfits: dict[int, CompileError] = {}
         groups = {group.layers[0]: group for group in self._plan.groups}
@@ -147,6 +150,10 @@ class LoweringContext:
         columns = plan.columns or (range(self.tensor(self.graph.layers[index].output).shape[2]),)
         rows = (self._turns[index],) if index in self._turns else plan.tiles
         return tuple(product(rows, columns))
+
+    def in_turn(self, chunk: range) -> bool:
+        """Whether these channel blocks are computed now: all, but in a group by channels."""
+        return self._chunk is None or chunk.start in self._chunk
 
     def copies(self, index: int) -> range | None:
         """The copies of a convolution for all frames, if that of the first one computes them all;
@@ -339,17 +346,37 @@ class LoweringContext:
         """Makes the lines of a group: in them are the tensors that its layers read and write, until
         its end."""
         first = self.graph.layers[group.layers[0]].name
+        lines: dict[str, LineBuffer] = {}
         for name, line in group.lines.items():
             blocks = self.blocks(name)
             buffer = Buffer(name=f"{name} line", space=Space.ACTIVATION, layer=first,
                             size=len(blocks) * line.rows * self.tensor(name).shape[2])
             self._placed[buffer] = group.addresses[name]
-            self._lines[name] = LineBuffer(self.tensor(name), line, blocks, buffer)
-        return self._lines
+            lines[name] = LineBuffer(self.tensor(name), line, blocks, buffer)
+        self._lines |= lines
+        return lines
 
-    def take_turn(self, index: int, rows: range) -> None:
-        """What a layer of the group computes next: all that :meth:`tiles` gives."""
+    def begin_channels(self, group: ChannelGroupPlan) -> None:
+        """Makes the buffers of a group by channels, and loads its input, if that is not on chip."""
+        first = group.layers[0]
+        for name, address in group.addresses.items():
+            _, height, width = self.tensor(name).shape
+            blocks, slots = len(self.blocks(name)), 1
+            if name == group.inner:
+                blocks, slots = len(group.chunks[0]), group.slots
+            buffer = Buffer(name=f"{name} chunks", space=Space.ACTIVATION,
+                            layer=self.graph.layers[first].name,
+                            size=slots * blocks * height * width)
+            self._placed[buffer] = address
+            self._lines[name] = lines = ChunkBuffer(self.tensor(name), buffer, blocks, slots)
+            if name != group.inner:
+                self.load_line(first, lines.view(range(height), self.blocks(name)))
+
+    def take_turn(self, index: int, rows: range, chunk: range | None = None) -> None:
+        """What a layer of the group computes next: all that :meth:`tiles` gives; of a group by
+        channels, only this chunk of it."""
         self._turns[index] = rows
+        self._chunk = chunk
 
     def load_line(self, index: int, view: View) -> None:
         """Loads rows of a line from external memory."""
@@ -362,6 +389,7 @@ class LoweringContext:
         """Nothing of the group is needed any more."""
         self._lines.clear()
         self._turns.clear()
+        self._chunk = None
         self._staying.clear()
 
     # Tensors ----------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ class _Convolution:
             return
         constants: tuple[Buffer, Buffer] | None = None
         if plan.columns_outer:
-            for chunk in plan.chunks:
+            for chunk in filter(context.in_turn, plan.chunks):
                 constants = None
                 for tile in context.tiles(index):
                     source = context.read(index, self._layer.input, *tile)

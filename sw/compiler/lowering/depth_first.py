@@ -6,13 +6,14 @@ matrix engine may be tiles ahead of the vector engine, as far as the lines have 
 
 from collections.abc import Callable
 
+from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.ir import Layer
 
 from .context import LoweringContext
 from .vector import lower_move
 
-__all__ = ["lower_group"]
+__all__ = ["lower_channel_group", "lower_group"]
 
 
 def lower_group(context: LoweringContext, group: GroupPlan,
@@ -43,5 +44,21 @@ def lower_group(context: LoweringContext, group: GroupPlan,
                 if rows:
                     context.take_turn(index, rows)
                     lower(context, index, layer)
+    finally:
+        context.end_group()
+
+
+def lower_channel_group(context: LoweringContext, group: ChannelGroupPlan,
+                        lower: Callable[[LoweringContext, int, Layer], None]) -> None:
+    """Commands of a group by channels, each layer lowered with ``lower`` for the chunk of its
+    turn."""
+    graph = context.graph
+    context.begin_channels(group)
+    try:
+        for chunk in group.chunks:
+            for index in group.layers:
+                layer = graph.layers[index]
+                context.take_turn(index, range(graph.tensors[layer.output].shape[1]), chunk)
+                lower(context, index, layer)
     finally:
         context.end_group()

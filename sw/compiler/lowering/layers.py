@@ -9,6 +9,7 @@ from typing import Any
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Lowered
+from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
@@ -16,7 +17,7 @@ from weft.ir import Alias, Concat, Convolution, Layer, MatMul
 
 from .context import LoweringContext
 from .convolution import lower_convolution
-from .depth_first import lower_group
+from .depth_first import lower_channel_group, lower_group
 from .matmul import lower_matmul
 from .vector import lower_vector
 
@@ -57,8 +58,11 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
                            outline=outline).run(_lower_layer, _lower_group)
 
 
-def _lower_group(context: LoweringContext, group: GroupPlan) -> None:
-    lower_group(context, group, _lower_layer)
+def _lower_group(context: LoweringContext, group: GroupPlan | ChannelGroupPlan) -> None:
+    if isinstance(group, ChannelGroupPlan):
+        lower_channel_group(context, group, _lower_layer)
+    else:
+        lower_group(context, group, _lower_layer)
 
 
 def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:

@@ -1,4 +1,4 @@
-"""The buffer of a tensor that goes through a group of layers some rows at a time."""
+"""The buffer of a tensor that goes through a group of layers some rows, or channels, at a time."""
 
 from weft.compiler.ops import Buffer
 from weft.compiler.planning.row_flow import Line
@@ -6,7 +6,7 @@ from weft.ir import Tensor
 
 from .view import View
 
-__all__ = ["LineBuffer"]
+__all__ = ["ChunkBuffer", "LineBuffer"]
 
 
 class LineBuffer:
@@ -52,3 +52,33 @@ class LineBuffer:
         first = blocks.start - self._blocks.start
         return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
                     columns=range(width), blocks=blocks, offset=first * plane + place * width)
+
+
+class ChunkBuffer:
+    """Room for some chunks of channel blocks of a tensor, taken in turn.
+
+    Parameters
+    ----------
+    tensor : :class:`Tensor`
+    buffer : :class:`Buffer`
+        In activation memory.
+    size : :class:`int`
+        Channel blocks of a chunk.
+    slots : :class:`int`
+        Chunks that there is room for.
+    """
+
+    def __init__(self, tensor: Tensor, buffer: Buffer, size: int, slots: int):
+        self._tensor = tensor
+        self._buffer = buffer
+        self._size = size
+        self._slots = slots
+
+    def view(self, rows: range, blocks: range) -> View:
+        """Some rows of channel blocks of a chunk."""
+        _, height, width = self._tensor.shape
+        plane = height * width
+        chunk, first = divmod(blocks.start, self._size)
+        offset = (chunk % self._slots * self._size + first) * plane
+        return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
+                    columns=range(width), blocks=blocks, offset=offset + rows.start * width)

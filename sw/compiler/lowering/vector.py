@@ -147,6 +147,8 @@ class _Work:
                                      part=None if constants.shared else chunk)
 
         for number, chunk in enumerate(chunks):
+            if not context.in_turn(chunk):
+                continue
             part, blocks = "", None
             if len(chunks) > 1:
                 part, blocks = f" {number + 1}/{len(chunks)}", chunk

@@ -15,6 +15,7 @@ from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Convolution, Depthwise, Pool
 
+from .channel_groups import ChannelChoice, channel_choices
 from .columns import weight_tiles
 from .groups import Group
 from .loop_order import layer_cycles, window_loop_order
@@ -133,7 +134,7 @@ class GroupPlanner:
         self.best = lru_cache(maxsize=None)(self._best)
 
     def _best(self, group: Group, outside: frozenset[str],
-              available: int) -> tuple[GroupChoice | None, int]:
+              available: int) -> tuple[GroupChoice | ChannelChoice | None, int]:
         """The best way with the tensors ``outside`` in external memory; and the fewest words that
         would do.
 
@@ -145,6 +146,11 @@ class GroupPlanner:
         available : :class:`int`
             Words that there are for buffers.
         """
+        if group.by_channels:
+            ways = list(channel_choices(self._laid_out, self._config, group, outside))
+            fitting = [way for way in ways if way.words <= available]
+            return (min(fitting, key=lambda way: way.cycles, default=None),
+                    min((way.words for way in ways), default=1 << 62))
         best: GroupChoice | None = None
         least = 1 << 62
         for height in self._heights(group):
@@ -164,8 +170,10 @@ class GroupPlanner:
 
     def fewest_words(self, group: Group) -> int:
         """A bound that is quickly known: the words of the rows that a single row of each layer
-        needs of the tensors inside a group."""
+        needs of the tensors inside a group; none of one by channels."""
         found = 0
+        if group.by_channels:
+            return found
         for name in group.inner:
             height = self._graph.tensors[name].shape[1]
             rows = 1

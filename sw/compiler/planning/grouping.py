@@ -6,6 +6,8 @@ in external memory are looked at; of all ways to divide the graph into those and
 that of the fewest cycles is taken, by the estimates that place the tensors.
 """
 
+from math import inf
+
 from weft.compiler.channel_layout import ChannelLayout
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
@@ -50,7 +52,8 @@ def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: Memory
         stored |= laid_out.kept
     planner = GroupPlanner(laid_out, config, plan.aligns, stored)
     ending: dict[int, list[Group]] = {}
-    for group in GroupFinder(laid_out, config).groups(external):
+    finder = GroupFinder(laid_out, config)
+    for group in (*finder.groups(external), *finder.channel_groups(external)):
         ending.setdefault(group.layers.stop, []).append(group)
     # The fewest cycles of the layers in front of each, and the group at their end.
     best: list[tuple[float, Group | None]] = [(0.0, None)]
@@ -62,11 +65,14 @@ def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: Memory
             room = config.activation_depth - _resident(plan, laid_out, group)
             if planner.fewest_words(group) > room:
                 continue
-            choice, _ = planner.best(group, outside, room)
-            if choice is not None:
-                through = best[group.layers.start][0] + choice.cycles
-                if through < cycles:
-                    cycles, chosen = through, group
+            if group.by_channels:
+                output = plan.storages[laid_out.homes[group.output].root].words
+                taken = _by_channels(planner, group, outside, room, output, config)
+            else:
+                taken = _cycles(planner, group, outside, room)
+            through = best[group.layers.start][0] + taken
+            if through < cycles:
+                cycles, chosen = through, group
         best.append((cycles, chosen))
     groups: list[Group] = []
     stop = count
@@ -76,6 +82,25 @@ def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: Memory
             groups.append(chosen)
         stop = stop - 1 if chosen is None else chosen.layers.start
     return groups[::-1]
+
+
+def _cycles(planner: GroupPlanner, group: Group, outside: frozenset[str], room: int) -> float:
+    choice, _ = planner.best(group, outside, room)
+    return inf if choice is None else choice.cycles
+
+
+def _by_channels(planner: GroupPlanner, group: Group, outside: frozenset[str], room: int,
+                 output: int, config: AcceleratorConfig) -> float:
+    """Cycles of a group that is computed by channels, with its output of so many words on chip, if
+    that leaves room enough. It must fit with all in external memory, as single layers do."""
+    everything = frozenset((*group.inputs, group.output))
+    if _cycles(planner, group, everything, config.activation_depth) == inf:
+        return inf
+    if group.output in outside:
+        here = _cycles(planner, group, outside - {group.output}, room - output)
+        if here < inf:
+            return here
+    return _cycles(planner, group, outside, room)
 
 
 def _resident(plan: MemoryPlan, laid_out: ChannelLayout, group: Group) -> int:

@@ -8,8 +8,9 @@ All constants of a group stay on chip until it is done.
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.hw.isa.config import AcceleratorConfig
@@ -52,12 +53,16 @@ class Group:
         Tensors from outside.
     output : :class:`str`
         What the last layer makes.
+    by_channels : :class:`bool`
+        In turns of some channels, and not of some rows: see
+        :mod:`~weft.compiler.planning.channel_groups`.
     """
 
     layers: range
     inner: tuple[str, ...]
     inputs: tuple[str, ...]
     output: str
+    by_channels: bool = False
 
 
 class GroupFinder:
@@ -101,6 +106,21 @@ class GroupFinder:
                 group = self._group(range(first, stop))
                 if group is not None and not wanted.isdisjoint(group.inner):
                     yield group
+
+    def channel_groups(self, wanted: AbstractSet[str]) -> Iterator[Group]:
+        """All convolutions with the depthwise one that reads them, of which one makes one of the
+        tensors ``wanted``."""
+        layers, config = self._graph.layers, self._config
+        if self._graph.frames > 1 or config.rows != config.cols:
+            return
+        for index, (layer, reader) in enumerate(pairwise(layers)):
+            if not (isinstance(layer, Convolution) and isinstance(reader, Depthwise)):
+                continue
+            tables = [each.function.table.ndim for each in (layer, reader) if each.function]
+            group = self._group(range(index, index + 2))
+            if group is not None and 2 not in tables and len(group.inputs) == 1 \
+                    and not wanted.isdisjoint((*group.inner, group.output)):
+                yield replace(group, by_channels=True)
 
     def _group(self, span: range) -> Group | None:
         layers = [self._graph.layers[index] for index in span]

@@ -16,6 +16,7 @@ from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution
 
+from .channel_groups import ChannelChoice, ChannelGroupPlan
 from .columns import weight_tiles
 from .depth_first import GroupChoice, GroupPlan, GroupPlanner
 from .frames import Joints, find_joints
@@ -82,8 +83,8 @@ class MemoryPlan:
     layers : :class:`tuple` of :class:`LayerPlan`
     aligns : :class:`dict`
         By tensor, see :meth:`align`.
-    groups : :class:`tuple` of :class:`GroupPlan`
-        Layers that are computed depth first, in order; the other ones are computed one by one.
+    groups : :class:`tuple` of :class:`GroupPlan` and :class:`ChannelGroupPlan`
+        Layers that are computed in turns, in order; the other ones are computed one by one.
     cycles : :class:`tuple` of :class:`float`
         Of each layer, by an estimate; of a group they are those of its first one.
     joints : :class:`Joints`
@@ -93,7 +94,7 @@ class MemoryPlan:
     storages: dict[str, Storage]
     layers: tuple[LayerPlan, ...]
     aligns: dict[str, int]
-    groups: tuple[GroupPlan, ...] = ()
+    groups: tuple[GroupPlan | ChannelGroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
     joints: Joints = _NONE
 
@@ -152,7 +153,7 @@ class _Life:
 @dataclass(frozen=True, eq=False)
 class _Grouped(Choice):
     """A way to compute a group, as that of its first layer; the other ones take nothing."""
-    group: GroupChoice | None = None
+    group: GroupChoice | ChannelChoice | None = None
 
 
 class _Planner:
@@ -286,6 +287,9 @@ class _Planner:
         choice, least = self._group_planner.best(group, frozenset(outside), available)
         if choice is None:
             return Choice(0, LayerPlan(), {}, max(1, least - available))
+        if isinstance(choice, ChannelChoice):
+            return _Grouped(choice.cycles, LayerPlan(), {
+                name: Room(*room) for name, room in choice.rooms.items()}, group=choice)
         rooms = {name: Room(words, 1) for name, (_, words) in choice.lines.items()}
         if choice.output_count:
             rooms[group.output] = Room(choice.output_words, choice.output_count)
@@ -336,12 +340,19 @@ class _Planner:
                                   address=self._address(name, placed))
                     for name, storage in self._storages.items()}
         layers: list[LayerPlan] = []
-        groups: list[GroupPlan] = []
+        groups: list[GroupPlan | ChannelGroupPlan] = []
         for index, choice in enumerate(choices):
             buffers = {name: TileBuffer(words=room.words, addresses=tuple(
                            placed[index, name, number] for number in range(room.count)))
                        for name, room in choice.tile_buffers.items()}
-            if isinstance(choice, _Grouped) and choice.group is not None:
+            if isinstance(choice, _Grouped) and isinstance(choice.group, ChannelChoice):
+                group = self._groups[index]
+                layers += self._channel_turns(group, choice.group, buffers)
+                groups.append(ChannelGroupPlan(
+                    layers=group.layers, chunks=choice.group.chunks, inner=group.inner[0],
+                    addresses={name: buffer.addresses[0] for name, buffer in buffers.items()
+                               if name != group.output}))
+            elif isinstance(choice, _Grouped) and isinstance(choice.group, GroupChoice):
                 group = self._groups[index]
                 layers += self._turns(group, choice.group, buffers)
                 groups.append(GroupPlan(
@@ -375,6 +386,18 @@ class _Planner:
                 tiles=tuple(rows for rows in choice.flows[layer.output].new if rows),
                 chunks=(range(count),), in_turns=True,
                 tile_buffers={layer.output: buffers[layer.output]} if last else {})
+
+
+    def _channel_turns(self, group: Group, choice: ChannelChoice,
+                       buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:
+        """The same, of a group by channels."""
+        for index in group.layers:
+            name = self._graph.layers[index].output
+            last = name == group.output and name in buffers
+            yield LayerPlan(
+                tiles=(range(self._graph.tensors[name].shape[1]),), chunks=choice.chunks,
+                columns_outer=True, in_turns=True,
+                tile_buffers={name: buffers[name]} if last else {})
 
 
 def _place(lives: Sequence[_Life],

@@ -298,7 +298,7 @@ def test_refuses_memories_of_a_vector_engine_that_is_not_there(memory):
     {"local_address": 8192 - 11},
     {"address": (1 << 32) - 0x200 - 48},
     {"memory": Memory.WEIGHT, "local_address": 4096 - 11},
-    {"memory": Memory.PARAMETER, "local_address": 128 - 11},
+    {"memory": Memory.PARAMETER, "local_address": PRESETS["base"].parameter_depth - 11},
 ])
 def test_accepts_ranges_that_end_with_the_memory(changes):
     Bench(CONFIGS["base"]).check([load() | changes])

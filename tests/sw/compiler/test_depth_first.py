@@ -146,7 +146,8 @@ def plan_some_groups(rng: np.random.Generator):
     """In place of ``plan_groups``: as many groups as there is room for, chosen blindly."""
     def plan(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
              keep_tensors: bool = False) -> MemoryPlan | None:
-        found = list(GroupFinder(laid_out, config).groups(set(laid_out.graph.tensors)))
+        finder, tensors = GroupFinder(laid_out, config), set(laid_out.graph.tensors)
+        found = [*finder.groups(tensors), *finder.channel_groups(tensors)]
         taken: list[Group] = []
         result = None
         for at in rng.permutation(len(found)):
@@ -224,3 +225,43 @@ def test_planes_between_layers_of_a_group_stay_on_chip():
     assert not any(text.split()[0] in ("t1", "t2") or text.startswith(("output t1", "output t2"))
                    for text in moved)
     assert any("rows" in text for text in moved)
+
+
+# By channels ----------------------------------------------------------------------------------
+
+def all_by_channels(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
+                    keep_tensors: bool = False) -> MemoryPlan | None:
+    """In place of ``plan_groups``: all that can be computed by channels is."""
+    found = list(GroupFinder(laid_out, config).channel_groups(set(laid_out.graph.tensors)))
+    assert found
+    return plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=found)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_convolutions_and_their_depthwise_ones_by_channels_equal_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    config = TINY.replace(axi_data_width=32 << seed % 3, vector_taps=1 + seed % 4,
+                          activation_bytes=64 * 1024 if seed % 2 else 6 * 1024)
+    channels, height, width = (int(v) for v in rng.integers((1, 3, 3), (20, 9, 9)))
+    builder = GraphBuilder(rng, (channels, height, width))
+    wide = builder.random_conv("x", channels=int(rng.integers(9, 60)), max_kernel=3)
+    filtered = builder.depthwise(wide, **builder.random_window(wide, max_kernel=4))
+    again = builder.conv(filtered, int(rng.integers(9, 60)))
+    last = builder.depthwise(again, **builder.random_window(again, max_kernel=3))
+    graph = builder.graph(last if seed % 3 else builder.lookup(last))
+    with (patch.object(passes, "plan_groups", all_by_channels),
+          patch.object(passes, "_faster", return_value=True)):
+        program = equal(graph, config, rng, seed=seed, keep_tensors=seed in (3, 4))
+    for engine in (Engine.MATRIX, Engine.VECTOR):
+        assert any(" 2/" in info.text for info in program.infos if info.engine is engine)
+
+
+def test_many_channels_of_small_planes_go_by_channels():
+    rng = np.random.default_rng(1)
+    builder = GraphBuilder(rng, (16, 12, 12))
+    wide = builder.depthwise(builder.conv("x", 96), pads=(1, 1, 1, 1))
+    graph = builder.graph(builder.product(wide, builder.global_average(wide)))
+    program = equal(graph, TINY.replace(activation_bytes=20 * 1024), rng)
+    loads = [info.text for info in program.infos if info.engine is Engine.LOAD]
+    # Both planes are 13.5 KiB; neither leaves the chip.
+    assert not any(text.split()[0] in ("t0", "t1") for text in loads)

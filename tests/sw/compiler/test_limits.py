@@ -10,7 +10,7 @@ from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.player import play
 from weft.hw.isa.config import PRESETS
 
-BASE = PRESETS["base"]  # 16 x 16, a weight tile in 8 cycles, vector taps 3, 8 bytes a beat
+BASE = PRESETS["base"]  # 16 x 16, a weight tile in 8 cycles, vector taps 5, 8 bytes a beat
 
 
 def limits_of(shape, add, config=BASE):
