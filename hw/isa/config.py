@@ -324,12 +324,12 @@ class AcceleratorConfig:
         """Lanes of an activation word: consecutive channels of one pixel."""
         return self.rows
 
-    @property
+    @cached_property
     def word_data_bytes(self) -> int:
         """Bytes of an activation word on chip."""
         return self.word_lanes * self.activation_type.bytes
 
-    @property
+    @cached_property
     def word_bytes(self) -> int:
         """Bytes of an activation word in external memory."""
         return _power_of_2_at_least(self.word_data_bytes)

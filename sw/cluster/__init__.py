@@ -121,8 +121,10 @@ def cluster(*, workers: int = 1, scheduler: str | None = None) -> Iterator[Clust
 def _local(workers: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
+    # At a port of its own: another one on this machine has the usual one.
     with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
-                      dashboard_address=None, silence_logs=50) as local, Client(local) as client:
+                      dashboard_address="127.0.0.1:0", silence_logs=50) as local, \
+            Client(local) as client:
         yield client
 
 

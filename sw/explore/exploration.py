@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from .page import exploration_page
 from .points import Point, find_points, write_points
 from .search import Problem, Progress, Search, Trial, count_reasons
 from .space import Space
+from .study import Study
 from .trial import OBJECTIVES, Job, Network, Outcome, Target, evaluate, find_family
 from .verify import verify_build, verify_rtl
 
@@ -117,8 +119,9 @@ class Result:
 
     def show(self, console: Console) -> None:
         """Prints the front, and why trials could not be."""
-        table = Table(title=f"Front of {len(self.trials):,} trials, as estimated",
-                      title_justify="left")
+        compiled = sum(not trial.outcome.reason for trial in self.trials)
+        table = Table(title=f"Front of {len(self.trials):,} trials, {compiled:,} of them worth "
+                            f"compiling, as estimated", title_justify="left")
         for name, justify in (("Point", "left"), ("Array", "right"), ("fps", "right"),
                               ("Latency, ms", "right"), ("Energy, uJ", "right"), ("LUTs", "right"),
                               ("Multipliers", "right"), ("Block RAMs", "right"),
@@ -162,21 +165,23 @@ def explore(task: Exploration, *, workers: int = 1, scheduler: str | None = None
     networks, data = _networks(task)
     problem = Problem(
         base=task.base, space=task.space, objectives=task.objectives, seed=task.seed,
-        job=Job(config={}, networks=networks, target=task.target, energy=task.energy))
+        job=Job(config={}, networks=networks, target=task.target, energy=task.energy,
+                objectives=task.objectives))
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"Folder {task.folder} cannot be written: {error.strerror}") from None
-    with cluster(workers=workers, scheduler=scheduler) as processes:
+    with cluster(workers=workers, scheduler=scheduler) as processes, \
+            closing(Study(task.folder / "study.db", problem.identity())) as study:
         processes.ship(*data)
-        search = Search(problem, task.folder / "study.db")
+        search = Search(problem, study)
         progress.stage("Exploring" if not search.resumed else
                        f"Going on after {search.resumed} trials")
         trials = search.run(processes, trials=task.trials, seconds=task.seconds,
                             progress=progress.step)
         _check_any(trials, task)
         progress.stage("Compiling the front in full")
-        points = find_points(trials, problem, processes)
+        points = find_points(trials, problem, study, processes)
         if not points:
             raise InputError("Front must have a point, and networks that were about to fit do not "
                              "when they are compiled in full: more --trials may find others")
@@ -237,5 +242,6 @@ def _about(task: Exploration, trials: Sequence[Trial]) -> dict[str, Any]:
         "space": {name: list(values) for name, values in task.space.choices.items()},
         "errors": {"luts": predicted_error()["luts"], "ffs": predicted_error()["ffs"],
                    "clock": model.error, "builds": model.builds},
+        "beaten": sum(trial.outcome.kind == "beaten" for trial in trials),
         "not_possible": {kind: count for kind, count, _ in count_reasons(trials)},
     }

@@ -10,13 +10,14 @@ from weft.cluster import Cluster
 from weft.files.output import write_text
 from weft.hw.isa.config import AcceleratorConfig
 
+from .near import NEAR, distance
 from .search import Problem, Trial, front
+from .study import Study
 from .trial import OBJECTIVES, Job, evaluate
 
 __all__ = ["Point", "find_points", "write_points"]
 
 
-_NEAR = 1.06    # a sketch may be off by as much: what is so near to the front may be on it
 _MOST = 24      # trials that are compiled in full
 
 
@@ -58,14 +59,17 @@ class Point:
         }
 
 
-def find_points(trials: Sequence[Trial], problem: Problem, cluster: Cluster) -> list[Point]:
-    """Compiles the front of the sketches in full, and what is near it, and gives the front of
-    that."""
+def find_points(trials: Sequence[Trial], problem: Problem, study: Study,
+                cluster: Cluster) -> list[Point]:
+    """Compiles the front of the sketches in full, and what is near it, unless the study has that
+    from before, and gives the front of it."""
     objectives = problem.objectives
     chosen = _near(trials, objectives)
-    jobs = [_whole(problem, trial) for trial in chosen]
-    whole = [replace(trial, outcome=outcome)
-             for trial, outcome in zip(chosen, cluster.map(evaluate, jobs))]
+    fresh = [trial for trial in chosen if trial.number not in study.compiled]
+    outcomes = cluster.map(evaluate, [_whole(problem, trial) for trial in fresh])
+    for trial, outcome in zip(fresh, outcomes):
+        study.keep_compiled(trial.number, outcome)
+    whole = [replace(trial, outcome=study.compiled[trial.number]) for trial in chosen]
     return [Point(name=f"point{number}", trial=trial, config=AcceleratorConfig(
                 **{**problem.config(trial.parameters), "name": f"point{number}"}))
             for number, trial in enumerate(front(whole, objectives), 1)]
@@ -78,24 +82,17 @@ def _whole(problem: Problem, trial: Trial) -> Job:
 def _near(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
     """The front, and trials that would be on it if it were a bit worse; the nearest of them."""
     best = front(trials, objectives)
-    values = [trial.values(objectives) for trial in best]
-
-    def distance(trial: Trial) -> float:
-        """How much better it would have to be, as a factor, not to be worse than some point."""
-        mine = trial.values(objectives)
-        return max(min(_ratio(value, other) for value, other in zip(mine, point))
-                   for point in values)
-
-    others = [(distance(trial), trial.number, trial) for trial in trials
-              if not trial.outcome.reason and trial not in best]
+    values = [trial.outcome.values(objectives) for trial in best]
+    chosen = {tuple(trial.parameters.values()) for trial in best}
+    others: list[tuple[float, int, Trial]] = []
+    for trial in trials:
+        # Of trials of one configuration the first will do.
+        if not trial.outcome.reason and tuple(trial.parameters.values()) not in chosen:
+            chosen.add(tuple(trial.parameters.values()))
+            others.append((distance(trial.outcome.values(objectives), values), trial.number, trial))
     near = [trial for share, _, trial in sorted(others, key=lambda each: each[:2])
-            if share <= _NEAR]
+            if share <= NEAR]
     return [*best, *near][:max(_MOST, len(best))]
-
-
-def _ratio(value: float, other: float) -> float:
-    """How much worse ``value`` is; the smaller the better, so negative what is to be large."""
-    return other / value if value < 0 else value / other
 
 
 def write_points(points: Sequence[Point], folder: Path, about: Mapping[str, Any]) -> None:

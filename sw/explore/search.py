@@ -3,7 +3,8 @@
 Trials are asked for and told in batches of a fixed size, in their order, and the sampler of each
 has a seed of its own: so the same seed gives the same trials with any number of workers, and a
 search that goes on does what it would have done. The study of the sampler is in memory; trials are
-kept in SQLite as they are told, and those that are there are not tried again.
+kept in SQLite as they are told. Neither those that are there nor a configuration that comes again
+are tried again.
 """
 
 import json
@@ -12,20 +13,18 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
-from weft.boards.family import Capacity
 from weft.boards.registry import BOARDS
 from weft.cluster import Cluster
 from weft.errors import InputError
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
 from .space import Space
-from .trial import OBJECTIVES, Job, NetworkFigures, Outcome, evaluate
+from .study import Study
+from .trial import OBJECTIVES, Job, Outcome, evaluate
 
 __all__ = ["BATCH", "Problem", "Progress", "Search", "Trial", "front"]
 
@@ -98,11 +97,6 @@ class Trial:
     parameters: dict[str, Any]
     outcome: Outcome
 
-    def values(self, objectives: Sequence[str]) -> tuple[float, ...]:
-        """Of the objectives, each the smaller the better."""
-        return tuple(-self.outcome.value(name) if OBJECTIVES[name][0] == "maximize"
-                     else self.outcome.value(name) for name in objectives)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -118,8 +112,8 @@ def front(trials: Sequence[Trial], objectives: Sequence[str]) -> list[Trial]:
     the first objective; of equal ones the first."""
     found: list[tuple[tuple[float, ...], Trial]] = []
     for trial in sorted((each for each in trials if not each.outcome.reason),
-                        key=lambda each: (each.values(objectives), each.number)):
-        values = trial.values(objectives)
+                        key=lambda each: (each.outcome.values(objectives), each.number)):
+        values = trial.outcome.values(objectives)
         if not any(all(mine >= theirs for mine, theirs in zip(values, other))
                    for other, _ in found):
             found.append((values, trial))
@@ -132,38 +126,18 @@ class Search:
     Parameters
     ----------
     problem : :class:`Problem`
-    storage : path
-        SQLite file of the study.
-
-    Raises
-    ------
-    InputError
-        If there is a study of another problem in the file.
+    study : :class:`~weft.explore.study.Study`
+        Of this problem.
     """
 
-    def __init__(self, problem: Problem, storage: Path):
+    def __init__(self, problem: Problem, study: Study):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._problem = problem
         self._directions: list[Any] = [OBJECTIVES[name][0] for name in problem.objectives]
-        self._study = optuna.create_study(directions=self._directions)
-        try:
-            self._kept = optuna.create_study(
-                storage=f"sqlite:///{storage}", study_name="weft", directions=self._directions,
-                load_if_exists=True)
-            identity = self._kept.user_attrs.get("problem")
-        except Exception as error:
-            raise InputError(f"Study {storage} cannot be opened: it is no study of this search, "
-                             f"or not to be written ({type(error).__name__}); -o with another "
-                             f"folder starts anew") from None
-        if identity is None:
-            self._kept.set_user_attr("problem", problem.identity())
-        elif identity != problem.identity():
-            raise InputError(f"Study {storage} must be of the same networks, board, space, "
-                             f"objectives and seed to go on; it is of others: -o with another "
-                             f"folder starts anew")
-        self._known = [trial for trial in self._kept.get_trials(deepcopy=False)
-                       if trial.state is TrialState.COMPLETE]
-        self.resumed = len(self._known)
+        self._sampled = optuna.create_study(directions=self._directions)
+        self._study = study
+        self._outcomes: dict[tuple[Any, ...], Outcome] = {}     # by choices
+        self.resumed = len(study.trials)
         self.trials: list[Trial] = []
 
     def run(self, cluster: Cluster, *, trials: int, seconds: float | None,
@@ -188,38 +162,44 @@ class Search:
 
     def _batch(self, cluster: Cluster, count: int) -> None:
         asked = [self._ask() for _ in range(count)]
-        known = self._known[len(self.trials):len(self.trials) + count]
-        outcomes: list[Outcome] = []
-        for trial, before in zip(asked, known):
-            if trial.params != before.params:
+        choices = [_choices(self._problem.space, trial.params) for trial in asked]
+        first = len(self.trials)
+        known = self._study.trials[first:first + count]
+        for mine, (before, outcome) in zip(choices, known):
+            if mine != before:
                 raise InputError("Study must be one of this version of Weft and Optuna to go on: "
                                  "it would try other configurations now; -o with another folder "
                                  "starts anew")
-            outcomes.append(_outcome(before.user_attrs["outcome"]))
-        jobs = [replace(self._problem.job, config=self._problem.config(_choices(
-            self._problem.space, trial.params))) for trial in asked[len(known):]]
-        fresh = cluster.map(evaluate, jobs)
-        for number, trial in enumerate(asked):
-            outcome = outcomes[number] if number < len(outcomes) else next(fresh)
-            values = self._values(outcome)
-            trial.set_user_attr("violation", outcome.violation)
-            told = self._study.tell(trial, values)
+            self._outcomes[tuple(mine.values())] = outcome
+        fresh = {tuple(mine.values()): mine for mine in choices
+                 if tuple(mine.values()) not in self._outcomes}
+        objectives = self._problem.objectives
+        job = replace(self._problem.job, beat=tuple(
+            trial.outcome.values(objectives) for trial in front(self.trials, objectives)))
+        outcomes = cluster.map(evaluate, [replace(job, config=self._problem.config(mine))
+                                          for mine in fresh.values()])
+        for number, (trial, mine) in enumerate(zip(asked, choices, strict=True)):
+            key = tuple(mine.values())
+            if key not in self._outcomes:       # so they come in the order of ``fresh``
+                self._outcomes[key] = next(outcomes)
+            outcome = self._outcomes[key]
             if number >= len(known):
-                self._keep(told, outcome)
-            self.trials.append(Trial(number=len(self.trials), outcome=outcome,
-                                     parameters=_choices(self._problem.space, trial.params)))
+                self._study.keep(first + number, mine, outcome)
+            trial.set_user_attr("violation", outcome.violation)
+            self._sampled.tell(trial, self._values(outcome))
+            self.trials.append(Trial(number=first + number, outcome=outcome, parameters=mine))
 
     def _ask(self) -> optuna.Trial:
-        number = len(self._study.get_trials(deepcopy=False))
+        number = len(self._sampled.get_trials(deepcopy=False))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")     # what Optuna calls experimental
-            self._study.sampler = optuna.samplers.TPESampler(
+            self._sampled.sampler = optuna.samplers.TPESampler(
                 seed=self._problem.seed * 1_000_003 + number, n_startup_trials=_STARTUP,
                 multivariate=True, constraints_func=lambda each: (each.user_attrs["violation"],))
         if number == 0:
             for start in self._problem.starts():
-                self._study.enqueue_trial(start)
-        trial = self._study.ask()
+                self._sampled.enqueue_trial(start)
+        trial = self._sampled.ask()
         # By index: values of a field are in order, and the sampler may learn that.
         for name, values in self._problem.space.choices.items():
             trial.suggest_int(name, 0, len(values) - 1)
@@ -230,27 +210,14 @@ class Search:
             return [_BAD[direction] for direction in self._directions]
         return [outcome.value(name) for name in self._problem.objectives]
 
-    def _keep(self, told: FrozenTrial, outcome: Outcome) -> None:
-        self._kept.add_trial(optuna.trial.create_trial(
-            params=told.params, distributions=told.distributions, values=told.values,
-            user_attrs={"outcome": asdict(outcome), "config": _choices(
-                self._problem.space, told.params)}))
-
 
 def _choices(space: Space, numbers: Mapping[str, int]) -> dict[str, Any]:
     return {name: values[numbers[name]] for name, values in space.choices.items()}
 
 
-def _outcome(values: Mapping[str, Any]) -> Outcome:
-    """The inverse of :func:`dataclasses.asdict`."""
-    used = values["used"]
-    return Outcome(**{**values, "used": None if used is None else Capacity(**used),
-                      "networks": tuple(NetworkFigures(**each) for each in values["networks"])})
-
-
 def count_reasons(trials: Sequence[Trial]) -> Iterator[tuple[str, int, str]]:
-    """Why trials could not be: the kind, how many, and one of the reasons; most frequent first."""
-    kinds = Counter(trial.outcome.kind for trial in trials if trial.outcome.reason)
+    """Why trials do not fit: the kind, how many, and one of the reasons; most frequent first."""
+    kinds = Counter(trial.outcome.kind for trial in trials if not trial.outcome.fits)
     for kind, count in kinds.most_common():
         reason = next(trial.outcome.reason for trial in trials if trial.outcome.kind == kind)
         yield kind, count, reason

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import exp, log
 from typing import Any
@@ -18,6 +18,7 @@ from weft.boards.memory import BoardMemory
 from weft.cluster import shipped
 from weft.compiler import compile_parts
 from weft.compiler.activity import Activity, stream_activity
+from weft.compiler.estimate import least_cycles
 from weft.compiler.sketch import sketch
 from weft.errors import CompileError
 from weft.frontend import partition
@@ -25,6 +26,8 @@ from weft.hw.isa.config import AcceleratorConfig, ConfigError
 from weft.ir import Partition
 from weft.runtime.energy import EnergyTable, energy_pj
 from weft.runtime.estimate import estimate_programs
+
+from .near import NEAR, distance
 
 __all__ = ["OBJECTIVES", "Job", "Network", "NetworkFigures", "Outcome", "Target", "evaluate"]
 
@@ -86,6 +89,10 @@ class Job:
 
     Attributes
     ----------
+    objectives : tuple of :class:`str`
+    beat : tuple of tuple of :class:`float`
+        Values of these, as of :meth:`Outcome.values`, one of which is to be beaten, or nearly: what
+        surely is far behind need not be compiled.
     whole : :class:`bool`
         Compile as for a run, and play every command; otherwise sketch.
     """
@@ -94,6 +101,8 @@ class Job:
     networks: tuple[Network, ...]
     target: Target
     energy: EnergyTable
+    objectives: tuple[str, ...] = ()
+    beat: tuple[tuple[float, ...], ...] = ()
     whole: bool = False
 
 
@@ -115,12 +124,14 @@ class Outcome:
     Attributes
     ----------
     reason : :class:`str`
-        Why it cannot be; empty if it can.
+        Why it cannot be, or not be on a front; empty if it can.
     kind : :class:`str`
         The same in a word or two, to count by.
     violation : :class:`float`
         How far it is from what can be: 0 if it can.
     used : :class:`~weft.boards.family.Capacity` or :py:`None`
+    networks : tuple of :class:`NetworkFigures`
+        None if it does not fit. If others are sure to beat it, what it can reach at best.
     """
 
     reason: str = ""
@@ -129,6 +140,11 @@ class Outcome:
     used: Capacity | None = None
     clock_mhz: float = 0.0
     networks: tuple[NetworkFigures, ...] = field(default=())
+
+    @property
+    def fits(self) -> bool:
+        """Whether all networks can run on it."""
+        return bool(self.networks)
 
     def value(self, objective: str) -> float:
         """The value of one of :data:`OBJECTIVES`."""
@@ -141,6 +157,11 @@ class Outcome:
             case "latency":
                 return max(each.first for each in self.networks) / self.clock_mhz / 1e3
         return _mean([each.energy_uj for each in self.networks])
+
+    def values(self, objectives: Sequence[str]) -> tuple[float, ...]:
+        """Of the objectives, each the smaller the better."""
+        return tuple(-self.value(name) if OBJECTIVES[name][0] == "maximize" else self.value(name)
+                     for name in objectives)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -171,6 +192,9 @@ def evaluate(job: Job) -> Outcome:
         return Outcome(reason=str(error), kind="floorplan", violation=1.0, used=used)
     clock = clock_model(family).clock_mhz(
         used.luts / family.devices[target.device].capacity.luts)
+    beaten = _beaten(job, config, Outcome(used=used, clock_mhz=clock))
+    if beaten is not None:
+        return beaten
     figures = []
     for network in job.networks:
         try:
@@ -201,6 +225,27 @@ def plan_of(network: Network) -> Partition:
     import onnx
 
     return partition(onnx.load_from_string(data), rule=network.rule)
+
+
+def _beaten(job: Job, config: AcceleratorConfig, fitting: Outcome) -> Outcome | None:
+    """The outcome of a configuration that cannot come near to what is to be beaten, from the
+    cycles that its engines are busy: a matter of milliseconds."""
+    if not job.beat or "energy" in job.objectives:  # of which there is no bound
+        return None
+    figures = []
+    for network in job.networks:
+        try:
+            least = sum(least_cycles(graph, config) for graph in plan_of(network).graphs)
+        except CompileError:    # which compiling names
+            return None
+        figures.append(NetworkFigures(name=network.name, first=least, further=least, energy_uj=0.0,
+                                      memory_bytes=0))
+    at_best = replace(fitting, networks=tuple(figures))
+    behind = distance(at_best.values(job.objectives), job.beat)
+    if behind <= NEAR:
+        return None
+    return replace(at_best, violation=behind - 1, kind="beaten",
+                   reason=f"{behind - 1:.1%} behind others at best")
 
 
 def _figures(network: Network, config: AcceleratorConfig, job: Job) -> NetworkFigures:

@@ -53,17 +53,20 @@ class _Memory:
         self._writers = [-1]
         self._readers: list[list[int]] = [[]]
 
-    def _cut(self, at: int) -> int:
-        index = bisect_left(self._starts, at)
-        if index == len(self._starts) or self._starts[index] != at:
-            self._starts.insert(index, at)
+    def _cut(self, at: int, low: int) -> int:
+        """The number of the range that begins at ``at``, from now on; it is ``low`` at least."""
+        starts = self._starts
+        index = bisect_left(starts, at, low)
+        if index == len(starts) or starts[index] != at:
+            starts.insert(index, at)
             self._writers.insert(index, self._writers[index - 1])
             self._readers.insert(index, self._readers[index - 1].copy())
         return index
 
     def read(self, start: int, stop: int, op: int) -> list[int]:
         """A range is read: those that wrote it."""
-        first, last = self._cut(start), self._cut(stop)
+        first = self._cut(start, 0)
+        last = self._cut(stop, first)
         for readers in self._readers[first:last]:
             readers.append(op)
         return self._writers[first:last]
@@ -71,7 +74,8 @@ class _Memory:
     def write(self, start: int, stop: int, op: int) -> tuple[list[int], list[list[int]]]:
         """A range is written; that it was read before no longer matters. Those that wrote it, and
         that have read it since."""
-        first, last = self._cut(start), self._cut(stop)
+        first = self._cut(start, 0)
+        last = self._cut(stop, first)
         before = self._writers[first:last], self._readers[first:last]
         self._starts[first:last] = [start]
         self._writers[first:last] = [op]

@@ -73,5 +73,6 @@ class View:
         if words == self.plane:
             return (Region(self.buffer, self.offset,
                            self.offset + len(self.blocks) * self.plane),)
-        starts = [self.offset + block * self.plane for block in range(len(self.blocks))]
-        return tuple(Region(self.buffer, start, start + words) for start in starts)
+        buffer, stop = self.buffer, self.offset + len(self.blocks) * self.plane
+        return tuple([Region(buffer, start, start + words)     # quicker than a generator
+                      for start in range(self.offset, stop, self.plane)])

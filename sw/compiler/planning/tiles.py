@@ -7,7 +7,7 @@ is cut by channel blocks of its input where nothing else will do: their sums are
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from math import gcd
 
@@ -160,7 +160,13 @@ class Tiling:
         self._graph = laid_out.graph
         self._config = config
         self._cut = lru_cache(maxsize=None)(self._find_cut)
+        self._best = lru_cache(maxsize=None)(self._find_best)
+        self._needed = lru_cache(maxsize=None)(self._find_needed)
         self._vector_cycles = lru_cache(maxsize=None)(self._find_vector_cycles)
+        self._weight_tiles = lru_cache(maxsize=None)(partial(weight_tiles, config, laid_out))
+        # Channel blocks of each tensor.
+        self._all_blocks = {name: channels.blocks(config)
+                            for name, channels in laid_out.channels.items()}
 
     def choose(self, index: int, outside: tuple[str, ...], available: int) -> Choice:
         """The best way to compute a layer.
@@ -189,7 +195,7 @@ class Tiling:
 
     def _words(self, name: str) -> int:
         _, height, width = self._graph.tensors[name].shape
-        return self._laid_out.channels[name].blocks(self._config) * height * width
+        return self._all_blocks[name] * height * width
 
     def _find_cut(self, index: int) -> _Cut:
         """What must be cut of a layer: as little as it takes, or of a convolution what takes the
@@ -225,7 +231,8 @@ class Tiling:
 
     # Candidates -------------------------------------------------------------------------------
 
-    def _best(self, layer: Layer, outside: tuple[str, ...], available: int, cut: _Cut) -> Choice:
+    def _find_best(self, layer: Layer, outside: tuple[str, ...], available: int,
+                   cut: _Cut) -> Choice:
         best: Choice | None = None
         least: int | None = None
         for whole in self._whole(layer, outside, cut):
@@ -247,8 +254,8 @@ class Tiling:
                 yield _Shape(height, width, chunks, columns_outer)
             return
         config = self._config
-        tiles, steps = weight_tiles(config, self._laid_out, layer)
-        blocks = self._laid_out.channels[layer.input].blocks(config)
+        tiles, steps = self._weight_tiles(layer)
+        blocks = self._all_blocks[layer.input]
         chunks = column_groups(config, layer.name, tiles)
         for depths in depth_chunks(config, layer.name, blocks, steps // blocks):
             for columns_outer in (False, True):
@@ -271,7 +278,7 @@ class Tiling:
         """Groups of column tiles or channel blocks, and whether they are the outer loop."""
         config = self._config
         if not isinstance(layer, Convolution):
-            blocks = self._laid_out.channels[layer.output].blocks(config)
+            blocks = self._all_blocks[layer.output]
             if not cut.blocks:
                 yield (), False
                 return
@@ -280,7 +287,7 @@ class Tiling:
                 yield tuple(range(first, min(first + size, blocks))
                             for first in range(0, blocks, size)), True
             return
-        tiles, steps = weight_tiles(config, self._laid_out, layer)
+        tiles, steps = self._weight_tiles(layer)
         rows = steps * config.weight_tile_rows
         half = tuple(column_chunks(config, layer.name, tiles, rows))
         if not outside:  # each weight is loaded once, whatever the tiles
@@ -362,7 +369,7 @@ class Tiling:
     def _blocks(self, layer: Layer, name: str, shape: _Shape) -> int:
         """Channel blocks of an operand in a tile."""
         config = self._config
-        blocks = self._laid_out.channels[name].blocks(config)
+        blocks = self._all_blocks[name]
         most = max(map(len, shape.chunks), default=0)
         if not isinstance(layer, Convolution):
             return min(blocks, most or blocks)
@@ -372,7 +379,7 @@ class Tiling:
             return min(blocks, -(-most * config.cols // config.rows))
         return blocks
 
-    def _needed(self, layer: Layer, name: str, count: int, axis: int) -> int:
+    def _find_needed(self, layer: Layer, name: str, count: int, axis: int) -> int:
         """Rows of an input, or columns with ``axis`` 1, that ``count`` of the output need at
         most."""
         size = self._graph.tensors[name].shape[1 + axis]
@@ -410,9 +417,9 @@ class Tiling:
                     words *= self._again(layer, shape, count)
                 if _stays(layer, name):
                     words //= count     # it is loaded once
-            moved += words * self._laid_out.channels[name].blocks(config) * config.word_bytes
+            moved += words * self._all_blocks[name] * config.word_bytes
         if isinstance(layer, Convolution):
-            tiles, steps = weight_tiles(config, self._laid_out, layer)
+            tiles, steps = self._weight_tiles(layer)
             again = count if not shape.columns_outer and len(chunks) > 1 else 1
             if shape.depths:
                 least = len(chunks[0]) * steps * config.weight_tile_rows
@@ -440,14 +447,14 @@ class Tiling:
         pair do not lie alike, or where a row is cut; with one tile buffer nothing overlaps."""
         commands = count * max(1, len(shape.chunks))
         if shape.depths and isinstance(layer, Convolution):
-            tiles, _ = weight_tiles(self._config, self._laid_out, layer)
+            tiles, _ = self._weight_tiles(layer)
             again = self._again(layer, shape, count)
             loads = len(shape.depths)
             if shape.width < self._width(layer):
-                loads = self._laid_out.channels[layer.input].blocks(self._config)
+                loads = self._all_blocks[layer.input]
             return count * (len(shape.depths) * tiles * 2 + loads * again)
         if len({name in outside for name in layer.inputs}) > 1 and count > 1:
-            commands *= self._laid_out.channels[layer.output].blocks(self._config)
+            commands *= self._all_blocks[layer.output]
         elif shape.width < self._width(layer):
             commands *= sum(self._blocks(layer, name, shape) for name in outside
                             if self._rows(layer, name, shape) > 1) or 1
@@ -465,19 +472,19 @@ class Tiling:
         blocks = self._blocks(layer, name, shape)
         if shape.depths and isinstance(layer, Convolution) and name == layer.input:
             again = self._again(layer, shape, 2)
-            blocks = self._laid_out.channels[name].blocks(self._config)
+            blocks = self._all_blocks[name]
         return again * self._rows(layer, name, shape) * blocks
 
     def _again(self, layer: Convolution, shape: _Shape, count: int) -> int:
         """How often a convolution loads each of the ``count`` tiles of its input."""
         if shape.depths and not shape.stays:
-            return weight_tiles(self._config, self._laid_out, layer)[0]
+            return self._weight_tiles(layer)[0]
         return len(shape.chunks) if shape.columns_outer and count > 1 else 1
 
     def _find_vector_cycles(self, layer: Layer) -> float:
         if isinstance(layer, MatMul):
             return float(matmul_cycles(self._config, self._graph, layer))
-        blocks = self._laid_out.channels[layer.output].blocks(self._config)
+        blocks = self._all_blocks[layer.output]
         return float(layer_cycles(self._config, self._graph, layer, blocks))
 
 

@@ -64,7 +64,8 @@ class Spans:
     def add(self, begin: int, end: int, stream: Stream, share: float = 1.0) -> None:
         """From ``begin`` to ``end`` there is a stream in a ``share`` of the cycles."""
         self._spans.append((begin, end, stream, share))
-        self.last = max(self.last, end)
+        if end > self.last:
+            self.last = end
 
     def lost(self, begin: int, end: int, banks: int, pattern: tuple[int, ...],
              step: int) -> float:

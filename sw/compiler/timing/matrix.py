@@ -1,6 +1,7 @@
 """The matrix engine in time: weight tiles, pixels, accumulator banks and their drain."""
 
 from collections import deque
+from functools import cache
 
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.config import AcceleratorConfig
@@ -19,6 +20,15 @@ from .banks import Spans, Stream
 __all__ = ["MatrixTiming", "step_cycles"]
 
 
+_WRITES = Stream(step=1, every=1)
+
+
+@cache
+def _reads(step: int) -> Stream:
+    return Stream(step=step, every=1)
+
+
+@cache
 def _cooldown() -> int:
     """Cycles from a step that the streamer accepts to the first row that is read for the next."""
     return 1 + WeightFeeder.cooldown(PixelStreamer.ACCEPT_TO_SWITCH, SystolicArray.switch_to_shift)
@@ -111,7 +121,7 @@ class MatrixTiming:
                 else:
                     end = self._drained = drained + pixels * groups
                     self._released.append(end + 1 - min(pixels, self._early))
-                    self.writes.add(drained + to_done, end + to_done, Stream(1, 1))
+                    self.writes.add(drained + to_done, end + to_done, _WRITES)
                 self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
                 self.busy += steps * pixels
                 # Of the next step, if there is one.
@@ -122,6 +132,6 @@ class MatrixTiming:
         assert begin is not None
         cycles = self.streamed - begin
         self.reads.add(begin, self.streamed,
-                       Stream(fields["stride_w"] % config.activation_banks, 1),
+                       _reads(fields["stride_w"] % config.activation_banks),
                        min(1.0, (self.busy - busy) / cycles))
         return fed + StepSequencer.TURNAROUND, self._drained + to_done, (begin, self.streamed)

@@ -21,8 +21,10 @@ def contents(result: Shown) -> dict[str, Any]:
     """The variables of the template."""
     points = [point.to_dict() for point in result.points]
     across, up = _axes(result.objectives)
-    tried = [{"number": trial.number, **{name: trial.outcome.value(name) for name in OBJECTIVES}}
-             for trial in result.trials if not trial.outcome.reason]
+    tried = [{"number": trial.number, **{
+        # There is no bound of the energy of what was not compiled.
+        name: trial.outcome.value(name) if name != "energy" or not trial.outcome.reason else None
+        for name in OBJECTIVES}} for trial in result.trials if trial.outcome.fits]
     chosen = [name for name, values in result.about["space"].items() if len(values) > 1]
     base = None if result.base.reason else {
         name: result.base.value(name) for name in OBJECTIVES}
@@ -33,6 +35,7 @@ def contents(result: Shown) -> dict[str, Any]:
         "proofs": {name: any(name in point for point in points) for name in ("rtl", "build")},
         "chosen": chosen,
         "possible": len(tried),
+        "compiled": sum(not trial.outcome.reason for trial in result.trials),
         "reasons": [{"kind": kind, "count": count, "reason": printable(reason)}
                     for kind, count, reason in count_reasons(result.trials)],
         "effects": _effects(result, chosen),
@@ -53,7 +56,7 @@ def _axes(objectives: tuple[str, ...]) -> tuple[str, str]:
 
 def _effects(result: Shown, chosen: list[str]) -> list[dict[str, Any]]:
     """For each field, what trials with each of its values reached in the middle, and at best."""
-    possible = [trial for trial in result.trials if not trial.outcome.reason]
+    possible = [trial for trial in result.trials if trial.outcome.fits]
     effects = []
     for name in chosen:
         groups: dict[Any, list[Any]] = defaultdict(list)

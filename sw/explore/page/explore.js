@@ -50,8 +50,10 @@
   function draw() {
     const across = selects.across.value, up = selects.up.value;
     plot.replaceChildren();
+    // What was sure to be beaten has no energy.
+    const tried = data.tried.filter((each) => each[across] !== null && each[up] !== null);
     const of = (name) => [...data.points.map((point) => point.objectives[name]),
-      ...data.tried.map((each) => each[name]), ...(data.base ? [data.base[name]] : [])];
+      ...tried.map((each) => each[name]), ...(data.base ? [data.base[name]] : [])];
     const x = scale(of(across), box.left, box.right), y = scale(of(up), box.bottom, box.top);
     for (const value of x.marks) {
       add(plot, "line", {class: "grid", x1: x.place(value), x2: x.place(value), y1: box.top, y2: box.bottom});
@@ -63,7 +65,7 @@
     }
     add(plot, "text", {x: (box.left + box.right) / 2, y: box.bottom + 42, "text-anchor": "middle"}, data.units[across]);
     add(plot, "text", {transform: `translate(16 ${(box.top + box.bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, data.units[up]);
-    for (const each of data.tried) {
+    for (const each of tried) {
       add(plot, "circle", {class: "tried", cx: x.place(each[across]), cy: y.place(each[up]), r: 2.6});
     }
     const line = [...data.points].sort((a, b) => a.objectives[across] - b.objectives[across]);

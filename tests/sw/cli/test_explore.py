@@ -29,6 +29,26 @@ def test_a_search_writes_its_files_and_goes_on(tmp_path, capsys):
     assert json.loads((out / "front.json").read_text()) == first
 
 
+@pytest.mark.parametrize("text, message", [
+    ("", "Space file {path} must have values for a field or more, such as rows = [8, 16]; it has "
+         "none"),
+    ("rows = []", "Space file {path} must have a value or more for rows, not an empty list"),
+    ("rows = [8, 128]", "Space file {path} has a value of rows outside its range: Rows must be "
+                        "between 2 and 64, not 128"),
+    ("weight_bytes = [512]", "Space must have a configuration that fits 40,000 LUTs, 156 "
+                             "multipliers, 208 block RAMs, and none of 1 trials does; the nearest: "
+                             "digits_int8.onnx: Layer "),
+])
+def test_a_space_that_is_none_is_one_line(tmp_path, capsys, text, message):
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    assert main(["explore", DIGITS, "-o", str(tmp_path / "out"), "--luts", "40000", "--config",
+                 "small", "--workers", "1", "--trials", "1", "--space", str(path)]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[-1].startswith(f"weft: error: {message.format(path=path)}")
+    assert "Traceback" not in "".join(error)
+
+
 @pytest.mark.parametrize("options, message", [
     ([], "Explore needs a board (--board NAME) or a budget (--luts N, --multipliers N, "
          "--block-rams N)"),

@@ -6,6 +6,7 @@ from graphs import random_graph
 
 from weft.compiler import compile
 from weft.compiler.activity import EVENTS, Activity, command_activity, stream_activity
+from weft.compiler.estimate import least_cycles
 from weft.compiler.sketch import sketch
 from weft.compiler.timing.player import play
 from weft.digits import MODEL
@@ -28,6 +29,24 @@ def test_cycles_are_near_those_of_a_program(name):
         further = play(program.warm_commands, config, address=program.warm_address).cycles
         assert found.further == pytest.approx(further, rel=0.15)
     assert found.memory_bytes == pytest.approx(program.memory_bytes, rel=0.3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_program_takes_less_than_the_least(seed):
+    rng = np.random.default_rng(seed)
+    config = PRESETS["tiny"].replace(rows=4 + 4 * (seed % 2), cols=4 + 2 * (seed % 3),
+                                     vector_taps=1 + seed % 4, requant_lanes=2,
+                                     accumulator_pixels=32 << seed % 3)
+    graph = random_graph(rng, 5, max_size=12)
+    program = compile(graph, config)
+    stream = program.warm_commands or program.commands
+    address = program.warm_address if program.warm_commands else program.command_address
+    assert 0 < least_cycles(graph, config) <= play(stream, config, address=address).cycles
+
+
+def test_the_least_is_near_where_the_array_is_the_limit():
+    graph, config = partition(MODEL).graphs[0], PRESETS["tiny"]
+    assert least_cycles(graph, config) == pytest.approx(sketch(graph, config).further, rel=0.15)
 
 
 def test_what_does_not_fit_is_an_error():
