@@ -14,10 +14,11 @@ side_by_side := -n auto --dist worksteal
 stamp := .venv/.ready
 docs_stamp := .venv/.docs
 torch_stamp := .venv/torch/.ready
+litex_stamp := .venv/litex/.ready
 torch_tests := tests/sw/quantize/test_pytorch.py tests/docs/test_textbook.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test test-all wheel-test torch-test fuzz fuzz-programs formal mutants bench bench-record networks verilog bitstream lint docs clean
+.PHONY: help setup sim test test-all wheel-test torch-test litex-test fuzz fuzz-programs formal mutants bench bench-record networks verilog bitstream lint docs clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +39,9 @@ wheel-test: $(stamp)  ## install the wheel into an environment of its own and ru
 
 torch-test: $(torch_stamp)  ## install PyTorch into an environment of its own, run what needs it, and its tutorial
 	.venv/torch/bin/python -m pytest -n 2 $(torch_tests)
+
+litex-test: $(litex_stamp)  ## install LiteX into an environment of its own, simulate a SoC that runs the digits from C
+	.venv/litex/bin/python -m pytest tests/sw/litex
 
 fuzz: $(stamp)  ## run COUNT=200 random networks of SEED=0 on all simulators, or on that of CONFIG
 	@PYTHONPATH=tests $(bin)/python -m fuzz.networks --count $(COUNT) --seed $(SEED) $(on_config) $(on_scheduler)
@@ -120,6 +124,15 @@ $(torch_stamp): $(stamp)
 	@.venv/torch/bin/pip install --quiet --disable-pip-version-check \
 	    $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 	    -e '.[torch,digits,images]' 'pytest>=8,<10' 'pytest-xdist>=3.6,<4' || \
+	    { echo "weft: error: pip could not install the packages; the lines above say why" >&2; exit 1; }
+	@touch $@
+
+# The C compiler of LiteX's extra is large, and what does not need it is tested without it.
+$(litex_stamp): $(stamp)
+	@echo "Installing LiteX into .venv/litex"
+	@rm -rf .venv/litex && $(PYTHON) -m venv .venv/litex
+	@.venv/litex/bin/pip install --quiet --disable-pip-version-check \
+	    -e '.[litex,toolchain,digits]' 'litex-boards>=2023.12' 'litedram>=2024.12' 'pytest>=8,<10' || \
 	    { echo "weft: error: pip could not install the packages; the lines above say why" >&2; exit 1; }
 	@touch $@
 

@@ -28,6 +28,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_inherit_docstrings = False
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["litex", "migen"]   # large, and only modules that are documented need them
 python_maximum_signature_line_length = 88
 python_display_short_literal_types = True
 add_module_names = False

@@ -25,7 +25,7 @@ from .commands import (
 )
 from .config import PRESETS
 
-__all__ = ["interface_page"]
+__all__ = ["comments", "interface_page"]
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -35,15 +35,15 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _comments(definition: Any) -> dict[str, str]:
+def comments(definition: Any) -> dict[str, str]:
     """The comment beside each field or member, so that it is written only once."""
-    comments = {}
+    found = {}
     for line in inspect.getsource(definition).splitlines():
         code, mark, comment = line.partition("#")
         name = code.replace(":", " ").replace("=", " ").split()
         if mark and name:
-            comments[name[0]] = comment.strip()
-    return comments
+            found[name[0]] = comment.strip()
+    return found
 
 
 def _text(definition: Any) -> str:
@@ -51,28 +51,28 @@ def _text(definition: Any) -> str:
 
 
 def _fields(layout: Any) -> str:
-    comments = _comments(layout)
+    notes = comments(layout)
     rows = []
     for name, field in data.Layout.cast(layout):
         if name.startswith("_"):
             continue
         if field.shape is Header:
             rows += [(f"{part.offset}..{part.offset + part.width - 1}", f"`{name}`", part.width, "",
-                      _comments(Header).get(name, ""))
+                      comments(Header).get(name, ""))
                      for name, part in data.Layout.cast(Header) if not name.startswith("_")]
             continue
         last = field.offset + field.width - 1
         kind = "signed" if getattr(field.shape, "signed", False) else ""
         rows.append((f"{field.offset}..{last}", f"`{name}`", field.width, kind,
-                     comments.get(name, "")))
+                     notes.get(name, "")))
     return _table(("bits", "field", "width", "", "meaning"), rows)
 
 
 def _members(enumeration: type[IntEnum] | type[IntFlag], *, base: str = "") -> str:
-    comments = _comments(enumeration)
+    notes = comments(enumeration)
     return _table(("value", "name", "meaning"), (
         (f"{base}{member.value:#x}" if base == "" else f"{base}{4 * member.value:#x}",
-         member.name, comments.get(member.name or "", "")) for member in enumeration))
+         member.name, notes.get(member.name or "", "")) for member in enumeration))
 
 
 def interface_page() -> str:
