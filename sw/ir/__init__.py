@@ -1,30 +1,10 @@
 """What front ends make and the compiler takes: the graph of layers, and how a model is divided
 between accelerator and host. Nothing here knows a model format."""
 
-from .graph import (
-    NO_PADS,
-    Add,
-    Affine,
-    Alias,
-    Concat,
-    Convolution,
-    Depthwise,
-    Edge,
-    Function,
-    Graph,
-    Interleave,
-    Layer,
-    Lookup,
-    MatMul,
-    Multiply,
-    Pads,
-    Pool,
-    PoolKind,
-    Resize,
-    Selection,
-    Sums,
-    Tensor,
-)
+from .graph import Edge, Graph
+from .layer import NO_PADS, Function, Layer, Pads
+from .matrix_layers import Convolution, MatMul, Selection, Sums
+from .moves import Alias, Concat, Interleave, Resize
 from .partition import (
     Golden,
     HostExecutor,
@@ -37,6 +17,8 @@ from .partition import (
     TensorInfo,
     Where,
 )
+from .tensor import Tensor
+from .vector_layers import Add, Affine, Depthwise, Lookup, Multiply, Pool, PoolKind
 
 __all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Function",
            "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer",

@@ -9,7 +9,16 @@ from amaranth.utils import ceil_log2
 from stream_bench import make_simulator, stream_put, stream_source, stream_watch
 
 from weft.errors import InputError
-from weft.hw.isa.commands import Opcode, Rounding, VectorCommand, VectorOp, decode, encode
+from weft.hw.isa.commands import (
+    Engine,
+    Opcode,
+    Rounding,
+    VectorCommand,
+    VectorOp,
+    decode,
+    encode,
+    roundings,
+)
 from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
@@ -580,7 +589,7 @@ def test_rule_may_change_with_every_command(name, stall):
     config = CONFIGS[name].replace(fixed_point=True, parameter_channels=512)
     bench = Bench(config, seed=17, stall=stall)
     before = bench.words.copy()
-    for number, rule in enumerate(all_pairs(list(Rounding))):
+    for number, rule in enumerate(all_pairs(list(roundings(config, Engine.VECTOR)))):
         add_any(bench, (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY)[number % 3], rule)
     bench.check()
     changed = bench.words[bench.words != before]

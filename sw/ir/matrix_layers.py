@@ -1,0 +1,178 @@
+"""Layers of the matrix engine: convolutions, and products of two tensors."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Self
+
+import numpy as np
+
+from weft.hw.isa.commands import Rounding
+
+from .layer import NO_PADS, Layer, Pads, check_fixed_point
+from .tensor import Tensor
+
+__all__ = ["Convolution", "MatMul", "Selection", "Sums"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Convolution(Layer):
+    """A convolution with requantization and clamp; a fully connected layer is one whose kernel
+    covers its whole input.
+
+    Parameters
+    ----------
+    input : :class:`str`
+        Tensor name.
+    weights : int8 [N, C, kernel_h, kernel_w]
+    bias : int32 [N]
+        As in the model: nothing folded in.
+    multiplier : float32 [N]
+        ``fl32(fl32(sx * sw) / sy)``.
+    strides, dilations : (h, w)
+    pads : :class:`Pads`
+    clamp : (low, high)
+        Bounds of the output in the int8 domain, -128..127.
+    groups : :class:`int`
+        Groups of the model's convolution. The weights are dense whatever it is, with zeros between
+        channels of different groups: only ``1 / groups`` of the products are the model's work.
+    weight_scale : float32 [N] or [1], or :py:`None`
+        Where it is known: only another rule of rounding asks for it.
+    rounding : :class:`Rounding`
+        How sums become int8 values.
+    fixed_point : (int32 [N], int32 [N]) or :py:`None`
+        Multiplier and shift of the fixed-point rules, which have no use for ``multiplier``: see
+        :func:`weft.reference.fixed_point_multiplier`.
+    real_sums : :class:`bool`
+        Whether the model's framework adds up real values, rounded to float32, in an order that is
+        not known: its result is not quite a function of the exact sum.
+    """
+
+    input: str
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    strides: tuple[int, int] = (1, 1)
+    pads: Pads = NO_PADS
+    dilations: tuple[int, int] = (1, 1)
+    clamp: tuple[int, int] = (-128, 127)
+    groups: int = 1
+    weight_scale: np.ndarray | None = None
+    rounding: Rounding = Rounding.FLOAT32
+    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+    real_sums: bool = False
+
+    def __post_init__(self) -> None:
+        check_fixed_point(self.name, self.rounding, self.fixed_point)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the windows."""
+        _, _, height, width = self.weights.shape
+        return height, width
+
+    def macs(self, output: Tensor) -> int:
+        return self.weights.size // self.groups * prod(output.shape[1:])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection(Convolution):
+    """Some channels of a tensor, in any order, and channels of zeros: a convolution whose weights
+    are rows of the identity, or zero, and no work of the model's."""
+
+    @classmethod
+    def of(cls, channels: np.ndarray, count: int, *, name: str, op: str, input: str, output: str,
+           clamp: tuple[int, int] = (-128, 127)) -> Self:
+        """The layer that takes ``channels`` of an input of ``count``, -1 for one of zeros; both
+        tensors must have one scale and zero point."""
+        rows = np.eye(count, dtype=np.int8)[channels] * (channels >= 0)[:, None]
+        return cls(name=name, op=op, input=input, output=output, clamp=clamp,
+                   weights=rows[:, :, None, None].astype(np.int8),
+                   bias=np.zeros(len(channels), np.int32),
+                   multiplier=np.ones(len(channels), np.float32),
+                   weight_scale=np.ones(1, np.float32))
+
+    @property
+    def channels(self) -> np.ndarray:
+        """int64 [N]: for each channel that of the input, -1 for one of zeros."""
+        rows = self.weights[:, :, 0, 0]
+        return np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
+
+    def macs(self, output: Tensor) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sums(Convolution):
+    """The int32 sums of a convolution as they are: channel ``k * N + n`` of the output holds byte
+    ``k`` of the sums of filter ``n``, less 128, the lowest byte first.
+
+    Parameters
+    ----------
+    parts : :class:`int`
+        Bytes of each sum that are needed, with its sign; each takes the sums once more.
+    asked : :class:`bool`
+        Whether the model asks for these products, and not only the way in which they are made.
+    """
+
+    parts: int
+    asked: bool = True
+
+    @classmethod
+    def of(cls, weights: np.ndarray, parts: int, *, name: str, op: str, input: str, output: str,
+           strides: tuple[int, int] = (1, 1), pads: Pads = NO_PADS,
+           dilations: tuple[int, int] = (1, 1), groups: int = 1, asked: bool = True) -> Self:
+        """The layer of ``weights``, int8 [N, C, kernel_h, kernel_w], as in :class:`Convolution`."""
+        which = np.repeat(np.arange(parts, dtype=np.uint32), len(weights))
+        return cls(name=name, op=op, input=input, output=output, parts=parts,
+                   weights=np.tile(weights, (parts, 1, 1, 1)),
+                   bias=np.zeros(len(which), np.int32),
+                   multiplier=(np.float32(1).view(np.uint32) + which).view(np.float32),
+                   strides=strides, pads=pads, dilations=dilations, groups=groups, asked=asked,
+                   rounding=Rounding.BYTE)
+
+    def macs(self, output: Tensor) -> int:
+        return super().macs(output) // self.parts if self.asked else 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatMul(Layer):
+    """Matrix products of two tensors, one for each of ``heads``: runs of channels, of each tensor
+    as many as there are heads, all of one length.
+
+    With the pixels of a plane counted through, and ``h`` for a head, it is ``output[h, n, m] =
+    sum over k of a[h, k, m] * b[h, n, k]``; ``transposed``, of ``a[h, k, m] * b[h, k, n]``.
+
+    Parameters
+    ----------
+    a, b : :class:`str`
+        Tensor names; those of ``b`` have one row or one column.
+    transposed : :class:`bool`
+        Whether the pixels of ``b`` become channels of the output, and not its channels.
+    depth : :class:`int`
+        Terms of a sum: channels of a head of ``a``.
+    multiplier : :class:`float`
+        A float32 value, ``fl32(fl32(sa * sb) / sy)``, as QLinearMatMul has it.
+    """
+
+    a: str
+    b: str
+    depth: int
+    multiplier: float
+    transposed: bool = False
+    heads: int = 1
+    clamp: tuple[int, int] = (-128, 127)
+
+    # As of a convolution.
+    kernel = strides = dilations = (1, 1)
+    rounding = Rounding.FLOAT32
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+    def macs(self, output: Tensor) -> int:
+        return self.depth * prod(output.shape)
