@@ -69,11 +69,10 @@ class Board:
         return self.fpga.capacity
 
     @property
-    def memory_timing(self) -> MemoryTiming:
-        """How fast the memory is, behind the accelerator's port."""
-        return self.memory.timing(self.config, self.clock_mhz)
-
-    @property
     def memory_bytes(self) -> int:
         """Size of the memory."""
         return self.memory.size
+
+    def memory_timing(self, config: AcceleratorConfig) -> MemoryTiming:
+        """How fast the memory is, behind the port of an accelerator of ``config``."""
+        return self.memory.timing(config, self.clock_mhz)

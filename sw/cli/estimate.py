@@ -37,7 +37,7 @@ def add_parser(commands: Commands) -> None:
 
 def _estimate(options: argparse.Namespace) -> int:
     from weft.boards.registry import find_board
-    from weft.compiler.timing.memory import MemoryTiming
+    from weft.compiler.timing.memory import MEMORY, MemoryTiming
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.advice import advise
     from weft.runtime.estimate import estimate_plan
@@ -52,16 +52,12 @@ def _estimate(options: argparse.Namespace) -> int:
                          "not both")
     if options.resources is not None:
         return _estimate_resources(options)
-    config, memory = None, MemoryTiming()
-    if options.config is not None:
-        config = load_config(options.config)
-    if options.latency is not None:
-        memory = MemoryTiming(latency=options.latency)
-    if options.board is not None:
-        board = find_board(options.board)
-        config = config or board.config
-        memory = board.memory.timing(config, board.clock_mhz)
-    config = config or load_config("base")
+    board = None if options.board is None else find_board(options.board)
+    config = board.config if board and options.config is None else \
+        load_config(options.config or "base")
+    memory = MEMORY if options.latency is None else MemoryTiming(latency=options.latency)
+    if board is not None:
+        memory = board.memory_timing(config)
     plan = chosen_plan(options, config)
     with Progress() as progress:
         if not options.json:

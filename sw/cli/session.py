@@ -71,7 +71,8 @@ def session_target(options: argparse.Namespace) -> SessionTarget:
         if not device.startswith("serial:"):
             raise InputError(f"A board (--board) needs --device serial:PORT, not {device}")
         board = find_board(options.board)
-        config, memory = config or board.config, board.memory_timing
+        config = config or board.config
+        memory = board.memory_timing(config)
         if "?" not in device:
             device = f"{device}?baud={board.baud}"
     return SessionTarget(config, device, memory)

@@ -72,12 +72,12 @@ def digits_on(memory):
     def device(config, *, memory_bytes):
         return BoardSimDevice(config, memory_bytes=memory_bytes, board=board)
 
-    with InferenceSession(MODEL, config=board.config, device=device,
-                          memory=board.memory_timing) as session:
+    timing = board.memory_timing(board.config)
+    with InferenceSession(MODEL, config=board.config, device=device, memory=timing) as session:
         name = session.get_inputs()[0].name
         got, = session.run(None, {name: images})
         cycles = session.run_frame({name: images[:1]}).cycles
-        told = estimate_programs(session.programs, model="", memory=board.memory_timing)
+        told = estimate_programs(session.programs, model="", memory=timing)
     golden = GoldenSession(MODEL)
     wanted = [next(iter(golden.run({name: image[None]}).values())) for image in images]
     return np.array_equal(got, np.concatenate(wanted)), cycles, told.further.cycles
@@ -115,7 +115,7 @@ def test_a_network_larger_than_block_memories_runs_from_an_sdram():
         return BoardSimDevice(config, memory_bytes=memory_bytes, board=board, direct=True)
 
     given = {"x": np.random.default_rng(1).standard_normal((1, 8, 24, 24)).astype(np.float32)}
-    timing = board.memory_timing
+    timing = board.memory_timing(board.config)
     with InferenceSession(model, config=board.config, device=device, memory=timing) as session:
         assert sum(len(data) for _address, data in session.program.image) > 350_000
         session.device._direct = False

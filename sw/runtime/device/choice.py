@@ -120,7 +120,7 @@ def choose_device(device: str | DeviceFactory, *, trace: str | Path | None = Non
         board = fast_line(board) if baud is None else dataclasses.replace(board, baud=baud)
         return DeviceChoice(factory=partial(BoardSimDevice, board=board, direct=direct),
                             options={"progress": progress}, config=board.config,
-                            memory=board.memory_timing)
+                            memory=board.memory_timing(board.config))
     raise _unknown(device)
 
 

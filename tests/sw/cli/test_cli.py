@@ -1,3 +1,4 @@
+import argparse
 import json
 import platform
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 
 import weft
 from weft import cli
+from weft.cli.session import session_target
 from weft.digits import MODEL, load
 from weft.hw.isa.config import PRESETS, load_config
 from weft.reference.golden import GoldenSession
@@ -360,3 +362,14 @@ def test_module_is_the_command_line():
     assert done.stdout == ""
     assert done.stderr == ("weft: error: Config must be one of tiny, small, wide, base or a .toml "
                            "file, not 'huge'\n")
+
+
+def test_memory_of_a_board_follows_the_configuration():
+    """Of a wider port a beat takes longer from the same chip."""
+    timings = []
+    for config in (None, "base,axi_data_width=128"):
+        target = session_target(argparse.Namespace(
+            config=config, device="serial:none", board="ulx3s-85f-sdram"))
+        timings.append(target.memory)
+    assert timings[1].rate == pytest.approx(timings[0].rate / 2)
+    assert timings[1].latency > timings[0].latency
