@@ -1,6 +1,6 @@
 """Compiled programs on a device, by default the functional one, compared with the reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from weft.ir import Graph
 from weft.runtime.device import Driver
 from weft.runtime.device.functional import FunctionalDevice
 
-__all__ = ["run", "equal", "fields_of"]
+__all__ = ["run", "run_frames", "equal", "fields_of"]
 
 
 def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0, warm: int = 0,
@@ -35,6 +35,30 @@ def run(program: Program, image: dict[str, np.ndarray], *, seed: int = 0, warm: 
             driver.run(program.command_address, program.count)
     return {slot.tensor: program.unpack(slot, device.read_memory(slot.address, slot.size))
             for slot in (*program.outputs, *program.kept)}
+
+
+def run_frames(program: Program, images: Sequence[dict[str, np.ndarray]], *, seed: int = 0,
+               warm: bool = False) -> list[dict[str, np.ndarray]]:
+    """Values of all stored tensors, frame after frame on one functional device, whose memories hold
+    anything before; with ``warm``, further frames run the warm stream, if there is one."""
+    device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
+    rng = np.random.default_rng(seed)
+    for memory in device._units.values():
+        memory[...] = rng.integers(-128, 128, memory.shape)
+    for address, raw in program.image:
+        device.write_memory(address, raw)
+    driver = Driver(device)
+    frames = []
+    for number, image in enumerate(images):
+        for slot in program.inputs:
+            device.write_memory(slot.address, program.pack(slot, image[slot.tensor]))
+        if warm and number and program.warm_commands:
+            driver.run(program.warm_address, len(program.warm_infos))
+        else:
+            driver.run(program.command_address, program.count)
+        frames.append({slot.tensor: program.unpack(slot, device.read_memory(
+            slot.address, slot.size)) for slot in (*program.outputs, *program.kept)})
+    return frames
 
 
 def equal(graph: Graph, config: AcceleratorConfig, rng: np.random.Generator, *, seed: int = 0,

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from weft.errors import InputError
 from weft.hw.isa.config import load_config
 
 from .model import add_model_arguments, chosen_plan
@@ -32,17 +31,11 @@ def add_parser(commands: Commands) -> None:
 def _export(options: argparse.Namespace) -> int:
     from weft import compiler
     from weft.bench.exchange import exchange_files
-    from weft.files.output import write_text
+    from weft.files.output import write_folder
 
     config = load_config(options.config)
     graphs = chosen_plan(options, config).accelerated()
     files = exchange_files(options.to, graphs, compiler.compile_parts(graphs, config))
-    folder: Path = options.output
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Folder {folder} cannot be written: {error.strerror}") from None
-    for name, text in files.items():
-        write_text(folder / name, text)
-        print(folder / name)
+    for path in write_folder(options.output, files):
+        print(path)
     return 0

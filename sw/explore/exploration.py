@@ -15,7 +15,7 @@ from weft.boards.flow.predict import predicted_error
 from weft.boards.flow.reached import clock_model
 from weft.cluster import cluster, digest
 from weft.errors import InputError
-from weft.files.output import write_text
+from weft.files.output import make_folder, write_text
 from weft.frontend import partition
 from weft.frontend.registry import find_front_end
 from weft.hw.isa.config import AcceleratorConfig
@@ -167,10 +167,7 @@ def explore(task: Exploration, *, workers: int = 1, scheduler: str | None = None
         base=task.base, space=task.space, objectives=task.objectives, seed=task.seed,
         job=Job(config={}, networks=networks, target=task.target, energy=task.energy,
                 objectives=task.objectives))
-    try:
-        task.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Folder {task.folder} cannot be written: {error.strerror}") from None
+    make_folder(task.folder)
     with cluster(workers=workers, scheduler=scheduler) as processes, \
             closing(Study(task.folder / "study.db", problem.identity())) as study:
         processes.ship(*data)

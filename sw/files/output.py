@@ -11,7 +11,8 @@ from pathlib import Path
 
 from weft.errors import InputError
 
-__all__ = ["check_outputs", "check_writable", "replacing", "write_text"]
+__all__ = ["check_outputs", "check_writable", "make_folder", "replacing", "write_folder",
+           "write_text"]
 
 
 def check_outputs(outputs: Mapping[str, Path | None],
@@ -106,6 +107,28 @@ def write_text(path: Path, text: str) -> None:
     """Writes ``text`` to ``path`` as :func:`replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def make_folder(folder: Path) -> None:
+    """Creates ``folder`` if need be, with those that it is in.
+
+    Raises
+    ------
+    InputError
+        If that cannot be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Folder {folder} cannot be written: {error.strerror}") from None
+
+
+def write_folder(folder: Path, files: Mapping[str, str]) -> list[Path]:
+    """Writes texts by name to ``folder``, created if need be; gives their paths."""
+    make_folder(folder)
+    for name, text in files.items():
+        write_text(folder / name, text)
+    return [folder / name for name in files]
 
 
 def _target(path: Path) -> Path:

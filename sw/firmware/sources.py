@@ -4,8 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from weft.compiler import Program
-from weft.errors import InputError
-from weft.files.output import write_text
+from weft.files.output import write_folder
 
 from .header import hardware_header
 from .program import program_files
@@ -29,10 +28,4 @@ def write_firmware(folder: Path, program: Program, name: str) -> list[Path]:
     files = program_files(program, name) | {"weft_hw.h": hardware_header()}
     own = resources.files("weft.firmware")
     files |= {each: own.joinpath(each).read_text(encoding="utf-8") for each in DRIVER}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Folder {folder} cannot be written: {error.strerror}") from None
-    for file, text in files.items():
-        write_text(folder / file, text)
-    return [folder / file for file in files]
+    return write_folder(folder, files)

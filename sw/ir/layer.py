@@ -9,7 +9,7 @@ from weft.hw.isa.commands import Rounding
 
 from .tensor import Tensor
 
-__all__ = ["NO_PADS", "Function", "Layer", "Pads", "check_fixed_point"]
+__all__ = ["NO_PADS", "Function", "Layer", "Pads", "Weighted"]
 
 
 class Pads(NamedTuple):
@@ -75,8 +75,52 @@ class Layer:
         return 0
 
 
-def check_fixed_point(layer: str, rounding: Rounding, constants: object) -> None:
-    """Whether a layer has the constants of fixed point if, and only if, its rule wants them."""
-    if (rounding in (Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE)) != (constants is not None):
-        raise ValueError(f"Layer {layer!r} must have a fixed-point multiplier and "
-                         f"shift if that is its rule, and only then")
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Weighted(Layer):
+    """What layers of constant weights have, over windows of a plane.
+
+    Parameters
+    ----------
+    input : :class:`str`
+        Tensor name.
+    weights : int8
+        Of output channel, and then taps.
+    bias : int32 [N]
+        As in the model: nothing folded in.
+    multiplier : float32 [N]
+        ``fl32(fl32(sx * sw) / sy)``.
+    strides, dilations : (h, w)
+    pads : :class:`Pads`
+    clamp : (low, high)
+        Bounds of the output in the int8 domain, -128..127.
+    rounding : :class:`Rounding`
+        How sums become int8 values.
+    fixed_point : (int32 [N], int32 [N]) or :py:`None`
+        Multiplier and shift of the fixed-point rules, which have no use for ``multiplier``: see
+        :func:`weft.reference.fixed_point_multiplier`.
+    real_sums : :class:`bool`
+        Whether the model's framework adds up real values, rounded to float32, in an order that is
+        not known: its result is not quite a function of the exact sum.
+    """
+
+    input: str
+    weights: np.ndarray
+    bias: np.ndarray
+    multiplier: np.ndarray
+    strides: tuple[int, int] = (1, 1)
+    pads: Pads = NO_PADS
+    dilations: tuple[int, int] = (1, 1)
+    clamp: tuple[int, int] = (-128, 127)
+    rounding: Rounding = Rounding.FLOAT32
+    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
+    real_sums: bool = False
+
+    def __post_init__(self) -> None:
+        fixed_point = self.rounding in (Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE)
+        if fixed_point != (self.fixed_point is not None):
+            raise ValueError(f"Layer {self.name!r} must have a fixed-point multiplier and "
+                             f"shift if that is its rule, and only then")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)

@@ -8,65 +8,29 @@ import numpy as np
 
 from weft.hw.isa.commands import Rounding
 
-from .layer import NO_PADS, Layer, Pads, check_fixed_point
+from .layer import NO_PADS, Layer, Pads, Weighted
 from .tensor import Tensor
 
 __all__ = ["Convolution", "MatMul", "Selection", "Sums"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Convolution(Layer):
+class Convolution(Weighted):
     """A convolution with requantization and clamp; a fully connected layer is one whose kernel
     covers its whole input.
 
     Parameters
     ----------
-    input : :class:`str`
-        Tensor name.
     weights : int8 [N, C, kernel_h, kernel_w]
-    bias : int32 [N]
-        As in the model: nothing folded in.
-    multiplier : float32 [N]
-        ``fl32(fl32(sx * sw) / sy)``.
-    strides, dilations : (h, w)
-    pads : :class:`Pads`
-    clamp : (low, high)
-        Bounds of the output in the int8 domain, -128..127.
     groups : :class:`int`
         Groups of the model's convolution. The weights are dense whatever it is, with zeros between
         channels of different groups: only ``1 / groups`` of the products are the model's work.
     weight_scale : float32 [N] or [1], or :py:`None`
         Where it is known: only another rule of rounding asks for it.
-    rounding : :class:`Rounding`
-        How sums become int8 values.
-    fixed_point : (int32 [N], int32 [N]) or :py:`None`
-        Multiplier and shift of the fixed-point rules, which have no use for ``multiplier``: see
-        :func:`weft.reference.fixed_point_multiplier`.
-    real_sums : :class:`bool`
-        Whether the model's framework adds up real values, rounded to float32, in an order that is
-        not known: its result is not quite a function of the exact sum.
     """
 
-    input: str
-    weights: np.ndarray
-    bias: np.ndarray
-    multiplier: np.ndarray
-    strides: tuple[int, int] = (1, 1)
-    pads: Pads = NO_PADS
-    dilations: tuple[int, int] = (1, 1)
-    clamp: tuple[int, int] = (-128, 127)
     groups: int = 1
     weight_scale: np.ndarray | None = None
-    rounding: Rounding = Rounding.FLOAT32
-    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
-    real_sums: bool = False
-
-    def __post_init__(self) -> None:
-        check_fixed_point(self.name, self.rounding, self.fixed_point)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     @property
     def kernel(self) -> tuple[int, int]:

@@ -8,41 +8,20 @@ import numpy as np
 
 from weft.hw.isa.commands import Rounding
 
-from .layer import NO_PADS, Layer, Pads, check_fixed_point
+from .layer import NO_PADS, Layer, Pads, Weighted
 from .tensor import Tensor
 
 __all__ = ["Add", "Affine", "Depthwise", "Lookup", "Multiply", "Pool", "PoolKind"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Depthwise(Layer):
+class Depthwise(Weighted):
     """A depthwise convolution: output channel ``c`` is made of input channel ``c`` alone.
 
     Parameters
     ----------
     weights : int8 [C, kernel_h, kernel_w]
-    bias, multiplier, strides, pads, dilations, clamp, rounding, fixed_point, real_sums
-        As in :class:`Convolution`.
     """
-
-    input: str
-    weights: np.ndarray
-    bias: np.ndarray
-    multiplier: np.ndarray
-    strides: tuple[int, int] = (1, 1)
-    pads: Pads = NO_PADS
-    dilations: tuple[int, int] = (1, 1)
-    clamp: tuple[int, int] = (-128, 127)
-    rounding: Rounding = Rounding.FLOAT32
-    fixed_point: tuple[np.ndarray, np.ndarray] | None = None
-    real_sums: bool = False
-
-    def __post_init__(self) -> None:
-        check_fixed_point(self.name, self.rounding, self.fixed_point)
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
     def macs(self, output: Tensor) -> int:
         return self.weights.size * prod(output.shape[1:])

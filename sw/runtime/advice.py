@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from weft.compiler.timing.player import MemoryTiming
+from weft.compiler.timing.memory import MEMORY, MemoryTiming
 from weft.errors import WeftError
 from weft.ir import Partition
 
@@ -82,7 +82,7 @@ class Advice:
                 "trials": [asdict(trial) for trial in self.trials]}
 
 
-def advise(plan: Partition, estimate: Estimate, *, memory: MemoryTiming | None = None,
+def advise(plan: Partition, estimate: Estimate, *, memory: MemoryTiming = MEMORY,
            progress: Callable[[str], None] | None = None) -> Advice:
     """Tries what may make a network faster; for each trial it is compiled once.
 
@@ -100,7 +100,7 @@ def advise(plan: Partition, estimate: Estimate, *, memory: MemoryTiming | None =
     bound = max(_PHRASES, key=lambda name: cycles[name])
     trials = []
     for field, value in _changes(estimate, bound):
-        if field == "axi_data_width" and memory is not None and memory.rate is not None:
+        if field == "axi_data_width" and memory.rate is not None:
             continue    # the memory would be no faster
         if progress is not None:
             progress(f"Trying {field} {value}")

@@ -14,7 +14,8 @@ from weft import compiler
 from weft.compiler import Program
 from weft.compiler.batch import check_batch
 from weft.compiler.limits import Limits, program_limits
-from weft.compiler.timing.player import Cause, MemoryTiming, Timeline, play
+from weft.compiler.timing.memory import MEMORY, MemoryTiming
+from weft.compiler.timing.player import Cause, Timeline, play
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Partition
@@ -170,7 +171,7 @@ def _limit(part: BoundLayer | FrameEstimate) -> dict[str, Any]:
 
 
 def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = "", batch: int = 1,
-                  memory: MemoryTiming | None = None) -> Estimate:
+                  memory: MemoryTiming = MEMORY) -> Estimate:
     """What the accelerated parts of a model take.
 
     Parameters
@@ -193,14 +194,13 @@ def estimate_plan(plan: Partition, config: AcceleratorConfig, *, model: str = ""
     """
     check_batch(batch)
     graphs = [compiler.batch(graph, batch) for graph in plan.accelerated()]
-    programs = compiler.compile_parts(graphs, config, memory=memory or MemoryTiming())
+    programs = compiler.compile_parts(graphs, config, memory=memory)
     return estimate_programs(programs, model=model or plan.name, memory=memory)
 
 
 def estimate_programs(programs: Sequence[Program], *, model: str,
-                      memory: MemoryTiming | None = None) -> Estimate:
+                      memory: MemoryTiming = MEMORY) -> Estimate:
     """The same of programs that are there: of one model, and of the same batch."""
-    memory = memory or MemoryTiming()
     config = programs[0].config
     first = _frame([_play(program, memory, warm=False) for program in programs], config)
     # Each of several parts overwrites the constants of the others.

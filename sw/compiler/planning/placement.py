@@ -387,7 +387,6 @@ class _Planner:
                 chunks=(range(count),), in_turns=True,
                 tile_buffers={layer.output: buffers[layer.output]} if last else {})
 
-
     def _channel_turns(self, group: Group, choice: ChannelChoice,
                        buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:
         """The same, of a group by channels."""

@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graphs import GraphBuilder, random_image
+from sw_programs import run_frames
 
 from weft import reference
 from weft.compiler import compile
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode, decode
 from weft.hw.isa.config import AcceleratorConfig, load_config
-from weft.runtime.device import Driver
-from weft.runtime.device.functional import FunctionalDevice
 
 TINY = load_config("tiny,products=true")
 SIX = AcceleratorConfig(
@@ -23,36 +22,14 @@ CONFIGS = [TINY, TINY.replace(fip=False), SIX, SIX.replace(fip=False),
            TINY.replace(accumulator_width=24, activation_banks=1)]
 
 
-def run(program, images, *, seed=0):
-    """Values of all stored tensors, frame after frame on one device."""
-    device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
-    rng = np.random.default_rng(seed)
-    for memory in device._units.values():
-        memory[...] = rng.integers(-128, 128, memory.shape)
-    for address, raw in program.image:
-        device.write_memory(address, raw)
-    driver = Driver(device)
-    frames = []
-    for number, image in enumerate(images):
-        for slot in program.inputs:
-            device.write_memory(slot.address, program.pack(slot, image[slot.tensor]))
-        warm = number and program.warm_commands
-        if warm:
-            driver.run(program.warm_address, len(program.warm_commands) // 64)
-        else:
-            driver.run(program.command_address, program.count)
-        frames.append({slot.tensor: program.unpack(slot, device.read_memory(
-            slot.address, slot.size)) for slot in (*program.outputs, *program.kept)})
-    return frames
-
-
 def check(graph, config, rng, *, seed=0, keep=True):
     """Three different frames, every tensor against the reference."""
     program = compile(graph, config, keep_tensors=keep)
     images = [random_image(rng, graph) for _ in range(3)]
     names = [layer.output for layer in graph.layers] if keep else [
         edge.tensor for edge in graph.outputs]
-    for image, values in zip(images, run(program, images, seed=seed), strict=True):
+    for image, values in zip(images, run_frames(program, images, seed=seed, warm=True),
+                             strict=True):
         expected = reference.run(graph, image)
         for name in names:
             np.testing.assert_array_equal(values[name], expected[name], name)

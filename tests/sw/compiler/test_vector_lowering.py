@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from graphs import GraphBuilder, operator_graph, random_image
+from sw_programs import run_frames
 
 from weft import reference
 from weft.compiler import Program, compile
@@ -13,8 +14,6 @@ from weft.hw.isa.commands import Engine, Opcode, Rounding, VectorOp, decode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.ir import Graph, Pool, PoolKind
 from weft.reference.exact import exactness
-from weft.runtime.device import Driver
-from weft.runtime.device.functional import FunctionalDevice
 
 TINY = PRESETS["tiny"]
 ODD = TINY.replace(rows=6, cols=10, requant_lanes=2)
@@ -22,31 +21,12 @@ CONFIGS = [*PRESETS.values(), ODD, TINY.replace(vector_taps=2), ODD.replace(vect
            TINY.replace(vector_taps=1)]
 
 
-def run(program: Program, images: list[dict[str, np.ndarray]], *,
-        seed: int = 0) -> list[dict[str, np.ndarray]]:
-    """Values of all stored tensors, frame after frame on one device."""
-    device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
-    rng = np.random.default_rng(seed)
-    for memory in device._units.values():
-        memory[...] = rng.integers(-128, 128, memory.shape)
-    for address, raw in program.image:
-        device.write_memory(address, raw)
-    driver = Driver(device)
-    frames = []
-    for image in images:
-        for slot in program.inputs:
-            device.write_memory(slot.address, program.pack(slot, image[slot.tensor]))
-        driver.run(program.command_address, program.count)
-        frames.append({slot.tensor: program.unpack(slot, device.read_memory(
-            slot.address, slot.size)) for slot in (*program.outputs, *program.kept)})
-    return frames
-
-
 def check(graph: Graph, config: AcceleratorConfig, rng, *, seed: int = 0) -> Program:
     """Two different frames, every tensor against the reference."""
     program = compile(graph, config, keep_tensors=True)
     images = [random_image(rng, graph) for _ in range(2)]
-    for image, values in zip(images, run(program, images, seed=seed), strict=True):
+    for image, values in zip(images, run_frames(program, images, seed=seed),
+                             strict=True):
         expected = reference.run(graph, image)
         for layer in graph.layers:
             assert np.array_equal(values[layer.output], expected[layer.output]), layer
@@ -114,7 +94,7 @@ def test_functions_are_looked_up_on_the_way_of_results(config, by_channel):
         pytest.fail("no exact graph")
     check(graph, config, rng)
     program, image = compile(graph, config), random_image(rng, graph)
-    values, = run(program, [image])
+    values, = run_frames(program, [image])
     expected = reference.run(graph, image)
     for name, value in values.items():
         np.testing.assert_array_equal(value, expected[name])
@@ -140,7 +120,7 @@ def test_a_tensor_in_between_that_somebody_reads_is_made():
     check(builder.graph(builder.lookup(middle), middle), TINY, rng)
     graph = builder.graph(builder.lookup(middle))
     image = random_image(rng, graph)
-    values, = run(compile(graph, TINY, keep_tensors=True), [image])
+    values, = run_frames(compile(graph, TINY, keep_tensors=True), [image])
     expected = reference.run(graph, image)
     assert {middle, *(edge.tensor for edge in graph.outputs)} <= values.keys()
     for name, value in values.items():
@@ -160,7 +140,7 @@ def test_averages_equal_the_reference_where_that_is_proven(config):
             clamp=builder.random_clamp())
         graph = builder.graph(output)
         image = random_image(rng, graph)
-        values, = run(compile(graph, config), [image])
+        values, = run_frames(compile(graph, config), [image])
         expected = reference.run(graph, image)[output]
         proof = exactness(graph, graph.layers[0])
         assert proof.checked
@@ -178,7 +158,7 @@ def test_interpolations_equal_the_reference_where_that_is_proven(config):
         graph = operator_graph(rng, "interpolated", unsigned=bool(seed % 2))
         image = random_image(rng, graph)
         output = graph.layers[-1].output
-        values, = run(compile(graph, config), [image])
+        values, = run_frames(compile(graph, config), [image])
         proof = exactness(graph, graph.layers[-1])
         difference = np.abs(values[output].astype(int) - reference.run(graph, image)[output])
         assert difference.max() <= (0 if proof.exact else 1)
