@@ -184,7 +184,7 @@ class Drain(wiring.Component):
         """Tag that travels through the requantizer with each group."""
         return data.StructLayout({
             "address": ceil_log2(self._config.activation_depth),  # only legal ones are written to
-            "slot":    range(self._slots),
+            "slot":    range(max(2, self._slots)),  # Verilog has no wires without bits
             "write":   1,
             "done":    1,
             **({"looks_up": 1, "table": range(self._config.drain_tables)}
@@ -203,7 +203,7 @@ class Drain(wiring.Component):
         new    = self.jobs.p
 
         pixel = Signal(range(config.accumulator_pixels), reset_less=True)
-        group = Signal(range(config.requant_groups), reset_less=True)
+        group = Signal(range(max(2, config.requant_groups)), reset_less=True)
         bits  = config.accumulator_pixels.bit_length()
         left  = Signal(bits, reset_less=True)              # pixels, this one included
         rest  = Signal(signed(bits + 1), reset_less=True)  # the same, less 3
@@ -258,7 +258,7 @@ class Drain(wiring.Component):
         # Address generation lags one cycle, so it sees the old counters and the new job.
         bits    = self._config.accumulator_pixels.bit_length()
         slots   = self._slots
-        slot    = Signal(range(slots), reset_less=True)
+        slot    = Signal(range(max(2, slots)), reset_less=True)
         block   = Signal(24, reset_less=True)  # first word of the channel block
         entry   = Signal(24, reset_less=True)
         offset  = Signal(24)                   # of the pixel tile in its plane

@@ -80,7 +80,7 @@ class VectorDrain(wiring.Component):
         result = Signal(result_layout(config), reset_less=True)
         ahead  = Signal()
         last   = Signal(reset_less=True)
-        group  = Signal(range(groups), reset_less=True)
+        group  = Signal(range(max(2, groups)), reset_less=True)
         require(m, ~self.sums_coming | ~ahead | last, "sums leave room for those before")
         with m.If(self.sums_coming):
             m.d.sync += [

@@ -142,7 +142,7 @@ class VectorIssue(wiring.Component):
         config  = self._config
         credits = Signal(range(self._credits + 1), init=self._credits)
         scaling = Signal(range(self._credits + 1))
-        pace    = Signal(range(config.vector_groups))
+        pace    = Signal(range(max(2, config.vector_groups)))
         # Whether these are zero, in registers, so that no comparison lies behind them.
         no_credit  = Signal()
         no_scaling = Signal(init=1)
