@@ -52,9 +52,11 @@ class Selection(Convolution):
            clamp: tuple[int, int] = (-128, 127)) -> Self:
         """The layer that takes ``channels`` of an input of ``count``, -1 for one of zeros; both
         tensors must have one scale and zero point."""
-        rows = np.eye(count, dtype=np.int8)[channels] * (channels >= 0)[:, None]
+        rows = np.zeros((len(channels), count), np.int8)
+        taken, = np.nonzero(channels >= 0)
+        rows[taken, channels[taken]] = 1
         return cls(name=name, op=op, input=input, output=output, clamp=clamp,
-                   weights=rows[:, :, None, None].astype(np.int8),
+                   weights=rows[:, :, None, None],
                    bias=np.zeros(len(channels), np.int32),
                    multiplier=np.ones(len(channels), np.float32),
                    weight_scale=np.ones(1, np.float32))

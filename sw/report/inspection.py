@@ -35,6 +35,12 @@ class NodeReport:
     engine: str
     cost: LayerEstimate | None
 
+    @property
+    def is_quantizer_of_layer(self) -> bool:
+        """Whether the node does nothing but give the tensors of its layer their type."""
+        return (self.placement.op in _QUANTIZERS and self.placement.where is Where.ACCELERATOR
+                and self.cost is None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:

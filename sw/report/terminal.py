@@ -306,7 +306,8 @@ def _accelerated_macs(inspection: Inspection) -> str:
 
 
 def print_inspection(inspection: Inspection, console: Console) -> None:
-    """Prints where every node runs, and why not on the accelerator."""
+    """Prints where every node runs, and why not on the accelerator; but for quantizers that are
+    part of a layer there, of which a model has more than of all else."""
     config = inspection.config
     table = Table(title=f"{escape(inspection.plan.name)} on {config.name} "
                         f"({config.rate_text})", title_justify="left")
@@ -315,6 +316,8 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
     for name in ("Cycles", "Output bytes", "Weight bytes"):
         table.add_column(name, justify="right")
     for node in inspection.nodes:
+        if node.is_quantizer_of_layer:
+            continue
         place, cost = node.placement, node.cost
         figures = ("", "", "") if cost is None else tuple(
             f"{value:,}" if value else "" for value in (cost.cycles, cost.output_bytes,
@@ -341,7 +344,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         return
     parts = len(inspection.plan.graphs)
     accelerated = sum(node.placement.where is Where.ACCELERATOR for node in inspection.nodes)
+    left_out = sum(node.is_quantizer_of_layer for node in inspection.nodes)
     console.print(f"{accelerated} of {len(inspection.nodes)} nodes on the accelerator in {parts} "
-                  f"part{'s' if parts > 1 else ''}, {_accelerated_macs(inspection)}, "
+                  f"part{'s' if parts > 1 else ''}"
+                  f"{f' ({left_out} quantizers of its layers are not listed)' if left_out else ''}"
+                  f", {_accelerated_macs(inspection)}, "
                   f"{inspection.cycles:,} cycles of the engines one after the other; weft estimate "
                   f"tells what a frame takes", highlight=False, soft_wrap=True)

@@ -77,6 +77,21 @@ def test_figures_of_all_layers_of_a_node_are_its_own():
     assert costs["turned"].engine is Engine.VECTOR
 
 
+def test_quantizers_of_layers_are_counted_and_not_listed(paths, capsys):
+    assert main(["check", str(paths["unet"]), "--json"]) == 0
+    nodes = json.loads(capsys.readouterr().out)["nodes"]
+    assert main(["check", str(paths["unet"])]) == 0
+    text = capsys.readouterr().out
+    quantizers = [node for node in nodes if node["op"] in ("QuantizeLinear", "DequantizeLinear")]
+    parts = [node for node in quantizers if node["where"] == "accelerator"]
+    assert 0 < len(parts) < len(quantizers)
+    assert f"({len(parts)} quantizers of its layers are not listed)" in text
+    listed = [line for line in text.splitlines() if line.startswith("│")]
+    assert len(listed) == len(nodes) - len(parts)
+    assert sum("QuantizeLinear" in line for line in listed) \
+        + sum("DequantizeLinear" in line for line in listed) == len(quantizers) - len(parts)
+
+
 def test_fallback_is_named_and_strict_fails(paths, capsys):
     assert main(["check", str(paths["unet"])]) == 0
     text = capsys.readouterr().out
