@@ -399,6 +399,24 @@ def _pyramid(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.depthwise(large, **builder.random_window(large, max_kernel=3))
 
 
+def _cropped(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Parts of planes, some of every second row or column, also of windows."""
+    source = builder.input
+    if rng.random() < 0.5:
+        source = builder.conv(source, int(rng.integers(1, 40)))
+    _, height, width = builder.shape(source)
+    pads = []
+    for size in (height, width):
+        before = int(rng.integers(0, size))
+        pads.append((before, int(rng.integers(0, size - before))))
+    kernel = tuple(int(rng.integers(1, min(3, size - sum(cut)) + 1))
+                   for size, cut in zip((height, width), pads, strict=True))
+    part = builder.max_pool(source, kernel=kernel, strides=tuple(rng.integers(1, 4, 2).tolist()),
+                            pads=tuple(-cut[side] for side in (0, 1) for cut in pads),
+                            clamp=builder.random_clamp())
+    return builder.conv(part, int(rng.integers(1, 20))) if rng.random() < 0.5 else part
+
+
 def _interpolated(rng: np.random.Generator, builder: GraphBuilder) -> str:
     """Linear enlargement by 1, 2 or 4 in each axis, of either mode."""
     factors = 2 ** rng.integers(0, 3), 2 ** rng.integers(0, 3)
@@ -485,6 +503,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "shuffled": _shuffled,
     "regrouped": _regrouped,
     "interpolated": _interpolated,
+    "cropped": _cropped,
     "sums": _sums,
 }
 """What :func:`operator_graph` makes."""

@@ -42,7 +42,8 @@ class Pool(Layer):
     kind : :class:`PoolKind`
     kernel, strides, dilations : (h, w)
     pads : :class:`Pads`
-        With what ``ceil_mode`` adds after the input.
+        With what ``ceil_mode`` adds after the input. Those of a maximum may be negative: so many
+        rows or columns of the input are left out.
     count_pads : :class:`Pads`
         The part of the padding that counts in the divisor of an average: ``pads`` with
         ``count_include_pad``, else zeros.
@@ -86,6 +87,9 @@ class Pool(Layer):
             raise ValueError(f"Layer {self.name!r} must be an average without multiplier, late "
                              f"zero point or padding that counts to be rounded in fixed point, or "
                              f"to have weights")
+        if self.kind is not PoolKind.MAX and min(self.pads) < 0:
+            raise ValueError(f"Layer {self.name!r} must be a maximum to leave out parts of its "
+                             f"input, not an {self.kind} with pads {tuple(self.pads)}")
         if self.weights is not None and tuple(map(len, self.weights)) != self.kernel:
             raise ValueError(f"Layer {self.name!r} must have weights for a kernel of "
                              f"{self.kernel}, not {tuple(map(len, self.weights))}")

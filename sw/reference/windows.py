@@ -172,7 +172,8 @@ def pool(layer: Pool, x: np.ndarray, source: Tensor, target: Tensor) -> np.ndarr
                                  layer.dilations)
     window = (layer.kernel, layer.strides, layer.dilations, out_h, out_w)
     if layer.kind is PoolKind.MAX:
-        padded = np.pad(x, around, constant_values=-128)
+        more = tuple((max(before, 0), max(after, 0)) for before, after in around)
+        padded = np.pad(x[:, max(-top, 0):, max(-left, 0):], more, constant_values=-128)
         result = np.full((len(x), out_h, out_w), -128, np.int8)
         for seen in _taps(padded, *window):
             np.maximum(result, seen, out=result)

@@ -301,9 +301,10 @@ def _axes(graph: Graph, layer: Depthwise | Pool, tile: _Tile) -> tuple[Axis, Axi
     """Vertical and horizontal axis of a tile."""
     vertical, horizontal = window_axes(graph, layer)
     source = tile.sources[0]
-    return (replace(vertical, size=len(source.rows), pitch=source.width, pad=source.padding,
-                    out=len(tile.rows), out_pitch=tile.target.width),
-            replace(horizontal, size=source.width, pad=source.left, out=len(tile.columns)))
+    vertical = replace(vertical, size=len(source.rows), pitch=source.width, pad=source.padding,
+                       start=0, out_pitch=tile.target.width)
+    horizontal = replace(horizontal, size=source.width, pad=source.left, start=0)
+    return vertical.part(range(len(tile.rows))), horizontal.part(range(len(tile.columns)))
 
 
 def _depthwise(work: _Work, layer: Depthwise) -> None:

@@ -32,8 +32,9 @@ class View:
         Channel blocks of the tensor, out of its channel map.
     padding, left : :class:`int`
         Only of an input: rows of padding in front of ``rows``, and columns in front of ``columns``,
-        for the output that it was read for. With them as ``pad_top`` and ``pad_left``, and
-        ``len(rows)`` and ``width`` as the input's size, a command needs to know nothing of tiles.
+        for the output that it was read for; negative for those that it leaves out. With them as
+        ``pad_top`` and ``pad_left``, and ``len(rows)`` and ``width`` as the input's size, a command
+        needs to know nothing of tiles.
     spans : :class:`tuple` of :class:`Region`
         All words of the view, where it is not as it seems.
     """

@@ -128,10 +128,11 @@ def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
     _, in_h, in_w = graph.tensors[layer.input].shape
     _, out_h, out_w = graph.tensors[layer.output].shape
     kernel = layer.kernel if isinstance(layer, Pool) else layer.weights.shape[1:]
-    return (Axis(size=in_h, pitch=in_w, out=out_h, out_pitch=out_w, kernel=kernel[0],
-                 stride=layer.strides[0], dilation=layer.dilations[0], pad=layer.pads.top),
-            Axis(size=in_w, pitch=1, out=out_w, out_pitch=1, kernel=kernel[1],
-                 stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads.left))
+    vertical = Axis(size=in_h, pitch=in_w, out=out_h, out_pitch=out_w, kernel=kernel[0],
+                    stride=layer.strides[0], dilation=layer.dilations[0], pad=layer.pads.top)
+    horizontal = Axis(size=in_w, pitch=1, out=out_w, out_pitch=1, kernel=kernel[1],
+                      stride=layer.strides[1], dilation=layer.dilations[1], pad=layer.pads.left)
+    return vertical.part(range(out_h)), horizontal.part(range(out_w))
 
 
 def requantizes(layer: Layer) -> bool:

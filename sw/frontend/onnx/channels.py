@@ -1,12 +1,13 @@
-"""Some channels of a tensor: Split, Slice and Gather."""
+"""Some channels, rows and columns of a tensor: Split, Slice and Gather."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import Layer, Selection
+from weft.ir import Layer, Pads, Pool, PoolKind, Selection
 
 from .builder import Builder
 from .elementwise import plain
@@ -84,6 +85,8 @@ def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
     """Output ``index`` of a node: the elements ``piece``, flat indices into the quantized tensor,
     in the shape they have."""
     source = data.source
+    if not piece.size:
+        raise ModelError(f"{label(node)} takes no values, which is not supported")
     name = builder.name(node) + (f"/{index}" if len(node.output) > 1 else "")
     order = View(data.view.shape[1:]) if len(data.view.shape) == 4 else None
     tensor, stage, layout = builder.anywhere(source, order and order.through(data.view))
@@ -97,19 +100,78 @@ def _select(builder: Builder, node: onnx.NodeProto, data: Dequantized,
     chosen = first.argsort(kind="stable")[:np.count_nonzero(first < channel.size)]
     if np.bincount(piece.reshape(-1)).max(initial=0) > 1:
         raise ModelError(f"{label(node)} takes values more than once, which is not supported")
-    if piece.size != len(chosen) * height * width:
-        raise ModelError(f"{label(node)} takes parts of planes; only whole channels are supported")
+    part = _PlanePart.of(np.unique(place), height, width)
+    if part is None or piece.size != len(chosen) * part.size:
+        raise ModelError(f"{label(node)} takes parts of planes that are no rows and columns at "
+                         f"even distances, the same of each channel; only those are supported")
     number = np.zeros(count, np.int64)
     number[chosen] = np.arange(len(chosen))
-    shape = (len(chosen), height, width)
+    shape = (len(chosen), len(part.rows), len(part.columns))
+
+    def crop(output: str, clamp: tuple[int, int]) -> Layer:
+        return Pool(name=name, op=builder.op(node), input=tensor, output=output, clamp=clamp,
+                    kind=PoolKind.MAX, kernel=(1, 1), strides=part.strides, pads=part.pads)
 
     def select(output: str, clamp: tuple[int, int]) -> Layer:
-        return Selection.of(chosen, count, name=name, op=builder.op(node), input=tensor,
+        whole = tensor
+        if part.size != height * width:
+            whole = f"{output}/part"
+            builder.add_step(crop(whole, (-128, 127)), stage, source, (count, *shape[1:]))
+        return Selection.of(chosen, count, name=name, op=builder.op(node), input=whole,
                             output=output, clamp=clamp)
 
     def make(output: str, target: Quantized, pending: Pending) -> Layer:
-        return builder.keep_scale(select, output, source, target, pending)
+        return builder.keep_scale(crop if len(chosen) == count and part.size != height * width
+                                  else select, output, source, target, pending)
 
     return moved(builder, node, Pending(
         node=node, stage=stage, shape=shape, make=make,
-        view=View.of(number[channel] * height * width + place)), source, index)
+        view=View.of(number[channel] * part.size + part.number(place))), source, index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PlanePart:
+    """Rows and columns of a plane, the same of every channel."""
+
+    rows: range
+    columns: range
+    plane: tuple[int, int]
+
+    @classmethod
+    def of(cls, places: np.ndarray, height: int, width: int) -> "_PlanePart | None":
+        """The part that consists of these places of a plane, each once, if there is one."""
+        rows, columns = (_evenly(np.unique(each)) for each in np.divmod(places, width))
+        if rows is None or columns is None or places.size != len(rows) * len(columns):
+            return None
+        return cls(rows=rows, columns=columns, plane=(height, width))
+
+    @property
+    def size(self) -> int:
+        """Pixels."""
+        return len(self.rows) * len(self.columns)
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """From row to row and from column to column."""
+        return self.rows.step, self.columns.step
+
+    @property
+    def pads(self) -> Pads:
+        """What is left out around it, as negative padding."""
+        height, width = self.plane
+        return Pads(-self.rows.start, -self.columns.start, self.rows[-1] + 1 - height,
+                    self.columns[-1] + 1 - width)
+
+    def number(self, place: np.ndarray) -> np.ndarray:
+        """Of each of these places of the plane, its number in the part."""
+        y, x = np.divmod(place, self.plane[1])
+        return np.asarray((y - self.rows.start) // self.rows.step * len(self.columns)
+                          + (x - self.columns.start) // self.columns.step)
+
+
+def _evenly(values: np.ndarray) -> range | None:
+    """Ascending numbers as a range, if they lie at even distances."""
+    numbers: list[int] = values.tolist()
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    even = range(numbers[0], numbers[-1] + 1, step)
+    return even if numbers == list(even) else None

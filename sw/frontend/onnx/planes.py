@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import Concat, Layer, Pads, Resize, Selection
+from weft.ir import Concat, Interleave, Layer, Pads, Resize, Selection
 
 from .builder import Builder
 from .elementwise import layout_of, plain
@@ -149,7 +149,11 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
         orders.append(positions.reshape(-1)[order.array()])
     if len({order.shape[1:] for order in orders}) > 1:
         raise ModelError(f"{label(node)} joins planes of different sizes on axis {axis}")
-    whole = np.concatenate(orders)
+    # Single pixels, joined on an axis on which none of them has more than one value: a signal.
+    count = len(parts)
+    stacked = count > 1 and all(part.view.shape[axis] == 1 for part in parts) \
+        and {order.shape for order in orders} == {(len(orders[0]), 1, 1)} and len(orders[0]) > 1
+    whole = np.concatenate(orders, 1 if stacked else 0)
 
     def make(name: str, target: Quantized, pending: Pending) -> Layer:
         if pending.clip.active:
@@ -157,6 +161,9 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
                              f"not {pending.clip.node}")
         sources = tuple(builder.rescaled(node, index, tensor, part.source, target, pending.stage)
                         for index, (tensor, part) in enumerate(zip(tensors, parts, strict=True)))
+        if stacked:
+            return Interleave(name=builder.name(node), op=builder.op(node), output=name,
+                              sources=sources, factors=(count, 1))
         return Concat(name=builder.name(node), op=builder.op(node), output=name, sources=sources)
 
     channels, height, width = whole.shape

@@ -280,6 +280,21 @@ class _Draft:
             source = self.node("Gather", source, filters=self._count())
         return self.pointwise(source, self._count())
 
+    def crop(self, source: str) -> str:
+        """Some rows and columns, or the rows of a column backwards."""
+        rng, (_, height, width) = self._rng, self._shapes[source]
+        if width == 1 and 2 <= height <= 8 and self._chance(0.6):
+            return self.pointwise(self.node("Rows", source), self._count())
+        cuts = []
+        for size in (height, width):
+            before = int(rng.integers(0, size))
+            cuts.append((before, int(rng.integers(0, size - before))))
+        strides = tuple(1 if size == 1 or self._chance(0.6) else int(rng.integers(2, 4))
+                        for size in (height, width))
+        return self.pointwise(self.node(
+            "Crop", source, strides=strides, pads=tuple(cut[side] for side in (0, 1)
+                                                        for cut in cuts)), self._count())
+
     def view(self, source: str) -> str:
         """Another order on the way, that no layer notices, or planes of another shape."""
         if self._chance(0.5) or self._signal:
@@ -352,5 +367,5 @@ _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft
         _Draft.tokens, _Draft.heads)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
-           _Draft.combine, _Draft.deal, _Draft.leak, _Draft.rescale, _Draft.widen,
+           _Draft.combine, _Draft.deal, _Draft.crop, _Draft.leak, _Draft.rescale, _Draft.widen,
            _Draft.transposed, _Draft.unfold)

@@ -44,7 +44,10 @@ class Node:
         ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
         ``Tokens`` for a MatMul of rows of channels, ``Attend`` for the attention of pixels, with a
         sigmoid in the place of the softmax, ``Widen`` for a Pad with ``factors`` channels
-        before and behind, ``Flat`` for a Concat of all its inputs, channels last, as vectors.
+        before and behind, ``Crop`` for a Slice of planes that leaves out ``pads`` and takes every
+        ``strides``-th row and column, ``Rows`` for a Slice of each row of pixels in turn and a
+        Concat of them backwards, ``Flat`` for a Concat of all its inputs, channels last, as
+        vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -221,6 +224,22 @@ class FloatGraph:
                 inputs += [constant(f"{node.name}_{part}", np.array([value]))
                            for part, value in zip("seat", (node.factors[0] - 1, source[0], 1,
                                                            node.factors[1]))]
+            elif op == "Crop":
+                top, left, bottom, right = node.pads
+                op = "Slice"
+                inputs += [constant(f"{node.name}_{part}", np.array(values[:axes]))
+                           for part, values in zip("seat", (
+                               (top, left), (source[1] - bottom, source[2] - right), (2, 3),
+                               node.strides), strict=True)]
+            elif op == "Rows":
+                pieces = []
+                for at in reversed(range(source[1])):
+                    bounds = [constant(f"{node.name}_{at}{part}", np.array([value]))
+                              for part, value in zip("sea", (at, at + 1, 2), strict=True)]
+                    pieces.append(f"{node.name}_{at}")
+                    nodes.append(helper.make_node("Slice", [*inputs, *bounds], pieces[-1:],
+                                                  name=pieces[-1]))
+                op, inputs, extra = "Concat", pieces, {"axis": 2}
             elif op == "Shuffle":
                 apart = np.array([1, gcd(node.group, source[0]), -1, *source[1:1 + axes]])
                 inputs.append(constant(f"{node.name}_apart", apart))
@@ -412,6 +431,23 @@ def _sliced(node: Node, source: Shape) -> Shape:
     return (len(range(node.factors[0] - 1, _planes(source)[0], node.factors[1])), *source[1:])
 
 
+def _cropped(node: Node, source: Shape) -> Shape:
+    channels, *plane = _planes(source)
+    height, width = (
+        len(range(before, size - after, stride)) for size, before, after, stride in zip(
+            plane, node.pads[:2], node.pads[2:], node.strides, strict=True))
+    if not height or not width:
+        raise Unfit(f"{node.name} leaves nothing of its input")
+    return (channels, height, width)
+
+
+def _column(node: Node, source: Shape) -> Shape:
+    channels, height, width = _planes(source)
+    if width != 1 or channels < 2 or not 2 <= height <= 8:
+        raise Unfit(f"{node.name} is of a short column")
+    return (channels, height, width)
+
+
 def _vector(node: Node, source: Shape) -> Shape:
     if len(source) != 1:
         raise Unfit(f"{node.name} is of a vector")
@@ -452,6 +488,8 @@ _SHAPES: dict[str, _Rule] = {
     "Resize": lambda node, sources, shapes: (
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
     "Slice": lambda node, sources, shapes: _sliced(node, sources[0]),
+    "Crop": lambda node, sources, shapes: _cropped(node, sources[0]),
+    "Rows": lambda node, sources, shapes: _column(node, sources[0]),
     "PRelu": lambda node, sources, shapes: _planes(sources[0]),
     "Scale": lambda node, sources, shapes: _planes(sources[0]),
     "Shift": lambda node, sources, shapes: _planes(sources[0]),

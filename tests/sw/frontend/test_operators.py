@@ -715,6 +715,61 @@ def test_gather_of_channels(axis, indices, chosen):
     assert isinstance(layer, Selection) and layer.channels.tolist() == chosen
 
 
+# Some rows and columns ---------------------------------------------------------------------------
+
+def cut(b, x, starts, ends, axes, steps, name="cut"):
+    """A Slice."""
+    return b.node("Slice", [x, *(b.constant(f"{name}_{part}", np.array(values)) for part, values in
+                                 zip("seat", (starts, ends, axes, steps), strict=True))], name)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("starts, ends, axes, steps, size", [
+    ([2], [6], [2], [1], (4, 9)), ([-3], [100], [3], [1], (8, 3)), ([1], [8], [2], [3], (3, 9)),
+    ([3, 1], [8, 9], [2, 3], [2, 4], (3, 2)), ([7], [8], [-2], [1], (1, 9)),
+    ([4], [5], [3], [1], (8, 1))])
+def test_slice_of_planes(starts, ends, axes, steps, size, unsigned):
+    b = builder(unsigned=unsigned)
+    y = cut(b, image(b, 9), starts, ends, axes, steps)
+    bounded = b.node("Relu", [y], "relu")
+    end(b, b.conv(quantized_like(b, bounded), 9, 3, name="two"))
+    layer = check(b, exact=False)[1]
+    assert isinstance(layer, Pool) and layer.kernel == (1, 1)
+    assert layer.strides[0] in (1, *steps) and min(layer.pads) < 0
+
+
+def test_slice_of_planes_and_channels_at_once():
+    b = builder()
+    y = cut(b, image(b, 9), [1, 2, 0], [8, 7, 9], [1, 2, 3], [2, 2, 1])
+    end(b, b.conv(quantized_like(b, y, factor=0.8), 4, 3, name="two"))
+    assert [type(layer) for layer in check(b, exact=False)[1:4]] == [Pool, Selection, Lookup]
+
+
+def test_split_of_rows_and_a_pixel():
+    b = builder()
+    top, bottom = split(b, image(b, 9), (3, 5), axis=2)
+    row = b.node("Gather", [quantized_like(b, bottom), b.constant("four", np.array(4))], "row",
+                 axis=2)
+    pixel = b.node("Gather", [quantized_like(b, row), b.constant("last", np.array([-1]))], "pixel",
+                   axis=2)
+    end(b, b.conv(quantized_like(b, top), 9, 3, name="two"))
+    end(b, b.conv(b.reshape(quantized_like(b, pixel), (1, 9, 1, 1)), 9, 3, name="three"))
+    assert sum(isinstance(layer, Pool) for layer in check(b, exact=False)) == 4
+
+
+def test_pixels_of_a_signal_in_another_order():
+    b = builder()
+    x = quantized_like(b, b.node("Relu", [image(b, 7, (1, 5))], "relu"))
+    flat = b.reshape(x, (1, 7, 5))
+    pixels = [quantized_like(b, cut(b, flat, [at], [at + 1], [2], [1], f"cut{at}"))
+              for at in (3, 0, 4, 4 - 3)]
+    joined = b.node("Concat", pixels, "joined", axis=2)
+    end(b, b.conv(b.reshape(quantized_like(b, joined), (1, 7, 4, 1)), 7, 3, (2, 1), name="two"))
+    layers = check(b, exact=False)
+    stack, = (layer for layer in layers if isinstance(layer, Interleave))
+    assert stack.factors == (4, 1) and len(stack.sources) == 4
+
+
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_channels_of_integers_need_no_quantizers(unsigned):
     b = builder(unsigned=unsigned)

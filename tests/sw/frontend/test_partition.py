@@ -271,13 +271,10 @@ REASONS = {
                             axes=[2, 3]),
         "ReduceMean 'odd' is added up in float32 by onnxruntime: 155 of 9181 sums may come out "
         "differently on the accelerator"),
-    "slice_of_rows": (
-        lambda b, x: b.node("Slice", [x, *(b.constant(name, np.array([value])) for name, value in (
-            ("s", 1), ("e", 3), ("a", 2)))], "odd"),
-        "Slice 'odd' takes parts of planes; only whole channels are supported"),
-    "gather_of_a_column": (
-        lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2]))], "odd", axis=3),
-        "Gather 'odd' takes parts of planes; only whole channels are supported"),
+    "gather_of_uneven_columns": (
+        lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2, 3, 5]))], "odd", axis=3),
+        "Gather 'odd' takes parts of planes that are no rows and columns at even distances, the "
+        "same of each channel; only those are supported"),
     "gather_of_a_channel_twice": (
         lambda b, x: b.node("Gather", [x, b.constant("i", np.array([2, 1, 2, 0]))], "odd", axis=1),
         "Gather 'odd' takes values more than once, which is not supported"),
