@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from weft.digits import MODEL, train
 
-__all__ = ["batch_norm_cnn", "digits_float", "keywords", "spoilt"]
+__all__ = ["batch_norm_cnn", "digits_float", "keywords", "recurrent", "spoilt"]
 
 
 def batch_norm_cnn(*, opset=17, ir_version=8, batch=1, size=16, dead=(), bare=False, inputs=False,
@@ -124,3 +124,32 @@ def spoilt(model, name, value):
     values.flat[2] = value
     tensor.CopyFrom(numpy_helper.from_array(values, name))
     return model
+
+
+def recurrent(op, *, values=5, size=6, steps=4, direction="forward", states=False, bias=True,
+              outputs=(0, 1, 2), **attributes):
+    """An LSTM, GRU or RNN of a signal [1, values, steps]; ``states`` makes the initial ones inputs,
+    and ``outputs`` are those of the operator that are the model's."""
+    rng = np.random.default_rng([values, size, steps])
+    directions = 2 if direction == "bidirectional" else 1
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op] * size
+    constants = {"W": rng.standard_normal((directions, gates, values)) * np.sqrt(2 / values),
+                 "R": rng.standard_normal((directions, gates, size)) * np.sqrt(1 / size),
+                 "B": rng.standard_normal((directions, 2 * gates)) * 0.3}
+    state, last = (directions, 1, size), 3 if op == "LSTM" else 2
+    given = [f"initial{number}" if states else "" for number in range(last - 1)]
+    made = [f"y{number}" if number in outputs else "" for number in range(last)]
+    shapes = [(steps, *state), state, state]
+    nodes = [helper.make_node("Transpose", ["signal"], ["rows"], name="rows", perm=[2, 0, 1]),
+             helper.make_node(op, ["rows", "W", "R", "B" if bias else "", "", *given], made,
+                              name="cell", direction=direction, hidden_size=size, **attributes)]
+    graph = helper.make_graph(
+        nodes, "recurrent",
+        [helper.make_tensor_value_info("signal", TensorProto.FLOAT, (1, values, steps)),
+         *(helper.make_tensor_value_info(name, TensorProto.FLOAT, state)
+           for name in given if name)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+         for name, shape in zip(made, shapes) if name],
+        [numpy_helper.from_array(array.astype(np.float32), name)
+         for name, array in constants.items() if bias or name != "B"])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -18,6 +18,7 @@ from .assembly.check import check
 from .assembly.constants import place_constants
 from .assembly.describe import describe
 from .assembly.emit import emit
+from .assembly.merge import merge_constants
 from .assembly.order import ListSchedule
 from .assembly.schedule import schedule
 from .channel_layout import lay_out_channels
@@ -156,10 +157,10 @@ def _lower(compilation: Compilation) -> None:
 
 
 def _lowered(compilation: Compilation, plan: MemoryPlan) -> Lowered:
-    return place_constants(
-        lower(compilation.laid_out, compilation.config, plan,
-              keep_tensors=compilation.keep_tensors, known=compilation.known,
-              outline=compilation.outline), compilation.config)
+    lowered = lower(compilation.laid_out, compilation.config, plan,
+                    keep_tensors=compilation.keep_tensors, known=compilation.known,
+                    outline=compilation.outline)
+    return place_constants(merge_constants(lowered, compilation.config), compilation.config)
 
 
 def _divide_streams(compilation: Compilation) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .unused import drop_unused
+
 __all__ = ["convolve", "fold_into_gemm"]
 
 
@@ -29,7 +31,7 @@ def convolve(model: onnx.ModelProto) -> None:
         node.CopyFrom(helper.make_node(
             "Conv", [node.input[0], *names], [node.output[0]], name=node.name,
             group=len(scale), kernel_shape=[1, 1]))
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def fold_into_gemm(model: onnx.ModelProto) -> None:
@@ -59,7 +61,7 @@ def fold_into_gemm(model: onnx.ModelProto) -> None:
             "Gemm", [gemm.input[0], *names], [node.output[0]], name=gemm.name,
             transA=given.get("transA", 0), transB=given.get("transB", 0)))
         graph.node.remove(node)
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def _scale_and_shift(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) \
@@ -70,11 +72,3 @@ def _scale_and_shift(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorPr
     epsilon = next((each.f for each in node.attribute if each.name == "epsilon"), 1e-5)
     scale = gamma / np.sqrt(variance + epsilon)
     return scale, beta - mean * scale
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    used |= {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

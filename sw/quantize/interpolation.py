@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from .bias import BiasScales
+
 __all__ = ["part_scales"]
 
 
@@ -28,6 +30,7 @@ def part_scales(model: onnx.ModelProto) -> int:
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
+    biases = BiasScales(model)
     changed = 0
     for node in list(_enlargements(model)):
         before = makers.get(node.input[0])
@@ -43,52 +46,31 @@ def part_scales(model: onnx.ModelProto) -> int:
         if first.size != 1 or not np.array_equal(first, second):
             continue
         name = f"{node.output[0]}_scale_behind"
-        graph.initializer.append(numpy_helper.from_array(
-            (second * _RATIO).astype(np.float32).reshape(second.shape), name))
-        _spread(model, quantizer, name)
+        scale = numpy_helper.from_array((second * _RATIO).astype(np.float32).reshape(second.shape),
+                                        name)
+        graph.initializer.append(scale)
+        _spread(model, quantizer, scale, biases)
         changed += 1
     return changed
 
 
-def _spread(model: onnx.ModelProto, quantizer: onnx.NodeProto, scale: str) -> None:
-    """Gives a quantizer and what reads it the scale named ``scale``; those too that had its scale
-    and are behind a node that only moves values."""
+def _spread(model: onnx.ModelProto, quantizer: onnx.NodeProto, scale: onnx.TensorProto,
+            biases: BiasScales) -> None:
+    """Gives a quantizer and what reads it a scale; those too that had its scale and are behind a
+    node that only moves values."""
     old = quantizer.input[1]
-    quantizer.input[1] = scale
+    quantizer.input[1] = scale.name
     for reader in model.graph.node:
         if reader.op_type != "DequantizeLinear" or reader.input[0] != quantizer.output[0]:
             continue
-        reader.input[1] = scale
-        _follow(model, reader, scale)
+        reader.input[1] = scale.name
+        biases.follow(reader, numpy_helper.to_array(scale))
         moved = [node.output[0] for node in model.graph.node
                  if node.op_type in _MOVES and node.input[0] == reader.output[0]]
         for behind in model.graph.node:
             if behind.op_type == "QuantizeLinear" and behind.input[0] in moved \
                     and behind.input[1] == old:
-                _spread(model, behind, scale)
-
-
-def _follow(model: onnx.ModelProto, dequantizer: onnx.NodeProto, scale: str) -> None:
-    """Gives the layers behind a dequantizer of the scale named ``scale`` a bias to match: its scale
-    has to be that of the input times that of the weights."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    makers = {node.output[0]: node for node in model.graph.node
-              if node.op_type == "DequantizeLinear"}
-    for layer in model.graph.node:
-        if layer.op_type not in ("Conv", "ConvTranspose", "Gemm") or len(layer.input) < 3 \
-                or layer.input[0] != dequantizer.output[0]:
-            continue
-        weight, bias = (makers.get(name) for name in layer.input[1:3])
-        if weight is None or bias is None or any(
-                name not in constants for name in (weight.input[1], *bias.input[:2])) \
-                or sum(layer.input[2] in each.input for each in model.graph.node) > 1:
-            continue
-        values, before = (numpy_helper.to_array(constants[name]) for name in bias.input[:2])
-        behind = (numpy_helper.to_array(constants[scale])
-                  * numpy_helper.to_array(constants[weight.input[1]])).reshape(before.shape)
-        scaled = np.rint(values * (before.astype(np.float64) / behind)).astype(values.dtype)
-        for name, array in zip(bias.input[:2], (scaled, behind), strict=True):
-            constants[name].CopyFrom(numpy_helper.from_array(array, name))
+                _spread(model, behind, scale, biases)
 
 
 def _enlargements(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

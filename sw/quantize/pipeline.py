@@ -22,6 +22,7 @@ from .frames import Frames, array_frames
 from .headroom import make_room
 from .interpolation import part_scales
 from .loss import LayerLoss, TopResult, layer_losses, overflowing, top_result
+from .recurrent import share_scales
 from .source import FloatModel, load_float
 from .static import METHODS, quantize_frames
 
@@ -188,6 +189,7 @@ def to_int8(source: FloatModel, frames: Frames, settings: Quantization | None = 
     if not all(np.isfinite(numpy_helper.to_array(tensor)).all()
                for tensor in result.graph.initializer if tensor.name.endswith("_scale")):
         _check_overflow(source, frames)
+    share_scales(result, source.steps)
     make_room(result)
     part_scales(result)
     return result

@@ -20,6 +20,7 @@ from .batch import single_frame
 from .batch_norm import convolve, fold_into_gemm
 from .finite import check_finite
 from .lines import make_planes
+from .recurrent import Steps, unroll
 from .static import quiet
 
 __all__ = ["FloatModel", "load_float"]
@@ -42,12 +43,15 @@ class FloatModel:
         Names of nodes of the file that are part of another now.
     batch : :class:`int`
         Of the file, where it is fixed; the model takes one frame.
+    steps : :data:`Steps`
+        Tensors of recurrent layers that are to have one scale.
     """
 
     name: str
     model: onnx.ModelProto
     folded: frozenset[str]
     batch: int = 1
+    steps: Steps = ()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -94,15 +98,16 @@ def load_float(model: str | Path | onnx.ModelProto,
     check_finite(source, name)
     source, batch = single_frame(source, name)
     try:
-        prepared = _prepare(source)
+        prepared, steps = _prepare(source)
     except Exception as error:  # onnx and onnxruntime have a dozen exception classes
         raise ModelError(f"{name} cannot be prepared: {first_line(error)}") from error
     check_finite(prepared, name)    # a variance below zero, folded into a convolution
     kept = {node.name for node in prepared.graph.node}
-    return FloatModel(name=name, model=prepared, folded=frozenset(given - kept), batch=batch)
+    return FloatModel(name=name, model=prepared, folded=frozenset(given - kept), batch=batch,
+                      steps=steps)
 
 
-def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+def _prepare(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Steps]:
     if model.functions:
         model = inline_local_functions(model)
     # What the file says of inner tensors may still carry the symbols of dynamic dimensions.
@@ -121,10 +126,11 @@ def _prepare(model: onnx.ModelProto) -> onnx.ModelProto:
         # Symbolic shape inference would need another package; onnx's own knows all that is fixed.
         quant_pre_process(given, target, skip_symbolic_shape=True)
         prepared = onnx.load(target)
+    prepared, steps = unroll(prepared)
     prepared = make_planes(prepared)
     fold_into_gemm(prepared)
     convolve(prepared)
-    return prepared
+    return prepared, steps
 
 
 def _fix_shapes(inputs: Sequence[onnx.ValueInfoProto],

@@ -290,8 +290,7 @@ class LoweringContext:
                                                layer=layer, data=raw)
         source = self._sections[name, raw]
         target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
-        if self.graph.frames > 1:
-            self._sharing.keep(space, raw, target, packed.size // unit_bytes)
+        self._sharing.keep(space, raw, target, packed.size // unit_bytes)
         memory = space.memory
         if space is Space.TABLE and unit_bytes > 1:
             memory = Memory.LANE_TABLE

@@ -175,10 +175,9 @@ def test_constants_are_loaded_once_for_all_frames(frames):
         sum(len(raw) for _, raw in alone.image[2:])  # each constant once
 
 
-def test_constants_of_more_than_half_a_memory_are_loaded_by_each_frame():
+def test_constants_of_more_than_a_memory_are_loaded_by_each_frame():
     rng = np.random.default_rng(7)
-    row = TINY.weight_row_data_bytes
-    fits = TINY.weight_depth // 2 * row  # bytes
+    fits = TINY.weight_depth * TINY.weight_row_data_bytes
     side = int(np.sqrt(fits)) // 16 * 16
     for channels, times in ((side, 1), (side + 32, 2)):
         program = equal(chain(channels, channels, size=2), TINY, rng, 2)

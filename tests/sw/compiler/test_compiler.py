@@ -316,7 +316,7 @@ def test_random_programs_pass_their_check_on_every_preset(seed):
 
 def test_long_chain_does_not_overflow_a_semaphore():
     program = compile(chain(300, channels=1, size=1), PRESETS["base"])
-    assert program.count == 902
+    assert program.count == 779     # weights and biases of some are the same
     longest = max(consumer - producer for producer, consumer in tokens(program))
     assert longest < 100
 
