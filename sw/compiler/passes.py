@@ -147,7 +147,8 @@ def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
         return _IMPOSSIBLE_CYCLES, len(ops)
     if lowered.settled:
         ops = without_constants(ops) or ops
-    return ListSchedule(ops, allocation, config, compilation.memory).cycles, len(ops)
+    played = ListSchedule(ops, allocation, config, compilation.memory, compilation.costs)
+    return played.cycles, len(ops)
 
 
 def _lower(compilation: Compilation) -> None:
@@ -201,7 +202,7 @@ def _allocate(compilation: Compilation) -> None:
 def _order(compilation: Compilation) -> None:
     """Puts commands in the order in which they are likely to start."""
     planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config,
-                           compilation.memory)
+                           compilation.memory, compilation.costs)
     compilation.ops = tuple(planned.order())
     warm = len(compilation.streams) > 1
     compilation.warm_ops = without_constants(compilation.ops) if warm else ()

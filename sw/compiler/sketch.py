@@ -70,11 +70,12 @@ def sketch(graph: Graph, config: AcceleratorConfig, *, base: int = 0) -> Sketch:
         compilation = _compile(graph, config, base, _SEARCH_OF_FEW)
     allocation = compilation.allocation
     ops = compilation.lowered.ops
-    first = further = ListSchedule(ops, allocation, config).cycles
+    costs = compilation.costs
+    first = further = ListSchedule(ops, allocation, config, costs=costs).cycles
     warm = len(compilation.streams) > 1
     if warm:
         ops = without_constants(ops)
-        further = ListSchedule(ops, allocation, config).cycles
+        further = ListSchedule(ops, allocation, config, costs=costs).cycles
     return Sketch(first=first, further=further, warm=warm, memory_bytes=allocation.memory_bytes,
                   activity=ops_activity(config, ops))
 

@@ -564,8 +564,7 @@ class LoweringContext:
             lines, words, stride, local_stride = 1, lines * words, 0, 0
         outside: tuple[Region, ...] = (slot,)
         if not self._outline:
-            outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
-                            for at in (start + line * stride for line in range(lines)))
+            outside = (Region(slot.buffer, start, start + words * word_bytes, lines, stride),)
         fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
                   "units": words, "local_address": view.at(), "local_stride": local_stride}
         load = opcode is Opcode.LOAD
