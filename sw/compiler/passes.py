@@ -21,6 +21,7 @@ from .assembly.emit import emit
 from .assembly.order import ListSchedule
 from .assembly.schedule import schedule
 from .channel_layout import lay_out_channels
+from .collector import no_collection
 from .compilation import Compilation
 from .estimate import check_engines
 from .first_layer import pack
@@ -33,7 +34,7 @@ from .planning.split import split_layers
 from .transpose import transpose, wide
 from .verify import verify
 
-__all__ = ["PASSES", "Pass", "prove", "run", "without_constants"]
+__all__ = ["PASSES", "Pass", "outline", "prove", "run", "without_constants"]
 
 
 _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
@@ -51,15 +52,23 @@ class Pass:
 
 def run(compilation: Compilation) -> None:
     """Runs all passes. The traceback of an error names the pass: each is a function."""
-    for each in PASSES:
-        each.run(compilation)
+    _run(compilation, PASSES)
 
 
 def prove(compilation: Compilation) -> None:
     """Runs the passes that decide whether a graph fits: what they accept, all passes do."""
     compilation.outline = True
-    for each in PASSES:
-        if each.decides:
+    _run(compilation, (each for each in PASSES if each.decides))
+
+
+def outline(compilation: Compilation) -> None:
+    """Runs the passes that a sketch takes: no command is encoded."""
+    _run(compilation, (each for each in PASSES if each.sketches))
+
+
+def _run(compilation: Compilation, passes: Iterable[Pass]) -> None:
+    with no_collection():
+        for each in passes:
             each.run(compilation)
 
 

@@ -15,7 +15,7 @@ from weft.ir import Graph
 from .activity import Activity, ops_activity
 from .assembly.order import ListSchedule
 from .compilation import Compilation
-from .passes import PASSES, without_constants
+from .passes import outline, without_constants
 from .planning.split import Grain, SplitSearch
 
 __all__ = ["Sketch", "sketch"]
@@ -83,7 +83,5 @@ def sketch(graph: Graph, config: AcceleratorConfig, *, base: int = 0) -> Sketch:
 def _compile(graph: Graph, config: AcceleratorConfig, base: int,
              search: SplitSearch) -> Compilation:
     compilation = Compilation(graph, config, keep_tensors=False, base=base, search=search)
-    for each in PASSES:
-        if each.sketches:
-            each.run(compilation)
+    outline(compilation)
     return compilation
