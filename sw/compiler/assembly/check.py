@@ -330,9 +330,9 @@ class _Axis(NamedTuple):
     @classmethod
     def read(cls, fields: dict[str, int], axis: str, taps: int) -> "_Axis":
         """The outer or the inner one of what a command reads."""
-        return cls(*(fields[name.format(axis)] for name in ("out_{}", "in_{}_step")), taps,
-                   *(fields[name.format(axis)] for name in (
-                       "kernel_{}_step", "stride_{}", "dilation_{}", "pad_{}", "in_{}")))
+        return cls(fields[f"out_{axis}"], fields[f"in_{axis}_step"], taps,
+                   fields[f"kernel_{axis}_step"], fields[f"stride_{axis}"],
+                   fields[f"dilation_{axis}"], fields[f"pad_{axis}"], fields[f"in_{axis}"])
 
     def offsets(self) -> np.ndarray:
         """From the first word."""
