@@ -44,7 +44,7 @@ ECP5 = Family(
         rip_up=("--tmg-ripup",), pack_options=("--compress",), constraints=".lpf", image=".bit",
         luts="TRELLIS_COMB", ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
     clock=lambda oscillator_mhz, asked_mhz: PllClock(Ecp5Pll.nearest(oscillator_mhz, asked_mhz)),
-    block_memory=BlockMemory(32, 512, 6),
+    block_memory=BlockMemory(36, 512, 6),
     # A TRELLIS_DPR16X4 is a distributed memory.
     cells={"LUT4": ("luts", 1), "CCU2C": ("luts", 2), "TRELLIS_DPR16X4": ("luts", 4),
            "TRELLIS_FF": ("ffs", 1), "MULT18X18D": ("multipliers", 1), "DP16KD": ("block_rams", 1),

@@ -63,6 +63,8 @@ def fit(samples: Sequence[Sample]) -> dict[str, dict[str, dict[str, float]]]:
             rows[part].append((values, sizes[part]))
     factors: dict[str, dict[str, dict[str, float]]] = {}
     for part, found in rows.items():
+        if not found:       # of no design
+            continue
         names = list(found[0][0])
         matrix = np.array([[float(values[name]) for name in names] for values, _ in found])
         scale = np.maximum(np.abs(matrix).max(axis=0), 1e-9)

@@ -9,19 +9,26 @@ how far designs were off that the fit did not know.
 """
 
 import json
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 from math import ceil
 from typing import Any
 
+from amaranth.hdl import Shape
+
 from weft.boards.ecp5.memory import block_count
 from weft.boards.family import Capacity, Family
 from weft.boards.memory import BoardMemory
 from weft.boards.system.staging import STORAGE_BITS
+from weft.hw.bus.dma_write import WriteEngine, beat_layout
+from weft.hw.control.fetch import CommandFetch
 from weft.hw.isa.commands import Memory
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.memories import memories
 from weft.hw.lib.fanout import SINKS, parts
+
+from .resources import DISTRIBUTED_ROWS
 
 __all__ = ["PARTS", "predict", "predicted_error", "terms"]
 
@@ -39,6 +46,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "vector": ("core.vector",),
     "transfer": ("core.load", "core.load_dma", "core.store", "core.store_dma", "core.fetch",
                  "core.fetch_dma", "core.arbiter"),
+    "turn": ("core.load.turn",),
     "control": ("control", "core"),
     "system": ("",),
 }
@@ -53,17 +61,20 @@ def _wide_products(config: AcceleratorConfig, blocks: int) -> tuple[int, int]:
     return matrix, min(config.requant_lanes, left - matrix) if config.vector else 0
 
 
-def _vector_blocks(config: AcceleratorConfig, blocks: int) -> int:
-    """Multiplier blocks of the lanes of the vector engine: all of them, or none."""
-    engines = 2 if config.vector else 1
+def _other_blocks(config: AcceleratorConfig, blocks: int) -> tuple[int, int]:
+    """Multiplier blocks of the columns of the turn engine, and of the lanes of the vector engine:
+    none, if there are not enough for these. The turn engine comes first."""
     lanes = config.word_lanes * config.vector_taps
-    left = blocks - config.multipliers - 4 * config.requant_lanes * engines
-    return lanes if lanes <= left else 0
+    left = blocks - config.multipliers - 4 * config.requant_lanes * (2 if config.vector else 1)
+    if left < lanes:
+        return 0, 0
+    turn = min(config.cols * config.products, max(0, left))
+    return turn, min(lanes, left - turn)
 
 
 def _multipliers(config: AcceleratorConfig, blocks: int) -> int:
     return (config.multipliers + 4 * sum(_wide_products(config, blocks))
-            + _vector_blocks(config, blocks))
+            + sum(_other_blocks(config, blocks)))
 
 
 def _blocks(family: Family, *, depth: int, width: int, granularity: int | None = None) -> int:
@@ -90,8 +101,19 @@ def _block_rams(config: AcceleratorConfig, family: Family) -> int:
         else:
             found += _blocks(family, depth=geometry.depth, width=8 * geometry.unit_data_bytes,
                              granularity=8)
+    found += sum(family.block_memory.count(width, rows)
+                 for width, rows in _beat_memories(config) if rows > DISTRIBUTED_ROWS)
     return found + 2 * config.array_columns * _blocks(
         family, depth=config.accumulator_pixels, width=config.accumulator_width)
+
+
+def _beat_memories(config: AcceleratorConfig) -> list[tuple[int, int]]:
+    """Width and rows of the memories of the queues of beats, of which one more is in registers."""
+    read, burst = config.axi_data_width + 1, config.axi_burst_beats
+    written = Shape.cast(beat_layout(config.axi_data_width)).width
+    return [(read, config.axi_outstanding * burst - 1),
+            (read, CommandFetch.OUTSTANDING * burst - 1),
+            (written, WriteEngine.BUFFER_BURSTS * burst - 1)]
 
 
 def _staging_block_rams(config: AcceleratorConfig, family: Family, size: int) -> int:
@@ -114,31 +136,45 @@ def terms(config: AcceleratorConfig, blocks: int) -> dict[str, Terms]:
     fixed = lanes * config.fixed_point
     # Of a queue's entries two are registers; those from the third on are in memories of 16.
     behind = config.queue_depth > 1, ceil(max(0, config.queue_depth - 2) / 16)
-    buffer = config.axi_bytes * ceil(config.axi_outstanding * config.axi_burst_beats / 16)
+    beats = Counter[int]()      # bits of the memories of beats, by how many times 16 rows they have
+    for width, depth in _beat_memories(config):
+        beats[ceil(min(depth, DISTRIBUTED_ROWS + 1) / 16)] += width
+    # What a LOAD puts together of several beats.
+    joined = sum(max(0, geometry.unit_data_bytes - config.axi_bytes)
+                 for geometry in memories(config).values())
+    turn, vector = _other_blocks(config, blocks)
     found: dict[str, Terms] = {
         "array": {"pes": config.pe_rows * columns, "columns": columns,
-                  "fip_pes": config.pe_rows * columns * config.fip},
+                  "fip_pes": config.pe_rows * columns * config.fip,
+                  "columns_square": columns * columns},
         "accumulators": {"one": 1, "columns": columns},
         "drain": {"one": 1, "lanes": lanes, "wide_in_luts": lanes - matrix_wide,
                   "columns": columns, "rows": rows, "fixed": fixed,
-                  "fixed_in_luts": (lanes - matrix_wide) * config.fixed_point},
+                  "fixed_in_luts": (lanes - matrix_wide) * config.fixed_point,
+                  "looked_up": lanes * config.drain_lookup},
         "matrix": {"one": 1, "rows": rows, "weight_row": config.weight_row_lanes,
                    "lanes": lanes},
         "activation": {"one": 1, "banks": config.activation_banks, "rows": rows,
                        "bank_rows": config.activation_banks * rows},
-        "transfer": {"one": 1, "axi": config.axi_bytes, "buffer": buffer, "rows": rows,
-                     "bytes": rows * config.axi_bytes},
+        "transfer": {"one": 1, "axi": config.axi_bytes, "address": config.axi_addr_width,
+                     "rows": rows,
+                     "beats_16": beats[1], "beats_32": beats[2], "joined": joined,
+                     "joined_axi": joined * config.axi_bytes, "products": config.products,
+                     "vector": config.vector},
         "control": {"one": 1, "counters": config.counters, "second": behind[0],
                     "memory": behind[1], "vector": config.vector,
                     "second_vector": behind[0] and config.vector,
                     "memory_vector": behind[1] * config.vector},
-        "system": {"one": 1, "axi": config.axi_bytes},
+        "system": {"one": 1, "axi": config.axi_bytes, "address": config.axi_addr_width},
     }
+    if config.products:
+        found["turn"] = {"one": 1, "rows": rows, "bytes": rows * rows, "fip": rows * config.fip,
+                         "columns_in_luts": config.cols - turn}
     if config.vector:
         taps = config.vector_taps
         found |= {
             "alu": {"one": 1, "rows": rows, "products": rows * taps,
-                    "products_in_luts": rows * taps - _vector_blocks(config, blocks)},
+                    "products_in_luts": rows * taps - vector},
             "vector_drain": {"one": 1, "lanes": lanes, "wide_in_luts": lanes - vector_wide,
                              "rows": rows, "fixed": fixed,
                              "fixed_in_luts": (lanes - vector_wide) * config.fixed_point},

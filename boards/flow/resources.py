@@ -26,6 +26,10 @@ LUTS_PER_BIT = {
 that were synthesized and packed, so they cover what Yosys merges and removes, enables of registers
 that look like multiplexers, and the two ends of a carry chain."""
 
+DISTRIBUTED_ROWS = 32
+"""Words of a memory, at most, that synthesis makes of look-up tables: it does not waste a block on
+so few."""
+
 _NAMES = ("luts", "ffs", "multipliers", "block_rams", "large_rams")
 
 FFS_PER_BIT = 0.905
@@ -208,8 +212,7 @@ def _cell(cell: _Cell, memories: dict[str, tuple[int, int]],
             return {"arithmetic": a * b}
         case "$memrd_v2":
             width, depth = memories[cell.parameters["MEMID"].strip('"').removeprefix("\\\\")]
-            # Yosys does not waste a block on a few words.
-            if cell.parameters["CLK_ENABLE"] == "0" or depth <= 32:
+            if cell.parameters["CLK_ENABLE"] == "0" or depth <= DISTRIBUTED_ROWS:
                 return {"memory": width * ceil(depth / 16)}
             return {"block_rams": family.block_memory.count(width, depth)}
         case kind if not kind.startswith("$"):  # a primitive of the family

@@ -1,7 +1,7 @@
 """Takes the pictures of the gallery anew: `python docs/gallery/take.py [CHROMIUM]`.
 
-The terminal's are SVG, made by rich from what the commands print. Those of the report are
-screenshots by Chromium, with as few colours as they need. The simulator is that of `tiny`.
+The terminal's are SVG, made by rich from what the commands print. Those of pages are screenshots by
+Chromium, with as few colours as they need. The simulator is that of `tiny`.
 """
 
 import os
@@ -39,11 +39,21 @@ COMMANDS = {
     "run": ["run", "digits_int8.onnx", "--config", "tiny", "--random", "3", "--verify"],
 }
 
-# What is hidden of the report for a picture, and the picture's size.
+# Commands that write pages, and the pages.
+PAGES = {
+    "report.html": ["report", "digits_int8.onnx", "--config", "tiny", "--verify",
+                    "-o", "report.html"],
+    "explored/index.html": ["explore", "digits_int8.onnx", "--luts", "83640", "--multipliers",
+                            "156", "--block-rams", "208", "-o", "explored"],
+}
+
+# For each picture the page, what is hidden of it, and the picture's size.
 PARTS = {
-    "report": ("nothing", (1040, 1280)),
-    "timeline": ("main > :not(#timeline-section)", (1040, 600)),
-    "roofline": ("main > :not(section:nth-of-type(3)):not(section:nth-of-type(4))", (1040, 1130)),
+    "report": ("report.html", "nothing", (1040, 1280)),
+    "timeline": ("report.html", "main > :not(#timeline-section)", (1040, 600)),
+    "roofline": ("report.html",
+                 "main > :not(section:nth-of-type(3)):not(section:nth-of-type(4))", (1040, 1130)),
+    "explore": ("explored/index.html", "main > section:nth-of-type(n+3)", (1040, 1370)),
 }
 
 
@@ -73,12 +83,12 @@ def main(chromium: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / MODEL.name).symlink_to(MODEL)
-        for command in COMMANDS:
-            _terminal(command, folder)
-        subprocess.run([_WEFT, "report", MODEL.name, "--config", "tiny", "--verify",
-                        "-o", "report.html"], cwd=folder, check=True)
-        page = (folder / "report.html").read_text()
-        for name, (hidden, size) in PARTS.items():
+        for name in COMMANDS:
+            _terminal(name, folder)
+        for command in PAGES.values():
+            subprocess.run([_WEFT, *command], cwd=folder, check=True)
+        for name, (file, hidden, size) in PARTS.items():
+            page = (folder / file).read_text()
             style = f"<style>{hidden} {{ display: none }} main {{ padding: 16px 24px }}</style>"
             _screenshot(chromium, page.replace("</head>", f"{style}</head>"), name, folder, size)
 

@@ -13,6 +13,7 @@ from .ops import Buffer, Lowered, Op
 from .planning.placement import MemoryPlan
 from .planning.split import SplitSearch
 from .program import Program
+from .timing.engines import Cost
 from .timing.memory import MEMORY, MemoryTiming
 
 __all__ = ["Compilation"]
@@ -34,6 +35,8 @@ class Compilation:
         Commands are only counted; see :func:`~weft.compiler.lowering.layers.lower`.
     known : :class:`dict`
         What lowering need not find again for another memory plan of the same graph.
+    costs : :class:`dict`
+        What commands take that were played, likewise.
     transposed : :class:`bool`
         The planes of all tensors are transposed, from ``packed`` on; see
         :mod:`~weft.compiler.transpose`.
@@ -77,3 +80,4 @@ class Compilation:
         self.outline = False
         self.transposed = False
         self.known: dict[Hashable, Any] = {}
+        self.costs: dict[Op, Cost] = {}

@@ -1,6 +1,6 @@
 """Commands while their addresses are still unknown: what the passes of the compiler work on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -99,15 +99,24 @@ class Difference:
 
 @dataclass(eq=False, slots=True)
 class Region:
-    """Units ``start`` up to, not including, ``stop`` of a buffer. It never changes."""
+    """Units ``start`` up to, not including, ``stop`` of a buffer; and as many in ``count`` places,
+    ``step`` units from one to the next. It never changes."""
     buffer: Buffer
     start: int
     stop: int
+    count: int = 1
+    step: int = 0
 
     @classmethod
     def whole(cls, buffer: Buffer) -> "Region":
         """All of ``buffer``."""
         return cls(buffer, 0, buffer.size)
+
+    def starts(self, base: int) -> Sequence[int]:
+        """The first unit of each place, of a buffer at ``base``."""
+        first = base + self.start
+        return (first,) if self.count == 1 else range(first, first + self.count * self.step,
+                                                      self.step)
 
 
 Fields = dict[str, int | Memory | Rounding | VectorOp | Address | Quotient | Difference]
@@ -132,6 +141,11 @@ class Op:
         All fields of the command; addresses as :class:`Address`.
     reads, writes : :class:`tuple` of :class:`Region`
         All that it touches.
+
+    Attributes
+    ----------
+    engine : :class:`weft.hw.isa.commands.Engine`
+        The one that executes it.
     """
 
     opcode: Opcode
@@ -140,11 +154,10 @@ class Op:
     fields: Fields
     reads: tuple[Region, ...]
     writes: tuple[Region, ...]
+    engine: Engine = field(init=False)
 
-    @property
-    def engine(self) -> Engine:
-        """The engine that executes it."""
-        return ENGINES[self.opcode]
+    def __post_init__(self) -> None:
+        self.engine = ENGINES[self.opcode]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -22,6 +22,7 @@ from .assembly.merge import merge_constants
 from .assembly.order import ListSchedule
 from .assembly.schedule import schedule
 from .channel_layout import lay_out_channels
+from .collector import no_collection
 from .compilation import Compilation
 from .estimate import check_engines
 from .first_layer import pack
@@ -34,7 +35,7 @@ from .planning.split import split_layers
 from .transpose import transpose, wide
 from .verify import verify
 
-__all__ = ["PASSES", "Pass", "prove", "run", "without_constants"]
+__all__ = ["PASSES", "Pass", "outline", "prove", "run", "without_constants"]
 
 
 _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
@@ -52,15 +53,23 @@ class Pass:
 
 def run(compilation: Compilation) -> None:
     """Runs all passes. The traceback of an error names the pass: each is a function."""
-    for each in PASSES:
-        each.run(compilation)
+    _run(compilation, PASSES)
 
 
 def prove(compilation: Compilation) -> None:
     """Runs the passes that decide whether a graph fits: what they accept, all passes do."""
     compilation.outline = True
-    for each in PASSES:
-        if each.decides:
+    _run(compilation, (each for each in PASSES if each.decides))
+
+
+def outline(compilation: Compilation) -> None:
+    """Runs the passes that a sketch takes: no command is encoded."""
+    _run(compilation, (each for each in PASSES if each.sketches))
+
+
+def _run(compilation: Compilation, passes: Iterable[Pass]) -> None:
+    with no_collection():
+        for each in passes:
             each.run(compilation)
 
 
@@ -148,7 +157,8 @@ def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
         return _IMPOSSIBLE_CYCLES, len(ops)
     if lowered.settled:
         ops = without_constants(ops) or ops
-    return ListSchedule(ops, allocation, config, compilation.memory).cycles, len(ops)
+    played = ListSchedule(ops, allocation, config, compilation.memory, compilation.costs)
+    return played.cycles, len(ops)
 
 
 def _lower(compilation: Compilation) -> None:
@@ -202,7 +212,7 @@ def _allocate(compilation: Compilation) -> None:
 def _order(compilation: Compilation) -> None:
     """Puts commands in the order in which they are likely to start."""
     planned = ListSchedule(compilation.lowered.ops, compilation.allocation, compilation.config,
-                           compilation.memory)
+                           compilation.memory, compilation.costs)
     compilation.ops = tuple(planned.order())
     warm = len(compilation.streams) > 1
     compilation.warm_ops = without_constants(compilation.ops) if warm else ()

@@ -15,7 +15,7 @@ from weft.ir import Graph
 from .activity import Activity, ops_activity
 from .assembly.order import ListSchedule
 from .compilation import Compilation
-from .passes import PASSES, without_constants
+from .passes import outline, without_constants
 from .planning.split import Grain, SplitSearch
 
 __all__ = ["Sketch", "sketch"]
@@ -70,11 +70,12 @@ def sketch(graph: Graph, config: AcceleratorConfig, *, base: int = 0) -> Sketch:
         compilation = _compile(graph, config, base, _SEARCH_OF_FEW)
     allocation = compilation.allocation
     ops = compilation.lowered.ops
-    first = further = ListSchedule(ops, allocation, config).cycles
+    costs = compilation.costs
+    first = further = ListSchedule(ops, allocation, config, costs=costs).cycles
     warm = len(compilation.streams) > 1
     if warm:
         ops = without_constants(ops)
-        further = ListSchedule(ops, allocation, config).cycles
+        further = ListSchedule(ops, allocation, config, costs=costs).cycles
     return Sketch(first=first, further=further, warm=warm, memory_bytes=allocation.memory_bytes,
                   activity=ops_activity(config, ops))
 
@@ -82,7 +83,5 @@ def sketch(graph: Graph, config: AcceleratorConfig, *, base: int = 0) -> Sketch:
 def _compile(graph: Graph, config: AcceleratorConfig, base: int,
              search: SplitSearch) -> Compilation:
     compilation = Compilation(graph, config, keep_tensors=False, base=base, search=search)
-    for each in PASSES:
-        if each.sketches:
-            each.run(compilation)
+    outline(compilation)
     return compilation

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -314,36 +315,65 @@ def _runs(addresses: np.ndarray) -> Iterator[tuple[int, int]]:
         yield int(addresses[start]), int(addresses[stop]) + 1
 
 
-def _axis(fields: dict[str, int], axis: str, taps: int) -> np.ndarray:
-    """Offsets of all taps along one axis of a VECTOR that lie inside of its input."""
-    position = np.arange(fields[f"out_{axis}"])[:, None]
-    tap = np.arange(taps)[None]
-    at = (position * fields[f"stride_{axis}"] + tap * fields[f"dilation_{axis}"]
-          - fields[f"pad_{axis}"])
-    offset = position * fields[f"in_{axis}_step"] + tap * fields[f"kernel_{axis}_step"]
-    inside = (at >= 0) & (at < fields[f"in_{axis}"])
-    return np.unique(np.broadcast_to(offset, at.shape)[inside])
+class _Axis(NamedTuple):
+    """Words along one axis of a VECTOR: those of all taps of all positions that lie inside of its
+    input of ``size``."""
+    positions: int
+    step: int
+    taps: int = 1
+    tap_step: int = 0
+    stride: int = 0
+    dilation: int = 0
+    pad: int = 0
+    size: int = 1
+
+    @classmethod
+    def read(cls, fields: dict[str, int], axis: str, taps: int) -> "_Axis":
+        """The outer or the inner one of what a command reads."""
+        return cls(fields[f"out_{axis}"], fields[f"in_{axis}_step"], taps,
+                   fields[f"kernel_{axis}_step"], fields[f"stride_{axis}"],
+                   fields[f"dilation_{axis}"], fields[f"pad_{axis}"], fields[f"in_{axis}"])
+
+    def offsets(self) -> np.ndarray:
+        """From the first word."""
+        position, tap = np.arange(self.positions)[:, None], np.arange(self.taps)[None]
+        at = position * self.stride + tap * self.dilation - self.pad
+        offset = position * self.step + tap * self.tap_step
+        inside = (at >= 0) & (at < self.size)
+        return np.unique(np.broadcast_to(offset, at.shape)[inside])
+
+
+@lru_cache(maxsize=1024)    # commands of a layer differ in where they begin
+def _pattern(*axes: _Axis) -> tuple[tuple[int, int], ...]:
+    """Ranges of words, from the first one, along all axes."""
+    total = np.zeros(1, np.int64)
+    for axis in axes:
+        total = np.unique(np.add.outer(total, axis.offsets()))
+    return tuple(_runs(total))
+
+
+def _words(base: int, *axes: _Axis) -> Iterator[tuple[int, int]]:
+    """The same from a first word on, round the end of the addresses."""
+    for start, stop in _pattern(*axes):
+        first = (base + start) % _LOCAL
+        last = first + stop - start
+        yield first, min(last, _LOCAL)
+        if last > _LOCAL:
+            yield 0, last - _LOCAL
 
 
 def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:
-    op, blocks = VectorOp(fields["op"]), np.arange(fields["blocks"])
+    op, blocks = VectorOp(fields["op"]), fields["blocks"]
     pair = op in (VectorOp.ADD, VectorOp.MULTIPLY)
-
-    def words(base: int, *offsets: np.ndarray) -> Iterator[tuple[int, int]]:
-        total = np.array([base])
-        for offset in offsets:
-            total = np.unique(np.add.outer(total, offset) % _LOCAL)
-        return _runs(total)
-
-    planes = blocks * fields["in_block_step"]
-    outer, inner = (_axis(fields, "outer", 1 if pair else fields["kernel_outer"]),
-                    _axis(fields, "inner", 1 if pair else fields["kernel_inner"]))
-    reads = list(words(fields["in_base"], planes, outer, inner))
+    axes = (_Axis(blocks, fields["in_block_step"]),
+            _Axis.read(fields, "outer", 1 if pair else fields["kernel_outer"]),
+            _Axis.read(fields, "inner", 1 if pair else fields["kernel_inner"]))
+    reads = list(_words(fields["in_base"], *axes))
     second = fields["in_base"] + fields["kernel_outer_step"]
     if pair and fields["broadcast"]:
-        reads += words(second, blocks * fields["kernel_inner_step"])
+        reads += _words(second, _Axis(blocks, fields["kernel_inner_step"]))
     elif pair:
-        reads += words(second, planes, outer, inner)
+        reads += _words(second, *axes)
     for start, stop in reads:
         yield Access(False, "activation", start, stop)
 
@@ -361,9 +391,9 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
         yield Access(False, "table", 256 * (fields["table"] - 1),
                      256 * (fields["table"] - 1 + count))
 
-    for start, stop in words(fields["out_base"], blocks * fields["out_block_step"],
-                             np.arange(fields["out_outer"]) * fields["out_outer_step"],
-                             np.arange(fields["out_inner"]) * fields["out_inner_step"]):
+    for start, stop in _words(fields["out_base"], _Axis(blocks, fields["out_block_step"]),
+                              _Axis(fields["out_outer"], fields["out_outer_step"]),
+                              _Axis(fields["out_inner"], fields["out_inner_step"])):
         yield Access(True, "activation", start, stop)
 
 

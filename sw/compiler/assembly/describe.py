@@ -46,8 +46,8 @@ def _infos(compilation: Compilation, ops: Iterable[Op]) -> tuple[CommandInfo, ..
     addresses = compilation.allocation.addresses
 
     def spans(regions: Iterable[Region]) -> tuple[tuple[str, int, int], ...]:
-        return tuple((region.buffer.space.value, addresses[region.buffer] + region.start,
-                      addresses[region.buffer] + region.stop) for region in regions)
+        return tuple((region.buffer.space.value, start, start + region.stop - region.start)
+                     for region in regions for start in region.starts(addresses[region.buffer]))
 
     return tuple(CommandInfo(layer=op.layer, engine=op.engine, text=op.text,
                              reads=spans(op.reads), writes=spans(op.writes)) for op in ops)

@@ -47,20 +47,30 @@ class ListSchedule:
     allocation : :class:`Allocation`
     config : :class:`AcceleratorConfig`
     memory : :class:`MemoryTiming`
+    costs : :class:`dict`
+        By op, what is known of them from other lists of some of the same ones: filled, too.
     """
 
     def __init__(self, ops: Sequence[Op], allocation: Allocation, config: AcceleratorConfig,
-                 memory: MemoryTiming = MEMORY):
+                 memory: MemoryTiming = MEMORY, costs: dict[Op, Cost] | None = None):
         self._ops = ops
         self._config = config
         self._before = list(conflicts(ops, allocation))
-        self._after: list[list[int]] = [[] for _ in ops]
+        # Those that wait for an op: until it is done, and until it has started.
+        self._behind: list[list[int]] = [[] for _ in ops]
+        self._beside: list[list[int]] = [[] for _ in ops]
         for index, before in enumerate(self._before):
-            for other in before.done | before.started:
-                self._after[other].append(index)
+            for other in before.done:
+                self._behind[other].append(index)
+            for other in before.started:
+                self._beside[other].append(index)
         self._starts, self._ends = [0.0] * len(ops), [0.0] * len(ops)
-        self._costs = [Cost(busy=0, latency=0) if op.engine is Engine.MATRIX
-                       else command_cost(config, op.opcode, op.fields, memory) for op in ops]
+        if costs is None:
+            costs = {}
+        for op in ops:
+            if op not in costs and op.engine is not Engine.MATRIX:
+                costs[op] = command_cost(config, op.opcode, op.fields, memory)
+        self._costs = costs
         self._play(range(len(ops)), loading=False)
         keys = list(zip(self._wanted(), self._starts, range(len(ops)), strict=True))
         ranks = list(range(len(ops)))
@@ -94,6 +104,7 @@ class ListSchedule:
         rank; without ``loading`` loads take no time."""
         ops, starts, ends = self._ops, self._starts, self._ends
         engines = [op.engine.value for op in ops]
+        matrix_engine, load_engine = Engine.MATRIX.value, Engine.LOAD.value
         free = [float(_BEGIN)] * len(Engine)    # when an engine can begin
         done = [0.0] * len(Engine)              # when its last command is done
         matrix = MatrixTiming(self._config)
@@ -103,16 +114,10 @@ class ListSchedule:
         later: list[list[tuple[float, int]]] = [[] for _ in Engine]
         now: list[list[tuple[int, int]]] = [[] for _ in Engine]
 
-        def enter(index: int) -> None:
-            ready = 0.0
-            for before in self._before[index].done:
-                if ends[before] + token > ready:
-                    ready = ends[before] + token
-            heappush(later[engines[index]], (ready, index))
-
+        ready = [0.0] * len(ops)    # when all are done that a command waits for
         for index, count in enumerate(missing):
             if not count:
-                enter(index)
+                heappush(later[engines[index]], (0.0, index))
         for _ in ops:
             # The first engine of those that can begin a command soonest.
             start, engine = float("inf"), 0
@@ -129,19 +134,26 @@ class ListSchedule:
                 heappush(now[engine], (ranks[index], index))
             _, index = heappop(now[engine])
             end: float
-            if engine == Engine.MATRIX.value:
+            if engine == matrix_engine:
                 free[engine], end, _ = matrix.run(int(start), ops[index].fields)
-            elif engine == Engine.LOAD.value and not loading:
+            elif engine == load_engine and not loading:
                 end = start
             else:
-                free[engine] = start + self._costs[index].busy
-                end = start + self._costs[index].latency
+                cost = self._costs[ops[index]]
+                free[engine], end = start + cost.busy, start + cost.latency
             starts[index] = start
             ends[index] = done[engine] = max(done[engine], end)
-            for after in self._after[index]:
+            seen = ends[index] + token
+            for after in self._behind[index]:
+                if seen > ready[after]:
+                    ready[after] = seen
                 missing[after] -= 1
                 if not missing[after]:
-                    enter(after)
+                    heappush(later[engines[after]], (ready[after], after))
+            for after in self._beside[index]:
+                missing[after] -= 1
+                if not missing[after]:
+                    heappush(later[engines[after]], (ready[after], after))
 
     def _wanted(self) -> list[float]:
         """When commands start; of a LOAD, when the first command starts that waits for it or for

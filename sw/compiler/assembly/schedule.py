@@ -9,6 +9,7 @@ stands for everything before it.
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from weft.compiler.ops import Op, Region, Space
 from weft.hw.control.dispatch import Dispatcher
@@ -48,90 +49,101 @@ class _Memory:
     """Who used each unit of a memory last: ranges in order, from one start to the next."""
 
     def __init__(self) -> None:
-        self._starts = [0]
+        self._starts: list[float] = [0, inf]    # what begins at the end is never used
         # The op that wrote a range, or -1, and those that read it since.
-        self._writers = [-1]
-        self._readers: list[list[int]] = [[]]
+        self._writers = [-1, -1]
+        self._readers: list[list[int]] = [[], []]
 
-    def _cut(self, at: int, low: int) -> int:
-        """The number of the range that begins at ``at``, from now on; it is ``low`` at least."""
-        starts = self._starts
-        index = bisect_left(starts, at, low)
-        if index == len(starts) or starts[index] != at:
-            starts.insert(index, at)
-            self._writers.insert(index, self._writers[index - 1])
-            self._readers.insert(index, self._readers[index - 1].copy())
-        return index
+    def _cut(self, index: int, at: int) -> None:
+        """Has the range number ``index`` begin at ``at``, inside the one before."""
+        self._starts.insert(index, at)
+        self._writers.insert(index, self._writers[index - 1])
+        self._readers.insert(index, self._readers[index - 1].copy())
 
-    def read(self, start: int, stop: int, op: int) -> list[int]:
-        """A range is read: those that wrote it."""
-        first = self._cut(start, 0)
-        last = self._cut(stop, first)
-        for readers in self._readers[first:last]:
-            readers.append(op)
-        return self._writers[first:last]
+    def read(self, region: Region, base: int, op: int, written: set[int]) -> None:
+        """A region of a buffer at ``base`` is read: adds those that wrote it."""
+        starts, writers, readers = self._starts, self._writers, self._readers
+        size, last = region.stop - region.start, 0
+        for start in region.starts(base):
+            stop = start + size
+            first = bisect_left(starts, start, last)
+            if starts[first] != start:
+                self._cut(first, start)
+            last = bisect_left(starts, stop, first)
+            if starts[last] != stop:
+                self._cut(last, stop)
+            for number in range(first, last):
+                written.add(writers[number])
+                readers[number].append(op)
 
-    def write(self, start: int, stop: int, op: int) -> tuple[list[int], list[list[int]]]:
-        """A range is written; that it was read before no longer matters. Those that wrote it, and
-        that have read it since."""
-        first = self._cut(start, 0)
-        last = self._cut(stop, first)
-        before = self._writers[first:last], self._readers[first:last]
-        self._starts[first:last] = [start]
-        self._writers[first:last] = [op]
-        self._readers[first:last] = [[]]
-        return before
+    def write(self, region: Region, base: int, op: int, overwritten: set[int],
+              read: set[int]) -> None:
+        """A region is written; that it was read before no longer matters. Adds those that wrote
+        it, and those that have read it since."""
+        starts, writers, readers = self._starts, self._writers, self._readers
+        size, last = region.stop - region.start, 0
+        for start in region.starts(base):
+            stop = start + size
+            first = bisect_left(starts, start, last)
+            if starts[first] != start:
+                self._cut(first, start)
+            last = bisect_left(starts, stop, first)
+            if starts[last] != stop:
+                self._cut(last, stop)
+            overwritten.update(writers[first:last])
+            read.update(*readers[first:last])
+            starts[first:last] = [start]
+            writers[first:last] = [op]
+            readers[first:last] = [[]]
+            last = first + 1
 
 
-# By what overlaps, and the values of both engines.
-_HAZARDS = {pair: [[pair in hazards(producer, consumer) for consumer in Engine]
-                   for producer in Engine]
-            for pair in (("write", "read"), ("read", "write"), ("write", "write"))}
+# By the value of the consumer and what overlaps, for each producer by its value.
+_HAZARDS = [[[pair in hazards(producer, consumer) for producer in Engine]
+             for pair in (("write", "read"), ("read", "write"), ("write", "write"))]
+            for consumer in Engine]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)    # not frozen, which would take its time
 class Conflicts:
-    """What an op must not overtake.
+    """What an op must not overtake. It never changes.
 
     Attributes
     ----------
-    done : :class:`frozenset` of :class:`int`
+    done : :class:`set` of :class:`int`
         Those before it that must be done before it starts.
-    started : :class:`frozenset` of :class:`int`
+    started : :class:`set` of :class:`int`
         Those of its engine that must only have started: engines read and write in order, and
         accumulators hold the sums of one command at a time.
     """
-    done: frozenset[int]
-    started: frozenset[int]
+    done: set[int]
+    started: set[int]
 
 
 def conflicts(ops: Sequence[Op], allocation: Allocation) -> Iterator[Conflicts]:
     """For each op those before it that touch the same: all that wrote what it touches, and all
     that have read what it writes."""
     memories = {space: _Memory() for space in Space}
-
-    def span(region: Region) -> tuple[_Memory, int, int]:
-        base = allocation.addresses[region.buffer]
-        return memories[region.buffer.space], base + region.start, base + region.stop
-
+    addresses = allocation.addresses
     engines = [op.engine.value for op in ops]
-    tables = tuple(_HAZARDS.values())
     for index, (op, held) in enumerate(zip(ops, sum_order(ops), strict=True)):
-        me = engines[index]
         written: set[int] = set()
         read: set[int] = set()
         overwritten: set[int] = set()
-        for memory, start, stop in map(span, op.reads):
-            written.update(memory.read(start, stop, index))
-        for memory, start, stop in map(span, op.writes):
-            writers, readers = memory.write(start, stop, index)
-            overwritten.update(writers)
-            read.update(*readers)
-        none = {index, -1}
-        done = {before for those, found in zip((written, read, overwritten), tables, strict=True)
-                for before in those if found[engines[before]][me]} - none
-        yield Conflicts(frozenset(done),
-                        frozenset((written | read | overwritten | held) - done - none))
+        for region in op.reads:
+            buffer = region.buffer
+            memories[buffer.space].read(region, addresses[buffer], index, written)
+        for region in op.writes:
+            buffer = region.buffer
+            memories[buffer.space].write(region, addresses[buffer], index, overwritten, read)
+        done = {before for those, found in zip((written, read, overwritten),
+                                               _HAZARDS[engines[index]], strict=True)
+                for before in those if found[engines[before]]}
+        done -= {index, -1}
+        written.update(read, overwritten, held)
+        written -= done
+        written -= {index, -1}
+        yield Conflicts(done, written)
 
 
 def schedule(ops: Sequence[Op], allocation: Allocation,

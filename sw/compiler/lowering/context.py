@@ -3,7 +3,8 @@ and stores that this takes.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any, TypeVar
 
@@ -30,6 +31,50 @@ from .view import View
 __all__ = ["LoweringContext"]
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What a layer, or a group of them, becomes.
+
+    Attributes
+    ----------
+    ops : :class:`list` of :class:`Op`
+    placed : :class:`dict`
+        Addresses of activations, by buffer.
+    sections : :class:`dict` of :class:`Buffer` to :py:`None`
+        Constants in external memory, each once, in the order of their loads.
+    slots : :class:`dict`
+        Where tensors are in external memory, by name.
+    entered : :class:`dict`
+        Inputs that are loaded, by name: as far as this row.
+    """
+
+    ops: list[Op] = field(default_factory=list)
+    placed: dict[Buffer, int] = field(default_factory=dict)
+    sections: dict[Buffer, None] = field(default_factory=dict)
+    slots: dict[str, Region] = field(default_factory=dict)
+    entered: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "_Part") -> None:
+        """Goes on with another one."""
+        self.ops.extend(other.ops)
+        self.placed.update(other.placed)
+        self.sections.update(other.sections)
+        self.slots.update(other.slots)
+        self.entered.update(other.entered)
+
+
+class _Memory:
+    """What lowerings have in common whose plans have tensors at the same places: buffers, and the
+    parts that layers became, by what is planned for them."""
+
+    def __init__(self) -> None:
+        self.storages: dict[str, Buffer] = {}
+        self.sections: dict[tuple[str, bytes], Buffer] = {}
+        self.sources: dict[str, Buffer] = {}    # slots by storage or tensor
+        self.slots: dict[str, Region] = {}
+        self.parts: dict[Hashable, _Part] = {}
 
 
 _RANGES = {opcode: field_ranges(opcode) for opcode in COMMANDS}
@@ -72,21 +117,17 @@ class LoweringContext:
         self._laid_out = laid_out
         self._plan = plan
         self._known = known
-        self._ops: list[Op] = []
-        self._placed: dict[Buffer, int] = {}
-        self._storages: dict[str, Buffer] = {}  # resident ones, once they are used
+        self._memory: _Memory = self.once(tuple(plan.storages.values()), _Memory)
+        self._lowered = _Part()
+        self._current = _Part()    # the layer, or group, at hand
         self._rotations: dict[tuple[int, str], _Rotation] = {}
-        self._sections: dict[tuple[str, bytes], Buffer] = {}
         self._sharing = Sharing(config)
-        self._slots: dict[str, Region] = {}
-        self._sources: dict[str, Buffer] = {}   # slots by storage or tensor
         self._lines: dict[str, LineBuffer | ChunkBuffer] = {}   # of the group at hand
         self._turns: dict[int, range] = {}          # rows of its layers that are next
         self._chunk: range | None = None            # channel blocks that are
         self._staying: dict[Hashable, Buffer] = {}  # its constants
         self._inputs = {edge.tensor for edge in self.graph.inputs}
         self._present: set[str] = set()         # tensors that are computed
-        self._entered: dict[str, int] = {}      # inputs that are loaded, as far as this row
         self._stored = {edge.tensor for edge in self.graph.outputs}
         if keep_tensors:
             self._stored |= laid_out.kept
@@ -100,9 +141,9 @@ class LoweringContext:
         for index, layer in enumerate(self.graph.layers):
             try:
                 if index in groups:
-                    lower_group(self, groups[index])
+                    self._lower(index, groups[index], partial(lower_group, self, groups[index]))
                 elif not self.plan(index).in_turns:
-                    lower(self, index, layer)
+                    self._lower(index, self.plan(index), partial(lower, self, index, layer))
             except CompileError as error:
                 misfits.setdefault(self._laid_out.origins[index], error)
             self._present.add(layer.output)
@@ -114,8 +155,24 @@ class LoweringContext:
             elif edge.tensor in self._inputs:
                 self._enter(edge.tensor, "output")
                 self._store(None, self._whole(edge.tensor))
-        return Lowered(ops=tuple(self._ops), slots=self._slots, placed=self._placed,
-                       external=(*self._sections.values(), *self._sources.values()))
+        self._lowered.add(self._current)
+        whole = self._lowered
+        sources = dict.fromkeys(slot.buffer for slot in whole.slots.values())
+        return Lowered(ops=tuple(whole.ops), slots=whole.slots, placed=whole.placed,
+                       external=(*whole.sections, *sources))
+
+    def _lower(self, index: int, plan: Hashable, lower: Callable[[], None]) -> None:
+        """Adds what a layer, or the group that begins with it, becomes: by ``lower``, or as it did
+        where it was planned alike."""
+        key = index, plan, tuple(self._lowered.entered.items())
+        part = self._memory.parts.get(key)
+        if part is None:
+            part = self._current = _Part()
+            lower()
+            if self.graph.frames == 1:      # the others share constants with layers before them
+                self._memory.parts[key] = part
+        self._lowered.add(part)
+        self._current = _Part()
 
     # What lowering functions ask --------------------------------------------------------------
 
@@ -285,10 +342,12 @@ class LoweringContext:
             return found
         layer = self.graph.layers[index].name
         name = f"{layer} {what}"
-        if (name, raw) not in self._sections:
-            self._sections[name, raw] = Buffer(name=name, space=Space.EXTERNAL, size=len(raw),
-                                               layer=layer, data=raw)
-        source = self._sections[name, raw]
+        sections = self._memory.sections
+        if (name, raw) not in sections:
+            sections[name, raw] = Buffer(name=name, space=Space.EXTERNAL, size=len(raw),
+                                         layer=layer, data=raw)
+        source = sections[name, raw]
+        self._current.sections[source] = None
         target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
         self._sharing.keep(space, raw, target, packed.size // unit_bytes)
         memory = space.memory
@@ -322,7 +381,7 @@ class LoweringContext:
                                    f"not {value}")
         if op.layer is not None:
             op.layer = self._laid_out.origins[op.layer]
-        self._ops.append(op)
+        self._current.ops.append(op)
 
     def join(self, index: int, layer: Concat | Alias) -> None:
         """A layer that is a matter of places: its sources are there already, but for graph
@@ -350,7 +409,7 @@ class LoweringContext:
             blocks = self.blocks(name)
             buffer = Buffer(name=f"{name} line", space=Space.ACTIVATION, layer=first,
                             size=len(blocks) * line.rows * self.tensor(name).shape[2])
-            self._placed[buffer] = group.addresses[name]
+            self._current.placed[buffer] = group.addresses[name]
             lines[name] = LineBuffer(self.tensor(name), line, blocks, buffer)
         self._lines |= lines
         return lines
@@ -366,7 +425,7 @@ class LoweringContext:
             buffer = Buffer(name=f"{name} chunks", space=Space.ACTIVATION,
                             layer=self.graph.layers[first].name,
                             size=slots * blocks * height * width)
-            self._placed[buffer] = address
+            self._current.placed[buffer] = address
             self._lines[name] = lines = ChunkBuffer(self.tensor(name), buffer, blocks, slots)
             if name != group.inner:
                 self.load_line(first, lines.view(range(height), self.blocks(name)))
@@ -395,16 +454,16 @@ class LoweringContext:
 
     def _resident(self, name: str) -> Buffer:
         """Buffer of the storage that a tensor is in."""
-        storage = self.storage(name)
-        if storage.name not in self._storages:
+        storage, storages = self.storage(name), self._memory.storages
+        if storage.name not in storages:
             size = storage.words
             if storage.name in self._plan.joints.planes:
                 size = (storage.blocks - 1) * storage.plane + 1
-            buffer = Buffer(name=storage.name, space=Space.ACTIVATION, size=size,
-                            layer=storage.layer)
-            self._storages[storage.name] = buffer
-            self._placed[buffer] = storage.address
-        return self._storages[storage.name]
+            storages[storage.name] = Buffer(name=storage.name, space=Space.ACTIVATION, size=size,
+                                            layer=storage.layer)
+        buffer = storages[storage.name]
+        self._current.placed[buffer] = storage.address
+        return buffer
 
     def _part(self, name: str, rows: range, blocks: range) -> View:
         """Some rows and blocks of a tensor that is on chip."""
@@ -432,10 +491,11 @@ class LoweringContext:
         if name not in self._inputs:
             return
         height = self.tensor(name).shape[1]
-        start, align = self._entered.get(name, 0), self._plan.align(name)
+        start = self._current.entered.get(name, self._lowered.entered.get(name, 0))
+        align = self._plan.align(name)
         stop = height if stop is None else min(stop + -stop % align, height)
         if start < stop:
-            self._entered[name] = stop
+            self._current.entered[name] = stop
             view = self._part(name, range(start, stop), self.blocks(name))
             part = self._range(name, view.rows, view.columns, view.blocks)
             self._transfer(Opcode.LOAD, None, f"input {name}{part}", view, layer)
@@ -445,7 +505,7 @@ class LoweringContext:
             room = self._plan.layers[index].tile_buffers[name]
             rotation = _Rotation(name, room, self.graph.layers[index].name)
             self._rotations[index, name] = rotation
-            self._placed |= dict(zip(rotation.buffers, room.addresses, strict=True))
+            self._current.placed.update(zip(rotation.buffers, room.addresses, strict=True))
         return self._rotations[index, name]
 
     def _range(self, name: str, rows: range, columns: range, blocks: range) -> str:
@@ -464,20 +524,21 @@ class LoweringContext:
     def _slot(self, name: str, layer: str) -> Region:
         """Bytes of a tensor in external memory: in the storage it is a part of, if that lives
         there as a whole."""
-        if name not in self._slots:
+        slots, sources = self._memory.slots, self._memory.sources
+        if name not in slots:
             storage, home = self.storage(name), self._laid_out.homes[name]
             blocks = len(self.blocks(name))
             if storage.external:
                 owner, first, count = storage.name, home.block, storage.blocks
             else:
                 owner, first, count = name, 0, blocks
-            if owner not in self._sources:
-                self._sources[owner] = Buffer(name=owner, space=Space.EXTERNAL, layer=layer,
-                                              size=count * storage.plane_bytes)
+            if owner not in sources:
+                sources[owner] = Buffer(name=owner, space=Space.EXTERNAL, layer=layer,
+                                        size=count * storage.plane_bytes)
             start = first * storage.plane_bytes
-            self._slots[name] = Region(self._sources[owner], start,
-                                       start + blocks * storage.plane_bytes)
-        return self._slots[name]
+            slots[name] = Region(sources[owner], start, start + blocks * storage.plane_bytes)
+        self._current.slots[name] = slots[name]
+        return slots[name]
 
     def _transfer(self, opcode: Opcode, index: int | None, text: str, view: View,
                   layer: str = "") -> None:
@@ -502,8 +563,7 @@ class LoweringContext:
             lines, words, stride, local_stride = 1, lines * words, 0, 0
         outside: tuple[Region, ...] = (slot,)
         if not self._outline:
-            outside = tuple(Region(slot.buffer, at, at + words * word_bytes)
-                            for at in (start + line * stride for line in range(lines)))
+            outside = (Region(slot.buffer, start, start + words * word_bytes, lines, stride),)
         fields: Fields = {"lines": lines, "address": Address(slot.buffer, start), "stride": stride,
                   "units": words, "local_address": view.at(), "local_stride": local_stride}
         load = opcode is Opcode.LOAD

@@ -67,9 +67,8 @@ class _MatMul:
             start = head * self._columns
             part = view.part(range(start + chunk.start, start + chunk.stop))
             pixels, offset, lanes = layer.depth, 0, stop - first - (len(chunk) - 1) * size
-        words = tuple(Region(part.buffer, at, at + pixels)
-                      for at in (part.offset + offset + block * part.plane
-                                 for block in range(len(part.blocks))))
+        at = part.offset + offset
+        words = Region(part.buffer, at, at + pixels, len(part.blocks), part.plane)
 
         text = self._text(head, chunk)
         rows = len(chunk) * self._depth * config.weight_tile_rows
@@ -88,7 +87,7 @@ class _MatMul:
                 "bias": layout.product_constant(config, layer.depth, input_zero, zero),
                 "scale": int(scale.view(np.uint32)),
             },
-            reads=words, writes=(Region.whole(weights), Region.whole(parameters))))
+            reads=(words,), writes=(Region.whole(weights), Region.whole(parameters))))
         return weights, parameters
 
     def _multiply(self, head: int, chunk: range, made: tuple[Buffer, Buffer], source: View,

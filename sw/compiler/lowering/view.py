@@ -70,10 +70,7 @@ class View:
         """All words of the view, for ``reads`` and ``writes`` of an :class:`Op`."""
         if self.spans:
             return self.spans
-        words = len(self.rows) * self.width
+        words, blocks = len(self.rows) * self.width, len(self.blocks)
         if words == self.plane:
-            return (Region(self.buffer, self.offset,
-                           self.offset + len(self.blocks) * self.plane),)
-        buffer, stop = self.buffer, self.offset + len(self.blocks) * self.plane
-        return tuple([Region(buffer, start, start + words)     # quicker than a generator
-                      for start in range(self.offset, stop, self.plane)])
+            return (Region(self.buffer, self.offset, self.offset + blocks * self.plane),)
+        return (Region(self.buffer, self.offset, self.offset + words, blocks, self.plane),)

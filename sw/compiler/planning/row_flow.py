@@ -12,7 +12,7 @@ from functools import cached_property
 
 from weft.ir import Layer
 
-from .rows import needed
+from .rows import needed, window
 
 __all__ = ["Flow", "Line", "row_flows", "shortest_line"]
 
@@ -66,6 +66,7 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
         Tensors of which all rows are computed, whether they are needed or not.
     """
     last = layers[-1].output
+    windows = [window(layer, 0) for layer in reversed(layers)]
     stops: dict[str, int] = {}
     new: dict[str, list[range]] = {}
     low: dict[str, list[int | None]] = {}  # first row that a tile reads
@@ -85,13 +86,13 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
 
     for tile, out in enumerate(tiles):
         needs: dict[str, range | None] = {name: None for layer in layers for name in layer.inputs}
-        for layer in reversed(layers):
+        for layer, shape in zip(reversed(layers), windows, strict=True):
             rows = out if layer.output == last else enter(layer.output, tile,
                                                          needs.pop(layer.output))
             if not rows:
                 continue
             for name in layer.inputs:
-                wanted, _ = needed(layer, rows, heights[name], 0)
+                wanted, _ = needed(shape, rows, heights[name])
                 before = needs[name]
                 needs[name] = wanted if before is None else range(
                     min(before.start, wanted.start), max(before.stop, wanted.stop))

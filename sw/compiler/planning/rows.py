@@ -57,10 +57,9 @@ def window(layer: Layer, axis: int) -> Window:
     return Window()
 
 
-def needed(layer: Layer, out: range, size: int, axis: int) -> tuple[range, int]:
-    """What :meth:`Window.needs` tells of an input of a layer, of ``size`` rows, or with ``axis`` 1
-    columns; of one that has one for all of the output, that one."""
-    shape = window(layer, axis)
+def needed(shape: Window, out: range, size: int) -> tuple[range, int]:
+    """What :meth:`Window.needs` tells of an input of a layer, of ``size`` rows, or columns; of one
+    that has one for all of the output, that one."""
     if size == 1 and shape == Window():
         return range(1), 0
     return shape.needs(out, size)

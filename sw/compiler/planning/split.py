@@ -18,6 +18,7 @@ from weft.ir import Alias, Concat, Convolution, MatMul
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
 from .placement import MemoryPlan
+from .tiles import LayerPlan
 
 __all__ = ["Grain", "SplitSearch", "split_layers"]
 
@@ -134,6 +135,8 @@ class _Search:
         self._limits = limits
         self._played = 0                            # commands
         self._tried: set[tuple[int, ...]] = set()
+        # Plans of layers that are split alike are the same ones, so that they are lowered once.
+        self._changed: dict[tuple[LayerPlan, int, int], LayerPlan] = {}
         self._best: tuple[int, ...] = ()
         self._least = float("inf")
 
@@ -181,9 +184,12 @@ class _Search:
 
     def _apply(self, numbers: Sequence[int]) -> MemoryPlan:
         layers = list(self._plan.layers)
-        for choice, number in zip(self._choices, numbers, strict=True):
+        for at, (choice, number) in enumerate(zip(self._choices, numbers, strict=True)):
             for index, change in choice.changes[number].items():
-                layers[index] = replace(layers[index], **change)
+                key = layers[index], at, number
+                if key not in self._changed:
+                    self._changed[key] = replace(layers[index], **change)
+                layers[index] = self._changed[key]
         return replace(self._plan, layers=tuple(layers))
 
 

@@ -71,7 +71,7 @@ class LayerPlan:
         output, and those of padding before them."""
         if len(self.columns if axis else self.tiles) <= 1 and not (self.in_turns and axis == 0):
             return range(size), window(layer, axis).before  # all, whatever the layer makes of it
-        return needed(layer, part, size, axis)
+        return needed(window(layer, axis), part, size)
 
 
 @dataclass(frozen=True)

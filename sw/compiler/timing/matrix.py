@@ -1,6 +1,5 @@
 """The matrix engine in time: weight tiles, pixels, accumulator banks and their drain."""
 
-from collections import deque
 from functools import cache
 
 from weft.compiler.ops import FieldValues
@@ -68,7 +67,7 @@ class MatrixTiming:
         # Of the step before: in which cycle it was accepted by the streamer, and its first row of
         # weights was read; and its pixels.
         self._accepted, self._shifted, self._pixels = -1000, -1000, 0
-        self._released = deque([-1000, -1000], maxlen=2)  # by the drain, of the last two tiles
+        self._released = -1000, -1000  # by the drain, of the last two tiles
         self._drained = -1000  # the last sum of the last tile has been read
         self._looked_up = False  # that tile's results go through a table
         # A bank is released so many cycles before that, less one.
@@ -83,55 +82,56 @@ class MatrixTiming:
     def run(self, start: int, fields: FieldValues) -> tuple[int, int, tuple[int, int]]:
         """For the command that is accepted in cycle ``start``: when the next one can be accepted,
         when it is done, and from when to when pixels stream."""
-        config, rows = self._config, self._rows
+        # A search for the best split spends most of its time here: what the loop needs is local.
+        config, rows, least, early = self._config, self._rows, self._least, self._early
         lead = max(0, rows - 1 - self._lead)
-        cooldown, feed = self._cooldown, WeightFeeder.LATENCY
-        fed = max(start + StepSequencer.LATENCY, self._accepted + 1)
-        shifted = max(fed + feed, self._shifted + rows, self._accepted + cooldown)
-        accepted = max(shifted + lead,
-                       self._accepted + max(self._pixels, AccumulatorColumn.REUSE))
-        begin, busy = None, self.busy
+        cooldown, feed, reuse = self._cooldown, WeightFeeder.LATENCY, AccumulatorColumn.REUSE
         steps = fields["kernel_h"] * fields["kernel_w"] * fields["channel_blocks"]
+        total, columns, keep = fields["out_pixels"], fields["col_tiles"], fields["keep"]
         looks_up = fields.get("table", 0) != 0
         to_done = self._to_done + (ResultTable.LATENCY if looks_up else 0)
-        tile, total = fields["tile_pixels"], fields["out_pixels"]
-        columns = fields["col_tiles"]
+        drained = self._drained
+        if self._looked_up and not looks_up:
+            drained += Drain.PARTING
+        self._looked_up = looks_up
+        older, newer = self._released
+        accepted, shifted, pixels = self._accepted, self._shifted, self._pixels
+        fed = max(start + StepSequencer.LATENCY, accepted + 1)
+        begin = None
         for column in range(columns):
-            groups = (fields["last_groups"] if column == columns - 1 else config.requant_groups)
-            for first in range(0, total, tile):
-                pixels = min(tile, total - first)
+            groups = fields["last_groups"] if column == columns - 1 else config.requant_groups
+            for first in range(0, total, fields["tile_pixels"]):
+                if begin is not None:
+                    fed = accepted + 1
+                shifted = max(fed + feed, shifted + rows, accepted + cooldown)
                 # The bank that it wants has been drained.
-                accepted = max(accepted, self._released[0] + 1)
+                accepted = max(shifted + lead, accepted + (pixels if pixels > reuse else reuse),
+                               older + 1)
                 if begin is None:
                     begin = accepted + 1  # the cycle of its first pixel
-                cycles = max(pixels, self._least)  # step_cycles
+                pixels = min(fields["tile_pixels"], total - first)
                 if steps > 1:
+                    cycles = pixels if pixels > least else least    # step_cycles
                     accepted += (steps - 2) * cycles
                     if steps > 2:
                         shifted = accepted - cycles + cooldown
                     fed = accepted + 1
                     shifted = max(fed + feed, shifted + rows, accepted + cooldown)
                     accepted += cycles
-                parting = Drain.PARTING if self._looked_up and not looks_up else 0
-                drained = max(accepted + pixels + self._to_drain, self._drained + 1 + parting)
-                self._looked_up = looks_up
-                if fields["keep"]:  # nothing is drained, in a cycle
-                    end = self._drained = drained + 1
-                    self._released.append(end)
+                read = max(accepted + pixels + self._to_drain, drained + 1)
+                older = newer
+                if keep:  # nothing is drained, in a cycle
+                    newer = drained = read + 1
                 else:
-                    end = self._drained = drained + pixels * groups
-                    self._released.append(end + 1 - min(pixels, self._early))
-                    self.writes.add(drained + to_done, end + to_done, _WRITES)
-                self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
-                self.busy += steps * pixels
-                # Of the next step, if there is one.
-                if first + tile < total or column < columns - 1:
-                    fed = accepted + 1
-                    shifted = max(fed + feed, shifted + rows, accepted + cooldown)
-                    accepted = max(shifted + lead, accepted + max(pixels, AccumulatorColumn.REUSE))
+                    drained = read + pixels * groups
+                    newer = drained + 1 - (pixels if pixels < early else early)
+                    self.writes.add(read + to_done, drained + to_done, _WRITES)
         assert begin is not None
+        self._accepted, self._shifted, self._pixels = accepted, shifted, pixels
+        self._released, self._drained = (older, newer), drained
+        self.busy += steps * total * columns
         cycles = self.streamed - begin
         self.reads.add(begin, self.streamed,
                        _reads(fields["stride_w"] % config.activation_banks),
-                       min(1.0, (self.busy - busy) / cycles))
-        return fed + StepSequencer.TURNAROUND, self._drained + to_done, (begin, self.streamed)
+                       min(1.0, steps * total * columns / cycles))
+        return fed + StepSequencer.TURNAROUND, drained + to_done, (begin, self.streamed)

@@ -18,11 +18,16 @@ def predicted(config, board):
     return predict(config, board.family, blocks=board.capacity.multipliers, memory=board.memory)
 
 
-@pytest.fixture(scope="module")
-def generated():
-    config = SMALL.config.replace(rows=4, cols=6, axi_data_width=64, axi_addr_width=32,
-                                  activation_bytes=20_000, activation_banks=4, vector_entries=600,
-                                  requant_lanes=2, fixed_point=True, counters=True)
+@pytest.fixture(scope="module", params=(
+    {"rows": 4, "cols": 6, "axi_data_width": 64, "axi_addr_width": 32, "activation_bytes": 20_000,
+     "activation_banks": 4, "vector_entries": 600, "requant_lanes": 2, "fixed_point": True,
+     "counters": True},
+    # Beats that are read ahead in block memory, and products of activations.
+    {"axi_addr_width": 32, "axi_burst_beats": 16, "axi_outstanding": 4, "products": True,
+     "drain_lookup": True},
+), ids=("fixed_point", "products"))
+def generated(request):
+    config = SMALL.config.replace(**request.param)
     return config, resources(config, LARGE)
 
 
@@ -54,13 +59,28 @@ def test_built_boards_are_near():
 
 @pytest.mark.slow
 def test_parts_are_all_of_the_system(generated):
-    _, found = generated
+    config, found = generated
     components = found.to_dict()["components"]
     sizes = part_sizes(components)
     assert set(sizes) == set(PARTS)
+    assert bool(sizes["turn"]["luts"]) == config.products
     for kind in ("luts", "ffs"):
         assert sum(each[kind] for each in sizes.values()) == pytest.approx(
             components["system"][kind], abs=len(PARTS))     # each is rounded
+
+
+def test_products_of_activations_and_tables_of_the_drain_are_told():
+    config = PRESETS["tiny"]
+    plain, turned, looked_up = (predicted(config.replace(**change), LARGE) for change in (
+        {"drain_lookup": False}, {"drain_lookup": False, "products": True}, {}))
+    assert turned.luts > plain.luts + 1_000 and turned.multipliers == plain.multipliers + 4
+    assert looked_up.luts > plain.luts and looked_up.block_rams == plain.block_rams + 2
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(33, 1), (65, 2), (129, 4)])
+def test_a_memory_left_to_synthesis_has_the_parity_bits_of_its_blocks(width, blocks):
+    # As Yosys has them of the buffer of a read engine.
+    assert LARGE.family.block_memory.count(width, 63) == blocks
 
 
 def test_products_that_find_no_block_are_made_of_luts():

@@ -13,7 +13,7 @@ from weft.compiler.channel_layout import ChannelLayout, lay_out_channels
 from weft.compiler.planning.groups import Group, GroupFinder
 from weft.compiler.planning.placement import MemoryPlan, plan_memory
 from weft.compiler.planning.row_flow import Line, row_flows, shortest_line
-from weft.compiler.planning.rows import needed
+from weft.compiler.planning.rows import needed, window
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
@@ -86,7 +86,7 @@ def check_rows(layers: list[Layer], heights: dict[str, int], tiles: list[range],
             out = flows[layer.output].new[tile]
             for name in layer.inputs if out else ():
                 line = lines[name]
-                wanted, _ = needed(layer, out, heights[name], 0)
+                wanted, _ = needed(window(layer, 0), out, heights[name])
                 at = line.places[tile] + wanted.start - line.flow.held[tile].start
                 assert content[name][at:at + len(wanted)] == list(wanted)
             advance(layer.output, tile)
