@@ -124,9 +124,15 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
                   "vector_entries", "vector_tables", "drain_lookup", "fixed_point", "counters",
                   "sequential")
 
+# What few have, at the end: where a word is missing, a read yields zero.
+_RARE_FIELDS = ("products", "vector_lines")
+
 
 def config_words(config: AcceleratorConfig) -> dict[str, int]:
     """Contents of the configuration ROM, in order, by name."""
-    # Word of what few have: where it is missing, a read yields zero.
-    fields = (*_CONFIG_FIELDS, "products") if config.products else _CONFIG_FIELDS
-    return {name: int(getattr(config, name)) for name in fields}
+    words = {name: int(getattr(config, name)) for name in (*_CONFIG_FIELDS, *_RARE_FIELDS)}
+    for name in reversed(_RARE_FIELDS):
+        if words[name]:
+            break
+        del words[name]
+    return words
