@@ -25,6 +25,8 @@ from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.lib.multiplier import multiple
 
+from .tap import FEW_WORDS
+
 __all__ = ["VectorDecoder", "decoded_layout"]
 
 
@@ -58,6 +60,7 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
         "first_start":  start,
         "full_start":   start,
         "last_start":   start,
+        "large":        taps > FEW_WORDS,  # there may be groups of more words
         "lines":        _lines_layout(config),
     })
 
@@ -206,6 +209,7 @@ class VectorDecoder(wiring.Component):
             one_outer=command.out_outer == 1,
             one_inner=command.out_inner == 1,
             one_row=command.kernel_outer == 1,
+            large=window & (inner > FEW_WORDS),
         )
 
     def _elaborate_starts(self, m: Module, command: Any, rows: dict[str, Value]) -> None:

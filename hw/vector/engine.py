@@ -180,6 +180,7 @@ class VectorEngine(wiring.Component):
         sequencer, words, issue = m.submodules.sequencer, m.submodules.words, m.submodules.issue
         m.d.comb += [
             sequencer.room.eq(issue.room),
+            issue.large.eq(sequencer.large),
             sequencer.last.eq(words.last),
             words.group.eq(sequencer.group),
             words.valid.eq(sequencer.valid),

@@ -49,6 +49,8 @@ class VectorSequencer(wiring.Component):
     group : :py:`Out(group_layout(config))`
     valid : :py:`Out(1)`
         ``group`` is made, in this cycle.
+    large : :py:`Out(1)`
+        Groups may have more than ``FEW_WORDS`` words; so it was in the cycle before the first one.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class VectorSequencer(wiring.Component):
             "last":     In(1),
             "group":    Out(group_layout(config)),
             "valid":    Out(1),
+            "large":    Out(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -100,6 +103,7 @@ class VectorSequencer(wiring.Component):
         tap     = group.tap
         m.d.comb += [
             self.valid.eq(flags.step & nest.active),
+            self.large.eq(decoded.large),
             group.index.eq(decoded.index),
             group.size.eq(Mux(flags.last.group, decoded.last_size, decoded.full_size)),
             group.step.eq(command.kernel_inner_step),

@@ -8,8 +8,12 @@ from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LINE_KERNELS, WINDOW_GROUPS
 
-__all__ = ["group_layout", "lines_layout", "lookup_layout", "operation_layout", "placed_layout",
-           "result_layout", "tap_layout"]
+__all__ = ["FEW_WORDS", "group_layout", "lines_layout", "lookup_layout", "operation_layout",
+           "placed_layout", "result_layout", "tap_layout"]
+
+
+FEW_WORDS = 5
+"""A group of more words is a large one."""
 
 
 def lookup_layout(config: AcceleratorConfig) -> data.StructLayout:

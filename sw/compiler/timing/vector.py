@@ -118,21 +118,28 @@ def vector_steps(config: AcceleratorConfig, fields: FieldValues) -> Steps:
                         slide=bool(fields["slide"]), lines=bool(fields["lines"]))
 
 
-def _pattern(config: AcceleratorConfig, fields: FieldValues, steps: Pair) \
-        -> tuple[int | None, ...]:
+def _patterns(config: AcceleratorConfig, fields: FieldValues) \
+        -> tuple[tuple[tuple[int | None, ...], int], ...]:
     """Banks of the words that a position reads, in order, but for the first one of a row; none in a
-    step that reads nothing."""
-    rows = fields["kernel_outer"]
+    step that reads nothing. With lines, of one in the first row of positions and of one in the
+    others; each with the steps of all such rows."""
+    rows, stride = fields["kernel_outer"], fields["stride_inner"]
     outer, inner, banks = (fields["kernel_outer_step"], fields["kernel_inner_step"],
                            config.activation_banks)
     if not fields["lines"]:
-        return tuple((row * outer + tap * inner) % banks for row in range(rows)
-                     for tap in range(max(1, steps[1] // rows)))
-    new = min(fields["stride_outer"], rows)
-    idle = max(0, len(line_groups(config, rows)) - new)
-    return tuple(bank for column in range(fields["stride_inner"])
-                 for bank in (*[None] * idle, *((column * inner + row * outer) % banks
-                                                for row in range(new))))
+        _, steps = vector_steps(config, fields)[0]
+        return (tuple((row * outer + tap * inner) % banks for row in range(rows)
+                      for tap in range(max(1, steps // rows))), 1),
+    groups = len(line_groups(config, rows))
+
+    def one(new: int) -> tuple[int | None, ...]:
+        return tuple(bank for column in range(stride) for bank in (
+            *[None] * (groups - new),
+            *((column * inner + row * outer) % banks for row in range(new))))
+
+    top, others = (one(new) for new in (rows - min(fields["pad_outer"], rows - 1),
+                                        min(fields["stride_outer"], rows)))
+    return (top, len(top)), (others, len(others) * (fields["out_outer"] - 1))
 
 
 @dataclass(frozen=True)
@@ -143,8 +150,8 @@ class _Sweep:
     cycles: int    # to read, if nobody is in the way
     scaled: bool
     paced: bool    # words wait for the results of others to be requantized
-    pattern: tuple[int | None, ...]  # of banks, of the steps of a position
-    step: int                 # from position to position
+    patterns: tuple[tuple[tuple[int | None, ...], int], ...]  # from `_patterns`
+    step: int                 # of banks, from position to position
     first: int                # of the first position
     writes: Stream
 
@@ -192,7 +199,7 @@ class VectorTiming:
         banks = config.activation_banks
         self._accepted.append(_Sweep(
             index, start, cycles, scaled, scaled and other[1] < config.vector_groups,
-            pattern=_pattern(config, fields, other), step=fields["in_inner_step"] % banks,
+            patterns=_patterns(config, fields), step=fields["in_inner_step"] % banks,
             first=top[0], writes=Stream(fields["out_inner_step"] % banks,
                                         round(cycles / (blocks * prod(positions))))))
         self.ready = None
@@ -223,8 +230,10 @@ class VectorTiming:
     def end(self, cycle: int) -> int:
         """:attr:`next`, with all that the matrix engine reads until ``cycle``."""
         sweep, banks = self._accepted[0], self._config.activation_banks
-        lost = self._reads.lost(self._begin, cycle + 1, banks, sweep.pattern, sweep.step)
-        self.next = self._begin + sweep.cycles - 1 + round(lost)
+        lost = sum(steps * self._reads.lost(self._begin, cycle + 1, banks, pattern, sweep.step)
+                   for pattern, steps in sweep.patterns if steps)
+        every = sum(steps for _, steps in sweep.patterns)
+        self.next = self._begin + sweep.cycles - 1 + round(lost / every)
         return self.next
 
     def finish(self) -> tuple[int, int, tuple[int, int]]:
