@@ -4,7 +4,7 @@ from typing import Any
 
 from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp, decode, encode
 
-__all__ = ["MASKS", "load", "lookup", "matrix", "store", "vector"]
+__all__ = ["MASKS", "load", "lookup", "matrix", "store", "vector", "window"]
 
 
 MASKS = {engine: 1 << engine.value for engine in Engine}
@@ -39,6 +39,23 @@ def vector(op: VectorOp, positions: int = 64, taps: int = 1, table: int = 0,
         "in_inner": positions + taps - 1, "in_inner_step": 1, "stride_inner": 1,
         "out_inner_step": 1, "op": op, "table": table}
     return encode(Opcode.VECTOR, **masks, **fields)
+
+
+def window(op: VectorOp, size: int, strides: tuple[int, int], pad: int, *,
+           positions: tuple[int, int] = (4, 6), blocks: int = 2) -> bytes:
+    """A window of ``size`` x ``size`` whose rows are kept."""
+    height, width = (stride * (out - 1) + size - pad
+                     for stride, out in zip(strides, positions, strict=True))
+    fields = _fields(Opcode.VECTOR, 0) | {
+        "op": op, "slide": 1, "lines": 1, "kernel_outer": size, "kernel_inner": size,
+        "kernel_outer_step": width, "kernel_inner_step": 1, "dilation_outer": 1,
+        "dilation_inner": 1, "stride_outer": strides[0], "stride_inner": strides[1],
+        "pad_outer": pad, "pad_inner": pad, "in_outer": height, "in_inner": width,
+        "in_base": -pad * (width + 1) % (1 << 24), "in_block_step": height * width,
+        "in_outer_step": strides[0] * width, "in_inner_step": strides[1], "blocks": blocks,
+        "out_outer": positions[0], "out_inner": positions[1], "out_outer_step": positions[1],
+        "out_inner_step": 1, "out_block_step": positions[0] * positions[1], "out_base": 1024}
+    return encode(Opcode.VECTOR, **fields)
 
 
 def lookup(positions: int = 64, **masks: int) -> bytes:

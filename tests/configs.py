@@ -4,7 +4,7 @@ import pytest
 
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
-__all__ = ["CONFIGS", "ODD", "PRODUCTS", "PRODUCTS_PLAIN", "SWEPT"]
+__all__ = ["CONFIGS", "LINES", "ODD", "PRODUCTS", "PRODUCTS_PLAIN", "SWEPT"]
 
 
 ODD = AcceleratorConfig(
@@ -18,6 +18,10 @@ PRODUCTS_PLAIN = PRESETS["tiny"].replace(
     name="products_plain", rows=6, cols=6, requant_lanes=3, fip=False, products=True,
     activation_bytes=6 * 8192, accumulator_pixels=16)
 """Those that multiply activations."""
+
+LINES = PRESETS["tiny"].replace(
+    name="lines", vector_taps=8, vector_lines=32, requant_lanes=4, vector_entries=128)
+"""Keeps rows of windows, of 3x3 in two groups and of 5x5 in five; ``base``, in one and three."""
 
 CONFIGS = {config.name + ("_fip" if config.fip else "_plain"): config
            for preset in PRESETS.values()

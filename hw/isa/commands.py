@@ -278,6 +278,7 @@ class VectorCommand(data.Struct):
         words, except at the first inner position; this requires ``dilation_inner == 1``, kernel
         rows times groups of at most 32, and steps in proportion: ``in_inner_step ==
         stride_inner * kernel_inner_step``. A position takes one cycle for every word it reads.
+        With ``lines``, see below, the rows of a window stay as well.
         Average pooling: weights 1, scale ``1 / count`` times the ratio of the scales.
     MAX
         ``max(x)``, and no requantization; ``slide`` as for CONV.
@@ -302,12 +303,24 @@ class VectorCommand(data.Struct):
     (y mod 256)`` of the table memory. With ``table_step`` each channel block has a table of its
     own, in order, of which ``table`` is the first. A table costs no cycles per word.
 
+    With ``lines``, which needs ``config.vector_lines``, a CONV or MAX that has ``slide`` keeps the
+    words of its last rows for the next outer position, within a channel block, and reads a word
+    once. The window is to be 3x3 or 5x5, ``dilation_outer`` 1, ``stride_inner`` 1 or 2, and steps
+    in proportion along both axes: ``in_outer_step == stride_outer * kernel_outer_step``. Columns
+    are those of the input from the first one that is inside to the last one of the last window,
+    ``(out_inner - 1) * stride_inner + kernel_inner - min(pad_inner, kernel_inner - 1)``, and at
+    most ``config.vector_lines``. The weights of a window of K x K come in ``ceil(K / R)`` groups of
+    ``R = min(K, T // K)`` kernel rows, one entry for each; the first group may have fewer rows.
+    Rows fill the last places of an entry, row by row. Each column takes a cycle for each new word,
+    ``min(stride_outer, K)``, or ``K - min(pad_outer, K - 1)`` at the first outer position, but at
+    least one for each group.
+
     All but MAX and LOOKUP take at least ``rows / requant_lanes`` cycles per word. With ``shared``
     all channel blocks use the weights and parameters of the first; MAX and LOOKUP have neither and
     ignore it, and their ``rule`` must be zero. With ``broadcast``, ADD and MULTIPLY take ``b`` from
     a plane of one word: ``in_base + kernel_outer_step + block * kernel_inner_step``. ``slide``,
-    ``broadcast`` and ``subtract`` must be zero where they are not mentioned, ``table_step`` without
-    a ``table``, and ``clamp_min`` at most ``clamp_max``.
+    ``lines``, ``broadcast`` and ``subtract`` must be zero where they are not mentioned,
+    ``table_step`` without a ``table``, and ``clamp_min`` at most ``clamp_max``.
 
     All sizes are at least 1. A command starts when the one before it has read its last word: one
     that reads what that writes must wait for its token. An element-wise operation may write over
@@ -352,7 +365,8 @@ class VectorCommand(data.Struct):
     table:             unsigned(9)   # results go through table n - 1; not through any if 0
     table_step:        unsigned(1)   # each channel block has the table after that of the last one
     rule:              Rounding
-    _0:                unsigned(_COMMAND_BITS - 508)
+    lines:             unsigned(1)   # keep rows for the next outer position
+    _0:                unsigned(_COMMAND_BITS - 509)
 
 
 class ChannelParameters(data.Struct):

@@ -12,7 +12,7 @@ from weft.errors import WeftError
 
 from .array import ArrayShape
 from .element import ElementType
-from .limits import LOCAL_ADDRESSES, PAGE_BYTES
+from .limits import LINE_KERNELS, LOCAL_ADDRESSES, PAGE_BYTES
 
 __all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
 
@@ -51,6 +51,7 @@ _NOUNS = {
     "axi_outstanding": "AXI outstanding bursts",
     "queue_depth": "Queue depth",
     "vector_taps": "Vector taps",
+    "vector_lines": "Vector lines",
     "vector_entries": "Vector entries",
     "vector_tables": "Vector tables",
 }
@@ -114,9 +115,13 @@ class AcceleratorConfig:
     queue_depth : :class:`int`
         Commands waiting in front of each engine. A power of 2, 1..64.
     vector_taps : :class:`int`
-        Taps of a window that the vector engine multiplies per cycle, 1..8: multipliers per lane.
+        Taps of a window that the vector engine multiplies per cycle, 1..10: multipliers per lane.
         0 leaves out the vector engine and its memories, and only networks of convolutions and
         fully connected layers can be compiled: it saves a third of the logic of a small array.
+    vector_lines : :class:`int`
+        Columns of which the vector engine keeps the last four words, so that a window of 3x3 or 5x5
+        reads only what is new in each of its rows: 0, or a power of 2, 16..4096. It takes a memory
+        of ``4 * vector_lines`` words, and gains something with at least 6 ``vector_taps``.
     vector_entries : :class:`int`
         Weight entries of the vector engine, 8..65536; an entry holds ``vector_taps * rows``
         weights.
@@ -167,6 +172,7 @@ class AcceleratorConfig:
     axi_outstanding: int = 4
     queue_depth: int = 4
     vector_taps: int = 3
+    vector_lines: int = 0
     vector_entries: int = 512
     vector_tables: int = 4
     drain_lookup: bool = True
@@ -228,7 +234,12 @@ class AcceleratorConfig:
                               f"not {self.axi_burst_beats}")
         self._check_range("axi_outstanding", 1, 16)
         self._check_power_of_2("queue_depth", 1, 64)
-        self._check_range("vector_taps", 0, 8)
+        self._check_range("vector_taps", 0, 10)
+        if self.vector_lines:
+            self._check_power_of_2("vector_lines", 16, 4096)
+            if self.vector_taps <= max(LINE_KERNELS):
+                raise ConfigError(f"Vector taps must be more than {max(LINE_KERNELS)} when vector "
+                                  f"lines are kept, not {self.vector_taps}")
         self._check_range("vector_entries", 8, 1 << 16)
         self._check_range("vector_tables", 1, 256)
         for field, needed in SEQUENTIAL.items() if self.sequential else ():
@@ -473,7 +484,8 @@ PRESETS: dict[str, AcceleratorConfig] = {
             weight_bytes=96 * 1024),
         AcceleratorConfig(
             name="base", rows=16, cols=16, requant_lanes=16, activation_bytes=128 * 1024,
-            weight_bytes=128 * 1024, accumulator_pixels=512, vector_taps=5),
+            weight_bytes=128 * 1024, accumulator_pixels=512, vector_taps=10, vector_lines=128,
+            vector_entries=256),
     )
 }
 """Named configurations, smallest first."""

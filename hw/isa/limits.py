@@ -1,6 +1,6 @@
 """Limits of the command set and of the bus: what more than one part has to agree on."""
 
-__all__ = ["LOCAL_ADDRESSES", "MAX_COMMANDS", "PAGE_BYTES", "WINDOW_GROUPS"]
+__all__ = ["LINE_KERNELS", "LOCAL_ADDRESSES", "MAX_COMMANDS", "PAGE_BYTES", "WINDOW_GROUPS"]
 
 
 LOCAL_ADDRESSES = 1 << 24
@@ -11,6 +11,9 @@ MAX_COMMANDS = (1 << 16) - 1
 
 WINDOW_GROUPS = 32
 """Groups of taps of a window whose words the vector engine can keep: of a VECTOR with ``slide``."""
+
+LINE_KERNELS = (3, 5)
+"""Sizes of the square windows whose rows the vector engine can keep: of a VECTOR with ``lines``."""
 
 PAGE_BYTES = 4096
 """A burst of AXI4 must not cross a multiple of it."""

@@ -10,7 +10,7 @@ from .commands import Engine
 from .config import AcceleratorConfig
 
 __all__ = ["DEVICE_ID", "VERSION", "Register", "Control", "Status", "Error", "Counter",
-           "COUNTER_BASE", "CONFIG_BASE", "config_words", "cycle_counters"]
+           "COUNTER_BASE", "CONFIG_BASE", "CONFIG_NAMES", "config_words", "cycle_counters"]
 
 
 DEVICE_ID = 0x54464557  # "WEFT" in memory order
@@ -124,9 +124,18 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
                   "vector_entries", "vector_tables", "drain_lookup", "fixed_point", "counters",
                   "sequential")
 
+# What few have, at the end: where a word is missing, a read yields zero.
+_RARE_FIELDS = ("products", "vector_lines")
+
+CONFIG_NAMES = (*_CONFIG_FIELDS, *_RARE_FIELDS)
+"""Words of the configuration ROM, of which the last ones may be missing."""
+
 
 def config_words(config: AcceleratorConfig) -> dict[str, int]:
     """Contents of the configuration ROM, in order, by name."""
-    # Word of what few have: where it is missing, a read yields zero.
-    fields = (*_CONFIG_FIELDS, "products") if config.products else _CONFIG_FIELDS
-    return {name: int(getattr(config, name)) for name in fields}
+    words = {name: int(getattr(config, name)) for name in CONFIG_NAMES}
+    for name in reversed(_RARE_FIELDS):
+        if words[name]:
+            break
+        del words[name]
+    return words

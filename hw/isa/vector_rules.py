@@ -6,8 +6,9 @@ Rules of single operations are in tables; what is the same for all is in :class:
 from .commands import VectorOp
 from .config import AcceleratorConfig
 
-__all__ = ["PAIRS", "POSITIVE", "REQUANTIZED", "SUBTRACTIONS", "WEIGHTED", "WINDOWS",
-           "kernel_shapes", "multiplier_passes"]
+__all__ = ["LINE_STRIDES", "PAIRS", "POSITIVE", "REQUANTIZED", "SUBTRACTIONS", "WEIGHTED",
+           "WINDOWS", "kernel_shapes", "line_columns", "line_groups", "multiplier_passes",
+           "window_groups"]
 
 
 POSITIVE = ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
@@ -28,6 +29,38 @@ WEIGHTED = (VectorOp.CONV, VectorOp.ADD)
 
 REQUANTIZED = (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY)
 """Operations whose results are requantized, and which use parameter entries."""
+
+
+LINE_STRIDES = (1, 2)
+"""Of the inner axis of a command with ``lines``."""
+
+
+def line_groups(config: AcceleratorConfig, kernel: int) -> tuple[int, ...]:
+    """Kernel rows in each group of a window of ``kernel`` x ``kernel`` taps with ``lines``."""
+    most = min(kernel, config.vector_taps // kernel)
+    groups = -(-kernel // most)
+    return (kernel - (groups - 1) * most, *[most] * (groups - 1))
+
+
+def line_columns(out: int, *, kernel: int, stride: int, pad: int = 0) -> int:
+    """Columns of the input that the windows of a row of ``out`` positions span, less those in front
+    of the first window that are padding."""
+    return (out - 1) * stride + kernel - min(pad, kernel - 1)
+
+
+def window_groups(config: AcceleratorConfig, kernel: tuple[int, int], *,
+                  lines: bool) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """The weight entries of a window of kernel rows and taps: for each its taps, which take its
+    last places, as pairs of row and tap."""
+    rows, taps = kernel
+    if lines:
+        counts = line_groups(config, rows)
+        return tuple(tuple((row, tap) for row in range(sum(counts[:number]),
+                                                       sum(counts[:number + 1]))
+                           for tap in range(taps)) for number in range(len(counts)))
+    most = config.vector_taps
+    return tuple(tuple((row, tap) for tap in range(first, min(first + most, taps)))
+                 for row in range(rows) for first in range(0, taps, most))
 
 
 def multiplier_passes(config: AcceleratorConfig) -> int:

@@ -38,13 +38,15 @@ class VectorEngine(wiring.Component):
     """Executes VECTOR commands.
 
     One word is read per cycle, and the words of a window that are still there from the position
-    before are not read again. While the results of a command are on their way, the next one reads.
-    So a command that reads what the one before it writes must wait for its token.
+    before, or with lines from the row before, are not read again. While the results of a command
+    are on their way, the next one reads. So a command that reads what the one before it writes must
+    wait for its token.
 
     From the cycle in which a command is accepted to ``done`` it takes a cycle for each word that it
-    reads, and the latencies of all stages. If the command before it still reads, there are three
-    cycles between the last one of its words and the first one of this; none if words had to wait
-    for each other, for requantization or for the memory.
+    reads, with lines also for groups without a new word, and the latencies of all stages. If the
+    command before it still reads, there are three cycles between the last one of its words and the
+    first one of this; none if words had to wait for each other, for requantization or for the
+    memory.
 
     Parameters
     ----------
@@ -110,8 +112,10 @@ class VectorEngine(wiring.Component):
         m = Module()
 
         config = self._config
-        # Results under way: enough to hide the latency of the requantizer.
-        results = 32 if config.vector_groups <= 2 else 16
+        # Results under way: enough to hide the latency of the requantizer. One comes every second
+        # cycle at most, but with lines in every cycle.
+        pace    = max(config.vector_groups, 1 if config.vector_lines else 2)
+        results = 64 if pace == 1 else 32 if pace == 2 else 16
         m.submodules.decoder    = decoder    = VectorDecoder(config)
         m.submodules.sequencer  = VectorSequencer(config)
         m.submodules.words      = words      = VectorWords(config)
@@ -176,6 +180,7 @@ class VectorEngine(wiring.Component):
         sequencer, words, issue = m.submodules.sequencer, m.submodules.words, m.submodules.issue
         m.d.comb += [
             sequencer.room.eq(issue.room),
+            issue.large.eq(sequencer.large),
             sequencer.last.eq(words.last),
             words.group.eq(sequencer.group),
             words.valid.eq(sequencer.valid),

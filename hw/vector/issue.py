@@ -13,7 +13,7 @@ from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
 
-from .tap import placed_layout, tap_layout
+from .tap import FEW_WORDS, placed_layout, tap_layout
 from .words import VectorWords
 
 __all__ = ["VectorIssue"]
@@ -42,6 +42,8 @@ class VectorIssue(wiring.Component):
         Taps.
     room : :py:`Out(1)`
         Another group of taps may be made, in the next cycle.
+    large : :py:`In(1)`
+        It may have more than ``FEW_WORDS`` words.
     request : :py:`Out(stream.Signature(24))`
         Words to read; the first one :meth:`latency` cycles after its tap came in.
     tap : :py:`Out(tap_layout(config))`
@@ -71,6 +73,7 @@ class VectorIssue(wiring.Component):
         super().__init__({
             "i":         In(stream.Signature(placed_layout(config), always_ready=True)),
             "room":      Out(1),
+            "large":     In(1),
             "request":   Out(stream.Signature(24)),
             "tap":       Out(tap_layout(config)),
             "tap_valid": Out(1),
@@ -119,10 +122,11 @@ class VectorIssue(wiring.Component):
             new_head.p.ends_plain.eq(new.end & plain),
             new_tap.valid.eq(self.i.valid),
             new_tap.payload.eq(new),
-            # Room for the next group, and for a word in each stage of `VectorWords` and at `i`.
-            self.room.eq(taps.level <= self.QUEUE_DEPTH - config.vector_taps
-                         - VectorWords.LATENCY - 1),
         ]
+        # Room for the next group, and for a word in each stage of `VectorWords` and at `i`.
+        few, most = (self.QUEUE_DEPTH - VectorWords.LATENCY - 1 - words
+                     for words in (min(FEW_WORDS, config.vector_taps), config.vector_taps))
+        m.d.comb += self.room.eq(taps.level <= (few if few == most else Mux(self.large, most, few)))
 
         head = front.o.p
         m.d.comb += [

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.commands import VectorOp
@@ -18,11 +18,19 @@ from .tap import group_layout
 __all__ = ["VectorSequencer"]
 
 
+_WALK = data.StructLayout({"base": 24, "step": 24, "first_x": signed(9), "stride": 8})
+"""Where a command begins, and how it goes on from one inner position to the next."""
+
 _LOOPS = {"group": 8, "row": 8, "inner": 16, "outer": 16, "block": 16}  # bits of trip counts
 
 
 class VectorSequencer(wiring.Component):
     """Walks channel blocks, outer and inner positions, kernel rows and groups.
+
+    With lines, an inner position is a column of the input, whose words go along the outer axis, and
+    some columns end a window. There is a group for each of the weight entries: the last ones have
+    one of the new words of the column each, the first one has all further words, and there are
+    groups without a word in front if there are fewer words than groups.
 
     One group per cycle. The first one is there :attr:`LATENCY` cycles after its command was taken,
     and a command is taken :attr:`TURNAROUND` cycles after the last group of the one before it.
@@ -41,6 +49,8 @@ class VectorSequencer(wiring.Component):
     group : :py:`Out(group_layout(config))`
     valid : :py:`Out(1)`
         ``group`` is made, in this cycle.
+    large : :py:`Out(1)`
+        Groups may have more than ``FEW_WORDS`` words; so it was in the cycle before the first one.
 
     Attributes
     ----------
@@ -61,6 +71,7 @@ class VectorSequencer(wiring.Component):
             "last":     In(1),
             "group":    Out(group_layout(config)),
             "valid":    Out(1),
+            "large":    Out(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -92,15 +103,13 @@ class VectorSequencer(wiring.Component):
         tap     = group.tap
         m.d.comb += [
             self.valid.eq(flags.step & nest.active),
+            self.large.eq(decoded.large),
             group.index.eq(decoded.index),
             group.size.eq(Mux(flags.last.group, decoded.last_size, decoded.full_size)),
             group.step.eq(command.kernel_inner_step),
             group.x_step.eq(command.dilation_inner),
-            group.in_outer.eq(command.in_outer),
-            group.in_inner.eq(command.in_inner),
             group.command_end.eq(flags.last.as_value().all()),
-            tap.places.eq(Cat(number + group.size >= self._config.vector_taps
-                              for number in range(self._config.vector_taps))),
+            tap.places.eq(self._last_places(group.size)),
             tap.end.eq(flags.last.group & flags.last.row),
         ]
         for name in ("op", "in_zero", "second_zero", "subtract"):
@@ -108,15 +117,36 @@ class VectorSequencer(wiring.Component):
         for name, _ in tap.result.shape():
             if name not in ("parameter", "lookup"):
                 m.d.comb += tap.result[name].eq(command[name])
-        self._elaborate_position(m, decoded, nest.active, position_flags, block_flags)
-        self._elaborate_window(m, decoded, flags.last.group, operand_flags)
+        walk = Signal(_WALK)
+        m.d.comb += [
+            walk.base.eq(new.command.in_base),
+            walk.step.eq(command.in_inner_step),
+            walk.first_x.eq(decoded.first_x),
+            walk.stride.eq(command.stride_inner),
+        ]
+        y, x = self._elaborate_position(m, decoded, walk, nest.active, position_flags, block_flags)
+        m.d.comb += [
+            group.y.eq(y),
+            group.x.eq(x),
+            group.in_outer.eq(command.in_outer),
+            group.in_inner.eq(command.in_inner),
+        ]
+        renewed = Signal()  # the group is read from its start, but for padding
+        self._elaborate_window(m, decoded, renewed, flags.last.group, operand_flags)
         self._elaborate_operands(m, decoded, nest.active, operand_flags, block_flags)
+        if self._config.vector_lines:
+            self._elaborate_lines(m, decoded, nest, walk, y, x, renewed)
 
         return m
 
-    def _elaborate_position(self, m: Module, decoded: Any, active: Value, flags: Any,
-                            block_flags: Any) -> None:
-        """Where the group is: its address and its coordinates."""
+    def _last_places(self, count: Value) -> Value:
+        """The last ``count`` places of a group, as a mask."""
+        taps = self._config.vector_taps
+        return Cat(number + count >= taps for number in range(taps))
+
+    def _elaborate_position(self, m: Module, decoded: Any, walk: Any, active: Value, flags: Any,
+                            block_flags: Any) -> tuple[Value, Value]:
+        """Where the group is: its address, and its coordinates, which are returned."""
         # Each loop has the address where it starts, the outer ones that where they start next.
         next_block     = Signal(24, reset_less=True)
         next_outer     = Signal(24, reset_less=True)
@@ -128,11 +158,7 @@ class VectorSequencer(wiring.Component):
         row_y          = Signal(signed(19), reset_less=True)
         inner_x        = Signal(signed(19), reset_less=True)
         group_x        = Signal(signed(19), reset_less=True)
-        m.d.comb += [
-            self.group.address.eq(group_address),
-            self.group.y.eq(row_y),
-            self.group.x.eq(group_x),
-        ]
+        m.d.comb += self.group.address.eq(group_address)
 
         # Where the next position, row and group are.
         command       = decoded.command
@@ -143,7 +169,7 @@ class VectorSequencer(wiring.Component):
                             row_address + command.kernel_outer_step)[:24]
         next_y        = Mux(last.inner, Mux(last.outer, decoded.first_y,
                                             outer_y + command.stride_outer), outer_y)
-        next_x        = Mux(last.inner, decoded.first_x, inner_x + command.stride_inner)
+        next_x        = Mux(last.inner, walk.first_x, inner_x + walk.stride)
         with m.If(flags.step):
             m.d.sync += [
                 group_address.eq(group_address + decoded.group_step),
@@ -158,7 +184,7 @@ class VectorSequencer(wiring.Component):
                 ]
                 with m.If(last.row):
                     m.d.sync += [
-                        next_inner.eq(inner_address + command.in_inner_step),
+                        next_inner.eq(inner_address + walk.step),
                         row_address.eq(inner_address),
                         group_address.eq(inner_address),
                         row_y.eq(next_y),
@@ -177,11 +203,13 @@ class VectorSequencer(wiring.Component):
                     m.d.sync += second_address.eq(second_address + command.kernel_inner_step)
         with m.If(block_flags.idle):
             m.d.sync += [
-                next_block.eq(self.commands.p.command.in_base),
+                next_block.eq(walk.base),
                 second_address.eq(self.commands.p.second),
             ]
+        return row_y, group_x
 
-    def _elaborate_window(self, m: Module, decoded: Any, last_group: Value, flags: Any) -> None:
+    def _elaborate_window(self, m: Module, decoded: Any, renewed: Signal, last_group: Value,
+                          flags: Any) -> None:
         """Which words of its window the group reads: those that are not there from the position
         before, nor padding in front of the first one."""
         group       = self.group
@@ -189,32 +217,34 @@ class VectorSequencer(wiring.Component):
         first_group = Signal(reset_less=True)
         slot        = Signal(range(WINDOW_GROUPS), reset_less=True)
         m.d.comb += [
+            renewed.eq(first_inner),
             group.no_slot.eq(decoded.command.slide & (slot == WINDOW_GROUPS - 1)
                              & ~group.tap.end),
             group.tap.fill.eq(first_inner),
             group.tap.slot.eq(slot),
         ]
 
-        def begin_at(start: Any) -> list[Any]:
-            return [
-                group.start.eq(start.place),
-                group.offset.eq(start.offset),
-                group.x_offset.eq(start.x_offset),
-            ]
-
-        with m.If(first_inner):
+        with m.If(renewed):
             with m.If(first_group):
-                m.d.comb += begin_at(decoded.first_start)
+                m.d.comb += self._start(decoded.first_start)
         with m.Elif(last_group):
-            m.d.comb += begin_at(decoded.last_start)
+            m.d.comb += self._start(decoded.last_start)
         with m.Else():
-            m.d.comb += begin_at(decoded.full_start)
+            m.d.comb += self._start(decoded.full_start)
 
         last = flags.last
         with m.If(flags.step):
             m.d.sync += [first_group.eq(last.group), slot.eq(slot + 1)]
             with m.If(last.group & last.row):
                 m.d.sync += [first_inner.eq(last.inner), slot.eq(0)]
+
+    def _start(self, start: Any) -> list[Any]:
+        """The group starts to read there."""
+        return [
+            self.group.start.eq(start.place),
+            self.group.offset.eq(start.offset),
+            self.group.x_offset.eq(start.x_offset),
+        ]
 
     def _elaborate_operands(self, m: Module, decoded: Any, active: Value, flags: Any,
                             block_flags: Any) -> None:
@@ -280,3 +310,63 @@ class VectorSequencer(wiring.Component):
                 parameter.eq(self.commands.p.command.parameter_base),
                 table.eq(self.commands.p.first_table),
             ]
+
+    def _elaborate_lines(self, m: Module, decoded: Any, nest: Any, walk: Any, y: Value, x: Value,
+                         renewed: Signal) -> None:
+        """What is different with lines: overrides what there would be without."""
+        new, command, lines = self.commands.p, decoded.command, decoded.lines
+        group = self.group
+        flags, *_ = nest.flags
+
+        first_outer = Signal(reset_less=True)
+        column      = Signal.like(group.tap.lines.column, reset_less=True)
+        ahead       = Signal.like(lines.lead, reset_less=True)  # columns to the end of a window
+        behind      = Signal.like(group.tap.lines.behind, reset_less=True)
+        last        = flags.last
+        with m.If(flags.step & last.group):
+            m.d.sync += behind.eq(behind - 1)
+            with m.If(last.row):
+                m.d.sync += [
+                    behind.eq(lines.groups - 1),
+                    column.eq(Mux(last.inner, 0, column + 1)),
+                    ahead.eq(Mux(last.inner, lines.lead,
+                                 Mux(ahead == 0, command.stride_inner, ahead) - 1)),
+                ]
+                with m.If(last.inner):
+                    m.d.sync += first_outer.eq(last.outer)
+
+        with m.If(new.lines.on):
+            m.d.comb += [
+                walk.base.eq(new.lines.base),
+                nest.counts.row.eq(new.lines.groups),
+                nest.counts.inner.eq(new.lines.columns),
+                nest.ones.row.eq(new.lines.one_group),
+                nest.ones.inner.eq(new.lines.one_column),
+            ]
+        with m.If(lines.on):
+            m.d.comb += [
+                walk.step.eq(command.kernel_inner_step),
+                walk.first_x.eq(lines.first_x),
+                walk.stride.eq(1),
+                group.step.eq(command.kernel_outer_step),
+                group.y.eq(x),
+                group.x.eq(y),
+                group.in_outer.eq(command.in_inner),
+                group.in_inner.eq(command.in_outer),
+                renewed.eq(first_outer),
+                group.tap.end.eq(last.group & last.row & (ahead == 0)),
+                group.tap.places.eq(self._last_places(
+                    Mux(group.tap.begin, lines.first_places, lines.later_places))),
+            ]
+            with m.If(~group.tap.begin):
+                m.d.comb += self._start(decoded.full_start)
+        words = Mux(first_outer, lines.top_words, lines.words)
+        m.d.comb += [
+            group.tap.lines.on.eq(lines.on),
+            group.tap.lines.wide.eq(lines.wide),
+            group.tap.lines.column.eq(column),
+            group.tap.lines.begins.eq(group.tap.begin),
+            group.tap.lines.top.eq(first_outer),
+            group.tap.lines.behind.eq(behind),
+            group.tap.lines.early.eq(Mux(lines.on & (behind >= words), behind + 1 - words, 0)),
+        ]

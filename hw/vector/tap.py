@@ -6,10 +6,14 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import WINDOW_GROUPS
+from weft.hw.isa.limits import LINE_KERNELS, WINDOW_GROUPS
 
-__all__ = ["group_layout", "lookup_layout", "operation_layout", "placed_layout", "result_layout",
-           "tap_layout"]
+__all__ = ["FEW_WORDS", "group_layout", "lines_layout", "lookup_layout", "operation_layout",
+           "placed_layout", "result_layout", "tap_layout"]
+
+
+FEW_WORDS = 5
+"""A group of more words is a large one."""
 
 
 def lookup_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -40,6 +44,19 @@ def operation_layout() -> data.StructLayout:
     })
 
 
+def lines_layout(config: AcceleratorConfig) -> data.StructLayout:
+    """How a group takes part in keeping the rows of a window; of nothing, if none can be kept."""
+    return data.StructLayout({
+        "on":     1,                          # the command keeps them
+        "column": range(config.vector_lines),
+        "begins": 1,                          # with `first`: the first word of its column
+        "top":    1,                          # with both: the words above it are padding
+        "behind": range(max(LINE_KERNELS)),   # groups of the column that are still to come
+        "early":  range(max(LINE_KERNELS)),   # if it has no word: groups to the next word
+        "wide":   1,                          # the window is of the larger size
+    } if config.vector_lines else {})
+
+
 def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
     """Fields that the taps of a group have in common."""
     return data.StructLayout({
@@ -53,6 +70,7 @@ def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
         "second":    1,                   # of the second operand
         "pass_":     2,                   # bytes of the multiplier already multiplied, over T
         "weight":    16,                  # entry of the weight memory
+        "lines":     lines_layout(config),
     })
 
 

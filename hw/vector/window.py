@@ -11,6 +11,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import WINDOW_GROUPS
 from weft.hw.lib.delay import register
 
+from .lines import VectorLines
 from .tap import tap_layout
 
 __all__ = ["VectorWindow"]
@@ -24,7 +25,8 @@ class VectorWindow(wiring.Component):
 
     A word pushes out the oldest one of its group. Groups are kept in distributed memory between
     positions, so a window that slides by ``s`` needs only ``s`` new words per group. Padding
-    enters as the zero point of the input, or as -128 for a maximum.
+    enters as the zero point of the input, or as -128 for a maximum. With lines, a group has the
+    words of several kernel rows, and each row gets a new one.
 
     Members
     -------
@@ -90,10 +92,28 @@ class VectorWindow(wiring.Component):
             write.data.eq(whole[word_bits:]),
             write.en.eq(self.valid & self.tap.last),
         ]
-        with m.If(self.tap.first):
+        first = self.tap.first
+        if self._config.vector_lines:
+            self._elaborate_lines(m, whole, Cat(newest), padding)
+            first |= self.tap.lines.on
+        with m.If(first):
             m.d.comb += recent.eq(Mux(self.tap.fill, padding.replicate(lanes * (taps - 1)),
                                       read.data))
         with m.If(self.valid):
             m.d.sync += Value.cast(self.o).eq(whole)
 
         return m
+
+    def _elaborate_lines(self, m: Module, whole: Signal, newest: Value, padding: Value) -> None:
+        """Words of kept rows enter ``whole`` at the ends of kernel rows."""
+        m.submodules.lines = lines = VectorLines(self._config)
+        m.d.comb += [
+            lines.valid.eq(self.valid),
+            lines.tap.eq(self.tap),
+            lines.next_tap.eq(self.next_tap),
+            lines.newest.eq(newest),
+            lines.padding.eq(padding),
+        ]
+        for place in range(self._config.vector_taps):
+            with m.If(lines.enters[place]):
+                m.d.comb += whole.word_select(place, len(newest)).eq(lines.o[place])

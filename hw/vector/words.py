@@ -121,9 +121,10 @@ class VectorWords(wiring.Component):
         group  = word.group
         inside = Signal()
         legal  = Signal()
+        early  = group.tap.lines.early if self._config.vector_lines else C(0)
         m.d.comb += [
             inside.eq((group.y >= 0) & (word.x >= 0) & (group.y < group.in_outer)
-                      & (word.x < group.in_inner)),
+                      & (word.x < group.in_inner) & (early == 0)),
             legal.eq(word.address < self._config.activation_depth),
         ]
         valid  = Signal()

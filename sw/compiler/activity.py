@@ -6,15 +6,22 @@ them. They are what energy is reckoned from; see :mod:`weft.runtime.energy`.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from math import prod
 
 from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, VectorOp, decode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.memories import moved_memory
-from weft.hw.isa.vector_rules import REQUANTIZED, WEIGHTED, WINDOWS
+from weft.hw.isa.vector_rules import (
+    REQUANTIZED,
+    WEIGHTED,
+    WINDOWS,
+    line_columns,
+    window_groups,
+)
 
 from .ops import FieldValues, Op
 from .timing.transfer import transfer_size
-from .timing.vector import vector_words
+from .timing.vector import sweep_cycles, vector_steps
 
 __all__ = ["Activity", "command_activity", "ops_activity", "stream_activity"]
 
@@ -168,16 +175,25 @@ def _matrix(config: AcceleratorConfig, fields: FieldValues) -> Activity:
 
 def _vector(config: AcceleratorConfig, fields: FieldValues) -> Activity:
     op = VectorOp(fields["op"])
-    rows, positions = fields["blocks"] * fields["out_outer"], fields["out_inner"]
-    results = rows * positions
+    positions = fields["out_outer"], fields["out_inner"]
+    results = fields["blocks"] * prod(positions)
     kernel = fields["kernel_outer"], fields["kernel_inner"]
-    groups = -(-kernel[1] // config.vector_taps) if op in WINDOWS else kernel[1]
-    first, others = vector_words(config, fields)
-    entries = results * kernel[0] * groups if op in WEIGHTED else 0
+    groups = (len(window_groups(config, kernel, lines=bool(fields["lines"]))) if op in WINDOWS
+              else prod(kernel))
+    reads = sweep_cycles(config, fields["blocks"], positions, vector_steps(config, fields),
+                         scaled=False)
+    products = results
+    if fields["lines"]:  # each word is read once, and each column is multiplied
+        columns = fields["blocks"] * line_columns(
+            positions[1], kernel=kernel[1], stride=fields["stride_inner"], pad=fields["pad_inner"])
+        reads = columns * line_columns(positions[0], kernel=kernel[0], pad=fields["pad_outer"],
+                                       stride=min(fields["stride_outer"], kernel[0]))
+        products = columns * positions[0]
+    entries = products * groups if op in WEIGHTED else 0
     scaled = results if op in REQUANTIZED else 0
     lanes = config.word_lanes
     return Activity(
-        activation_reads=rows * (first + (positions - 1) * others), activation_writes=results,
+        activation_reads=reads, activation_writes=results,
         vector_weight_reads=entries,
         vector_products=lanes * (entries * config.vector_taps
                                  or (results if op is VectorOp.MULTIPLY else 0)),

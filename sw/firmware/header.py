@@ -8,7 +8,6 @@ from amaranth.lib import data
 
 from weft.hw.isa import registers
 from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, Opcode
-from weft.hw.isa.config import PRESETS
 from weft.hw.isa.document import comments
 from weft.hw.isa.limits import PAGE_BYTES
 
@@ -33,9 +32,9 @@ def hardware_header() -> str:
             *_members(registers.Counter, "WEFT_COUNTER")]),
         _section("Configuration ROM: word n is at WEFT_CONFIG_BASE + 4 * n.", [
             ("WEFT_CONFIG_BASE", f"0x{registers.CONFIG_BASE:02x}", ""),
-            ("WEFT_CONFIG_WORDS", f"{len(_config_names())}u", ""),
+            ("WEFT_CONFIG_WORDS", f"{len(registers.CONFIG_NAMES)}u", ""),
             *((f"WEFT_CONFIG_{name.upper()}", str(number), "")
-              for number, name in enumerate(_config_names()))]),
+              for number, name in enumerate(registers.CONFIG_NAMES))]),
         _section("Commands: bytes of one, and to what the memory of a program is aligned.", [
             ("WEFT_COMMAND_BYTES", f"{COMMAND_BYTES}u", ""),
             ("WEFT_ALIGNMENT", f"{PAGE_BYTES}u", "")]),
@@ -45,10 +44,6 @@ def hardware_header() -> str:
         ["", "#endif"],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
-
-
-def _config_names() -> list[str]:
-    return list(registers.config_words(PRESETS["base"]))
 
 
 def _members(enumeration: type[Enum], prefix: str) -> Iterator[tuple[str, str, str]]:

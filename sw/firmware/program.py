@@ -11,7 +11,7 @@ from weft.compiler import Program, Slot
 from weft.errors import InputError
 from weft.errors.text import printable
 from weft.hw.isa.commands import COMMAND_BYTES
-from weft.hw.isa.registers import config_words
+from weft.hw.isa.registers import CONFIG_NAMES, config_words
 from weft.ir import Edge
 
 __all__ = ["identifier", "program_files"]
@@ -51,13 +51,14 @@ def program_files(program: Program, name: str) -> dict[str, str]:
                   for edge in program.graph.inputs if edge.tensor in inputs],
         "output": [_tensor(program, edge, slot, _leaving(program, edge))
                    for edge, slot in zip(program.graph.outputs, program.outputs, strict=True)]}
+    words = config_words(program.config)
     title = f"/* {printable(program.graph.name)} for {printable(program.config.name)} */"
     guard = f"WEFT_PROGRAM_{name.upper()}_H"
     header = [title, "", f"#ifndef {guard}", f"#define {guard}", "", '#include "weft_driver.h"', "",
               f"#define WEFT_MEMORY_{name.upper()} {program.memory_bytes}u", "",
               f"extern const struct weft_program weft_program_{name};", "", "#endif"]
     source = [title, "", f'#include "{name}.h"', "",
-              *_array("uint32_t", "config", config_words(program.config).values()), "",
+              *_array("uint32_t", "config", [words.get(name, 0) for name in CONFIG_NAMES]), "",
               *_array("uint8_t", "image", _image(program))]
     for kind, group in tensors.items():
         for number, (arrays, _) in enumerate(group):

@@ -13,7 +13,7 @@ from weft.errors import InputError
 from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LOCAL_ADDRESSES
-from weft.hw.isa.vector_rules import multiplier_passes
+from weft.hw.isa.vector_rules import multiplier_passes, window_groups
 from weft.ir import layout
 
 __all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
@@ -115,27 +115,32 @@ def _scaled(sums: np.ndarray, scale: np.ndarray, out_zero: int, clamp: Pair) -> 
 
 # Weight entries -------------------------------------------------------------------------------
 
-def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+def pack_kernel(config: AcceleratorConfig, weights: np.ndarray, *,
+                lines: bool = False) -> np.ndarray:
     """Weight entries of a CONV, in order: channel block, kernel row, group of taps.
 
     Parameters
     ----------
     weights : int8 [C, kernel rows, taps of a row]
         Axes in the order of the command's loops: transposed if it slides along columns.
+    lines : :class:`bool`
+        The command keeps rows.
 
     Returns
     -------
     int8 [entries, vector_entry_lanes]
     """
-    channels, rows, width = weights.shape
+    channels, *kernel = weights.shape
     taps, lanes = config.vector_taps, config.word_lanes
-    blocks, groups = -(-channels // lanes), -(-width // taps)
-    padded = np.zeros((blocks * lanes, rows, width), np.int8)
+    blocks = -(-channels // lanes)
+    padded = np.zeros((blocks * lanes, *kernel), np.int8)
     padded[:channels] = weights
-    entries = np.zeros((blocks, rows, groups, taps, lanes), np.int8)
-    for group in range(groups):
-        part = padded[:, :, group * taps:(group + 1) * taps].reshape(blocks, lanes, rows, -1)
-        entries[:, :, group, taps - part.shape[-1]:] = part.transpose(0, 2, 3, 1)
+    ordered = padded.reshape(blocks, lanes, *kernel).transpose(0, 2, 3, 1)
+    groups = window_groups(config, (kernel[0], kernel[1]), lines=lines)
+    entries = np.zeros((blocks, len(groups), taps, lanes), np.int8)
+    for number, group in enumerate(groups):
+        rows, places = zip(*group, strict=True)
+        entries[:, number, taps - len(group):] = ordered[:, rows, places]
     return entries.reshape(-1, config.vector_entry_lanes)
 
 
@@ -271,11 +276,12 @@ def _sums(config: AcceleratorConfig, f: Mapping[str, int], op: VectorOp, read: n
         return np.asarray((read[..., 0, 0, :] - f["in_zero"])
                           * (read[..., 1, 0, :] - f["second_zero"]))
     taps, lanes = config.vector_taps, config.word_lanes
-    groups = f["kernel_inner"] if op is VectorOp.ADD else -(-f["kernel_inner"] // taps)
+    kernel = f["kernel_outer"], f["kernel_inner"]
+    groups = window_groups(config, kernel, lines=bool(f["lines"]))
     blocks = 1 if f["shared"] else f["blocks"]
-    count = blocks * f["kernel_outer"] * groups
-    entries = weights[f["weight_base"]:f["weight_base"] + count].reshape(
-        blocks, f["kernel_outer"], groups, taps, lanes)
+    count = kernel[0] * kernel[1] if op is VectorOp.ADD else len(groups)
+    entries = weights[f["weight_base"]:f["weight_base"] + blocks * count].reshape(
+        blocks, count, taps, lanes)
     if op is VectorOp.ADD:
         places = entries.view(np.uint8).astype(np.int64).reshape(blocks, 2, -1, lanes)
         factors = sum(places[:, :, byte] << 8 * byte for byte in range(3))
@@ -283,12 +289,9 @@ def _sums(config: AcceleratorConfig, f: Mapping[str, int], op: VectorOp, read: n
         if f["subtract"]:
             factors[:, 1] *= -1
         return np.asarray((read[..., 0, :] * factors[:, None, None]).sum(axis=3))
-    kernel = np.concatenate([
-        entries[:, :, group, taps - min(taps, f["kernel_inner"] - group * taps):]
-        for group in range(groups)], axis=2)
-    # Kernel rows and taps are summed away one tap at a time: no array of all products.
+    # Taps are summed away one at a time: no array of all products.
     sums = np.zeros((*read.shape[:3], lanes), np.int64)
-    for row in range(f["kernel_outer"]):
-        for tap in range(f["kernel_inner"]):
-            sums += read[..., row, tap, :] * kernel[:, row, tap][:, None, None]
+    for number, group in enumerate(groups):
+        for place, (row, tap) in enumerate(group, start=taps - len(group)):
+            sums += read[..., row, tap, :] * entries[:, number, place][:, None, None]
     return sums

@@ -19,6 +19,7 @@ from weft.hw.transfer.store import StoreEngine
 from weft.hw.vector import output
 from weft.hw.vector.issue import VectorIssue
 from weft.hw.vector.output import VectorOutput
+from weft.hw.vector.tap import FEW_WORDS
 from weft.hw.vector.words import VectorWords
 
 
@@ -168,11 +169,13 @@ def issue_spec(config, agree=Assert, change=None):
     free(m, words)
     free(m, dut, but=[dut.i.valid, dut.i.payload])
     taps, groups = config.vector_taps, config.vector_groups
+    few = min(taps, FEW_WORDS)
 
-    had_room = Signal()
+    had_room, had_large = Signal(), Signal()
     scaled_goes, plain_goes = Signal(), Signal()
     m.d.sync += [
         had_room.eq(dut.room),
+        had_large.eq(dut.large),
         scaled_goes.eq(inner.ends_scaled),
         plain_goes.eq(inner.ends & ~inner.ends_scaled),
     ]
@@ -188,7 +191,7 @@ def issue_spec(config, agree=Assert, change=None):
     m.d.comb += [
         Assume(~words.valid | (had_room & words.last)),
         Assume(~words.valid | ((words.group.start < words.group.size)
-                               & (words.group.size <= taps))),
+                               & (words.group.size <= Mux(had_large, taps, few)))),
         Assume(~dut.credit | (results > scaled)),  # it has been requantized before
         Assume(~dut.scaled | (scaled != 0)),
         Assert(~ends | (results != CREDITS)),
@@ -210,7 +213,8 @@ def issue_spec(config, agree=Assert, change=None):
         Assert(front.ready | front.o__valid),
         Assert(level == inner.heads.level + front.o__valid + ~front.ready + dut.tap_valid),
         Assert(loops.last | (loops.active & (loops.more != 0) & (loops.more < taps))),
-        Assert(~had_room | (level <= VectorIssue.QUEUE_DEPTH - taps - VectorWords.LATENCY)),
+        Assert(~had_room | (level <= VectorIssue.QUEUE_DEPTH - VectorWords.LATENCY
+                            - Mux(had_large, taps, few))),
         Assert(level + loops.valid + coming <= VectorIssue.QUEUE_DEPTH),
         # What the registers that spare a comparison have to do with the counters.
         Assert(inner.credits + results + scaled_goes + plain_goes == CREDITS),
@@ -224,6 +228,10 @@ def issue_spec(config, agree=Assert, change=None):
         Assert(inner.may_plain == (~inner.no_credit & inner.no_scaling)),
     ]
     return m
+
+
+def test_vector_issue_has_room_for_groups_of_any_size(prove):
+    prove(issue_spec(config(rows=4, vector_taps=7), agree=Assume))
 
 
 def test_vector_issue_has_room_for_each_tap(prove):

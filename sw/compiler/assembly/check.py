@@ -379,8 +379,12 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
 
     used = 1 if fields["shared"] else fields["blocks"]
     if op in (VectorOp.CONV, VectorOp.ADD):
-        groups = -(-(3 if pair else fields["kernel_inner"]) // config.vector_taps)
-        entries = used * fields["kernel_outer"] * groups
+        if fields["lines"]:
+            size = fields["kernel_outer"]
+            entries = used * -(-size // min(size, config.vector_taps // size))
+        else:
+            groups = -(-(3 if pair else fields["kernel_inner"]) // config.vector_taps)
+            entries = used * fields["kernel_outer"] * groups
         yield Access(False, "vector_weight", fields["weight_base"],
                      fields["weight_base"] + entries)
     if op in (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY):

@@ -243,6 +243,7 @@ class _Work:
         known: _Fields = {
             "op": op,
             "slide": int(loop_order.slide),
+            "lines": int(loop_order.lines),
             "in_base": source.at(first),
             "in_zero": 0,
             "in_block_step": source.plane,
@@ -316,12 +317,14 @@ def _depthwise(work: _Work, layer: Depthwise) -> None:
         bias = _fold(layer, source.zero_point)
         weights = layer.weights.transpose(0, 2, 1) if loop_order.transposed else layer.weights
         return _Constants(
-            weights=pack_kernel(config, context.spread(layer.output, weights)),
+            weights=pack_kernel(config, context.spread(layer.output, weights),
+                                lines=loop_order.lines),
             parameters=vector_requantization(config, layer, bias,
                                              partial(context.spread, layer.output)),
             shared=False)
 
-    for tile in work.tiles(context.once((work.index, loop_order.transposed), pack)):
+    for tile in work.tiles(context.once((work.index, loop_order.transposed, loop_order.lines),
+                                        pack)):
         work.emit(tile, VectorOp.CONV, *_axes(context.graph, layer, tile), loop_order,
                   {"in_zero": source.zero_point, "out_zero": work.result.zero_point,
                    "rule": layer.rounding, **_clamp(layer.clamp)})
@@ -364,7 +367,8 @@ def _average(work: _Work, layer: Pool) -> None:
     taps = layer.taps.T if loop_order.transposed else layer.taps
     weight = int(taps.sum(dtype=np.int64))
     constants = _Constants(
-        weights=pack_kernel(config, np.broadcast_to(taps, (config.word_lanes, *taps.shape))),
+        weights=pack_kernel(config, np.broadcast_to(taps, (config.word_lanes, *taps.shape)),
+                            lines=loop_order.lines),
         # One block with the parameters of all kinds.
         parameters=np.concatenate([_scale_entries(config, scales[kind], -zero * weight)
                                    for kind in kinds], axis=1))

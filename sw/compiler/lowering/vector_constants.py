@@ -10,20 +10,22 @@ __all__ = ["pack_fixed_point", "pack_kernel", "pack_lane_tables", "pack_multipli
            "pack_scales", "pack_table"]
 
 
-def pack_kernel(config: AcceleratorConfig, weights: np.ndarray) -> np.ndarray:
+def pack_kernel(config: AcceleratorConfig, weights: np.ndarray, *, lines: bool) -> np.ndarray:
     """Weight entries of a CONV, in the order in which they are used.
 
     Parameters
     ----------
     weights : int8 [lanes, kernel rows, taps of a row]
         Of whole channel blocks, axes in the order of the command's loops.
+    lines : :class:`bool`
+        The command keeps rows.
 
     Returns
     -------
     int8 [channel blocks, entries of a block, vector_entry_bytes]
     """
     blocks = len(weights) // config.word_lanes
-    entries = vector_model.pack_kernel(config, weights)
+    entries = vector_model.pack_kernel(config, weights, lines=lines)
     return _padded(entries, config.vector_entry_bytes).reshape(
         blocks, -1, config.vector_entry_bytes)
 

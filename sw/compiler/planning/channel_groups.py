@@ -13,6 +13,7 @@ from math import prod
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import window_groups
 from weft.ir import Convolution, Depthwise
 
 from .columns import weight_tiles
@@ -91,12 +92,13 @@ def channel_choices(laid_out: ChannelLayout, config: AcceleratorConfig, group: G
     _, out_h, out_w = graph.tensors[group.output].shape
     columns, steps = weight_tiles(config, laid_out, conv)
     order = window_loop_order(config, graph, window)
-    outer, inner = window.weights.shape[1:] if not order.transposed else window.weights.shape[:0:-1]
+    kernel_h, kernel_w = window.weights.shape[1:]
+    kernel = (kernel_w, kernel_h) if order.transposed else (kernel_h, kernel_w)
     weight_rows = steps * config.weight_tile_rows
     # What constants of a channel block take of each memory.
     needs = ((weight_rows, config.weight_depth),
              (config.requant_groups, config.parameter_depth),
-             (outer * -(-inner // config.vector_taps), config.vector_entries),
+             (len(window_groups(config, kernel, lines=order.lines)), config.vector_entries),
              (config.vector_groups, config.vector_parameter_depth))
     per_beat = config.word_bytes / config.axi_bytes
     source_words = (laid_out.channels[source].blocks(config)

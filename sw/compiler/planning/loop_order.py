@@ -7,11 +7,11 @@ that takes fewer cycles becomes the inner loop.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from weft.compiler.timing.engines import sweep_cycles, window_words
+from weft.compiler.timing.engines import sweep_cycles, window_steps
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import WINDOW_GROUPS
-from weft.hw.isa.vector_rules import kernel_shapes
+from weft.hw.isa.limits import LINE_KERNELS, WINDOW_GROUPS
+from weft.hw.isa.vector_rules import LINE_STRIDES, kernel_shapes, line_columns
 from weft.ir import (
     Add,
     Affine,
@@ -78,12 +78,15 @@ class LoopOrder:
         The outer loop is over columns, the inner one over rows.
     slide : :class:`bool`
         The window keeps its words from one inner position to the next.
+    lines : :class:`bool`
+        And its rows from one outer position to the next.
     cycles : :class:`int`
         For a channel block.
     """
 
     transposed: bool = False
     slide: bool = False
+    lines: bool = False
     cycles: int = 0
 
     def nest(self, vertical: Axis, horizontal: Axis) -> tuple[Axis, Axis]:
@@ -95,32 +98,54 @@ ROW_BY_ROW = LoopOrder()
 """For layers without a window."""
 
 
+def _keeps_lines(config: AcceleratorConfig, outer: Axis, inner: Axis) -> bool:
+    """Whether a command over a plane, or any part of it, can keep rows."""
+    return (outer.kernel == inner.kernel and outer.kernel in LINE_KERNELS
+            and outer.dilation == inner.dilation == 1 and inner.stride in LINE_STRIDES
+            and line_columns(inner.out, kernel=inner.kernel, stride=inner.stride)
+            <= config.vector_lines)
+
+
 def best_loop_order(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
-              scaled: bool) -> LoopOrder:
+                    scaled: bool, rows: int | None = None) -> LoopOrder:
     """The loop order of the fewest cycles.
 
     A position takes a cycle for every word it reads. A sliding window reads all words at the first
     inner position, less those in front of the first group that are padding, and then only those of
-    each group of taps that are new.
+    each group of taps that are new. With lines it reads every word once, and
+    multiplies at least once for each group of kernel rows.
 
     Parameters
     ----------
+    vertical, horizontal : :class:`Axis`
+        Of the whole plane.
+    rows : :class:`int`
+        In place of all, the output rows of a command.
     scaled : :class:`bool`
         Results are requantized, which takes ``vector_groups`` cycles each.
     """
+    part = vertical if rows is None else replace(vertical, out=rows)
+
     def orders() -> Iterator[LoopOrder]:
         for transposed in (False, True):
-            outer, inner = LoopOrder(transposed=transposed).nest(vertical, horizontal)
+            order = LoopOrder(transposed=transposed)
+            outer, inner = order.nest(vertical, horizontal)
+            yield order
             groups = -(-inner.kernel // config.vector_taps)
-            for slide in (False, True):
-                if slide and (inner.dilation != 1 or outer.kernel * groups > WINDOW_GROUPS):
-                    continue
-                words = window_words(config, (outer.kernel, inner.kernel), stride=inner.stride,
-                                     pad=inner.pad, slide=slide)
-                yield LoopOrder(transposed=transposed, slide=slide, cycles=sweep_cycles(
-                    config, outer.out, inner.out, words, scaled=scaled))
+            if inner.dilation == 1 and outer.kernel * groups <= WINDOW_GROUPS:
+                yield replace(order, slide=True)
+            if _keeps_lines(config, outer, inner):
+                yield replace(order, slide=True, lines=True)
 
-    return min(orders(), key=lambda order: order.cycles)
+    def timed(order: LoopOrder) -> LoopOrder:
+        outer, inner = order.nest(part, horizontal)
+        steps = window_steps(
+            config, (outer.kernel, inner.kernel), strides=(outer.stride, inner.stride),
+            pads=(outer.pad, inner.pad), slide=order.slide, lines=order.lines)
+        return replace(order, cycles=sweep_cycles(config, 1, (outer.out, inner.out), steps,
+                                                  scaled=scaled))
+
+    return min(map(timed, orders()), key=lambda order: order.cycles)
 
 
 def window_axes(graph: Graph, layer: Depthwise | Pool) -> tuple[Axis, Axis]:
@@ -145,10 +170,8 @@ def window_loop_order(config: AcceleratorConfig, graph: Graph, layer: Depthwise 
                       rows: range | None = None) -> LoopOrder:
     """The best loop order for a tile of ``rows``, or for the whole plane. All tiles share that of
     the first, because weights are packed for it."""
-    vertical, horizontal = window_axes(graph, layer)
-    if rows is not None:
-        vertical = replace(vertical, out=len(rows))
-    return best_loop_order(config, vertical, horizontal, scaled=requantizes(layer))
+    return best_loop_order(config, *window_axes(graph, layer), scaled=requantizes(layer),
+                           rows=None if rows is None else len(rows))
 
 
 def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:
@@ -170,6 +193,5 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
             operands = kernel_shapes(config)[VectorOp.MULTIPLY]
         case _:
             operands = 1, 1
-    words = window_words(config, operands, stride=1, pad=0, slide=False)
-    return sweep_cycles(config, blocks * height, width, words,
+    return sweep_cycles(config, blocks, (height, width), window_steps(config, operands),
                         scaled=requantizes(layer))

@@ -27,14 +27,14 @@ class Stream:
 
 
 @cache
-def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: Stream) -> float:
+def stall_rate(banks: int, pattern: tuple[int | None, ...], step: int, other: Stream) -> float:
     """Cycles, of all, that are lost to a stream that goes first.
 
     Parameters
     ----------
-    pattern : :class:`tuple` of :class:`int`
+    pattern : :class:`tuple` of :class:`int` or :py:`None`
         Addresses, modulo ``banks``, of one position of the one that has to wait. It accesses one
-        in each cycle in which the bank is free.
+        in each cycle in which the bank is free, and none where there is no address.
     step : :class:`int`
         From position to position.
     """
@@ -43,6 +43,9 @@ def stall_rate(banks: int, pattern: tuple[int, ...], step: int, other: Stream) -
         time = phase
         for position in range(_TRIALS):
             for offset in pattern:
+                if offset is None:
+                    time += 1
+                    continue
                 bank = (position * step + offset) % banks
                 for _ in range(banks * other.every):
                     number, rest = divmod(time, other.every)
@@ -67,7 +70,7 @@ class Spans:
         if end > self.last:
             self.last = end
 
-    def lost(self, begin: int, end: int, banks: int, pattern: tuple[int, ...],
+    def lost(self, begin: int, end: int, banks: int, pattern: tuple[int | None, ...],
              step: int) -> float:
         """Cycles between ``begin`` and ``end`` that are lost to them: see :func:`stall_rate`."""
         if self.last <= begin:

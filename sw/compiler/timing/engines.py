@@ -24,12 +24,12 @@ from .transfer import (
     turn_cycles,
     turn_overhead,
 )
-from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_words, window_words
+from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_steps, window_steps
 
 __all__ = ["COMMAND_OVERHEAD", "COMMAND_WORTH", "MEMORY", "Cost", "LoadTiming", "MatrixTiming",
            "MemoryTiming", "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts",
            "command_cost", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
-           "turn_cycles", "vector_overhead", "vector_words", "window_words"]
+           "turn_cycles", "vector_overhead", "vector_steps", "window_steps"]
 
 
 COMMAND_OVERHEAD = 32
@@ -78,8 +78,9 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
             return Cost(busy=end - begin, latency=done)
         case Opcode.VECTOR:
             scaled = scales(fields)
-            cycles = sweep_cycles(config, fields["blocks"] * fields["out_outer"],
-                                  fields["out_inner"], vector_words(config, fields), scaled=scaled)
+            cycles = sweep_cycles(
+                config, fields["blocks"], (fields["out_outer"], fields["out_inner"]),
+                vector_steps(config, fields), scaled=scaled)
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
         case Opcode.TURN:
             cycles = turn_cycles(config, fields) + turn_overhead(config)

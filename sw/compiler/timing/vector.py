@@ -2,11 +2,12 @@
 
 from collections import deque
 from dataclasses import dataclass
+from math import prod
 
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.vector_rules import REQUANTIZED
+from weft.hw.isa.vector_rules import REQUANTIZED, line_groups
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.table import TableMemory
 from weft.hw.vector.alu import VectorAlu
@@ -21,8 +22,16 @@ from weft.hw.vector.words import VectorWords
 
 from .banks import Spans, Stream
 
-__all__ = ["VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_overhead",
-           "vector_words", "window_words"]
+__all__ = ["Steps", "VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_overhead",
+           "vector_steps", "window_steps"]
+
+
+Pair = tuple[int, int]
+
+Steps = tuple[Pair, Pair]
+"""Cycles in which a VECTOR reads a word, or with lines may multiply without one, for the first
+position of a row and for each of the others: in the first row of a channel block, and in the
+others."""
 
 
 def _first_word() -> int:
@@ -35,45 +44,51 @@ def _gap() -> int:
     return VectorSequencer.TURNAROUND + VectorSequencer.LATENCY - 1
 
 
-def window_words(config: AcceleratorConfig, kernel: tuple[int, int], *, stride: int, pad: int,
-                 slide: bool) -> tuple[int, int]:
-    """Words that a VECTOR reads for the first position of a row, and for each of the others.
+def window_steps(config: AcceleratorConfig, kernel: Pair, *, strides: Pair = (1, 1),
+                 pads: Pair = (0, 0), slide: bool = False, lines: bool = False) -> Steps:
+    """The steps of a VECTOR; pairs are of the outer axis and the inner one.
 
     Parameters
     ----------
     kernel : (:class:`int`, :class:`int`)
         Kernel rows, or operands, and taps of a row.
-    stride, pad : :class:`int`
-        Along the row.
-    slide : :class:`bool`
-        The window keeps its words from position to position.
+    slide, lines : :class:`bool`
+        The window keeps its words from position to position, and also from row to row.
     """
     rows, taps = kernel
+    if lines:
+        groups = len(line_groups(config, rows))
+        columns = taps - min(pads[1], taps - 1)
+        top, other = (max(groups, new) for new in (rows - min(pads[0], rows - 1),
+                                                   min(strides[0], rows)))
+        return (columns * top, strides[1] * top), (columns * other, strides[1] * other)
     if not slide:
-        return rows * taps, rows * taps
+        return ((rows * taps,) * 2,) * 2
     full, rest = divmod(taps, config.vector_taps)
-    skipped = min(pad, min(taps, config.vector_taps) - 1)
-    return (rows * (taps - skipped),
-            rows * (full * min(config.vector_taps, stride) + min(rest, stride)))
+    skipped = min(pads[1], min(taps, config.vector_taps) - 1)
+    stride = strides[1]
+    return ((rows * (taps - skipped),
+             rows * (full * min(config.vector_taps, stride) + min(rest, stride))),) * 2
 
 
-def sweep_cycles(config: AcceleratorConfig, rows: int, positions: int, words: tuple[int, int], *,
+def sweep_cycles(config: AcceleratorConfig, blocks: int, positions: Pair, steps: Steps, *,
                  scaled: bool) -> int:
-    """Cycles in which a VECTOR reads: a word in each, but no results faster than they are
+    """Cycles in which a VECTOR reads: one for each step, but no results faster than they are
     requantized.
 
     Parameters
     ----------
-    rows, positions : :class:`int`
-        Of all blocks together, and in a row.
-    words : (:class:`int`, :class:`int`)
-        From :func:`window_words`.
+    positions : (:class:`int`, :class:`int`)
+        Of a block: rows, and those of a row.
+    steps : :data:`Steps`
+        From :func:`window_steps`.
     scaled : :class:`bool`
         Results are requantized.
     """
     least = config.vector_groups if scaled else 1
-    first, others = words
-    return rows * (max(first, least) + (positions - 1) * max(others, least))
+    rows, inner = positions
+    top, other = (max(first, least) + (inner - 1) * max(others, least) for first, others in steps)
+    return blocks * (top + (rows - 1) * other)
 
 
 def vector_latency(config: AcceleratorConfig, *, scaled: bool) -> int:
@@ -95,11 +110,36 @@ def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
     return VectorDecoder.LATENCY + _first_word() - 1 + vector_latency(config, scaled=scaled)
 
 
-def vector_words(config: AcceleratorConfig, fields: FieldValues) -> tuple[int, int]:
-    """Words that a VECTOR reads for the first position of a row, and for each of the others."""
-    return window_words(config, (fields["kernel_outer"], fields["kernel_inner"]),
-                        stride=fields["stride_inner"], pad=fields["pad_inner"],
-                        slide=bool(fields["slide"]))
+def vector_steps(config: AcceleratorConfig, fields: FieldValues) -> Steps:
+    """The steps of a VECTOR."""
+    return window_steps(config, (fields["kernel_outer"], fields["kernel_inner"]),
+                        strides=(fields["stride_outer"], fields["stride_inner"]),
+                        pads=(fields["pad_outer"], fields["pad_inner"]),
+                        slide=bool(fields["slide"]), lines=bool(fields["lines"]))
+
+
+def _patterns(config: AcceleratorConfig, fields: FieldValues) \
+        -> tuple[tuple[tuple[int | None, ...], int], ...]:
+    """Banks of the words that a position reads, in order, but for the first one of a row; none in a
+    step that reads nothing. With lines, of one in the first row of positions and of one in the
+    others; each with the steps of all such rows."""
+    rows, stride = fields["kernel_outer"], fields["stride_inner"]
+    outer, inner, banks = (fields["kernel_outer_step"], fields["kernel_inner_step"],
+                           config.activation_banks)
+    if not fields["lines"]:
+        _, steps = vector_steps(config, fields)[0]
+        return (tuple((row * outer + tap * inner) % banks for row in range(rows)
+                      for tap in range(max(1, steps // rows))), 1),
+    groups = len(line_groups(config, rows))
+
+    def one(new: int) -> tuple[int | None, ...]:
+        return tuple(bank for column in range(stride) for bank in (
+            *[None] * (groups - new),
+            *((column * inner + row * outer) % banks for row in range(new))))
+
+    top, others = (one(new) for new in (rows - min(fields["pad_outer"], rows - 1),
+                                        min(fields["stride_outer"], rows)))
+    return (top, len(top)), (others, len(others) * (fields["out_outer"] - 1))
 
 
 @dataclass(frozen=True)
@@ -110,8 +150,8 @@ class _Sweep:
     cycles: int    # to read, if nobody is in the way
     scaled: bool
     paced: bool    # words wait for the results of others to be requantized
-    pattern: tuple[int, ...]  # of banks, of the words of a position
-    step: int                 # from position to position
+    patterns: tuple[tuple[tuple[int | None, ...], int], ...]  # from `_patterns`
+    step: int                 # of banks, from position to position
     first: int                # of the first position
     writes: Stream
 
@@ -153,19 +193,15 @@ class VectorTiming:
     def accept(self, index: int, start: int, fields: FieldValues) -> None:
         """The engine accepts a command."""
         config = self._config
-        kernel = fields["kernel_outer"], fields["kernel_inner"]
-        words, scaled = vector_words(config, fields), scales(fields)
-        rows, inner = fields["blocks"] * fields["out_outer"], fields["out_inner"]
-        cycles = sweep_cycles(config, rows, inner, words, scaled=scaled)
+        (top, other), scaled = vector_steps(config, fields), scales(fields)
+        blocks, positions = fields["blocks"], (fields["out_outer"], fields["out_inner"])
+        cycles = sweep_cycles(config, blocks, positions, (top, other), scaled=scaled)
         banks = config.activation_banks
-        in_row = max(1, words[1] // kernel[0])
         self._accepted.append(_Sweep(
-            index, start, cycles, scaled, scaled and words[1] < config.vector_groups,
-            pattern=tuple((row * fields["kernel_outer_step"] + tap * fields["kernel_inner_step"])
-                          % banks for row in range(kernel[0]) for tap in range(in_row)),
-            step=fields["in_inner_step"] % banks,
-            first=words[0], writes=Stream(fields["out_inner_step"] % banks,
-                                          round(cycles / (rows * inner)))))
+            index, start, cycles, scaled, scaled and other[1] < config.vector_groups,
+            patterns=_patterns(config, fields), step=fields["in_inner_step"] % banks,
+            first=top[0], writes=Stream(fields["out_inner_step"] % banks,
+                                        round(cycles / (blocks * prod(positions))))))
         self.ready = None
         if self.next is None:
             self._read()
@@ -194,8 +230,10 @@ class VectorTiming:
     def end(self, cycle: int) -> int:
         """:attr:`next`, with all that the matrix engine reads until ``cycle``."""
         sweep, banks = self._accepted[0], self._config.activation_banks
-        lost = self._reads.lost(self._begin, cycle + 1, banks, sweep.pattern, sweep.step)
-        self.next = self._begin + sweep.cycles - 1 + round(lost)
+        lost = sum(steps * self._reads.lost(self._begin, cycle + 1, banks, pattern, sweep.step)
+                   for pattern, steps in sweep.patterns if steps)
+        every = sum(steps for _, steps in sweep.patterns)
+        self.next = self._begin + sweep.cycles - 1 + round(lost / every)
         return self.next
 
     def finish(self) -> tuple[int, int, tuple[int, int]]:

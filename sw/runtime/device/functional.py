@@ -8,7 +8,7 @@ gives wrong values sooner or later.
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ from weft.hw.isa.commands import (
     roundings,
 )
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import LOCAL_ADDRESSES, MAX_COMMANDS, WINDOW_GROUPS
+from weft.hw.isa.limits import LINE_KERNELS, LOCAL_ADDRESSES, MAX_COMMANDS, WINDOW_GROUPS
 from weft.hw.isa.memories import geometry, memories
 from weft.hw.isa.registers import (
     CONFIG_BASE,
@@ -43,6 +43,7 @@ from weft.hw.isa.registers import (
     config_words,
 )
 from weft.hw.isa.vector_rules import (
+    LINE_STRIDES,
     PAIRS,
     POSITIVE,
     REQUANTIZED,
@@ -50,6 +51,8 @@ from weft.hw.isa.vector_rules import (
     WEIGHTED,
     WINDOWS,
     kernel_shapes,
+    line_columns,
+    line_groups,
 )
 from weft.ir import layout
 from weft.reference import vector as vector_model
@@ -594,10 +597,17 @@ class FunctionalDevice:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
         window = op in WINDOWS
-        groups = -(-kernel[1] // config.vector_taps) if window else kernel[1]
+        if fields["lines"] and not self._keeps_lines(fields):
+            raise command.fault(Error.ARGUMENT)
+        if not window:
+            entries = kernel[0] * kernel[1]
+        elif fields["lines"]:
+            entries = len(line_groups(config, kernel[0]))
+        else:
+            entries = kernel[0] * -(-kernel[1] // config.vector_taps)
         if kernel != kernel_shapes(config).get(op, kernel) or (fields["slide"] and (
                 not window or not fields["stride_inner"] or fields["dilation_inner"] != 1
-                or kernel[0] * groups > WINDOW_GROUPS)) \
+                or entries > WINDOW_GROUPS)) \
                 or (fields["broadcast"] and op not in PAIRS) \
                 or (fields["subtract"] and op not in SUBTRACTIONS) \
                 or (fields["rule"] and op not in REQUANTIZED) \
@@ -605,7 +615,7 @@ class FunctionalDevice:
             raise command.fault(Error.ARGUMENT)
         last_table = fields["table"] + fields["table_step"] * (fields["blocks"] - 1)
         blocks = 1 if fields["shared"] else fields["blocks"]
-        weights = fields["weight_base"] + blocks * kernel[0] * groups
+        weights = fields["weight_base"] + blocks * entries
         parameters = fields["parameter_base"] + blocks * config.vector_groups
         if (op in WEIGHTED and weights > config.vector_entries) \
                 or (op in REQUANTIZED and parameters > config.vector_parameter_depth) \
@@ -613,6 +623,16 @@ class FunctionalDevice:
             raise command.fault(Error.ADDRESS)
         positions = fields["blocks"] * fields["out_outer"] * fields["out_inner"]
         self._spend(command, positions, positions * kernel[0] * kernel[1])
+
+    def _keeps_lines(self, fields: Mapping[str, int]) -> bool:
+        """Whether a command with ``lines`` is right in what they ask for."""
+        size = fields["kernel_outer"]
+        return bool(
+            fields["slide"] and size in LINE_KERNELS and fields["kernel_inner"] == size
+            and fields["dilation_outer"] == 1 and fields["stride_outer"]
+            and fields["stride_inner"] in LINE_STRIDES
+            and line_columns(fields["out_inner"], kernel=size, stride=fields["stride_inner"],
+                             pad=fields["pad_inner"]) <= self._config.vector_lines)
 
 
 def _rules(config: AcceleratorConfig, engine: Engine) -> tuple[int, ...]:

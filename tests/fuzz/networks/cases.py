@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import onnx
-from configs import ODD, PRODUCTS
+from configs import LINES, ODD, PRODUCTS
 from exported_models import as_exported
 from models import quantize_dynamically, quantize_model
 from onnxruntime.quantization import QuantFormat
@@ -27,6 +27,7 @@ CONFIGS: dict[str, AcceleratorConfig] = {
     "two_by_three": PRESETS["tiny"].replace(rows=2, cols=3, requant_lanes=1),
     "fixed": PRESETS["tiny"].replace(fixed_point=True),
     "products": PRODUCTS,
+    "lines": LINES,
     "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20),
 }
 """By name."""

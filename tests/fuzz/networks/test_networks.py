@@ -24,7 +24,7 @@ from weft.runtime.session import InferenceSession
 SEED = 1
 
 # Others that need no simulator of their own are slow.
-CHEAP = ("tiny", "small", "base", "fixed", "products", "sequential")
+CHEAP = ("tiny", "small", "base", "fixed", "products", "lines", "sequential")
 
 
 @pytest.mark.parametrize("index", range(10))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from configs import ODD, PRODUCTS, PRODUCTS_PLAIN
+from configs import LINES, ODD, PRODUCTS, PRODUCTS_PLAIN
 
 from fuzz.programs.layout import Layout
 from fuzz.programs.order import Command, encode_stream, tokens
@@ -26,7 +26,7 @@ CONFIGS = {"tiny": PRESETS["tiny"], "odd": ODD, "base": PRESETS["base"],
            "fixed_point": PRESETS["tiny"].replace(
                name="fixed_point", fip=False, fixed_point=True, vector_taps=2, queue_depth=1,
                axi_burst_beats=2, activation_banks=1, accumulator_pixels=16),
-           "products": PRODUCTS, "products_plain": PRODUCTS_PLAIN,
+           "products": PRODUCTS, "products_plain": PRODUCTS_PLAIN, "lines": LINES,
            "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20)}
 BATCH = 20  # streams that run on the same devices
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fuzz.programs.order import Command
 from weft.hw.isa.commands import Memory, Opcode, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import window_groups
 
 __all__ = ["KIB", "Layout", "allowed_places", "entries_fit"]
 
@@ -64,10 +65,9 @@ def allowed_places(config: AcceleratorConfig, fields: dict[str, int]) -> list[in
     every = (1 << taps) - 1
     blocks = 1 if fields["shared"] else fields["blocks"]
     if op is VectorOp.CONV:
-        groups = -(-fields["kernel_inner"] // taps)
-        last = fields["kernel_inner"] - (groups - 1) * taps
-        row = [every] * (groups - 1) + [every & -(1 << taps - last)]
-        return row * fields["kernel_outer"] * blocks
+        groups = window_groups(config, (fields["kernel_outer"], fields["kernel_inner"]),
+                               lines=bool(fields["lines"]))
+        return [every & -(1 << taps - len(group)) for group in groups] * blocks
     if op is VectorOp.ADD:
         passes = -(-3 // taps)
         return ([every] * (passes - 1) + [(1 << 3 - (passes - 1) * taps) - 1]) * 2 * blocks

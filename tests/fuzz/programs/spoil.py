@@ -113,6 +113,11 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         wrong += [{"slide": 1}, {"kernel_outer": 3}, {"kernel_inner": 7}]
     elif f["slide"]:
         wrong += [{"stride_inner": 0}, {"dilation_inner": 2}, {"kernel_outer": 33}]
+    if not config.vector_lines or op not in (VectorOp.CONV, VectorOp.MAX):
+        wrong.append({"lines": 1})
+    elif f["lines"]:
+        wrong += [{"slide": 0}, {"stride_outer": 0}, {"stride_inner": 3}, {"dilation_outer": 2},
+                  {"kernel_inner": 4}, {"out_inner": 2 * config.vector_lines}]
     if op not in (VectorOp.ADD, VectorOp.MULTIPLY):
         wrong.append({"broadcast": 1})
     if op is not VectorOp.ADD:

@@ -12,9 +12,9 @@ from typing import Any
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
 from weft.hw.isa.commands import Engine, Memory, Opcode, VectorOp, roundings
-from weft.hw.isa.limits import LOCAL_ADDRESSES
+from weft.hw.isa.limits import LINE_KERNELS, LOCAL_ADDRESSES
 from weft.hw.isa.memories import memories
-from weft.hw.isa.vector_rules import REQUANTIZED
+from weft.hw.isa.vector_rules import LINE_STRIDES, REQUANTIZED, line_columns
 
 __all__ = ["Painter"]
 
@@ -196,7 +196,8 @@ class Painter:
         pair = op in (VectorOp.ADD, VectorOp.MULTIPLY)
         f: dict[str, Any] = {"op": op.value, "blocks": rng.choice((1, 1, 2, 3)),
                              "out_outer": self.size(9), "out_inner": self.size(20)}
-        f |= {"slide": 0, "broadcast": int(pair and rng.random() < 0.4),
+        lines = rng.choice((0, *LINE_KERNELS)) if window and config.vector_lines else 0
+        f |= {"slide": 0, "lines": int(lines > 0), "broadcast": int(pair and rng.random() < 0.4),
               "subtract": int(op is VectorOp.ADD and rng.random() < 0.5),
               "shared": int(rng.random() < 0.4),
               "table": rng.choice((int(op is VectorOp.LOOKUP), rng.randint(
@@ -213,10 +214,17 @@ class Painter:
                       f"dilation_{axis}": rng.choice((1, 1, 2)),
                       f"pad_{axis}": rng.choice((0, 0, 1, 2)),
                       f"kernel_{axis}": rng.choice((1, 1, 2, 3, 4, 5))}
+                if lines:
+                    f |= {f"kernel_{axis}": lines, f"dilation_{axis}": 1}
+                    if axis == "inner":
+                        f["stride_inner"] = rng.choice(LINE_STRIDES)
                 natural = ((f[f"out_{axis}"] - 1) * f[f"stride_{axis}"] + 1 - f[f"pad_{axis}"]
                            + (f[f"kernel_{axis}"] - 1) * f[f"dilation_{axis}"])
                 f[f"in_{axis}"] = max(1, natural + rng.choice((0, 0, 0, -1, -2, 1)))
-        if window and rng.random() < 0.5:
+        if lines and line_columns(f["out_inner"], kernel=lines, stride=f["stride_inner"],
+                                  pad=f["pad_inner"]) > config.vector_lines:
+            return None
+        if window and (lines or rng.random() < 0.5):
             natural = f["in_inner"] - (f["kernel_inner"] - 1) * (f["dilation_inner"] - 1)
             f |= {"slide": 1, "dilation_inner": 1, "in_inner": max(1, natural)}
         if pair:

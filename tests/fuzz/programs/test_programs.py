@@ -28,7 +28,7 @@ from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.functional import FunctionalDevice
 
-SLICE = {"tiny": 4, "odd": 3, "products": 3, "products_plain": 2, "sequential": 3,
+SLICE = {"tiny": 4, "odd": 3, "products": 3, "products_plain": 2, "lines": 4, "sequential": 3,
          "base": 1}  # batches
 FUNCTIONAL = [name for name in CONFIGS if name != "base"]
 
@@ -81,6 +81,14 @@ def test_every_operation_and_flag_is_drawn():
     neighbours = [(first.opcode, second.opcode) for stream in streams
                   for first, second in itertools.pairwise(stream)]
     assert {(one, other) for one in Opcode for other in Opcode} == set(neighbours)
+
+
+def test_windows_of_kept_rows_are_drawn():
+    _, streams = painted("lines", "all", 60)
+    vectors = [command.fields for stream in streams for command in stream
+               if command.opcode is Opcode.VECTOR and command.fields["lines"]]
+    assert {(f["op"], f["kernel_inner"], f["stride_inner"]) for f in vectors} == set(
+        itertools.product((0, 1), (3, 5), (1, 2)))
 
 
 def proven(config, stream, masks):

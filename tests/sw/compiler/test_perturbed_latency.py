@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from command_streams import load, lookup, matrix, store, vector
+from command_streams import load, lookup, matrix, store, vector, window
 from pysim_device import PysimDevice
 
 from weft.compiler.timing.player import MemoryTiming, play
@@ -54,11 +54,11 @@ STREAMS = {
 ADDRESS = 1 << 15  # of the commands
 
 
-def cycles(stream: Stream) -> tuple[int, int]:
+def cycles(stream: Stream, config: AcceleratorConfig = LEAST) -> tuple[int, int]:
     """From doorbell to interrupt: of the RTL, as it is now, and of the model."""
     raw = b"".join(stream.commands)
     # This memory counts from the cycle after an address.
-    device = PysimDevice(LEAST, memory_bytes=1 << 16, latency=stream.latency - 1)
+    device = PysimDevice(config, memory_bytes=1 << 16, latency=stream.latency - 1)
     device.write_memory(ADDRESS, raw)
     for register, value in ((Register.COMMAND_ADDR, ADDRESS), (Register.IRQ_ENABLE, 1),
                             (Register.COMMAND_COUNT, len(stream.commands)),
@@ -66,7 +66,7 @@ def cycles(stream: Stream) -> tuple[int, int]:
         device.write_register(register, value)
     device.wait()
     found = device.read_register(COUNTER_BASE + 4 * Counter.CYCLES)
-    timeline = play(raw, LEAST, address=ADDRESS, memory=MemoryTiming(latency=stream.latency))
+    timeline = play(raw, config, address=ADDRESS, memory=MemoryTiming(latency=stream.latency))
     return found, timeline.cycles
 
 
@@ -98,3 +98,14 @@ def test_model_and_hardware_change_together(component: Any, attribute: str, valu
     found, expected = cycles(STREAMS[stream])
     assert found == expected
     assert found != before[0]
+
+
+@pytest.mark.parametrize("taps", [6, 10])
+@pytest.mark.parametrize("size, strides, pad", [
+    (3, (1, 1), 1), (3, (2, 2), 0), (5, (1, 1), 2), (5, (1, 1), 0), (5, (2, 2), 2), (5, (3, 1), 4)])
+def test_windows_of_kept_rows_take_as_long_as_in_the_model(
+        size: int, strides: tuple[int, int], pad: int, taps: int) -> None:
+    config = LEAST.replace(vector_taps=taps, vector_lines=16, vector_entries=16)
+    commands = tuple(window(op, size, strides, pad) for op in (VectorOp.CONV, VectorOp.MAX))
+    found, expected = cycles(Stream(commands, 4), config)
+    assert found == expected

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from configs import LINES
 from graphs import GraphBuilder, operator_graph, random_image
 from sw_programs import run_frames
 
@@ -18,7 +19,7 @@ from weft.reference.exact import exactness
 TINY = PRESETS["tiny"]
 ODD = TINY.replace(rows=6, cols=10, requant_lanes=2)
 CONFIGS = [*PRESETS.values(), ODD, TINY.replace(vector_taps=2), ODD.replace(vector_taps=4),
-           TINY.replace(vector_taps=1)]
+           TINY.replace(vector_taps=1), LINES, ODD.replace(vector_taps=10, vector_lines=16)]
 
 
 def check(graph: Graph, config: AcceleratorConfig, rng, *, seed: int = 0) -> Program:
@@ -297,7 +298,7 @@ def test_cycles_of_a_walk():
     def axis(kernel: int, stride: int = 1, out: int = 10, pad: int = 0) -> Axis:
         return Axis(size=32, pitch=1, out=out, out_pitch=1, kernel=kernel, stride=stride, pad=pad)
 
-    three = PRESETS["base"].replace(vector_taps=3)
+    three = PRESETS["base"].replace(vector_taps=3, vector_lines=0)
     assert best_loop_order(three, axis(3), axis(3), scaled=True).cycles == 10 * (9 + 9 * 3)
     assert best_loop_order(three, axis(3), axis(3, pad=1), scaled=True).cycles == 10 * (6 + 9 * 3)
     assert best_loop_order(three, axis(3, 2), axis(3, 2), scaled=True).cycles == 10 * (9 + 9 * 6)
@@ -309,6 +310,29 @@ def test_cycles_of_a_walk():
     assert loop_order.transposed and loop_order.slide and loop_order.cycles == 10 * (40 + 9 * 16)
 
 
+def test_cycles_of_a_walk_that_keeps_rows():
+    def axis(kernel: int, stride: int = 1, pad: int = 0, out: int = 10) -> Axis:
+        return Axis(size=32, pitch=1, out=out, out_pitch=1, kernel=kernel, stride=stride, pad=pad)
+
+    ten = PRESETS["base"]
+    # All rows of the first window, and then one for each row of positions.
+    assert best_loop_order(ten, axis(3), axis(3), scaled=True).cycles == 12 * (3 + 9)
+    assert best_loop_order(ten, axis(3, pad=1), axis(3, pad=1), scaled=True).cycles == 11 * (2 + 9)
+    assert best_loop_order(ten, axis(3, 2), axis(3, 2), scaled=True).cycles == 21 * (3 + 9 * 2)
+    # Three groups of rows.
+    assert best_loop_order(ten, axis(5), axis(5), scaled=True).cycles == 14 * (5 + 9 * 3)
+    assert best_loop_order(ten, axis(5, 2), axis(5, 2), scaled=True).cycles == 23 * (5 + 9 * 3)
+    # Results are not faster than they are requantized.
+    four = ten.replace(requant_lanes=4)
+    assert best_loop_order(four, axis(3), axis(3), scaled=False).cycles == 12 * (3 + 9)
+    assert best_loop_order(four, axis(3), axis(3), scaled=True).cycles \
+        == 9 + 9 * 4 + 9 * (4 + 9 * 4)
+    # Not all can be kept: other sizes, strides, dilations, and rows that are too long.
+    assert best_loop_order(ten, axis(3), axis(3, 3), scaled=False).transposed
+    for wrong in (axis(4), axis(3, 3), axis(3, out=127), replace(axis(3), dilation=2)):
+        assert not best_loop_order(ten, wrong, wrong, scaled=False).lines
+
+
 def test_cycles_of_a_layer():
     builder = GraphBuilder(np.random.default_rng(0), (16, 10, 10))
     for output in (builder.depthwise("x"), builder.max_pool("x", strides=(2, 2)),
@@ -316,7 +340,7 @@ def test_cycles_of_a_layer():
         assert output
     graph = builder.graph(output)
     cycles = [layer_cycles(PRESETS["base"], graph, layer, 1) for layer in graph.layers]
-    assert cycles == [8 * (9 + 7 * 3), 25 * 4, 200, 200, 100]
+    assert cycles == [10 * (3 + 7), 25 * 4, 200, 200, 100]
 
 
 def test_one_command_for_each_kind_of_window_of_an_average():

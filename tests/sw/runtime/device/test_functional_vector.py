@@ -18,9 +18,10 @@ VECTOR = {"in_base": 0, "in_zero": 0, "in_block_step": 1, "pad_outer": 0, "in_ou
           "out_base": 8, "out_zero": 0, "out_block_step": 1, "clamp_min": -128,
           "out_outer_step": 1, "clamp_max": 127, "out_inner_step": 1, "op": VectorOp.CONV,
           "slide": 0, "broadcast": 0, "subtract": 0, "shared": 0, "parameter_base": 0, "table": 0,
-          "table_step": 0, "rule": 0}
+          "table_step": 0, "rule": 0, "lines": 0}
 ADD = {"op": VectorOp.ADD, "kernel_outer": 2, "kernel_inner": 1, "dilation_outer": 0}
 LOOKUP = {"op": VectorOp.LOOKUP, "table": 1}
+LINES = {"lines": 1, "slide": 1, "kernel_outer": 3, "kernel_inner": 3, "in_outer": 1}
 
 
 def vector(**changes) -> bytes:
@@ -47,6 +48,30 @@ def run(*commands: bytes, config: AcceleratorConfig = TINY) -> FunctionalDevice:
 ])
 def test_legal_command_is_executed(changes):
     run(vector(**changes))
+
+
+KEEPING = TINY.replace(vector_taps=10, vector_lines=16)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"op": VectorOp.MAX}, {"kernel_outer": 5, "kernel_inner": 5}, {"out_inner": 14},
+    {"out_inner": 15, "pad_inner": 1}, {"stride_inner": 2, "stride_outer": 200},
+    {"weight_base": KEEPING.vector_entries - 1}])
+def test_rows_are_kept(changes):
+    run(vector(**LINES | changes), config=KEEPING)
+
+
+@pytest.mark.parametrize("changes", [
+    {"slide": 0}, {"kernel_inner": 5}, {"kernel_outer": 4, "kernel_inner": 4}, {"out_inner": 15},
+    {"out_inner": 8, "stride_inner": 2}, {"stride_inner": 3}, {"stride_outer": 0},
+    {"dilation_outer": 2}, LOOKUP, ADD])
+def test_rows_that_cannot_be_kept_are_an_argument_error(changes):
+    with pytest.raises(DeviceStopped) as info:
+        run(vector(), vector(**LINES | changes), config=KEEPING)
+    assert (info.value.error, info.value.index) == (Error.ARGUMENT, 1)
+    with pytest.raises(DeviceStopped) as info:
+        run(vector(**LINES))
+    assert info.value.error == Error.ARGUMENT
 
 
 @pytest.mark.parametrize("rule", [1, 2])

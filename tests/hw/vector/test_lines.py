@@ -1,0 +1,146 @@
+"""Windows whose rows are kept: every size, stride and padding, in each way to group their rows."""
+
+import numpy as np
+import pytest
+from vector_bench import Bench, add_conv, random_clamp
+
+from weft.errors import InputError
+from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
+from weft.hw.isa.registers import Error
+from weft.hw.isa.vector_rules import line_columns, line_groups
+from weft.reference import vector as vector_model
+
+TEN = PRESETS["tiny"].replace(
+    activation_bytes=4 * 4096, weight_bytes=4096, vector_entries=64, vector_taps=10,
+    vector_lines=16, parameter_channels=256)
+CONFIGS = {
+    "ten": TEN,
+    "nine-1": TEN.replace(vector_taps=9, requant_lanes=4),
+    "six": TEN.replace(vector_taps=6),
+    "odd-8": AcceleratorConfig(
+        name="odd", rows=6, cols=10, requant_lanes=2, activation_bytes=6 * 4096,
+        weight_bytes=20480, accumulator_pixels=16, parameter_channels=264, vector_entries=64,
+        vector_taps=8, vector_lines=32),
+}
+
+
+def random_window(rng, size):
+    """An input, and how a window of ``size`` goes over it."""
+    while True:
+        x = rng.integers(-128, 128, (int(rng.integers(1, 10)), *rng.integers(1, 10, 2)), np.int8)
+        geometry = {"strides": (int(rng.integers(1, size + 2)), int(rng.integers(1, 3))),
+                    "pads": tuple(map(int, rng.integers(0, size + 1, 4))), "dilations": (1, 1)}
+        try:
+            vector_model.windows(x, (size, size), **geometry)
+        except InputError:
+            continue
+        return x, geometry
+
+
+def add_random(bench, op, size, *, swap, **options):
+    rng = bench.rng
+    x, geometry = random_window(rng, size)
+    if swap:
+        geometry["strides"] = geometry["strides"][::-1]
+    if op is VectorOp.CONV:
+        weights = rng.integers(-128, 128, (len(x), size, size), dtype=np.int8)
+        add_conv(bench, x, weights, geometry=geometry, in_zero=int(rng.integers(-128, 128)),
+                 swap=swap, **options)
+        return
+    clamp = random_clamp(rng)
+    expected = vector_model.max_pool(x, (size, size), clamp=clamp, **geometry)
+    bench.expected.append((bench.window(
+        op, x, (size, size), expected.shape, swap=swap, clamp_min=clamp[0], clamp_max=clamp[1],
+        **geometry, **options), expected))
+
+
+@pytest.mark.parametrize("stall", [0, 0.4])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
+def test_windows_of_kept_rows_equal_the_reference(op, name, stall):
+    bench = Bench(CONFIGS[name], seed=21, stall=stall)
+    for number in range(8):
+        add_random(bench, op, (3, 5)[number % 2], swap=bool(number // 2 % 2), lines=True)
+    bench.check()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_are_forgotten_from_command_to_command(name):
+    """In turns with windows of other sizes, and such that keep nothing."""
+    bench = Bench(CONFIGS[name], seed=22, stall=0.2)
+    for number in range(12):
+        add_random(bench, VectorOp(bench.rng.integers(2)), (3, 5)[number // 2 % 2],
+                   swap=bool(bench.rng.integers(2)), lines=number % 3 != 2)
+    bench.check()
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (5, 1), (1, 6), (2, 2)])
+def test_small_planes_equal_the_reference(height, width):
+    bench = Bench(TEN, seed=23, stall=0.1)
+    for size in (3, 5):
+        x = bench.rng.integers(-128, 128, (9, height, width), dtype=np.int8)
+        weights = bench.rng.integers(-128, 128, (9, size, size), dtype=np.int8)
+        for swap in (False, True):
+            add_conv(bench, x, weights, in_zero=5, swap=swap, lines=True, geometry={
+                "strides": (1, 1), "pads": (size // 2,) * 4, "dilations": (1, 1)})
+    bench.check()
+
+
+@pytest.mark.parametrize("name, size, stride, per_word", [
+    ("ten", 3, 1, 2), ("nine-1", 3, 1, 1), ("nine-1", 3, 2, 4), ("six", 3, 1, 2), ("ten", 5, 1, 3),
+    ("ten", 5, 2, 6), ("six", 5, 1, 5)])
+def test_a_word_is_read_once(name, size, stride, per_word):
+    """A cycle for each new word of a column, and at least one for each group of its rows; but no
+    results faster than they are requantized."""
+    config = CONFIGS[name]
+    bench = Bench(config, seed=24)
+    rows, columns, pad = 8, 7, size // 2
+    x = bench.rng.integers(-128, 128, (config.rows, rows * stride, columns * stride), np.int8)
+    weights = bench.rng.integers(-128, 128, (config.rows, size, size), dtype=np.int8)
+    add_conv(bench, x, weights, in_zero=0, lines=True, geometry={
+        "strides": (stride, stride), "pads": (pad,) * 4, "dilations": (1, 1)})
+    bench.check()
+    spanned = line_columns(columns, kernel=size, stride=stride, pad=pad)
+    groups = len(line_groups(config, size))
+    first_row = spanned * max(size - pad, groups)
+    start_of_rows = (rows - 1) * (spanned - stride * columns) * max(min(stride, size), groups)
+    assert bench.cycles < first_row + per_word * (rows - 1) * columns + start_of_rows + 60
+    assert bench.reads <= x[0].size
+
+
+@pytest.mark.parametrize("changes", [
+    {"slide": 0}, {"kernel_outer": 5}, {"kernel_inner": 5}, {"kernel_outer": 4, "kernel_inner": 4},
+    {"kernel_outer": 1, "kernel_inner": 1}, {"dilation_outer": 2}, {"dilation_outer": 0},
+    {"stride_outer": 0}, {"stride_inner": 3}, {"stride_inner": 0}, {"out_inner": 15},
+    {"stride_inner": 2, "out_inner": 8}, {"out_inner": 65535}, {"op": VectorOp.LOOKUP}])
+@pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
+def test_rows_that_cannot_be_kept_are_a_fault(op, changes):
+    bench = Bench(TEN)
+    fields = {"in_inner_step": 1, "in_outer": 1, "in_inner": 14, "blocks": 1, "kernel_outer": 3,
+              "kernel_inner": 3, "dilation_outer": 1, "slide": 1, "lines": 1, "out_outer": 1,
+              "out_inner": 14, "out_base": 100, "out_inner_step": 1}
+    bench.command(op, **fields)
+    bench.command(**({"op": op} | fields | changes))
+    assert bench.run() == [(Error.ARGUMENT, 101)]
+    assert bench.done == 1
+
+
+def test_an_engine_without_room_for_rows_refuses_to_keep_them():
+    bench = Bench(TEN.replace(vector_lines=0))
+    bench.command(VectorOp.MAX, in_inner_step=1, in_outer=1, in_inner=4, blocks=1, kernel_outer=3,
+                  kernel_inner=3, dilation_outer=1, slide=1, lines=1, out_outer=1, out_inner=4,
+                  out_base=100, out_inner_step=1)
+    assert bench.run() == [(Error.ARGUMENT, 100)]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"vector_lines": 8}, "Vector lines must be a power of 2 between 16 and 4096, not 8"),
+    ({"vector_lines": 48}, "Vector lines must be a power of 2 between 16 and 4096, not 48"),
+    ({"vector_lines": -16}, "Vector lines must be a power of 2 between 16 and 4096, not -16"),
+    ({"vector_taps": 5}, "Vector taps must be more than 5 when vector lines are kept, not 5"),
+    ({"vector_taps": 0}, "Vector taps must be more than 5 when vector lines are kept, not 0"),
+])
+def test_a_wrong_configuration_is_named(changes, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        TEN.replace(**changes)
