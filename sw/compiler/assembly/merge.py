@@ -8,7 +8,7 @@ does not, they follow each other as any constants do.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from weft.compiler.ops import Address, Buffer, Lowered, Op, Quotient, Region, Space
+from weft.compiler.ops import Address, Buffer, Lowered, Op, Quotient, Space
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
 
@@ -60,5 +60,5 @@ def _moved(op: Op, again: Mapping[Buffer, Buffer]) -> Op:
         elif isinstance(value, Quotient):
             fields[name] = Quotient(address(value.address), value.divisor)
     return replace(op, fields=fields, reads=tuple(
-        Region(again.get(region.buffer, region.buffer), region.start, region.stop)
+        replace(region, buffer=again.get(region.buffer, region.buffer))
         for region in op.reads))

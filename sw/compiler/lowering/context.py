@@ -349,7 +349,8 @@ class LoweringContext:
         source = sections[name, raw]
         self._current.sections[source] = None
         target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
-        self._sharing.keep(space, raw, target, packed.size // unit_bytes)
+        if self.graph.frames > 1:
+            self._sharing.keep(space, raw, target, packed.size // unit_bytes)
         memory = space.memory
         if space is Space.TABLE and unit_bytes > 1:
             memory = Memory.LANE_TABLE

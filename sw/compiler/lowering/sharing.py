@@ -1,4 +1,4 @@
-"""Constants that copies of a layer share: the frames of a batch, or time steps."""
+"""Constants that the frames of a batch share."""
 
 from weft.compiler.ops import Buffer, Space
 from weft.hw.isa.config import AcceleratorConfig
@@ -7,7 +7,7 @@ __all__ = ["Sharing"]
 
 
 class Sharing:
-    """What a layer need not load, because its copy right before has left it on chip.
+    """What a layer need not load, because its copy for the frame before has left it on chip.
 
     The constants of a layer are kept if they take at most half of their memory, so that those of
     the next one can be loaded meanwhile. What is kept in a memory is all from one layer: as soon
