@@ -48,22 +48,13 @@ def make_platform(board: Board) -> Any:
     from amaranth.build import Attrs, Pins, Resource
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
-    from weft.boards.ecp5.floorplan import ECP5_SITES
-    from weft.boards.ecp5.memory_floorplan import ECP5_MEMORY_SITES, MemoryFloorplan
-    from weft.boards.ecp5.multiplier import ECP5Primitives
+    from weft.boards.ecp5.platform import ecp5_platform
 
-    base: Any
     base, size = {"LFE5U-85F": (ULX3S_85F_Platform, "85F"),
                   "LFE5U-25F": (ULX3S_25F_Platform, "25F")}[board.device]
-
-    class Platform(ECP5Primitives, base):  # type: ignore[misc]  # amaranth_boards has no types
-        # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
-        high_pins = ("esp32_idle",)
-
-    platform = Platform()
-    platform.assign_multipliers(board.config, ECP5_SITES[size])
-    if size in ECP5_MEMORY_SITES:
-        platform.memory_floorplan = MemoryFloorplan(board.config, ECP5_MEMORY_SITES[size])
+    platform = ecp5_platform(base, board.config, size)
+    # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
+    platform.high_pins = ("esp32_idle",)
     platform.add_resources([Resource("esp32_idle", 0, Pins("L2", dir="o"),
                                      Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))])
     return platform

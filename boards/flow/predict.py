@@ -14,7 +14,7 @@ from importlib.resources import files
 from math import ceil
 from typing import Any
 
-from weft.boards.ecp5.memory import block_count
+from weft.boards.blocks.memory import block_count
 from weft.boards.family import Capacity, Family
 from weft.boards.memory import BoardMemory
 from weft.boards.system.staging import STORAGE_BITS
