@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .clock import ClockSource
 
-__all__ = ["BlockMemory", "Capacity", "Device", "Family", "Tools"]
+__all__ = ["KEEP_FLAGS", "BlockMemory", "Capacity", "Device", "Family", "Tools"]
+
+
+KEEP_FLAGS = "setattr -set keep 1 */a:keep %ci1 */t:$*dff* %i"
+"""Yosys command for a design just read, one with a hierarchy: it leaves registers alone that drive
+a signal with the attribute ``keep``. The attribute at the signal does not keep Yosys from merging
+equal registers, and the array's flags are equal along its diagonals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +28,7 @@ class Capacity:
         4-input look-up tables, flip-flops. An iCE40 has logic cells with one of either; those in
         use count as LUTs.
     multipliers : :class:`int`
-        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40.
+        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40; 9 x 9 bits in a Gowin.
     block_rams : :class:`int`
         Of 2 KiB; of 512 bytes in an iCE40.
     large_rams : :class:`int`
@@ -70,19 +76,22 @@ class Tools:
     place, pack : :class:`str`
         Names of the place and route tool, and of that which makes the bitstream.
     place_options : sequence of :class:`str`
-        Beside those of the device; the last takes the file with pins.
+        Beside those of the device; ``{pins}`` stands for the file with pins.
     text_option : :class:`str`
         The option that takes the file to write.
     rip_up : sequence of :class:`str`
         Options to route again what is late, which never ends if the clock cannot be met.
     pack_options : sequence of :class:`str`
+        ``{routed}`` stands for the file that was written, ``{image}`` for what is loaded.
+    clock_setting : :class:`str`
+        Setting of the place tool for the clock in Hz, if it cannot tell that from the oscillator's.
     constraints : :class:`str`
         Suffix of the file with pins.
     image : :class:`str`
         Suffix of the file that is loaded into the FPGA.
     luts, ffs, multipliers, block_rams, large_rams : :class:`str`
-        What the place tool calls these; empty if it has no name for them, and flip-flops are
-        counted in the netlist.
+        What the place tool calls these; empty if it has no name for them, and they are counted in
+        the netlist.
     """
 
     place: str
@@ -90,21 +99,22 @@ class Tools:
     place_options: Sequence[str]
     text_option: str
     rip_up: Sequence[str] = ()
-    pack_options: Sequence[str] = ()
+    pack_options: Sequence[str] = ("{routed}", "{image}")
+    clock_setting: str = ""
     constraints: str
     image: str
-    luts: str
+    luts: str = ""
     ffs: str = ""
-    multipliers: str
+    multipliers: str = ""
     block_rams: str
     large_rams: str = ""
 
     def options(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
         current folder; ``seedN.txt`` is the placed and routed design, ``seedN.json`` the report."""
-        return [*self.place_options, f"top{self.constraints}", "--json", "top.json",
-                self.text_option, f"seed{seed}.txt", "--report", f"seed{seed}.json",
-                "--seed", str(seed), "--timing-allow-fail"]
+        return [*(option.format(pins=f"top{self.constraints}") for option in self.place_options),
+                "--json", "top.json", self.text_option, f"seed{seed}.txt",
+                "--report", f"seed{seed}.json", "--seed", str(seed), "--timing-allow-fail"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from weft.hw.isa.config import ConfigError
 
-from . import icebreaker, ulx3s
+from . import icebreaker, icepi_zero, ulx3s
 from .board import Board
 
 __all__ = ["BOARDS", "find_board", "load_board", "make_platform"]
@@ -28,6 +28,7 @@ def _register(make: Callable[[Board], Any], *boards: Board) -> None:
 
 _register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_85F_SDRAM,
           ulx3s.ULX3S_25F)
+_register(icepi_zero.make_platform, icepi_zero.ICEPI_ZERO)
 _register(icebreaker.make_platform, icebreaker.ICEBREAKER)
 
 

@@ -36,7 +36,7 @@ ULX3S_25F = Board(
     name="ulx3s-25f", title="ULX3S with LFE5U-25F", family=ECP5, device="LFE5U-25F",
     config=AcceleratorConfig(
         name="ulx3s_25f", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
-        activation_banks=2, weight_bytes=8 * 1024, accumulator_pixels=256, parameter_channels=256,
+        activation_banks=2, weight_bytes=12 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_data_width=32, axi_addr_width=16, queue_depth=1, vector_taps=1, counters=False,
         drain_lookup=False, **_STAGING),
     clock_mhz=90, memory=OnChipMemory(size=32 * 1024), baud=3_000_000, loader="ulx3s")
@@ -48,22 +48,13 @@ def make_platform(board: Board) -> Any:
     from amaranth.build import Attrs, Pins, Resource
     from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
 
-    from weft.boards.ecp5.floorplan import ECP5_SITES
-    from weft.boards.ecp5.memory_floorplan import ECP5_MEMORY_SITES, MemoryFloorplan
-    from weft.boards.ecp5.multiplier import ECP5Primitives
+    from weft.boards.ecp5.platform import ecp5_platform
 
-    base: Any
     base, size = {"LFE5U-85F": (ULX3S_85F_Platform, "85F"),
                   "LFE5U-25F": (ULX3S_25F_Platform, "25F")}[board.device]
-
-    class Platform(ECP5Primitives, base):  # type: ignore[misc]  # amaranth_boards has no types
-        # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
-        high_pins = ("esp32_idle",)
-
-    platform = Platform()
-    platform.assign_multipliers(board.config, ECP5_SITES[size])
-    if size in ECP5_MEMORY_SITES:
-        platform.memory_floorplan = MemoryFloorplan(board.config, ECP5_MEMORY_SITES[size])
+    platform = ecp5_platform(base, board.config, size)
+    # GPIO0 of the ESP32 that shares the board: low, it may take the FPGA over.
+    platform.high_pins = ("esp32_idle",)
     platform.add_resources([Resource("esp32_idle", 0, Pins("L2", dir="o"),
                                      Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"))])
     return platform

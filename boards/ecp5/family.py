@@ -1,9 +1,8 @@
 """Lattice ECP5: its devices, and how Yosys and nextpnr are told to build for them."""
 
 from weft.boards.clock import PllClock
-from weft.boards.family import BlockMemory, Capacity, Device, Family, Tools
+from weft.boards.family import KEEP_FLAGS, BlockMemory, Capacity, Device, Family, Tools
 
-from .floorplan import KEEP_FLAGS
 from .pll import Ecp5Pll
 
 __all__ = ["ECP5"]
@@ -19,6 +18,16 @@ _SMALL = f"{_SYNTHESIS} -nowidelut -cmp2softlogic"
 _SMALL_SYNTHESIS = f"{_SMALL} -run :map_gates; techmap t:$alu r:Y_WIDTH<=9 %i; " \
                    f"{_SMALL} -run map_gates:"
 
+
+def _small_device(package: str) -> Device:
+    """An LFE5U-25F of speed grade 6."""
+    return Device(
+        capacity=Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
+        synthesis=f"{KEEP_FLAGS}; {_SMALL_SYNTHESIS}",
+        place=("--25k", "--package", package, "--speed", "6"),
+        reserve=1.03)
+
+
 ECP5 = Family(
     name="ecp5",
     devices={
@@ -31,17 +40,15 @@ ECP5 = Family(
             # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said.
             # In the middle of the large device it must, or the design cannot be routed.
             settings={"router2/bbMargin/x": "15", "router2/bbMargin/y": "15"}),
-        "LFE5U-25F": Device(
-            capacity=Capacity(luts=24_288, ffs=24_288, multipliers=28, block_rams=56),
-            synthesis=f"{KEEP_FLAGS}; {_SMALL_SYNTHESIS}",
-            place=("--25k", "--package", "CABGA381", "--speed", "6"),
-            reserve=1.03),
+        "LFE5U-25F": _small_device("CABGA381"),
+        "LFE5U-25F-BG256": _small_device("CABGA256"),
     },
     tools=Tools(
         place="nextpnr-ecp5", pack="ecppack",
         # router2 is several times as fast as the default on arrays, and reaches a better clock.
-        place_options=("--router", "router2", "--lpf"), text_option="--textcfg",
-        rip_up=("--tmg-ripup",), pack_options=("--compress",), constraints=".lpf", image=".bit",
+        place_options=("--router", "router2", "--lpf", "{pins}"), text_option="--textcfg",
+        rip_up=("--tmg-ripup",), pack_options=("--compress", "{routed}", "{image}"),
+        constraints=".lpf", image=".bit",
         luts="TRELLIS_COMB", ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
     clock=lambda oscillator_mhz, asked_mhz: PllClock(Ecp5Pll.nearest(oscillator_mhz, asked_mhz)),
     block_memory=BlockMemory(36, 512, 6),

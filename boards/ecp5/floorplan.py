@@ -5,13 +5,7 @@ from itertools import product
 
 from weft.hw.isa.config import AcceleratorConfig, ConfigError
 
-__all__ = ["ECP5_SITES", "KEEP_FLAGS", "Floorplan", "MultiplierSites"]
-
-
-KEEP_FLAGS = "setattr -set keep 1 */a:keep %ci1 */t:$*dff* %i"
-"""Yosys command for a design just read, one with a hierarchy: it leaves registers alone that drive
-a signal with the attribute ``keep``. The attribute at the signal does not keep Yosys from merging
-equal registers, and the array's flags are equal along its diagonals."""
+__all__ = ["ECP5_SITES", "Floorplan", "MultiplierSites"]
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.boards.ecp5.floorplan import ECP5_SITES, KEEP_FLAGS
+from weft.boards.ecp5.floorplan import ECP5_SITES
 from weft.boards.ecp5.multiplier import ECP5Primitives
+from weft.boards.family import KEEP_FLAGS
 from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramTiming
 from weft.boards.sdram.memory import SdramMemory
 from weft.hw.bus.axi import memory_port

@@ -31,9 +31,9 @@ ICE40 = Family(
             place=("--up5k", "--package", "sg48")),
     },
     tools=Tools(
-        place="nextpnr-ice40", pack="icepack", place_options=("--pcf",), text_option="--asc",
-        constraints=".pcf", image=".bin", luts="ICESTORM_LC", multipliers="ICESTORM_DSP",
-        block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
+        place="nextpnr-ice40", pack="icepack", place_options=("--pcf", "{pins}"),
+        text_option="--asc", constraints=".pcf", image=".bin", luts="ICESTORM_LC",
+        multipliers="ICESTORM_DSP", block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
     clock=_clock,
     block_memory=BlockMemory(16, 256, 4),
     # Flip-flops have a name for each combination of enable and reset.

@@ -216,7 +216,7 @@ TOY = Family(
     name="toy", devices={"T1": Device(
         capacity=Capacity(luts=100, ffs=100, multipliers=1, block_rams=1),
         synthesis="synth_toy -top top", place=("--t1",), reserve=1.1)},
-    tools=Tools(place="place-toy", pack="pack-toy", place_options=("--pins",),
+    tools=Tools(place="place-toy", pack="pack-toy", place_options=("--pins", "{pins}"),
                 text_option="--textcfg", constraints=".pins", image=".toy", luts="TRELLIS_COMB",
                 multipliers="MULT18X18D", block_rams="DP16KD"),
     clock=lambda oscillator_mhz, asked_mhz: PlainClock(asked_mhz),
