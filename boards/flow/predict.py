@@ -15,13 +15,9 @@ from importlib.resources import files
 from math import ceil
 from typing import Any
 
-<<<<<<< HEAD
 from amaranth.hdl import Shape
 
-from weft.boards.ecp5.memory import block_count
-=======
 from weft.boards.blocks.memory import block_count
->>>>>>> 5695a94
 from weft.boards.family import Capacity, Family
 from weft.boards.memory import BoardMemory
 from weft.boards.system.staging import STORAGE_BITS
