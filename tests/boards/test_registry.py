@@ -6,10 +6,12 @@ import pytest
 from places import ROOT
 from tiny_board import TINY_BOARD
 
+from weft import compiler
 from weft.boards.flow.bitstream import design
-from weft.boards.registry import find_board
+from weft.boards.registry import BOARDS, find_board
 from weft.cli import main
 from weft.digits import MODEL
+from weft.frontend import partition
 from weft.hw.isa.config import ConfigError
 from weft.sim.board import fast_line
 
@@ -61,3 +63,11 @@ def test_file_wrong(text, message, tmp_path):
         path.write_text(text)
     with pytest.raises(ConfigError, match=f"^{re.escape(f'Board file {path} {message}')}$"):
         find_board(str(path))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_digits_fit_every_board(name):
+    board = BOARDS[name]
+    graph, = partition(MODEL).graphs
+    program = compiler.compile(graph, board.config)
+    assert program.memory_bytes <= board.memory.size
