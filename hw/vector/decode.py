@@ -60,13 +60,14 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
         "first_start":  start,
         "full_start":   start,
         "last_start":   start,
-        "large":        taps > FEW_WORDS,  # there may be groups of more words
-        "lines":        _lines_layout(config),
+        # There may be groups of more words.
+        **({"large": 1} if taps > FEW_WORDS else {}),
+        **({"lines": _lines_layout(config)} if config.vector_lines else {}),
     })
 
 
 def _lines_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """What a command that keeps rows does for each column; nothing, if none can be kept."""
+    """What a command that keeps rows does for each column."""
     largest = max(LINE_KERNELS)
     return data.StructLayout({
         "on":           1,
@@ -82,7 +83,7 @@ def _lines_layout(config: AcceleratorConfig) -> data.StructLayout:
         "words":        range(largest + 1),
         "first_places": range(config.vector_taps + 1),  # in use in the first group, in the others
         "later_places": range(config.vector_taps + 1),
-    } if config.vector_lines else {})
+    })
 
 
 class VectorDecoder(wiring.Component):
@@ -209,7 +210,7 @@ class VectorDecoder(wiring.Component):
             one_outer=command.out_outer == 1,
             one_inner=command.out_inner == 1,
             one_row=command.kernel_outer == 1,
-            large=window & (inner > FEW_WORDS),
+            **({"large": window & (inner > FEW_WORDS)} if taps > FEW_WORDS else {}),
         )
 
     def _elaborate_starts(self, m: Module, command: Any, rows: dict[str, Value]) -> None:

@@ -37,23 +37,31 @@ class VectorLines(wiring.Component):
         The word of ``tap``, or its padding.
     padding : :py:`In(8)`
         A byte of padding.
-    o : :py:`Out(data.ArrayLayout(8 * rows, vector_taps))`
-        In the same cycle, the word that is to enter the window at each place, if its bit in
-        ``enters`` is set: the places at the ends of kernel rows.
-    enters : :py:`Out(vector_taps)`
+    o : :py:`Out(data.ArrayLayout(8 * rows, len(places)))`
+        In the same cycle, the word that is to enter the window at each of the places, if its bit in
+        ``enters`` is set.
+    enters : :py:`Out(len(places))`
+
+    Attributes
+    ----------
+    places : :class:`tuple` of :class:`int`
+        Those of a group at which a kernel row may end.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         word = 8 * config.word_lanes
+        self.places = tuple(sorted({
+            config.vector_taps - 1 - row * kernel for kernel in LINE_KERNELS
+            for rows in line_groups(config, kernel) for row in range(rows)}))
         super().__init__({
             "valid":    In(1),
             "tap":      In(tap_layout(config)),
             "next_tap": In(tap_layout(config)),
             "newest":   In(word),
             "padding":  In(8),
-            "o":        Out(data.ArrayLayout(word, config.vector_taps)),
-            "enters":   Out(config.vector_taps),
+            "o":        Out(data.ArrayLayout(word, len(self.places))),
+            "enters":   Out(len(self.places)),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -108,6 +116,6 @@ class VectorLines(wiring.Component):
                 for early in range(behind + 1):
                     with m.If((tap.wide == wide) & (tap.behind == behind) & (tap.early == early)):
                         for row in range(rows):
-                            place = taps - 1 - row * kernel
+                            place = self.places.index(taps - 1 - row * kernel)
                             m.d.comb += [self.o[place].eq(words[newest - early - row]),
                                          self.enters[place].eq(tap.on)]

@@ -13,7 +13,7 @@ from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.lib.loop import LoopNest
 
 from .decode import decoded_layout
-from .tap import group_layout
+from .tap import FEW_WORDS, group_layout
 
 __all__ = ["VectorSequencer"]
 
@@ -101,17 +101,21 @@ class VectorSequencer(wiring.Component):
         command = decoded.command
         group   = self.group
         tap     = group.tap
+        # Of their own, because nothing may hang on other parts of `group`, for a simulator.
+        size    = Signal.like(group.size)
         m.d.comb += [
             self.valid.eq(flags.step & nest.active),
-            self.large.eq(decoded.large),
+            size.eq(Mux(flags.last.group, decoded.last_size, decoded.full_size)),
             group.index.eq(decoded.index),
-            group.size.eq(Mux(flags.last.group, decoded.last_size, decoded.full_size)),
+            group.size.eq(size),
             group.step.eq(command.kernel_inner_step),
             group.x_step.eq(command.dilation_inner),
             group.command_end.eq(flags.last.as_value().all()),
-            tap.places.eq(self._last_places(group.size)),
+            tap.places.eq(self._last_places(size)),
             tap.end.eq(flags.last.group & flags.last.row),
         ]
+        if self._config.vector_taps > FEW_WORDS:
+            m.d.comb += self.large.eq(decoded.large)
         for name in ("op", "in_zero", "second_zero", "subtract"):
             m.d.comb += tap.operation[name].eq(command[name])
         for name, _ in tap.result.shape():
@@ -133,9 +137,9 @@ class VectorSequencer(wiring.Component):
         ]
         renewed = Signal()  # the group is read from its start, but for padding
         self._elaborate_window(m, decoded, renewed, flags.last.group, operand_flags)
-        self._elaborate_operands(m, decoded, nest.active, operand_flags, block_flags)
+        begin = self._elaborate_operands(m, decoded, nest.active, operand_flags, block_flags)
         if self._config.vector_lines:
-            self._elaborate_lines(m, decoded, nest, walk, y, x, renewed)
+            self._elaborate_lines(m, decoded, nest, walk, (y, x), renewed, begin)
 
         return m
 
@@ -247,8 +251,9 @@ class VectorSequencer(wiring.Component):
         ]
 
     def _elaborate_operands(self, m: Module, decoded: Any, active: Value, flags: Any,
-                            block_flags: Any) -> None:
-        """What the group is multiplied with, and which sum it belongs to."""
+                            block_flags: Any) -> Value:
+        """What the group is multiplied with, and which sum it belongs to. Returns whether it starts
+        one."""
         config  = self._config
         command = decoded.command
         tap     = self.group.tap
@@ -310,10 +315,12 @@ class VectorSequencer(wiring.Component):
                 parameter.eq(self.commands.p.command.parameter_base),
                 table.eq(self.commands.p.first_table),
             ]
+        return begin
 
-    def _elaborate_lines(self, m: Module, decoded: Any, nest: Any, walk: Any, y: Value, x: Value,
-                         renewed: Signal) -> None:
+    def _elaborate_lines(self, m: Module, decoded: Any, nest: Any, walk: Any,
+                         position: tuple[Value, Value], renewed: Signal, begin: Value) -> None:
         """What is different with lines: overrides what there would be without."""
+        y, x = position
         new, command, lines = self.commands.p, decoded.command, decoded.lines
         group = self.group
         flags, *_ = nest.flags
@@ -356,16 +363,16 @@ class VectorSequencer(wiring.Component):
                 renewed.eq(first_outer),
                 group.tap.end.eq(last.group & last.row & (ahead == 0)),
                 group.tap.places.eq(self._last_places(
-                    Mux(group.tap.begin, lines.first_places, lines.later_places))),
+                    Mux(begin, lines.first_places, lines.later_places))),
             ]
-            with m.If(~group.tap.begin):
+            with m.If(~begin):
                 m.d.comb += self._start(decoded.full_start)
         words = Mux(first_outer, lines.top_words, lines.words)
         m.d.comb += [
             group.tap.lines.on.eq(lines.on),
             group.tap.lines.wide.eq(lines.wide),
             group.tap.lines.column.eq(column),
-            group.tap.lines.begins.eq(group.tap.begin),
+            group.tap.lines.begins.eq(begin),
             group.tap.lines.top.eq(first_outer),
             group.tap.lines.behind.eq(behind),
             group.tap.lines.early.eq(Mux(lines.on & (behind >= words), behind + 1 - words, 0)),

@@ -45,7 +45,7 @@ def operation_layout() -> data.StructLayout:
 
 
 def lines_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """How a group takes part in keeping the rows of a window; of nothing, if none can be kept."""
+    """How a group takes part in keeping the rows of a window."""
     return data.StructLayout({
         "on":     1,                          # the command keeps them
         "column": range(config.vector_lines),
@@ -54,7 +54,7 @@ def lines_layout(config: AcceleratorConfig) -> data.StructLayout:
         "behind": range(max(LINE_KERNELS)),   # groups of the column that are still to come
         "early":  range(max(LINE_KERNELS)),   # if it has no word: groups to the next word
         "wide":   1,                          # the window is of the larger size
-    } if config.vector_lines else {})
+    })
 
 
 def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
@@ -70,7 +70,7 @@ def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
         "second":    1,                   # of the second operand
         "pass_":     2,                   # bytes of the multiplier already multiplied, over T
         "weight":    16,                  # entry of the weight memory
-        "lines":     lines_layout(config),
+        **({"lines": lines_layout(config)} if config.vector_lines else {}),
     })
 
 

@@ -114,6 +114,6 @@ class VectorWindow(wiring.Component):
             lines.newest.eq(newest),
             lines.padding.eq(padding),
         ]
-        for place in range(self._config.vector_taps):
-            with m.If(lines.enters[place]):
-                m.d.comb += whole.word_select(place, len(newest)).eq(lines.o[place])
+        for number, place in enumerate(lines.places):
+            with m.If(lines.enters[number]):
+                m.d.comb += whole.word_select(place, len(newest)).eq(lines.o[number])

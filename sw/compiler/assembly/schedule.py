@@ -60,18 +60,24 @@ class _Memory:
         self._writers.insert(index, self._writers[index - 1])
         self._readers.insert(index, self._readers[index - 1].copy())
 
+    def _between(self, start: int, stop: int, after: int) -> tuple[int, int]:
+        """Numbers of the first range from ``start`` to ``stop`` and of that behind the last one,
+        which begin there; none of them is before number ``after``."""
+        starts = self._starts
+        first = bisect_left(starts, start, after)
+        if starts[first] != start:
+            self._cut(first, start)
+        last = bisect_left(starts, stop, first)
+        if starts[last] != stop:
+            self._cut(last, stop)
+        return first, last
+
     def read(self, region: Region, base: int, op: int, written: set[int]) -> None:
         """A region of a buffer at ``base`` is read: adds those that wrote it."""
-        starts, writers, readers = self._starts, self._writers, self._readers
+        writers, readers = self._writers, self._readers
         size, last = region.stop - region.start, 0
         for start in region.starts(base):
-            stop = start + size
-            first = bisect_left(starts, start, last)
-            if starts[first] != start:
-                self._cut(first, start)
-            last = bisect_left(starts, stop, first)
-            if starts[last] != stop:
-                self._cut(last, stop)
+            first, last = self._between(start, start + size, last)
             for number in range(first, last):
                 written.add(writers[number])
                 readers[number].append(op)
@@ -83,13 +89,7 @@ class _Memory:
         starts, writers, readers = self._starts, self._writers, self._readers
         size, last = region.stop - region.start, 0
         for start in region.starts(base):
-            stop = start + size
-            first = bisect_left(starts, start, last)
-            if starts[first] != start:
-                self._cut(first, start)
-            last = bisect_left(starts, stop, first)
-            if starts[last] != stop:
-                self._cut(last, stop)
+            first, last = self._between(start, start + size, last)
             overwritten.update(writers[first:last])
             read.update(*readers[first:last])
             starts[first:last] = [start]
