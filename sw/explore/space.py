@@ -57,6 +57,7 @@ DEFAULT_SPACE = Space({
     "axi_data_width": (32, 64, 128),
     "queue_depth": (1, 2, 4),
     "vector_taps": (1, 2, 3, 5),
+    "vector_lines": (0,),
     "vector_entries": (128, 256, 512, 1024),
 })
 """What is searched unless the user says otherwise."""
@@ -69,7 +70,8 @@ def load_space(path: Path, base: AcceleratorConfig) -> Space:
         cols = [8, 16]
         vector_taps = 1
 
-    Fields that it does not name stay as in ``base``.
+    Fields that it does not name stay as in ``base``; but for ``vector_lines``, which is 0 where
+    ``vector_taps`` are named, of which some may be too few for them.
 
     Raises
     ------
@@ -104,12 +106,14 @@ def load_space(path: Path, base: AcceleratorConfig) -> Space:
     if not choices:
         raise InputError(f"Space file {path} must have values for a field or more, such as "
                          f"rows = [8, 16]; it has none")
+    if "vector_taps" in choices:
+        choices.setdefault("vector_lines", (0,))
     return Space(choices)
 
 
 # Fields whose rules depend on others; these are tried with values that leave them free.
 _FREE: Sequence[dict[str, Any]] = (
-    {}, {"requant_lanes": 1}, {"requant_lanes": 1, "parameter_channels": 65536},
+    {}, {"vector_lines": 0}, {"requant_lanes": 1}, {"requant_lanes": 1, "parameter_channels": 65536},
     {"rows": 64, "cols": 64}, {"rows": 2, "cols": 2, "requant_lanes": 1, "activation_banks": 1,
                                "axi_data_width": 32},
     {"rows": 2, "cols": 2, "requant_lanes": 1, "axi_burst_beats": 1,

@@ -19,7 +19,8 @@ def load(tmp_path, text):
 
 def test_lists_and_single_values(tmp_path):
     space = load(tmp_path, "rows = [8, 16, 8]\nvector_taps = 1\nfip = [true, false]\n")
-    assert space.choices == {"rows": (8, 16), "vector_taps": (1,), "fip": (True, False)}
+    assert space.choices == {"rows": (8, 16), "vector_taps": (1,), "fip": (True, False),
+                             "vector_lines": (0,)}
     assert space.size == 4
 
 
