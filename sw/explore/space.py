@@ -113,7 +113,8 @@ def load_space(path: Path, base: AcceleratorConfig) -> Space:
 
 # Fields whose rules depend on others; these are tried with values that leave them free.
 _FREE: Sequence[dict[str, Any]] = (
-    {}, {"vector_lines": 0}, {"requant_lanes": 1}, {"requant_lanes": 1, "parameter_channels": 65536},
+    {}, {"vector_lines": 0}, {"requant_lanes": 1},
+    {"requant_lanes": 1, "parameter_channels": 65536},
     {"rows": 64, "cols": 64}, {"rows": 2, "cols": 2, "requant_lanes": 1, "activation_banks": 1,
                                "axi_data_width": 32},
     {"rows": 2, "cols": 2, "requant_lanes": 1, "axi_burst_beats": 1,
