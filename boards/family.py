@@ -28,7 +28,7 @@ class Capacity:
         4-input look-up tables, flip-flops. An iCE40 has logic cells with one of either; those in
         use count as LUTs.
     multipliers : :class:`int`
-        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40; 9 x 9 bits in a Gowin.
+        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40.
     block_rams : :class:`int`
         Of 2 KiB; of 512 bytes in an iCE40.
     large_rams : :class:`int`
@@ -83,15 +83,13 @@ class Tools:
         Options to route again what is late, which never ends if the clock cannot be met.
     pack_options : sequence of :class:`str`
         ``{routed}`` stands for the file that was written, ``{image}`` for what is loaded.
-    clock_setting : :class:`str`
-        Setting of the place tool for the clock in Hz, if it cannot tell that from the oscillator's.
     constraints : :class:`str`
         Suffix of the file with pins.
     image : :class:`str`
         Suffix of the file that is loaded into the FPGA.
     luts, ffs, multipliers, block_rams, large_rams : :class:`str`
-        What the place tool calls these; empty if it has no name for them, and they are counted in
-        the netlist.
+        What the place tool calls these; empty if it has no name for them, and flip-flops are
+        counted in the netlist.
     """
 
     place: str
@@ -100,12 +98,11 @@ class Tools:
     text_option: str
     rip_up: Sequence[str] = ()
     pack_options: Sequence[str] = ("{routed}", "{image}")
-    clock_setting: str = ""
     constraints: str
     image: str
-    luts: str = ""
+    luts: str
     ffs: str = ""
-    multipliers: str = ""
+    multipliers: str
     block_rams: str
     large_rams: str = ""
 

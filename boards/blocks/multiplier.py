@@ -53,10 +53,6 @@ class MultiplierBlocks(ABC):
     def multiplier_report(self) -> dict[str, Counter[str]]:
         return self.__dict__.setdefault("_multiplier_report", {})
 
-    def block_cost(self, widest: int) -> int:
-        """Blocks of a product whose wider factor has ``widest`` bits, at most 18."""
-        return 1
-
     @abstractmethod
     def make_block(self, m: Module, a: Value, b: Value, *, name: str, bel: str | None) -> Value:
         """Adds a block; its product is that of ``a`` and ``b``, of up to 18 bits, two cycles
@@ -73,10 +69,9 @@ class MultiplierBlocks(ABC):
     def reserve_blocks(self, config: AcceleratorConfig, blocks: int) -> None:
         """Sets the attributes for an accelerator of ``config`` on a device with so many
         ``blocks``."""
-        composed = _COMPOSED_BLOCKS * self.block_cost(_WIDTH)
         self.reserved_blocks = {
-            "array": config.multipliers * self.block_cost(max(config.array.factor_widths)),
-            "requantize": composed * config.requant_lanes * (2 if config.vector else 1)}
+            "array": config.multipliers,
+            "requantize": _COMPOSED_BLOCKS * config.requant_lanes * (2 if config.vector else 1)}
         # The vector engine's lanes are alike: if not all of them can have a block, those that did
         # would only have a long way to it.
         left = max(0, blocks - sum(self.reserved_blocks.values()))
@@ -109,9 +104,9 @@ class MultiplierBlocks(ABC):
         """Number of blocks for ``multiplier``; :py:`None` if blocks do not do."""
         widest = max(len(multiplier.a), len(multiplier.b))
         if widest <= _WIDTH:
-            return self.block_cost(widest)
+            return 1
         if widest <= _LIMB + _WIDTH and multiplier.latency >= _COMPOSED_LATENCY:
-            return _COMPOSED_BLOCKS * self.block_cost(_WIDTH)
+            return _COMPOSED_BLOCKS
         return None
 
     def _single(self, multiplier: Multiplier, bel: str | None) -> Module:

@@ -166,10 +166,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
         run_yosys(rtlil, f"{device.synthesis}; write_json top.json", folder=folder)
-        settings = dict(device.settings)
-        if tools.clock_setting:
-            settings[tools.clock_setting] = f"{clock_mhz * device.reserve * 1e6:.0f}"
-        netlist = add_settings(folder / "top.json", settings)
+        netlist = add_settings(folder / "top.json", device.settings)
 
     numbers = range(1, seeds + 1)
     with step("place and route", "Place and route" + (f", {seeds} seeds" if seeds > 1 else "")):
@@ -183,8 +180,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     timing = read_timing(folder / f"seed{best}.json")
     components = count_components(netlist, board.family)
     used = timing.used(tools)
-    used = replace(used, **{name: sum(getattr(component, name) for component in components.values())
-                            for name in asdict(used) if not getattr(tools, name)})
+    if not tools.ffs:
+        used = replace(used, ffs=sum(component.ffs for component in components.values()))
 
     met = routes[0].clock_mhz >= clock_mhz
     if met or allow_timing_fail:
