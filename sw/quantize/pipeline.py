@@ -22,9 +22,9 @@ from .frames import Frames, array_frames
 from .headroom import make_room
 from .interpolation import part_scales
 from .loss import LayerLoss, TopResult, layer_losses, overflowing, top_result
-from .recurrent import share_scales
 from .source import FloatModel, load_float
 from .static import METHODS, quantize_frames
+from .steps import share_scales
 
 __all__ = ["Quantization", "Quantized", "quantize", "to_int8"]
 

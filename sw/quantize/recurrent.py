@@ -17,10 +17,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .bias import BiasScales
+from .steps import Steps
 from .unused import drop_unused
 
-__all__ = ["Steps", "share_scales", "unroll"]
+__all__ = ["unroll"]
 
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -33,10 +33,6 @@ _ALIKE = {"LSTM": {"input": "sum", "o": "i", "f": "i", "new": "cell"},
           "RNN": {"input": "sum"}}
 _MOST_STEPS = 512   # of a layer: each is some ten nodes
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-
-
-Steps = tuple[tuple[str, ...], ...]
-"""Groups of tensors: what a recurrent layer computes in each of its time steps."""
 
 
 def unroll(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Steps]:
@@ -70,38 +66,6 @@ def unroll(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Steps]:
     drop_unused(graph)
     del graph.value_info[:]
     return onnx.shape_inference.infer_shapes(result, strict_mode=True), tuple(steps)
-
-
-def share_scales(model: onnx.ModelProto, steps: Steps) -> None:
-    """Gives, in place, the tensors of each group of a model in QDQ format the range of all of
-    them."""
-    if not steps:
-        return
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    quantizers = {node.input[0]: node for node in model.graph.node
-                  if node.op_type == "QuantizeLinear"}
-    changed: dict[str, np.ndarray] = {}
-    for group in steps:
-        names = {tuple(quantizers[name].input[1:3]) for name in group if name in quantizers}
-        ranges = [(numpy_helper.to_array(constants[scale]), numpy_helper.to_array(constants[zero]))
-                  for scale, zero in names]
-        if not ranges:
-            continue
-        kind = ranges[0][1].dtype
-        info = np.iinfo(kind)
-        # Zero is in the range of each.
-        low, high = (extreme((bound - int(zero)) * np.float64(scale) for scale, zero in ranges)
-                     for extreme, bound in ((min, info.min), (max, info.max)))
-        scale = np.float32((high - low) / (int(info.max) - int(info.min)))
-        zero = np.clip(np.rint(info.min - low / scale), info.min, info.max).astype(kind)
-        for pair in names:
-            for name, value in zip(pair, (np.asarray(scale), np.asarray(zero)), strict=True):
-                constants[name].CopyFrom(numpy_helper.from_array(value, name))
-            changed[pair[0]] = np.asarray(scale)
-    biases = BiasScales(model)
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[1] in changed:
-            biases.follow(node, changed[node.input[1]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +140,7 @@ class _Unrolled:
         self._layer = layer
         self.nodes: list[onnx.NodeProto] = []
         self.steps: dict[str, list[str]] = {}
+        self._constants: set[str] = set()
         steps = layer.steps
         source = self._node("Transpose", [layer.node.input[0]], "channels", perm=[1, 2, 0])
         source = self._reshape(source, "signal", (1, layer.weights.shape[2], steps, 1))
@@ -237,12 +202,17 @@ class _Unrolled:
         return self._conv(state, f"{at}/recurrent{first}", self._layer.recurrent[number][rows],
                           None if inner is None else inner[rows], f"d{number}/R{first}")
 
+    def _sum(self, at: str, number: int, product: str, state: str) -> str:
+        """The products of all gates with the input and, if it is not zero, with the state."""
+        if not state:
+            return product
+        return self._node("Add", [product, self._recur(at, number, state, slice(None))],
+                          f"{at}/sum")
+
     def _lstm(self, at: str, number: int, product: str, state: str, cell: str,
               inner: np.ndarray) -> tuple[str, str]:
-        if state:
-            product = self._node("Add", [product, self._recur(at, number, state, slice(None))],
-                                 f"{at}/sum")
-        i, o, f, c = self._split(product, f"{at}/gate", [self._layer.size] * 4)
+        total = self._sum(at, number, product, state)
+        i, o, f, c = self._split(total, f"{at}/gate", [self._layer.size] * 4)
         i, o, f = (self._node("Sigmoid", [gate], f"{at}/{name}")
                    for gate, name in zip((i, o, f), "iof", strict=True))
         new = self._node("Mul", [i, self._node("Tanh", [c], f"{at}/c")], f"{at}/new")
@@ -286,10 +256,7 @@ class _Unrolled:
 
     def _rnn(self, at: str, number: int, product: str, state: str, cell: str,
              inner: np.ndarray) -> tuple[str, str]:
-        if state:
-            product = self._node("Add", [product, self._recur(at, number, state, slice(None))],
-                                 f"{at}/sum")
-        return self._node("Tanh", [product], f"{at}/h"), ""
+        return self._node("Tanh", [self._sum(at, number, product, state)], f"{at}/h"), ""
 
     # Nodes ------------------------------------------------------------------------------------
 
@@ -310,7 +277,8 @@ class _Unrolled:
 
     def _constant(self, what: str, values: np.ndarray) -> str:
         name = self._name(what)
-        if all(tensor.name != name for tensor in self._graph.initializer):
+        if name not in self._constants:
+            self._constants.add(name)
             self._graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 

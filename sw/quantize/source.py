@@ -20,8 +20,9 @@ from .batch import single_frame
 from .batch_norm import convolve, fold_into_gemm
 from .finite import check_finite
 from .lines import make_planes
-from .recurrent import Steps, unroll
+from .recurrent import unroll
 from .static import quiet
+from .steps import Steps
 
 __all__ = ["FloatModel", "load_float"]
 
