@@ -4,7 +4,7 @@ Weights and shapes follow from the description: a change of one node leads to an
 or to :class:`Unfit`. So a network that fails can be made smaller step by step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import gcd, prod
 from typing import Any, Self
@@ -221,25 +221,17 @@ class FloatGraph:
             elif op == "Concat":
                 extra = {"axis": 1}
             elif op == "Slice":
-                inputs += [constant(f"{node.name}_{part}", np.array([value]))
-                           for part, value in zip("seat", (node.factors[0] - 1, source[0], 1,
-                                                           node.factors[1]))]
+                inputs += _bounds(node.name, constant, (node.factors[0] - 1,), source[:1], (1,),
+                                  node.factors[1:])
             elif op == "Crop":
                 top, left, bottom, right = node.pads
                 op = "Slice"
-                inputs += [constant(f"{node.name}_{part}", np.array(values[:axes]))
-                           for part, values in zip("seat", (
-                               (top, left), (source[1] - bottom, source[2] - right), (2, 3),
-                               node.strides), strict=True)]
+                inputs += _bounds(node.name, constant, *(values[:axes] for values in (
+                    (top, left), (source[1] - bottom, source[2] - right), (2, 3), node.strides)))
             elif op == "Rows":
-                pieces = []
-                for at in reversed(range(source[1])):
-                    bounds = [constant(f"{node.name}_{at}{part}", np.array([value]))
-                              for part, value in zip("sea", (at, at + 1, 2), strict=True)]
-                    pieces.append(f"{node.name}_{at}")
-                    nodes.append(helper.make_node("Slice", [*inputs, *bounds], pieces[-1:],
-                                                  name=pieces[-1]))
-                op, inputs, extra = "Concat", pieces, {"axis": 2}
+                cuts = _rows(node, inputs[0], source[1], constant)
+                nodes += cuts
+                op, inputs, extra = "Concat", [cut.output[0] for cut in cuts], {"axis": 2}
             elif op == "Shuffle":
                 apart = np.array([1, gcd(node.group, source[0]), -1, *source[1:1 + axes]])
                 inputs.append(constant(f"{node.name}_apart", apart))
@@ -318,6 +310,22 @@ class FloatGraph:
         graph = helper.make_graph(nodes, "network", [info(name) for name in self.inputs],
                                   [info(name) for name in self.outputs], initial)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _bounds(name: str, constant: Callable[[str, np.ndarray], str],
+            *bounds: Sequence[int]) -> list[str]:
+    """Inputs of a Slice behind its data: starts, ends, axes and steps."""
+    return [constant(f"{name}_{part}", np.array(values))
+            for part, values in zip("seat", bounds, strict=True)]
+
+
+def _rows(node: Node, source: str, height: int,
+          constant: Callable[[str, np.ndarray], str]) -> list[onnx.NodeProto]:
+    """A Slice for each row of ``source``, the last one first."""
+    names = {at: f"{node.name}_{at}" for at in reversed(range(height))}
+    return [helper.make_node("Slice", [source, *_bounds(name, constant, (at,), (at + 1,), (2,),
+                                                        (1,))], [name], name=name)
+            for at, name in names.items()]
 
 
 def _attention(node: Node, source: Shape,
