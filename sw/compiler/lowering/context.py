@@ -3,7 +3,7 @@ and stores that this takes.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
-from weft.compiler.planning.tiles import LayerPlan, TileBuffer
+from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMANDS, Memory, Opcode, field_ranges
 from weft.hw.isa.config import AcceleratorConfig
@@ -25,56 +25,14 @@ from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 
 from .line_buffer import ChunkBuffer, LineBuffer
+from .parts import LoweringMemory, Part
+from .rotation import Rotation
 from .sharing import Sharing
 from .view import View
 
 __all__ = ["LoweringContext"]
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """What a layer, or a group of them, becomes.
-
-    Attributes
-    ----------
-    ops : :class:`list` of :class:`Op`
-    placed : :class:`dict`
-        Addresses of activations, by buffer.
-    sections : :class:`dict` of :class:`Buffer` to :py:`None`
-        Constants in external memory, each once, in the order of their loads.
-    slots : :class:`dict`
-        Where tensors are in external memory, by name.
-    entered : :class:`dict`
-        Inputs that are loaded, by name: as far as this row.
-    """
-
-    ops: list[Op] = field(default_factory=list)
-    placed: dict[Buffer, int] = field(default_factory=dict)
-    sections: dict[Buffer, None] = field(default_factory=dict)
-    slots: dict[str, Region] = field(default_factory=dict)
-    entered: dict[str, int] = field(default_factory=dict)
-
-    def add(self, other: "_Part") -> None:
-        """Goes on with another one."""
-        self.ops.extend(other.ops)
-        self.placed.update(other.placed)
-        self.sections.update(other.sections)
-        self.slots.update(other.slots)
-        self.entered.update(other.entered)
-
-
-class _Memory:
-    """What lowerings have in common whose plans have tensors at the same places: buffers, and the
-    parts that layers became, by what is planned for them."""
-
-    def __init__(self) -> None:
-        self.storages: dict[str, Buffer] = {}
-        self.sections: dict[tuple[str, bytes], Buffer] = {}
-        self.sources: dict[str, Buffer] = {}    # slots by storage or tensor
-        self.slots: dict[str, Region] = {}
-        self.parts: dict[Hashable, _Part] = {}
 
 
 _RANGES = {opcode: field_ranges(opcode) for opcode in COMMANDS}
@@ -117,10 +75,10 @@ class LoweringContext:
         self._laid_out = laid_out
         self._plan = plan
         self._known = known
-        self._memory: _Memory = self.once(tuple(plan.storages.values()), _Memory)
-        self._lowered = _Part()
-        self._current = _Part()    # the layer, or group, at hand
-        self._rotations: dict[tuple[int, str], _Rotation] = {}
+        self._memory: LoweringMemory = self.once(tuple(plan.storages.values()), LoweringMemory)
+        self._lowered = Part()
+        self._current = Part()    # the layer, or group, at hand
+        self._rotations: dict[tuple[int, str], Rotation] = {}
         self._sharing = Sharing(config)
         self._lines: dict[str, LineBuffer | ChunkBuffer] = {}   # of the group at hand
         self._turns: dict[int, range] = {}          # rows of its layers that are next
@@ -167,12 +125,12 @@ class LoweringContext:
         key = index, plan, tuple(self._lowered.entered.items())
         part = self._memory.parts.get(key)
         if part is None:
-            part = self._current = _Part()
+            part = self._current = Part()
             lower()
             if self.graph.frames == 1:      # the others share constants with layers before them
                 self._memory.parts[key] = part
         self._lowered.add(part)
-        self._current = _Part()
+        self._current = Part()
 
     # What lowering functions ask --------------------------------------------------------------
 
@@ -501,10 +459,10 @@ class LoweringContext:
             part = self._range(name, view.rows, view.columns, view.blocks)
             self._transfer(Opcode.LOAD, None, f"input {name}{part}", view, layer)
 
-    def _rotation(self, index: int, name: str) -> "_Rotation":
+    def _rotation(self, index: int, name: str) -> Rotation:
         if (index, name) not in self._rotations:
             room = self._plan.layers[index].tile_buffers[name]
-            rotation = _Rotation(name, room, self.graph.layers[index].name)
+            rotation = Rotation(name, room, self.graph.layers[index].name)
             self._rotations[index, name] = rotation
             self._current.placed.update(zip(rotation.buffers, room.addresses, strict=True))
         return self._rotations[index, name]
@@ -580,21 +538,3 @@ class LoweringContext:
         self._transfer(Opcode.STORE, index,
                        f"output {name}{self._range(name, view.rows, view.columns, view.blocks)}",
                        view)
-
-
-class _Rotation:
-    """The tile buffers of a tensor, taken in turn."""
-
-    def __init__(self, name: str, room: TileBuffer, layer: str):
-        self.buffers = [Buffer(name=f"{name} tile buffer {number}", space=Space.ACTIVATION,
-                               size=room.words, layer=layer)
-                        for number in range(len(room.addresses))]
-        self.contents: list[tuple[range, range, range] | None] = [None] * len(self.buffers)
-        self._next = 0
-
-    def take(self, key: tuple[range, range, range]) -> Buffer:
-        """The buffer whose contents are the oldest, for other contents."""
-        at = self._next
-        self._next = (at + 1) % len(self.buffers)
-        self.contents[at] = key
-        return self.buffers[at]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from amaranth.lib import data
 
-from weft.compiler.assembly.check import accesses
+from weft.compiler.assembly.accesses import accesses
 from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Header, Opcode, encode
 from weft.hw.isa.config import AcceleratorConfig
 

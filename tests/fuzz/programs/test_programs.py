@@ -14,15 +14,8 @@ from fuzz.programs.run import Difference, compare
 from fuzz.programs.shrink import shrink
 from fuzz.programs.spoil import spoil
 from fuzz.programs.streams import Painter
-from weft.compiler.assembly.check import (
-    _MEMORIES,
-    _SPACES,
-    ProgramError,
-    _check_stream,
-    _decode,
-    _Segments,
-    accesses,
-)
+from weft.compiler.assembly.accesses import MEMORIES, SPACES, accesses
+from weft.compiler.assembly.check import ProgramError, _check_stream, _decode, _Segments
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver
@@ -95,8 +88,8 @@ def proven(config, stream, masks):
     """Raises unless the compiler's last pass finds that the stream is sound."""
     commands = _decode(encode_stream(stream, masks))
     before = {}
-    for memory, kind in _MEMORIES.items():
-        before[_SPACES[memory]] = segments = _Segments()
+    for memory, kind in MEMORIES.items():
+        before[SPACES[memory]] = segments = _Segments()
         segments.write(0, kind.depth(config), -1)
     infos = []
     for command in commands:

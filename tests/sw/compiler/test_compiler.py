@@ -8,8 +8,8 @@ from graphs import GraphBuilder, random_graph
 from sw_programs import equal
 
 from weft.compiler import Program, ProgramError, check, compile
+from weft.compiler.assembly.accesses import accesses
 from weft.compiler.assembly.allocate import SECTION_BYTES
-from weft.compiler.assembly.check import accesses
 from weft.compiler.estimate import estimate
 from weft.compiler.planning.columns import column_chunks, column_step, tile_pixels
 from weft.compiler.verify import verify
