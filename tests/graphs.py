@@ -460,6 +460,29 @@ def _shuffled(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.sum(builder.lookup(wide), builder.conv(last, builder.shape(wide)[0]))
 
 
+def _pieces(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """A tensor in two halves that are gates of one another, as in a recurrent cell; mostly of whole
+    words. One of them is divided again, the tensor itself is read as well, or joined elsewhere."""
+    half = int(rng.choice([4, 8, 16, 32, int(rng.integers(1, 20))]))
+    whole = builder.conv(builder.input, 2 * half)
+    if rng.random() < 0.3:
+        whole = builder.lookup(whole)
+    first = builder.select(whole, range(half))
+    second = builder.select(whole, range(half, 2 * half))
+    if rng.random() < 0.3:
+        second = builder.alias(second, rng.permutation(half) if rng.random() < 0.5 else None)
+    gate = builder.lookup(first) if rng.random() < 0.7 else first
+    gated = builder.product(gate, second, clamp=builder.random_clamp())
+    quarter = builder.select(second, range(half // 2, half))
+    kept = builder.conv(builder.sum(quarter, quarter), half, like=gated)
+    if rng.random() < 0.5:
+        kept = builder.sum(kept, builder.conv(whole, half))
+    if rng.random() < 0.5:
+        kept = builder.conv(builder.concat(kept, builder.select(whole, range(half))
+                                           if rng.random() < 0.3 else kept), half, like=gated)
+    return builder.sum(gated, kept)
+
+
 def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:
     """Planes turned into rows and back, with channels in other orders on the way."""
     count, height, width = int(rng.integers(1, 40)), *builder.shape(builder.input)[1:]
@@ -505,6 +528,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "interpolated": _interpolated,
     "cropped": _cropped,
     "sums": _sums,
+    "pieces": _pieces,
 }
 """What :func:`operator_graph` makes."""
 

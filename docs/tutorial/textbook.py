@@ -49,13 +49,38 @@ def accuracy(scores, labels):
     return float(np.mean(np.argmax(scores, axis=1) == labels))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def heading():
+    return f"{'network':20} {'float':>8} {'int8':>8} {'device':>8} {'cycles':>10}  differing"
+
+
+def side_by_side(name, network, calibration, held_out, truth, options):
+    """A line of the table: a trained network in float, in int8 and on the device."""
+    with torch.no_grad():
+        scores = network(held_out).numpy()
+    with weft.from_torch(network, calibration[:1], calibration, config=options.config,
+                         device=options.device) as session:
+        key = session.get_inputs()[0].name
+        device, = session.run(None, {key: held_out.numpy()})
+        cycles = session.run_frame({key: held_out[:1].numpy()}).cycles
+        golden = session.plan.model.golden()            # the int8 network in onnxruntime
+        int8 = np.concatenate([golden.run({key: image[None]})["output"]
+                               for image in held_out.numpy()])
+    differing = np.count_nonzero(device.view(np.uint8) != int8.view(np.uint8))
+    return (f"{name:20} {accuracy(scores, truth):8.2%} {accuracy(int8, truth):8.2%} "
+            f"{accuracy(device, truth):8.2%} {cycles or '-':>10}  {differing}")
+
+
+def arguments(description, epochs):
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--config", default="base")
     parser.add_argument("--device", default="functional")
     parser.add_argument("--frames", type=int, default=225, help="held-out images to run")
-    parser.add_argument("--epochs", type=int, default=12)
-    options = parser.parse_args()
+    parser.add_argument("--epochs", type=int, default=epochs)
+    return parser.parse_args()
+
+
+def main():
+    options = arguments(__doc__, epochs=12)
 
     torch.manual_seed(7)
     images, labels = load_training()
@@ -63,22 +88,10 @@ def main():
     held_out, truth = load()                # not seen by the training
     held_out, truth = enlarged(held_out[:options.frames]), truth[:options.frames]
 
-    print(f"{'network':20} {'float':>8} {'int8':>8} {'device':>8} {'cycles':>10}  differing")
+    print(heading())
     for name, make in NETWORKS.items():
         network = train(make(), images, labels, options.epochs)
-        with torch.no_grad():
-            scores = network(held_out).numpy()
-        with weft.from_torch(network, images[:1], images[:200], config=options.config,
-                             device=options.device) as session:
-            key = session.get_inputs()[0].name
-            device, = session.run(None, {key: held_out.numpy()})
-            cycles = session.run_frame({key: held_out[:1].numpy()}).cycles
-            golden = session.plan.model.golden()        # the int8 network in onnxruntime
-            int8 = np.concatenate([golden.run({key: image[None]})["output"]
-                                   for image in held_out.numpy()])
-        differing = np.count_nonzero(device.view(np.uint8) != int8.view(np.uint8))
-        print(f"{name:20} {accuracy(scores, truth):8.2%} {accuracy(int8, truth):8.2%} "
-              f"{accuracy(device, truth):8.2%} {cycles or '-':>10}  {differing}")
+        print(side_by_side(name, network, images[:200], held_out, truth, options))
 
 
 if __name__ == "__main__":

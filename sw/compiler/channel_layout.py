@@ -31,7 +31,7 @@ from weft.ir.layout import ChannelMap
 from .channel_maps import choose, resolve
 from .folding import fold_lookups
 from .misfit import MisfitError
-from .selections import join_pieces, read_through
+from .selections import join_pieces, read_through, view_pieces
 
 __all__ = ["Home", "ChannelLayout", "lay_out_channels"]
 
@@ -106,6 +106,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
             graph, origins = _copy_result(graph, origins, conflict)
     channels = choose(graph, config, channels)
     graph, origins = read_through(graph, origins, config, channels, keep=keep_tensors)
+    graph = view_pieces(graph, config, channels)
 
     same = _originals(graph)
     homes = {name: Home(name, 0) for name in graph.tensors}
@@ -116,7 +117,10 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
             for source in layer.sources:
                 homes[same[source]] = Home(home.root, block)
                 block += channels[source].blocks(config)
-    homes = {name: homes[same[name]] for name in graph.tensors}
+    for layer in graph.layers:
+        if isinstance(layer, Alias):
+            home = homes[layer.input]
+            homes[layer.output] = Home(home.root, home.block + layer.first // config.word_lanes)
     return ChannelLayout(graph=graph, origins=origins, channels=channels, homes=homes, kept=kept)
 
 

@@ -1,4 +1,4 @@
-"""Selections that are not copied: those who read them take the channels from where they come."""
+"""Selections that are not copied: those who read them take the channels from where they are."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import NO_PADS, Concat, Convolution, Graph, Layer, Selection
+from weft.ir import NO_PADS, Alias, Concat, Convolution, Graph, Layer, Selection
 from weft.ir.layout import ChannelMap
 
-__all__ = ["join_pieces", "read_through"]
+__all__ = ["join_pieces", "read_through", "view_pieces"]
 
 
 _Origins = tuple[int, ...]
@@ -110,6 +110,39 @@ def read_through(graph: Graph, origins: _Origins, config: AcceleratorConfig,
                    if isinstance(layer, Convolution) and layer.input in through else layer
                    for layer in graph.layers)
     return _without_idle(replace(graph, layers=layers), origins, keep)
+
+
+def view_pieces(graph: Graph, config: AcceleratorConfig,
+                channels: Mapping[str, ChannelMap]) -> Graph:
+    """The graph with another name for whole words of a tensor in the place of a selection that
+    copies them. Words that a concatenation has as well lie with the others of it: they are copied.
+
+    Parameters
+    ----------
+    channels
+        As in :func:`read_through`.
+    """
+    joined = {name for layer in graph.layers if isinstance(layer, Concat) for name in layer.sources}
+    for layer in reversed(graph.layers):
+        if isinstance(layer, Alias) and layer.output in joined:
+            joined.add(layer.input)
+    outputs = {edge.tensor for edge in graph.outputs}
+
+    def viewed(layer: Layer) -> Layer:
+        if not isinstance(layer, Selection) or not _plain(graph, layer) \
+                or layer.output in joined | outputs:
+            return layer
+        count, first = len(layer.weights), int(layer.channels[0])
+        stop, source = first + count, channels[layer.input]
+        if not np.array_equal(layer.channels, np.arange(first, stop)) or first < 0 \
+                or first % config.word_lanes \
+                or (stop % config.word_lanes and stop < source.channels) \
+                or not source.plain(config) or not channels[layer.output].plain(config):
+            return layer
+        return Alias(name=layer.name, op=layer.op, input=layer.input, output=layer.output,
+                     first=first)
+
+    return replace(graph, layers=tuple(map(viewed, graph.layers)))
 
 
 def _direct(layer: Convolution, selection: Selection) -> Convolution:

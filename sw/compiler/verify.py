@@ -143,9 +143,11 @@ def _matmul(graph: Graph, layer: MatMul) -> None:
 
 def _alias(graph: Graph, layer: Alias) -> None:
     source, target = graph.tensors[layer.input].shape, graph.tensors[layer.output].shape
-    if source[0] != target[0] or source[1] * source[2] != target[1] * target[2]:
-        raise ValueError(f"Layer {layer.name!r} must have an output of {source[0]} channels of "
-                         f"{source[1] * source[2]} pixels, not {target}")
+    if not 0 <= layer.first <= source[0] - target[0] \
+            or source[1] * source[2] != target[1] * target[2]:
+        raise ValueError(f"Layer {layer.name!r} must have an output of at most "
+                         f"{source[0] - layer.first} channels of {source[1] * source[2]} pixels, "
+                         f"not {target}")
     if layer.order is not None and not np.array_equal(np.sort(layer.order),
                                                       np.arange(source[0])):
         raise ValueError(f"Layer {layer.name!r} must have every channel of its input once")

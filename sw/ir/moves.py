@@ -25,17 +25,21 @@ class Concat(Layer):
 
 
 class Alias(Layer):
-    """The values of a tensor under another name: channels in another order, and planes of another
-    height and width, whose pixels are the same from the first to the last.
+    """The values of a tensor under another name: channels in another order, or some that follow
+    each other, and planes of another height and width, whose pixels are the same from the first to
+    the last.
 
     Parameters
     ----------
     order : int64 [C] or :py:`None`
-        For each channel that of the input; :py:`None` for 0, 1, 2...
+        For each channel that of the input; :py:`None` for ``first``, ``first + 1``...
+    first : :class:`int`
+        Channel of the input that is the first one.
     """
 
     input: str
     order: np.ndarray | None = None
+    first: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:

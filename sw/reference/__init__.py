@@ -100,8 +100,8 @@ def _compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np
         case Concat():
             return np.concatenate([values[name] for name in layer.sources])
         case Alias(input=x):
-            channels = values[x] if layer.order is None else values[x][layer.order]
-            return channels.reshape(target.shape)
+            channels = slice(layer.first, layer.first + target.shape[0])
+            return values[x][channels if layer.order is None else layer.order].reshape(target.shape)
         case Resize(input=x):
             return values[x].repeat(layer.factors[0], 1).repeat(layer.factors[1], 2)
         case Interleave():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
+from rich.text import Text
 
 from weft.errors.text import printable
 from weft.hw.isa.commands import Engine
@@ -322,9 +323,10 @@ def print_inspection(inspection: Inspection, console: Console) -> None:
         figures = ("", "", "") if cost is None else tuple(
             f"{value:,}" if value else "" for value in (cost.cycles, cost.output_bytes,
                                                         cost.constant_bytes))
-        table.add_row(escape(place.name), escape(place.op),
-                      "[yellow]host[/]" if place.where is Where.HOST
-                      else node.engine or "accelerator", *figures)
+        where = (Text("host", "yellow") if place.where is Where.HOST
+                 else Text(node.engine or "accelerator"))
+        # Text is not searched for markup, which takes a third of the time of a long table.
+        table.add_row(Text(place.name), Text(place.op), where, *map(Text, figures))
     console.print(table)
     for placement in inspection.fallbacks:
         cure = f" ({placement.cure})" if placement.cure else ""

@@ -220,7 +220,7 @@ def test_convolution_takes_the_map_of_what_it_is_added_to():
 
 # Views and selections -------------------------------------------------------------------------
 
-@pytest.mark.parametrize("operator", ["shuffled", "regrouped"])
+@pytest.mark.parametrize("operator", ["shuffled", "regrouped", "pieces"])
 @pytest.mark.parametrize("seed", range(12))
 def test_views_equal_the_reference(operator, seed):
     rng = np.random.default_rng([seed, 5])
@@ -230,7 +230,7 @@ def test_views_equal_the_reference(operator, seed):
         equal(graph, config, rng, keep_tensors=keep_tensors)
 
 
-@pytest.mark.parametrize("operator", ["shuffled", "regrouped"])
+@pytest.mark.parametrize("operator", ["shuffled", "regrouped", "pieces"])
 @pytest.mark.parametrize("seed", range(6))
 def test_views_in_little_memory_equal_the_reference(operator, seed):
     rng = np.random.default_rng([seed, 6])
@@ -330,6 +330,47 @@ def test_pieces_that_are_joined_again_are_not_copied():
     assert program.layers[1].commands == program.layers[2].commands == ()
     assert program.layers[3].macs == graph.layers[3].weights.size * 42
     equal(graph, TINY, rng, keep_tensors=True)
+
+
+def test_pieces_of_whole_words_are_read_where_they_are():
+    """Gates of a recurrent cell, the last of them in the middle of a word."""
+    rng = np.random.default_rng(16)
+    word = TINY.word_lanes
+    builder = GraphBuilder(rng, (5, 6, 7))
+    whole = builder.conv("x", 3 * word + 1)
+    middle = builder.select(whole, range(word, 2 * word))
+    last = builder.select(whole, range(2 * word, 3 * word + 1))
+    part = builder.select(last, range(word, word + 1))
+    graph = builder.graph(builder.product(builder.lookup(middle), middle),
+                          builder.lookup(last), builder.lookup(part))
+    laid_out = lay_out_channels(graph, TINY)
+    assert [laid_out.homes[name] for name in (middle, last, part)] == [
+        Home(whole, 1), Home(whole, 2), Home(whole, 3)]
+    for keep_tensors in (False, True):
+        assert matrix_commands(equal(graph, TINY, rng, keep_tensors=keep_tensors)) == 1
+
+
+@pytest.mark.parametrize("channels", [range(1, 5), range(3), (0, 2, 1, 3)])
+def test_pieces_of_parts_of_words_are_copied(channels):
+    rng = np.random.default_rng(17)
+    assert TINY.word_lanes == 4
+    builder = GraphBuilder(rng, (5, 6, 7))
+    graph = builder.graph(builder.lookup(builder.select(builder.conv("x", 8), channels)))
+    assert matrix_commands(equal(graph, TINY, rng)) == 2
+
+
+def test_pieces_that_leave_the_accelerator_or_are_joined_with_others_are_copied():
+    rng = np.random.default_rng(18)
+    word = TINY.word_lanes
+    builder = GraphBuilder(rng, (5, 6, 7))
+    whole = builder.conv("x", 2 * word)
+    piece = builder.select(whole, range(word))
+    graph = builder.graph(builder.lookup(piece), piece)
+    assert matrix_commands(equal(graph, TINY, rng)) == 2
+    renamed = builder.alias(builder.select(whole, range(word, 2 * word)))
+    joined = builder.concat(renamed, builder.conv("x", word, like=whole))
+    graph = builder.graph(builder.lookup(joined), builder.lookup(whole))
+    assert matrix_commands(equal(graph, TINY, rng)) == 3
 
 
 def test_pieces_in_another_order_or_of_a_tensor_that_is_joined_elsewhere_are_copied():
