@@ -217,6 +217,22 @@ class _Draft:
         few = self.node("Sigmoid", few) if self._chance(0.5) else few
         return self.node("Mul" if self._chance(0.7) else "Add", many, few)
 
+    def cell(self, source: str) -> str:
+        """Some steps of a recurrent cell: gates are pieces of a product, as in an LSTM."""
+        size = self._count()
+        state = self.pointwise(source, size)
+        cell = self.node("Tanh", state)
+        for _ in range(int(self._rng.integers(1, 3))):
+            product = self.node("Add", self.pointwise(source, 4 * size),
+                                self.pointwise(state, 4 * size))
+            pieces = [self.node("Piece", product, group=4, factors=(number, 1))
+                      for number in range(1, 5)]
+            admit, forget, show = (self.node("Sigmoid", piece) for piece in pieces[:3])
+            cell = self.node("Add", self.node("Mul", forget, cell),
+                             self.node("Mul", admit, self.node("Tanh", pieces[3])))
+            state = self.node("Mul", show, self.node("Tanh", cell))
+        return state
+
     def inception(self, source: str) -> str:
         """Branches that are concatenated."""
         window = {"kernel": (3, 1), "pads": (1, 0, 1, 0)} if self._signal else \
@@ -366,6 +382,6 @@ class _Draft:
 _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft.view,
         _Draft.tokens, _Draft.heads)
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
-           _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
+           _Draft.cell, _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
            _Draft.combine, _Draft.deal, _Draft.crop, _Draft.leak, _Draft.rescale, _Draft.widen,
            _Draft.transposed, _Draft.unfold)

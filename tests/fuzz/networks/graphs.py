@@ -44,10 +44,11 @@ class Node:
         ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
         ``Tokens`` for a MatMul of rows of channels, ``Attend`` for the attention of pixels, with a
         sigmoid in the place of the softmax, ``Widen`` for a Pad with ``factors`` channels
-        before and behind, ``Crop`` for a Slice of planes that leaves out ``pads`` and takes every
-        ``strides``-th row and column, ``Rows`` for a Slice of each row of pixels in turn and a
-        Concat of them backwards, ``Flat`` for a Concat of all its inputs, channels last, as
-        vectors.
+        before and behind, ``Piece`` for a Slice that takes the ``factors[0]``-th, counted from 1,
+        of ``group`` pieces with as many channels each, ``Crop`` for a Slice of planes that leaves
+        out ``pads`` and takes every ``strides``-th row and column, ``Rows`` for a Slice of each row
+        of pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of all its inputs,
+        channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -223,6 +224,10 @@ class FloatGraph:
             elif op == "Slice":
                 inputs += _bounds(node.name, constant, (node.factors[0] - 1,), source[:1], (1,),
                                   node.factors[1:])
+            elif op == "Piece":
+                first = (node.factors[0] - 1) * shape[0]
+                op = "Slice"
+                inputs += _bounds(node.name, constant, (first,), (first + shape[0],), (1,), (1,))
             elif op == "Crop":
                 top, left, bottom, right = node.pads
                 op = "Slice"
@@ -439,6 +444,13 @@ def _sliced(node: Node, source: Shape) -> Shape:
     return (len(range(node.factors[0] - 1, _planes(source)[0], node.factors[1])), *source[1:])
 
 
+def _piece(node: Node, source: Shape) -> Shape:
+    size = _planes(source)[0] // node.group
+    if not size:
+        raise Unfit(f"{node.name} has {node.group} pieces of {source[0]} channels")
+    return (size, *source[1:])
+
+
 def _cropped(node: Node, source: Shape) -> Shape:
     channels, *plane = _planes(source)
     height, width = (
@@ -496,6 +508,7 @@ _SHAPES: dict[str, _Rule] = {
     "Resize": lambda node, sources, shapes: (
         _planes(sources[0])[0], *(a * b for a, b in zip(sources[0][1:], node.factors))),
     "Slice": lambda node, sources, shapes: _sliced(node, sources[0]),
+    "Piece": lambda node, sources, shapes: _piece(node, sources[0]),
     "Crop": lambda node, sources, shapes: _cropped(node, sources[0]),
     "Rows": lambda node, sources, shapes: _column(node, sources[0]),
     "PRelu": lambda node, sources, shapes: _planes(sources[0]),
