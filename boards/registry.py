@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from weft.errors import ToolError
+from weft.errors.distribution import install_command
 from weft.hw.isa.config import ConfigError
 
 from . import icebreaker, icepi_zero, ulx3s
@@ -75,5 +77,17 @@ def load_board(path: Path) -> Board:
 
 
 def make_platform(board: Board) -> Any:
-    """Amaranth's platform of ``board``: pins, package, speed grade, primitives."""
-    return _PLATFORMS[board.name](board)
+    """Amaranth's platform of ``board``: pins, package, speed grade, primitives.
+
+    Raises
+    ------
+    ToolError
+        If the package with the pins of boards is missing.
+    """
+    try:
+        return _PLATFORMS[board.name](board)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "amaranth_boards":
+            raise
+        raise ToolError("Package amaranth-boards, which has the pins of boards, is not installed: "
+                        f"run {install_command('fpga')}") from None

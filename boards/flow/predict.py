@@ -25,6 +25,7 @@ from weft.hw.bus.dma_write import WriteEngine, beat_layout
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.isa.commands import Memory
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import LINE_KERNELS
 from weft.hw.isa.memories import memories
 from weft.hw.lib.fanout import SINKS, parts
 
@@ -102,7 +103,8 @@ def _block_rams(config: AcceleratorConfig, family: Family) -> int:
             found += _blocks(family, depth=geometry.depth, width=8 * geometry.unit_data_bytes,
                              granularity=8)
     found += sum(family.block_memory.count(width, rows)
-                 for width, rows in _beat_memories(config) if rows > DISTRIBUTED_ROWS)
+                 for width, rows in (*_beat_memories(config), _lines_memory(config))
+                 if rows > DISTRIBUTED_ROWS)
     return found + 2 * config.array_columns * _blocks(
         family, depth=config.accumulator_pixels, width=config.accumulator_width)
 
@@ -114,6 +116,11 @@ def _beat_memories(config: AcceleratorConfig) -> list[tuple[int, int]]:
     return [(read, config.axi_outstanding * burst - 1),
             (read, CommandFetch.OUTSTANDING * burst - 1),
             (written, WriteEngine.BUFFER_BURSTS * burst - 1)]
+
+
+def _lines_memory(config: AcceleratorConfig) -> tuple[int, int]:
+    """Width of a column of kept rows of windows, and the columns; none of a width without."""
+    return 8 * (max(LINE_KERNELS) - 1) * config.word_lanes, config.vector_lines
 
 
 def _staging_block_rams(config: AcceleratorConfig, family: Family, size: int) -> int:
@@ -142,6 +149,8 @@ def terms(config: AcceleratorConfig, blocks: int) -> dict[str, Terms]:
     # What a LOAD puts together of several beats.
     joined = sum(max(0, geometry.unit_data_bytes - config.axi_bytes)
                  for geometry in memories(config).values())
+    lines_width, lines_depth = _lines_memory(config)
+    lines_in_luts = lines_width * ceil(lines_depth / 16) * (lines_depth <= DISTRIBUTED_ROWS)
     turn, vector = _other_blocks(config, blocks)
     found: dict[str, Terms] = {
         "array": {"pes": config.pe_rows * columns, "columns": columns,
@@ -178,7 +187,9 @@ def terms(config: AcceleratorConfig, blocks: int) -> dict[str, Terms]:
             "vector_drain": {"one": 1, "lanes": lanes, "wide_in_luts": lanes - vector_wide,
                              "rows": rows, "fixed": fixed,
                              "fixed_in_luts": (lanes - vector_wide) * config.fixed_point},
-            "vector": {"one": 1, "rows": rows, "products": rows * taps, "lanes": lanes},
+            "vector": {"one": 1, "rows": rows, "products": rows * taps, "lanes": lanes,
+                       "lines": lines_depth > 0, "lines_rows": rows * (lines_depth > 0),
+                       "lines_in_luts": lines_in_luts},
         }
     return found
 

@@ -40,6 +40,7 @@ def _estimate(options: argparse.Namespace) -> int:
     from weft.compiler.timing.memory import MEMORY, MemoryTiming
     from weft.report.terminal import Progress, print_estimate, terminal
     from weft.runtime.advice import advise
+    from weft.runtime.device.base import check_room
     from weft.runtime.estimate import estimate_plan
 
     if (options.model is None) == (options.resources is None):
@@ -64,6 +65,8 @@ def _estimate(options: argparse.Namespace) -> int:
             progress.stage(f"Compiling {options.model.name} for {config.name}")
         estimate = estimate_plan(plan, config, model=options.model.name, batch=options.batch,
                                  memory=memory)
+        if board is not None:
+            check_room(estimate.memory_bytes, board.memory_bytes, board.name)
         advice = advise(plan, estimate, memory=memory,
                         progress=None if options.json else progress.stage)
     if options.json:

@@ -103,7 +103,7 @@ class SimulatedSoC:
             sys.executable, "-m", "ziglang", "cc", *_CPU, *_WARNINGS, "-ffreestanding", "-static",
             f"-I{folder}", f"-I{litex / 'software' / 'include'}", f"-I{cpu}", f"-L{folder}",
             f"-Wl,-T,{litex / 'software' / 'bios' / 'linker.ld'}", str(cpu / "crt0.S"),
-            *map(str, sources), "-o", "program.elf"])
+            *(str(path.absolute()) for path in sources), "-o", "program.elf"])
         return _contents((folder / "program.elf").read_bytes())
 
     def build(self, rom: bytes) -> Path:

@@ -117,6 +117,8 @@ class Estimate:
         Each one after it. Not any faster, unless all constants fit on the chip together.
     warm : :class:`bool`
         They do.
+    memory_bytes : :class:`int`
+        External memory that is needed: commands, constants and tensors.
     """
 
     model: str
@@ -125,6 +127,7 @@ class Estimate:
     first: FrameEstimate
     further: FrameEstimate
     warm: bool
+    memory_bytes: int
 
     @property
     def macs(self) -> int:
@@ -143,6 +146,7 @@ class Estimate:
             "batch": self.batch,
             "warm": self.warm,
             "macs": self.macs,
+            "memory_bytes": self.memory_bytes,
             "cycles": [round(frame.cycles / self.batch) for frame in (self.first, self.further)],
             **self._frame(self.further),
             "first": {"cycles": round(self.first.cycles / self.batch), **self._frame(self.first)},
@@ -207,6 +211,7 @@ def estimate_programs(programs: Sequence[Program], *, model: str,
     warm = len(programs) == 1 and bool(programs[0].warm_commands)
     return Estimate(
         model=model, config=config, batch=programs[0].graph.frames, first=first, warm=warm,
+        memory_bytes=max(program.memory_bytes for program in programs),
         further=_frame([_play(programs[0], memory, warm=True)], config) if warm else first)
 
 

@@ -1,6 +1,7 @@
 """A board that is defined in a file: the one that the documentation shows."""
 
 import re
+import sys
 
 import pytest
 from places import ROOT
@@ -8,9 +9,10 @@ from tiny_board import TINY_BOARD
 
 from weft import compiler
 from weft.boards.flow.bitstream import design
-from weft.boards.registry import BOARDS, find_board
+from weft.boards.registry import BOARDS, find_board, make_platform
 from weft.cli import main
 from weft.digits import MODEL
+from weft.errors import ToolError
 from weft.frontend import partition
 from weft.hw.isa.config import ConfigError
 from weft.sim.board import fast_line
@@ -71,3 +73,15 @@ def test_the_digits_fit_every_board(name):
     graph, = partition(MODEL).graphs
     program = compiler.compile(graph, board.config)
     assert program.memory_bytes <= board.memory.size
+
+
+def test_missing_package_of_pins_wrong(monkeypatch):
+    for name in [*sys.modules]:
+        if name.split(".")[0] == "amaranth_boards":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "amaranth_boards", None)
+    for board in BOARDS.values():
+        with pytest.raises(ToolError, match=r"^Package amaranth-boards, which has the pins of "
+                                            r"boards, is not installed: run "
+                                            r"pip install '.*\[fpga\]'$"):
+            make_platform(board)

@@ -9,7 +9,8 @@ from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Error
 
-__all__ = ["Device", "Event", "EventKind", "DeviceError", "DeviceStopped", "DeviceTimeout"]
+__all__ = ["Device", "Event", "EventKind", "DeviceError", "DeviceStopped", "DeviceTimeout",
+           "check_room"]
 
 
 class DeviceError(WeftError):
@@ -44,6 +45,26 @@ class DeviceStopped(DeviceError):
 
 class DeviceTimeout(DeviceError):
     """The device did not raise its interrupt in time."""
+
+
+def check_room(needed: int, there: int, owner: str) -> None:
+    """Checks that a model's external memory is there.
+
+    Parameters
+    ----------
+    needed, there : :class:`int`
+        Bytes.
+    owner : :class:`str`
+        Whose memory it is, for the message.
+
+    Raises
+    ------
+    DeviceError
+        If the model needs more.
+    """
+    if needed > there:
+        raise DeviceError(f"Model needs {needed} bytes of memory beside the accelerator, "
+                          f"{owner} has {there}")
 
 
 class EventKind(StrEnum):

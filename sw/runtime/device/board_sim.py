@@ -5,6 +5,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.sim.board import BoardSimulator, build_board
 from weft.sim.build import Build, Progress
 
+from .base import check_room
 from .serial import SerialDevice
 
 __all__ = ["BoardSimDevice", "SimulatedPort"]
@@ -69,6 +70,7 @@ class BoardSimDevice(SerialDevice):
     def __init__(self, config: AcceleratorConfig, *, memory_bytes: int, board: Board,
                  mismatch: float = 0.0, latency: float = 0.0, direct: bool = False,
                  progress: Progress | None = None, build: Build | None = None):
+        check_room(memory_bytes, board.memory_bytes, board.name)  # a build takes minutes
         built = build_board(board, progress=progress) if build is None else build
         self._direct = direct
         self._simulator = BoardSimulator(board, built, mismatch=mismatch, latency=latency)

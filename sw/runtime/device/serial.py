@@ -9,7 +9,7 @@ from weft.boards.system.protocol import PROTOCOL_VERSION, Answer, Identity, Opco
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import COUNTER_BASE, Counter
 
-from .base import DeviceError, DeviceTimeout, Event
+from .base import DeviceError, DeviceTimeout, Event, check_room
 from .link import PATIENCE, Link, Port, Request
 
 __all__ = ["DEFAULT_BAUD", "SerialDevice", "open_port"]
@@ -90,9 +90,7 @@ class SerialDevice:
             raise DeviceError(f"Device at {name} must speak version {PROTOCOL_VERSION} of the "
                               f"serial protocol, not {identity.version}: build its bitstream "
                               f"again with this release of Weft")
-        if memory_bytes > 1 << identity.memory_bits:
-            raise DeviceError(f"Model needs {memory_bytes} bytes of memory beside the accelerator, "
-                              f"the device at {name} has {1 << identity.memory_bits}")
+        check_room(memory_bytes, 1 << identity.memory_bits, f"the device at {name}")
         return identity
 
     @property

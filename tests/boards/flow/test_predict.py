@@ -25,7 +25,10 @@ def predicted(config, board):
     # Beats that are read ahead in block memory, and products of activations.
     {"axi_addr_width": 32, "axi_burst_beats": 16, "axi_outstanding": 4, "products": True,
      "drain_lookup": True},
-), ids=("fixed_point", "products"))
+    # Rows of windows in block memory, and in distributed memory.
+    {"axi_data_width": 64, "axi_addr_width": 32, "vector_taps": 10, "vector_lines": 64},
+    {"axi_data_width": 64, "axi_addr_width": 32, "vector_taps": 8, "vector_lines": 32},
+), ids=("fixed_point", "products", "lines", "few_lines"))
 def generated(request):
     config = SMALL.config.replace(**request.param)
     return config, resources(config, LARGE)
@@ -75,6 +78,15 @@ def test_products_of_activations_and_tables_of_the_drain_are_told():
         {"drain_lookup": False}, {"drain_lookup": False, "products": True}, {}))
     assert turned.luts > plain.luts + 1_000 and turned.multipliers == plain.multipliers + 4
     assert looked_up.luts > plain.luts and looked_up.block_rams == plain.block_rams + 2
+
+
+def test_kept_rows_are_told():
+    config = PRESETS["tiny"].replace(vector_taps=8)
+    none, few, many = (predicted(config.replace(vector_lines=lines), LARGE)
+                       for lines in (0, 32, 128))
+    # Four words of each column, 128 bits of blocks that are 36 wide.
+    assert (few.block_rams, many.block_rams) == (none.block_rams, none.block_rams + 4)
+    assert few.luts > many.luts > none.luts + 900
 
 
 @pytest.mark.parametrize(("width", "blocks"), [(33, 1), (65, 2), (129, 4)])

@@ -1,9 +1,13 @@
 """``weft estimate``: what a network takes, without a simulator."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
+from weft.boards.memory import OnChipMemory
+from weft.boards.registry import BOARDS
 from weft.cli import main
 from weft.compiler import batch, compile
 from weft.compiler.timing.player import MemoryTiming, play
@@ -131,6 +135,15 @@ def test_board_names_configuration_and_memory(capsys):
 def test_board_that_cannot_be(options, message, capsys):
     assert main(["estimate", str(MODEL), *options]) == 2
     assert capsys.readouterr().err.startswith(f"weft: error: {message}")
+
+
+def test_network_larger_than_the_memory_of_the_board(monkeypatch, capsys):
+    board = BOARDS["ulx3s-25f"]
+    small = replace(board, memory=OnChipMemory(size=4096))
+    monkeypatch.setitem(BOARDS, small.name, small)
+    assert main(["estimate", str(MODEL), "--board", small.name, "--json"]) == 2
+    assert re.fullmatch(r"weft: error: Model needs \d+ bytes of memory beside the accelerator, "
+                        r"ulx3s-25f has 4096\n", capsys.readouterr().err)
 
 
 def test_latency_is_an_option(estimate, capsys):

@@ -32,8 +32,8 @@ def test_processor_gets_the_right_classes_and_onnxruntimes_scores(tmp_path):
     # With room for all weights, so that constants stay on chip from the second frame on.
     done = subprocess.run(
         [sys.executable, "-m", "weft.litex", "--config", "tiny,weight_bytes=65536,name='roomy'",
-         "--frames", str(FRAMES), "--folder", str(tmp_path)],
-        capture_output=True, text=True, check=False)
+         "--frames", str(FRAMES), "--folder", "soc"],
+        cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(f"{FRAMES} of {FRAMES} classes are right\n")
     frames = re.findall(r"^frame (\d+): class (\d+), (\d+) cycles, (\w+), scores(.*)$",

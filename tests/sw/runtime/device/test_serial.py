@@ -156,9 +156,17 @@ def test_another_configuration_is_refused():
     device.close()
 
 
-def test_too_little_memory_is_refused():
+def test_too_little_memory_is_refused(board):
     with pytest.raises(DeviceError, match=r"^Model needs 36864 bytes of memory beside the "
                                           r"accelerator, the device at tiny_board has 32768$"):
+        SerialDevice(TINY_BOARD.config, memory_bytes=36864, port=board._port, patience=2e-5,
+                     baud=TINY_BOARD.baud)
+
+
+def test_no_simulator_is_built_of_a_board_with_too_little_memory(monkeypatch):
+    monkeypatch.setattr("weft.runtime.device.board_sim.build_board", None)
+    with pytest.raises(DeviceError, match=r"^Model needs 36864 bytes of memory beside the "
+                                          r"accelerator, tiny_board has 32768$"):
         open_board(memory_bytes=36864)
 
 
