@@ -148,12 +148,12 @@ class Bench:
 
     def model(self):
         """What the activation memory holds after all commands, by the command-level reference."""
-        words = self.words.copy()
+        words, lines = self.words.copy(), vector_model.no_lines(self.config)
         for command in self.commands:
             _, fields = decode(command.to_bytes(64, "little"))
             vector_model.execute(
                 self.config, fields, words, weights=self.weights, parameters=self.parameters,
-                tables=self.tables)
+                tables=self.tables, lines=lines)
         return words
 
     def run(self):

@@ -315,11 +315,19 @@ class VectorCommand(data.Struct):
     ``min(stride_outer, K)``, or ``K - min(pad_outer, K - 1)`` at the first outer position, but at
     least one for each group.
 
+    The words of a column are kept in a line, the last four of them. Column ``c`` of channel block
+    ``k`` has the line ``quarter * vector_lines / 4 + k * columns + c``, modulo ``vector_lines``.
+    With ``resumes`` a command does not begin anew: what is in its lines are the words of the rows
+    above those that the first outer position adds, ``min(stride_outer, K)`` of them, as if it were
+    not the first one. So a command goes on where an earlier one of as many columns and blocks in
+    the same place ended, if no other one in between has used these lines.
+
     All but MAX and LOOKUP take at least ``rows / requant_lanes`` cycles per word. With ``shared``
     all channel blocks use the weights and parameters of the first; MAX and LOOKUP have neither and
     ignore it, and their ``rule`` must be zero. With ``broadcast``, ADD and MULTIPLY take ``b`` from
     a plane of one word: ``in_base + kernel_outer_step + block * kernel_inner_step``. ``slide``,
-    ``lines``, ``broadcast`` and ``subtract`` must be zero where they are not mentioned,
+    ``lines``, ``broadcast`` and ``subtract`` must be zero where they are not mentioned, ``resumes``
+    and ``quarter`` without ``lines``,
     ``table_step`` without a ``table``, and ``clamp_min`` at most ``clamp_max``.
 
     All sizes are at least 1. A command starts when the one before it has read its last word: one
@@ -366,7 +374,8 @@ class VectorCommand(data.Struct):
     table_step:        unsigned(1)   # each channel block has the table after that of the last one
     rule:              Rounding
     lines:             unsigned(1)   # keep rows for the next outer position
-    _0:                unsigned(_COMMAND_BITS - 509)
+    resumes:           unsigned(1)   # the rows above the first position are kept already
+    quarter:           unsigned(2)   # of the lines, at which the columns of a command begin
 
 
 class ChannelParameters(data.Struct):

@@ -484,7 +484,7 @@ PRESETS: dict[str, AcceleratorConfig] = {
             weight_bytes=96 * 1024),
         AcceleratorConfig(
             name="base", rows=16, cols=16, requant_lanes=16, activation_bytes=128 * 1024,
-            weight_bytes=128 * 1024, accumulator_pixels=512, vector_taps=10, vector_lines=128,
+            weight_bytes=128 * 1024, accumulator_pixels=512, vector_taps=10, vector_lines=512,
             vector_entries=256),
     )
 }

@@ -1,6 +1,7 @@
 """Limits of the command set and of the bus: what more than one part has to agree on."""
 
-__all__ = ["LINE_KERNELS", "LOCAL_ADDRESSES", "MAX_COMMANDS", "PAGE_BYTES", "WINDOW_GROUPS"]
+__all__ = ["LINE_KERNELS", "LINE_QUARTERS", "LINE_WORDS", "LOCAL_ADDRESSES", "MAX_COMMANDS",
+           "PAGE_BYTES", "WINDOW_GROUPS"]
 
 
 LOCAL_ADDRESSES = 1 << 24
@@ -14,6 +15,12 @@ WINDOW_GROUPS = 32
 
 LINE_KERNELS = (3, 5)
 """Sizes of the square windows whose rows the vector engine can keep: of a VECTOR with ``lines``."""
+
+LINE_WORDS = max(LINE_KERNELS) - 1
+"""Words that are kept of a column."""
+
+LINE_QUARTERS = 4
+"""Parts of the lines at which the columns of a command may begin."""
 
 PAGE_BYTES = 4096
 """A burst of AXI4 must not cross a multiple of it."""

@@ -133,6 +133,7 @@ class VectorDecoder(wiring.Component):
                        (command.op == operation) & (command.kernel_inner != inner)]
         return [
             command.lines & self._wrong_lines(command),
+            ~command.lines & (command.resumes | (command.quarter != 0)),
             *(command[name] == 0 for name in POSITIVE),
             Value.cast(command.op) > max(op.value for op in VectorOp),
             *shapes,

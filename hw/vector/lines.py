@@ -7,7 +7,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import LINE_KERNELS
+from weft.hw.isa.limits import LINE_KERNELS, LINE_WORDS
 from weft.hw.isa.vector_rules import line_groups
 from weft.hw.lib.delay import register
 
@@ -16,14 +16,15 @@ from .tap import tap_layout
 __all__ = ["VectorLines"]
 
 
-_KEPT = max(LINE_KERNELS) - 1  # words of a column
+_KEPT = LINE_WORDS
 
 
 class VectorLines(wiring.Component):
     """The last words of each column, newest last, and from them the words of a group.
 
     A word pushes out the oldest one of its column. Columns are kept in a memory from one row of
-    positions to the next, so a window that goes down by ``s`` needs only ``s`` new words of each.
+    positions to the next, so a window that goes down by ``s`` needs only ``s`` new words of each,
+    and from one command to the next, for one that resumes.
     What is read from there is in time for the word that follows, except when both are of the same
     column: that one is at hand.
 
@@ -83,7 +84,7 @@ class VectorLines(wiring.Component):
         read  = columns.read_port()
         held  = Signal(_KEPT * word, reset_less=True)  # those that the tap before has left
         at_hand = register(
-            m, self.valid & (tap.column == self.next_tap.lines.column), "at_hand")
+            m, self.valid & tap.on & (tap.column == self.next_tap.lines.column), "at_hand")
 
         above  = Signal.like(held)
         column = Cat(above, self.newest)

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import WINDOW_GROUPS
+from weft.hw.isa.limits import LINE_QUARTERS, WINDOW_GROUPS
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.lib.loop import LoopNest
 
@@ -327,6 +327,8 @@ class VectorSequencer(wiring.Component):
 
         first_outer = Signal(reset_less=True)
         column      = Signal.like(group.tap.lines.column, reset_less=True)
+        first       = Signal.like(column, name="first", reset_less=True)  # column of the block
+        next_first  = Signal.like(column, name="next_first", reset_less=True)  # of the next one
         ahead       = Signal.like(lines.lead, reset_less=True)  # columns to the end of a window
         behind      = Signal.like(group.tap.lines.behind, reset_less=True)
         last        = flags.last
@@ -335,12 +337,17 @@ class VectorSequencer(wiring.Component):
             with m.If(last.row):
                 m.d.sync += [
                     behind.eq(lines.groups - 1),
-                    column.eq(Mux(last.inner, 0, column + 1)),
+                    column.eq(Mux(last.inner, Mux(last.outer, next_first, first), column + 1)),
                     ahead.eq(Mux(last.inner, lines.lead,
                                  Mux(ahead == 0, command.stride_inner, ahead) - 1)),
                 ]
                 with m.If(last.inner):
-                    m.d.sync += first_outer.eq(last.outer)
+                    m.d.sync += first_outer.eq(last.outer & ~command.resumes)
+                with m.If(last.inner & last.outer):
+                    m.d.sync += [first.eq(next_first), next_first.eq(next_first + lines.columns)]
+        with m.If(flags.idle):
+            m.d.sync += next_first.eq(
+                new.command.quarter * (self._config.vector_lines // LINE_QUARTERS))
 
         with m.If(new.lines.on):
             m.d.comb += [

@@ -14,13 +14,16 @@ __all__ = ["Space", "Buffer", "Address", "Quotient", "Difference", "Region", "Fi
 
 
 class Space(Enum):
-    """Where a buffer lives. All but the last are on chip and count units; that counts bytes."""
+    """Where a buffer lives. All but the last are on chip and count units; that counts bytes. Lines
+    hold what a VECTOR keeps for the next one: of all that use the same, each comes after those
+    before it, as commands of one engine do."""
     ACTIVATION       = "activation"
     WEIGHT           = "weight"
     PARAMETER        = "parameter"
     VECTOR_WEIGHT    = "vector_weight"
     VECTOR_PARAMETER = "vector_parameter"
     TABLE            = "table"
+    LINES            = "lines"
     EXTERNAL         = "external"
 
     __hash__ = object.__hash__  # of the member, not of its name: quicker
@@ -33,7 +36,7 @@ class Space(Enum):
     @property
     def ring(self) -> bool:
         """Whether it holds constants, one behind the other, round and round."""
-        return self not in (Space.ACTIVATION, Space.EXTERNAL)
+        return self not in (Space.ACTIVATION, Space.LINES, Space.EXTERNAL)
 
     def depth(self, config: AcceleratorConfig) -> int:
         """Units that there are of it."""

@@ -12,12 +12,12 @@ from weft import reference
 from weft.errors import InputError
 from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import LOCAL_ADDRESSES
-from weft.hw.isa.vector_rules import multiplier_passes, window_groups
+from weft.hw.isa.limits import LINE_WORDS, LOCAL_ADDRESSES
+from weft.hw.isa.vector_rules import line_columns, multiplier_passes, window_groups
 from weft.ir import layout
 
 __all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
-           "pack_kernel", "pack_multipliers", "split_multiplier", "windows"]
+           "no_lines", "pack_kernel", "pack_multipliers", "split_multiplier", "windows"]
 
 Pair = tuple[int, int]
 
@@ -178,16 +178,22 @@ def pack_multipliers(config: AcceleratorConfig, first: np.ndarray,
 # On words -------------------------------------------------------------------------------------
 
 def execute(config: AcceleratorConfig, fields: Mapping[str, int], words: np.ndarray, *,
-            weights: np.ndarray, parameters: np.ndarray, tables: np.ndarray) -> None:
+            weights: np.ndarray, parameters: np.ndarray, tables: np.ndarray,
+            lines: np.ndarray) -> None:
     """Carry out a VECTOR command on the activation memory; parameters as in :func:`evaluate`."""
     target, result = evaluate(config, fields, words, weights=weights, parameters=parameters,
-                              tables=tables)
+                              tables=tables, lines=lines)
     words[target] = result
 
 
+def no_lines(config: AcceleratorConfig) -> np.ndarray:
+    """The lines of an engine at rest, int8 [vector_lines, words of a line, rows]."""
+    return np.zeros((config.vector_lines, LINE_WORDS, config.word_lanes), np.int8)
+
+
 def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.ndarray, *,
-             weights: np.ndarray, parameters: np.ndarray,
-             tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+             weights: np.ndarray, parameters: np.ndarray, tables: np.ndarray,
+             lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a VECTOR command writes where.
 
     All words are read before any is written, so the output must not overlap the input; lookup
@@ -202,6 +208,8 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     weights : int8 [vector_entries, vector_entry_lanes]
     parameters : int8 [vector_parameter_depth, parameter_entry_data_bytes]
     tables : int8 [vector_table_bytes, rows]
+    lines : int8 [vector_lines, words of a line, rows]
+        The last words of each column, newest last; a command that keeps rows leaves its own.
 
     Returns
     -------
@@ -227,9 +235,13 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     inside = np.broadcast_to((y >= 0) & (y < f["in_outer"]) & (x >= 0) & (x < f["in_inner"]),
                              address.shape)
     padding = -128 if op is VectorOp.MAX else f["in_zero"]
+    above = np.broadcast_to(_rows_above(f, outer, row), address.shape)
     # [block, outer, inner, row, tap, lane]
     read = np.full((*address.shape, config.word_lanes), padding, np.int64)
-    read[inside] = words[address[inside] % LOCAL_ADDRESSES]
+    read[inside & ~above] = words[address[inside & ~above] % LOCAL_ADDRESSES]
+    if f["lines"]:
+        for number, its in enumerate(read):
+            _keep_lines(config, f, number, its, above[number], padding, lines)
 
     if op in (VectorOp.MAX, VectorOp.LOOKUP):
         result = np.clip(read.max(axis=(3, 4)), *clamp)
@@ -250,6 +262,37 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     target = (f["out_base"] + block * f["out_block_step"] + outer * f["out_outer_step"]
               + inner * f["out_inner_step"]) % LOCAL_ADDRESSES
     return target, result
+
+
+def _rows_above(f: Mapping[str, int], outer: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Whether the words of a kernel row are in the lines when a command begins that resumes."""
+    new = min(f["stride_outer"], f["kernel_outer"])
+    return bool(f["resumes"]) & (outer * f["stride_outer"] + row < f["kernel_outer"] - new)
+
+
+def _keep_lines(config: AcceleratorConfig, f: Mapping[str, int], block: int, read: np.ndarray,
+                above: np.ndarray, padding: int, lines: np.ndarray) -> None:
+    """Fills in the words of a channel block that are ``above``, [outer, inner, row, tap, lane], and
+    leaves the last words of each column in its line."""
+    kernel, stride = f["kernel_outer"], f["stride_inner"]
+    new = min(f["stride_outer"], kernel)
+    skip = min(f["pad_inner"], kernel - 1)
+    columns = line_columns(f["out_inner"], kernel=kernel, stride=stride, pad=f["pad_inner"])
+    places = (f["quarter"] * config.vector_lines // 4 + block * columns + np.arange(columns)) \
+        % config.vector_lines
+    outer, inner, row, tap = np.nonzero(above)
+    column = inner * stride + tap - skip
+    held = LINE_WORDS - (kernel - new) + outer * f["stride_outer"] + row
+    filled = np.where((column >= 0)[:, None], lines[places[np.maximum(column, 0)], held], padding)
+    read[outer, inner, row, tap] = filled
+    # Each column in a window that it belongs to.
+    inner = np.minimum((np.arange(columns) + skip) // stride, f["out_inner"] - 1)
+    tap = np.arange(columns) + skip - inner * stride
+    first = new if f["resumes"] else kernel - min(f["pad_outer"], kernel - 1)
+    kept = [lines[places] if f["resumes"] else np.full_like(lines[places], padding)]
+    for position, its in enumerate(read):
+        kept.append(its[inner, -(first if position == 0 else new):, tap])
+    lines[places] = np.concatenate(kept, axis=1)[:, -LINE_WORDS:]
 
 
 def _requantized(f: Mapping[str, int], sums: np.ndarray, entries: np.ndarray,

@@ -2,8 +2,8 @@
 
 It shares no code with the passes before it. What is proven: all engines come to the end of the
 stream and leave every semaphore at zero; no semaphore overflows; every command stays inside what
-it was given; nothing is read that was not written; and any two commands that meet in a memory, of
-which one writes, are ordered by tokens.
+it was given; nothing is read that was not written; rows that a command goes on with are there; and
+any two commands that meet in a memory, of which one writes, are ordered by tokens.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,6 +17,7 @@ from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode,
 from weft.hw.isa.config import AcceleratorConfig
 
 from .accesses import MEMORIES, SPACES, Access, accesses
+from .check_lines import wrong_lines
 
 __all__ = ["ProgramError", "check"]
 
@@ -85,6 +86,7 @@ def _check_stream(commands: Sequence[_Command], program: Program,
                   before: "dict[str, _Segments]") -> "dict[str, _Segments]":
     """Checks one stream; ``before`` and the result are the contents of the constant memories."""
     _check_sums(commands, program.config)
+    _check_lines(commands, program.config, infos)
     _check_progress(commands, program.config)
     _check_overflow(commands, program.config)
     known = _happens_before(commands)
@@ -149,6 +151,17 @@ def _check_sums(commands: Sequence[_Command], config: AcceleratorConfig) -> None
         kept = command if fields["keep"] else None
     if kept is not None:
         raise ProgramError(f"{str(kept).capitalize()} keeps sums that no command goes on with")
+
+
+def _check_lines(commands: Sequence[_Command], config: AcceleratorConfig,
+                 infos: Sequence[CommandInfo]) -> None:
+    """Rows that a VECTOR goes on with are those that it left."""
+    mine = [command for command in commands if command.opcode is Opcode.VECTOR]
+    wrong = wrong_lines(config, ((command.fields, infos[command.index].layer)
+                                 for command in mine))
+    if wrong is not None:
+        number, why = wrong
+        raise ProgramError(f"{str(mine[number]).capitalize()} {why}")
 
 
 # Semaphores -----------------------------------------------------------------------------------

@@ -47,7 +47,9 @@ def merge_constants(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
 
 def _moved(op: Op, again: Mapping[Buffer, Buffer]) -> Op:
     """The op with other buffers in the place of those that are not loaded."""
-    if not any(region.buffer in again for region in op.reads):
+    # A MATRIX that keeps its sums names parameters that it does not read.
+    if not any(region.buffer in again for region in op.reads) and not any(
+            isinstance(value, Address) and value.buffer in again for value in op.fields.values()):
         return op
 
     def address(given: Address) -> Address:

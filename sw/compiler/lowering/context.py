@@ -24,6 +24,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 
+from .kept_lines import KeptLines
 from .line_buffer import ChunkBuffer, LineBuffer
 from .parts import LoweringMemory, Part
 from .rotation import Rotation
@@ -83,6 +84,7 @@ class LoweringContext:
         self._lines: dict[str, LineBuffer | ChunkBuffer] = {}   # of the group at hand
         self._turns: dict[int, range] = {}          # rows of its layers that are next
         self._chunk: range | None = None            # channel blocks that are
+        self._kept = KeptLines(config)
         self._staying: dict[Hashable, Buffer] = {}  # its constants
         self._inputs = {edge.tensor for edge in self.graph.inputs}
         self._present: set[str] = set()         # tensors that are computed
@@ -126,6 +128,7 @@ class LoweringContext:
         part = self._memory.parts.get(key)
         if part is None:
             part = self._current = Part()
+            self._kept = KeptLines(self.config)
             lower()
             if self.graph.frames == 1:      # the others share constants with layers before them
                 self._memory.parts[key] = part
@@ -320,6 +323,11 @@ class LoweringContext:
         if index in self._turns:
             self._staying[key] = target
         return target
+
+    def lines(self, run: Hashable, rows: range, count: int) -> tuple[int, bool, Region]:
+        """Lines for a command of the layer, or group, at hand: see :meth:`KeptLines.take`."""
+        self._current.placed[self._kept.buffer] = 0
+        return self._kept.take(run, rows, count)
 
     def emit(self, index: int | None, op: Op) -> None:
         """Adds a command to the stream.

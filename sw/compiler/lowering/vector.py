@@ -24,7 +24,7 @@ from weft.compiler.planning.loop_order import (
 from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.vector_rules import multiplier_passes
+from weft.hw.isa.vector_rules import line_columns, multiplier_passes
 from weft.ir import (
     Add,
     Affine,
@@ -224,8 +224,10 @@ class _Work:
 
     def loop_order(self, layer: Depthwise | Pool) -> LoopOrder:
         """The loop order of all tiles of a layer with a window."""
-        return window_loop_order(self.config, self.context.graph, layer,
-                                 self.context.plan(self.index).tiles[0])
+        plan = self.context.plan(self.index)
+        blocks = max(map(len, plan.chunks or (self.context.blocks(layer.output),)))
+        return window_loop_order(self.config, self.context.graph, layer, plan.tiles[0],
+                                 blocks=blocks)
 
     def plane(self, tile: _Tile) -> tuple[Axis, Axis]:
         """Vertical and horizontal axis of an element-wise layer."""
@@ -280,6 +282,8 @@ class _Work:
             "table": tile.table.number if tile.table else 0,
             "table_step": tile.table.step if tile.table else 0,
             "rule": Rounding.FLOAT32,
+            "resumes": 0,
+            "quarter": 0,
         }
         constants = [Region.whole(buffer) for buffer in (tile.weights, tile.parameters) if buffer]
         if tile.table:
@@ -287,9 +291,21 @@ class _Work:
             tables = len(target.blocks) if tile.table.step else 1
             constants.append(Region(tile.table.buffer, begin, begin + _ENTRIES * tables))
         reads = [region for view in dict.fromkeys(tile.sources) for region in view.regions()]
+        writes = list(target.regions())
+        if loop_order.lines:
+            columns = line_columns(inner.out, kernel=inner.kernel, stride=inner.stride,
+                                   pad=inner.pad)
+            # A command for a part of a tile, or that goes through its columns, is by itself.
+            whole = (outer.out, inner.out) == (len(tile.rows), len(tile.columns)) \
+                and not loop_order.transposed
+            run = (self.index, target.blocks, tile.columns) if whole else None
+            known["quarter"], resumes, kept = self.context.lines(
+                run, tile.rows, len(target.blocks) * columns)
+            known["resumes"] = int(resumes)
+            writes.append(kept)
         self.context.emit(self.index, Op(
             opcode=Opcode.VECTOR, layer=self.index, text=tile.text, fields=known | fields,
-            reads=(*reads, *constants), writes=target.regions()))
+            reads=(*reads, *constants), writes=tuple(writes)))
 
 
 def _clamp(clamp: tuple[int, int]) -> _Fields:

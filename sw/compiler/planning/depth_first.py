@@ -239,7 +239,7 @@ class GroupPlanner:
                     matrix += columns * max(steps * step_cycles(config, pixels),
                                             pixels * config.requant_groups)
             elif isinstance(layer, Depthwise | Pool):
-                order = window_loop_order(config, graph, layer, parts[0])
+                order = window_loop_order(config, graph, layer, parts[0], blocks=blocks)
                 vector += blocks * order.cycles * out_h / len(parts[0])
             else:
                 vector += layer_cycles(config, graph, layer, blocks)

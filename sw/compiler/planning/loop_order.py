@@ -102,12 +102,16 @@ def _keeps_lines(config: AcceleratorConfig, outer: Axis, inner: Axis) -> bool:
     """Whether a command over a plane, or any part of it, can keep rows."""
     return (outer.kernel == inner.kernel and outer.kernel in LINE_KERNELS
             and outer.dilation == inner.dilation == 1 and inner.stride in LINE_STRIDES
-            and line_columns(inner.out, kernel=inner.kernel, stride=inner.stride)
-            <= config.vector_lines)
+            and _columns(inner) <= config.vector_lines)
+
+
+def _columns(inner: Axis) -> int:
+    """Lines of a channel block, at most."""
+    return line_columns(inner.out, kernel=inner.kernel, stride=inner.stride)
 
 
 def best_loop_order(config: AcceleratorConfig, vertical: Axis, horizontal: Axis, *,
-                    scaled: bool, rows: int | None = None) -> LoopOrder:
+                    scaled: bool, rows: int | None = None, blocks: int = 0) -> LoopOrder:
     """The loop order of the fewest cycles.
 
     A position takes a cycle for every word it reads. A sliding window reads all words at the first
@@ -121,6 +125,9 @@ def best_loop_order(config: AcceleratorConfig, vertical: Axis, horizontal: Axis,
         Of the whole plane.
     rows : :class:`int`
         In place of all, the output rows of a command.
+    blocks : :class:`int`
+        Channel blocks of such a command. If there are lines for the columns of all of them, it
+        need not read again what the one before it has read.
     scaled : :class:`bool`
         Results are requantized, which takes ``vector_groups`` cycles each.
     """
@@ -139,9 +146,11 @@ def best_loop_order(config: AcceleratorConfig, vertical: Axis, horizontal: Axis,
 
     def timed(order: LoopOrder) -> LoopOrder:
         outer, inner = order.nest(part, horizontal)
+        resumes = rows is not None and rows < vertical.out and not order.transposed \
+            and 0 < blocks * _columns(inner) <= config.vector_lines
         steps = window_steps(
             config, (outer.kernel, inner.kernel), strides=(outer.stride, inner.stride),
-            pads=(outer.pad, inner.pad), slide=order.slide, lines=order.lines)
+            pads=(outer.pad, inner.pad), slide=order.slide, lines=order.lines, resumes=resumes)
         return replace(order, cycles=sweep_cycles(config, 1, (outer.out, inner.out), steps,
                                                   scaled=scaled))
 
@@ -167,11 +176,11 @@ def requantizes(layer: Layer) -> bool:
 
 
 def window_loop_order(config: AcceleratorConfig, graph: Graph, layer: Depthwise | Pool,
-                      rows: range | None = None) -> LoopOrder:
-    """The best loop order for a tile of ``rows``, or for the whole plane. All tiles share that of
-    the first, because weights are packed for it."""
+                      rows: range | None = None, *, blocks: int = 0) -> LoopOrder:
+    """The best loop order for a tile of ``rows`` and so many channel blocks, or for the whole
+    plane. All tiles share that of the first, because weights are packed for it."""
     return best_loop_order(config, *window_axes(graph, layer), scaled=requantizes(layer),
-                           rows=None if rows is None else len(rows))
+                           rows=None if rows is None else len(rows), blocks=blocks)
 
 
 def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: int) -> int:

@@ -45,7 +45,8 @@ def _gap() -> int:
 
 
 def window_steps(config: AcceleratorConfig, kernel: Pair, *, strides: Pair = (1, 1),
-                 pads: Pair = (0, 0), slide: bool = False, lines: bool = False) -> Steps:
+                 pads: Pair = (0, 0), slide: bool = False, lines: bool = False,
+                 resumes: bool = False) -> Steps:
     """The steps of a VECTOR; pairs are of the outer axis and the inner one.
 
     Parameters
@@ -54,13 +55,16 @@ def window_steps(config: AcceleratorConfig, kernel: Pair, *, strides: Pair = (1,
         Kernel rows, or operands, and taps of a row.
     slide, lines : :class:`bool`
         The window keeps its words from position to position, and also from row to row.
+    resumes : :class:`bool`
+        With lines, rows in front of the first one are kept already.
     """
     rows, taps = kernel
     if lines:
         groups = len(line_groups(config, rows))
         columns = taps - min(pads[1], taps - 1)
-        top, other = (max(groups, new) for new in (rows - min(pads[0], rows - 1),
-                                                   min(strides[0], rows)))
+        new = min(strides[0], rows)
+        top, other = (max(groups, words) for words in (
+            new if resumes else rows - min(pads[0], rows - 1), new))
         return (columns * top, strides[1] * top), (columns * other, strides[1] * other)
     if not slide:
         return ((rows * taps,) * 2,) * 2
@@ -115,7 +119,8 @@ def vector_steps(config: AcceleratorConfig, fields: FieldValues) -> Steps:
     return window_steps(config, (fields["kernel_outer"], fields["kernel_inner"]),
                         strides=(fields["stride_outer"], fields["stride_inner"]),
                         pads=(fields["pad_outer"], fields["pad_inner"]),
-                        slide=bool(fields["slide"]), lines=bool(fields["lines"]))
+                        slide=bool(fields["slide"]), lines=bool(fields["lines"]),
+                        resumes=bool(fields["resumes"]))
 
 
 def _patterns(config: AcceleratorConfig, fields: FieldValues) \
@@ -137,8 +142,10 @@ def _patterns(config: AcceleratorConfig, fields: FieldValues) \
             *[None] * (groups - new),
             *((column * inner + row * outer) % banks for row in range(new))))
 
-    top, others = (one(new) for new in (rows - min(fields["pad_outer"], rows - 1),
-                                        min(fields["stride_outer"], rows)))
+    others = one(min(fields["stride_outer"], rows))
+    if fields["resumes"]:
+        return (others, len(others) * fields["out_outer"]),
+    top = one(rows - min(fields["pad_outer"], rows - 1))
     return (top, len(top)), (others, len(others) * (fields["out_outer"] - 1))
 
 

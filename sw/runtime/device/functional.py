@@ -118,6 +118,7 @@ class FunctionalDevice:
         self._pending = False
         self._spent = dict.fromkeys(Engine, 0)  # cycles since the doorbell, at least
         self._kept: np.ndarray | None = None    # sums that a MATRIX has left to the next one
+        self._lines = vector_model.no_lines(config)
         self._units = {memory: np.zeros((its.depth, its.unit_data_bytes), np.int8)
                        for memory, its in memories(config).items()}
         self._activation = self._units[Memory.ACTIVATION].view(config.activation_type.dtype)
@@ -576,7 +577,7 @@ class FunctionalDevice:
                 self._config, command.fields, self._activation,
                 weights=self._units[Memory.VECTOR_WEIGHT],
                 parameters=self._units[Memory.VECTOR_PARAMETER],
-                tables=self._units[Memory.LANE_TABLE])
+                tables=self._units[Memory.LANE_TABLE], lines=self._lines)
         except IndexError:
             raise command.fault(Error.ADDRESS) from None
         if (address >= self._config.activation_depth).any():
@@ -597,7 +598,8 @@ class FunctionalDevice:
             raise command.fault(Error.ARGUMENT)
         op = VectorOp(fields["op"])
         window = op in WINDOWS
-        if fields["lines"] and not self._keeps_lines(fields):
+        if (not self._keeps_lines(fields) if fields["lines"]
+                else fields["resumes"] or fields["quarter"]):
             raise command.fault(Error.ARGUMENT)
         if not window:
             entries = kernel[0] * kernel[1]

@@ -66,7 +66,7 @@ def _without_kept(stream: tuple[Command, ...], index: int) -> tuple[Command, ...
 
 
 _ZEROS = ("in_zero", "out_zero", "second_zero", "pad_top", "pad_left", "pad_outer", "pad_inner",
-          "slide", "broadcast", "subtract", "shared", "rule",
+          "resumes", "quarter", "slide", "broadcast", "subtract", "shared", "rule",
           "table")
 _SIZES = ("lines", "units", "out_pixels", "tile_pixels", "col_tiles", "last_groups", "kernel_h",
           "kernel_w", "channel_blocks", "blocks", "out_outer", "out_inner")

@@ -115,7 +115,9 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
         wrong += [{"stride_inner": 0}, {"dilation_inner": 2}, {"kernel_outer": 33}]
     if not config.vector_lines or op not in (VectorOp.CONV, VectorOp.MAX):
         wrong.append({"lines": 1})
-    elif f["lines"]:
+    if not f["lines"]:
+        wrong += [{"resumes": 1}, {"quarter": 3}]
+    elif config.vector_lines:
         wrong += [{"slide": 0}, {"stride_outer": 0}, {"stride_inner": 3}, {"dilation_outer": 2},
                   {"kernel_inner": 4}, {"out_inner": 2 * config.vector_lines}]
     if op not in (VectorOp.ADD, VectorOp.MULTIPLY):

@@ -6,13 +6,13 @@ so that commands meet often.
 """
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
 from weft.hw.isa.commands import Engine, Memory, Opcode, VectorOp, roundings
-from weft.hw.isa.limits import LINE_KERNELS, LOCAL_ADDRESSES
+from weft.hw.isa.limits import LINE_KERNELS, LINE_QUARTERS, LOCAL_ADDRESSES
 from weft.hw.isa.memories import memories
 from weft.hw.isa.vector_rules import LINE_STRIDES, REQUANTIZED, line_columns
 
@@ -200,6 +200,7 @@ class Painter:
         f |= {"slide": 0, "lines": int(lines > 0), "broadcast": int(pair and rng.random() < 0.4),
               "subtract": int(op is VectorOp.ADD and rng.random() < 0.5),
               "shared": int(rng.random() < 0.4),
+              "resumes": 0, "quarter": rng.randrange(LINE_QUARTERS) if lines else 0,
               "table": rng.choice((int(op is VectorOp.LOOKUP), rng.randint(
                   1, config.vector_tables))),
               "rule": rng.choice(roundings(config, Engine.VECTOR)).value
@@ -286,7 +287,28 @@ class Painter:
             entries_fit(config, load, self.places)
             size = load.fields["units"] * config.vector_entry_bytes
             self.free = load.fields["address"] + -(-size // config.axi_bytes) * config.axi_bytes
-        return [*([load] if load else []), command]
+        return [*([load] if load else []), *self._parts(command)]
+
+    def _parts(self, command: Command) -> list[Command]:
+        """A VECTOR, or where it keeps rows some that go on with one another's."""
+        f = command.fields
+        columns = line_columns(f["out_inner"], kernel=f["kernel_inner"], stride=f["stride_inner"],
+                               pad=f["pad_inner"])
+        rows = (f["out_outer"] - 1) * f["stride_outer"] - f["pad_outer"]
+        if not f["lines"] or f["blocks"] * columns > self.config.vector_lines \
+                or rows >= f["in_outer"] or self.rng.random() < 0.3:
+            return [command]
+        found, first = [], 0
+        while first < f["out_outer"]:
+            size = min(self.size(3), f["out_outer"] - first)
+            top = first * f["stride_outer"] - f["pad_outer"]
+            found.append(replace(command, fields=f | {
+                "in_base": (f["in_base"] + first * f["in_outer_step"]) % LOCAL_ADDRESSES,
+                "in_outer": f["in_outer"] - max(top, 0), "pad_outer": max(-top, 0),
+                "out_base": (f["out_base"] + first * f["out_outer_step"]) % LOCAL_ADDRESSES,
+                "out_outer": size, "resumes": int(first > 0)}))
+            first += size
+        return found
 
     def _units(self, outer: int, inner: int) -> dict[str, int]:
         """Words from position to position along the axes of a plane, whichever is the longer."""

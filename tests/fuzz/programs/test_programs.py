@@ -77,11 +77,15 @@ def test_every_operation_and_flag_is_drawn():
 
 
 def test_windows_of_kept_rows_are_drawn():
-    _, streams = painted("lines", "all", 60)
+    _, streams = painted("lines", "all", 200)
     vectors = [command.fields for stream in streams for command in stream
                if command.opcode is Opcode.VECTOR and command.fields["lines"]]
     assert {(f["op"], f["kernel_inner"], f["stride_inner"]) for f in vectors} == set(
         itertools.product((0, 1), (3, 5), (1, 2)))
+    resuming = [f for f in vectors if f["resumes"]]
+    assert {(f["op"], f["kernel_inner"]) for f in resuming} == set(
+        itertools.product((0, 1), (3, 5)))
+    assert {f["quarter"] for f in resuming} == {0, 1, 2, 3}
 
 
 def proven(config, stream, masks):
@@ -96,7 +100,7 @@ def proven(config, stream, masks):
         touched = list(accesses(config, command.opcode, command.fields))
         reads, writes = ([(access.space, access.start, access.stop) for access in touched
                           if access.write is write] for write in (False, True))
-        infos.append(SimpleNamespace(reads=reads, writes=writes))
+        infos.append(SimpleNamespace(reads=reads, writes=writes, layer=None))
     _check_stream(commands, SimpleNamespace(
         config=config, memory_bytes=Layout.MEMORY_BYTES, inputs=(), outputs=(), kept=(),
         image=[(0, bytes(Layout.MEMORY_BYTES))]), infos, before)

@@ -5,8 +5,9 @@ import pytest
 from vector_bench import Bench, add_conv, random_clamp
 
 from weft.errors import InputError
-from weft.hw.isa.commands import VectorOp
+from weft.hw.isa.commands import Opcode, VectorOp, decode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
+from weft.hw.isa.limits import LINE_KERNELS
 from weft.hw.isa.registers import Error
 from weft.hw.isa.vector_rules import line_columns, line_groups
 from weft.reference import vector as vector_model
@@ -75,6 +76,75 @@ def test_rows_are_forgotten_from_command_to_command(name):
     bench.check()
 
 
+def parts(raw, sizes, quarter=0):
+    """A command as several, of so many outer positions each, of which the later ones resume."""
+    _, fields = decode(raw.to_bytes(64, "little"))
+    assert sum(sizes) == fields["out_outer"]
+    first = 0
+    for size in sizes:
+        skip = max(first * fields["stride_outer"] - fields["pad_outer"], 0)
+        inside = {"in_outer": fields["in_outer"] - skip,
+                  "pad_outer": skip + fields["pad_outer"] - first * fields["stride_outer"]}
+        if inside["in_outer"] < 1:  # all padding
+            inside = {"in_outer": 1, "pad_outer": 100}
+        raw = encode(Opcode.VECTOR, **fields | inside | {
+            "in_base": (fields["in_base"] + first * fields["in_outer_step"]) % (1 << 24),
+            "out_base": fields["out_base"] + first * fields["out_outer_step"],
+            "out_outer": size, "resumes": int(first > 0), "quarter": quarter})
+        first += size
+        yield int.from_bytes(raw, "little")
+
+
+def random_sizes(rng, total):
+    cuts = np.flatnonzero(rng.random(total - 1) < 0.6) + 1
+    return np.diff([0, *cuts, total]).tolist()
+
+
+@pytest.mark.parametrize("stall", [0, 0.4])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
+def test_commands_go_on_with_the_rows_of_earlier_ones(op, name, stall):
+    """Two of them in turns, with others in between that keep nothing."""
+    bench = Bench(CONFIGS[name].replace(vector_lines=64, vector_entries=256,
+                                        parameter_channels=1024), seed=25, stall=stall)
+    for size in LINE_KERNELS:
+        commands = []
+        for quarter in (1, 3):
+            while True:
+                add_random(bench, op, size, swap=False, lines=True)
+                raw = bench.commands.pop()
+                fields = decode(raw.to_bytes(64, "little"))[1]
+                if fields["blocks"] * line_columns(
+                        fields["out_inner"], kernel=fields["kernel_inner"],
+                        stride=fields["stride_inner"], pad=fields["pad_inner"]) <= 32:
+                    break
+                bench.expected.pop()
+            commands.append(list(parts(raw, random_sizes(bench.rng, fields["out_outer"]),
+                                       quarter)))
+        x = bench.rng.integers(-128, 128, (4, 2, 2), dtype=np.int8)
+        base = bench.place(x)
+        while any(commands):
+            its = commands[int(bench.rng.integers(2))]
+            if its:
+                bench.commands.append(its.pop(0))
+            if bench.rng.random() < 0.3:
+                bench.expected.append((bench.element_wise(
+                    VectorOp.LOOKUP, x.shape, bases=(base,), table=1), bench.looked_up(x, 1)))
+    bench.check()
+
+
+def test_lines_that_are_not_enough_are_used_again():
+    """What a command then finds in them is what the model finds there."""
+    bench = Bench(TEN, seed=26, stall=0.2)
+    for number in range(12):
+        size = (3, 5)[number % 2]
+        x = bench.rng.integers(-128, 128, (9, 6, 6), dtype=np.int8)
+        bench.window(VectorOp.MAX, x, (size, size), (9, 6, 6), strides=(1, 1), lines=True,
+                     pads=(size // 2,) * 4, dilations=(1, 1), resumes=int(number > 0),
+                     quarter=number % 4)
+    bench.check()
+
+
 @pytest.mark.parametrize("height, width", [(1, 1), (5, 1), (1, 6), (2, 2)])
 def test_small_planes_equal_the_reference(height, width):
     bench = Bench(TEN, seed=23, stall=0.1)
@@ -113,7 +183,8 @@ def test_a_word_is_read_once(name, size, stride, per_word):
     {"slide": 0}, {"kernel_outer": 5}, {"kernel_inner": 5}, {"kernel_outer": 4, "kernel_inner": 4},
     {"kernel_outer": 1, "kernel_inner": 1}, {"dilation_outer": 2}, {"dilation_outer": 0},
     {"stride_outer": 0}, {"stride_inner": 3}, {"stride_inner": 0}, {"out_inner": 15},
-    {"stride_inner": 2, "out_inner": 8}, {"out_inner": 65535}, {"op": VectorOp.LOOKUP}])
+    {"stride_inner": 2, "out_inner": 8}, {"out_inner": 65535}, {"op": VectorOp.LOOKUP},
+    {"lines": 0, "resumes": 1}, {"lines": 0, "quarter": 2}])
 @pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
 def test_rows_that_cannot_be_kept_are_a_fault(op, changes):
     bench = Bench(TEN)

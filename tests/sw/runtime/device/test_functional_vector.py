@@ -18,7 +18,7 @@ VECTOR = {"in_base": 0, "in_zero": 0, "in_block_step": 1, "pad_outer": 0, "in_ou
           "out_base": 8, "out_zero": 0, "out_block_step": 1, "clamp_min": -128,
           "out_outer_step": 1, "clamp_max": 127, "out_inner_step": 1, "op": VectorOp.CONV,
           "slide": 0, "broadcast": 0, "subtract": 0, "shared": 0, "parameter_base": 0, "table": 0,
-          "table_step": 0, "rule": 0, "lines": 0}
+          "table_step": 0, "rule": 0, "lines": 0, "resumes": 0, "quarter": 0}
 ADD = {"op": VectorOp.ADD, "kernel_outer": 2, "kernel_inner": 1, "dilation_outer": 0}
 LOOKUP = {"op": VectorOp.LOOKUP, "table": 1}
 LINES = {"lines": 1, "slide": 1, "kernel_outer": 3, "kernel_inner": 3, "in_outer": 1}
