@@ -27,10 +27,11 @@ from weft.ir import (
     PoolKind,
     Resize,
     Selection,
+    Softmax,
     Sums,
     Tensor,
 )
-from weft.reference import quantized_multiplier
+from weft.reference import exponentials, quantized_multiplier, softmax_factor
 
 __all__ = ["OPERATORS", "GraphBuilder", "in_fixed_point", "operator_graph", "random_graph",
            "random_image", "out_size"]
@@ -241,6 +242,16 @@ class GraphBuilder:
         return self.add(MatMul(
             **self._next("MatMul"), a=a, b=b, heads=heads, depth=depth, transposed=transposed,
             multiplier=scale, clamp=clamp), (heads * count, height, width))
+
+    def softmax(self, source: str, *, heads: int = 1, inverse: float = 256.0) -> str:
+        """Adds the softmax of rows of channels, for an output scale of ``1 / inverse``."""
+        shape = self.shape(source)
+        output = self.add(Softmax(
+            **self._next("Softmax"), input=source, heads=heads,
+            table=exponentials(self._tensors[source].scale, shape[0] // heads),
+            factor=softmax_factor(1 / inverse)), shape)
+        self._tensors[output] = replace(self._tensors[output], scale=float(np.float32(1 / inverse)))
+        return output
 
     def lookup(self, source: str, *, by_channel: bool = False) -> str:
         """Adds a look-up in a random table, or in one for each channel."""

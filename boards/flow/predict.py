@@ -48,6 +48,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "transfer": ("core.load", "core.load_dma", "core.store", "core.store_dma", "core.fetch",
                  "core.fetch_dma", "core.arbiter"),
     "turn": ("core.load.turn",),
+    "softmax": ("core.load.softmax",),
     "control": ("control", "core"),
     "system": ("",),
 }
@@ -179,6 +180,8 @@ def terms(config: AcceleratorConfig, blocks: int) -> dict[str, Terms]:
     if config.products:
         found["turn"] = {"one": 1, "rows": rows, "bytes": rows * rows, "fip": rows * config.fip,
                          "columns_in_luts": config.cols - turn}
+    if config.softmax:
+        found["softmax"] = {"one": 1, "rows": rows}
     if config.vector:
         taps = config.vector_taps
         found |= {

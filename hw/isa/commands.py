@@ -16,9 +16,9 @@ from amaranth.lib import data, enum
 from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
-           "StoreCommand", "TurnCommand", "VectorOp", "VectorCommand", "Rounding",
-           "ChannelParameters", "FixedPointParameters", "COMMANDS", "ENGINES", "engines",
-           "roundings", "field_ranges", "encode", "decode", "disassemble"]
+           "StoreCommand", "TurnCommand", "SoftmaxCommand", "VectorOp", "VectorCommand", "Rounding",
+           "ChannelParameters", "FixedPointParameters", "Exponential", "COMMANDS", "ENGINES",
+           "engines", "roundings", "field_ranges", "encode", "decode", "disassemble"]
 
 
 COMMAND_BYTES = 64
@@ -37,11 +37,12 @@ class Engine(enum.Enum, shape=2):
 
 class Opcode(enum.Enum, shape=8):
     """What a command does. Zero is no opcode, so that cleared memory is no program."""
-    LOAD   = 0x01
-    MATRIX = 0x02
-    STORE  = 0x03
-    VECTOR = 0x04
-    TURN   = 0x05
+    LOAD    = 0x01
+    MATRIX  = 0x02
+    STORE   = 0x03
+    VECTOR  = 0x04
+    TURN    = 0x05
+    SOFTMAX = 0x06
 
     __hash__ = object.__hash__
 
@@ -55,6 +56,7 @@ class Memory(enum.Enum, shape=3):
     VECTOR_PARAMETER = 4
     TABLE            = 5
     LANE_TABLE       = 6  # the same memory, with another entry for each lane
+    EXPONENTIAL      = 7  # the 256 entries of the table of SOFTMAX
 
 
 class Header(data.Struct):
@@ -69,9 +71,10 @@ class LoadCommand(data.Struct):
     """Copy ``lines`` runs of ``units`` units each from external memory to an on-chip memory.
 
     A unit is an activation word, a weight row, a parameter entry, a weight entry of the vector
-    engine or an entry of a table; in external memory it takes the next power of 2 of its bytes. An
-    entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a byte for each lane, for
-    VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written there last.
+    engine, an entry of a table or an :class:`Exponential`; in external memory it takes the next
+    power of 2 of its bytes. An entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a
+    byte for each lane, for VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written
+    there last.
     Addresses in external memory are in bytes and must be multiples of the beat size.
     """
     header:        Header
@@ -230,6 +233,42 @@ class TurnCommand(data.Struct):
     bias:           signed(32)
     scale:          unsigned(32)  # bits of a float32, as in :class:`ChannelParameters`
     _3:             unsigned(_COMMAND_BITS - 272)
+
+
+class SoftmaxCommand(data.Struct):
+    """The share of each value of a row in the sum of the row. Needs ``config.softmax``.
+
+    A row is a pixel of ``blocks`` channel blocks of ``pixels`` words each, one behind the other; of
+    the last block ``lanes`` lanes are in use. With ``t[d]`` for entry ``255 - d`` of the memory
+    EXPONENTIAL, see :class:`Exponential`, and ``d`` for how far a value is below the largest one of
+    its row, ::
+
+        sum    = fl24(... fl24(fl24(t[d0] + t[d1]) + t[d2]) + ...)
+        result = min(RNE(factor * 2**(exponent - 15) * t[d] / sum) + out_zero, 127)
+
+    over all lanes of the row, from the first one to the last. ``fl24`` rounds to 24 bits, half to
+    even, whatever the exponent; the quotient is exact, and rounded once; it is 0 where ``t[d]`` is.
+    Lanes beyond the row hold ``out_zero``. ``factor`` is at least 2**15.
+
+    Rows are taken in batches of four. A batch takes a cycle for each word to find the largest
+    values, and twice four cycles for each lane of its channel blocks, to add up and to divide. It
+    may write over what it reads, word by word. LOADs before it are done before it begins, and it is
+    done before those behind it begin.
+    """
+    header:    Header
+    in_base:   unsigned(24)  # word of pixel 0 of channel block 0
+    out_zero:  signed(8)
+    in_plane:  unsigned(24)  # from channel block to channel block
+    lanes:     unsigned(8)   # 1 to rows
+    out_base:  unsigned(24)
+    exponent:  unsigned(4)
+    _0:        unsigned(4)
+    out_plane: unsigned(24)
+    _1:        unsigned(8)
+    pixels:    unsigned(16)  # at least 1
+    blocks:    unsigned(16)  # at least 1
+    factor:    unsigned(16)
+    _2:        unsigned(_COMMAND_BITS - 208)
 
 
 class VectorOp(enum.Enum, shape=4):
@@ -396,15 +435,22 @@ class FixedPointParameters(data.Struct):
     multiplier: unsigned(31)
 
 
+class Exponential(data.Struct):
+    """An entry of the table of SOFTMAX: ``(2**23 + fraction) * 2**exponent``, or 0 if the exponent
+    is; what counts are the ratios of entries. So all float32 values of both kinds have an entry."""
+    fraction: unsigned(23)
+    exponent: unsigned(9)
+
+
 COMMANDS: dict[Opcode, type[data.Struct]] = {
     Opcode.LOAD: LoadCommand, Opcode.MATRIX: MatrixCommand, Opcode.STORE: StoreCommand,
-    Opcode.VECTOR: VectorCommand, Opcode.TURN: TurnCommand,
+    Opcode.VECTOR: VectorCommand, Opcode.TURN: TurnCommand, Opcode.SOFTMAX: SoftmaxCommand,
 }
 """Layout of each opcode."""
 
 ENGINES: dict[Opcode, Engine] = {
     Opcode.LOAD: Engine.LOAD, Opcode.MATRIX: Engine.MATRIX, Opcode.STORE: Engine.STORE,
-    Opcode.VECTOR: Engine.VECTOR, Opcode.TURN: Engine.LOAD,
+    Opcode.VECTOR: Engine.VECTOR, Opcode.TURN: Engine.LOAD, Opcode.SOFTMAX: Engine.LOAD,
 }
 """Engine that executes each opcode."""
 
@@ -413,7 +459,8 @@ def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
     """What of :data:`ENGINES` an accelerator has; other opcodes are illegal."""
     return {opcode: engine for opcode, engine in ENGINES.items()
             if (config.vector or engine is not Engine.VECTOR)
-            and (config.products or opcode is not Opcode.TURN)}
+            and (config.products or opcode is not Opcode.TURN)
+            and (config.softmax or opcode is not Opcode.SOFTMAX)}
 
 
 def roundings(config: AcceleratorConfig, engine: Engine) -> tuple[Rounding, ...]:

@@ -69,7 +69,7 @@ _WIDER_NEEDS = {
 SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
     "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "fixed_point": False,
-    "counters": False, "drain_lookup": False, "products": False,
+    "counters": False, "drain_lookup": False, "products": False, "softmax": False,
 }
 """What a sequential accelerator needs: a word, a weight row and a beat are of one size."""
 
@@ -138,6 +138,9 @@ class AcceleratorConfig:
         Products of two activations, as attention has them: the command TURN makes weights of words
         of the activation memory. It takes ``cols`` equal to ``rows``, a register for each of
         ``rows x rows`` bytes, and a multiplier for each column.
+    softmax : :class:`bool`
+        Softmax of rows of channels, between the products of attention: the command SOFTMAX. It
+        needs ``products``, and takes some 4,000 LUTs and 2,200 flip-flops.
     counters : :class:`bool`
         Performance counters that say where the cycles went. Without them there is only the number
         of cycles, and the others read as zero; it saves some 900 flip-flops.
@@ -178,6 +181,7 @@ class AcceleratorConfig:
     drain_lookup: bool = True
     fixed_point: bool = False
     products: bool = False
+    softmax: bool = False
     counters: bool = True
     sequential: bool = False
 
@@ -187,7 +191,7 @@ class AcceleratorConfig:
         if len(self.name) > _NAME_LENGTH:
             raise ConfigError(f"Name must have at most {_NAME_LENGTH} characters, "
                               f"not {len(self.name)}")
-        for field in ("fip", "drain_lookup", "fixed_point", "products", "counters",
+        for field in ("fip", "drain_lookup", "fixed_point", "products", "softmax", "counters",
                       "sequential"):
             if not isinstance(getattr(self, field), bool):
                 noun = field.replace("_", " ").capitalize()
@@ -247,6 +251,8 @@ class AcceleratorConfig:
                 noun = _NOUNS.get(field, field.replace("_", " ").capitalize())
                 raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
                                   f"not {getattr(self, field)}")
+        if self.softmax and not self.products:
+            raise ConfigError("Products must be true when softmax is on, not False")
 
     def _check_operands(self) -> None:
         for field, need in _WIDER_NEEDS.items():

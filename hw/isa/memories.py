@@ -58,13 +58,16 @@ def geometry(memory: Memory, config: AcceleratorConfig) -> MemoryGeometry:
         case Memory.LANE_TABLE:
             return MemoryGeometry(config.vector_table_bytes, config.word_data_bytes,
                                   config.word_bytes)
+        case Memory.EXPONENTIAL:
+            return MemoryGeometry(256, 4, 4)
     raise ValueError(f"Memory must be one of Memory, not {memory!r}")
 
 
 def memories(config: AcceleratorConfig) -> dict[Memory, MemoryGeometry]:
     """The memories that an accelerator has."""
     needed = {Memory.VECTOR_WEIGHT: config.vector, Memory.VECTOR_PARAMETER: config.vector,
-              Memory.LANE_TABLE: config.vector, Memory.TABLE: config.vector or config.drain_lookup}
+              Memory.LANE_TABLE: config.vector, Memory.TABLE: config.vector or config.drain_lookup,
+              Memory.EXPONENTIAL: config.softmax}
     return {memory: geometry(memory, config) for memory in Memory if needed.get(memory, True)}
 
 

@@ -1,8 +1,8 @@
-"""The load engine of an accelerator that multiplies activations: LOAD and TURN, in order."""
+"""The load engine of an accelerator that multiplies activations: LOAD, TURN, SOFTMAX, in order."""
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -10,6 +10,7 @@ from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Error
 from weft.hw.lib.checks import require
+from weft.hw.softmax.engine import SoftmaxEngine
 
 from .load import LoadEngine
 from .turn import TurnEngine
@@ -18,30 +19,33 @@ __all__ = ["FillEngine"]
 
 
 class FillEngine(wiring.Component):
-    """Executes LOAD and TURN commands: each TURN when all before it is done, and alone.
+    """Executes LOAD, TURN and SOFTMAX commands: each of the latter when all before it is done, and
+    alone.
 
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
-        With ``products``.
+        With ``products``; there is a SOFTMAX with ``softmax``.
 
     Members
     -------
-    All those of a :class:`LoadEngine`, and:
+    All those of a :class:`LoadEngine` but ``exponential``, and:
 
     request : :py:`Out(stream.Signature(24))`
-        Words that are turned.
+        Words that are turned, or whose softmax is made.
     word : :py:`In(data.ArrayLayout(8, word_data_bytes))`
         As of a :class:`TurnEngine`.
     turns : :py:`Out(1)`
-        A step of a TURN is taken in this cycle.
+        A step of a TURN or a SOFTMAX is taken in this cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._load   = LoadEngine(config)
+        members = dict(self._load.signature.members)
+        members.pop("exponential", None)
         super().__init__({
-            **self._load.signature.members,
+            **members,
             "request": Out(stream.Signature(24)),
             "word":    In(data.ArrayLayout(8, config.word_data_bytes)),
             "turns":   Out(1),
@@ -52,40 +56,51 @@ class FillEngine(wiring.Component):
 
         m.submodules.load = load = self._load
         m.submodules.turn = turn = TurnEngine(self._config)
-        self._dispatch(m, load, turn)
-        connect(m, turn.request, flipped(self.request))
+        alone: dict[Opcode, Any] = {Opcode.TURN: turn}
+        if self._config.softmax:
+            m.submodules.softmax = alone[Opcode.SOFTMAX] = SoftmaxEngine(self._config)
+        self._dispatch(m, load, alone)
         m.d.comb += [
-            turn.word.eq(self.word),
-            self.turns.eq(turn.moves),
-            self.done.eq(load.done | turn.done),
-            self.busy.eq(load.busy | turn.busy),
-            self.fault.eq(Mux(turn.fault.code != Error.NONE, turn.fault, load.fault)),
+            self.turns.eq(Cat(engine.moves for engine in alone.values()).any()),
+            self.done.eq(load.done | Cat(engine.done for engine in alone.values()).any()),
+            self.busy.eq(load.busy | Cat(engine.busy for engine in alone.values()).any()),
+            self.fault.eq(load.fault),
             self.activity.eq(load.activity),
         ]
-        with m.If(turn.busy):
-            m.d.comb += [
-                self.activity.busy.eq(turn.moves),
-                self.activity.activation.eq(turn.refused),
-                self.activity.setup.eq(1),
-            ]
+        for engine in alone.values():
+            m.d.comb += engine.word.eq(self.word)
+            with m.If(engine.fault.code != Error.NONE):
+                m.d.comb += self.fault.eq(engine.fault)
+            with m.If(engine.busy):
+                m.d.comb += [
+                    self.activity.busy.eq(engine.moves),
+                    self.activity.activation.eq(engine.refused),
+                    self.activity.setup.eq(1),
+                ]
+        self._either(m, self.request, *(engine.request for engine in alone.values()))
 
+        shared = {"weight": [turn.weight], "parameter": [turn.parameter]}
+        if self._config.softmax:
+            softmax = alone[Opcode.SOFTMAX]
+            shared["activation"] = [softmax.write]
+            connect(m, load.exponential, softmax.exponential)
         for name in self._load.signature.members:
-            if name in ("commands", "done", "fault", "busy", "activity"):
+            if name in ("commands", "done", "fault", "busy", "activity", "exponential"):
                 continue
             inner, outer = getattr(load, name), getattr(self, name)
-            if name in ("weight", "parameter"):
-                self._either(m, outer, inner, getattr(turn, name))
+            if name in shared:
+                self._either(m, outer, inner, *shared[name])
             elif name == "beats_error":
                 m.d.comb += inner.eq(outer)
             else:
                 connect(m, inner, flipped(outer))
         return m
 
-    def _dispatch(self, m: Module, load: LoadEngine, turn: TurnEngine) -> None:
-        """Hands each command to its engine, a TURN when no LOAD is executing, a LOAD when no TURN
-        is."""
+    def _dispatch(self, m: Module, load: LoadEngine, alone: dict[Opcode, Any]) -> None:
+        """Hands each command to its engine: one of those that work ``alone`` when no other command
+        is executing, a LOAD when none of theirs is."""
         head    = Value.cast(self.commands.payload)
-        is_turn = self.commands.p.command.header.opcode == Opcode.TURN
+        opcode  = self.commands.p.command.header.opcode
         loading = Signal(4)
         free    = Signal(init=1)    # loading == 0
         taken   = load.commands.valid & load.commands.ready
@@ -93,18 +108,32 @@ class FillEngine(wiring.Component):
             m.d.sync += [loading.eq(loading + 1), free.eq(0)]
         with m.If(load.done & ~taken):
             m.d.sync += [loading.eq(loading - 1), free.eq(loading == 1)]
-        require(m, ~(turn.busy & ~free), "a TURN is executed while no LOAD is")
-        for engine, chosen in ((load, ~is_turn & ~turn.busy), (turn, is_turn & free)):
+        busy = Cat(engine.busy for engine in alone.values())
+        require(m, ~(busy.any() & ~free), "a TURN or a SOFTMAX is executed while no LOAD is")
+        is_load = Const(1)
+        for number, (own, engine) in enumerate(alone.items()):
+            chosen  = opcode == own
+            others  = Cat(bit for place, bit in enumerate(busy) if place != number)
+            allowed = free & ~others.any() if len(alone) > 1 else free
+            is_load = is_load & ~chosen
+            with m.If(chosen):
+                m.d.comb += self.commands.ready.eq(engine.commands.ready & allowed)
             m.d.comb += [
                 Value.cast(engine.commands.payload).eq(head),
-                engine.commands.valid.eq(self.commands.valid & chosen),
+                engine.commands.valid.eq(self.commands.valid & chosen & allowed),
             ]
-        m.d.comb += self.commands.ready.eq(Mux(
-            is_turn, turn.commands.ready & free, load.commands.ready & ~turn.busy))
+        with m.If(is_load):
+            m.d.comb += self.commands.ready.eq(load.commands.ready & ~busy.any())
+        m.d.comb += [
+            Value.cast(load.commands.payload).eq(head),
+            load.commands.valid.eq(self.commands.valid & is_load & ~busy.any()),
+        ]
 
     def _either(self, m: Module, target: Any, *sources: Any) -> None:
-        """Writes of any of ``sources``, of which one writes at a time."""
+        """What any of ``sources`` sends, of which one sends at a time."""
         m.d.comb += target.valid.eq(Cat(source.valid for source in sources).any())
         for source in sources:
+            if not source.signature.always_ready:
+                m.d.comb += source.ready.eq(target.ready)
             with m.If(source.valid):
                 m.d.comb += target.payload.eq(source.payload)

@@ -125,6 +125,8 @@ class LoadEngine(wiring.Component):
         Writes to the memories of the vector engine and to the tables, of
         ``vector_entry_data_bytes``, ``parameter_entry_data_bytes``, 1 byte and
         ``word_data_bytes``; only those that the configuration has.
+    exponential : :py:`Out(stream.Signature(unit_write_layout(4), always_ready=True))`
+        Writes to the table of SOFTMAX, if there is one.
 
     Attributes
     ----------
@@ -167,6 +169,10 @@ class LoadEngine(wiring.Component):
                 "lane_table":       Out(stream.Signature(
                     unit_write_layout(config.word_data_bytes), always_ready=True)),
             } if Memory.LANE_TABLE in memories(config) else {}),
+            **({
+                "exponential":      Out(stream.Signature(
+                    unit_write_layout(4), always_ready=True)),
+            } if Memory.EXPONENTIAL in memories(config) else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -237,6 +243,7 @@ class LoadEngine(wiring.Component):
             Memory.VECTOR_PARAMETER: entry,
             Memory.TABLE:            (1, 1),
             Memory.LANE_TABLE:       (config.word_bytes, config.word_data_bytes),
+            Memory.EXPONENTIAL:      (4, 4),
         }
         return {memory: _Port(getattr(self, memory.name.lower()), *units[memory],
                               beat_bytes=config.axi_bytes)

@@ -100,7 +100,7 @@ def stream_activity(config: AcceleratorConfig, commands: bytes) -> list[Activity
 _WRITES = {Memory.ACTIVATION: "activation_writes", Memory.WEIGHT: "weight_writes",
            Memory.PARAMETER: "parameter_writes", Memory.VECTOR_PARAMETER: "parameter_writes",
            Memory.VECTOR_WEIGHT: "vector_weight_writes", Memory.TABLE: "table_writes",
-           Memory.LANE_TABLE: "table_writes"}
+           Memory.LANE_TABLE: "table_writes", Memory.EXPONENTIAL: "table_writes"}
 
 
 def command_activity(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues) -> Activity:
@@ -112,6 +112,8 @@ def command_activity(config: AcceleratorConfig, opcode: Opcode, fields: FieldVal
             return _vector(config, fields)
         case Opcode.TURN:
             return _turn(config, fields)
+        case Opcode.SOFTMAX:
+            return _softmax(config, fields)
     lines, beats, _ = transfer_size(config, opcode, fields)
     units = lines * fields["units"]
     if opcode is Opcode.STORE:
@@ -125,6 +127,13 @@ def _turn(config: AcceleratorConfig, fields: FieldValues) -> Activity:
     tiles = across if fields["turned"] else blocks
     return Activity(activation_reads=fields["pixels"] * blocks, weight_writes=rows,
                     parameter_writes=tiles * config.requant_groups, products=rows * config.cols)
+
+
+def _softmax(config: AcceleratorConfig, fields: FieldValues) -> Activity:
+    words = fields["pixels"] * fields["blocks"]
+    return Activity(activation_reads=3 * words, activation_writes=words,
+                    table_reads=2 * words * config.word_lanes,
+                    requantized=words * config.word_lanes)
 
 
 def _inside(size: int, positions: int, kernel: int, stride: int, dilation: int, pad: int) -> int:

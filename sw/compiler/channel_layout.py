@@ -24,6 +24,7 @@ from weft.ir import (
     Layer,
     MatMul,
     Selection,
+    Softmax,
     Tensor,
 )
 from weft.ir.layout import ChannelMap
@@ -86,7 +87,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
     ValueError
         If the shapes of a concatenation do not fit: a mistake of the front end.
     MisfitError
-        If two products of tensors divide one into heads in different ways.
+        If products of tensors, or a softmax, divide a tensor into heads in different ways.
     """
     kept = frozenset(layer.output for layer in graph.layers)
     graph, origins = fold_lookups(graph, config, keep=keep_tensors)
@@ -96,7 +97,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
         channels, conflict = resolve(graph, config, {})
         if conflict is None:
             break
-        if isinstance(graph.layers[conflict], MatMul):
+        if isinstance(graph.layers[conflict], MatMul | Softmax):
             raise MisfitError({origins[conflict]: CompileError(
                 f"Layer {graph.layers[conflict].name!r} divides a tensor into other heads than "
                 f"another layer does")})

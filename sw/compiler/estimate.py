@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from weft.compiler.planning.columns import tile_pixels
 from weft.compiler.planning.loop_order import layer_cycles, requantizes
-from weft.compiler.planning.products import matmul_cycles
+from weft.compiler.planning.products import matmul_cycles, softmax_cycles
 from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine, Opcode, Rounding, roundings
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Sums, layout
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Softmax, Sums, layout
 
 from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
@@ -59,6 +59,8 @@ def engine_of(layer: Layer) -> Engine | None:
     """The engine that computes a layer; none for what is a matter of places."""
     if isinstance(layer, Concat | Alias):
         return None
+    if isinstance(layer, Softmax):
+        return Engine.LOAD
     return Engine.MATRIX if isinstance(layer, Convolution | MatMul) else Engine.VECTOR
 
 
@@ -82,14 +84,20 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
                  for index, layer in enumerate(graph.layers) if isinstance(layer, Sums)}
         if whole:
             raise MisfitError(whole)
-    if not config.products:
-        products = {index: CompileError(
-                        f"Layer {layer.name!r} ({layer.op}) multiplies two activations: the "
-                        f"configuration {config.name!r} must have products = true",
-                        cure=f"use --config {config.name},products=true")
-                    for index, layer in enumerate(graph.layers) if isinstance(layer, MatMul)}
-        if products:
-            raise MisfitError(products)
+    attention: dict[int, CompileError] = {}
+    for index, layer in enumerate(graph.layers):
+        if isinstance(layer, MatMul) and not config.products:
+            attention[index] = CompileError(
+                f"Layer {layer.name!r} ({layer.op}) multiplies two activations: the "
+                f"configuration {config.name!r} must have products = true",
+                cure=f"use --config {config.name},products=true")
+        if isinstance(layer, Softmax) and not config.softmax:
+            attention[index] = CompileError(
+                f"Layer {layer.name!r} ({layer.op}) divides by sums of exponentials: the "
+                f"configuration {config.name!r} must have softmax = true",
+                cure=f"use --config {config.name},products=true,softmax=true")
+    if attention:
+        raise MisfitError(attention)
     if config.vector:
         return
     folded, origins = fold_lookups(graph, config)
@@ -156,6 +164,8 @@ def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
     _, height, width = laid_out.graph.tensors[layer.output].shape
     if isinstance(layer, MatMul):
         return matmul_cycles(config, laid_out.graph, layer), 0, 0
+    if isinstance(layer, Softmax):
+        return softmax_cycles(config, laid_out.graph, layer), 0, 4 * len(layer.table)
     if not isinstance(layer, Convolution):
         return (layer_cycles(config, laid_out.graph, layer, blocks),
                 vector_overhead(config, scaled=requantizes(layer)), 0)

@@ -24,6 +24,7 @@ class Space(Enum):
     VECTOR_PARAMETER = "vector_parameter"
     TABLE            = "table"
     LINES            = "lines"
+    EXPONENTIAL      = "exponential"
     EXTERNAL         = "external"
 
     __hash__ = object.__hash__  # of the member, not of its name: quicker

@@ -19,6 +19,7 @@ from weft.ir import (
     Multiply,
     Pool,
     Resize,
+    Softmax,
 )
 
 __all__ = ["verify"]
@@ -51,6 +52,8 @@ def verify(graph: Graph) -> Graph:
                 _concat(graph, layer)
             case MatMul():
                 _matmul(graph, layer)
+            case Softmax():
+                _softmax(graph, layer)
             case Alias():
                 _alias(graph, layer)
             case _:
@@ -139,6 +142,21 @@ def _matmul(graph: Graph, layer: MatMul) -> None:
         raise ValueError(f"Layer {layer.name!r} must have a finite multiplier of at least 0")
     if layer.function is not None:
         _table(layer, layer.function.table, target[0])
+
+
+def _softmax(graph: Graph, layer: Softmax) -> None:
+    source, target = graph.tensors[layer.input].shape, graph.tensors[layer.output].shape
+    if source != target or target[0] % layer.heads:
+        raise ValueError(f"Layer {layer.name!r} must have an output of the shape of its input, of "
+                         f"{layer.heads} heads, not {source} and {target}")
+    if layer.table.shape != (256,) or not np.isfinite(layer.table).all() \
+            or not (layer.table >= 0).all() or not layer.table[-1] > 0:
+        raise ValueError(f"Layer {layer.name!r} must have 256 finite exponentials of at least 0")
+    if not 1 <= layer.factor <= 65535:
+        raise ValueError(f"Layer {layer.name!r} must have a factor between 1 and 65535, not "
+                         f"{layer.factor}")
+    if layer.function is not None:
+        raise ValueError(f"Layer {layer.name!r} must have no function behind it")
 
 
 def _alias(graph: Graph, layer: Alias) -> None:

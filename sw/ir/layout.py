@@ -10,18 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 from amaranth.lib import data
 
-from weft.hw.isa.commands import ChannelParameters, FixedPointParameters
+from weft.hw.isa.commands import ChannelParameters, Exponential, FixedPointParameters
 from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
            "product_constant", "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
            "fixed_point_words", "pack_fixed_point_parameters", "unpack_fixed_point_parameters",
-           "bytes_to_units", "units_to_bytes"]
+           "pack_exponentials", "unpack_exponentials", "bytes_to_units", "units_to_bytes"]
 
 assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
 _FIXED_POINT = dict(data.Layout.cast(FixedPointParameters))
 assert data.Layout.cast(FixedPointParameters).size == 64
+
+_FRACTION_BITS = dict(data.Layout.cast(Exponential))["fraction"].width
+assert data.Layout.cast(Exponential).size == 32
 
 FIXED_POINT_BIAS_BITS = _FIXED_POINT["bias"].width
 """Bits of a bias with fixed-point rounding."""
@@ -377,6 +380,31 @@ def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarr
     packed[..., :config.parameter_entry_data_bytes] = padded.view(np.int8).reshape(
         tiles, config.requant_groups, config.parameter_entry_data_bytes)
     return packed
+
+
+# Exponentials ---------------------------------------------------------------------------------
+
+_EXPONENT_BIAS = 182    # above that of a float32 of 24 bits as an integer: all are above zero
+
+
+def pack_exponentials(table: np.ndarray) -> np.ndarray:
+    """Entries of the memory EXPONENTIAL, int8 [256, 4], of float32 [256], at least 0."""
+    fraction, exponent = np.frexp(table.astype(np.float64))
+    whole = np.ldexp(fraction, _FRACTION_BITS + 1).astype(np.int64)
+    assert (np.ldexp(whole.astype(np.float64), exponent - _FRACTION_BITS - 1) == table).all()
+    raw = np.where(whole > 0, whole - (1 << _FRACTION_BITS)
+                   + (exponent.astype(np.int64) - _FRACTION_BITS - 1 + _EXPONENT_BIAS
+                      << _FRACTION_BITS), 0)
+    return raw.astype("<u4").view(np.int8).reshape(-1, 4)
+
+
+def unpack_exponentials(entries: np.ndarray) -> np.ndarray:
+    """The values of entries of the memory EXPONENTIAL, int8 [256, 4], as float64 [256]; they are
+    those of :func:`pack_exponentials` times a constant."""
+    raw = np.ascontiguousarray(entries).view("<u4").reshape(-1).astype(np.int64)
+    exponent = raw >> _FRACTION_BITS
+    whole = (raw & (1 << _FRACTION_BITS) - 1) + (1 << _FRACTION_BITS)
+    return np.where(exponent > 0, np.ldexp(whole.astype(np.float64), exponent), 0.0)
 
 
 # On chip --------------------------------------------------------------------------------------

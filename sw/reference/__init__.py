@@ -7,7 +7,8 @@ in float32 arithmetic, in the order in which onnxruntime does it::
     value      = RNE(clamp(fl32(fl32(sum) * multiplier), -128 - zy, 127 - zy)) + zy
 
 where ``fl32`` rounds to float32 and ``RNE`` to an integer, half to even. Averages, sums and
-products of two tensors have rules of their own: :func:`pool`, :func:`add`, :func:`multiply`.
+products of two tensors, and shares of a row, have rules of their own: :func:`pool`, :func:`add`,
+:func:`multiply`, :func:`softmax`.
 A layer may ask for the rule of TensorFlow Lite instead: :func:`requantize_fixed_point`.
 """
 
@@ -31,6 +32,7 @@ from weft.ir import (
     Multiply,
     Pool,
     Resize,
+    Softmax,
     Tensor,
 )
 
@@ -55,14 +57,15 @@ from .rounding import (
     requantize,
     sum_bytes,
 )
+from .softmax import exponentials, shares, softmax, softmax_factor
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
 __all__ = ["SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants", "average_counts",
            "compute", "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize",
-           "every_pair", "fixed_point_multiplier", "fma", "matmul", "multiplier", "multiply",
-           "output_size", "pool", "product_multiplier", "quantize", "quantized_multiplier",
-           "rdbpot", "requantize", "requantize_fixed_point", "run", "scale_fixed_point", "srdhm",
-           "sum_bytes"]
+           "every_pair", "exponentials", "fixed_point_multiplier", "fma", "matmul", "multiplier",
+           "multiply", "output_size", "pool", "product_multiplier", "quantize",
+           "quantized_multiplier", "rdbpot", "requantize", "requantize_fixed_point", "run",
+           "scale_fixed_point", "shares", "softmax", "softmax_factor", "srdhm", "sum_bytes"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -93,6 +96,8 @@ def _compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np
             return multiply(layer, values[a], values[b], tensors[a], tensors[b], target)
         case MatMul(a=a, b=b):
             return matmul(layer, values[a], values[b], tensors[a], tensors[b], target)
+        case Softmax(input=x):
+            return softmax(layer, values[x], target)
         case Lookup(input=x):
             return _look_up(layer.table, values[x])
         case Affine(input=x):

@@ -20,7 +20,7 @@ from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Partition
 
-from .segment import LayerResult, layer_limits, layer_results
+from .segment import LayerResult, computes, layer_limits, layer_results
 
 __all__ = ["BoundLayer", "EngineUse", "Estimate", "FrameEstimate", "estimate_plan",
            "estimate_programs"]
@@ -228,7 +228,7 @@ def _play(program: Program, memory: MemoryTiming, *, warm: bool) -> _Part:
                          (program.command_address, program.commands))
     timeline = play(commands, program.config, address=address, memory=memory)
     spans = {index: (played.start, played.done) for index, played in enumerate(timeline.commands)
-             if played.engine in (Engine.MATRIX, Engine.VECTOR)}
+             if computes(commands, index)}
     results = layer_results(program, spans, timeline.cycles, warm=warm)
     ends = list(accumulate((result.cycles for result in results), initial=0))
     work = {engine: _work(timeline, engine, ends) for engine in Engine}

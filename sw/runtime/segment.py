@@ -7,7 +7,7 @@ import numpy as np
 
 from weft import compiler
 from weft.compiler.limits import Limits, ProgramLimits
-from weft.hw.isa.commands import COMMAND_BYTES, Engine
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Counter
 from weft.ir import Edge, Graph, HostPart
@@ -15,7 +15,10 @@ from weft.ir import Edge, Graph, HostPart
 from .device import Driver, Event, EventKind, RunResult
 
 __all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph",
-           "LoadedHostPart", "layer_limits", "layer_results"]
+           "LoadedHostPart", "computes", "layer_limits", "layer_results"]
+
+
+_COMPUTING = {opcode.value for opcode in (Opcode.MATRIX, Opcode.VECTOR, Opcode.SOFTMAX)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +191,8 @@ class LoadedGraph:
                      for frame in range(program.graph.frames)],
             cycles=result.cycles, warm=warm,
             # Without events, as at a serial port, the cycles of layers are not known.
-            layers=layer_results(program, _spans(result), result.cycles if result.events else 0,
-                                 warm=warm),
+            layers=layer_results(program, _spans(result, commands),
+                                 result.cycles if result.events else 0, warm=warm),
             counters=counters,
             dram_read_bytes=result.counters[Counter.READ_BEATS] * beat,
             dram_write_bytes=result.counters[Counter.WRITE_BEATS] * beat,
@@ -231,9 +234,14 @@ class LoadedGraph:
                 for tensor, copy in zip(tensors, copies, strict=True)}
 
 
-def _spans(result: RunResult) -> dict[int, tuple[int, int]]:
+def computes(commands: bytes, index: int) -> bool:
+    """Whether a command of a stream computes something, and does not only move or prepare it."""
+    return commands[index * COMMAND_BYTES] in _COMPUTING
+
+
+def _spans(result: RunResult, commands: bytes) -> dict[int, tuple[int, int]]:
     """When each command that computes something started and was done."""
-    events = [event for event in result.events if event.engine in (Engine.MATRIX, Engine.VECTOR)]
+    events = [event for event in result.events if computes(commands, event.index)]
     starts = {event.index: event.cycle for event in events if event.kind == EventKind.START}
     return {event.index: (starts[event.index], event.cycle) for event in events
             if event.kind == EventKind.DONE}
@@ -255,7 +263,8 @@ def layer_results(program: compiler.Program, spans: Mapping[int, tuple[int, int]
     Parameters
     ----------
     spans : :class:`dict`
-        By index in the stream, the cycles in which a MATRIX or VECTOR starts and is done.
+        By index in the stream, the cycles in which a command that :func:`computes` starts and is
+        done.
     cycles : :class:`int`
         Of the frame, or batch.
     warm : :class:`bool`

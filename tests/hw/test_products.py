@@ -7,7 +7,7 @@ from graphs import GraphBuilder, random_image
 from places import MODELS
 
 from weft import reference
-from weft.ir import MatMul
+from weft.ir import MatMul, Softmax
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.device.verilator import VerilatorDevice
 from weft.runtime.runner import random_frames
@@ -16,11 +16,12 @@ from weft.runtime.session import InferenceSession
 CONFIGS = {"fip": PRODUCTS, "plain": PRODUCTS_PLAIN}
 
 
-def attention(rng, *, tokens, depth, heads, channels=9):
-    """A block of attention without its softmax, in whose place there is a table."""
+def attention(rng, *, tokens, depth, heads, channels=9, softmax=False):
+    """A block of attention; without ``softmax`` there is a table in its place."""
     builder = GraphBuilder(rng, (channels, tokens, 1), unsigned=bool(rng.integers(2)))
     q, k, v = (builder.conv(builder.input, heads * depth) for _ in range(3))
-    scores = builder.lookup(builder.matmul(q, k, heads=heads, transposed=True))
+    scores = builder.matmul(q, k, heads=heads, transposed=True)
+    scores = builder.softmax(scores, heads=heads) if softmax else builder.lookup(scores)
     context = builder.matmul(scores, v, heads=heads)
     return builder.graph(builder.sum(builder.conv(context, channels), builder.input))
 
@@ -66,7 +67,8 @@ def test_attention_of_some_heads(name):
     config = CONFIGS[name]
     rng = np.random.default_rng(1)
     for tokens, depth, heads in ((1, 3, 1), (17, 8, 2), (33, 5, 3)):
-        check(attention(rng, tokens=tokens, depth=depth, heads=heads), config, rng, frames=3)
+        check(attention(rng, tokens=tokens, depth=depth, heads=heads, softmax=config.softmax),
+              config, rng, frames=3)
 
 
 def test_products_in_tiles_of_rows():
@@ -79,11 +81,12 @@ def test_products_in_tiles_of_rows():
 
 @pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
 def test_vision_transformer():
-    """All four products of two activations run on the accelerator; softmax is the host's."""
+    """All four products of two activations and both softmaxes run on the accelerator."""
     model = MODELS / "real" / "tv_vit_tiny.onnx"
     with InferenceSession(model, config=PRODUCTS) as session:
         layers = [layer for graph in session.plan.graphs for layer in graph.layers]
         assert sum(isinstance(layer, MatMul) for layer in layers) == 4
+        assert sum(isinstance(layer, Softmax) for layer in layers) == 2
         feed = random_frames(session, 1)
         found = session.run(None, feed)
         if cpu_is_exact():

@@ -3,17 +3,20 @@
 import re
 
 import pytest
+from configs import PRODUCTS, PRODUCTS_PLAIN
 
 from weft.hw.accelerator import Accelerator
 from weft.hw.isa.config import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim.lint import WAIVERS, lint
 
+CONFIGS = PRESETS | {config.name: config for config in (PRODUCTS, PRODUCTS_PLAIN)}
 
-@pytest.mark.parametrize("name", PRESETS)
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_verilog_is_lint_clean(name, tmp_path):
     path = tmp_path / "weft_top.v"
-    path.write_text(to_verilog(Accelerator(PRESETS[name]), name="weft_top"))
+    path.write_text(to_verilog(Accelerator(CONFIGS[name]), name="weft_top"))
     assert lint(path, top="weft_top") == ""
 
 

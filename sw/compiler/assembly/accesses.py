@@ -41,6 +41,7 @@ MEMORIES = {
                                      lambda c: c.parameter_entry_bytes),
     Memory.TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: 1),
     Memory.LANE_TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: c.word_bytes),
+    Memory.EXPONENTIAL: _Memory(lambda c: 256, lambda c: 4),
 }
 SPACES = {memory: memory.name.lower() for memory in Memory} | {Memory.LANE_TABLE: "table"}
 _LOCAL = 1 << 24  # addresses on chip are modulo this
@@ -57,6 +58,9 @@ def accesses(config: AcceleratorConfig, opcode: Opcode,
         return
     if opcode is Opcode.TURN:
         yield from _turn_accesses(config, fields)
+        return
+    if opcode is Opcode.SOFTMAX:
+        yield from _softmax_accesses(fields)
         return
     memory = Memory(fields["memory"]) if opcode is Opcode.LOAD else Memory.ACTIVATION
     unit_bytes = MEMORIES[memory].unit_bytes(config)
@@ -180,6 +184,14 @@ def _turn_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterato
                  fields["weight_base"] + across * fields["blocks"] * config.weight_tile_rows)
     yield Access(True, "parameter", fields["parameter_base"],
                  fields["parameter_base"] + tiles * config.requant_groups)
+
+
+def _softmax_accesses(fields: dict[str, int]) -> Iterator[Access]:
+    yield Access(False, "exponential", 0, 256)
+    for side, write in (("in", False), ("out", True)):
+        for block in range(fields["blocks"]):
+            start = (fields[f"{side}_base"] + block * fields[f"{side}_plane"]) % _LOCAL
+            yield Access(write, "activation", start, start + fields["pixels"])
 
 
 def _matrix_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterator[Access]:

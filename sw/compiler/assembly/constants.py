@@ -12,7 +12,7 @@ from math import gcd
 
 from weft.compiler.ops import Address, Buffer, Lowered, Op, Region, Space
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["place_constants"]
@@ -58,8 +58,8 @@ def _lifetimes(ops: Sequence[Op]) -> list[_Life]:
     for index, op in enumerate(ops):
         # A load writes constants at most, and a store has none; both may have many regions. What a
         # TURN makes of a tensor lies there as constants do.
-        regions = {Engine.LOAD: op.writes, Engine.STORE: ()}.get(op.engine,
-                                                                 (*op.reads, *op.writes))
+        regions = {Opcode.LOAD: op.writes, Opcode.TURN: op.writes, Opcode.STORE: ()}.get(
+            op.opcode, (*op.reads, *op.writes))
         for region in regions:
             if region.buffer.space.ring:
                 first, _ = spans.get(region.buffer, (index, index))

@@ -29,6 +29,7 @@ from weft.ir import (
     Multiply,
     Pool,
     PoolKind,
+    Softmax,
 )
 
 from .columns import weight_tiles
@@ -98,7 +99,7 @@ class GroupFinder:
             used = [0] * len(self._limits)
             for stop in range(first + 1, min(first + _LONGEST, len(layers)) + 1):
                 layer = layers[stop - 1]
-                if isinstance(layer, Concat | Alias | MatMul):
+                if isinstance(layer, Concat | Alias | MatMul | Softmax):
                     break
                 used = [a + b for a, b in zip(used, self._constants(stop - 1), strict=True)]
                 if any(a > b for a, b in zip(used, self._limits, strict=True)):

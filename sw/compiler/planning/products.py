@@ -1,12 +1,13 @@
-"""Products of two tensors: what they take of the array, and in what portions."""
+"""Products of two tensors, and the softmax between them: what they take, and in what portions."""
 
 from weft.compiler.timing.engines import step_cycles
+from weft.compiler.timing.transfer import row_cycles
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Graph, MatMul, layout
+from weft.ir import Graph, MatMul, Softmax, layout
 
 from .columns import column_chunks
 
-__all__ = ["head_chunks", "head_steps", "matmul_cycles"]
+__all__ = ["head_chunks", "head_steps", "matmul_cycles", "softmax_cycles"]
 
 
 def head_steps(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> tuple[int, int]:
@@ -33,3 +34,10 @@ def matmul_cycles(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> int
     _, height, width = graph.tensors[layer.output].shape
     columns, depth = head_steps(config, graph, layer)
     return layer.heads * columns * depth * step_cycles(config, height * width)
+
+
+def softmax_cycles(config: AcceleratorConfig, graph: Graph, layer: Softmax) -> int:
+    """Cycles of a softmax, if it need not wait for words."""
+    channels, height, width = graph.tensors[layer.output].shape
+    blocks = layout.channel_blocks(config, channels // layer.heads)
+    return layer.heads * row_cycles(config, height * width, blocks)

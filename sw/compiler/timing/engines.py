@@ -19,6 +19,7 @@ from .transfer import (
     LoadTiming,
     StoreTiming,
     load_overhead,
+    softmax_cycles,
     store_overhead,
     transfer_size,
     turn_cycles,
@@ -82,6 +83,9 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
                 config, fields["blocks"], (fields["out_outer"], fields["out_inner"]),
                 vector_steps(config, fields), scaled=scaled)
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
+        case Opcode.SOFTMAX:
+            cycles = softmax_cycles(config, fields)
+            return Cost(busy=cycles, latency=cycles)
         case Opcode.TURN:
             cycles = turn_cycles(config, fields) + turn_overhead(config)
             return Cost(busy=cycles, latency=cycles)

@@ -149,7 +149,8 @@ def _decoded(commands: bytes) -> list[tuple[Opcode, dict[str, int]]]:
 
 
 _NEVER = 1 << 62
-_ALONE = 2  # cycles from the end of all before a TURN until it can be accepted
+_SINGLE = (Opcode.TURN, Opcode.SOFTMAX)     # what the load engine does alone
+_ALONE = 2  # cycles from the end of all before such a command until it can be accepted
 _MASKS = [tuple(engine for engine in Engine if mask >> engine.value & 1)
           for mask in range(1 << len(Engine))]
 _CAUSES = {engine: Cause[engine.name] for engine in Engine}
@@ -342,7 +343,7 @@ class _Player:
         if queue.found or number == len(queue.pushes) or ready is None:
             return
         index = queue.commands[number]
-        if number and self._decoded[index][0] is Opcode.TURN:   # which begins alone
+        if number and self._decoded[index][0] in _SINGLE:   # which begins alone
             before = self._done[queue.commands[number - 1]]
             if before >= _NEVER:
                 return
@@ -378,8 +379,8 @@ class _Player:
             heappush(self._events, (cycle + self._room, self._PUSH, 0))
         fields = self._decoded[index][1]
         match engine:
-            case Engine.LOAD if self._decoded[index][0] is Opcode.TURN:
-                done = self._load.turn(cycle, fields)
+            case Engine.LOAD if self._decoded[index][0] in _SINGLE:
+                done = self._load.turn(cycle, self._decoded[index][0], fields)
                 self._finish(index, self._load.ready, done, (cycle, done))
             case Engine.LOAD:
                 self._load.begin(index, cycle, fields)

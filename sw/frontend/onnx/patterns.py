@@ -27,6 +27,7 @@ from . import (
     prelu,
     products,
     quantizers,
+    rows,
     transposed,
 )
 from .builder import Builder
@@ -127,6 +128,7 @@ HANDLERS: dict[str, Handler] = {
     "Relu": elementwise.relu,
     "Resize": planes.resize,
     "Slice": channels.cut,
+    "Softmax": rows.softmax,
     "Split": channels.split,
 }
 """What is understood of each operator between quantized layers."""

@@ -16,7 +16,7 @@ from .nodes import BrokenModel, label
 from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant, Value, View
 from .windows import known
 
-__all__ = ["matmul"]
+__all__ = ["channels_first", "matmul"]
 
 
 def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
@@ -36,7 +36,7 @@ def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
     if shapes[1][-2] != depth:
         raise BrokenModel(f"{label(node)} multiplies shapes {list(shapes[0])} and "
                           f"{list(shapes[1])}")
-    first, stage = builder.place(node, a.source, _channels_first(a.view, heads, rows, depth))
+    first, stage = builder.place(node, a.source, channels_first(a.view, heads, rows, depth))
     second, other, transposed = _second(builder, node, b, (heads, depth, columns))
 
     def make(name: str, target: Quantized, pending: Pending) -> MatMul:
@@ -53,7 +53,7 @@ def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
                    view=made.reshape(builder.shape(node, node.output[0])), make=make)
 
 
-def _channels_first(view: View, heads: int, rows: int, columns: int) -> View:
+def channels_first(view: View, heads: int, rows: int, columns: int) -> View:
     """The columns of each head as channels, one head behind the other, the rows as pixels."""
     turned = view.reshape((heads, rows, columns)).transpose((0, 2, 1))
     return turned.reshape((heads * columns, rows, 1))
@@ -65,7 +65,7 @@ def _second(builder: Builder, node: onnx.NodeProto, operand: Dequantized,
     whether its columns are pixels there, and not its channels: it is taken as it lies."""
     heads, depth, columns = shape
     source = operand.source
-    straight = _channels_first(operand.view, heads, depth, columns)
+    straight = channels_first(operand.view, heads, depth, columns)
     turned = operand.view.reshape((heads * depth, columns, 1))
 
     def lies(want: View) -> bool:

@@ -320,6 +320,8 @@ class FunctionalDevice:
             return self._vector(command)
         if command.opcode is Opcode.TURN:
             return self._turn(command)
+        if command.opcode is Opcode.SOFTMAX:
+            return self._softmax(command)
         return self._matrix(command)
 
     def _spend(self, command: _Command, cycles: int, steps: int) -> None:
@@ -431,6 +433,35 @@ class FunctionalDevice:
         def finish() -> None:
             self._weight[first_row:stop_row] = rows
             self._units[Memory.PARAMETER][entry:stop_entry] = entries
+        return finish
+
+    # Softmax ----------------------------------------------------------------------------------
+
+    def _softmax(self, command: _Command) -> Callable[[], None]:
+        config, fields = self._config, command.fields
+        pixels, blocks, lanes = (fields[name] for name in ("pixels", "blocks", "lanes"))
+        if not pixels or not blocks or not 0 < lanes <= config.word_lanes \
+                or fields["factor"] < 1 << 15:
+            raise command.fault(Error.ARGUMENT)
+        size = config.word_lanes
+        length = (blocks - 1) * size + lanes
+        self._spend(command, 2 * pixels * length, 2 * pixels * length)
+        planes = np.arange(blocks)[:, None]
+        source, target = ((fields[f"{side}_base"] + np.arange(pixels)
+                           + fields[f"{side}_plane"] * planes) % LOCAL_ADDRESSES
+                          for side in ("in", "out"))
+        if max(source.max(), target.max()) >= config.activation_depth:
+            raise command.fault(Error.ADDRESS)
+        values = self._activation[source].transpose(1, 0, 2).reshape(pixels, blocks * size)
+        terms = layout.unpack_exponentials(self._units[Memory.EXPONENTIAL])
+        found = np.zeros(values.shape, np.int64)
+        found[:, :length] = reference.shares(
+            values[:, :length], terms, fields["factor"], fields["exponent"] - 15)
+        results = np.minimum(found + fields["out_zero"], 127).astype(np.int8) \
+            .reshape(pixels, blocks, size).transpose(1, 0, 2)
+
+        def finish() -> None:
+            self._activation[target] = results
         return finish
 
     # Matrix -----------------------------------------------------------------------------------

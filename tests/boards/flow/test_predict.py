@@ -77,6 +77,10 @@ def test_products_of_activations_and_tables_of_the_drain_are_told():
     plain, turned, looked_up = (predicted(config.replace(**change), LARGE) for change in (
         {"drain_lookup": False}, {"drain_lookup": False, "products": True}, {}))
     assert turned.luts > plain.luts + 1_000 and turned.multipliers == plain.multipliers + 4
+    shares = predicted(config.replace(products=True, softmax=True, drain_lookup=False), LARGE)
+    assert shares.luts == pytest.approx(turned.luts + 4_085, rel=0.01)
+    assert shares.ffs == pytest.approx(turned.ffs + 2_195, rel=0.01)
+    assert shares.block_rams == turned.block_rams + 1
     assert looked_up.luts > plain.luts and looked_up.block_rams == plain.block_rams + 2
 
 

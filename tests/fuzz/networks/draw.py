@@ -329,7 +329,8 @@ class _Draft:
         parts = [source if self._chance(0.2) else self.pointwise(source, source)
                  for _ in range(3)]
         heads = int(self._rng.choice([1, 1, 2, 3, 4]))
-        return self.pointwise(self.node("Attend", *parts, group=heads), self._count())
+        return self.pointwise(self.node(
+            "Attend", *parts, group=heads, count_pads=self._chance(0.6)), self._count())
 
     def heads(self, source: str) -> str:
         """What a detector does: its results as one vector."""

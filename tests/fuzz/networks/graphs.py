@@ -37,18 +37,18 @@ class Node:
     name : :class:`str`
         Its own, and that of its tensor.
     op : :class:`str`
-        An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for
-        a Reshape from [1, N] to [1, N, 1, 1], ``Shuffle`` for one that deals out the channels of
+        An ONNX operator; ``Depthwise`` for a Conv with a group for each channel, ``Vector`` for a
+        Reshape from [1, N] to [1, N, 1, 1], ``Shuffle`` for one that deals out the channels of
         groups in turn, ``Scale`` and ``Shift`` for a Mul and an Add of a constant for each channel,
         ``Turn`` for a Transpose to channels last and back, ``Regroup`` for a Reshape to planes of
         ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
         ``Tokens`` for a MatMul of rows of channels, ``Attend`` for the attention of pixels, with a
-        sigmoid in the place of the softmax, ``Widen`` for a Pad with ``factors`` channels
-        before and behind, ``Piece`` for a Slice that takes the ``factors[0]``-th, counted from 1,
-        of ``group`` pieces with as many channels each, ``Crop`` for a Slice of planes that leaves
-        out ``pads`` and takes every ``strides``-th row and column, ``Rows`` for a Slice of each row
-        of pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of all its inputs,
-        channels last, as vectors.
+        softmax if ``count_pads``, or a sigmoid in its place, ``Widen`` for a Pad with ``factors``
+        channels before and behind, ``Piece`` for a Slice that takes the ``factors[0]``-th, counted
+        from 1, of ``group`` pieces with as many channels each, ``Crop`` for a Slice of planes that
+        leaves out ``pads`` and takes every ``strides``-th row and column, ``Rows`` for a Slice of
+        each row of pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of all its
+        inputs, channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -351,7 +351,7 @@ def _attention(node: Node, source: Shape,
     factor = constant(f"{node.name}_factor", np.array(depth ** -0.5, np.float32))
     yield step("MatMul", [f"{node.name}_query_turned", f"{node.name}_keys"], "scores")
     yield step("Mul", [f"{node.name}_scores", factor], "scaled")
-    yield step("Sigmoid", [f"{node.name}_scaled"], "weights")
+    yield step("Softmax" if node.count_pads else "Sigmoid", [f"{node.name}_scaled"], "weights")
     yield step("MatMul", [f"{node.name}_weights", f"{node.name}_values_turned"], "context")
     yield step("Transpose", [f"{node.name}_context"], "seen", **back)
 

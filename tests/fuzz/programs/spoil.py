@@ -20,6 +20,7 @@ _SIZES = {
     Opcode.VECTOR: ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
                     "kernel_inner"),
     Opcode.TURN: ("pixels", "blocks", "lanes"),
+    Opcode.SOFTMAX: ("pixels", "blocks", "lanes", "factor"),
 }
 
 
@@ -30,7 +31,7 @@ def spoil(rng: random.Random, config: AcceleratorConfig, commands: Sequence[Comm
     command = commands[index]
     if rng.random() < 0.15:
         raw = bytearray(encode(command.opcode, **command.fields))
-        raw[0] = rng.choice((0, 6 if config.products else 5, 0x11, 0x80, 0xff,
+        raw[0] = rng.choice((0, 5 + config.products + config.softmax, 0x11, 0x80, 0xff,
                              *(() if config.vector else (4,))))
         spoiled = replace(command, raw=bytes(raw), origin=command.fields)
     else:
@@ -57,7 +58,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"lines": 1, "local_address": (1 << 24) - 1},
         ]
         if command.opcode is Opcode.LOAD:
-            wrong.append({"memory": 7})
+            wrong += [{"memory": 7}] if not config.softmax else []
         else:
             wrong += [{"local_address": config.activation_depth - f["units"] + 1, "lines": 1},
                       {"address": _FIRST_BEYOND - beat, "units": 2 * beat, "lines": 1,
@@ -68,6 +69,11 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
                 {"in_base": config.activation_depth - f["pixels"] + 1}, {"in_base": (1 << 24) - 1},
                 {"weight_base": config.weight_depth - rng.randrange(config.weight_tile_rows)},
                 {"parameter_base": config.parameter_depth - config.requant_groups + 1}]
+    if command.opcode is Opcode.SOFTMAX:
+        return [*wrong, {"lanes": rng.randint(config.rows + 1, 255)},
+                {"factor": rng.randrange(1 << 15)},
+                *({f"{side}_base": base} for side in ("in", "out") for base in (
+                    config.activation_depth - f["pixels"] + 1, (1 << 24) - 1))]
     wrong.append({"clamp_min": f["clamp_max"], "clamp_max": f["clamp_min"]}
                  if f["clamp_min"] < f["clamp_max"] else {"clamp_min": 1, "clamp_max": 0})
     if command.opcode is Opcode.MATRIX:

@@ -87,6 +87,9 @@ class Painter:
         if self.config.products:
             kinds.append(self.turn)
             weights.append(4)
+        if self.config.softmax:
+            kinds.append(self.softmax)
+            weights.append(4)
         self.free = Layout.ENTRIES.start
         stream: list[Command] = []
         count = self.rng.choice((1, 2, 3, 3, 4, 6, 8, 12))
@@ -335,7 +338,8 @@ class Painter:
         memory = rng.choice([memory for memory in memories(self.config)
                              if memory is not Memory.VECTOR_WEIGHT] + 2 * [Memory.ACTIVATION])
         window, unit_bytes = self.layout.units(memory)
-        parameters = memory in (Memory.PARAMETER, Memory.VECTOR_PARAMETER)
+        # Scales are near enough to each other as exponentials.
+        parameters = memory in (Memory.PARAMETER, Memory.VECTOR_PARAMETER, Memory.EXPONENTIAL)
         f = self._transfer(window, unit_bytes, Layout.PARAMETERS if parameters else Layout.DATA,
                            align=unit_bytes if parameters else 1)
         if f is None:
@@ -368,6 +372,26 @@ class Painter:
             "parameter_base": rng.choice((0, last_entry, rng.randint(0, last_entry))),
             "bias": rng.randint(-(1 << 31), (1 << 31) - 1) >> rng.choice((0, 8, 16, 24)),
             "scale": scale})
+        return [command] if self._fits(command) else None
+
+    def softmax(self) -> list[Command] | None:
+        """Shares of rows of words."""
+        rng, config = self.rng, self.config
+        pixels, blocks = self.size(5 * config.rows), rng.choice((1, 1, 2, 3, 5))
+        planes = [pixels + self.spare() for _ in range(2)]
+        if blocks * max(planes) > len(self.layout.words) // 2:
+            return None
+        command = Command(Opcode.SOFTMAX, {
+            "in_base": self.at(blocks * planes[0]), "in_plane": planes[0],
+            "out_base": self.at(blocks * planes[1]), "out_plane": planes[1],
+            "out_zero": self.zero(), "pixels": pixels, "blocks": blocks,
+            "lanes": rng.randint(1, config.rows),
+            "factor": rng.choice((1 << 15, (1 << 16) - 1, rng.randint(1 << 15, (1 << 16) - 1))),
+            "exponent": rng.choice((7, 8, rng.randint(0, 15)))})
+        if rng.random() < 0.2:
+            command.fields.update(out_base=command.fields["in_base"],
+                                  out_plane=command.fields["in_plane"])
+            return [command] if self._fits(command, in_place=True) else None
         return [command] if self._fits(command) else None
 
     def store(self) -> list[Command] | None:

@@ -66,7 +66,7 @@ def test_every_operation_and_flag_is_drawn():
         (0, "slide"), (1, "slide"), (2, "broadcast"), (3, "broadcast"), (2, "subtract"),
         (0, "shared"), (2, "shared"), (3, "shared")}
     assert {command.fields["memory"] for command in commands
-            if command.opcode is Opcode.LOAD} == set(range(7))
+            if command.opcode is Opcode.LOAD} == set(range(8))
     tiles = [command.fields for command in commands if command.opcode is Opcode.MATRIX]
     few = [all(f[name] == 1 for name in ("out_pixels", "kernel_h", "kernel_w", "channel_blocks"))
            for f in tiles]

@@ -10,7 +10,8 @@ CONFIG = BOARDS["icebreaker"].config
 
 WRONG = {"rows": 8, "cols": 8, "fip": True, "accumulator_width": 28, "activation_banks": 2,
          "requant_lanes": 2, "axi_data_width": 64, "vector_taps": 1, "fixed_point": True,
-         "drain_lookup": True, "products": True, "counters": True}
+         "drain_lookup": True, "products": True, "softmax": True,
+         "counters": True}
 
 
 @pytest.mark.parametrize("field, value", WRONG.items())
@@ -20,7 +21,9 @@ def test_what_a_sequential_accelerator_needs(field, value):
     message = f"{name} must be {SEQUENTIAL[field]} in a sequential accelerator, not {value}"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         CONFIG.replace(**{field: value})
-    assert not CONFIG.replace(sequential=False, **{field: value}).sequential
+    # A softmax needs products.
+    freed = {"sequential": False, "products": field == "softmax"} | {field: value}
+    assert not CONFIG.replace(**freed).sequential
 
 
 def test_all_needs_are_tested():
@@ -33,6 +36,11 @@ def test_multipliers_and_rate():
     assert CONFIG.utilization(macs=80, cycles=40) == 0.5
     tiny = PRESETS["tiny"]
     assert (tiny.macs_per_cycle, tiny.rate_text) == (16, "4 x 4 MACs per cycle")
+
+
+def test_a_softmax_needs_products():
+    with pytest.raises(ConfigError, match=r"^Products must be true when softmax is on, not False$"):
+        PRESETS["tiny"].replace(softmax=True)
 
 
 def test_sequential_is_a_truth_value():

@@ -1,4 +1,4 @@
-"""LOAD and TURN in one engine: in order, and each TURN alone."""
+"""LOAD, TURN and SOFTMAX in one engine: in order, and each of the latter alone."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.transfer.fill import FillEngine
 
-CONFIG = load_config("tiny,products=true")
+CONFIG = load_config("tiny,products=true,softmax=true")
 
 
 def load(row, units):
@@ -25,14 +25,22 @@ def turn(row, **fields):
         "scale": 0} | fields)
 
 
+def softmax(word, **fields):
+    return encode(Opcode.SOFTMAX, **{
+        "in_base": 16, "in_plane": 4, "out_base": word, "out_plane": 4, "out_zero": 0, "pixels": 4,
+        "blocks": 1, "lanes": 4, "factor": 1 << 15, "exponent": 8} | fields)
+
+
 def run(commands, dones):
-    """When each weight row was written, by row, and what happened, in order."""
+    """When each weight row was written, by row, and each word, by 1000 and its address; and what
+    happened, in order."""
     dut = FillEngine(CONFIG)
     writes, events, pipe = {}, [], [0] * ActivationMemory.LATENCY
     asked = []
 
     async def memory(ctx):
         ctx.set(dut.request.ready, 1)
+        ctx.set(dut.activation.ready, 1)
         async for _clk, _rst, valid, address in ctx.tick().sample(
                 dut.request.valid, dut.request.payload):
             pipe.insert(0, address if valid else 0)
@@ -61,10 +69,13 @@ def run(commands, dones):
 
     async def watch(ctx):
         for cycle in range(4000):
-            _clk, _rst, done, fault, weight, row = await ctx.tick().sample(
-                dut.done, dut.fault, dut.weight.valid, dut.weight.p.address)
+            _clk, _rst, done, fault, weight, row, word, address = await ctx.tick().sample(
+                dut.done, dut.fault, dut.weight.valid, dut.weight.p.address, dut.activation.valid,
+                dut.activation.p.address)
             if weight:
                 writes.setdefault(row, cycle)
+            if word:
+                writes.setdefault(1000 + address, cycle)
             if done:
                 events.append(("done", cycle))
             if fault.code:
@@ -98,7 +109,20 @@ def test_commands_are_done_in_order_and_turns_alone():
         assert max(writes[row] for row in rows) <= done
 
 
+def test_a_softmax_is_done_alone():
+    writes, events = run([load(0, 4), softmax(20), turn(8), softmax(30), softmax(40), load(12, 4)],
+                         6)
+    assert [name for name, _ in events] == ["done"] * 6
+    order = sorted(writes, key=lambda place: writes[place])
+    assert order == [*range(4), *range(1020, 1024), 8, 9, *range(1030, 1034), *range(1040, 1044),
+                     *range(12, 16)]
+    for rows, (_, done) in zip(np.split(np.array(order), [4, 8, 10, 14, 18]), events, strict=True):
+        assert max(writes[row] for row in rows) <= done
+
+
 @pytest.mark.parametrize("commands, event", [
+    ([load(0, 4), softmax(8, factor=1), load(12, 4)], (Error.ARGUMENT, 1)),
+    ([softmax(1 << 20), load(12, 4)], (Error.ADDRESS, 0)),
     ([load(0, 4), turn(8, pixels=0), load(12, 4)], (Error.ARGUMENT, 1)),
     ([turn(8, in_base=1 << 20), load(12, 4)], (Error.ADDRESS, 0)),
     ([turn(8), load(0, 0)], (Error.ARGUMENT, 1))])

@@ -265,11 +265,14 @@ def test_network_takes_as_long_as_on_the_rtl(network):
     assert np.abs(compare(model, PRESETS["base"])).max() < 0.01
 
 
+@pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("tokens, depth, heads", [(33, 8, 3), (64, 16, 2), (17, 5, 1)])
-def test_attention_takes_as_long_as_on_the_rtl(tokens, depth, heads):
+def test_attention_takes_as_long_as_on_the_rtl(tokens, depth, heads, softmax):
     builder = GraphBuilder(np.random.default_rng(tokens), (24, tokens, 1))
     q, k, v = (builder.conv(builder.input, heads * depth) for _ in range(3))
     scores = builder.matmul(q, k, heads=heads, transposed=True)
+    if softmax:
+        scores = builder.softmax(scores, heads=heads)
     graph = builder.graph(builder.conv(builder.matmul(scores, v, heads=heads), 24))
     errors = compare(graph, PRODUCTS)
     assert np.abs(errors).max() < 0.03, errors

@@ -620,16 +620,16 @@ def two_convs(between, **attributes):
     return b.build()
 
 
-@pytest.mark.parametrize("op", ["Softmax", "GlobalLpPool", "LpNormalization"])
+@pytest.mark.parametrize("op", ["LogSoftmax", "GlobalLpPool", "LpNormalization"])
 def test_operator_between_layers_wrong(op):
     refused(two_convs(op), f"{op} 'odd' is not supported on the accelerator")
 
 
 def test_unnamed_node_is_called_by_its_output():
-    model = two_convs("Softmax")
+    model = two_convs("LogSoftmax")
     for node in model.graph.node:
         node.name = ""
-    refused(model, "Softmax 'odd' is not supported on the accelerator")
+    refused(model, "LogSoftmax 'odd' is not supported on the accelerator")
 
 
 def test_three_dimensional_convolution_wrong():

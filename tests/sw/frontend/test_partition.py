@@ -226,7 +226,7 @@ def test_reshape_that_loses_values_stays_with_the_host():
 
 def test_load_graph_names_what_divides_the_model_wrong():
     model = between(lambda b, x: b.node("Softmax", [x], "odd", axis=1))
-    with pytest.raises(ModelError, match=r"^Softmax 'odd' is not supported on the accelerator$"):
+    with pytest.raises(ModelError, match=r"^Softmax 'odd' is not along the last axis$"):
         load_graph(model)
 
 

@@ -1,0 +1,163 @@
+"""The words of a softmax, in the order in which they are needed."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.checks import require
+from weft.hw.lib.delay import delay
+from weft.hw.memory.activation import ActivationMemory
+
+from .arithmetic import RowSums
+
+__all__ = ["GROUPS", "SoftmaxReader", "WordUse"]
+
+
+GROUPS = 4
+"""Groups of words that may wait: those of a channel block of a batch of rows."""
+
+_ROWS = RowSums.ROWS
+
+
+class WordUse(data.Struct):
+    """What a word is read for."""
+    row:     range(_ROWS)
+    group:   range(GROUPS)  # its place among those that wait
+    largest: 1              # for the largest value of its row; otherwise it is one of a group
+    first:   1              # of its row
+    tail:    1              # the last one of its row
+    ends:    1              # the last one of its group
+
+
+class SoftmaxReader(wiring.Component):
+    """Reads the words of each batch three times: for the largest values, the sums and the shares.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    start : :py:`In(1)`
+        Begin with a command, of which follow
+    base, plane : :py:`In(24)`
+    pixels, blocks : :py:`In(16)`
+        fields; ``base`` is looked at with ``start``, the others until the last word is read.
+    group_ends : :py:`In(1)`
+        All of a group was used.
+    batch_ends : :py:`In(1)`
+        And it was the last one of its batch: those of the next one may be read.
+    request : :py:`Out(stream.Signature(24))`
+    use : :py:`Out(WordUse)`
+    here : :py:`Out(1)`
+        The word of a request is there, for ``use``.
+    beyond : :py:`Out(1)`
+        A word would be outside the memory: nothing is read any more.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "start":      In(1),
+            "base":       In(24),
+            "plane":      In(24),
+            "pixels":     In(16),
+            "blocks":     In(16),
+            "group_ends": In(1),
+            "batch_ends": In(1),
+            "request":    Out(stream.Signature(24)),
+            "use":        Out(WordUse),
+            "here":       Out(1),
+            "beyond":     Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        use: Any     = Signal(WordUse, reset_less=True)     # of the next word
+        offered: Any = Signal(WordUse, reset_less=True)
+        more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()
+        group   = Signal(range(GROUPS))
+        last_pass = Signal(reset_less=True)
+        left    = Signal(17, reset_less=True)   # rows, from the first one of this batch on
+        blocks  = Signal(16, reset_less=True)   # of the row, with this one
+        address = Signal(24, reset_less=True)
+        block   = Signal(24, reset_less=True)   # the first word of this group
+        batch   = Signal(24, reset_less=True)   # and of this batch
+        waiting = Signal(range(GROUPS + 1))     # groups that are read, and not all used
+
+        ends   = (use.row == _ROWS - 1) | (use.row + 1 == left)
+        tail   = blocks == 1
+        begins = ~use.largest & (use.row == 0)
+        legal  = address < self._config.activation_depth
+        m.d.comb += [
+            taken.eq(valid & self.request.ready),
+            goes.eq(more & (~valid | taken) & (~begins | (waiting != GROUPS))),
+            self.beyond.eq(goes & ~legal),
+            self.request.valid.eq(valid),
+        ]
+        m.d.sync += valid.eq((goes & legal) | (valid & ~taken))
+        m.d.sync += waiting.eq(waiting + (goes & begins) - self.group_ends)
+        require(m, (waiting != 0) | ~self.group_ends, "a group that is used was read")
+
+        following = (block + self.plane)[:24]
+        with m.If(goes):
+            m.d.sync += [
+                self.request.payload.eq(address),
+                offered.eq(use),
+                offered.group.eq(group),
+                offered.tail.eq(tail),
+                offered.ends.eq(ends),
+                use.row.eq(use.row + 1),
+                address.eq(address + 1),
+            ]
+            with m.If(ends):
+                m.d.sync += [
+                    use.row.eq(0),
+                    use.first.eq(tail),
+                    group.eq(group + ~use.largest),
+                    blocks.eq(Mux(tail, self.blocks, blocks - 1)),
+                    address.eq(Mux(tail, batch, following)),
+                    block.eq(Mux(tail, batch, following)),
+                ]
+                with m.If(tail):
+                    m.d.sync += [use.largest.eq(0), last_pass.eq(~use.largest)]
+                    with m.If(last_pass):
+                        m.d.sync += more.eq(0)
+        with m.If(self.beyond):
+            m.d.sync += more.eq(0)
+
+        with m.If(self.batch_ends):
+            m.d.sync += [
+                left.eq(left - _ROWS),
+                batch.eq(batch + _ROWS),
+                address.eq(batch + _ROWS),
+                block.eq(batch + _ROWS),
+                use.largest.eq(1),
+                last_pass.eq(0),
+                more.eq(left > _ROWS),
+            ]
+        with m.If(self.start):
+            m.d.sync += [
+                left.eq(self.pixels),
+                blocks.eq(self.blocks),
+                *(place.eq(self.base) for place in (address, block, batch)),
+                use.row.eq(0),
+                use.largest.eq(1),
+                use.first.eq(1),
+                last_pass.eq(0),
+                more.eq(1),
+            ]
+        self._follow(m, offered, taken)
+        return m
+
+    def _follow(self, m: Module, offered: Any, taken: Signal) -> None:
+        """Tells what a word is for when it comes."""
+        m.d.comb += [
+            self.here.eq(delay(m, taken, ActivationMemory.LATENCY, name="here")),
+            Value.cast(self.use).eq(delay(m, Value.cast(offered), ActivationMemory.LATENCY,
+                                          name="use", reset_less=True)),
+        ]

@@ -1,0 +1,151 @@
+"""The results of a softmax on their way to the activation memory."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.checks import require
+from weft.hw.lib.register_slice import RegisterSlice
+from weft.hw.memory.scratch import unit_write_layout
+
+from .arithmetic import RowSums
+from .reader import GROUPS
+
+__all__ = ["SoftmaxWriter"]
+
+
+_ROWS = RowSums.ROWS
+
+
+class SoftmaxWriter(wiring.Component):
+    """Makes words of the lanes of a group, and writes them.
+
+    Parameters
+    ----------
+    config : :class:`AcceleratorConfig`
+
+    Members
+    -------
+    start : :py:`In(1)`
+        Begin with a command, of which follow
+    base, plane : :py:`In(24)`
+    pixels, blocks : :py:`In(16)`
+        fields; ``base`` is looked at with ``start``, the others until ``done``.
+    begins : :py:`In(1)`
+        A group is begun; not while it is ``full``.
+    full : :py:`Out(1)`
+        There is no room for another group.
+    value : :py:`In(8)`
+    row, lane : :py:`In(...)`
+        The value of a lane of a row of the first group that is not complete.
+    valid : :py:`In(1)`
+        There is one.
+    whole : :py:`In(1)`
+        It is the last one of its group.
+    write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes)))`
+    done : :py:`Out(1)`
+        The last word of a command was taken in the cycle before.
+    beyond : :py:`Out(1)`
+        A word would be outside the memory: nothing is written any more.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "start":  In(1),
+            "base":   In(24),
+            "plane":  In(24),
+            "pixels": In(16),
+            "blocks": In(16),
+            "begins": In(1),
+            "full":   Out(1),
+            "value":  In(8),
+            "row":    In(range(_ROWS)),
+            "lane":   In(range(config.word_lanes)),
+            "valid":  In(1),
+            "whole":  In(1),
+            "write":  Out(stream.Signature(unit_write_layout(config.word_data_bytes))),
+            "done":   Out(1),
+            "beyond": Out(1),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        lanes = self._config.word_lanes
+        m.submodules.words = words = Memory(shape=unsigned(8 * lanes), depth=GROUPS * _ROWS,
+                                            init=[])
+        put = words.write_port(granularity=8)
+        get = words.read_port(domain="comb")
+        filling, emptying = (Signal(range(GROUPS), name=name) for name in ("filling", "emptying"))
+        opened, whole = (Signal(range(GROUPS + 1), name=name) for name in ("opened", "whole"))
+        row, closes = Signal(range(_ROWS)), Signal()
+        m.d.comb += [
+            put.addr.eq(Cat(self.row, filling)),
+            put.data.eq(self.value.replicate(lanes)),
+            put.en.eq(Mux(self.valid, 1 << self.lane, 0)),
+            get.addr.eq(Cat(row, emptying)),
+            self.full.eq(opened == GROUPS),
+        ]
+        m.d.sync += [
+            opened.eq(opened + self.begins - closes),
+            whole.eq(whole + self.whole - closes),
+            filling.eq(filling + self.whole),
+            emptying.eq(emptying + closes),
+        ]
+        require(m, ~self.begins | ~self.full, "there is room for a group that begins")
+        require(m, (opened > whole) | ~self.valid, "a value belongs to a group that was begun")
+
+        left    = Signal(17, reset_less=True)   # rows, from the first one of this batch on
+        blocks  = Signal(16, reset_less=True)   # of the row, with this one
+        address = Signal(24, reset_less=True)
+        block   = Signal(24, reset_less=True)   # the first word of this group
+        batch   = Signal(24, reset_less=True)   # and of this batch
+        failed  = Signal()
+        m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
+            "address": 24, "data": 8 * lanes, "last": 1}))
+        ends  = (row == _ROWS - 1) | (row + 1 == left)
+        tail  = blocks == 1
+        legal = address < self._config.activation_depth
+        goes  = leaving.i.valid & leaving.i.ready
+        last_batch = left <= _ROWS
+        following  = Mux(tail, batch + _ROWS, block + self.plane)[:24]
+        m.d.comb += [
+            leaving.i.valid.eq((whole != 0) & legal & ~failed),
+            leaving.i.p.address.eq(address),
+            leaving.i.p.data.eq(get.data),
+            leaving.i.p.last.eq(ends & tail & last_batch),
+            self.beyond.eq((whole != 0) & ~legal),
+            closes.eq(goes & ends),
+            self.write.valid.eq(leaving.o.valid),
+            self.write.p.address.eq(leaving.o.p.address),
+            Value.cast(self.write.p.data).eq(leaving.o.p.data),
+            self.write.p.mask.eq(~0),
+            leaving.o.ready.eq(self.write.ready),
+        ]
+        m.d.sync += self.done.eq(leaving.o.valid & leaving.o.ready & leaving.o.p.last)
+        with m.If(self.beyond):
+            m.d.sync += failed.eq(1)
+        with m.If(goes):
+            m.d.sync += [row.eq(row + 1), address.eq(address + 1)]
+            with m.If(ends):
+                m.d.sync += [
+                    row.eq(0),
+                    address.eq(following),
+                    block.eq(following),
+                    blocks.eq(Mux(tail, self.blocks, blocks - 1)),
+                ]
+                with m.If(tail):
+                    m.d.sync += [left.eq(left - _ROWS), batch.eq(batch + _ROWS)]
+        with m.If(self.start):
+            m.d.sync += [
+                left.eq(self.pixels),
+                blocks.eq(self.blocks),
+                *(place.eq(self.base) for place in (address, block, batch)),
+                row.eq(0),
+            ]
+        return m

@@ -1,0 +1,33 @@
+"""Layers whose values depend on all of a row of channels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .layer import Layer
+
+__all__ = ["Softmax"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Softmax(Layer):
+    """The shares of the exponentials of values in their sum, for each pixel over all channels of
+    a head: a run of channels, of which there are ``heads`` of one length.
+
+    Parameters
+    ----------
+    table : float32 [256]
+        Exponentials, by the distance from the largest value: see
+        :func:`weft.reference.exponentials`.
+    factor : :class:`int`
+        What a share of 1 is in the output, 1..65535.
+    """
+
+    input: str
+    table: np.ndarray
+    factor: int
+    heads: int = 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
