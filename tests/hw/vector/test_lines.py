@@ -109,7 +109,7 @@ def test_commands_go_on_with_the_rows_of_earlier_ones(op, name, stall):
                                         parameter_channels=1024), seed=25, stall=stall)
     for size in LINE_KERNELS:
         commands = []
-        for quarter in (1, 3):
+        for quarter in (0, 2):
             while True:
                 add_random(bench, op, size, swap=False, lines=True)
                 raw = bench.commands.pop()
@@ -121,7 +121,7 @@ def test_commands_go_on_with_the_rows_of_earlier_ones(op, name, stall):
                 bench.expected.pop()
             commands.append(list(parts(raw, random_sizes(bench.rng, fields["out_outer"]),
                                        quarter)))
-        x = bench.rng.integers(-128, 128, (4, 2, 2), dtype=np.int8)
+        x = bench.rng.integers(-128, 128, (4, 1, 1), dtype=np.int8)
         base = bench.place(x)
         while any(commands):
             its = commands[int(bench.rng.integers(2))]
