@@ -29,7 +29,6 @@ ULX3S_85F_SDRAM = replace(
     # Block RAMs that are no staging memory halve the traffic of mobile networks.
     config=ULX3S_85F.config.replace(name="ulx3s_85f_sdram", activation_bytes=128 * 1024,
                                     weight_bytes=64 * 1024),
-    clock_mhz=95,
     memory=SdramChipMemory(chip=MT48LC16M16_CLASS))
 
 ULX3S_25F = Board(
