@@ -18,7 +18,7 @@ ILLEGAL = sorted({0x00, max(op.value for op in Opcode) + 1, Opcode.LOAD.value | 
 
 def make_fetch(width=64):
     return CommandFetch(PRESETS["tiny"].replace(axi_data_width=width, axi_burst_beats=8,
-                                                products=True))
+                                                products=True, softmax=True))
 
 
 def random_program(count, *, seed=1):

@@ -20,6 +20,7 @@ CONFIGS = {
     "tiny": PRESETS["tiny"],
     "tiny64": PRESETS["tiny"].replace(axi_data_width=64),
     "tiny_matrix_only": PRESETS["tiny"].replace(vector_taps=0),
+    "softmax": PRESETS["tiny"].replace(products=True, softmax=True),
     "base": PRESETS["base"],
     "wide": PRESETS["wide"],
     "odd128": AcceleratorConfig(rows=6, cols=10, requant_lanes=2, activation_bytes=4096,
@@ -42,6 +43,7 @@ def geometry(config, memory):
                                   config.vector_parameter_depth),
         Memory.TABLE: (1, 1, config.vector_table_bytes),
         Memory.LANE_TABLE: (config.word_data_bytes, config.word_bytes, config.vector_table_bytes),
+        Memory.EXPONENTIAL: (4, 4, 256),
     }[memory]
 
 
@@ -233,10 +235,10 @@ def test_places_units_of_all_memories(name, stall):
         Bench(config, seed=seed, stall=stall).check(random_commands(config, rng, 8))
 
 
-@pytest.mark.parametrize("name", ["tiny64", "base", "odd128"])
+@pytest.mark.parametrize("name", ["tiny64", "softmax", "base", "odd128"])
 def test_moves_one_unit_or_beat_per_cycle(name):
     config = CONFIGS[name]
-    for memory in Memory:
+    for memory in memories(config):
         _, unit_bytes, depth = geometry(config, memory)
         units = min(depth // 2, 16)
         fields = load(memory, lines=2, units=units, local_address=0, local_stride=units,
