@@ -25,7 +25,7 @@ from weft.hw.bus.dma_write import WriteEngine, beat_layout
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.isa.commands import Memory
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import LINE_KERNELS
+from weft.hw.isa.limits import LINE_WORDS
 from weft.hw.isa.memories import memories
 from weft.hw.lib.fanout import SINKS, parts
 
@@ -121,7 +121,7 @@ def _beat_memories(config: AcceleratorConfig) -> list[tuple[int, int]]:
 
 def _lines_memory(config: AcceleratorConfig) -> tuple[int, int]:
     """Width of a column of kept rows of windows, and the columns; none of a width without."""
-    return 8 * (max(LINE_KERNELS) - 1) * config.word_lanes, config.vector_lines
+    return 8 * LINE_WORDS * config.word_lanes, config.vector_lines
 
 
 def _staging_block_rams(config: AcceleratorConfig, family: Family, size: int) -> int:

@@ -6,11 +6,9 @@ The images are the handwritten digits of scikit-learn: 8 time steps of a row of 
 """
 
 import torch
-from textbook import arguments, heading, side_by_side
+from textbook import arguments, digits, heading, side_by_side
 from torch import nn
 from torch.nn import functional
-
-from weft.digits import load, load_training
 
 
 class Reader(nn.Module):
@@ -58,10 +56,7 @@ def main():
 
     torch.manual_seed(7)
     torch.set_num_threads(1)                # products as small as these are no faster on more
-    images, labels = load_training()
-    images, labels = rows_of(images), torch.from_numpy(labels)
-    held_out, truth = load()                # not seen by the training
-    held_out, truth = rows_of(held_out[:options.frames]), truth[:options.frames]
+    images, labels, held_out, truth = digits(rows_of, options.frames)
 
     print(heading())
     for name, layer in NETWORKS.items():

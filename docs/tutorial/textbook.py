@@ -49,6 +49,13 @@ def accuracy(scores, labels):
     return float(np.mean(np.argmax(scores, axis=1) == labels))
 
 
+def digits(prepare, frames):
+    """Images to train with, their labels, and ``frames`` that the training does not see."""
+    images, labels = load_training()
+    held_out, truth = load()
+    return (prepare(images), torch.from_numpy(labels), prepare(held_out[:frames]), truth[:frames])
+
+
 def heading():
     return f"{'network':20} {'float':>8} {'int8':>8} {'device':>8} {'cycles':>10}  differing"
 
@@ -83,10 +90,7 @@ def main():
     options = arguments(__doc__, epochs=12)
 
     torch.manual_seed(7)
-    images, labels = load_training()
-    images, labels = enlarged(images), torch.from_numpy(labels)
-    held_out, truth = load()                # not seen by the training
-    held_out, truth = enlarged(held_out[:options.frames]), truth[:options.frames]
+    images, labels, held_out, truth = digits(enlarged, options.frames)
 
     print(heading())
     for name, make in NETWORKS.items():

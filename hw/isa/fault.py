@@ -3,7 +3,7 @@
 from amaranth.hdl import unsigned
 from amaranth.lib import data
 
-__all__ = ["Fault", "CODE_WIDTH", "INDEX_WIDTH"]
+__all__ = ["Fault", "CODE_WIDTH", "INDEX_WIDTH", "indexed_layout"]
 
 
 CODE_WIDTH = 4
@@ -11,6 +11,11 @@ CODE_WIDTH = 4
 
 INDEX_WIDTH = 16
 """Bits of the index of a command in its stream."""
+
+
+def indexed_layout(command: type[data.Struct]) -> data.StructLayout:
+    """A command with its index in the command stream."""
+    return data.StructLayout({"index": INDEX_WIDTH, "command": command})
 
 
 class Fault(data.Struct):

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.commands import Exponential, Memory, SoftmaxCommand
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.fault import INDEX_WIDTH, Fault
+from weft.hw.isa.fault import INDEX_WIDTH, Fault, indexed_layout
 from weft.hw.isa.memories import geometry
 from weft.hw.isa.registers import Error
 from weft.hw.lib.delay import delay, register
@@ -42,7 +42,7 @@ class SoftmaxEngine(wiring.Component):
 
     Members
     -------
-    commands : :py:`In(stream.Signature({"index": 16, "command": SoftmaxCommand}))`
+    commands : :py:`In(stream.Signature(indexed_layout(SoftmaxCommand)))`
     done : :py:`Out(1)`
         All of a command is written.
     fault : :py:`Out(Fault)`
@@ -62,15 +62,13 @@ class SoftmaxEngine(wiring.Component):
         To the activation memory.
     exponential : :py:`In(stream.Signature(unit_write_layout(4), always_ready=True))`
         Entries of the table.
-
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         bytes_ = config.word_data_bytes
         super().__init__({
-            "commands":    In(stream.Signature(data.StructLayout({
-                "index": INDEX_WIDTH, "command": SoftmaxCommand}))),
+            "commands":    In(stream.Signature(indexed_layout(SoftmaxCommand))),
             "done":        Out(1),
             "fault":       Out(Fault),
             "busy":        Out(1),

@@ -12,6 +12,7 @@ from weft.hw.lib.delay import delay
 from weft.hw.memory.activation import ActivationMemory
 
 from .arithmetic import RowSums
+from .walk import BatchWalk
 
 __all__ = ["GROUPS", "SoftmaxReader", "WordUse"]
 
@@ -77,25 +78,25 @@ class SoftmaxReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        use: Any     = Signal(WordUse, reset_less=True)     # of the next word
+        m.submodules.walk = walk = BatchWalk()
+        m.d.comb += [getattr(walk, name).eq(getattr(self, name))
+                     for name in ("start", "base", "plane", "pixels", "blocks")]
         offered: Any = Signal(WordUse, reset_less=True)
         more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()
-        group   = Signal(range(GROUPS))
+        largest   = Signal(reset_less=True)     # the first of the three passes
+        first     = Signal(reset_less=True)     # of the row
         last_pass = Signal(reset_less=True)
-        left    = Signal(17, reset_less=True)   # rows, from the first one of this batch on
-        blocks  = Signal(16, reset_less=True)   # of the row, with this one
-        address = Signal(24, reset_less=True)
-        block   = Signal(24, reset_less=True)   # the first word of this group
-        batch   = Signal(24, reset_less=True)   # and of this batch
-        waiting = Signal(range(GROUPS + 1))     # groups that are read, and not all used
+        another   = Signal(reset_less=True)     # batch behind this one
+        group     = Signal(range(GROUPS))
+        waiting   = Signal(range(GROUPS + 1))   # groups that are read, and not all used
 
-        ends   = (use.row == _ROWS - 1) | (use.row + 1 == left)
-        tail   = blocks == 1
-        begins = ~use.largest & (use.row == 0)
-        legal  = address < self._config.activation_depth
+        begins = ~largest & (walk.row == 0)
+        legal  = walk.address < self._config.activation_depth
         m.d.comb += [
             taken.eq(valid & self.request.ready),
             goes.eq(more & (~valid | taken) & (~begins | (waiting != GROUPS))),
+            walk.step.eq(goes),
+            walk.again.eq(~last_pass),
             self.beyond.eq(goes & ~legal),
             self.request.valid.eq(valid),
         ]
@@ -103,54 +104,29 @@ class SoftmaxReader(wiring.Component):
         m.d.sync += waiting.eq(waiting + (goes & begins) - self.group_ends)
         require(m, (waiting != 0) | ~self.group_ends, "a group that is used was read")
 
-        following = (block + self.plane)[:24]
         with m.If(goes):
             m.d.sync += [
-                self.request.payload.eq(address),
-                offered.eq(use),
+                self.request.payload.eq(walk.address),
+                offered.row.eq(walk.row),
                 offered.group.eq(group),
-                offered.tail.eq(tail),
-                offered.ends.eq(ends),
-                use.row.eq(use.row + 1),
-                address.eq(address + 1),
+                offered.largest.eq(largest),
+                offered.first.eq(first),
+                offered.tail.eq(walk.tail),
+                offered.ends.eq(walk.ends),
             ]
-            with m.If(ends):
-                m.d.sync += [
-                    use.row.eq(0),
-                    use.first.eq(tail),
-                    group.eq(group + ~use.largest),
-                    blocks.eq(Mux(tail, self.blocks, blocks - 1)),
-                    address.eq(Mux(tail, batch, following)),
-                    block.eq(Mux(tail, batch, following)),
-                ]
-                with m.If(tail):
-                    m.d.sync += [use.largest.eq(0), last_pass.eq(~use.largest)]
-                    with m.If(last_pass):
-                        m.d.sync += more.eq(0)
+            with m.If(walk.ends):
+                m.d.sync += [first.eq(walk.tail), group.eq(group + ~largest)]
+            with m.If(walk.ends & walk.tail):
+                m.d.sync += [largest.eq(0), last_pass.eq(~largest)]
+                with m.If(last_pass):
+                    m.d.sync += [more.eq(0), another.eq(~walk.final)]
         with m.If(self.beyond):
             m.d.sync += more.eq(0)
 
         with m.If(self.batch_ends):
-            m.d.sync += [
-                left.eq(left - _ROWS),
-                batch.eq(batch + _ROWS),
-                address.eq(batch + _ROWS),
-                block.eq(batch + _ROWS),
-                use.largest.eq(1),
-                last_pass.eq(0),
-                more.eq(left > _ROWS),
-            ]
+            m.d.sync += [largest.eq(1), last_pass.eq(0), more.eq(another)]
         with m.If(self.start):
-            m.d.sync += [
-                left.eq(self.pixels),
-                blocks.eq(self.blocks),
-                *(place.eq(self.base) for place in (address, block, batch)),
-                use.row.eq(0),
-                use.largest.eq(1),
-                use.first.eq(1),
-                last_pass.eq(0),
-                more.eq(1),
-            ]
+            m.d.sync += [largest.eq(1), first.eq(1), last_pass.eq(0), more.eq(1)]
         self._follow(m, offered, taken)
         return m
 

@@ -14,6 +14,7 @@ from weft.hw.memory.scratch import unit_write_layout
 
 from .arithmetic import RowSums
 from .reader import GROUPS
+from .walk import BatchWalk
 
 __all__ = ["SoftmaxWriter"]
 
@@ -83,12 +84,11 @@ class SoftmaxWriter(wiring.Component):
         get = words.read_port(domain="comb")
         filling, emptying = (Signal(range(GROUPS), name=name) for name in ("filling", "emptying"))
         opened, whole = (Signal(range(GROUPS + 1), name=name) for name in ("opened", "whole"))
-        row, closes = Signal(range(_ROWS)), Signal()
+        closes = Signal()
         m.d.comb += [
             put.addr.eq(Cat(self.row, filling)),
             put.data.eq(self.value.replicate(lanes)),
             put.en.eq(Mux(self.valid, 1 << self.lane, 0)),
-            get.addr.eq(Cat(row, emptying)),
             self.full.eq(opened == GROUPS),
         ]
         m.d.sync += [
@@ -100,27 +100,23 @@ class SoftmaxWriter(wiring.Component):
         require(m, ~self.begins | ~self.full, "there is room for a group that begins")
         require(m, (opened > whole) | ~self.valid, "a value belongs to a group that was begun")
 
-        left    = Signal(17, reset_less=True)   # rows, from the first one of this batch on
-        blocks  = Signal(16, reset_less=True)   # of the row, with this one
-        address = Signal(24, reset_less=True)
-        block   = Signal(24, reset_less=True)   # the first word of this group
-        batch   = Signal(24, reset_less=True)   # and of this batch
-        failed  = Signal()
+        m.submodules.walk = walk = BatchWalk()
+        m.d.comb += [getattr(walk, name).eq(getattr(self, name))
+                     for name in ("start", "base", "plane", "pixels", "blocks")]
+        failed = Signal()
         m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
             "address": 24, "data": 8 * lanes, "last": 1}))
-        ends  = (row == _ROWS - 1) | (row + 1 == left)
-        tail  = blocks == 1
-        legal = address < self._config.activation_depth
+        legal = walk.address < self._config.activation_depth
         goes  = leaving.i.valid & leaving.i.ready
-        last_batch = left <= _ROWS
-        following  = Mux(tail, batch + _ROWS, block + self.plane)[:24]
         m.d.comb += [
+            walk.step.eq(goes),
+            get.addr.eq(Cat(walk.row, emptying)),
             leaving.i.valid.eq((whole != 0) & legal & ~failed),
-            leaving.i.p.address.eq(address),
+            leaving.i.p.address.eq(walk.address),
             leaving.i.p.data.eq(get.data),
-            leaving.i.p.last.eq(ends & tail & last_batch),
+            leaving.i.p.last.eq(walk.ends & walk.tail & walk.final),
             self.beyond.eq((whole != 0) & ~legal),
-            closes.eq(goes & ends),
+            closes.eq(goes & walk.ends),
             self.write.valid.eq(leaving.o.valid),
             self.write.p.address.eq(leaving.o.p.address),
             Value.cast(self.write.p.data).eq(leaving.o.p.data),
@@ -130,22 +126,4 @@ class SoftmaxWriter(wiring.Component):
         m.d.sync += self.done.eq(leaving.o.valid & leaving.o.ready & leaving.o.p.last)
         with m.If(self.beyond):
             m.d.sync += failed.eq(1)
-        with m.If(goes):
-            m.d.sync += [row.eq(row + 1), address.eq(address + 1)]
-            with m.If(ends):
-                m.d.sync += [
-                    row.eq(0),
-                    address.eq(following),
-                    block.eq(following),
-                    blocks.eq(Mux(tail, self.blocks, blocks - 1)),
-                ]
-                with m.If(tail):
-                    m.d.sync += [left.eq(left - _ROWS), batch.eq(batch + _ROWS)]
-        with m.If(self.start):
-            m.d.sync += [
-                left.eq(self.pixels),
-                blocks.eq(self.blocks),
-                *(place.eq(self.base) for place in (address, block, batch)),
-                row.eq(0),
-            ]
         return m

@@ -10,23 +10,18 @@ from amaranth.utils import exact_log2
 from weft.hw.bus.burst import request_layout
 from weft.hw.isa.commands import LoadCommand, StoreCommand
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH
+from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH, indexed_layout
 from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.lib.delay import delay
 from weft.hw.lib.fanout import alike, assign
 from weft.hw.lib.multiplier import multiple
 
-__all__ = ["TransferFront", "indexed_layout", "transfer_layout"]
+__all__ = ["TransferFront", "transfer_layout"]
 
 
 _AT_ONCE = 16
 """Bits that are compared with zero in a cycle: two levels of LUTs."""
-
-
-def indexed_layout(command: type[data.Struct]) -> data.StructLayout:
-    """A command with its index in the command stream."""
-    return data.StructLayout({"index": INDEX_WIDTH, "command": command})
 
 
 def transfer_layout(config: AcceleratorConfig) -> data.StructLayout:

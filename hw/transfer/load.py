@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from weft.hw.bus.burst import request_layout
 from weft.hw.isa.commands import Engine, LoadCommand, Memory
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.fault import Fault
+from weft.hw.isa.fault import Fault, indexed_layout
 from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Error
 from weft.hw.lib.cycle_accounting import activity_layout
@@ -20,7 +20,7 @@ from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
 from weft.hw.memory.scratch import unit_write_layout
 
-from .front import TransferFront, indexed_layout, transfer_layout
+from .front import TransferFront, transfer_layout
 
 __all__ = ["LoadEngine"]
 

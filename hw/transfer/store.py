@@ -10,7 +10,7 @@ from weft.hw.bus.burst import request_layout
 from weft.hw.bus.dma_write import beat_layout
 from weft.hw.isa.commands import Engine, StoreCommand
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH, Fault
+from weft.hw.isa.fault import CODE_WIDTH, INDEX_WIDTH, Fault, indexed_layout
 from weft.hw.isa.registers import Error
 from weft.hw.lib.cycle_accounting import activity_layout
 from weft.hw.lib.delay import unreset
@@ -19,7 +19,7 @@ from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
 from weft.hw.lib.register_slice import RegisterSlice
 
-from .front import TransferFront, indexed_layout
+from .front import TransferFront
 
 __all__ = ["StoreEngine", "WordPacker"]
 

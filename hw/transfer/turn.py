@@ -9,14 +9,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.commands import TurnCommand
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.fault import Fault
+from weft.hw.isa.fault import Fault, indexed_layout
 from weft.hw.isa.registers import Error
 from weft.hw.lib.delay import delay, register
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.scratch import unit_write_layout
 
 from .corner_turn import CornerTurn
-from .front import indexed_layout
 from .product_bias import ProductBias
 
 __all__ = ["TurnEngine"]

@@ -16,9 +16,6 @@ from .tap import tap_layout
 __all__ = ["VectorLines"]
 
 
-_KEPT = LINE_WORDS
-
-
 class VectorLines(wiring.Component):
     """The last words of each column, newest last, and from them the words of a group.
 
@@ -79,10 +76,10 @@ class VectorLines(wiring.Component):
         tap   = self.tap.lines
 
         m.submodules.columns = columns = memory.Memory(
-            shape=unsigned(_KEPT * word), depth=self._config.vector_lines, init=[])
+            shape=unsigned(LINE_WORDS * word), depth=self._config.vector_lines, init=[])
         write = columns.write_port()
         read  = columns.read_port()
-        held  = Signal(_KEPT * word, reset_less=True)  # those that the tap before has left
+        held  = Signal(LINE_WORDS * word, reset_less=True)  # those that the tap before has left
         at_hand = register(
             m, self.valid & tap.on & (tap.column == self.next_tap.lines.column), "at_hand")
 
@@ -98,7 +95,7 @@ class VectorLines(wiring.Component):
             write.en.eq(self.valid & tap.on),
         ]
         with m.If(begins & tap.top):
-            m.d.comb += above.eq(self.padding.replicate(lanes * _KEPT))
+            m.d.comb += above.eq(self.padding.replicate(lanes * LINE_WORDS))
         with m.If(self.valid):
             m.d.sync += held.eq(left)
         return column
@@ -108,12 +105,12 @@ class VectorLines(wiring.Component):
         taps  = self._config.vector_taps
         tap   = self.tap.lines
         words = [column.word_select(number, 8 * self._config.word_lanes)
-                 for number in range(_KEPT + 1)]
+                 for number in range(LINE_WORDS + 1)]
         for wide, kernel in enumerate(LINE_KERNELS):
             groups = line_groups(self._config, kernel)
             for behind, rows in enumerate(reversed(groups)):
                 # The words that are still to come, one with each group, are not in the column yet.
-                newest = _KEPT - sum(groups[len(groups) - behind:]) + behind
+                newest = LINE_WORDS - sum(groups[len(groups) - behind:]) + behind
                 for early in range(behind + 1):
                     with m.If((tap.wide == wide) & (tap.behind == behind) & (tap.early == early)):
                         for row in range(rows):

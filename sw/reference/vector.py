@@ -12,7 +12,7 @@ from weft import reference
 from weft.errors import InputError
 from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.limits import LINE_WORDS, LOCAL_ADDRESSES
+from weft.hw.isa.limits import LINE_QUARTERS, LINE_WORDS, LOCAL_ADDRESSES
 from weft.hw.isa.vector_rules import line_columns, multiplier_passes, window_groups
 from weft.ir import layout
 
@@ -278,8 +278,8 @@ def _keep_lines(config: AcceleratorConfig, f: Mapping[str, int], block: int, rea
     new = min(f["stride_outer"], kernel)
     skip = min(f["pad_inner"], kernel - 1)
     columns = line_columns(f["out_inner"], kernel=kernel, stride=stride, pad=f["pad_inner"])
-    places = (f["quarter"] * config.vector_lines // 4 + block * columns + np.arange(columns)) \
-        % config.vector_lines
+    start = f["quarter"] * config.vector_lines // LINE_QUARTERS + block * columns
+    places = (start + np.arange(columns)) % config.vector_lines
     outer, inner, row, tap = np.nonzero(above)
     column = inner * stride + tap - skip
     held = LINE_WORDS - (kernel - new) + outer * f["stride_outer"] + row

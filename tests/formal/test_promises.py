@@ -9,12 +9,13 @@ from formal import free, inside, spoil
 from weft.hw.bus.burst import request_layout
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.fault import indexed_layout
 from weft.hw.lib.checks import checking
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.matrix import job_queue
 from weft.hw.matrix.job_queue import JobQueue
 from weft.hw.transfer import store
-from weft.hw.transfer.front import indexed_layout, transfer_layout
+from weft.hw.transfer.front import transfer_layout
 from weft.hw.transfer.store import StoreEngine
 from weft.hw.vector import output
 from weft.hw.vector.issue import VectorIssue

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from weft.errors import ModelError
 from weft.errors.text import printable
 
-__all__ = ["BrokenModel", "attributes", "implicit_inputs", "label", "type_name"]
+__all__ = ["BrokenModel", "attributes", "implicit_inputs", "label", "opset", "type_name"]
 
 
 class BrokenModel(ModelError):
@@ -30,6 +30,12 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
         raise BrokenModel(f"{label(node)} has an attribute without a value: {error}") from None
     return {name: value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
             for name, value in values.items()}
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Version of ONNX's own operators."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+               default=1)
 
 
 def type_name(kind: int) -> str:

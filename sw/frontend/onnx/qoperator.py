@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from weft.errors import ModelError
 
-from .nodes import attributes, label
+from .nodes import attributes, label, opset
 from .zero_points import Product, fix_zero_points, is_integer_product
 
 __all__ = ["Rewritten", "is_integer_operator", "rewrite"]
@@ -97,8 +97,7 @@ def rewrite(model: onnx.ModelProto) -> Rewritten:
     result = Rewritten()
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
-                default=1)
+    version = opset(model)
     types = _types(model) if any(map(is_integer_product, graph.node)) else {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -110,7 +109,7 @@ def rewrite(model: onnx.ModelProto) -> Rewritten:
             nodes.append(node)
             continue
         try:
-            parts = list(_parts(node, form, constants, opset, graph))
+            parts = list(_parts(node, form, constants, version, graph))
         except ModelError as error:
             result.refusals[node.output[0]] = error
             nodes.append(node)
@@ -151,7 +150,7 @@ def _product(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto],
     return [product.sums, *product.others]
 
 
-def _parts(node: onnx.NodeProto, form: _Form, constants: dict[str, onnx.TensorProto], opset: int,
+def _parts(node: onnx.NodeProto, form: _Form, constants: dict[str, onnx.TensorProto], version: int,
            graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     given = attributes(node)
     for name, value in form.only:
@@ -163,8 +162,8 @@ def _parts(node: onnx.NodeProto, form: _Form, constants: dict[str, onnx.TensorPr
     for index, (tensor, scale, zero) in enumerate(form.inputs(names)):
         extra: dict[str, Any] = {}
         if scale in constants and numpy_helper.to_array(constants[scale]).size > 1:
-            if opset < _PER_CHANNEL_OPSET:
-                raise ModelError(f"{label(node)} has a scale for each channel in opset {opset}; "
+            if version < _PER_CHANNEL_OPSET:
+                raise ModelError(f"{label(node)} has a scale for each channel in opset {version}; "
                                  f"DequantizeLinear needs opset {_PER_CHANNEL_OPSET}")
             extra["axis"] = 0 if form.op == "Conv" or given.get("transB", 0) else 1
         real.append(f"{base}/input{index}")

@@ -10,7 +10,7 @@ from weft.ir import Softmax
 
 from .builder import Builder
 from .elementwise import plain
-from .nodes import label
+from .nodes import label, opset
 from .products import channels_first
 from .values import Pending, Quantized, Value, View
 from .windows import known, real_input
@@ -32,9 +32,7 @@ def softmax(builder: Builder, node: onnx.NodeProto) -> Value | None:
         return None
     data = plain(node, real_input(builder, node))
     shape = data.view.shape
-    opset, = (entry.version for entry in builder.source.model.opset_import
-              if entry.domain in ("", "ai.onnx"))
-    default = -1 if opset >= _LAST_AXIS else 1
+    default = -1 if opset(builder.source.model) >= _LAST_AXIS else 1
     if known(node, "axis").get("axis", default) % len(shape) != len(shape) - 1:
         raise ModelError(f"{label(node)} is not along the last axis")
     length = shape[-1]

@@ -69,6 +69,23 @@ def test_sums_are_rounded_to_even():
     assert not wrong, wrong[:3]
 
 
+def results(dut, cases, latency, give):
+    """What a pipeline makes of ``cases``, one in each cycle, that ``give`` sets at its inputs."""
+    found = []
+
+    async def bench(ctx):
+        for case in [*cases, *[cases[0]] * latency]:
+            give(ctx, case)
+            await ctx.delay(1e-9)
+            found.append(ctx.get(dut.o))
+            await ctx.tick()
+
+    sim = make_simulator(dut)
+    sim.add_testbench(bench)
+    sim.run()
+    return found[latency:]
+
+
 def drawn_share(rng):
     """Operands whose quotient is just between two integers, next to that, or anywhere."""
     significand = int(rng.choice([_FIRST, 2 * _FIRST - 1, rng.integers(_FIRST, 2 * _FIRST)]))
@@ -100,25 +117,18 @@ def test_shares_are_rounded_to_even():
     rng = np.random.default_rng(2)
     dut = ShareDivider()
     cases = [drawn_share(rng) for _ in range(6_000)]
-    found, ties = [], 0
+    ties = 0
 
-    async def bench(ctx):
-        for case in [*cases, *[cases[0]] * ShareDivider.LATENCY]:
-            ctx.set(dut.term.fraction, case["term"][0] - _FIRST)
-            ctx.set(dut.term.exponent, case["term"][1])
-            ctx.set(dut.sum.significand, case["sum"][0])
-            ctx.set(dut.sum.exponent, case["sum"][1])
-            ctx.set(dut.factor, case["factor"])
-            ctx.set(dut.exponent, case["exponent"])
-            ctx.set(dut.used, 1)
-            await ctx.delay(1e-9)
-            found.append(ctx.get(dut.o))
-            await ctx.tick()
+    def give(ctx, case):
+        ctx.set(dut.term.fraction, case["term"][0] - _FIRST)
+        ctx.set(dut.term.exponent, case["term"][1])
+        ctx.set(dut.sum.significand, case["sum"][0])
+        ctx.set(dut.sum.exponent, case["sum"][1])
+        ctx.set(dut.factor, case["factor"])
+        ctx.set(dut.exponent, case["exponent"])
+        ctx.set(dut.used, 1)
 
-    sim = make_simulator(dut)
-    sim.add_testbench(bench)
-    sim.run()
-    for case, value in zip(cases, found[ShareDivider.LATENCY:], strict=True):
+    for case, value in zip(cases, results(dut, cases, ShareDivider.LATENCY, give), strict=True):
         behind = case["sum"][1] - case["term"][1]
         share = Fraction(case["factor"] * case["term"][0], case["sum"][0]) \
             * Fraction(2) ** (case["exponent"] - 15 - behind)
@@ -131,20 +141,13 @@ def test_the_largest_of_some_lanes():
     rng = np.random.default_rng(3)
     for lanes in (2, 3, 4, 6, 16):
         dut = LargestLane(lanes)
-        behind = LargestLane.latency(lanes)
         cases = [(rng.integers(-128, 128, lanes), int(rng.integers(1, lanes + 1)))
                  for _ in range(100)]
-        found = []
 
-        async def bench(ctx, dut=dut, cases=cases, behind=behind, found=found):
-            for values, count in [*cases, *[cases[0]] * behind]:
-                ctx.set(dut.i, [int(value) for value in values])
-                ctx.set(dut.count, count)
-                await ctx.delay(1e-9)
-                found.append(ctx.get(dut.o))
-                await ctx.tick()
+        def give(ctx, case, dut=dut):
+            values, count = case
+            ctx.set(dut.i, [int(value) for value in values])
+            ctx.set(dut.count, count)
 
-        sim = make_simulator(dut)
-        sim.add_testbench(bench)
-        sim.run()
-        assert found[behind:] == [values[:count].max() for values, count in cases]
+        assert results(dut, cases, LargestLane.latency(lanes), give) == [
+            values[:count].max() for values, count in cases]
