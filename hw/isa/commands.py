@@ -16,9 +16,10 @@ from amaranth.lib import data, enum
 from .config import AcceleratorConfig
 
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
-           "StoreCommand", "TurnCommand", "SoftmaxCommand", "VectorOp", "VectorCommand", "Rounding",
-           "ChannelParameters", "FixedPointParameters", "Exponential", "COMMANDS", "ENGINES",
-           "engines", "roundings", "field_ranges", "encode", "decode", "disassemble"]
+           "StoreCommand", "TurnCommand", "SoftmaxCommand", "NormalizeCommand", "RowConstant",
+           "VectorOp", "VectorCommand", "Rounding", "ChannelParameters", "FixedPointParameters",
+           "Exponential", "COMMANDS", "ENGINES", "engines", "roundings", "field_ranges", "encode",
+           "decode", "disassemble"]
 
 
 COMMAND_BYTES = 64
@@ -43,6 +44,7 @@ class Opcode(enum.Enum, shape=8):
     VECTOR  = 0x04
     TURN    = 0x05
     SOFTMAX = 0x06
+    NORMALIZE = 0x07
 
     __hash__ = object.__hash__
 
@@ -56,7 +58,7 @@ class Memory(enum.Enum, shape=3):
     VECTOR_PARAMETER = 4
     TABLE            = 5
     LANE_TABLE       = 6  # the same memory, with another entry for each lane
-    EXPONENTIAL      = 7  # the 256 entries of the table of SOFTMAX
+    ROW_CONSTANT     = 7  # what SOFTMAX and NORMALIZE look up
 
 
 class Header(data.Struct):
@@ -240,8 +242,8 @@ class SoftmaxCommand(data.Struct):
 
     A row is a pixel of ``blocks`` channel blocks of ``pixels`` words each, one behind the other; of
     the last block ``lanes`` lanes are in use. With ``t[d]`` for entry ``255 - d`` of the memory
-    EXPONENTIAL, see :class:`Exponential`, and ``d`` for how far a value is below the largest one of
-    its row, ::
+    ROW_CONSTANT, see :class:`Exponential`, and ``d`` for how far a value is below the largest one
+    of its row, ::
 
         sum    = fl24(... fl24(fl24(t[d0] + t[d1]) + t[d2]) + ...)
         result = min(RNE(factor * 2**(exponent - 15) * t[d] / sum) + out_zero, 127)
@@ -269,6 +271,67 @@ class SoftmaxCommand(data.Struct):
     blocks:    unsigned(16)  # at least 1
     factor:    unsigned(16)
     _2:        unsigned(_COMMAND_BITS - 208)
+
+
+class RowConstant(enum.IntEnum):
+    """Where in the memory ROW_CONSTANT each table begins."""
+    TERMS      = 0    # 256: of SOFTMAX the exponentials, of NORMALIZE what each value stands for
+    THRESHOLDS = 256  # 256, of NORMALIZE
+    CHANNELS   = 512  # of NORMALIZE, two of each channel
+
+
+class NormalizeCommand(data.Struct):
+    """Layer normalization of rows. Needs ``config.normalize_channels``.
+
+    A row is a pixel of ``blocks`` channel blocks of ``pixels`` words each, as that of a SOFTMAX;
+    its ``length`` values are a multiple of 8. With the float32 values ``x[k]`` that the tables of
+    the memory ROW_CONSTANT have for them, ``fl32`` for rounding to float32, half to even, and
+    ``fma`` for a product and a sum that are rounded once, ::
+
+        mean     = fl32(sum of x / length)                           the sum is exact
+        d[k]     = fl32(x[k] - mean)
+        s[k]     = fma(d[k], d[k], s[k - 8])                         s[-8..-1] = 0
+        t        = the last eight s, added in halves: (0 1 2 3) + (4 5 6 7), (0 1) + (2 3), 0 + 1
+        variance = fl32(t / length)
+        factor   = fl32(1 / fl32(sqrt(fl32(variance + epsilon))))
+        y[k]     = fma(fl32(d[k] * factor), scale[k], shift[k])
+        result   = the number of thresholds that are at most y[k], minus 128
+
+    Of ROW_CONSTANT, entry ``TERMS + (q mod 256)`` is the float32 that the byte ``q`` stands for:
+    a multiple of ``2**(sum_exponent - 150)`` below ``2**(sum_exponent - 118)``. Entries ``CHANNELS
+    + 2 * k`` and the next one are ``scale[k]`` and ``shift[k]``. Entry ``THRESHOLDS + 128 + j``,
+    for ``j`` from -128 to 126, is the least float32 ``y`` that yields more than ``j``, and the last
+    entry is beyond all: of a float32 ``f`` with the bits ``b`` there stands ``b + 2**31``, or, if
+    it is negative, ``2**32 - 1 - b``, which are in the order of the values. All float32 values are
+    0 or normal, and no value on the way is too large or too small for a normal one.
+
+    ``y * rate * 2**(rate_exponent - 15)`` must be within a quarter of ``y`` in steps of the
+    output, to find the threshold. ``rate`` and ``length`` are at least 2**15: a row has ``length *
+    2**(length_exponent - 15)`` values. Lanes beyond the row hold ``out_zero``.
+
+    Rows are taken in batches of four, and each batch goes through all its lanes three times, a lane
+    of a row in a cycle: for the mean, for the variance, and for the results. It may write over what
+    it reads, word by word. LOADs before it are done before it begins, and it is done before those
+    behind it begin.
+    """
+    header:          Header
+    in_base:         unsigned(24)  # word of pixel 0 of channel block 0
+    out_zero:        signed(8)
+    in_plane:        unsigned(24)  # from channel block to channel block
+    lanes:           unsigned(8)   # of the last channel block, 1 to rows
+    out_base:        unsigned(24)
+    length_exponent: unsigned(4)
+    _0:              unsigned(4)
+    out_plane:       unsigned(24)
+    sum_exponent:    unsigned(8)
+    pixels:          unsigned(16)  # at least 1
+    blocks:          unsigned(16)  # at least 1
+    length:          unsigned(16)
+    rate:            unsigned(16)
+    rate_exponent:   signed(8)
+    _1:              unsigned(24)
+    epsilon:         unsigned(32)  # bits of a float32
+    _2:              unsigned(_COMMAND_BITS - 288)
 
 
 class VectorOp(enum.Enum, shape=4):
@@ -445,12 +508,14 @@ class Exponential(data.Struct):
 COMMANDS: dict[Opcode, type[data.Struct]] = {
     Opcode.LOAD: LoadCommand, Opcode.MATRIX: MatrixCommand, Opcode.STORE: StoreCommand,
     Opcode.VECTOR: VectorCommand, Opcode.TURN: TurnCommand, Opcode.SOFTMAX: SoftmaxCommand,
+    Opcode.NORMALIZE: NormalizeCommand,
 }
 """Layout of each opcode."""
 
 ENGINES: dict[Opcode, Engine] = {
     Opcode.LOAD: Engine.LOAD, Opcode.MATRIX: Engine.MATRIX, Opcode.STORE: Engine.STORE,
     Opcode.VECTOR: Engine.VECTOR, Opcode.TURN: Engine.LOAD, Opcode.SOFTMAX: Engine.LOAD,
+    Opcode.NORMALIZE: Engine.LOAD,
 }
 """Engine that executes each opcode."""
 
@@ -460,7 +525,8 @@ def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
     return {opcode: engine for opcode, engine in ENGINES.items()
             if (config.vector or engine is not Engine.VECTOR)
             and (config.products or opcode is not Opcode.TURN)
-            and (config.softmax or opcode is not Opcode.SOFTMAX)}
+            and (config.softmax or opcode is not Opcode.SOFTMAX)
+            and (config.normalize_channels or opcode is not Opcode.NORMALIZE)}
 
 
 def roundings(config: AcceleratorConfig, engine: Engine) -> tuple[Rounding, ...]:

@@ -5,6 +5,7 @@ import json
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ _NOUNS = {
     "vector_lines": "Vector lines",
     "vector_entries": "Vector entries",
     "vector_tables": "Vector tables",
+    "normalize_channels": "Normalize channels",
 }
 
 # What an operand of another width lacks, beside the array and the layout in memory, which have it.
@@ -70,6 +72,7 @@ SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
     "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "fixed_point": False,
     "counters": False, "drain_lookup": False, "products": False, "softmax": False,
+    "normalize_channels": 0,
 }
 """What a sequential accelerator needs: a word, a weight row and a beat are of one size."""
 
@@ -141,6 +144,10 @@ class AcceleratorConfig:
     softmax : :class:`bool`
         Softmax of rows of channels, between the products of attention: the command SOFTMAX. It
         needs ``products``, and takes some 4,000 LUTs and 2,200 flip-flops.
+    normalize_channels : :class:`int`
+        Channels of the longest row whose layer normalization can be computed, by the command
+        NORMALIZE: 0 leaves it out; otherwise a multiple of ``rows`` and 8, up to 4096. It needs
+        ``products``.
     counters : :class:`bool`
         Performance counters that say where the cycles went. Without them there is only the number
         of cycles, and the others read as zero; it saves some 900 flip-flops.
@@ -182,6 +189,7 @@ class AcceleratorConfig:
     fixed_point: bool = False
     products: bool = False
     softmax: bool = False
+    normalize_channels: int = 0
     counters: bool = True
     sequential: bool = False
 
@@ -251,8 +259,15 @@ class AcceleratorConfig:
                 noun = _NOUNS.get(field, field.replace("_", " ").capitalize())
                 raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
                                   f"not {getattr(self, field)}")
-        if self.softmax and not self.products:
-            raise ConfigError("Products must be true when softmax is on, not False")
+        if (self.softmax or self.normalize_channels) and not self.products:
+            switch = "softmax is on" if self.softmax else "channels are normalized"
+            raise ConfigError(f"Products must be true when {switch}, not False")
+        if self.normalize_channels:
+            step = lcm(self.rows, 8)
+            self._check_range("normalize_channels", step, 4096)
+            if self.normalize_channels % step:
+                raise ConfigError(f"Normalize channels must be a multiple of {step}, not "
+                                  f"{self.normalize_channels}")
 
     def _check_operands(self) -> None:
         for field, need in _WIDER_NEEDS.items():

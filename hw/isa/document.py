@@ -97,7 +97,7 @@ def interface_page() -> str:
     parts += ["### Channel parameters", _text(ChannelParameters), _fields(ChannelParameters)]
     parts += ["### Channel parameters of fixed-point rounding", _text(FixedPointParameters),
               _fields(FixedPointParameters)]
-    parts += ["### Entries of the memory EXPONENTIAL", _text(Exponential), _fields(Exponential)]
+    parts += ["### Entries of the memory ROW_CONSTANT", _text(Exponential), _fields(Exponential)]
 
     parts += ["## Registers", _text(registers)]
     for enumeration in (registers.Register, registers.Control, registers.Status, registers.Error):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .commands import Memory, Opcode
+from .commands import Memory, Opcode, RowConstant
 from .config import AcceleratorConfig
 
 __all__ = ["MemoryGeometry", "geometry", "memories", "moved_memory"]
@@ -58,8 +58,9 @@ def geometry(memory: Memory, config: AcceleratorConfig) -> MemoryGeometry:
         case Memory.LANE_TABLE:
             return MemoryGeometry(config.vector_table_bytes, config.word_data_bytes,
                                   config.word_bytes)
-        case Memory.EXPONENTIAL:
-            return MemoryGeometry(256, 4, 4)
+        case Memory.ROW_CONSTANT:
+            return MemoryGeometry(RowConstant.CHANNELS + 2 * config.normalize_channels
+                                  if config.normalize_channels else RowConstant.THRESHOLDS, 4, 4)
     raise ValueError(f"Memory must be one of Memory, not {memory!r}")
 
 
@@ -67,7 +68,7 @@ def memories(config: AcceleratorConfig) -> dict[Memory, MemoryGeometry]:
     """The memories that an accelerator has."""
     needed = {Memory.VECTOR_WEIGHT: config.vector, Memory.VECTOR_PARAMETER: config.vector,
               Memory.LANE_TABLE: config.vector, Memory.TABLE: config.vector or config.drain_lookup,
-              Memory.EXPONENTIAL: config.softmax}
+              Memory.ROW_CONSTANT: config.softmax or config.normalize_channels > 0}
     return {memory: geometry(memory, config) for memory in Memory if needed.get(memory, True)}
 
 

@@ -125,7 +125,7 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
                   "sequential")
 
 # What few have, at the end: where a word is missing, a read yields zero.
-_RARE_FIELDS = ("products", "vector_lines", "softmax")
+_RARE_FIELDS = ("products", "vector_lines", "softmax", "normalize_channels")
 
 CONFIG_NAMES = (*_CONFIG_FIELDS, *_RARE_FIELDS)
 """Words of the configuration ROM, of which the last ones may be missing."""

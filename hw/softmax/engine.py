@@ -243,7 +243,7 @@ class SoftmaxEngine(wiring.Component):
         writer = m.submodules.writer
         entry = register(m, ~(largest[use.row] - value)[:8], "entry")
         m.submodules.table = table = ScratchMemory(
-            depth=geometry(Memory.EXPONENTIAL, self._config).depth, unit_bytes=4)
+            depth=geometry(Memory.ROW_CONSTANT, self._config).depth, unit_bytes=4)
         connect(m, flipped(self.exponential), table.write)
         m.d.comb += [table.read_address.eq(entry), table.read_enable.eq(1)]
         valid = delay(m, valid, 1 + RegisteredMemory.LATENCY, name="term_valid")

@@ -172,7 +172,7 @@ class LoadEngine(wiring.Component):
             **({
                 "exponential":      Out(stream.Signature(
                     unit_write_layout(4), always_ready=True)),
-            } if Memory.EXPONENTIAL in memories(config) else {}),
+            } if Memory.ROW_CONSTANT in memories(config) else {}),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -243,7 +243,7 @@ class LoadEngine(wiring.Component):
             Memory.VECTOR_PARAMETER: entry,
             Memory.TABLE:            (1, 1),
             Memory.LANE_TABLE:       (config.word_bytes, config.word_data_bytes),
-            Memory.EXPONENTIAL:      (4, 4),
+            Memory.ROW_CONSTANT:      (4, 4),
         }
         return {memory: _Port(getattr(self, memory.name.lower()), *units[memory],
                               beat_bytes=config.axi_bytes)

@@ -100,7 +100,7 @@ def stream_activity(config: AcceleratorConfig, commands: bytes) -> list[Activity
 _WRITES = {Memory.ACTIVATION: "activation_writes", Memory.WEIGHT: "weight_writes",
            Memory.PARAMETER: "parameter_writes", Memory.VECTOR_PARAMETER: "parameter_writes",
            Memory.VECTOR_WEIGHT: "vector_weight_writes", Memory.TABLE: "table_writes",
-           Memory.LANE_TABLE: "table_writes", Memory.EXPONENTIAL: "table_writes"}
+           Memory.LANE_TABLE: "table_writes", Memory.ROW_CONSTANT: "table_writes"}
 
 
 def command_activity(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues) -> Activity:

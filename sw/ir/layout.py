@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from amaranth.lib import data
 
-from weft.hw.isa.commands import ChannelParameters, Exponential, FixedPointParameters
+from weft.hw.isa.commands import ChannelParameters, Exponential, FixedPointParameters, RowConstant
 from weft.hw.isa.config import AcceleratorConfig
 
 __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
            "product_constant", "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
            "fixed_point_words", "pack_fixed_point_parameters", "unpack_fixed_point_parameters",
-           "pack_exponentials", "unpack_exponentials", "bytes_to_units", "units_to_bytes"]
+           "pack_exponentials", "unpack_exponentials",
+           "pack_normalization", "unpack_normalization", "bytes_to_units", "units_to_bytes"]
 
 assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
 _FIXED_POINT = dict(data.Layout.cast(FixedPointParameters))
@@ -388,7 +389,7 @@ _EXPONENT_BIAS = 182    # above that of a float32 of 24 bits as an integer: all 
 
 
 def pack_exponentials(table: np.ndarray) -> np.ndarray:
-    """Entries of the memory EXPONENTIAL, int8 [256, 4], of float32 [256], at least 0."""
+    """Entries of the memory ROW_CONSTANT, int8 [256, 4], of float32 [256], at least 0."""
     fraction, exponent = np.frexp(table.astype(np.float64))
     whole = np.ldexp(fraction, _FRACTION_BITS + 1).astype(np.int64)
     assert (np.ldexp(whole.astype(np.float64), exponent - _FRACTION_BITS - 1) == table).all()
@@ -399,12 +400,53 @@ def pack_exponentials(table: np.ndarray) -> np.ndarray:
 
 
 def unpack_exponentials(entries: np.ndarray) -> np.ndarray:
-    """The values of entries of the memory EXPONENTIAL, int8 [256, 4], as float64 [256]; they are
+    """The values of entries of the memory ROW_CONSTANT, int8 [256, 4], as float64 [256]; they are
     those of :func:`pack_exponentials` times a constant."""
     raw = np.ascontiguousarray(entries).view("<u4").reshape(-1).astype(np.int64)
     exponent = raw >> _FRACTION_BITS
     whole = (raw & (1 << _FRACTION_BITS) - 1) + (1 << _FRACTION_BITS)
     return np.where(exponent > 0, np.ldexp(whole.astype(np.float64), exponent), 0.0)
+
+
+_SIGN = np.uint32(1 << 31)
+
+
+def pack_normalization(values: np.ndarray, thresholds: np.ndarray, scale: np.ndarray,
+                       shift: np.ndarray) -> np.ndarray:
+    """The same for a NORMALIZE, int8 [CHANNELS + 2 * C, 4].
+
+    Parameters
+    ----------
+    values : float32 [256]
+        What each value stands for, from -128 on.
+    thresholds : float32 [255]
+        See :func:`weft.reference.thresholds`.
+    scale, shift : float32 [C]
+    """
+    assert RowConstant.TERMS == 0
+    words = np.zeros(RowConstant.CHANNELS + 2 * len(scale), np.uint32)
+    words[:RowConstant.THRESHOLDS] = np.roll(_bits(values), -128)   # from 0 on, then those below
+    bits = _bits(thresholds)
+    words[RowConstant.THRESHOLDS:][:255] = np.where(bits & _SIGN, ~bits, bits | _SIGN)
+    words[RowConstant.CHANNELS - 1] = np.uint32(0xffffffff)
+    words[RowConstant.CHANNELS::2] = _bits(scale)
+    words[RowConstant.CHANNELS + 1::2] = _bits(shift)
+    return words.astype("<u4").view(np.int8).reshape(-1, 4)
+
+
+def unpack_normalization(entries: np.ndarray, channels: int) -> tuple[np.ndarray, ...]:
+    """The arguments of :func:`pack_normalization`; infinite thresholds as they are."""
+    words = np.ascontiguousarray(entries).view("<u4").reshape(-1)
+    order = words[RowConstant.THRESHOLDS:][:255]
+    bits = np.where(order & _SIGN, order ^ _SIGN, ~order)
+    places = words[RowConstant.CHANNELS:][:2 * channels].view(np.float32)
+    return (np.roll(words[:RowConstant.THRESHOLDS], 128).view(np.float32),
+            bits.astype(np.uint32).view(np.float32), places[::2], places[1::2])
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Of float32 values, with one zero."""
+    return (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)
 
 
 # On chip --------------------------------------------------------------------------------------

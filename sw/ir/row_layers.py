@@ -6,7 +6,7 @@ import numpy as np
 
 from .layer import Layer
 
-__all__ = ["Softmax"]
+__all__ = ["Normalization", "Softmax"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,6 +27,28 @@ class Softmax(Layer):
     table: np.ndarray
     factor: int
     heads: int = 1
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Normalization(Layer):
+    """Layer normalization of each pixel over all channels: a mean of 0 and a variance of 1, and
+    then a factor and a summand for each channel. See :func:`weft.reference.normalize`.
+
+    Parameters
+    ----------
+    scale, shift : float32 [C]
+    epsilon : :class:`float`
+        Added to the variance.
+    """
+
+    input: str
+    scale: np.ndarray
+    shift: np.ndarray
+    epsilon: float
 
     @property
     def inputs(self) -> tuple[str, ...]:

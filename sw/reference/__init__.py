@@ -7,8 +7,8 @@ in float32 arithmetic, in the order in which onnxruntime does it::
     value      = RNE(clamp(fl32(fl32(sum) * multiplier), -128 - zy, 127 - zy)) + zy
 
 where ``fl32`` rounds to float32 and ``RNE`` to an integer, half to even. Averages, sums and
-products of two tensors, and shares of a row, have rules of their own: :func:`pool`, :func:`add`,
-:func:`multiply`, :func:`softmax`.
+products of two tensors, shares of a row, and normalized rows have rules of their own:
+:func:`pool`, :func:`add`, :func:`multiply`, :func:`softmax`, :func:`normalization`.
 A layer may ask for the rule of TensorFlow Lite instead: :func:`requantize_fixed_point`.
 """
 
@@ -30,6 +30,7 @@ from weft.ir import (
     Lookup,
     MatMul,
     Multiply,
+    Normalization,
     Pool,
     Resize,
     Softmax,
@@ -47,6 +48,13 @@ from .fixed_point import (
     scale_fixed_point,
     srdhm,
 )
+from .normalization import (
+    NORMALIZED_LANES,
+    normalization,
+    normalize,
+    normalized_values,
+    thresholds,
+)
 from .pairs import add, every_pair, matmul, multiply
 from .rounding import (
     SUM_BYTES,
@@ -60,12 +68,13 @@ from .rounding import (
 from .softmax import exponentials, shares, softmax, softmax_factor
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants", "average_counts",
-           "compute", "conv2d", "convolution", "depthwise", "depthwise2d", "dequantize",
-           "every_pair", "exponentials", "fixed_point_multiplier", "fma", "matmul", "multiplier",
-           "multiply", "output_size", "pool", "product_multiplier", "quantize",
-           "quantized_multiplier", "rdbpot", "requantize", "requantize_fixed_point", "run",
-           "scale_fixed_point", "shares", "softmax", "softmax_factor", "srdhm", "sum_bytes"]
+__all__ = ["NORMALIZED_LANES", "SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants",
+           "average_counts", "compute", "conv2d", "convolution", "depthwise", "depthwise2d",
+           "dequantize", "every_pair", "exponentials", "fixed_point_multiplier", "fma", "matmul",
+           "multiplier", "multiply", "normalization", "normalize", "normalized_values",
+           "output_size", "pool", "product_multiplier", "quantize", "quantized_multiplier",
+           "rdbpot", "requantize", "requantize_fixed_point", "run", "scale_fixed_point", "shares",
+           "softmax", "softmax_factor", "srdhm", "sum_bytes", "thresholds"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -98,6 +107,8 @@ def _compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np
             return matmul(layer, values[a], values[b], tensors[a], tensors[b], target)
         case Softmax(input=x):
             return softmax(layer, values[x], target)
+        case Normalization(input=x):
+            return normalization(layer, values[x], tensors[x], target)
         case Lookup(input=x):
             return _look_up(layer.table, values[x])
         case Affine(input=x):

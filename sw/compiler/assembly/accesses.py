@@ -41,7 +41,7 @@ MEMORIES = {
                                      lambda c: c.parameter_entry_bytes),
     Memory.TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: 1),
     Memory.LANE_TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: c.word_bytes),
-    Memory.EXPONENTIAL: _Memory(lambda c: 256, lambda c: 4),
+    Memory.ROW_CONSTANT: _Memory(lambda c: 256, lambda c: 4),
 }
 SPACES = {memory: memory.name.lower() for memory in Memory} | {Memory.LANE_TABLE: "table"}
 _LOCAL = 1 << 24  # addresses on chip are modulo this

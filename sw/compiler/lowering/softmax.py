@@ -17,7 +17,7 @@ def lower_softmax(context: LoweringContext, index: int, layer: Softmax) -> None:
     depth = layout.channel_blocks(config, length)
     lanes = length - (depth - 1) * config.word_lanes
     bits = layer.factor.bit_length()
-    table = context.constant(index, "exponentials", Space.EXPONENTIAL,
+    table = context.constant(index, "exponentials", Space.ROW_CONSTANT,
                              layout.pack_exponentials(layer.table))
     for tile in context.tiles(index):
         for head in range(layer.heads):

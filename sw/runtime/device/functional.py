@@ -453,7 +453,7 @@ class FunctionalDevice:
         if max(source.max(), target.max()) >= config.activation_depth:
             raise command.fault(Error.ADDRESS)
         values = self._activation[source].transpose(1, 0, 2).reshape(pixels, blocks * size)
-        terms = layout.unpack_exponentials(self._units[Memory.EXPONENTIAL])
+        terms = layout.unpack_exponentials(self._units[Memory.ROW_CONSTANT])
         found = np.zeros(values.shape, np.int64)
         found[:, :length] = reference.shares(
             values[:, :length], terms, fields["factor"], fields["exponent"] - 15)

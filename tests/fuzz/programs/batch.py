@@ -116,7 +116,7 @@ def opening(layout: Layout) -> list[Command]:
     """Fills the windows on chip."""
     config = layout.config
     sources = {Memory.PARAMETER: Layout.PARAMETERS, Memory.VECTOR_PARAMETER: Layout.PARAMETERS,
-               Memory.VECTOR_WEIGHT: Layout.ENTRIES, Memory.EXPONENTIAL: Layout.PARAMETERS}
+               Memory.VECTOR_WEIGHT: Layout.ENTRIES, Memory.ROW_CONSTANT: Layout.PARAMETERS}
     commands = []
     for memory in memories(config):
         window, unit_bytes = layout.units(memory)

@@ -56,7 +56,7 @@ class Layout:
                                       config.parameter_entry_bytes),
             Memory.TABLE: (range(config.vector_table_bytes), 1),
             Memory.LANE_TABLE: (range(config.vector_table_bytes), config.word_bytes),
-            Memory.EXPONENTIAL: (range(256), 4),
+            Memory.ROW_CONSTANT: (range(256), 4),
         }[memory]
 
 

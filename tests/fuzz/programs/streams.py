@@ -339,7 +339,7 @@ class Painter:
                              if memory is not Memory.VECTOR_WEIGHT] + 2 * [Memory.ACTIVATION])
         window, unit_bytes = self.layout.units(memory)
         # Scales are near enough to each other as exponentials.
-        parameters = memory in (Memory.PARAMETER, Memory.VECTOR_PARAMETER, Memory.EXPONENTIAL)
+        parameters = memory in (Memory.PARAMETER, Memory.VECTOR_PARAMETER, Memory.ROW_CONSTANT)
         f = self._transfer(window, unit_bytes, Layout.PARAMETERS if parameters else Layout.DATA,
                            align=unit_bytes if parameters else 1)
         if f is None:

@@ -30,7 +30,7 @@ def geometry(config, memory):
         Memory.VECTOR_PARAMETER: (config.parameter_entry_bytes, config.vector_parameter_depth),
         Memory.TABLE: (1, config.vector_table_bytes),
         Memory.LANE_TABLE: (config.word_bytes, config.vector_table_bytes),
-        Memory.EXPONENTIAL: (4, 256),
+        Memory.ROW_CONSTANT: (4, 256),
     }[memory]
 
 

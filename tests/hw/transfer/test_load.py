@@ -43,7 +43,7 @@ def geometry(config, memory):
                                   config.vector_parameter_depth),
         Memory.TABLE: (1, 1, config.vector_table_bytes),
         Memory.LANE_TABLE: (config.word_data_bytes, config.word_bytes, config.vector_table_bytes),
-        Memory.EXPONENTIAL: (4, 4, 256),
+        Memory.ROW_CONSTANT: (4, 4, 256),
     }[memory]
 
 
