@@ -1,4 +1,5 @@
-"""The load engine of an accelerator that multiplies activations: LOAD, TURN, SOFTMAX, in order."""
+"""The load engine of an accelerator that multiplies activations: LOAD, TURN, and the commands on
+rows, in order."""
 
 from typing import Any
 
@@ -10,6 +11,8 @@ from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Error
 from weft.hw.lib.checks import require
+from weft.hw.normalize.engine import NormalizeEngine
+from weft.hw.rows.engine import RowEngine
 from weft.hw.softmax.engine import SoftmaxEngine
 
 from .load import LoadEngine
@@ -19,31 +22,32 @@ __all__ = ["FillEngine"]
 
 
 class FillEngine(wiring.Component):
-    """Executes LOAD, TURN and SOFTMAX commands: each of the latter when all before it is done, and
-    alone.
+    """Executes LOAD, TURN, SOFTMAX and NORMALIZE commands: all but LOAD when everything before is
+    done, and alone.
 
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
-        With ``products``; there is a SOFTMAX with ``softmax``.
+        With ``products``; there is a SOFTMAX with ``softmax``, and a NORMALIZE with
+        ``normalize_channels``.
 
     Members
     -------
-    All those of a :class:`LoadEngine` but ``exponential``, and:
+    All those of a :class:`LoadEngine` but ``row_constant``, and:
 
     request : :py:`Out(stream.Signature(24))`
-        Words that are turned, or whose softmax is made.
+        Words that are turned, or of rows.
     word : :py:`In(data.ArrayLayout(8, word_data_bytes))`
         As of a :class:`TurnEngine`.
     turns : :py:`Out(1)`
-        A step of a TURN or a SOFTMAX is taken in this cycle.
+        A step of a command other than LOAD is taken in this cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self._load   = LoadEngine(config)
         members = dict(self._load.signature.members)
-        members.pop("exponential", None)
+        members.pop("row_constant", None)
         super().__init__({
             **members,
             "request": Out(stream.Signature(24)),
@@ -57,8 +61,12 @@ class FillEngine(wiring.Component):
         m.submodules.load = load = self._load
         m.submodules.turn = turn = TurnEngine(self._config)
         alone: dict[Opcode, Any] = {Opcode.TURN: turn}
+        rows: dict[Opcode, RowEngine] = {}
         if self._config.softmax:
-            m.submodules.softmax = alone[Opcode.SOFTMAX] = SoftmaxEngine(self._config)
+            m.submodules.softmax = rows[Opcode.SOFTMAX] = SoftmaxEngine(self._config)
+        if self._config.normalize_channels:
+            m.submodules.normalize = rows[Opcode.NORMALIZE] = NormalizeEngine(self._config)
+        alone |= rows
         self._dispatch(m, load, alone)
         m.d.comb += [
             self.turns.eq(Cat(engine.moves for engine in alone.values()).any()),
@@ -80,12 +88,15 @@ class FillEngine(wiring.Component):
         self._either(m, self.request, *(engine.request for engine in alone.values()))
 
         shared = {"weight": [turn.weight], "parameter": [turn.parameter]}
-        if self._config.softmax:
-            softmax = alone[Opcode.SOFTMAX]
-            shared["activation"] = [softmax.write]
-            connect(m, load.exponential, softmax.exponential)
+        if rows:
+            shared["activation"] = [engine.write for engine in rows.values()]
+        for engine in rows.values():
+            m.d.comb += [
+                engine.row_constant.valid.eq(load.row_constant.valid),
+                engine.row_constant.payload.eq(load.row_constant.payload),
+            ]
         for name in self._load.signature.members:
-            if name in ("commands", "done", "fault", "busy", "activity", "exponential"):
+            if name in ("commands", "done", "fault", "busy", "activity", "row_constant"):
                 continue
             inner, outer = getattr(load, name), getattr(self, name)
             if name in shared:
@@ -109,7 +120,7 @@ class FillEngine(wiring.Component):
         with m.If(load.done & ~taken):
             m.d.sync += [loading.eq(loading - 1), free.eq(loading == 1)]
         busy = Cat(engine.busy for engine in alone.values())
-        require(m, ~(busy.any() & ~free), "a TURN or a SOFTMAX is executed while no LOAD is")
+        require(m, ~(busy.any() & ~free), "no LOAD is executed beside another command")
         is_load = Const(1)
         for number, (own, engine) in enumerate(alone.items()):
             chosen  = opcode == own

@@ -125,7 +125,7 @@ class LoadEngine(wiring.Component):
         Writes to the memories of the vector engine and to the tables, of
         ``vector_entry_data_bytes``, ``parameter_entry_data_bytes``, 1 byte and
         ``word_data_bytes``; only those that the configuration has.
-    exponential : :py:`Out(stream.Signature(unit_write_layout(4), always_ready=True))`
+    row_constant : :py:`Out(stream.Signature(unit_write_layout(4), always_ready=True))`
         Writes to the table of SOFTMAX, if there is one.
 
     Attributes
@@ -170,7 +170,7 @@ class LoadEngine(wiring.Component):
                     unit_write_layout(config.word_data_bytes), always_ready=True)),
             } if Memory.LANE_TABLE in memories(config) else {}),
             **({
-                "exponential":      Out(stream.Signature(
+                "row_constant":         Out(stream.Signature(
                     unit_write_layout(4), always_ready=True)),
             } if Memory.ROW_CONSTANT in memories(config) else {}),
         })

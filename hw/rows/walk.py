@@ -1,4 +1,4 @@
-"""The words of the rows of a softmax, batch by batch."""
+"""The words of rows of channels, batch by batch."""
 
 from typing import Any
 
@@ -6,12 +6,11 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .arithmetic import RowSums
-
-__all__ = ["BatchWalk"]
+__all__ = ["ROWS", "BatchWalk"]
 
 
-_ROWS = RowSums.ROWS
+ROWS = 4
+"""Rows of a batch, which take turns."""
 
 
 class BatchWalk(wiring.Component):
@@ -31,7 +30,7 @@ class BatchWalk(wiring.Component):
         From the last word of a batch back to the first one of it.
     address : :py:`Out(24)`
         Of this word.
-    row : :py:`Out(range(RowSums.ROWS))`
+    row : :py:`Out(range(ROWS))`
         Its row in the batch.
     ends : :py:`Out(1)`
         It is the last word of its group.
@@ -51,7 +50,7 @@ class BatchWalk(wiring.Component):
             "step":    In(1),
             "again":   In(1),
             "address": Out(24),
-            "row":     Out(range(_ROWS)),
+            "row":     Out(range(ROWS)),
             "ends":    Out(1),
             "tail":    Out(1),
             "final":   Out(1),
@@ -60,7 +59,7 @@ class BatchWalk(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        row     = Signal(range(_ROWS), reset_less=True)
+        row     = Signal(range(ROWS), reset_less=True)
         left    = Signal(17, reset_less=True)   # rows, from the first one of this batch on
         blocks  = Signal(16, reset_less=True)   # of the row, with this one
         address = Signal(24, reset_less=True)
@@ -69,12 +68,12 @@ class BatchWalk(wiring.Component):
         m.d.comb += [
             self.address.eq(address),
             self.row.eq(row),
-            self.ends.eq((row == _ROWS - 1) | (row + 1 == left)),
+            self.ends.eq((row == ROWS - 1) | (row + 1 == left)),
             self.tail.eq(blocks == 1),
-            self.final.eq(left <= _ROWS),
+            self.final.eq(left <= ROWS),
         ]
 
-        next_batch = Mux(self.again, batch, batch + _ROWS)[:24]
+        next_batch = Mux(self.again, batch, batch + ROWS)[:24]
         following  = Mux(self.tail, next_batch, block + self.plane)[:24]
         with m.If(self.step):
             m.d.sync += [row.eq(row + 1), address.eq(address + 1)]
@@ -86,7 +85,7 @@ class BatchWalk(wiring.Component):
                     blocks.eq(Mux(self.tail, self.blocks, blocks - 1)),
                 ]
                 with m.If(self.tail & ~self.again):
-                    m.d.sync += [left.eq(left - _ROWS), batch.eq(next_batch)]
+                    m.d.sync += [left.eq(left - ROWS), batch.eq(next_batch)]
         with m.If(self.start):
             m.d.sync += [
                 left.eq(self.pixels),

@@ -1,4 +1,4 @@
-"""The results of a softmax on their way to the activation memory."""
+"""The results of rows on their way to the activation memory."""
 
 from typing import Any
 
@@ -12,22 +12,19 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.register_slice import RegisterSlice
 from weft.hw.memory.scratch import unit_write_layout
 
-from .arithmetic import RowSums
-from .reader import GROUPS
-from .walk import BatchWalk
+from .walk import ROWS, BatchWalk
 
-__all__ = ["SoftmaxWriter"]
+__all__ = ["RowWriter"]
 
 
-_ROWS = RowSums.ROWS
-
-
-class SoftmaxWriter(wiring.Component):
+class RowWriter(wiring.Component):
     """Makes words of the lanes of a group, and writes them.
 
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
+    groups : :class:`int`
+        Groups that may be begun and not yet written, a power of 2.
 
     Members
     -------
@@ -54,8 +51,9 @@ class SoftmaxWriter(wiring.Component):
         A word would be outside the memory: nothing is written any more.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, groups: int):
         self._config = config
+        self._groups = groups
         super().__init__({
             "start":  In(1),
             "base":   In(24),
@@ -65,7 +63,7 @@ class SoftmaxWriter(wiring.Component):
             "begins": In(1),
             "full":   Out(1),
             "value":  In(8),
-            "row":    In(range(_ROWS)),
+            "row":    In(range(ROWS)),
             "lane":   In(range(config.word_lanes)),
             "valid":  In(1),
             "whole":  In(1),
@@ -77,19 +75,19 @@ class SoftmaxWriter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        lanes = self._config.word_lanes
-        m.submodules.words = words = Memory(shape=unsigned(8 * lanes), depth=GROUPS * _ROWS,
+        lanes, groups = self._config.word_lanes, self._groups
+        m.submodules.words = words = Memory(shape=unsigned(8 * lanes), depth=groups * ROWS,
                                             init=[])
         put = words.write_port(granularity=8)
         get = words.read_port(domain="comb")
-        filling, emptying = (Signal(range(GROUPS), name=name) for name in ("filling", "emptying"))
-        opened, whole = (Signal(range(GROUPS + 1), name=name) for name in ("opened", "whole"))
+        filling, emptying = (Signal(range(groups), name=name) for name in ("filling", "emptying"))
+        opened, whole = (Signal(range(groups + 1), name=name) for name in ("opened", "whole"))
         closes = Signal()
         m.d.comb += [
             put.addr.eq(Cat(self.row, filling)),
             put.data.eq(self.value.replicate(lanes)),
             put.en.eq(Mux(self.valid, 1 << self.lane, 0)),
-            self.full.eq(opened == GROUPS),
+            self.full.eq(opened == groups),
         ]
         m.d.sync += [
             opened.eq(opened + self.begins - closes),

@@ -1,4 +1,4 @@
-"""The words of a softmax, in the order in which they are needed."""
+"""The words of rows, in the order in which they are needed."""
 
 from typing import Any
 
@@ -11,34 +11,35 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
 from weft.hw.memory.activation import ActivationMemory
 
-from .arithmetic import RowSums
-from .walk import BatchWalk
+from .walk import ROWS, BatchWalk
 
-__all__ = ["GROUPS", "SoftmaxReader", "WordUse"]
+__all__ = ["GROUPS", "RowReader", "WordUse"]
 
 
 GROUPS = 4
 """Groups of words that may wait: those of a channel block of a batch of rows."""
 
-_ROWS = RowSums.ROWS
-
 
 class WordUse(data.Struct):
     """What a word is read for."""
-    row:     range(_ROWS)
-    group:   range(GROUPS)  # its place among those that wait
-    largest: 1              # for the largest value of its row; otherwise it is one of a group
-    first:   1              # of its row
-    tail:    1              # the last one of its row
-    ends:    1              # the last one of its group
+    row:   range(ROWS)
+    group: range(GROUPS)    # its place among those that wait
+    ahead: 1                # for the pass of words; otherwise it is one of a group
+    first: 1                # of its row
+    tail:  1                # the last one of its row
+    ends:  1                # the last one of its group
 
 
-class SoftmaxReader(wiring.Component):
-    """Reads the words of each batch three times: for the largest values, the sums and the shares.
+class RowReader(wiring.Component):
+    """Reads the words of each batch as often as there are passes.
 
     Parameters
     ----------
     config : :class:`AcceleratorConfig`
+    passes : :class:`int`
+        Passes over groups, at least 1.
+    ahead : :class:`bool`
+        There is one more before them, over words alone.
 
     Members
     -------
@@ -59,8 +60,10 @@ class SoftmaxReader(wiring.Component):
         A word would be outside the memory: nothing is read any more.
     """
 
-    def __init__(self, config: AcceleratorConfig):
+    def __init__(self, config: AcceleratorConfig, *, passes: int, ahead: bool):
         self._config = config
+        self._ahead  = ahead
+        self._passes = passes + ahead
         super().__init__({
             "start":      In(1),
             "base":       In(24),
@@ -83,15 +86,16 @@ class SoftmaxReader(wiring.Component):
                      for name in ("start", "base", "plane", "pixels", "blocks")]
         offered: Any = Signal(WordUse, reset_less=True)
         more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()
-        largest   = Signal(reset_less=True)     # the first of the three passes
-        first     = Signal(reset_less=True)     # of the row
-        last_pass = Signal(reset_less=True)
-        another   = Signal(reset_less=True)     # batch behind this one
-        group     = Signal(range(GROUPS))
-        waiting   = Signal(range(GROUPS + 1))   # groups that are read, and not all used
+        number  = Signal(range(self._passes), reset_less=True)  # of the pass
+        first   = Signal(reset_less=True)       # of the row
+        another = Signal(reset_less=True)       # batch behind this one
+        group   = Signal(range(GROUPS))
+        waiting = Signal(range(GROUPS + 1))     # groups that are read, and not all used
 
-        begins = ~largest & (walk.row == 0)
-        legal  = walk.address < self._config.activation_depth
+        ahead     = (number == 0) & self._ahead
+        last_pass = number == self._passes - 1
+        begins    = ~ahead & (walk.row == 0)
+        legal     = walk.address < self._config.activation_depth
         m.d.comb += [
             taken.eq(valid & self.request.ready),
             goes.eq(more & (~valid | taken) & (~begins | (waiting != GROUPS))),
@@ -109,24 +113,24 @@ class SoftmaxReader(wiring.Component):
                 self.request.payload.eq(walk.address),
                 offered.row.eq(walk.row),
                 offered.group.eq(group),
-                offered.largest.eq(largest),
+                offered.ahead.eq(ahead),
                 offered.first.eq(first),
                 offered.tail.eq(walk.tail),
                 offered.ends.eq(walk.ends),
             ]
             with m.If(walk.ends):
-                m.d.sync += [first.eq(walk.tail), group.eq(group + ~largest)]
+                m.d.sync += [first.eq(walk.tail), group.eq(group + ~ahead)]
             with m.If(walk.ends & walk.tail):
-                m.d.sync += [largest.eq(0), last_pass.eq(~largest)]
+                m.d.sync += number.eq(number + 1)
                 with m.If(last_pass):
                     m.d.sync += [more.eq(0), another.eq(~walk.final)]
         with m.If(self.beyond):
             m.d.sync += more.eq(0)
 
         with m.If(self.batch_ends):
-            m.d.sync += [largest.eq(1), last_pass.eq(0), more.eq(another)]
+            m.d.sync += [number.eq(0), more.eq(another)]
         with m.If(self.start):
-            m.d.sync += [largest.eq(1), first.eq(1), last_pass.eq(0), more.eq(1)]
+            m.d.sync += [number.eq(0), first.eq(1), more.eq(1)]
         self._follow(m, offered, taken)
         return m
 

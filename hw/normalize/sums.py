@@ -1,0 +1,91 @@
+"""Exact sums of the values of rows."""
+
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from weft.hw.floating.number import NORMALIZE_LATENCY, SIGNIFICAND_BITS, normalized
+from weft.hw.floating.sum import Addend
+from weft.hw.lib.delay import delay, register
+from weft.hw.rows.walk import ROWS
+
+__all__ = ["ExactSums"]
+
+
+_REACH = 8      # the largest value is below 2**_REACH times the first that has this exponent
+_LENGTH_BITS = 12
+_BITS = 2 * SIGNIFICAND_BITS
+_MANTISSA = SIGNIFICAND_BITS - 1
+_BIAS = 127
+
+
+class ExactSums(wiring.Component):
+    """Sums of rows of float32 values that are multiples of one number, without rounding.
+
+    Members
+    -------
+    exponent : :py:`In(8)`
+        Values are multiples of ``2**(exponent - 150)``, and below ``2**(exponent - 118)``.
+    row : :py:`In(range(ROWS))`
+        The row of this cycle.
+    value : :py:`In(32)`
+        Bits of a float32.
+    add : :py:`In(1)`
+        Add it to the sum of the row.
+    first : :py:`In(1)`
+        To nothing, in place of the sum so far.
+    asked : :py:`In(range(ROWS))`
+        Row whose sum is wanted.
+    sum : :py:`Out(Addend)`
+        Its sum, :attr:`LATENCY` cycles later, if what was added was there :attr:`ADD_LATENCY`
+        cycles before. Its first bit is set if it is not zero.
+
+    Attributes
+    ----------
+    ADD_LATENCY, LATENCY : :class:`int`
+    """
+
+    ADD_LATENCY = 2
+    LATENCY = 1 + NORMALIZE_LATENCY
+
+    def __init__(self) -> None:
+        super().__init__({
+            "exponent": In(8),
+            "row":      In(range(ROWS)),
+            "value":    In(32),
+            "add":      In(1),
+            "first":    In(1),
+            "asked":    In(range(ROWS)),
+            "sum":      Out(Addend),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        biased = self.value[_MANTISSA:-1]
+        places = (biased - self.exponent)[:_REACH.bit_length()]
+        whole  = Mux(biased == 0, 0, Cat(self.value[:_MANTISSA], C(1, 1)))
+        size   = Signal(SIGNIFICAND_BITS + _REACH)
+        fixed  = Signal(signed(SIGNIFICAND_BITS + _REACH + 1), reset_less=True)
+        m.d.comb += size.eq(whole << places)
+        m.d.sync += fixed.eq(Mux(self.value[-1], -size, size))
+        row, first = (register(m, item, f"{name}_held")
+                      for item, name in ((self.row, "row"), (self.first, "first")))
+        add  = delay(m, self.add, 1, name="add")
+        sums = Signal(data.ArrayLayout(signed(len(fixed) + _LENGTH_BITS), ROWS), reset_less=True)
+        with m.If(add):
+            m.d.sync += sums[row].eq(Mux(first, 0, sums[row]) + fixed)
+
+        chosen    = sums[self.asked]
+        magnitude = register(m, Mux(chosen < 0, -chosen, chosen)[:len(fixed) + _LENGTH_BITS],
+                             "magnitude")
+        found, zeros = normalized(m, Cat(magnitude, C(0, _BITS - len(magnitude))), "sum")
+        m.d.comb += [
+            self.sum.significand.eq(found),
+            self.sum.exponent.eq(self.exponent - _BIAS - _MANTISSA + _BITS - 1 - zeros),
+            self.sum.negative.eq(delay(m, chosen < 0, self.LATENCY, name="negative",
+                                       reset_less=True)),
+        ]
+        return m
