@@ -24,7 +24,7 @@ class Space(Enum):
     VECTOR_PARAMETER = "vector_parameter"
     TABLE            = "table"
     LINES            = "lines"
-    ROW_CONSTANT      = "exponential"
+    ROW_CONSTANT     = "row_constant"
     EXTERNAL         = "external"
 
     __hash__ = object.__hash__  # of the member, not of its name: quicker
