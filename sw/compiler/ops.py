@@ -39,6 +39,11 @@ class Space(Enum):
         """Whether it holds constants, one behind the other, round and round."""
         return self not in (Space.ACTIVATION, Space.LINES, Space.EXTERNAL)
 
+    @property
+    def single(self) -> bool:
+        """Whether constants begin at the first unit, so that one layer has all of it."""
+        return self is Space.ROW_CONSTANT
+
     def depth(self, config: AcceleratorConfig) -> int:
         """Units that there are of it."""
         if self is Space.EXTERNAL:
