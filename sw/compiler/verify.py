@@ -171,7 +171,7 @@ def _normalization(graph: Graph, layer: Normalization) -> None:
         if values.shape != source.shape[:1] or values.dtype != np.float32:
             raise ValueError(f"Layer {layer.name!r} must have {source.shape[0]} scales and shifts "
                              f"of float32, not {values.dtype} {values.shape}")
-    unsafe = reference.out_of_bounds(layer, source, target)
+    unsafe = reference.out_of_bounds(layer, source.scale, target.scale)
     if unsafe:
         raise ValueError(f"Layer {layer.name!r} has {unsafe}")
     if layer.function is not None:

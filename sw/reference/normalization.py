@@ -112,15 +112,15 @@ def normalization(layer: Normalization, values: np.ndarray, source: Tensor,
     return np.ascontiguousarray(np.moveaxis(result.reshape(*values.shape[1:], -1), -1, 0))
 
 
-def out_of_bounds(layer: Normalization, source: Tensor, target: Tensor) -> str:
+def out_of_bounds(layer: Normalization, source_scale: float, target_scale: float) -> str:
     """What of a layer is longer, larger or smaller than the arithmetic takes: empty if nothing
     is."""
     length = len(layer.scale)
     if length % NORMALIZED_LANES or not 0 < length <= MOST_NORMALIZED:
         return (f"rows of {length} values; multiples of {NORMALIZED_LANES} up to "
                 f"{MOST_NORMALIZED} are supported")
-    for what, value, bounds in (("an input scale", source.scale, _SOURCE_SCALE),
-                                ("an output scale", target.scale, _TARGET_SCALE),
+    for what, value, bounds in (("an input scale", source_scale, _SOURCE_SCALE),
+                                ("an output scale", target_scale, _TARGET_SCALE),
                                 ("an epsilon", layer.epsilon, _CONSTANT)):
         if not bounds.have(value):
             return (f"{what} of {value:g}; one from 2**{bounds.least} to 2**{bounds.most} is "
