@@ -13,8 +13,8 @@ from weft.ir import Normalization, Softmax
 from .builder import Builder
 from .elementwise import plain
 from .nodes import label, opset
-from .products import channels_first
-from .values import Pending, Quantized, Value, View
+from .products import channels_first, lies_so
+from .values import Dequantized, Pending, Quantized, Value, View
 from .windows import known, real_input
 
 __all__ = ["layer_normalization", "softmax"]
@@ -29,8 +29,8 @@ _LAST_AXIS = 13         # the opset since which rows are along one axis, the las
 
 
 def softmax(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """Shares of rows along the last axis; all other axes but the one before the last are heads. One
-    whose result nothing but outputs of the model come from is the host's."""
+    """Shares of rows along the last axis. One whose result nothing but outputs of the model come
+    from is the host's."""
     if _is_last(builder, node):
         return None
     data = plain(node, real_input(builder, node))
@@ -43,7 +43,8 @@ def softmax(builder: Builder, node: onnx.NodeProto) -> Value | None:
         raise ModelError(f"{label(node)} has rows of {length} values; at most {_LONGEST} are "
                          f"supported")
     _quantized_alone(builder, node)     # else onnxruntime computes it in real numbers
-    heads, rows = prod(shape[:-2]), prod(shape[-2:-1])
+    heads = _heads(data)
+    rows = prod(shape[:-1]) // heads
     source, stage = builder.place(node, data.source,
                                   channels_first(data.view, heads, rows, length))
 
@@ -61,6 +62,17 @@ def softmax(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
     made = View((heads, length, rows)).transpose((0, 2, 1)).reshape(shape)
     return Pending(node=node, stage=stage, shape=(heads * length, rows, 1), view=made, make=make)
+
+
+def _heads(data: Dequantized) -> int:
+    """How many rows lie beside each other, as channels of one pixel: as many as do so already, or
+    all axes of rows but the last one."""
+    *outer, length = data.view.shape
+    heads = data.source.layout.shape[0] // length if data.source.accelerated else 0
+    if heads and prod(outer) % heads == 0 and lies_so(
+            data.source, channels_first(data.view, heads, prod(outer) // heads, length)):
+        return heads
+    return prod(outer[:-1])
 
 
 def layer_normalization(builder: Builder, node: onnx.NodeProto) -> Value | None:
