@@ -16,6 +16,7 @@ nothing.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from weft.hw.isa.limits import MOST_NORMALIZED, NORMALIZED_LANES
 from weft.ir import Normalization, Tensor
@@ -29,13 +30,13 @@ _NEGATIVE = np.uint32(1 << 31)
 
 
 class _Bounds(NamedTuple):
-    """The exponents of 2 that a number lies between."""
+    """The exponents of 2 that numbers lie between."""
     least: int
     most: int
 
-    def have(self, values: np.ndarray | float) -> bool:
-        size = np.abs(np.asarray(values, np.float64))
-        return bool(((size >= 2.0 ** self.least) & (size <= 2.0 ** self.most)).all())
+    def have(self, values: ArrayLike) -> bool:
+        found = np.asarray(values, np.float64)
+        return bool(((found >= 2.0 ** self.least) & (found <= 2.0 ** self.most)).all())
 
 
 _SOURCE_SCALE = _Bounds(-27, 40)
@@ -126,7 +127,7 @@ def out_of_bounds(layer: Normalization, source_scale: float, target_scale: float
             return (f"{what} of {value:g}; one from 2**{bounds.least} to 2**{bounds.most} is "
                     f"supported")
     for what, values in (("scale", layer.scale), ("bias", layer.shift)):
-        if not _CONSTANT.have(values[values != 0]):
+        if not _CONSTANT.have(np.abs(values[values != 0])):
             return (f"values in its {what} that are not 0 and not from 2**{_CONSTANT.least} to "
                     f"2**{_CONSTANT.most}")
     return ""
