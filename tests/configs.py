@@ -13,11 +13,12 @@ ODD = AcceleratorConfig(
     axi_addr_width=40, axi_burst_beats=4, activation_banks=2, queue_depth=2)
 """No power of 2, few banks, short bursts, narrow accumulators, a wide bus."""
 
-PRODUCTS = PRESETS["tiny"].replace(name="products", products=True, softmax=True)
+PRODUCTS = PRESETS["tiny"].replace(name="products", products=True, softmax=True,
+                                   normalize_channels=64)
 PRODUCTS_PLAIN = PRESETS["tiny"].replace(
     name="products_plain", rows=6, cols=6, requant_lanes=3, fip=False, products=True,
-    activation_bytes=6 * 8192, accumulator_pixels=16)
-"""Those that multiply activations; the first one has a softmax, too."""
+    activation_bytes=6 * 8192, accumulator_pixels=16, normalize_channels=48)
+"""Those that multiply activations and normalize them; the first one has a softmax, too."""
 
 LINES = PRESETS["tiny"].replace(
     name="lines", vector_taps=8, vector_lines=32, requant_lanes=4, vector_entries=128)

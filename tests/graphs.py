@@ -22,6 +22,7 @@ from weft.ir import (
     Lookup,
     MatMul,
     Multiply,
+    Normalization,
     Pads,
     Pool,
     PoolKind,
@@ -251,6 +252,18 @@ class GraphBuilder:
             table=exponentials(self._tensors[source].scale, shape[0] // heads),
             factor=softmax_factor(1 / inverse)), shape)
         self._tensors[output] = replace(self._tensors[output], scale=float(np.float32(1 / inverse)))
+        return output
+
+    def normalization(self, source: str, *, epsilon: float = 1e-5, scale: float = 0.03) -> str:
+        """Adds the normalization of rows of channels, a multiple of 8, for an output ``scale``;
+        some of its own scales and shifts are zero."""
+        shape, rng = self.shape(source), self._rng
+        own, shift = (rng.normal(mean, 0.5, shape[0]) * rng.choice([0, 1, 1, 1], shape[0])
+                      for mean in (1, 0))
+        output = self.add(Normalization(
+            **self._next("LayerNormalization"), input=source, epsilon=epsilon,
+            scale=own.astype(np.float32), shift=shift.astype(np.float32)), shape)
+        self._tensors[output] = replace(self._tensors[output], scale=float(np.float32(scale)))
         return output
 
     def lookup(self, source: str, *, by_channel: bool = False) -> str:

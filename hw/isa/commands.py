@@ -73,10 +73,9 @@ class LoadCommand(data.Struct):
     """Copy ``lines`` runs of ``units`` units each from external memory to an on-chip memory.
 
     A unit is an activation word, a weight row, a parameter entry, a weight entry of the vector
-    engine, an entry of a table or an :class:`Exponential`; in external memory it takes the next
-    power of 2 of its bytes. An entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a
-    byte for each lane, for VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written
-    there last.
+    engine, an entry of a table or a row constant; in external memory it takes the next power of 2
+    of its bytes. An entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a byte for
+    each lane, for VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written there last.
     Addresses in external memory are in bytes and must be multiples of the beat size.
     """
     header:        Header

@@ -13,7 +13,13 @@ from weft.errors import WeftError
 
 from .array import ArrayShape
 from .element import ElementType
-from .limits import LINE_KERNELS, LOCAL_ADDRESSES, PAGE_BYTES
+from .limits import (
+    LINE_KERNELS,
+    LOCAL_ADDRESSES,
+    MOST_NORMALIZED,
+    NORMALIZED_LANES,
+    PAGE_BYTES,
+)
 
 __all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
 
@@ -263,8 +269,8 @@ class AcceleratorConfig:
             switch = "softmax is on" if self.softmax else "channels are normalized"
             raise ConfigError(f"Products must be true when {switch}, not False")
         if self.normalize_channels:
-            step = lcm(self.rows, 8)
-            self._check_range("normalize_channels", step, 4096)
+            step = self.normalize_step
+            self._check_range("normalize_channels", step, MOST_NORMALIZED)
             if self.normalize_channels % step:
                 raise ConfigError(f"Normalize channels must be a multiple of {step}, not "
                                   f"{self.normalize_channels}")
@@ -285,6 +291,11 @@ class AcceleratorConfig:
         if not low <= value <= high or not _is_power_of_2(value):
             raise ConfigError(f"{_NOUNS[field]} must be a power of 2 between {low} and {high}, "
                               f"not {value}")
+
+    @property
+    def normalize_step(self) -> int:
+        """What ``normalize_channels`` is a multiple of."""
+        return lcm(self.rows, NORMALIZED_LANES)
 
     # Array ----------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from .commands import (
     Header,
     Memory,
     Rounding,
+    RowConstant,
     VectorOp,
 )
 from .config import PRESETS
@@ -97,7 +98,8 @@ def interface_page() -> str:
     parts += ["### Channel parameters", _text(ChannelParameters), _fields(ChannelParameters)]
     parts += ["### Channel parameters of fixed-point rounding", _text(FixedPointParameters),
               _fields(FixedPointParameters)]
-    parts += ["### Entries of the memory ROW_CONSTANT", _text(Exponential), _fields(Exponential)]
+    parts += ["### Tables of the memory ROW_CONSTANT", _text(RowConstant), _members(RowConstant)]
+    parts += ["### Exponentials of a SOFTMAX", _text(Exponential), _fields(Exponential)]
 
     parts += ["## Registers", _text(registers)]
     for enumeration in (registers.Register, registers.Control, registers.Status, registers.Error):

@@ -113,7 +113,9 @@ def command_activity(config: AcceleratorConfig, opcode: Opcode, fields: FieldVal
         case Opcode.TURN:
             return _turn(config, fields)
         case Opcode.SOFTMAX:
-            return _softmax(config, fields)
+            return _rows(config, fields, looked_up=2)
+        case Opcode.NORMALIZE:  # three times the value, once a scale, a shift and a threshold
+            return _rows(config, fields, looked_up=6)
     lines, beats, _ = transfer_size(config, opcode, fields)
     units = lines * fields["units"]
     if opcode is Opcode.STORE:
@@ -129,10 +131,10 @@ def _turn(config: AcceleratorConfig, fields: FieldValues) -> Activity:
                     parameter_writes=tiles * config.requant_groups, products=rows * config.cols)
 
 
-def _softmax(config: AcceleratorConfig, fields: FieldValues) -> Activity:
+def _rows(config: AcceleratorConfig, fields: FieldValues, *, looked_up: int) -> Activity:
     words = fields["pixels"] * fields["blocks"]
     return Activity(activation_reads=3 * words, activation_writes=words,
-                    table_reads=2 * words * config.word_lanes,
+                    table_reads=looked_up * words * config.word_lanes,
                     requantized=words * config.word_lanes)
 
 

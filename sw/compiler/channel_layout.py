@@ -23,8 +23,8 @@ from weft.ir import (
     Interleave,
     Layer,
     MatMul,
+    RowLayer,
     Selection,
-    Softmax,
     Tensor,
 )
 from weft.ir.layout import ChannelMap
@@ -87,7 +87,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
     ValueError
         If the shapes of a concatenation do not fit: a mistake of the front end.
     MisfitError
-        If products of tensors, or a softmax, divide a tensor into heads in different ways.
+        If products of tensors, or layers of rows, divide a tensor into heads in different ways.
     """
     kept = frozenset(layer.output for layer in graph.layers)
     graph, origins = fold_lookups(graph, config, keep=keep_tensors)
@@ -97,7 +97,7 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
         channels, conflict = resolve(graph, config, {})
         if conflict is None:
             break
-        if isinstance(graph.layers[conflict], MatMul | Softmax):
+        if isinstance(graph.layers[conflict], MatMul | RowLayer):
             raise MisfitError({origins[conflict]: CompileError(
                 f"Layer {graph.layers[conflict].name!r} divides a tensor into other heads than "
                 f"another layer does")})

@@ -3,7 +3,7 @@
 Maps begin at tensors whose layers can write anywhere, as convolutions can. The map of a
 concatenation follows from those of its sources, that of another name for a tensor from that of the
 tensor, and an element-wise layer ties those of its operands and its result together. A product of
-two tensors needs each of its heads in words of its own, and so does a softmax.
+two tensors needs each of its heads in words of its own, and so does what works on rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Selection, Softmax
+from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, RowLayer, Selection
 from weft.ir.layout import ChannelMap
 
 __all__ = ["choose", "gathered", "resolve"]
@@ -69,8 +69,8 @@ def _shortest(config: AcceleratorConfig, channels: ChannelMap) -> ChannelMap:
 
 
 def _heads(graph: Graph, layer: Layer) -> Iterator[tuple[str, ChannelMap]]:
-    """The maps that a product of two tensors, or a softmax, asks for."""
-    if isinstance(layer, MatMul | Softmax):
+    """The maps that a product of two tensors, or what works on rows, asks for."""
+    if isinstance(layer, MatMul | RowLayer):
         for name in (*layer.inputs, layer.output):
             count = graph.tensors[name].shape[0]
             yield name, ChannelMap((count // layer.heads,) * layer.heads)
@@ -92,7 +92,7 @@ def _tied(graph: Graph) -> Callable[[str], str]:
         return name
 
     for layer in graph.layers:
-        if not isinstance(layer, Convolution | MatMul | Softmax) and not _derives(layer):
+        if not isinstance(layer, Convolution | MatMul | RowLayer) and not _derives(layer):
             for name in layer.inputs:
                 parents[find(name)] = find(layer.output)
     return find

@@ -10,13 +10,26 @@ from dataclasses import dataclass
 
 from weft.compiler.planning.columns import tile_pixels
 from weft.compiler.planning.loop_order import layer_cycles, requantizes
-from weft.compiler.planning.products import matmul_cycles, softmax_cycles
+from weft.compiler.planning.products import matmul_cycles, row_layer_cycles
 from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode, Rounding, roundings
-from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Softmax, Sums, layout
+from weft.hw.isa.commands import Engine, Opcode, Rounding, RowConstant, roundings
+from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.limits import MOST_NORMALIZED
+from weft.ir import (
+    Alias,
+    Concat,
+    Convolution,
+    Graph,
+    Layer,
+    MatMul,
+    Normalization,
+    RowLayer,
+    Softmax,
+    Sums,
+    layout,
+)
 
 from .channel_layout import ChannelLayout, lay_out_channels
 from .first_layer import pack
@@ -59,7 +72,7 @@ def engine_of(layer: Layer) -> Engine | None:
     """The engine that computes a layer; none for what is a matter of places."""
     if isinstance(layer, Concat | Alias):
         return None
-    if isinstance(layer, Softmax):
+    if isinstance(layer, RowLayer):
         return Engine.LOAD
     return Engine.MATRIX if isinstance(layer, Convolution | MatMul) else Engine.VECTOR
 
@@ -84,18 +97,7 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
                  for index, layer in enumerate(graph.layers) if isinstance(layer, Sums)}
         if whole:
             raise MisfitError(whole)
-    attention: dict[int, CompileError] = {}
-    for index, layer in enumerate(graph.layers):
-        if isinstance(layer, MatMul) and not config.products:
-            attention[index] = CompileError(
-                f"Layer {layer.name!r} ({layer.op}) multiplies two activations: the "
-                f"configuration {config.name!r} must have products = true",
-                cure=f"use --config {config.name},products=true")
-        if isinstance(layer, Softmax) and not config.softmax:
-            attention[index] = CompileError(
-                f"Layer {layer.name!r} ({layer.op}) divides by sums of exponentials: the "
-                f"configuration {config.name!r} must have softmax = true",
-                cure=f"use --config {config.name},products=true,softmax=true")
+    attention = _attention(graph, config)
     if attention:
         raise MisfitError(attention)
     if config.vector:
@@ -109,6 +111,35 @@ def check_engines(graph: Graph, config: AcceleratorConfig) -> None:
                if engine_of(layer) is Engine.VECTOR}
     if lacking:
         raise MisfitError(lacking)
+
+
+def _attention(graph: Graph, config: AcceleratorConfig) -> dict[int, CompileError]:
+    """Layers of a transformer that need what the configuration lacks, by their index. The cure is
+    one for all of them."""
+    longest = max((graph.tensors[layer.output].shape[0] for layer in graph.layers
+                   if isinstance(layer, Normalization)), default=0)
+    channels = max(longest + -longest % config.normalize_step, config.normalize_channels)
+    shares = config.softmax or any(isinstance(layer, Softmax) for layer in graph.layers)
+    start = config.name if config.name in PRESETS else "..."
+    cure = f"use --config {start},products=true" + ",softmax=true" * shares
+    if 0 < channels <= MOST_NORMALIZED:
+        cure += f",normalize_channels={channels}"
+    found: dict[int, CompileError] = {}
+    for index, layer in enumerate(graph.layers):
+        length = graph.tensors[layer.output].shape[0]
+        if isinstance(layer, MatMul) and not config.products:
+            lack = "multiplies two activations", "products = true"
+        elif isinstance(layer, Softmax) and not config.softmax:
+            lack = "divides by sums of exponentials", "softmax = true"
+        elif isinstance(layer, Normalization) and length > config.normalize_channels:
+            lack = (f"normalizes rows of {length} channels",
+                    f"normalize_channels of at least {length + -length % config.normalize_step}")
+        else:
+            continue
+        found[index] = CompileError(
+            f"Layer {layer.name!r} ({layer.op}) {lack[0]}: the configuration {config.name!r} must "
+            f"have {lack[1]}", cure=cure)
+    return found
 
 
 def estimate(graph: Graph, config: AcceleratorConfig) -> tuple[LayerEstimate, ...]:
@@ -164,8 +195,10 @@ def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
     _, height, width = laid_out.graph.tensors[layer.output].shape
     if isinstance(layer, MatMul):
         return matmul_cycles(config, laid_out.graph, layer), 0, 0
-    if isinstance(layer, Softmax):
-        return softmax_cycles(config, laid_out.graph, layer), 0, 4 * len(layer.table)
+    if isinstance(layer, RowLayer):
+        units = len(layer.table) if isinstance(layer, Softmax) else \
+            RowConstant.CHANNELS + 2 * len(layer.scale)
+        return row_layer_cycles(config, laid_out.graph, layer), 0, 4 * units
     if not isinstance(layer, Convolution):
         return (layer_cycles(config, laid_out.graph, layer, blocks),
                 vector_overhead(config, scaled=requantizes(layer)), 0)

@@ -112,7 +112,8 @@ def _command(config: AcceleratorConfig, opcode: Opcode, values: FieldValues) -> 
             return Limits(array=_array_cycles(config, values))
         case Opcode.VECTOR:
             return Limits(vector=command_cost(config, opcode, values).busy)
-        case Opcode.TURN | Opcode.SOFTMAX:   # beside the array, and not at the memory port
+        # Beside the array, and not at the memory port.
+        case Opcode.TURN | Opcode.SOFTMAX | Opcode.NORMALIZE:
             return Limits()
     lines, beats, _ = transfer_size(config, opcode, values)
     return (Limits(read=lines * beats) if opcode is Opcode.LOAD else

@@ -24,7 +24,7 @@ class Space(Enum):
     VECTOR_PARAMETER = "vector_parameter"
     TABLE            = "table"
     LINES            = "lines"
-    ROW_CONSTANT      = "exponential"
+    ROW_CONSTANT     = "row_constant"
     EXTERNAL         = "external"
 
     __hash__ = object.__hash__  # of the member, not of its name: quicker
@@ -38,6 +38,11 @@ class Space(Enum):
     def ring(self) -> bool:
         """Whether it holds constants, one behind the other, round and round."""
         return self not in (Space.ACTIVATION, Space.LINES, Space.EXTERNAL)
+
+    @property
+    def single(self) -> bool:
+        """Whether constants begin at the first unit, so that one layer has all of it."""
+        return self is Space.ROW_CONSTANT
 
     def depth(self, config: AcceleratorConfig) -> int:
         """Units that there are of it."""

@@ -17,6 +17,7 @@ from weft.ir import (
     Lookup,
     MatMul,
     Multiply,
+    Normalization,
     Pool,
     Resize,
     Softmax,
@@ -54,6 +55,8 @@ def verify(graph: Graph) -> Graph:
                 _matmul(graph, layer)
             case Softmax():
                 _softmax(graph, layer)
+            case Normalization():
+                _normalization(graph, layer)
             case Alias():
                 _alias(graph, layer)
             case _:
@@ -155,6 +158,22 @@ def _softmax(graph: Graph, layer: Softmax) -> None:
     if not 1 <= layer.factor <= 65535:
         raise ValueError(f"Layer {layer.name!r} must have a factor between 1 and 65535, not "
                          f"{layer.factor}")
+    if layer.function is not None:
+        raise ValueError(f"Layer {layer.name!r} must have no function behind it")
+
+
+def _normalization(graph: Graph, layer: Normalization) -> None:
+    source, target = graph.tensors[layer.input], graph.tensors[layer.output]
+    if source.shape != target.shape:
+        raise ValueError(f"Layer {layer.name!r} must have an output of the shape of its input, "
+                         f"{source.shape}, not {target.shape}")
+    for values in (layer.scale, layer.shift):
+        if values.shape != source.shape[:1] or values.dtype != np.float32:
+            raise ValueError(f"Layer {layer.name!r} must have {source.shape[0]} scales and shifts "
+                             f"of float32, not {values.dtype} {values.shape}")
+    unsafe = reference.out_of_bounds(layer, source.scale, target.scale)
+    if unsafe:
+        raise ValueError(f"Layer {layer.name!r} has {unsafe}")
     if layer.function is not None:
         raise ValueError(f"Layer {layer.name!r} must have no function behind it")
 

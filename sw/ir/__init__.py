@@ -17,12 +17,12 @@ from .partition import (
     TensorInfo,
     Where,
 )
-from .row_layers import Normalization, Softmax
+from .row_layers import Normalization, RowLayer, Softmax
 from .tensor import Tensor
 from .vector_layers import Add, Affine, Depthwise, Lookup, Multiply, Pool, PoolKind
 
 __all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Function",
            "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer",
            "Lookup", "MatMul", "Misfits", "Model", "Multiply", "NO_PADS", "Normalization", "Pads",
-           "Partition", "Placement", "Pool", "PoolKind", "Resize", "Selection", "Softmax", "Sums",
-           "Tensor", "TensorInfo", "Where"]
+           "Partition", "Placement", "Pool", "PoolKind", "Resize", "RowLayer", "Selection",
+           "Softmax", "Sums", "Tensor", "TensorInfo", "Where"]

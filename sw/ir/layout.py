@@ -17,8 +17,8 @@ __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",
            "product_constant", "hardware_scale", "pack_parameters", "FIXED_POINT_BIAS_BITS",
            "fixed_point_words", "pack_fixed_point_parameters", "unpack_fixed_point_parameters",
-           "pack_exponentials", "unpack_exponentials",
-           "pack_normalization", "unpack_normalization", "bytes_to_units", "units_to_bytes"]
+           "pack_exponentials", "unpack_exponentials", "pack_normalization",
+           "unpack_normalization", "bytes_to_units", "units_to_bytes"]
 
 assert data.Layout.cast(ChannelParameters).size == 64  # bias, then scale: two 32-bit words
 _FIXED_POINT = dict(data.Layout.cast(FixedPointParameters))
@@ -383,7 +383,7 @@ def _parameter_entries(config: AcceleratorConfig, words: np.ndarray) -> np.ndarr
     return packed
 
 
-# Exponentials ---------------------------------------------------------------------------------
+# Constants of rows ----------------------------------------------------------------------------
 
 _EXPONENT_BIAS = 182    # above that of a float32 of 24 bits as an integer: all are above zero
 
@@ -423,9 +423,8 @@ def pack_normalization(values: np.ndarray, thresholds: np.ndarray, scale: np.nda
         See :func:`weft.reference.thresholds`.
     scale, shift : float32 [C]
     """
-    assert RowConstant.TERMS == 0
     words = np.zeros(RowConstant.CHANNELS + 2 * len(scale), np.uint32)
-    words[:RowConstant.THRESHOLDS] = np.roll(_bits(values), -128)   # from 0 on, then those below
+    words[RowConstant.TERMS:][:256] = np.roll(_bits(values), -128)  # from 0 on, then those below
     bits = _bits(thresholds)
     words[RowConstant.THRESHOLDS:][:255] = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     words[RowConstant.CHANNELS - 1] = np.uint32(0xffffffff)
@@ -440,7 +439,7 @@ def unpack_normalization(entries: np.ndarray, channels: int) -> tuple[np.ndarray
     order = words[RowConstant.THRESHOLDS:][:255]
     bits = np.where(order & _SIGN, order ^ _SIGN, ~order)
     places = words[RowConstant.CHANNELS:][:2 * channels].view(np.float32)
-    return (np.roll(words[:RowConstant.THRESHOLDS], 128).view(np.float32),
+    return (np.roll(words[RowConstant.TERMS:][:256], 128).view(np.float32),
             bits.astype(np.uint32).view(np.float32), places[::2], places[1::2])
 
 

@@ -1,12 +1,13 @@
 """Layers whose values depend on all of a row of channels."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from .layer import Layer
 
-__all__ = ["Normalization", "Softmax"]
+__all__ = ["Normalization", "RowLayer", "Softmax"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +50,11 @@ class Normalization(Layer):
     scale: np.ndarray
     shift: np.ndarray
     epsilon: float
+    heads: ClassVar[int] = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+
+RowLayer = Softmax | Normalization

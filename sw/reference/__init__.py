@@ -49,10 +49,10 @@ from .fixed_point import (
     srdhm,
 )
 from .normalization import (
-    NORMALIZED_LANES,
     normalization,
     normalize,
     normalized_values,
+    out_of_bounds,
     thresholds,
 )
 from .pairs import add, every_pair, matmul, multiply
@@ -68,13 +68,14 @@ from .rounding import (
 from .softmax import exponentials, shares, softmax, softmax_factor
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["NORMALIZED_LANES", "SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants",
+__all__ = ["SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants",
            "average_counts", "compute", "conv2d", "convolution", "depthwise", "depthwise2d",
            "dequantize", "every_pair", "exponentials", "fixed_point_multiplier", "fma", "matmul",
            "multiplier", "multiply", "normalization", "normalize", "normalized_values",
-           "output_size", "pool", "product_multiplier", "quantize", "quantized_multiplier",
-           "rdbpot", "requantize", "requantize_fixed_point", "run", "scale_fixed_point", "shares",
-           "softmax", "softmax_factor", "srdhm", "sum_bytes", "thresholds"]
+           "out_of_bounds", "output_size", "pool", "product_multiplier", "quantize",
+           "quantized_multiplier", "rdbpot", "requantize", "requantize_fixed_point", "run",
+           "scale_fixed_point", "shares", "softmax", "softmax_factor", "srdhm", "sum_bytes",
+           "thresholds"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:

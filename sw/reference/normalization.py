@@ -8,21 +8,40 @@ squares are added up in eight lanes, so rows are a multiple of eight values::
     s[k]   = fma(d[k], d[k], s[k - 8])      and then the eight lanes in halves
     factor = fl32(1 / fl32(sqrt(fl32(fl32(s / length) + epsilon))))
     y      = fma(fl32(d * factor), scale, shift)
+
+None of these numbers is too large or too small for a normal float32 if :func:`out_of_bounds` finds
+nothing.
 """
 
-import numpy as np
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from weft.hw.isa.limits import MOST_NORMALIZED, NORMALIZED_LANES
 from weft.ir import Normalization, Tensor
 
 from .rounding import dequantize, fma, quantize
 
-__all__ = ["NORMALIZED_LANES", "normalization", "normalize", "normalized_values", "thresholds"]
+__all__ = ["normalization", "normalize", "normalized_values", "out_of_bounds", "thresholds"]
 
-
-NORMALIZED_LANES = 8
-"""Values that a row is a multiple of."""
 
 _NEGATIVE = np.uint32(1 << 31)
+
+
+class _Bounds(NamedTuple):
+    """The exponents of 2 that numbers lie between."""
+    least: int
+    most: int
+
+    def have(self, values: ArrayLike) -> bool:
+        found = np.asarray(values, np.float64)
+        return bool(((found >= 2.0 ** self.least) & (found <= 2.0 ** self.most)).all())
+
+
+_SOURCE_SCALE = _Bounds(-27, 40)
+_TARGET_SCALE = _Bounds(-40, 40)
+_CONSTANT = _Bounds(-60, 40)
 
 
 def normalize(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: float) -> np.ndarray:
@@ -31,7 +50,7 @@ def normalize(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, epsilon: floa
     Parameters
     ----------
     x : float32 [N, length]
-        The length is a multiple of :data:`NORMALIZED_LANES`; values are less than 2**20 times as
+        The length is a multiple of 8; values are less than 2**20 times as
         large as what they are multiples of, for their sum to be exact.
     scale, shift : float32 [length]
     epsilon : :class:`float`
@@ -92,3 +111,23 @@ def normalization(layer: Normalization, values: np.ndarray, source: Tensor,
                       layer.shift, layer.epsilon)
     result = quantize(found, target.scale, target.zero_point)
     return np.ascontiguousarray(np.moveaxis(result.reshape(*values.shape[1:], -1), -1, 0))
+
+
+def out_of_bounds(layer: Normalization, source_scale: float, target_scale: float) -> str:
+    """What of a layer is longer, larger or smaller than the arithmetic takes: empty if nothing
+    is."""
+    length = len(layer.scale)
+    if length % NORMALIZED_LANES or not 0 < length <= MOST_NORMALIZED:
+        return (f"rows of {length} values; multiples of {NORMALIZED_LANES} up to "
+                f"{MOST_NORMALIZED} are supported")
+    for what, value, bounds in (("an input scale", source_scale, _SOURCE_SCALE),
+                                ("an output scale", target_scale, _TARGET_SCALE),
+                                ("an epsilon", layer.epsilon, _CONSTANT)):
+        if not bounds.have(value):
+            return (f"{what} of {value:g}; one from 2**{bounds.least} to 2**{bounds.most} is "
+                    f"supported")
+    for what, values in (("scale", layer.scale), ("bias", layer.shift)):
+        if not _CONSTANT.have(np.abs(values[values != 0])):
+            return (f"values in its {what} that are not 0 and not from 2**{_CONSTANT.least} to "
+                    f"2**{_CONSTANT.most}")
+    return ""

@@ -18,7 +18,8 @@ __all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph",
            "LoadedHostPart", "computes", "layer_limits", "layer_results"]
 
 
-_COMPUTING = {opcode.value for opcode in (Opcode.MATRIX, Opcode.VECTOR, Opcode.SOFTMAX)}
+_COMPUTING = {opcode.value for opcode in (Opcode.MATRIX, Opcode.VECTOR, Opcode.SOFTMAX,
+                                          Opcode.NORMALIZE)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from graphs import GraphBuilder, random_image
 from places import MODELS
 
 from weft import reference
-from weft.ir import MatMul, Softmax
+from weft.ir import MatMul, Normalization, Softmax
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.device.verilator import VerilatorDevice
 from weft.runtime.runner import random_frames
@@ -16,10 +16,13 @@ from weft.runtime.session import InferenceSession
 CONFIGS = {"fip": PRODUCTS, "plain": PRODUCTS_PLAIN}
 
 
-def attention(rng, *, tokens, depth, heads, channels=9, softmax=False):
-    """A block of attention; without ``softmax`` there is a table in its place."""
+def attention(rng, *, tokens, depth, heads, channels=9, softmax=False, normalized=0):
+    """A block of attention; without ``softmax`` there is a table in its place. If ``normalized``,
+    it reads so many normalized channels."""
     builder = GraphBuilder(rng, (channels, tokens, 1), unsigned=bool(rng.integers(2)))
-    q, k, v = (builder.conv(builder.input, heads * depth) for _ in range(3))
+    source = builder.normalization(builder.conv(builder.input, normalized)) if normalized \
+        else builder.input
+    q, k, v = (builder.conv(source, heads * depth) for _ in range(3))
     scores = builder.matmul(q, k, heads=heads, transposed=True)
     scores = builder.softmax(scores, heads=heads) if softmax else builder.lookup(scores)
     context = builder.matmul(scores, v, heads=heads)
@@ -66,9 +69,22 @@ def test_random_products(name):
 def test_attention_of_some_heads(name):
     config = CONFIGS[name]
     rng = np.random.default_rng(1)
-    for tokens, depth, heads in ((1, 3, 1), (17, 8, 2), (33, 5, 3)):
-        check(attention(rng, tokens=tokens, depth=depth, heads=heads, softmax=config.softmax),
-              config, rng, frames=3)
+    for tokens, depth, heads, normalized in ((1, 3, 1, 8), (17, 8, 2, 0), (33, 5, 3, 40)):
+        check(attention(rng, tokens=tokens, depth=depth, heads=heads, softmax=config.softmax,
+                        normalized=normalized), config, rng, frames=3)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_normalized_rows(name):
+    config = CONFIGS[name]
+    rng = np.random.default_rng(config.rows)
+    for _ in range(24):
+        length = 8 * int(rng.choice([1, rng.integers(1, config.normalize_channels // 8 + 1)]))
+        builder = GraphBuilder(rng, (length, int(rng.integers(1, 12)), int(rng.integers(1, 5))),
+                               unsigned=bool(rng.integers(2)))
+        check(builder.graph(builder.normalization(
+            builder.input, epsilon=float(rng.choice([1e-5, 1e-12, 0.3])),
+            scale=float(np.exp(rng.uniform(-8, 1))))), config, rng)
 
 
 def test_products_in_tiles_of_rows():
@@ -81,12 +97,12 @@ def test_products_in_tiles_of_rows():
 
 @pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
 def test_vision_transformer():
-    """All four products of two activations and both softmaxes run on the accelerator."""
+    """All products of two activations, softmaxes and normalizations run on the accelerator."""
     model = MODELS / "real" / "tv_vit_tiny.onnx"
     with InferenceSession(model, config=PRODUCTS) as session:
         layers = [layer for graph in session.plan.graphs for layer in graph.layers]
-        assert sum(isinstance(layer, MatMul) for layer in layers) == 4
-        assert sum(isinstance(layer, Softmax) for layer in layers) == 2
+        assert [sum(isinstance(layer, kind) for layer in layers)
+                for kind in (MatMul, Softmax, Normalization)] == [4, 2, 5]
         feed = random_frames(session, 1)
         found = session.run(None, feed)
         if cpu_is_exact():

@@ -10,7 +10,9 @@ from weft.hw.isa.config import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim.lint import WAIVERS, lint
 
-CONFIGS = PRESETS | {config.name: config for config in (PRODUCTS, PRODUCTS_PLAIN)}
+CONFIGS = PRESETS | {config.name: config for config in (PRODUCTS, PRODUCTS_PLAIN)} | {
+    "turn": PRODUCTS_PLAIN.replace(normalize_channels=0),
+    "softmax": PRODUCTS.replace(normalize_channels=0)}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

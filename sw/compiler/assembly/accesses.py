@@ -41,7 +41,8 @@ MEMORIES = {
                                      lambda c: c.parameter_entry_bytes),
     Memory.TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: 1),
     Memory.LANE_TABLE: _Memory(lambda c: c.vector_table_bytes, lambda c: c.word_bytes),
-    Memory.ROW_CONSTANT: _Memory(lambda c: 256, lambda c: 4),
+    Memory.ROW_CONSTANT: _Memory(
+        lambda c: 512 + 2 * c.normalize_channels if c.normalize_channels else 256, lambda c: 4),
 }
 SPACES = {memory: memory.name.lower() for memory in Memory} | {Memory.LANE_TABLE: "table"}
 _LOCAL = 1 << 24  # addresses on chip are modulo this
@@ -59,8 +60,8 @@ def accesses(config: AcceleratorConfig, opcode: Opcode,
     if opcode is Opcode.TURN:
         yield from _turn_accesses(config, fields)
         return
-    if opcode is Opcode.SOFTMAX:
-        yield from _softmax_accesses(fields)
+    if opcode in (Opcode.SOFTMAX, Opcode.NORMALIZE):
+        yield from _row_accesses(config, opcode, fields)
         return
     memory = Memory(fields["memory"]) if opcode is Opcode.LOAD else Memory.ACTIVATION
     unit_bytes = MEMORIES[memory].unit_bytes(config)
@@ -186,8 +187,10 @@ def _turn_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterato
                  fields["parameter_base"] + tiles * config.requant_groups)
 
 
-def _softmax_accesses(fields: dict[str, int]) -> Iterator[Access]:
-    yield Access(False, "exponential", 0, 256)
+def _row_accesses(config: AcceleratorConfig, opcode: Opcode,
+                  fields: dict[str, int]) -> Iterator[Access]:
+    channels = (fields["blocks"] - 1) * config.rows + fields["lanes"]
+    yield Access(False, "row_constant", 0, 256 if opcode is Opcode.SOFTMAX else 512 + 2 * channels)
     for side, write in (("in", False), ("out", True)):
         for block in range(fields["blocks"]):
             start = (fields[f"{side}_base"] + block * fields[f"{side}_plane"]) % _LOCAL

@@ -309,17 +309,21 @@ class LoweringContext:
                                          layer=layer, data=raw)
         source = sections[name, raw]
         self._current.sections[source] = None
-        target = Buffer(name=name, space=space, layer=layer, size=len(raw) // unit_bytes)
+        units = len(raw) // unit_bytes
+        target = Buffer(name=name, space=space, layer=layer,
+                        size=space.depth(self.config) if space.single else units)
         if self.graph.frames > 1:
-            self._sharing.keep(space, raw, target, packed.size // unit_bytes)
+            # Where there is one constant at a time, the next one waits anyway.
+            self._sharing.keep(space, raw, target,
+                               0 if space.single else packed.size // unit_bytes)
         memory = space.memory
         if space is Space.TABLE and unit_bytes > 1:
             memory = Memory.LANE_TABLE
         self.emit(index, Op(
             opcode=Opcode.LOAD, layer=index, text=name,
             fields={"memory": memory, "lines": 1, "address": Address(source), "stride": 0,
-                    "units": target.size, "local_address": Address(target), "local_stride": 0},
-            reads=(Region.whole(source),), writes=(Region.whole(target),)))
+                    "units": units, "local_address": Address(target), "local_stride": 0},
+            reads=(Region.whole(source),), writes=(Region(target, 0, units),)))
         if index in self._turns:
             self._staying[key] = target
         return target

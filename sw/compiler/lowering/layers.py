@@ -1,7 +1,7 @@
 """Layers become loads, engine commands and stores on symbolic buffers.
 
 What a layer computes is in ``convolution`` and ``matmul`` for the matrix engine and in ``vector``
-for the vector engine, ``softmax`` for the one beside the loads; what all share is in ``context``.
+for the vector engine, ``rows`` for those beside the loads; what all share is in ``context``.
 """
 
 from collections.abc import Hashable
@@ -13,13 +13,13 @@ from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.placement import MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Layer, MatMul, Softmax
+from weft.ir import Alias, Concat, Convolution, Layer, MatMul, Normalization, Softmax
 
 from .context import LoweringContext
 from .convolution import lower_convolution
 from .depth_first import lower_channel_group, lower_group
 from .matmul import lower_matmul
-from .softmax import lower_softmax
+from .rows import lower_normalization, lower_softmax
 from .vector import lower_vector
 
 __all__ = ["lower"]
@@ -74,6 +74,8 @@ def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:
             lower_matmul(context, index, layer)
         case Softmax():
             lower_softmax(context, index, layer)
+        case Normalization():
+            lower_normalization(context, index, layer)
         case Concat() | Alias():
             context.join(index, layer)
         case _:

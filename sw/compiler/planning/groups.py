@@ -29,7 +29,7 @@ from weft.ir import (
     Multiply,
     Pool,
     PoolKind,
-    Softmax,
+    RowLayer,
 )
 
 from .columns import weight_tiles
@@ -99,7 +99,7 @@ class GroupFinder:
             used = [0] * len(self._limits)
             for stop in range(first + 1, min(first + _LONGEST, len(layers)) + 1):
                 layer = layers[stop - 1]
-                if isinstance(layer, Concat | Alias | MatMul | Softmax):
+                if isinstance(layer, Concat | Alias | MatMul | RowLayer):
                     break
                 used = [a + b for a, b in zip(used, self._constants(stop - 1), strict=True)]
                 if any(a > b for a, b in zip(used, self._limits, strict=True)):

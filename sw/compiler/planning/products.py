@@ -1,13 +1,15 @@
-"""Products of two tensors, and the softmax between them: what they take, and in what portions."""
+"""Products of two tensors, and what works on rows between them: what they take, and in what
+portions."""
 
 from weft.compiler.timing.engines import step_cycles
 from weft.compiler.timing.transfer import row_cycles
+from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Graph, MatMul, Softmax, layout
+from weft.ir import Graph, MatMul, RowLayer, Softmax, layout
 
 from .columns import column_chunks
 
-__all__ = ["head_chunks", "head_steps", "matmul_cycles", "softmax_cycles"]
+__all__ = ["head_chunks", "head_steps", "matmul_cycles", "row_layer_cycles"]
 
 
 def head_steps(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> tuple[int, int]:
@@ -36,8 +38,9 @@ def matmul_cycles(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> int
     return layer.heads * columns * depth * step_cycles(config, height * width)
 
 
-def softmax_cycles(config: AcceleratorConfig, graph: Graph, layer: Softmax) -> int:
-    """Cycles of a softmax, if it need not wait for words."""
+def row_layer_cycles(config: AcceleratorConfig, graph: Graph, layer: RowLayer) -> int:
+    """Cycles of a softmax or a normalization, if it need not wait for words."""
     channels, height, width = graph.tensors[layer.output].shape
     blocks = layout.channel_blocks(config, channels // layer.heads)
-    return layer.heads * row_cycles(config, height * width, blocks)
+    opcode = Opcode.SOFTMAX if isinstance(layer, Softmax) else Opcode.NORMALIZE
+    return layer.heads * row_cycles(config, opcode, height * width, blocks)

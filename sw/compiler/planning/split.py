@@ -13,7 +13,7 @@ from typing import Any
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, MatMul, Softmax
+from weft.ir import Alias, Concat, Convolution, MatMul, RowLayer
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -223,7 +223,7 @@ class _Splitter:
         """Whether a layer may be split: it is computed by itself, with everything on chip, each
         sum in one command."""
         plan = self._plan.layers[index]
-        return not (isinstance(self._graph.layers[index], Concat | Alias | MatMul | Softmax)
+        return not (isinstance(self._graph.layers[index], Concat | Alias | MatMul | RowLayer)
                     or plan.tile_buffers
                     or plan.in_turns or plan.depths)
 

@@ -15,11 +15,11 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Convolution, Interleave, Layer, MatMul, Resize, Softmax
+from weft.ir import Convolution, Interleave, Layer, MatMul, Resize, RowLayer
 
 from .columns import column_chunks, column_groups, depth_chunks, weight_tiles, weights_stay
 from .loop_order import layer_cycles
-from .products import head_chunks, matmul_cycles, softmax_cycles
+from .products import head_chunks, matmul_cycles, row_layer_cycles
 from .rows import needed, window
 
 __all__ = ["Choice", "LayerPlan", "Room", "TileBuffer", "Tiling", "row_align"]
@@ -211,7 +211,7 @@ class Tiling:
         elif isinstance(layer, MatMul):
             head_chunks(self._config, self._graph, layer)   # which may not fit
             return _Cut()
-        elif isinstance(layer, Softmax):    # a row needs all of its channels
+        elif isinstance(layer, RowLayer):    # a row needs all of its channels
             cuts = [_Cut()]
         else:
             cuts = [_Cut(), _Cut(blocks=True), *[_Cut(blocks=True, columns=True)] * columns]
@@ -486,8 +486,8 @@ class Tiling:
     def _find_vector_cycles(self, layer: Layer) -> float:
         if isinstance(layer, MatMul):
             return float(matmul_cycles(self._config, self._graph, layer))
-        if isinstance(layer, Softmax):
-            return float(softmax_cycles(self._config, self._graph, layer))
+        if isinstance(layer, RowLayer):
+            return float(row_layer_cycles(self._config, self._graph, layer))
         blocks = self._all_blocks[layer.output]
         return float(layer_cycles(self._config, self._graph, layer, blocks))
 

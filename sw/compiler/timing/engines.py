@@ -19,7 +19,7 @@ from .transfer import (
     LoadTiming,
     StoreTiming,
     load_overhead,
-    softmax_cycles,
+    row_cycles,
     store_overhead,
     transfer_size,
     turn_cycles,
@@ -83,8 +83,8 @@ def command_cost(config: AcceleratorConfig, opcode: Opcode, fields: FieldValues,
                 config, fields["blocks"], (fields["out_outer"], fields["out_inner"]),
                 vector_steps(config, fields), scaled=scaled)
             return Cost(busy=cycles, latency=cycles + vector_overhead(config, scaled=scaled))
-        case Opcode.SOFTMAX:
-            cycles = softmax_cycles(config, fields)
+        case Opcode.SOFTMAX | Opcode.NORMALIZE:
+            cycles = row_cycles(config, opcode, fields["pixels"], fields["blocks"])
             return Cost(busy=cycles, latency=cycles)
         case Opcode.TURN:
             cycles = turn_cycles(config, fields) + turn_overhead(config)

@@ -149,7 +149,7 @@ def _decoded(commands: bytes) -> list[tuple[Opcode, dict[str, int]]]:
 
 
 _NEVER = 1 << 62
-_SINGLE = (Opcode.TURN, Opcode.SOFTMAX)     # what the load engine does alone
+_SINGLE = (Opcode.TURN, Opcode.SOFTMAX, Opcode.NORMALIZE)   # what the load engine does alone
 _ALONE = 2  # cycles from the end of all before such a command until it can be accepted
 _MASKS = [tuple(engine for engine in Engine if mask >> engine.value & 1)
           for mask in range(1 << len(Engine))]

@@ -13,6 +13,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.memories import geometry, moved_memory
 from weft.hw.lib.queue import Queue
 from weft.hw.memory.activation import ActivationMemory
+from weft.hw.normalize.engine import NormalizeEngine
 from weft.hw.softmax.engine import SoftmaxEngine
 from weft.hw.transfer.front import TransferFront
 from weft.hw.transfer.load import LoadEngine
@@ -22,8 +23,8 @@ from weft.hw.transfer.turn import TurnEngine
 from .banks import Spans
 from .memory import MemoryTiming, ReadPort, bursts
 
-__all__ = ["LoadTiming", "StoreTiming", "load_overhead", "row_cycles", "softmax_cycles",
-           "store_overhead", "transfer_size", "turn_cycles", "turn_overhead"]
+__all__ = ["LoadTiming", "StoreTiming", "load_overhead", "row_cycles", "store_overhead",
+           "transfer_size", "turn_cycles", "turn_overhead"]
 
 
 def transfer_size(config: AcceleratorConfig, opcode: Opcode,
@@ -63,14 +64,10 @@ def turn_overhead(config: AcceleratorConfig) -> int:
     return TurnEngine.latency(config)
 
 
-def row_cycles(config: AcceleratorConfig, pixels: int, blocks: int) -> int:
-    """Cycles of a SOFTMAX from its start until it is done."""
-    return SoftmaxEngine.cycles(config, pixels, blocks)
-
-
-def softmax_cycles(config: AcceleratorConfig, fields: FieldValues) -> int:
-    """The same, of its fields."""
-    return row_cycles(config, fields["pixels"], fields["blocks"])
+def row_cycles(config: AcceleratorConfig, opcode: Opcode, pixels: int, blocks: int) -> int:
+    """Cycles of a SOFTMAX or a NORMALIZE from its start until it is done."""
+    engine = SoftmaxEngine if opcode is Opcode.SOFTMAX else NormalizeEngine
+    return engine.cycles(config, pixels, blocks)
 
 
 @dataclass(frozen=True)
@@ -149,14 +146,14 @@ class LoadTiming:
             self._ask()
 
     def turn(self, start: int, opcode: Opcode, fields: FieldValues) -> int:
-        """The engine accepts a TURN or a SOFTMAX, for which all before it must be done. When it is
-        done."""
-        if opcode is Opcode.SOFTMAX:
-            steps = softmax_cycles(self._config, fields)
-            done = start + steps
-        else:
+        """The engine accepts a TURN, a SOFTMAX or a NORMALIZE, for which all before it must be
+        done. When it is done."""
+        if opcode is Opcode.TURN:
             steps = turn_cycles(self._config, fields)
             done = start + steps + turn_overhead(self._config)
+        else:
+            steps = row_cycles(self._config, opcode, fields["pixels"], fields["blocks"])
+            done = start + steps
         self.busy += steps
         self.ready = done + 1
         return done

@@ -116,6 +116,7 @@ HANDLERS: dict[str, Handler] = {
     "Gemm": convolutions.gemm,
     "GlobalAveragePool": pools.global_average_pool,
     "GlobalMaxPool": pools.global_max_pool,
+    "LayerNormalization": rows.layer_normalization,
     "MatMul": products.matmul,
     "MatMulInteger": integer_products.matmul_integer,
     "MaxPool": pools.max_pool,

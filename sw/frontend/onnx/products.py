@@ -16,7 +16,7 @@ from .nodes import BrokenModel, label
 from .values import Constant, Dequantized, Pending, Quantized, QuantizedConstant, Value, View
 from .windows import known
 
-__all__ = ["channels_first", "matmul"]
+__all__ = ["channels_first", "lies_so", "matmul"]
 
 
 def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
@@ -59,6 +59,12 @@ def channels_first(view: View, heads: int, rows: int, columns: int) -> View:
     return turned.reshape((heads * columns, rows, 1))
 
 
+def lies_so(source: Quantized, want: View) -> bool:
+    """Whether no word need be moved for a tensor of the accelerator to be in the order ``want``."""
+    return source.accelerated and (source.layout.same(want) or source.layout.channels(
+        want, source.shape) is not None)
+
+
 def _second(builder: Builder, node: onnx.NodeProto, operand: Dequantized,
             shape: tuple[int, int, int]) -> tuple[str, int, bool]:
     """The tensor of the second factor, [heads, depth, columns], the stage that makes it, and
@@ -67,11 +73,6 @@ def _second(builder: Builder, node: onnx.NodeProto, operand: Dequantized,
     source = operand.source
     straight = channels_first(operand.view, heads, depth, columns)
     turned = operand.view.reshape((heads * depth, columns, 1))
-
-    def lies(want: View) -> bool:
-        return source.accelerated and (source.layout.same(want) or source.layout.channels(
-            want, source.shape) is not None)
-
-    transposed = lies(turned) and not lies(straight)
+    transposed = lies_so(source, turned) and not lies_so(source, straight)
     tensor, stage = builder.place(node, source, turned if transposed else straight)
     return tensor, stage, transposed

@@ -22,6 +22,7 @@ from weft.hw.isa.commands import (
     Memory,
     Opcode,
     Rounding,
+    RowConstant,
     VectorOp,
     decode,
     engines,
@@ -63,6 +64,7 @@ __all__ = ["FunctionalDevice"]
 
 
 _TAPS_EXACT_IN_FLOAT32 = (1 << 24) // (128 * 128)
+_FIRST_BIT = 1 << 15    # of the numbers of 16 bits whose first bit is set
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
 # Fields of a MATRIX of which the sequential core keeps no more bits than its memories call for.
 _SEQUENTIAL_SIZES = ("in_h", "in_w", "channel_blocks", "out_w", "out_pixels", "col_tiles")
@@ -322,6 +324,8 @@ class FunctionalDevice:
             return self._turn(command)
         if command.opcode is Opcode.SOFTMAX:
             return self._softmax(command)
+        if command.opcode is Opcode.NORMALIZE:
+            return self._normalize(command)
         return self._matrix(command)
 
     def _spend(self, command: _Command, cycles: int, steps: int) -> None:
@@ -435,17 +439,44 @@ class FunctionalDevice:
             self._units[Memory.PARAMETER][entry:stop_entry] = entries
         return finish
 
-    # Softmax ----------------------------------------------------------------------------------
+    # Rows -------------------------------------------------------------------------------------
 
     def _softmax(self, command: _Command) -> Callable[[], None]:
+        fields = command.fields
+        if fields["factor"] < _FIRST_BIT:
+            raise command.fault(Error.ARGUMENT)
+
+        def shares(rows: np.ndarray) -> np.ndarray:
+            terms = layout.unpack_exponentials(
+                self._units[Memory.ROW_CONSTANT][:RowConstant.THRESHOLDS])
+            found = reference.shares(rows, terms, fields["factor"], fields["exponent"] - 15)
+            return np.minimum(found + fields["out_zero"], 127)
+        return self._rows(command, shares, passes=2)
+
+    def _normalize(self, command: _Command) -> Callable[[], None]:
+        fields = command.fields
+        if fields["blocks"] > self._config.normalize_channels // self._config.word_lanes \
+                or min(fields["length"], fields["rate"]) < _FIRST_BIT:
+            raise command.fault(Error.ARGUMENT)
+
+        def normalized(rows: np.ndarray) -> np.ndarray:
+            values, thresholds, scale, shift = layout.unpack_normalization(
+                self._units[Memory.ROW_CONSTANT], rows.shape[1])
+            epsilon = float(np.uint32(fields["epsilon"]).view(np.float32))
+            found = reference.normalize(values[rows.astype(np.int16) + 128], scale, shift, epsilon)
+            return np.searchsorted(thresholds, found, side="right") - 128
+        return self._rows(command, normalized, passes=3)
+
+    def _rows(self, command: _Command, compute: Callable[[np.ndarray], np.ndarray],
+              passes: int) -> Callable[[], None]:
+        """What a command does to rows, int8 [pixels, length], in some passes over them."""
         config, fields = self._config, command.fields
         pixels, blocks, lanes = (fields[name] for name in ("pixels", "blocks", "lanes"))
-        if not pixels or not blocks or not 0 < lanes <= config.word_lanes \
-                or fields["factor"] < 1 << 15:
+        if not pixels or not blocks or not 0 < lanes <= config.word_lanes:
             raise command.fault(Error.ARGUMENT)
         size = config.word_lanes
         length = (blocks - 1) * size + lanes
-        self._spend(command, 2 * pixels * length, 2 * pixels * length)
+        self._spend(command, passes * pixels * length, passes * pixels * length)
         planes = np.arange(blocks)[:, None]
         source, target = ((fields[f"{side}_base"] + np.arange(pixels)
                            + fields[f"{side}_plane"] * planes) % LOCAL_ADDRESSES
@@ -453,12 +484,9 @@ class FunctionalDevice:
         if max(source.max(), target.max()) >= config.activation_depth:
             raise command.fault(Error.ADDRESS)
         values = self._activation[source].transpose(1, 0, 2).reshape(pixels, blocks * size)
-        terms = layout.unpack_exponentials(self._units[Memory.ROW_CONSTANT])
-        found = np.zeros(values.shape, np.int64)
-        found[:, :length] = reference.shares(
-            values[:, :length], terms, fields["factor"], fields["exponent"] - 15)
-        results = np.minimum(found + fields["out_zero"], 127).astype(np.int8) \
-            .reshape(pixels, blocks, size).transpose(1, 0, 2)
+        found = np.full(values.shape, fields["out_zero"], np.int8)
+        found[:, :length] = compute(values[:, :length])
+        results = found.reshape(pixels, blocks, size).transpose(1, 0, 2)
 
         def finish() -> None:
             self._activation[target] = results

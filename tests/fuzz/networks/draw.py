@@ -26,7 +26,7 @@ def draw_graph(rng: np.random.Generator, *, lanes: tuple[int, int], macs: int,
     vector : :class:`bool`
         With layers that are no convolutions.
     products : :class:`bool`
-        With products of two activations.
+        With products of two activations, and normalized ones.
     """
     while True:
         try:
@@ -54,7 +54,7 @@ class _Draft:
         if vector:
             blocks += _VECTOR
         if products:    # often enough that most networks have one
-            blocks += (_Draft.attend,) * 8
+            blocks += (_Draft.attend,) * 8 + (_Draft.normalize,) * 4
         for _ in range(int(rng.integers(1, 7))):
             blocks[int(rng.integers(len(blocks)))](self, self._source())
 
@@ -326,11 +326,21 @@ class _Draft:
 
     def attend(self, source: str) -> str:
         """Pixels that look at one another; sometimes at themselves as they are."""
+        if self._chance(0.3):
+            source = self.normalize(source)
         parts = [source if self._chance(0.2) else self.pointwise(source, source)
                  for _ in range(3)]
         heads = int(self._rng.choice([1, 1, 2, 3, 4]))
         return self.pointwise(self.node(
             "Attend", *parts, group=heads, count_pads=self._chance(0.6)), self._count())
+
+    def normalize(self, source: str) -> str:
+        """Of as many channels as are normalized in eights; now and then of others."""
+        width = 8 * int(self._rng.integers(1, 5)) - self._chance(0.1)
+        if self._shapes[source][0] % 8 or self._chance(0.3):
+            source = self.pointwise(source, width)
+        source = self.node("Normalize", source, bias=self._chance(0.8))
+        return self.pointwise(source, self._count()) if self._chance(0.5) else source
 
     def heads(self, source: str) -> str:
         """What a detector does: its results as one vector."""

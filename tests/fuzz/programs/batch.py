@@ -11,6 +11,7 @@ from configs import LINES, ODD, PRODUCTS, PRODUCTS_PLAIN
 
 from fuzz.programs.layout import Layout
 from fuzz.programs.order import Command, encode_stream, tokens
+from fuzz.programs.rows import areas
 from fuzz.programs.spoil import spoil
 from fuzz.programs.streams import Painter
 from weft.boards.registry import BOARDS
@@ -95,6 +96,8 @@ def image(batch: Batch) -> bytearray:
         image[area.start:area.stop] = rng.bytes(len(area))
     area = Layout.PARAMETERS
     image[area.start:area.stop] = _parameters(rng, len(area) // 8)
+    for address, raw in areas(CONFIGS[batch.config]):
+        image[address:address + len(raw)] = raw
     return image
 
 

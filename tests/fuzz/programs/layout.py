@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fuzz.programs.order import Command
 from weft.hw.isa.commands import Memory, Opcode, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import geometry
 from weft.hw.isa.vector_rules import window_groups
 
 __all__ = ["KIB", "Layout", "allowed_places", "entries_fit"]
@@ -28,12 +29,13 @@ class Layout:
     words: range
     weight_rows: range
 
-    MEMORY_BYTES = 128 * KIB
+    MEMORY_BYTES = 144 * KIB
     COMMANDS     = range(16 * KIB)
     PARAMETERS   = range(16 * KIB, 24 * KIB)  # never written
     ENTRIES      = range(24 * KIB, 40 * KIB)  # of the vector engine; never written
     DATA         = range(40 * KIB, 96 * KIB)
     DUMP         = range(96 * KIB, 128 * KIB)
+    CONSTANTS    = range(128 * KIB, 144 * KIB)  # of NORMALIZE; never written
 
     @classmethod
     def draw(cls, rng: random.Random, config: AcceleratorConfig) -> "Layout":
@@ -56,7 +58,7 @@ class Layout:
                                       config.parameter_entry_bytes),
             Memory.TABLE: (range(config.vector_table_bytes), 1),
             Memory.LANE_TABLE: (range(config.vector_table_bytes), config.word_bytes),
-            Memory.ROW_CONSTANT: (range(256), 4),
+            Memory.ROW_CONSTANT: (range(geometry(memory, config).depth), 4),
         }[memory]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fuzz.programs.batch import CONFIGS, Batch
 from fuzz.programs.layout import entries_fit
 from fuzz.programs.order import Command
+from fuzz.programs.rows import SETS, constants_fit
 from fuzz.programs.run import Difference, Make, compare, rtl
 from weft.errors import WeftError
 from weft.hw.isa.commands import Opcode
@@ -14,14 +15,16 @@ __all__ = ["shrink"]
 
 
 def _is_legal(batch: Batch) -> bool:
-    """Whether every VECTOR finds weights in the form that it needs."""
+    """Whether every VECTOR finds weights in the form that it needs, and every NORMALIZE its
+    constants."""
     config = CONFIGS[batch.config]
-    places = [0] * config.vector_entries
+    places, lengths = [0] * config.vector_entries, [0] * SETS
     for stream in batch.streams:
-        if not all(entries_fit(config, command, places) for command in stream):
+        if not all(entries_fit(config, command, places) and constants_fit(config, command, lengths)
+                   for command in stream):
             return False
         if any(command.origin for command in stream):
-            places = [0] * config.vector_entries
+            places, lengths = [0] * config.vector_entries, [0] * SETS
     return True
 
 

@@ -4,14 +4,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fuzz.programs.layout import Layout
 from fuzz.programs.order import Command
-from weft.hw.isa.commands import Opcode, VectorOp, encode
+from weft.hw.isa.commands import Memory, Opcode, VectorOp, encode, engines
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.memories import memories
 
 __all__ = ["spoil"]
 
 
-_FIRST_BEYOND = 128 * 1024  # of external memory
+_FIRST_BEYOND = Layout.MEMORY_BYTES     # of external memory
 _SIZES = {
     Opcode.LOAD: ("lines", "units"), Opcode.STORE: ("lines", "units"),
     Opcode.MATRIX: ("in_h", "in_w", "channel_blocks", "kernel_h", "kernel_w", "stride_h",
@@ -21,6 +23,7 @@ _SIZES = {
                     "kernel_inner"),
     Opcode.TURN: ("pixels", "blocks", "lanes"),
     Opcode.SOFTMAX: ("pixels", "blocks", "lanes", "factor"),
+    Opcode.NORMALIZE: ("pixels", "blocks", "lanes", "length", "rate"),
 }
 
 
@@ -31,8 +34,8 @@ def spoil(rng: random.Random, config: AcceleratorConfig, commands: Sequence[Comm
     command = commands[index]
     if rng.random() < 0.15:
         raw = bytearray(encode(command.opcode, **command.fields))
-        raw[0] = rng.choice((0, 5 + config.products + config.softmax, 0x11, 0x80, 0xff,
-                             *(() if config.vector else (4,))))
+        known = {opcode.value for opcode in engines(config)}
+        raw[0] = rng.choice((*sorted({*range(len(Opcode) + 2)} - known), 0x11, 0x80, 0xff))
         spoiled = replace(command, raw=bytes(raw), origin=command.fields)
     else:
         changes = rng.choice(_changes(rng, config, command))
@@ -58,7 +61,7 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
             {"lines": 1, "local_address": (1 << 24) - 1},
         ]
         if command.opcode is Opcode.LOAD:
-            wrong += [{"memory": 7}] if not config.softmax else []
+            wrong += [{"memory": 7}] if Memory.ROW_CONSTANT not in memories(config) else []
         else:
             wrong += [{"local_address": config.activation_depth - f["units"] + 1, "lines": 1},
                       {"address": _FIRST_BEYOND - beat, "units": 2 * beat, "lines": 1,
@@ -69,9 +72,14 @@ def _changes(rng: random.Random, config: AcceleratorConfig,
                 {"in_base": config.activation_depth - f["pixels"] + 1}, {"in_base": (1 << 24) - 1},
                 {"weight_base": config.weight_depth - rng.randrange(config.weight_tile_rows)},
                 {"parameter_base": config.parameter_depth - config.requant_groups + 1}]
-    if command.opcode is Opcode.SOFTMAX:
+    if command.opcode in (Opcode.SOFTMAX, Opcode.NORMALIZE):
+        if command.opcode is Opcode.SOFTMAX:
+            wrong.append({"factor": rng.randrange(1 << 15)})
+        else:
+            most = config.normalize_channels // config.rows
+            wrong += [{"length": rng.randrange(1 << 15)}, {"rate": rng.randrange(1 << 15)},
+                      {"blocks": rng.choice((most + 1, 65535))}]
         return [*wrong, {"lanes": rng.randint(config.rows + 1, 255)},
-                {"factor": rng.randrange(1 << 15)},
                 *({f"{side}_base": base} for side in ("in", "out") for base in (
                     config.activation_depth - f["pixels"] + 1, (1 << 24) - 1))]
     wrong.append({"clamp_min": f["clamp_max"], "clamp_max": f["clamp_min"]}

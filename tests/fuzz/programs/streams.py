@@ -11,8 +11,9 @@ from typing import Any
 
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
+from fuzz.programs.rows import SETS, load_constants, set_fields
 from weft.hw.isa.commands import Engine, Memory, Opcode, VectorOp, roundings
-from weft.hw.isa.limits import LINE_KERNELS, LINE_QUARTERS, LOCAL_ADDRESSES
+from weft.hw.isa.limits import LINE_KERNELS, LINE_QUARTERS, LOCAL_ADDRESSES, NORMALIZED_LANES
 from weft.hw.isa.memories import memories
 from weft.hw.isa.vector_rules import LINE_STRIDES, REQUANTIZED, line_columns
 
@@ -89,6 +90,9 @@ class Painter:
             weights.append(4)
         if self.config.softmax:
             kinds.append(self.softmax)
+            weights.append(4)
+        if self.config.normalize_channels:
+            kinds.append(self.normalize)
             weights.append(4)
         self.free = Layout.ENTRIES.start
         stream: list[Command] = []
@@ -377,17 +381,42 @@ class Painter:
     def softmax(self) -> list[Command] | None:
         """Shares of rows of words."""
         rng, config = self.rng, self.config
-        pixels, blocks = self.size(5 * config.rows), rng.choice((1, 1, 2, 3, 5))
+        return self._rows(Opcode.SOFTMAX, rng.choice((1, 1, 2, 3, 5)), {
+            "out_zero": self.zero(), "lanes": rng.randint(1, config.rows),
+            "factor": rng.choice((1 << 15, (1 << 16) - 1, rng.randint(1 << 15, (1 << 16) - 1))),
+            "exponent": rng.choice((7, 8, rng.randint(0, 15)))})
+
+    def normalize(self) -> list[Command] | None:
+        """Rows of words normalized by a set of constants, which is loaded some time before."""
+        rng, config = self.rng, self.config
+        number, most = rng.randrange(SETS), config.normalize_channels // NORMALIZED_LANES
+        loaded = NORMALIZED_LANES * rng.choice((1, most, rng.randint(1, most)))
+        found = [load_constants(number, loaded)]
+        for _ in range(rng.choice((1, 1, 2))):
+            if rng.random() < 0.4:
+                others = [self.store, self.matrix, *[self.vector] * config.vector, self.turn,
+                          *[self.softmax] * config.softmax]
+                found += rng.choice(others)() or []
+            length = NORMALIZED_LANES * rng.randint(1, loaded // NORMALIZED_LANES)
+            blocks = -(-length // config.rows)
+            rows = self._rows(Opcode.NORMALIZE, blocks, set_fields(number, length) | {
+                "lanes": length - (blocks - 1) * config.rows})
+            if rows is None:
+                return None
+            found += rows
+        return found
+
+    def _rows(self, opcode: Opcode, blocks: int, fields: dict[str, int]) -> list[Command] | None:
+        """A command on rows of words; now and then it leaves its results where they were."""
+        rng = self.rng
+        pixels = self.size(5 * self.config.rows)
         planes = [pixels + self.spare() for _ in range(2)]
         if blocks * max(planes) > len(self.layout.words) // 2:
             return None
-        command = Command(Opcode.SOFTMAX, {
+        command = Command(opcode, fields | {
             "in_base": self.at(blocks * planes[0]), "in_plane": planes[0],
             "out_base": self.at(blocks * planes[1]), "out_plane": planes[1],
-            "out_zero": self.zero(), "pixels": pixels, "blocks": blocks,
-            "lanes": rng.randint(1, config.rows),
-            "factor": rng.choice((1 << 15, (1 << 16) - 1, rng.randint(1 << 15, (1 << 16) - 1))),
-            "exponent": rng.choice((7, 8, rng.randint(0, 15)))})
+            "pixels": pixels, "blocks": blocks})
         if rng.random() < 0.2:
             command.fields.update(out_base=command.fields["in_base"],
                                   out_plane=command.fields["in_plane"])

@@ -2,14 +2,17 @@
 
 import itertools
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from fuzz.programs import __main__ as runner
 from fuzz.programs.batch import CONFIGS, draw, load, save
 from fuzz.programs.layout import Layout
 from fuzz.programs.order import encode_stream, tokens, touches
+from fuzz.programs.rows import SETS, areas, constants_fit, set_fields
 from fuzz.programs.run import Difference, compare
 from fuzz.programs.shrink import shrink
 from fuzz.programs.spoil import spoil
@@ -18,6 +21,7 @@ from weft.compiler.assembly.accesses import MEMORIES, SPACES, accesses
 from weft.compiler.assembly.check import ProgramError, _check_stream, _decode, _Segments
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.registers import Error
+from weft.ir.layout import unpack_normalization
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.functional import FunctionalDevice
 
@@ -88,6 +92,41 @@ def test_windows_of_kept_rows_are_drawn():
     assert {f["quarter"] for f in resuming} == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("name", ["products", "products_plain"])
+def test_every_normalize_finds_its_constants(name):
+    config = CONFIGS[name]
+    _, streams = painted(name, "constants", 100)
+    commands = [command for stream in streams for command in stream]
+    normal = [command for command in commands if command.opcode is Opcode.NORMALIZE]
+    lengths = [0] * SETS
+    assert all(constants_fit(config, command, lengths) for command in commands)
+    assert {command.fields["blocks"] for command in normal} >= {
+        -(-8 // config.rows), config.normalize_channels // config.rows}
+    places = {command.fields["epsilon"] for command in normal}
+    assert len(places) > 2
+    for command in normal[:20]:
+        for wrong in ({"out_zero": command.fields["out_zero"] ^ 1}, {"lanes": 1}, {"blocks": 9}):
+            changed = replace(command, fields=command.fields | wrong)
+            assert not constants_fit(config, changed, [config.normalize_channels] * SETS)
+        assert not constants_fit(config, command, [0] * SETS)
+
+
+def test_constants_of_a_normalize_are_as_its_command_asks():
+    config = CONFIGS["products"]
+    for number, (address, raw) in enumerate(areas(config)):
+        assert address >= Layout.CONSTANTS.start and address + len(raw) <= Layout.CONSTANTS.stop
+        values, thresholds, *_ = unpack_normalization(
+            np.frombuffer(raw, np.int8).reshape(-1, 4), config.normalize_channels)
+        fields = set_fields(number, 24)
+        steps = thresholds.astype(float) * fields["rate"] * 2.0 ** (fields["rate_exponent"] - 15)
+        expected = np.arange(-128, 127) + 0.5 - fields["out_zero"]
+        assert np.abs(steps - expected).max() < 0.25
+        unit = 2.0 ** (fields["sum_exponent"] - 150)
+        assert (values / unit == np.rint(values / unit)).all()
+        assert np.abs(values).max() < 2.0 ** (fields["sum_exponent"] - 118)
+        assert fields["length"] * 2 ** (fields["length_exponent"] - 15) == 24
+
+
 def proven(config, stream, masks):
     """Raises unless the compiler's last pass finds that the stream is sound."""
     commands = _decode(encode_stream(stream, masks))
@@ -125,8 +164,8 @@ def test_drawn_streams_are_sound_by_the_proof_of_the_compiler(name):
 
 
 def test_drawn_streams_give_the_same_in_any_order_that_tokens_allow():
-    for seed in range(2):
-        batch = draw("tiny", f"order {seed}")
+    for seed, name in enumerate(("tiny", "products", "tiny", "products_plain")):
+        batch = draw(name, f"order {seed}")
         compare(batch, lambda batch, seed=seed: FunctionalDevice(
             CONFIGS[batch.config], memory_bytes=Layout.MEMORY_BYTES, seed=seed + 1))
 

@@ -10,7 +10,7 @@ CONFIG = BOARDS["icebreaker"].config
 
 WRONG = {"rows": 8, "cols": 8, "fip": True, "accumulator_width": 28, "activation_banks": 2,
          "requant_lanes": 2, "axi_data_width": 64, "vector_taps": 1, "fixed_point": True,
-         "drain_lookup": True, "products": True, "softmax": True,
+         "drain_lookup": True, "products": True, "softmax": True, "normalize_channels": 8,
          "counters": True}
 
 
@@ -21,8 +21,9 @@ def test_what_a_sequential_accelerator_needs(field, value):
     message = f"{name} must be {SEQUENTIAL[field]} in a sequential accelerator, not {value}"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         CONFIG.replace(**{field: value})
-    # A softmax needs products.
-    freed = {"sequential": False, "products": field == "softmax"} | {field: value}
+    # Rows need products.
+    freed = {"sequential": False, "products": field in ("softmax", "normalize_channels")} \
+        | {field: value}
     assert not CONFIG.replace(**freed).sequential
 
 
@@ -41,6 +42,21 @@ def test_multipliers_and_rate():
 def test_a_softmax_needs_products():
     with pytest.raises(ConfigError, match=r"^Products must be true when softmax is on, not False$"):
         PRESETS["tiny"].replace(softmax=True)
+
+
+def test_channels_that_are_normalized():
+    tiny = PRESETS["tiny"].replace(products=True)
+    odd = tiny.replace(rows=6, cols=6, requant_lanes=3, activation_bytes=6 * 4096)
+    assert (tiny.normalize_step, odd.normalize_step) == (8, 24)
+    assert odd.replace(normalize_channels=4080).normalize_channels == 4080
+    for config, channels, error in (
+            (tiny, 4, "Normalize channels must be between 8 and 4096, not 4"),
+            (tiny, 4104, "Normalize channels must be between 8 and 4096, not 4104"),
+            (tiny, 20, "Normalize channels must be a multiple of 8, not 20"),
+            (odd, 64, "Normalize channels must be a multiple of 24, not 64"),
+            (PRESETS["tiny"], 8, "Products must be true when channels are normalized, not False")):
+        with pytest.raises(ConfigError, match=f"^{re.escape(error)}$"):
+            config.replace(normalize_channels=channels)
 
 
 def test_sequential_is_a_truth_value():

@@ -278,6 +278,14 @@ def test_attention_takes_as_long_as_on_the_rtl(tokens, depth, heads, softmax):
     assert np.abs(errors).max() < 0.03, errors
 
 
+@pytest.mark.parametrize("tokens, length", [(33, 24), (1, 8), (20, 64)])
+def test_normalized_rows_take_as_long_as_on_the_rtl(tokens, length):
+    builder = GraphBuilder(np.random.default_rng(tokens), (length, tokens, 1))
+    graph = builder.graph(builder.conv(builder.normalization(builder.input), 24))
+    errors = compare(graph, PRODUCTS)
+    assert np.abs(errors).max() < 0.03, errors
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["tiny", "small", "wide", "base"])
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "resnet50"])
