@@ -23,6 +23,7 @@ from .lines import make_planes
 from .recurrent import unroll
 from .static import quiet
 from .steps import Steps
+from .unquantized import is_partly_float, without_quantizers
 
 __all__ = ["FloatModel", "load_float"]
 
@@ -68,7 +69,8 @@ def load_float(model: str | Path | onnx.ModelProto,
     Parameters
     ----------
     model : path or :class:`onnx.ModelProto`
-        Of any opset; those below 13 are converted. A fixed batch becomes 1.
+        Of any opset; those below 13 are converted. A fixed batch becomes 1. One that is quantized
+        but for its recurrent layers is taken as the float model that it was.
     shapes : mapping
         Shapes of inputs with dynamic dimensions, by name. A dynamic first dimension is otherwise
         taken as a batch of 1.
@@ -82,6 +84,8 @@ def load_float(model: str | Path | onnx.ModelProto,
         If ``shapes`` name no input, or contradict the model, or a dimension stays dynamic.
     """
     source, name = read_model(model)
+    if is_quantized(source) and is_partly_float(source):
+        source = without_quantizers(source)
     if is_quantized(source):
         raise ModelError(f"{name} is quantized already: weft run takes it as it is")
     constants = {tensor.name for tensor in source.graph.initializer}
