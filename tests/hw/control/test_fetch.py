@@ -18,7 +18,7 @@ ILLEGAL = sorted({0x00, max(op.value for op in Opcode) + 1, Opcode.LOAD.value | 
 
 def make_fetch(width=64):
     return CommandFetch(PRESETS["tiny"].replace(axi_data_width=width, axi_burst_beats=8,
-                                                products=True, softmax=True))
+                                                products=True, softmax=True, normalize_channels=8))
 
 
 def random_program(count, *, seed=1):
@@ -187,7 +187,8 @@ def test_an_illegal_opcode_is_named_and_nothing_follows_it(width, opcode, stall)
     assert bench.served == len(bench.beats)  # the reader ran dry
 
 
-@pytest.mark.parametrize("opcode", [Opcode.VECTOR, Opcode.TURN])
+@pytest.mark.parametrize("opcode", [Opcode.VECTOR, Opcode.TURN, Opcode.SOFTMAX,
+                                    Opcode.NORMALIZE])
 def test_the_opcode_of_what_is_not_there_is_illegal(opcode):
     program = [command >> 8 << 8 | Opcode.MATRIX.value for command in random_program(9)]
     program[4] = program[4] >> 8 << 8 | opcode.value
