@@ -241,7 +241,7 @@ def print_estimate(estimate: Estimate, advice: Advice, console: Console) -> None
     console.print(f"memory traffic of a {noun}: {frame.dram_read_bytes:,} bytes read, "
                   f"{frame.dram_write_bytes:,} written", highlight=False)
     console.print("The commands were played in virtual time, not simulated: a frame takes these "
-                  "cycles, or within 3 % of them.", highlight=False, soft_wrap=True)
+                  "cycles, mostly to within 3 %.", highlight=False, soft_wrap=True)
     console.print(f"{advice} (compiled and played again)", highlight=False, soft_wrap=True)
 
 

@@ -4,11 +4,13 @@ import numpy as np
 import onnx
 import pytest
 from float_models import recurrent
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from weft.hw.isa.commands import Engine
 from weft.quantize import quantize
 from weft.quantize.recurrent import unroll
+from weft.quantize.static import quantize_frames
+from weft.quantize.unquantized import without_quantizers
 from weft.reference.golden import GoldenSession
 from weft.runtime.runner import run_frames
 from weft.runtime.session import InferenceSession
@@ -112,3 +114,49 @@ def test_steps_have_one_scale_and_load_their_constants_once():
     assert any("d0/0/i table" in text for text in loading)
     assert any("d0/1/recurrent0 weights" in text for text in loading)
     assert not [text for text in loading if any(f"d0/{step}/" in text for step in range(2, 8))]
+
+
+def surrounded(model, *, size, steps, values):
+    """A recurrent layer with a convolution in front and a fully connected layer behind."""
+    rng = np.random.default_rng(size)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    for name, array in {
+            "kernel": rng.standard_normal((values, values, 3)).astype(np.float32),
+            "dense": rng.standard_normal((size, 4)).astype(np.float32),
+            "flat": np.array((steps, size))}.items():
+        graph.initializer.append(numpy_helper.from_array(array, name))
+    graph.node[0].input[0] = "mixed"
+    graph.node.insert(0, helper.make_node("Conv", ["signal", "kernel"], ["mixed"], name="mix",
+                                          pads=[1, 1]))
+    graph.node.append(helper.make_node("Reshape", ["y0", "flat"], ["states"], name="line"))
+    graph.node.append(helper.make_node("Gemm", ["states", "dense"], ["classes"], name="classify"))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("classes", onnx.TensorProto.FLOAT,
+                                                      (steps, 4)))
+    return onnx.shape_inference.infer_shapes(result)
+
+
+@pytest.mark.parametrize("op, per_channel", [("LSTM", True), ("GRU", False)])
+def test_what_is_quantized_but_for_recurrent_layers_is_quantized_wholly(op, per_channel):
+    """onnxruntime's quantizer leaves them float, between quantizers of all else."""
+    model = surrounded(recurrent(op, values=6, size=5, steps=3, outputs=(0,)), size=5, steps=3,
+                       values=6)
+    frames = [inputs_of(model, seed) for seed in range(4)]
+    partly = quantize_frames(model, frames, per_channel=per_channel)
+    kinds = {node.op_type for node in partly.graph.node}
+    assert {op, "QuantizeLinear", "DequantizeLinear"} <= kinds
+    plain = without_quantizers(partly)
+    assert {node.op_type for node in plain.graph.node} <= kinds - {
+        "QuantizeLinear", "DequantizeLinear"} | {"Identity"}
+    for given in frames:
+        (found,), (wanted,) = (list(GoldenSession(each).run(given).values())
+                               for each in (plain, model))
+        np.testing.assert_allclose(found, wanted, atol=0.06 * np.abs(wanted).max())
+    result = quantize(partly, frames)
+    assert not any(node.op_type == op for node in result.model.graph.node)
+    with InferenceSession(result.model, device="functional") as session:
+        run = run_frames(session, inputs_of(model, 5, 2), model="", device="functional",
+                         verify=True)
+    assert run.differing == 0
