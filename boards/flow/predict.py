@@ -23,7 +23,7 @@ from weft.boards.memory import BoardMemory
 from weft.boards.system.staging import STORAGE_BITS
 from weft.hw.bus.dma_write import WriteEngine, beat_layout
 from weft.hw.control.fetch import CommandFetch
-from weft.hw.isa.commands import Memory
+from weft.hw.isa.commands import Memory, RowConstant
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LINE_WORDS
 from weft.hw.isa.memories import memories
@@ -49,11 +49,14 @@ PARTS: dict[str, tuple[str, ...]] = {
                  "core.fetch_dma", "core.arbiter"),
     "turn": ("core.load.turn",),
     "softmax": ("core.load.softmax",),
+    "normalize": ("core.load.normalize",),
     "control": ("control", "core"),
     "system": ("",),
 }
 """The parts of an accelerator that are told apart, and their places in the hierarchy, each without
 those parts inside it that are named themselves."""
+
+_NORMALIZE_BLOCKS = 9   # two products of 24 x 24 bits, and one of 16 x 16
 
 
 def _wide_products(config: AcceleratorConfig, blocks: int) -> tuple[int, int]:
@@ -74,9 +77,16 @@ def _other_blocks(config: AcceleratorConfig, blocks: int) -> tuple[int, int]:
     return turn, min(lanes, left - turn)
 
 
+def _normalize_blocks(config: AcceleratorConfig, blocks: int) -> int:
+    """Multiplier blocks of the normalization engine, which gets what all others leave."""
+    left = blocks - (config.multipliers + 4 * sum(_wide_products(config, blocks))
+                     + sum(_other_blocks(config, blocks)))
+    return _NORMALIZE_BLOCKS if config.normalize_channels and left >= _NORMALIZE_BLOCKS else 0
+
+
 def _multipliers(config: AcceleratorConfig, blocks: int) -> int:
     return (config.multipliers + 4 * sum(_wide_products(config, blocks))
-            + sum(_other_blocks(config, blocks)))
+            + sum(_other_blocks(config, blocks)) + _normalize_blocks(config, blocks))
 
 
 def _blocks(family: Family, *, depth: int, width: int, granularity: int | None = None) -> int:
@@ -100,6 +110,11 @@ def _block_rams(config: AcceleratorConfig, family: Family) -> int:
         elif memory is Memory.TABLE:    # that of the vector engine is the one of its lanes
             lanes = config.requant_lanes if config.drain_lookup else 0
             found += lanes * _blocks(family, depth=geometry.depth, width=8)
+        elif memory is Memory.ROW_CONSTANT:     # each engine has its own tables
+            depths: list[int] = [RowConstant.THRESHOLDS] * config.softmax
+            if config.normalize_channels:
+                depths += [RowConstant.THRESHOLDS] * 2 + [config.normalize_channels] * 2
+            found += sum(_blocks(family, depth=depth, width=32, granularity=8) for depth in depths)
         else:
             found += _blocks(family, depth=geometry.depth, width=8 * geometry.unit_data_bytes,
                              granularity=8)
@@ -182,6 +197,9 @@ def terms(config: AcceleratorConfig, blocks: int) -> dict[str, Terms]:
                          "columns_in_luts": config.cols - turn}
     if config.softmax:
         found["softmax"] = {"one": 1, "rows": rows}
+    if config.normalize_channels:
+        found["normalize"] = {"one": 1, "rows": rows, "in_luts": _NORMALIZE_BLOCKS
+                              - _normalize_blocks(config, blocks)}
     if config.vector:
         taps = config.vector_taps
         found |= {

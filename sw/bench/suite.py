@@ -16,6 +16,7 @@ from .mobile import MOBILE
 from .networks import NETWORKS as TESTED
 from .networks import Builder, conv1x1, conv3x3, resnet18
 from .quantize import quantize_model
+from .transformer import TRANSFORMERS
 
 __all__ = ["CONFIGS", "NETWORKS", "Case", "Network", "select"]
 
@@ -29,13 +30,15 @@ CONFIGS: dict[str, AcceleratorConfig] = {config.name: config for config in (
     _BASE.replace(name="base_8x8", rows=8, cols=8, requant_lanes=4),
     _BASE.replace(name="base_32x32", rows=32, cols=32, requant_lanes=16),
     _BASE.replace(name="base_axi128", axi_data_width=128),
+    _BASE.replace(name="base_attention", products=True, softmax=True, normalize_channels=192),
 )}
 """By name: presets, and what becomes of ``base`` if one thing changes."""
 
-_SLOW_CONFIGS = ("base_32x32", "base_axi128")
+_SLOW_CONFIGS = ("base_32x32", "base_axi128", "base_attention")
 
 # What takes long is only measured where it tells something.
-_USUAL = tuple(name for name in CONFIGS if name != "base_axi128")
+_ATTENTION = ("base_attention",)
+_USUAL = tuple(name for name in CONFIGS if name not in ("base_axi128", *_ATTENTION))
 _MOBILE = ("base", "small", "base_axi128")
 
 
@@ -138,6 +141,14 @@ NETWORKS: dict[str, Network] = {network.name: network for network in (
            slow=True),
     _given("ppocr_rec160", "text recognizer, 48x160", folder="real", configs=_MOBILE, slow=True),
     _random("resnet18", resnet18, "ResNet-18, 224x224", configs=("base_axi128",), slow=True),
+    _random("deit_tiny_block", TRANSFORMERS["deit_tiny_block"],
+            "a block of DeiT-tiny, 197 tokens", configs=_ATTENTION, slow=True),
+    _random("bert_tiny", TRANSFORMERS["bert_tiny"], "the encoder of BERT-tiny, 128 tokens",
+            configs=_ATTENTION, slow=True),
+    _random("keyword_transformer", TRANSFORMERS["keyword_transformer"],
+            "KWT-1, keywords, 98 time steps", configs=_ATTENTION, slow=True),
+    _random("deit_tiny", TRANSFORMERS["deit_tiny"], "DeiT-tiny, 224x224", configs=_ATTENTION,
+            slow=True),
     _random("conv3x3", conv3x3, "3x3 convolution, 64 to 64 channels, 32x32", kernel=True),
     _random("conv1x1", conv1x1, "1x1 convolution, 128 to 128 channels, 28x28", kernel=True),
 )}

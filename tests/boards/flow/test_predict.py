@@ -25,10 +25,11 @@ def predicted(config, board):
     # Beats that are read ahead in block memory, and products of activations.
     {"axi_addr_width": 32, "axi_burst_beats": 16, "axi_outstanding": 4, "products": True,
      "drain_lookup": True},
+    {"axi_data_width": 64, "axi_addr_width": 32, "products": True, "normalize_channels": 64},
     # Rows of windows in block memory, and in distributed memory.
     {"axi_data_width": 64, "axi_addr_width": 32, "vector_taps": 10, "vector_lines": 64},
     {"axi_data_width": 64, "axi_addr_width": 32, "vector_taps": 8, "vector_lines": 32},
-), ids=("fixed_point", "products", "lines", "few_lines"))
+), ids=("fixed_point", "products", "normalize", "lines", "few_lines"))
 def generated(request):
     config = SMALL.config.replace(**request.param)
     return config, resources(config, LARGE)
@@ -81,6 +82,12 @@ def test_products_of_activations_and_tables_of_the_drain_are_told():
     assert shares.luts == pytest.approx(turned.luts + 4_085, rel=0.01)
     assert shares.ffs == pytest.approx(turned.ffs + 2_195, rel=0.01)
     assert shares.block_rams == turned.block_rams + 1
+    normal = predicted(config.replace(products=True, normalize_channels=64, drain_lookup=False),
+                       LARGE)
+    assert normal.luts == pytest.approx(turned.luts + 6_549, rel=0.01)
+    assert normal.ffs == pytest.approx(turned.ffs + 7_188, rel=0.01)
+    assert normal.multipliers == turned.multipliers + 9
+    assert normal.block_rams == turned.block_rams + 4
     assert looked_up.luts > plain.luts and looked_up.block_rams == plain.block_rams + 2
 
 
