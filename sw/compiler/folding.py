@@ -7,6 +7,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import (
     Add,
     Affine,
+    ChannelSum,
     Convolution,
     Depthwise,
     Function,
@@ -31,7 +32,7 @@ def _can_look_up(config: AcceleratorConfig, layer: Layer | None, lookup: Lookup)
             return False
         case Convolution() | MatMul():
             return config.drain_tables > 0 and lookup.table.ndim == 1
-    return isinstance(layer, Add | Affine | Depthwise | Multiply | Pool)
+    return isinstance(layer, Add | Affine | ChannelSum | Depthwise | Multiply | Pool)
 
 
 def fold_lookups(graph: Graph, config: AcceleratorConfig, *,

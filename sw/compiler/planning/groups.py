@@ -19,6 +19,7 @@ from weft.ir import (
     Add,
     Affine,
     Alias,
+    ChannelSum,
     Concat,
     Convolution,
     Depthwise,
@@ -168,7 +169,7 @@ class GroupFinder:
             case Pool(kind=PoolKind.AVERAGE, kernel=(height, width)):
                 kinds = (height + 1) * (width + 1)  # of windows: what of them may be padding
                 return max(height * -(-width // taps), width * -(-height // taps)), kinds
-            case Affine():
+            case Affine() | ChannelSum():
                 return blocks * 2 * multiplier_passes(self._config), blocks
             case Add():
                 return 2 * multiplier_passes(self._config), 1
