@@ -407,6 +407,15 @@ def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.affine(builder.input, clamp=builder.random_clamp())
 
 
+def _sloped(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Functions of a value and its channel behind convolutions, one of them strided."""
+    first = builder.conv(builder.input, int(rng.integers(1, 33)))
+    second = builder.conv(builder.lookup(first, by_channel=True), int(rng.integers(1, 9)),
+                          strides=(2, 2))
+    return builder.concat([builder.lookup(second, by_channel=True), builder.prelu(
+        builder.conv(first, int(rng.integers(1, 33)), strides=(2, 2)))])
+
+
 def _bent(rng: np.random.Generator, builder: GraphBuilder) -> str:
     """PRelus with so many channels that the hardware adds up some of them."""
     source = builder.conv(builder.input, int(rng.integers(60, 90)))
@@ -548,6 +557,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "product": partial(_pair, add="product"),
     "affine": _channelwise,
     "bent": _bent,
+    "sloped": _sloped,
     "gate": _gate,
     "pyramid": _pyramid,
     "interleave": _dealt_out,

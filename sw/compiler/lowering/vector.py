@@ -52,6 +52,7 @@ from weft.reference.exact_fixed_point import fixed_add_constants
 from .channel_parameters import vector_requantization
 from .context import LoweringContext
 from .vector_constants import (
+    TABLE_ENTRIES,
     pack_fixed_point,
     pack_kernel,
     pack_lane_tables,
@@ -66,8 +67,6 @@ __all__ = ["lower_move", "lower_vector"]
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
 _Fields = dict[str, _Value]
-
-_ENTRIES = 256  # of a table
 
 
 # What all layers share ------------------------------------------------------------------------
@@ -92,7 +91,7 @@ class _Table:
     @property
     def number(self) -> Quotient:
         """Tables are counted from 1."""
-        return Quotient(Address(self.buffer, _ENTRIES * (self.first + 1)), _ENTRIES)
+        return Quotient(Address(self.buffer, TABLE_ENTRIES * (self.first + 1)), TABLE_ENTRIES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -290,9 +289,9 @@ class _Work:
         }
         constants = [Region.whole(buffer) for buffer in (tile.weights, tile.parameters) if buffer]
         if tile.table:
-            begin = _ENTRIES * tile.table.first
+            begin = TABLE_ENTRIES * tile.table.first
             tables = len(target.blocks) if tile.table.step else 1
-            constants.append(Region(tile.table.buffer, begin, begin + _ENTRIES * tables))
+            constants.append(Region(tile.table.buffer, begin, begin + TABLE_ENTRIES * tables))
         reads = [region for view in dict.fromkeys(tile.sources) for region in view.regions()]
         writes = list(target.regions())
         if loop_order.lines:
