@@ -412,8 +412,8 @@ def _sloped(rng: np.random.Generator, builder: GraphBuilder) -> str:
     first = builder.conv(builder.input, int(rng.integers(1, 33)))
     second = builder.conv(builder.lookup(first, by_channel=True), int(rng.integers(1, 9)),
                           strides=(2, 2))
-    return builder.concat([builder.lookup(second, by_channel=True), builder.prelu(
-        builder.conv(first, int(rng.integers(1, 33)), strides=(2, 2)))])
+    return builder.concat(builder.lookup(second, by_channel=True), builder.prelu(
+        builder.conv(first, int(rng.integers(1, 33)), strides=(2, 2))))
 
 
 def _bent(rng: np.random.Generator, builder: GraphBuilder) -> str:
@@ -556,8 +556,6 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "sum": partial(_pair, add="sum"),
     "product": partial(_pair, add="product"),
     "affine": _channelwise,
-    "bent": _bent,
-    "sloped": _sloped,
     "gate": _gate,
     "pyramid": _pyramid,
     "interleave": _dealt_out,
@@ -569,6 +567,8 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "cropped": _cropped,
     "sums": _sums,
     "pieces": _pieces,
+    "bent": _bent,
+    "sloped": _sloped,
 }
 """What :func:`operator_graph` makes."""
 
