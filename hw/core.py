@@ -173,9 +173,11 @@ class Core(wiring.Component):
         connect(m, load.parameter, matrix.parameter_write)
         # Both engines have copies of the tables.
         for engine in (Engine.VECTOR, Engine.MATRIX):
-            if hasattr(components.get(engine), "table_write"):
-                write = components[engine].table_write
-                m.d.comb += [write.payload.eq(load.table.payload), write.valid.eq(load.table.valid)]
+            for name in ("table", "lane_table"):
+                write = getattr(components.get(engine), f"{name}_write", None)
+                if write is not None:
+                    entry = getattr(load, name)
+                    m.d.comb += [write.payload.eq(entry.payload), write.valid.eq(entry.valid)]
         connect(m, matrix.request, activation.read_request[0])
         connect(m, matrix.write, activation.write[0])
         connect(m, store.read_request, activation.read_request[-1])
@@ -190,7 +192,6 @@ class Core(wiring.Component):
             vector = components[Engine.VECTOR]
             connect(m, load.vector_weight, vector.weight_write)
             connect(m, load.vector_parameter, vector.parameter_write)
-            connect(m, load.lane_table, vector.lane_table_write)
             connect(m, vector.request, activation.read_request[1])
             connect(m, vector.write, activation.write[1])
             m.d.comb += [

@@ -273,6 +273,16 @@ class GraphBuilder:
         return self.add(Lookup(**self._next("Sigmoid"), input=source, table=table),
                         self.shape(source))
 
+    def prelu(self, source: str, *, slopes: tuple[float, float] = (-0.9, 0.9)) -> str:
+        """Adds a PRelu with a random slope for each channel, from a range."""
+        shape = self.shape(source)
+        values = np.arange(-128, 128) - self._tensors[source].zero_point
+        real = values * self._rng.uniform(*slopes, shape[0])[:, None]
+        table = np.rint(np.where(values < 0, real, values) * self._rng.uniform(0.5, 2)) \
+            + self._rng.integers(-128, 128)
+        return self.add(Lookup(**self._next("PRelu"), input=source,
+                               table=np.clip(table, -128, 127).astype(np.int8)), shape)
+
     def affine(self, source: str, *, clamp: tuple[int, int] = (-128, 127)) -> str:
         """Adds a random linear function for each channel."""
         shape = self.shape(source)
@@ -408,6 +418,23 @@ def _pair(rng: np.random.Generator, builder: GraphBuilder, add: str) -> str:
 
 def _channelwise(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.affine(builder.input, clamp=builder.random_clamp())
+
+
+def _sloped(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """Functions of a value and its channel behind convolutions, one of them strided."""
+    first = builder.conv(builder.input, int(rng.integers(1, 33)))
+    second = builder.conv(builder.lookup(first, by_channel=True), int(rng.integers(1, 9)),
+                          strides=(2, 2))
+    return builder.concat(builder.lookup(second, by_channel=True), builder.prelu(
+        builder.conv(first, int(rng.integers(1, 33)), strides=(2, 2))))
+
+
+def _bent(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """PRelus with so many channels that the hardware adds up some of them."""
+    source = builder.conv(builder.input, int(rng.integers(60, 90)))
+    slopes = [(-0.9, 0.9), (-0.9, 1.8), (-1.8, 0.9), (-1.8, 1.8)][int(rng.integers(4))]
+    bent = builder.prelu(source, slopes=slopes)
+    return builder.prelu(builder.sum(source, bent)) if rng.random() < 0.5 else bent
 
 
 def _gate(rng: np.random.Generator, builder: GraphBuilder) -> str:
@@ -553,6 +580,8 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "cropped": _cropped,
     "sums": _sums,
     "pieces": _pieces,
+    "bent": _bent,
+    "sloped": _sloped,
 }
 """What :func:`operator_graph` makes."""
 

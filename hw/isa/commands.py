@@ -75,7 +75,8 @@ class LoadCommand(data.Struct):
     A unit is an activation word, a weight row, a parameter entry, a weight entry of the vector
     engine, an entry of a table or a row constant; in external memory it takes the next power of 2
     of its bytes. An entry of TABLE is a byte, that of all lanes, and one of LANE_TABLE a byte for
-    each lane, for VECTOR alone: what a MATRIX finds is what a LOAD of TABLE has written there last.
+    each lane. Those are for VECTOR, and with ``config.drain_lane_tables`` also for MATRIX: without,
+    what a MATRIX finds is what a LOAD of TABLE has written there last.
     Addresses in external memory are in bytes and must be multiples of the beat size.
     """
     header:        Header
@@ -130,7 +131,8 @@ class MatrixCommand(data.Struct):
     is requantized to the output while the next one is accumulated. Addresses and plane sizes are
     in words of the activation memory; all sizes are at least 1, and ``clamp_min`` is at most
     ``clamp_max``. With a ``table``, which is at most ``config.drain_tables``, what is written is
-    ``table[y]`` in place of a result ``y``, as of a LOOKUP of VECTOR.
+    ``table[y]`` in place of a result ``y``, as of a LOOKUP of VECTOR: the entry of its lane, in all
+    channel blocks alike.
 
     Products that the compiler can form are fields, so that the engine only adds:
     ``pixel_row_step = stride_h * in_w`` and ``kernel_row_step = dilation_h * in_w``;

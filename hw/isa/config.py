@@ -472,6 +472,11 @@ class AcceleratorConfig:
         return self.vector_tables if self.drain_lookup else 0
 
     @property
+    def drain_lane_tables(self) -> bool:
+        """Whether these may have another entry for each lane: where results come as whole words."""
+        return self.drain_lookup and self.vector and self.requant_lanes == self.rows
+
+    @property
     def vector_table_bytes(self) -> int:
         """Bytes of all look-up tables."""
         return 256 * self.vector_tables

@@ -74,6 +74,9 @@ class Drain(wiring.Component):
         The entry, ``RegisteredMemory.LATENCY`` cycles after its address.
     table_write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
         Bytes of the look-up tables; with ``drain_lookup`` only.
+    lane_table_write : \
+:py:`In(stream.Signature(unit_write_layout(requant_lanes), always_ready=True))`
+        The same of each lane; with ``drain_lane_tables`` only.
     write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes), always_ready=True))`
         To the activation memory.
     release : :py:`Out(1)`
@@ -112,6 +115,9 @@ class Drain(wiring.Component):
             "parameters":        In(data.ArrayLayout(ChannelParameters, config.requant_lanes)),
             **({"table_write":    In(stream.Signature(unit_write_layout(1), always_ready=True))}
                if config.drain_lookup else {}),
+            **({"lane_table_write": In(stream.Signature(
+                unit_write_layout(config.requant_lanes), always_ready=True))}
+               if config.drain_lane_tables else {}),
             "write":             Out(stream.Signature(
                 unit_write_layout(config.word_data_bytes), always_ready=True)),
             "release":           Out(1),
@@ -158,6 +164,8 @@ class Drain(wiring.Component):
         if config.drain_lookup:
             m.submodules.table = table = ResultTable(config, result=results.shape())
             connect(m, flipped(self.table_write), table.table_write)
+            if config.drain_lane_tables:
+                connect(m, flipped(self.lane_table_write), table.lane_table_write)
             m.d.comb += table.i.eq(results)
             results = table.o
         self._elaborate_write(m, results)

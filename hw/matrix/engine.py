@@ -55,6 +55,9 @@ class MatrixEngine(wiring.Component):
         From the load engine.
     table_write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
         From the load engine; with ``drain_lookup`` only.
+    lane_table_write : \
+:py:`In(stream.Signature(unit_write_layout(requant_lanes), always_ready=True))`
+        From the load engine; with ``drain_lane_tables`` only.
     activity : :py:`Out(activity_layout(Engine.MATRIX))`
         What the engine does in this cycle.
     draining : :py:`Out(1)`
@@ -79,6 +82,9 @@ class MatrixEngine(wiring.Component):
                 unit_write_layout(config.parameter_entry_data_bytes), always_ready=True)),
             **({"table_write":    In(stream.Signature(unit_write_layout(1), always_ready=True))}
                if config.drain_lookup else {}),
+            **({"lane_table_write": In(stream.Signature(
+                unit_write_layout(config.requant_lanes), always_ready=True))}
+               if config.drain_lane_tables else {}),
             "activity":          Out(activity_layout(Engine.MATRIX)),
             "draining":          Out(1),
         })
@@ -122,6 +128,8 @@ class MatrixEngine(wiring.Component):
         connect(m, jobs.o, drain.jobs)
         if config.drain_lookup:
             connect(m, flipped(self.table_write), drain.table_write)
+        if config.drain_lane_tables:
+            connect(m, flipped(self.lane_table_write), drain.lane_table_write)
         connect(m, drain.write, flipped(self.write))
         connect(m, flipped(self.weight_write), weights.write)
         connect(m, flipped(self.parameter_write), parameters.write)

@@ -33,6 +33,9 @@ class ResultTable(wiring.Component):
     -------
     table_write : :py:`In(stream.Signature(unit_write_layout(1), always_ready=True))`
         Bytes of the tables.
+    lane_table_write : \
+:py:`In(stream.Signature(unit_write_layout(requant_lanes), always_ready=True))`
+        The same of each lane; with ``drain_lane_tables`` only, and not in the same cycle.
     i, o : of ``result``
         Results, and what is to be written.
 
@@ -48,6 +51,9 @@ class ResultTable(wiring.Component):
         self._config = config
         super().__init__({
             "table_write": In(stream.Signature(unit_write_layout(1), always_ready=True)),
+            **({"lane_table_write": In(stream.Signature(
+                unit_write_layout(config.requant_lanes), always_ready=True))}
+               if config.drain_lane_tables else {}),
             "i":           In(result),
             "o":           Out(result),
         })
@@ -55,8 +61,12 @@ class ResultTable(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.submodules.tables = tables = TableMemory(self._config, lanes=self._config.requant_lanes)
+        config = self._config
+        m.submodules.tables = tables = TableMemory(
+            config, lanes=config.requant_lanes, by_lane=config.drain_lane_tables)
         connect(m, flipped(self.table_write), tables.write)
+        if config.drain_lane_tables:
+            connect(m, flipped(self.lane_table_write), tables.lane_write)
 
         looks_up = self.i.valid & self.i.tag.looks_up
         passes   = self.i.valid & ~self.i.tag.looks_up

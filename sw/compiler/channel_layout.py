@@ -29,6 +29,7 @@ from weft.ir import (
 )
 from weft.ir.layout import ChannelMap
 
+from .bends import bend_lookups
 from .channel_maps import choose, resolve
 from .folding import fold_lookups
 from .misfit import MisfitError
@@ -90,7 +91,9 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
         If products of tensors, or layers of rows, divide a tensor into heads in different ways.
     """
     kept = frozenset(layer.output for layer in graph.layers)
-    graph, origins = fold_lookups(graph, config, keep=keep_tensors)
+    graph, bent = bend_lookups(graph, config)
+    graph, folded = fold_lookups(graph, config, keep=keep_tensors)
+    origins = tuple(bent[index] for index in folded)
     graph, origins = join_pieces(graph, origins, keep=keep_tensors)
     graph, origins = _copy_shared_sources(graph, origins)
     while True:

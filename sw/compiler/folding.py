@@ -7,6 +7,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import (
     Add,
     Affine,
+    ChannelSum,
     Convolution,
     Depthwise,
     Function,
@@ -23,15 +24,20 @@ __all__ = ["fold_lookups"]
 
 
 def _can_look_up(config: AcceleratorConfig, layer: Layer | None, lookup: Lookup) -> bool:
-    """Whether results of a layer can go through a table: those of the array through one for all
-    channels, those of the vector engine through any. Layers that write to several places in turn
-    are left alone; and so is a selection, which may cost nothing at all, if it stays one."""
+    """Whether results of a layer can go through a table: those of the vector engine through any,
+    those of the array through one for all channels; or for each, if a column tile makes a word, and
+    half of the tables are enough. Layers that write to several places in turn are left alone; and
+    so is a selection, which may cost nothing at all, if it stays one."""
     match layer:
         case Selection():
             return False
+        case Convolution() if lookup.table.ndim > 1:
+            blocks = -(-len(lookup.table) // config.word_lanes)
+            return (config.drain_lane_tables and config.cols == config.rows
+                    and 2 * blocks <= config.drain_tables)
         case Convolution() | MatMul():
             return config.drain_tables > 0 and lookup.table.ndim == 1
-    return isinstance(layer, Add | Affine | Depthwise | Multiply | Pool)
+    return isinstance(layer, Add | Affine | ChannelSum | Depthwise | Multiply | Pool)
 
 
 def fold_lookups(graph: Graph, config: AcceleratorConfig, *,

@@ -6,7 +6,7 @@ verified before the next one begins.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weft.errors import CompileError
 from weft.hw.isa.commands import COMMAND_BYTES, Opcode
@@ -39,6 +39,7 @@ __all__ = ["PASSES", "Pass", "outline", "prove", "run", "without_constants"]
 
 
 _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
+_WORTH = 0.995              # of the cycles of another plan, so that it is surely the better one
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,20 @@ def _split_layers(compilation: Compilation) -> None:
         lambda candidate: _play(compilation, candidate), compilation.search)
 
 
+def _spread_buffers(compilation: Compilation) -> None:
+    """Uses places of the activation memory again as late as possible, if that is faster, played
+    through: what is written there then need not wait for what is read there. Else they stay where
+    they are, close together."""
+    plan = compilation.plan
+    if plan.apart is None:
+        return
+    layers = tuple(replace(mine, tile_buffers=its.tile_buffers)
+                   for mine, its in zip(plan.layers, plan.apart.layers, strict=True))
+    spread = replace(plan.apart, layers=layers)
+    if _play(compilation, spread)[0] < _WORTH * _play(compilation, plan)[0]:
+        compilation.plan = spread
+
+
 def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:
     """Cycles of a plan, and commands."""
     config = compilation.config
@@ -244,6 +259,7 @@ PASSES = (
     Pass("group layers", _group_layers, decides=False),
     Pass("transpose planes", _transpose_planes, decides=False),
     Pass("split layers", _split_layers, decides=False),
+    Pass("spread buffers", _spread_buffers, decides=False),
     Pass("lower", _lower),
     Pass("divide streams", _divide_streams),
     Pass("allocate", _allocate),

@@ -8,6 +8,7 @@ from weft.ir import (
     Add,
     Affine,
     Alias,
+    ChannelSum,
     Concat,
     Convolution,
     Depthwise,
@@ -114,6 +115,21 @@ def _affine(layer: Affine, channels: int) -> None:
         raise ValueError(f"Layer {layer.name!r} must have finite scales above 0")
 
 
+def _channel_sum(layer: ChannelSum, channels: int) -> None:
+    constants = layer.first, layer.second, layer.bias, layer.scale
+    if any(len(values) != channels for values in constants):
+        raise ValueError(f"Layer {layer.name!r} must have factors of both tensors, a bias and a "
+                         f"scale for each of {channels} channels")
+    first, second = (values.astype(np.int64) for values in constants[:2])
+    if (first < 0).any() or ((second < 0).any() and (second > 0).any()):
+        raise ValueError(f"Layer {layer.name!r} must have first factors of at least 0, and second "
+                         f"ones of one sign")
+    if (np.maximum(first, np.abs(second)) >= 1 << 24).any():
+        raise ValueError(f"Layer {layer.name!r} must have factors below 2^24")
+    if not (np.isfinite(layer.scale) & (layer.scale > 0)).all():
+        raise ValueError(f"Layer {layer.name!r} must have finite scales above 0")
+
+
 def _table(layer: Layer, table: np.ndarray, channels: int) -> None:
     if table.shape not in ((256,), (channels, 256)):
         raise ValueError(f"Layer {layer.name!r} must have a table of 256 values, or one for each "
@@ -215,6 +231,11 @@ def _channelwise(graph: Graph, layer: Layer) -> None:
             _table(layer, layer.table, channels)
         case Affine():
             _affine(layer, channels)
+        case ChannelSum():
+            _channel_sum(layer, channels)
+            if shapes[1] != expected:
+                raise ValueError(f"Layer {layer.name!r} must combine tensors of one shape, not "
+                                 f"{shapes[0]} and {shapes[1]}")
         case Interleave():
             expected = _interleaved(graph, layer, shapes)
         case Resize():

@@ -11,7 +11,7 @@ from weft.hw.isa.commands import Rounding
 from .layer import NO_PADS, Layer, Pads, Weighted
 from .tensor import Tensor
 
-__all__ = ["Add", "Affine", "Depthwise", "Lookup", "Multiply", "Pool", "PoolKind"]
+__all__ = ["Add", "Affine", "ChannelSum", "Depthwise", "Lookup", "Multiply", "Pool", "PoolKind"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -203,6 +203,39 @@ class Affine(Layer):
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChannelSum(Layer):
+    """A sum of two tensors of one shape, other multiples of them for each channel:
+    ``clamp(RNE(fl32(fl32(a * first + b * second + bias) * scale)) + zero)``.
+
+    Parameters
+    ----------
+    first : int32 [C]
+        0 to 2^24 - 1.
+    second : int32 [C]
+        Of less than 2^24 in magnitude; of one sign in all channels, but for zeros.
+    bias : int32 [C]
+        No sum may leave int32.
+    scale : float32 [C]
+        Positive.
+    zero : :class:`int`
+        int8.
+    """
+
+    a: str
+    b: str
+    first: np.ndarray
+    second: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+    zero: int = 0
+    clamp: tuple[int, int] = (-128, 127)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.a, self.b)
 
 
 def _need_rule(layer: "Pool | Add | Multiply") -> None:

@@ -21,6 +21,7 @@ from weft.ir import (
     Add,
     Affine,
     Alias,
+    ChannelSum,
     Concat,
     Convolution,
     Depthwise,
@@ -38,6 +39,7 @@ from weft.ir import (
 )
 
 from .affine import affine, affine_constants
+from .bend import Bend, bend_constants, channel_sum
 from .fixed_point import (
     add_multipliers,
     fixed_point_multiplier,
@@ -68,14 +70,14 @@ from .rounding import (
 from .softmax import exponentials, shares, softmax, softmax_factor
 from .windows import average_counts, conv2d, convolution, depthwise, depthwise2d, output_size, pool
 
-__all__ = ["SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants",
-           "average_counts", "compute", "conv2d", "convolution", "depthwise", "depthwise2d",
-           "dequantize", "every_pair", "exponentials", "fixed_point_multiplier", "fma", "matmul",
-           "multiplier", "multiply", "normalization", "normalize", "normalized_values",
-           "out_of_bounds", "output_size", "pool", "product_multiplier", "quantize",
-           "quantized_multiplier", "rdbpot", "requantize", "requantize_fixed_point", "run",
-           "scale_fixed_point", "shares", "softmax", "softmax_factor", "srdhm", "sum_bytes",
-           "thresholds"]
+__all__ = ["Bend", "SUM_BYTES", "add", "add_multipliers", "affine", "affine_constants",
+           "average_counts", "bend_constants", "channel_sum", "compute", "conv2d", "convolution",
+           "depthwise", "depthwise2d", "dequantize", "every_pair", "exponentials",
+           "fixed_point_multiplier", "fma", "matmul", "multiplier", "multiply", "normalization",
+           "normalize", "normalized_values", "out_of_bounds", "output_size", "pool",
+           "product_multiplier", "quantize", "quantized_multiplier", "rdbpot", "requantize",
+           "requantize_fixed_point", "run", "scale_fixed_point", "shares", "softmax",
+           "softmax_factor", "srdhm", "sum_bytes", "thresholds"]
 
 
 def compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -114,6 +116,8 @@ def _compute(graph: Graph, layer: Layer, values: Mapping[str, np.ndarray]) -> np
             return _look_up(layer.table, values[x])
         case Affine(input=x):
             return affine(layer, values[x])
+        case ChannelSum(a=a, b=b):
+            return channel_sum(layer, values[a], values[b])
         case Concat():
             return np.concatenate([values[name] for name in layer.sources])
         case Alias(input=x):

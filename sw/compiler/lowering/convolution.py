@@ -10,7 +10,7 @@ from weft.ir import Convolution, layout
 
 from .context import LoweringContext
 from .deep_convolution import lower_deep_convolution
-from .matrix import convolution_constants, load_table, matrix_op, tile_text
+from .matrix import convolution_constants, load_table, matrix_op, table_of, tile_text
 from .view import View
 
 __all__ = ["lower_convolution"]
@@ -150,13 +150,16 @@ class _Convolution:
     def _compute(self, chunk: range, constants: tuple[Buffer, Buffer], source: View,
                  target: View) -> None:
         """The column tiles ``chunk``, whose output blocks are ``target``: a command for each run
-        of those that read the same channel blocks."""
+        of those that read the same channel blocks, or for each with a table of its own."""
+        function = self._layer.function
+        alone = function is not None and function.table.ndim > 1
         for run in self._packed.runs:
             columns = range(max(run.columns.start, chunk.start),
                             min(run.columns.stop, chunk.stop))
-            if columns:
-                self._command(chunk, columns, constants, source.part(run.blocks),
-                              target.part(self._blocks(columns)))
+            for part in (range(one, one + 1) for one in columns) if alone else (columns,):
+                if part:
+                    self._command(chunk, part, constants, source.part(run.blocks),
+                                  target.part(self._blocks(part)))
 
     def _command(self, chunk: range, columns: range, constants: tuple[Buffer, Buffer],
                  source: View, target: View) -> None:
@@ -177,4 +180,4 @@ class _Convolution:
             weights=Region(weights, weight_rows.start - first, weight_rows.stop - first),
             parameters=Region(parameters, entry,
                               entry + (len(columns) - 1) * config.requant_groups + groups),
-            table=self._table))
+            table=table_of(layer, self._table, columns.start)))

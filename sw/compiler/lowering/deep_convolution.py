@@ -13,7 +13,7 @@ from weft.compiler.planning.columns import weights_stay
 from weft.ir import Convolution, layout
 
 from .context import LoweringContext
-from .matrix import convolution_constants, load_table, matrix_op, tile_text
+from .matrix import convolution_constants, load_table, matrix_op, table_of, tile_text
 from .view import View
 
 __all__ = ["lower_deep_convolution"]
@@ -158,6 +158,7 @@ class _DeepConvolution:
                     target=target.part(self._blocks(one)), columns=1, groups=groups,
                     text=f"{layer.name}{self._text(one)}{depth}{where}",
                     weights=Region(buffer, at.start - first, at.stop - first),
-                    parameters=Region(parameters[0], entry, entry + groups), table=self._table,
+                    parameters=Region(parameters[0], entry, entry + groups),
+                    table=table_of(layer, self._table, column),
                     slot=column * config.cols % config.rows // config.requant_lanes,
                     accumulate=at.start > parts[0][2].start, keep=at.stop < parts[-1][2].stop))

@@ -11,7 +11,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import MatMul, Tensor, layout
 
 from .context import LoweringContext
-from .matrix import load_table, matrix_op, tile_text
+from .matrix import load_table, matrix_op, table_of, tile_text
 from .view import View
 
 __all__ = ["lower_matmul"]
@@ -101,8 +101,8 @@ class _MatMul:
             context, self._index, layer,
             text=self._text(head, chunk) + tile_text(context.plan(self._index), target),
             source=source, target=target, columns=len(chunk), groups=groups,
-            weights=Region.whole(weights), parameters=Region(parameters, 0, entries), table=table,
-            weight_zero=context.tensor(layer.b).zero_point))
+            weights=Region.whole(weights), parameters=Region(parameters, 0, entries),
+            table=table_of(layer, table, 0), weight_zero=context.tensor(layer.b).zero_point))
 
 
 def _prove(config: AcceleratorConfig, layer: MatMul, a: Tensor, b: Tensor) -> None:

@@ -12,10 +12,10 @@ from weft.ir import Convolution, MatMul, Tensor, layout
 
 from .channel_parameters import requantization
 from .context import LoweringContext
-from .vector_constants import pack_table
+from .vector_constants import TABLE_ENTRIES, pack_lane_tables, pack_table
 from .view import View
 
-__all__ = ["convolution_constants", "load_table", "matrix_op", "tile_text"]
+__all__ = ["convolution_constants", "load_table", "matrix_op", "table_of", "tile_text"]
 
 
 def convolution_constants(context: LoweringContext,
@@ -52,15 +52,30 @@ def tile_text(plan: LayerPlan, target: View) -> str:
 
 def load_table(context: LoweringContext, index: int,
                layer: Convolution | MatMul) -> Buffer | None:
-    """Loads the table that a layer's results go through, if there is one."""
+    """Loads the table that a layer's results go through, if there is one; or those of all its
+    channel blocks."""
     if layer.function is None:
         return None
-    return context.constant(index, "table", Space.TABLE, pack_table(layer.function.table))
+    values = layer.function.table
+    if values.ndim == 1:
+        return context.constant(index, "table", Space.TABLE, pack_table(values))
+    packed = context.once((index, "tables"), lambda: pack_lane_tables(
+        context.config, context.spread(layer.output, values)))
+    return context.constant(index, "tables", Space.TABLE, packed, part=range(len(packed)))
+
+
+def table_of(layer: Convolution | MatMul, table: Buffer | None, column: int) -> Region | None:
+    """Where the table for a column tile is, in the buffer of :func:`load_table`. Those of channel
+    blocks are for column tiles of as many channels."""
+    if table is None or layer.function is None:
+        return None
+    first = 0 if layer.function.table.ndim == 1 else TABLE_ENTRIES * column
+    return Region(table, first, first + TABLE_ENTRIES)
 
 
 def matrix_op(context: LoweringContext, index: int, layer: Convolution | MatMul, *, text: str,
               source: View, target: View, columns: int, groups: int, weights: Region,
-              parameters: Region, table: Buffer | None, weight_zero: int = 0, slot: int = 0,
+              parameters: Region, table: Region | None, weight_zero: int = 0, slot: int = 0,
               accumulate: bool = False, keep: bool = False) -> Op:
     """The command that computes ``target`` from ``source``.
 
@@ -74,8 +89,8 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution | MatMul,
         Column tiles, and requantization groups of the last one.
     weights, parameters : :class:`Region`
         Where they lie on chip.
-    table : :class:`Buffer`
-        That of :func:`load_table`.
+    table : :class:`Region`
+        That of :func:`table_of`, for all column tiles.
     weight_zero : :class:`int`
         Zero point of weights that were made on chip.
     slot : :class:`int`
@@ -124,9 +139,9 @@ def matrix_op(context: LoweringContext, index: int, layer: Convolution | MatMul,
             "out_slot": slot,
             "parameter_base": Address(parameters.buffer, parameters.start),
             # Tables are counted from 1.
-            "table": Quotient(Address(table, table.size), table.size) if table else 0,
+            "table": Quotient(Address(table.buffer, table.stop), TABLE_ENTRIES) if table else 0,
         },
-        reads=(*source.regions(), weights, *((Region.whole(table),) if table else ()),
+        reads=(*source.regions(), weights, *((table,) if table else ()),
                *(() if keep else (parameters,))),
         writes=() if keep else target.regions())
 

@@ -28,6 +28,7 @@ from weft.hw.isa.vector_rules import line_columns, multiplier_passes
 from weft.ir import (
     Add,
     Affine,
+    ChannelSum,
     Depthwise,
     Graph,
     Interleave,
@@ -51,6 +52,7 @@ from weft.reference.exact_fixed_point import fixed_add_constants
 from .channel_parameters import vector_requantization
 from .context import LoweringContext
 from .vector_constants import (
+    TABLE_ENTRIES,
     pack_fixed_point,
     pack_kernel,
     pack_lane_tables,
@@ -65,8 +67,6 @@ __all__ = ["lower_move", "lower_vector"]
 
 _Value = int | Memory | Rounding | VectorOp | Address | Quotient | Difference
 _Fields = dict[str, _Value]
-
-_ENTRIES = 256  # of a table
 
 
 # What all layers share ------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class _Table:
     @property
     def number(self) -> Quotient:
         """Tables are counted from 1."""
-        return Quotient(Address(self.buffer, _ENTRIES * (self.first + 1)), _ENTRIES)
+        return Quotient(Address(self.buffer, TABLE_ENTRIES * (self.first + 1)), TABLE_ENTRIES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,6 +138,7 @@ class _Work:
         context, index = self.context, self.index
         chunks = self._chunks(constants)
         function = self._function()
+        table: _Table | None = None
 
         def load(what: str, space: Space, packed: np.ndarray | None, chunk: range) \
                 -> Buffer | None:
@@ -157,7 +158,8 @@ class _Work:
                 weights = load(f"weights{own}", Space.VECTOR_WEIGHT, constants.weights, chunk)
                 parameters = load(f"parameters{own}", Space.VECTOR_PARAMETER,
                                   constants.parameters, chunk)
-            table = None if function is None else self._load_table(function, part, chunk)
+            if function is not None and (table is None or table.step):
+                table = self._load_table(function, part, chunk)
             for rows, columns in context.tiles(index):
                 sources = tuple(context.read(index, name, rows, columns, blocks=blocks)
                                 for name in self.layer.inputs)
@@ -287,9 +289,9 @@ class _Work:
         }
         constants = [Region.whole(buffer) for buffer in (tile.weights, tile.parameters) if buffer]
         if tile.table:
-            begin = _ENTRIES * tile.table.first
+            begin = TABLE_ENTRIES * tile.table.first
             tables = len(target.blocks) if tile.table.step else 1
-            constants.append(Region(tile.table.buffer, begin, begin + _ENTRIES * tables))
+            constants.append(Region(tile.table.buffer, begin, begin + TABLE_ENTRIES * tables))
         reads = [region for view in dict.fromkeys(tile.sources) for region in view.regions()]
         writes = list(target.regions())
         if loop_order.lines:
@@ -459,19 +461,33 @@ def _sum(work: _Work, layer: Add) -> None:
 
 def _affine(work: _Work, layer: Affine) -> None:
     """A difference of a tensor and itself: one of the two factors is zero, by the sign."""
-    config = work.config
+    constants = _channel_constants(work, layer, np.maximum(layer.factor, 0),
+                                   np.maximum(-layer.factor, 0))
+    for tile in work.tiles(constants):
+        _pair(work, replace(tile, sources=tile.sources * 2), VectorOp.ADD, {
+            "kernel_inner": multiplier_passes(work.config), "shared": 0, "subtract": 1,
+            **_clamp(layer.clamp)})
 
+
+def _channel_sum(work: _Work, layer: ChannelSum) -> None:
+    constants = _channel_constants(work, layer, layer.first, np.abs(layer.second))
+    for tile in work.tiles(constants):
+        _pair(work, tile, VectorOp.ADD, {
+            "kernel_inner": multiplier_passes(work.config), "shared": 0,
+            "subtract": int((layer.second < 0).any()), "out_zero": layer.zero,
+            **_clamp(layer.clamp)})
+
+
+def _channel_constants(work: _Work, layer: Affine | ChannelSum, first: np.ndarray,
+                       second: np.ndarray) -> _Constants:
+    """Multipliers of two operands, 0 to 2**24 - 1, and parameters, all of each channel."""
     def spread(values: np.ndarray) -> np.ndarray:
         return work.context.spread(layer.output, values)
 
-    packed = _Constants(
-        weights=pack_multipliers(config, spread(np.maximum(layer.factor, 0)),
-                                 spread(np.maximum(-layer.factor, 0))),
-        parameters=pack_scales(config, spread(layer.bias), spread(layer.scale)), shared=False)
-    for tile in work.tiles(packed):
-        _pair(work, replace(tile, sources=tile.sources * 2), VectorOp.ADD, {
-            "kernel_inner": multiplier_passes(config), "shared": 0, "subtract": 1,
-            **_clamp(layer.clamp)})
+    return work.context.once((work.index, "channel constants"), lambda: _Constants(
+        weights=pack_multipliers(work.config, spread(first), spread(second)),
+        parameters=pack_scales(work.config, spread(layer.bias), spread(layer.scale)),
+        shared=False))
 
 
 def _product(work: _Work, layer: Multiply) -> None:
@@ -512,7 +528,14 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields, *,
     if not broadcast and first.plane != second.plane and len(first.blocks) > 1:
         # A command has one step from block to block for both operands.
         for block in range(len(first.blocks)):
-            _pair(work, tile.block(block), op, fields)
+            own: _Fields = {}
+            if not fields.get("shared", 1):
+                assert tile.weights is not None and tile.parameters is not None
+                own = {"weight_base": Address(
+                           tile.weights, block * 2 * multiplier_passes(work.config)),
+                       "parameter_base": Address(
+                           tile.parameters, block * work.config.vector_groups)}
+            _pair(work, tile.block(block), op, fields | own)
         return
     work.emit(tile, op, *work.plane(tile), ROW_BY_ROW, {
         "shared": 1, "broadcast": int(broadcast), "kernel_outer": 2,
@@ -575,6 +598,8 @@ def lower_vector(context: LoweringContext, index: int, layer: Layer) -> None:
             _sum(work, layer)
         case Affine():
             _affine(work, layer)
+        case ChannelSum():
+            _channel_sum(work, layer)
         case Multiply():
             _product(work, layer)
         case Lookup():

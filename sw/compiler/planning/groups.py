@@ -19,10 +19,10 @@ from weft.ir import (
     Add,
     Affine,
     Alias,
+    ChannelSum,
     Concat,
     Convolution,
     Depthwise,
-    Function,
     Layer,
     Lookup,
     MatMul,
@@ -149,14 +149,10 @@ class GroupFinder:
         if isinstance(layer, Convolution):
             tiles, steps = weight_tiles(config, self._laid_out, layer)
             return (tiles * steps * config.weight_tile_rows, tiles * config.requant_groups, 0, 0,
-                    int(layer.function is not None))
+                    _tables(layer, tiles))
         blocks = self._laid_out.channels[layer.output].blocks(config)
         entries, parameters = self._entries(layer, blocks)
-        tables = 0
-        for function in (layer, layer.function):
-            if isinstance(function, Lookup | Function):
-                tables = 1 if function.table.ndim == 1 else blocks
-        return 0, 0, entries, parameters * config.vector_groups, tables
+        return 0, 0, entries, parameters * config.vector_groups, _tables(layer, blocks)
 
     def _entries(self, layer: Layer, blocks: int) -> tuple[int, int]:
         """Weight entries, and channel blocks with parameters."""
@@ -168,10 +164,18 @@ class GroupFinder:
             case Pool(kind=PoolKind.AVERAGE, kernel=(height, width)):
                 kinds = (height + 1) * (width + 1)  # of windows: what of them may be padding
                 return max(height * -(-width // taps), width * -(-height // taps)), kinds
-            case Affine():
+            case Affine() | ChannelSum():
                 return blocks * 2 * multiplier_passes(self._config), blocks
             case Add():
                 return 2 * multiplier_passes(self._config), 1
             case Multiply():
                 return 0, 1
         return 0, 0
+
+
+def _tables(layer: Layer, blocks: int) -> int:
+    """Tables of a layer that makes so many channel blocks."""
+    function = layer if isinstance(layer, Lookup) else layer.function
+    if function is None:
+        return 0
+    return 1 if function.table.ndim == 1 else blocks

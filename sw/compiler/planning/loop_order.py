@@ -15,6 +15,7 @@ from weft.hw.isa.vector_rules import LINE_STRIDES, kernel_shapes, line_columns
 from weft.ir import (
     Add,
     Affine,
+    ChannelSum,
     Depthwise,
     Graph,
     Interleave,
@@ -196,7 +197,7 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
     match layer:
         case Depthwise() | Pool():
             return blocks * window_loop_order(config, graph, layer).cycles
-        case Add() | Affine():
+        case Add() | Affine() | ChannelSum():
             operands = kernel_shapes(config)[VectorOp.ADD]
         case Multiply():
             operands = kernel_shapes(config)[VectorOp.MULTIPLY]

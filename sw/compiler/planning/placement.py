@@ -33,6 +33,8 @@ _NONE = Joints({}, {})
 _SHORTAGE_CYCLES = 1e15
 _WORD_SHORTAGE_CYCLES = 1e9
 
+_APART = 4  # layers between the uses of a place, at best
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Storage:
@@ -89,6 +91,8 @@ class MemoryPlan:
         Of each layer, by an estimate; of a group they are those of its first one.
     joints : :class:`Joints`
         Layers of a batch that are computed for all frames at once, and their tensors.
+    apart : :class:`MemoryPlan` or :py:`None`
+        The same with other addresses: places are used again as late as possible.
     """
 
     storages: dict[str, Storage]
@@ -97,6 +101,7 @@ class MemoryPlan:
     groups: tuple[GroupPlan | ChannelGroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
     joints: Joints = _NONE
+    apart: "MemoryPlan | None" = None
 
     def align(self, name: str) -> int:
         """Rows from one that begins with a beat in external memory to the next: every part of
@@ -146,8 +151,9 @@ class _Life:
     first: int
     last: int
 
-    def meets(self, other: "_Life") -> bool:
-        return self.first <= other.last and other.first <= self.last
+    def meets(self, other: "_Life", apart: int = 0) -> bool:
+        """Whether there are not ``apart`` layers between the two."""
+        return self.first <= other.last + apart and other.first <= self.last + apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +201,8 @@ class _Planner:
             lives = list(self._lives(choices))
             placed, failed = _place(lives, self._depth)
             if failed is None:
-                return self._finish(choices, placed)
+                return replace(self._finish(choices, placed), apart=self._finish(
+                    choices, _spread(lives, placed, self._depth)))
             self._limits[failed.first] -= max(1, self._depth // 16)
 
     def _check_layers(self) -> None:
@@ -416,18 +423,40 @@ def _place(lives: Sequence[_Life],
     return {}, failed
 
 
+def _spread(lives: Sequence[_Life], placed: dict[str | tuple[int, str, int], int],
+            depth: int) -> dict[str | tuple[int, str, int], int]:
+    """Addresses with which places are used again as late as possible: what a layer writes then
+    need not wait for those before it, which are still read there."""
+    placed = dict(placed)
+    for life in sorted(lives, key=lambda life: life.first):
+        for apart in range(_APART, 0, -1):
+            others = [(other, placed[other.key]) for other in lives
+                      if other is not life and life.meets(other, apart)]
+            address = _lowest(life, others, placed[life.key])
+            if address + life.words > depth:
+                address = _lowest(life, others)
+            if address + life.words <= depth:
+                placed[life.key] = address
+                break
+    return placed
+
+
 def _first_fit(lives: Iterable[_Life],
                depth: int) -> tuple[dict[str | tuple[int, str, int], int], _Life | None]:
     """Each buffer at the lowest address that is free for its whole life."""
     placed: list[tuple[_Life, int]] = []
     for life in lives:
-        address = 0
-        for start, stop in sorted((start, start + other.words) for other, start in placed
-                                  if life.meets(other)):
-            if address + life.words <= start:
-                break
-            address = max(address, stop)
+        address = _lowest(life, ((other, start) for other, start in placed if life.meets(other)))
         if address + life.words > depth:
             return {}, life
         placed.append((life, address))
     return {life.key: address for life, address in placed}, None
+
+
+def _lowest(life: _Life, others: Iterable[tuple[_Life, int]], address: int = 0) -> int:
+    """The lowest address, from one on, at which a buffer does not overlap others."""
+    for start, stop in sorted((start, start + other.words) for other, start in others):
+        if address + life.words <= start:
+            break
+        address = max(address, stop)
+    return address

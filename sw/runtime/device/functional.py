@@ -614,8 +614,12 @@ class FunctionalDevice:
             scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(0), scale)
             values = reference.requantize(acc, scale, fields["out_zero"], clamp)
         if fields["table"]:
-            tables = self._units[Memory.TABLE].reshape(-1, 256)
-            values = tables[fields["table"] - 1][values.view(np.uint8)]
+            entries = values.view(np.uint8).astype(int) + 256 * (fields["table"] - 1)
+            if config.drain_lane_tables:
+                lanes = np.arange(channels)[:, None] % config.word_lanes
+                values = self._units[Memory.LANE_TABLE][entries, lanes]
+            else:
+                values = self._units[Memory.TABLE][entries, 0]
         pixels = np.arange(fields["out_pixels"])
         skipped = fields["out_slot"] * config.requant_lanes     # lanes of the first word
         for block in range(-(-(skipped + channels) // config.word_lanes)):

@@ -10,7 +10,7 @@ from stream_bench import make_simulator, stream_source
 
 from weft import reference
 from weft.compiler.lowering.channel_parameters import requantization
-from weft.compiler.lowering.vector_constants import pack_table
+from weft.compiler.lowering.vector_constants import pack_lane_tables, pack_table
 from weft.frontend.fixed_point import with_fixed_point
 from weft.hw.isa.commands import MatrixCommand, Opcode, encode
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
@@ -68,7 +68,9 @@ class MatrixBench:
             parameter_base=len(self.parameters),
             table=len(self.tables) // 256 + 1 if layer.function else 0)
         if layer.function:
-            self.tables += list(pack_table(layer.function.table))
+            values = layer.function.table
+            self.tables += list(pack_table(values) if values.ndim == 1 else
+                                pack_lane_tables(config, values)[0])
         rows = layout.pack_weights(config, layer.weights)
         entries = requantization(
             config, layer, layout.fold_bias(config, layer.weights, layer.bias, source.zero_point),
@@ -107,10 +109,16 @@ class MatrixBench:
                             self.words[write.address, lane] = value - 256 * (value > 127)
 
         async def load(ctx):
-            tables = {dut.table_write: self.tables} if self.config.drain_lookup else {}
+            tables = []
+            for number in range(0, len(self.tables), 256):
+                rows = [[]] * number + self.tables[number:number + 256]
+                tables.append((dut.table_write if len(rows[-1]) == 1 else dut.lane_table_write,
+                               rows))
             for port, rows in ((dut.weight_write, self.weights),
-                               (dut.parameter_write, self.parameters), *tables.items()):
+                               (dut.parameter_write, self.parameters), *tables):
                 for address, row in enumerate(rows):
+                    if not len(row):
+                        continue
                     ctx.set(port.payload, {"address": address, "mask": (1 << len(row)) - 1,
                                            "data": [int(v) & 0xff for v in row]})
                     ctx.set(port.valid, 1)
@@ -194,11 +202,13 @@ def test_jobs_of_one_pixel_right_behind_others_are_not_lost(pixels):
         np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
 
 
-def with_function(rng, graph):
-    """The graph, whose layer's results go through a table."""
+def with_function(rng, graph, *, lanes=0):
+    """The graph, whose layer's results go through a table; or through one for each of ``lanes``
+    channels."""
     layer, = graph.layers
+    size = (lanes, 256) if lanes else 256
     before = replace(graph.tensors[layer.output], zero_point=int(rng.integers(-128, 128)))
-    function = Function(before=before, table=rng.integers(-128, 128, 256, dtype=np.int8))
+    function = Function(before=before, table=rng.integers(-128, 128, size, dtype=np.int8))
     return replace(graph, layers=(replace(layer, function=function),))
 
 
@@ -220,6 +230,24 @@ def test_results_with_and_without_a_table(config):
         bench.add(graph, number * 64, 1000 + 64 * number, int(rng.integers(1, 17)))
         expected.append(reference.run(graph, {"x": x})[graph.layers[0].output])
     assert len(bench.tables) == 256 * config.vector_tables
+    assert bench.run() == []
+    for number, values in enumerate(expected):
+        np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)
+
+
+def test_tables_of_each_lane_between_those_of_all():
+    config = TINY.replace(requant_lanes=4)
+    assert config.drain_lane_tables and not TINY.drain_lane_tables
+    rng = np.random.default_rng(2)
+    bench = MatrixBench(config)
+    expected = []
+    for number, lanes in enumerate([4, 0, 0, 4]):
+        builder = GraphBuilder(rng, (5, 3, 4))
+        graph = with_function(rng, builder.graph(builder.conv(builder.input, 4)), lanes=lanes)
+        x = rng.integers(-128, 128, (5, 3, 4), dtype=np.int8)
+        bench.place(number * 64, x)
+        bench.add(graph, number * 64, 1000 + 64 * number, 12)
+        expected.append(reference.run(graph, {"x": x})[graph.layers[0].output])
     assert bench.run() == []
     for number, values in enumerate(expected):
         np.testing.assert_array_equal(bench.tensor(1000 + 64 * number, values.shape), values)

@@ -16,6 +16,7 @@ from weft.bench.measure import LayerMeasurement, Measurement, measure
 from weft.bench.mobile import MOBILE
 from weft.bench.run import measure_all
 from weft.bench.suite import CONFIGS, NETWORKS, Case, select
+from weft.bench.transformer import TRANSFORMERS
 from weft.errors import InputError, ToolError, WeftError
 from weft.runtime.runner import run_frames
 
@@ -107,7 +108,8 @@ def test_suite_without_models_and_what_is_slow():
     assert slow == {
         ("resnet18", "base_axi128"), *((network, "base_32x32") for network in usual),
         ("autoencoder", "base_axi128"), ("autoencoder_16", "base_axi128"),
-        *((network, config) for network in MOBILE for config in ("base", "small", "base_axi128"))}
+        *((network, config) for network in MOBILE for config in ("base", "small", "base_axi128")),
+        *((network, "base_attention") for network in TRANSFORMERS)}
 
 
 def test_suite_takes_the_models_that_there_are(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from graphs import GraphBuilder
+from pysim_device import PysimDevice
 from sw_programs import equal, fields_of
 
 from weft import reference
@@ -11,6 +12,7 @@ from weft.compiler.verify import verify
 from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import PRESETS
 from weft.ir import Convolution
+from weft.runtime.device.functional import FunctionalDevice
 
 TINY = PRESETS["tiny"]
 
@@ -92,3 +94,50 @@ def test_a_group_has_the_tables_of_its_layers():
     program = equal(graph, config, rng)
     matrix = fields_of(program, Engine.MATRIX)
     assert len(matrix) > 4 and {fields["table"] for fields in matrix} == {1, 2}
+
+
+WORDS = TINY.replace(requant_lanes=4)   # results come as words
+
+
+@pytest.mark.parametrize("make", [FunctionalDevice, PysimDevice])
+def test_functions_of_each_channel_behind_a_convolution(make):
+    rng = np.random.default_rng(7)
+    b = builder((5, 4, 3))
+    first = b.lookup(b.conv("x", 7), by_channel=True)
+    graph = b.graph(b.lookup(b.conv(first, 8, kernel=(3, 3), pads=(1, 1, 1, 1)), by_channel=True))
+    program = equal(graph, WORDS, rng, make=make)
+    assert fields_of(program, Engine.VECTOR) == []
+    matrix = fields_of(program, Engine.MATRIX)
+    # Two channel blocks, which have tables of their own; the last ones behind the first ones.
+    assert [(fields["col_tiles"], fields["table"]) for fields in matrix] == [
+        (1, 1), (1, 2), (1, 3), (1, 4)]
+
+
+def test_functions_of_each_channel_take_the_vector_engine_where_tables_are_too_many():
+    b = builder()
+    few, many = (b.lookup(b.conv("x", channels), by_channel=True) for channels in (8, 9))
+    for config, folded in ((WORDS, [few]), (TINY, []), (WORDS.replace(cols=8), []),
+                           (WORDS.replace(vector_taps=0), []),
+                           (WORDS.replace(vector_tables=6), [few, many])):
+        found, _ = fold_lookups(b.graph(few, many), config)
+        assert [layer.output for layer in found.layers if layer.function] == folded
+
+
+def test_a_group_has_the_tables_of_all_its_channel_blocks():
+    rng = np.random.default_rng(8)
+    b = builder((4, 40, 40))
+    inner = b.lookup(b.conv("x", 8), by_channel=True)
+    graph = b.graph(b.lookup(b.conv(inner, 8), by_channel=True))
+    config = WORDS.replace(activation_bytes=12 * 1024)
+    for tables in (4, 16):
+        equal(graph, config.replace(vector_tables=tables), rng)
+
+
+def test_a_deep_convolution_has_a_table_for_each_column_tile():
+    rng = np.random.default_rng(9)
+    b = builder((600, 2, 2))
+    graph = b.graph(b.lookup(b.conv("x", 8, kernel=(3, 3), pads=(1, 1, 1, 1)), by_channel=True))
+    program = equal(graph, WORDS.replace(weight_bytes=16 * 1024), rng)
+    matrix = fields_of(program, Engine.MATRIX)
+    assert {fields["table"] for fields in matrix if not fields["keep"]} == {1, 2}
+    assert any(fields["keep"] for fields in matrix)
