@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weft.boards.board import Board
-from weft.boards.system.design_hash import design_hash
 from weft.digits import MODEL
 from weft.errors import WeftError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.runtime.device import Device, Driver
+from weft.runtime.device.design import check_design
 from weft.runtime.device.serial import SerialDevice
 from weft.runtime.runner import run_frames
 from weft.runtime.session import InferenceSession
@@ -165,7 +165,7 @@ class _SelfTest:
             driver = Driver(device)
             words += [f"{config.name}, {config.rate_text}"]
         with self._step("design") as words:
-            words += [_check_design(report.board, device)]
+            words += [check_design(report.board, device)]
         with self._step("data lines") as words:
             words += [check_data_lines(device, config.axi_bytes)]
         with self._step("address lines") as words:
@@ -204,14 +204,6 @@ class _SelfTest:
         report.cycles, report.counters = run.cycles[-1], dict(run.last.counters)
         report.line_frames = len(run.cycles) / run.seconds
         return f"{_FRAMES} frames equal {run.golden}'s, {report.cycles:,} cycles each"
-
-
-def _check_design(board: Board, device: SerialDevice) -> str:
-    wanted = design_hash(board)
-    if device.design != wanted:
-        raise Flaw(f"Board holds another design, {device.design:08x}, than {board.name} of this "
-                   f"release of Weft, {wanted:08x}: build its bitstream again and load it")
-    return f"hash {wanted:08x}"
 
 
 def _check_line(device: SerialDevice) -> str:
