@@ -19,7 +19,10 @@ class SdramChip:
     bank_bits, row_bits, column_bits : :class:`int`
         Logarithms of banks, rows of a bank, and words of a row.
     data_width : :class:`int`
-        Bits of a word.
+        Bits of a word, 16 or 32.
+    byte_masks : :class:`bool`
+        The board connects DQM, which hides bytes of a word that is written. Otherwise it is low,
+        and words are written whole.
     cas_latency : :class:`int`
         Cycles from READ to the first word that are programmed, 2 or 3.
     t_ck : :class:`float`
@@ -45,6 +48,7 @@ class SdramChip:
     row_bits: int
     column_bits: int
     data_width: int = 16
+    byte_masks: bool = True
     cas_latency: int
     t_ck: float
     t_rcd: float

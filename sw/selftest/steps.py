@@ -24,6 +24,7 @@ __all__ = ["Report", "Step", "self_test"]
 
 
 _FRAMES = 2  # of the network; the first loads its constants, the second is timed
+_HOLD_REFRESHES = 1.1  # of all rows of a chip, at least, while data is held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,8 @@ class Report:
 
 
 def self_test(board: Board, device: str, open_device: Callable[[], SerialDevice], *,
-              sample_bytes: int, progress: Callable[[str], None] = lambda text: None,
+              sample_bytes: int, hold_seconds: float = 0,
+              progress: Callable[[str], None] = lambda text: None,
               observe: Callable[[Step], None] = lambda step: None) -> Report:
     """Tests a board until something is wrong with it.
 
@@ -104,13 +106,16 @@ def self_test(board: Board, device: str, open_device: Callable[[], SerialDevice]
         Opens it; it is closed at the end.
     sample_bytes : :class:`int`
         How much of the memory gets random data.
+    hold_seconds : :class:`float`
+        How long a chip beside the FPGA has to keep them, at least; for as long as each row is
+        refreshed once in any case.
     progress : callable
         Told what is being done.
     observe : callable
         Given each step when it is over.
     """
     report = Report(board=board, device=device)
-    test = _SelfTest(report, sample_bytes, progress, observe)
+    test = _SelfTest(report, sample_bytes, hold_seconds, progress, observe)
     try:
         test.run(open_device)
     except _Stop:
@@ -125,10 +130,13 @@ class _Stop(Exception):
 
 
 class _SelfTest:
-    def __init__(self, report: Report, sample_bytes: int, progress: Callable[[str], None],
-                 observe: Callable[[Step], None]):
+    def __init__(self, report: Report, sample_bytes: int, hold_seconds: float,
+                 progress: Callable[[str], None], observe: Callable[[Step], None]):
+        chip = report.board.memory.chip
         self._report = report
         self._sample_bytes = sample_bytes
+        self._hold_seconds = 0 if chip is None else max(
+            hold_seconds, _HOLD_REFRESHES * chip.refresh_ms / 1000)
         self._progress = progress
         self._observe = observe
         self._device: SerialDevice | None = None
@@ -171,7 +179,8 @@ class _SelfTest:
         with self._step("address lines") as words:
             words += [check_address_lines(device)]
         with self._step("memory") as words:
-            words += [check_random_data(device, self._sample_bytes)]
+            words += [check_random_data(device, self._sample_bytes,
+                                        hold_seconds=self._hold_seconds)]
         with self._step("load and store") as words:
             words += run_copy(driver)
         for kernel in kernels(config):

@@ -160,3 +160,36 @@ def test_reset_asks_for_a_new_start(model):
     bench.chip.reset()
     assert bench.give(ACTIVATE, after=500).chip.error.startswith("start-up, ")
     assert bench.chip.read(2 * 512 * 4 * 5, 2) == bytes([0x34, 0x12])
+
+
+# A chip of few rows, which are all refreshed in 16 us.
+SHORT = replace(CHIP, row_bits=4, refresh_ms=0.016)
+
+
+def held(model, cycles, *, broken, every=0):
+    """What a row holds of what was written to it, so many cycles later; every so many of them it is
+    opened."""
+    bench = Bench(model, SHORT).start().give(ACTIVATE, 1, 5, after=CHIP.t_mrd)
+    if broken:
+        bench.chip.break_refresh()
+    bench.write(1, 0, [0xffff] * BURST, after=T.rcd).give(
+        PRECHARGE, address=ALL_BANKS, after=T.wr + T.ras)
+    start, used = 0, 0
+    while start < cycles:
+        bench.give(REFRESH, after=T.rp)
+        start += T.rp + 90
+        bench.wait(90)
+        if every and start - used > every:
+            bench.give(ACTIVATE, 1, 5).give(PRECHARGE, address=ALL_BANKS, after=T.ras).wait(T.rp)
+            used = start
+    assert bench.chip.error == ""
+    return bench.chip.read((5 * 4 + 1) * 1024, 2 * BURST)
+
+
+@pytest.mark.parametrize("broken, cycles, every, kept", [
+    (False, 12_000, 0, True), (True, 3_000, 0, True), (True, 4_000, 0, False),
+    (True, 12_000, 2_000, True)])
+def test_a_row_that_is_not_refreshed_loses_bits(model, broken, cycles, every, kept):
+    """Within the time for all rows and what a controller may be late, 33 us, it does not; nor while
+    it is used."""
+    assert (held(model, cycles, broken=broken, every=every) == b"\xff" * 2 * BURST) == kept
