@@ -118,6 +118,8 @@ BROKEN = {
     "address, column": lambda b: b.opened().give(READ, address=1 << 10, after=T.rcd),
     "refresh": lambda b: b.start().wait(9 * T.refi + 10),
     "command": lambda b: b.opened().give(1),
+    "data lines, no DQM": lambda b: Bench(b.model, replace(CHIP, byte_masks=False)).opened().write(
+        0, 0, WORDS, after=T.rcd, masks=(0, 1, 0, 0)),
 }
 
 
@@ -152,6 +154,23 @@ def test_words_come_and_go(model):
                                                 for i in range(0, 8, 2)]
     assert bench.shown[start + 8:] == [None] * (len(bench.shown) - start - 8)
     assert old[1] == 0xde and old[2] == 0xbc and old[6:] == bytes([0x34, 0x12])
+    assert bench.chip.error == ""
+
+
+def test_words_of_32_bits_come_and_go(model):
+    bench = Bench(model, replace(CHIP, data_width=32)).opened()
+    words = [word << 16 | ~word & 0xffff for word in WORDS]
+    bench.write(0, 8, words, after=T.rcd, masks=(0, 8, 1, 6))
+    old = bench.chip.read(4 * (512 * 4 * 5 + 8), 16)
+    del bench.shown[:]
+    bench.give(READ, address=8).wait(9)
+    start = CHIP.cas_latency - 1
+    assert bench.shown[start] == words[0]
+    assert bench.shown[start + 1] & 0xffffff == words[1] & 0xffffff
+    assert bench.shown[start + 2] >> 8 == words[2] >> 8
+    assert bench.shown[start + 3] & 0xff0000ff == words[3] & 0xff0000ff
+    assert bench.shown[start:start + 4] == [int.from_bytes(old[i:i + 4], "little")
+                                            for i in range(0, 16, 4)]
     assert bench.chip.error == ""
 
 
