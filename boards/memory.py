@@ -116,4 +116,8 @@ class SdramChipMemory:
 
         from .sdram.memory import SdramMemory
 
+        if not self.chip.byte_masks and config.word_bytes < config.axi_bytes:
+            raise ConfigError(f"AXI data width must be at most {8 * config.word_bytes} (a word of "
+                              f"{config.rows} rows) for a memory without byte masks, not "
+                              f"{config.axi_data_width}")
         return SdramMemory(SdramTiming(self.chip, clock_mhz), **memory_port(config))

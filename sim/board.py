@@ -58,6 +58,7 @@ _FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "board_rule_line":          ([c_void_p], c_int),
     "board_chip_error":         ([c_void_p], c_char_p),
     "board_chip_bytes":         ([c_void_p, c_uint64, c_uint64], c_void_p),
+    "board_break_refresh":      ([c_void_p], c_int),
     "board_available":          ([c_void_p], c_uint64),
     "board_send":               ([c_void_p, c_char_p, c_uint64], None),
     "board_run_until_received": ([c_void_p, c_uint64, c_uint64], None),
@@ -163,6 +164,18 @@ class BoardSimulator:
         if not place:
             raise InputError(f"Board has no {count} bytes at {address:#x} in a chip of its own")
         return (ctypes.c_char * count).from_address(place)
+
+    def break_refresh(self) -> None:
+        """The chip beside the FPGA takes its REFRESH commands and does nothing: a row that is not
+        used for its ``refresh_ms`` and a little more loses bits.
+
+        Raises
+        ------
+        InputError
+            If the board has no such chip.
+        """
+        if not self._library.board_break_refresh(self._open()):
+            raise InputError("Board has no chip of its own whose refresh could break")
 
     def run(self, cycles: int) -> None:
         """Let time pass; errors as in :meth:`run_until_received`.

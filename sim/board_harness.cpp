@@ -30,7 +30,7 @@ public:
     }
 
     void drive(Top& top) {
-        if constexpr (kHasChip) top.sdram_dq_i = taken_;
+        if constexpr (kHasChip) top.sdram_dq_i = decltype(top.sdram_dq_i)(taken_);
     }
 
     void sample(const Top& top) {
@@ -51,12 +51,12 @@ public:
     Sdram* chip() { return chip_.get(); }
 
 private:
-    static constexpr uint16_t kNothing = 0x5a5a;  // what a line reads as that nobody drives
-    struct Out { unsigned command, bank; uint32_t address; unsigned mask; uint16_t word;
+    static constexpr uint32_t kNothing = 0x5a5a5a5a;  // what a line reads as that nobody drives
+    struct Out { unsigned command, bank; uint32_t address; unsigned mask; uint32_t word;
                  bool drives; };
     std::unique_ptr<Sdram> chip_;
     Out out_{};
-    uint16_t shown_ = kNothing, taken_ = kNothing;
+    uint32_t shown_ = kNothing, taken_ = kNothing;
 };
 
 class Board {
@@ -146,6 +146,12 @@ WEFT_API uint8_t* board_chip_bytes(Board* b, uint64_t address, uint64_t count) {
     Sdram* chip = b->chip();
     if (!chip || address > chip->bytes() || count > chip->bytes() - address) return nullptr;
     return chip->contents() + address;
+}
+
+// Its refresh does nothing any more; false if there is no chip.
+WEFT_API int board_break_refresh(Board* b) {
+    if (b->chip()) b->chip()->break_refresh();
+    return b->chip() != nullptr;
 }
 
 WEFT_API uint64_t board_available(Board* b) { return b->available(); }

@@ -4,6 +4,9 @@
 // Times are those of the datasheet, in picoseconds: a controller counts in cycles, and may have
 // rounded them in the wrong direction.
 //
+// A row that is neither opened nor refreshed for longer than a controller may ever leave it loses bits,
+// as the cells of a chip do that has no refresh.
+//
 // Rules that are stricter than a chip's: bursts are never cut short, rows are never closed by
 // themselves (auto precharge), and nobody drives the data lines in the cycle between a read and a
 // write.
@@ -15,9 +18,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <vector>
 
 struct SdramParameters {
-    uint32_t bank_bits, row_bits, column_bits, data_width;
+    uint32_t bank_bits, row_bits, column_bits, data_width, byte_masks;
     uint32_t cas_latency, burst, t_mrd, startup_refreshes;
     uint64_t clock, t_rcd, t_rp, t_ras, t_rc, t_rrd, t_wr, t_rfc, t_ras_max, t_refi, startup;
 };
@@ -47,14 +51,12 @@ class Sdram {
 
 public:
     explicit Sdram(const SdramParameters& parameters)
-        : p_(parameters), words_((uint64_t{1} << (p_.bank_bits + p_.row_bits + p_.column_bits))),
-          data_(new uint16_t[words_]) {
+        : p_(parameters), word_bytes_(p_.data_width / 8),
+          rows_(uint64_t{1} << (p_.bank_bits + p_.row_bits)),
+          row_bytes_((uint64_t{1} << p_.column_bits) * word_bytes_),
+          data_(new uint8_t[rows_ * row_bytes_]), charged_(rows_) {
         // As after power-up: anything.
-        uint64_t random = 0x9e3779b97f4a7c15u;
-        for (uint64_t i = 0; i < words_; ++i) {
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            data_[i] = uint16_t(random);
-        }
+        for (uint64_t i = 0; i < bytes(); ++i) data_[i] = uint8_t(random());
         reset();
     }
 
@@ -70,11 +72,16 @@ public:
         born_ = edge_;
         masked_ = 0;
         driven_ = false;
+        std::fill(charged_.begin(), charged_.end(), now());
     }
 
+    // From now on REFRESH does nothing to any row.
+    void break_refresh() { deaf_ = true; }
+
     // A rising edge of the chip's clock, with what the pins are at. `word` is on the data lines.
-    void clock(unsigned command, unsigned bank, uint32_t address, unsigned mask, uint16_t word,
+    void clock(unsigned command, unsigned bank, uint32_t address, unsigned mask, uint32_t word,
                bool drives) {
+        if (mask && !p_.byte_masks) fail("data lines", "DQM is not connected, and is to hide bytes");
         if (command != NOP) execute(command, bank, address);
         if (phase_ == RUNNING && now() > deadline_) {
             fail("refresh", "%u of them are late", kOwed + 1);
@@ -93,10 +100,16 @@ public:
 
     // What the chip drives from its last clock edge on.
     bool driven() const { return driven_; }
-    uint16_t word() const { return shown_; }
+    uint32_t word() const { return shown_; }
 
-    uint8_t* contents() { return reinterpret_cast<uint8_t*>(data_.get()); }
-    uint64_t bytes() const { return 2 * words_; }
+    uint8_t* contents() {
+        for (uint64_t row = 0; row < rows_; ++row) {
+            const Bank& bank = banks_[row & ((1u << p_.bank_bits) - 1)];
+            if (!bank.open || bank.row != row >> p_.bank_bits) leak(row);
+        }
+        return data_.get();
+    }
+    uint64_t bytes() const { return rows_ * row_bytes_; }
 
     // The first rule that was broken, or an empty string.
     const char* error() const { return error_; }
@@ -104,6 +117,25 @@ public:
 private:
     int64_t period(uint64_t time) const { return int64_t(time); }
     int64_t now() const { return edge_ * int64_t(p_.clock); }
+
+    uint64_t random() {
+        random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
+        return random_;
+    }
+
+    // Of a row that has not been charged for too long, cells lose their ones.
+    void leak(uint64_t row) {
+        const int64_t longest = period(p_.t_refi) * ((int64_t{1} << p_.row_bits) + 2 * kOwed + 1);
+        if (now() - charged_[row] <= longest) return;
+        uint8_t* bytes = data_.get() + row * row_bytes_;
+        for (uint64_t i = 0; i < row_bytes_; ++i) bytes[i] &= uint8_t(random());
+        charged_[row] = now();
+    }
+
+    void charge(uint64_t row) {
+        leak(row);
+        charged_[row] = now();
+    }
 
     void fail(const char* rule, const char* format, ...) {
         if (*error_) return;
@@ -157,6 +189,7 @@ private:
         after("tRC", "ACTIVATE", bank, b.activated, p_.t_rc);
         after("tRRD", "ACTIVATE", bank, activated_, p_.t_rrd);
         if (row >> p_.row_bits) fail("address", "row %u of bank %u does not exist", row, bank);
+        charge(uint64_t(row & ((1u << p_.row_bits) - 1)) << p_.bank_bits | bank);
         b.open = true;
         b.row = row;
         b.activated = activated_ = now();
@@ -203,6 +236,8 @@ private:
                 if (writing_.words && writing_.bank == i)
                     fail("tWR", "PRECHARGE of bank %u while it is written", i);
             }
+            // Its cells have been held while it was open.
+            if (b.open) charged_[uint64_t(b.row) << p_.bank_bits | i] = now();
             b.open = false;
             b.precharged = now();
         }
@@ -214,6 +249,10 @@ private:
         if (!precharged_) fail("start-up", "REFRESH before all banks are precharged");
         ++refreshes_;
         refreshed_ = now();
+        if (!deaf_) {
+            for (uint64_t b = 0; b < 1u << p_.bank_bits; ++b) charge(next_ << p_.bank_bits | b);
+            next_ = (next_ + 1) & ((1u << p_.row_bits) - 1);
+        }
         if (phase_ == POWER_UP) phase_ = REFRESHING;
         // None may be given for a time in which it is not due.
         deadline_ = std::min(deadline_ + period(p_.t_refi),
@@ -234,26 +273,28 @@ private:
         deadline_ = now() + period(p_.t_refi) * (kOwed + 1);
     }
 
-    uint16_t& cell(const Burst& burst) {
+    uint8_t* cell(const Burst& burst) {
         // Sequential bursts wrap within a block of their length.
         const uint32_t base = burst.column & ~(p_.burst - 1);
         const uint32_t column = base | ((burst.column + p_.burst - burst.words) & (p_.burst - 1));
         const uint64_t row = uint64_t(burst.row) << p_.bank_bits | burst.bank;
-        return data_[row << p_.column_bits | column];
+        return data_.get() + row * row_bytes_ + column * word_bytes_;
     }
 
-    void take(unsigned mask, uint16_t word, bool drives) {
+    void take(unsigned mask, uint32_t word, bool drives) {
         if (!drives) fail("data lines", "nobody drives what is written to bank %u", writing_.bank);
-        uint16_t keep = (mask & 1 ? 0xff : 0) | (mask & 2 ? 0xff00 : 0);
-        uint16_t& target = cell(writing_);
-        target = (target & keep) | (word & ~keep);
+        uint8_t* target = cell(writing_);
+        for (unsigned i = 0; i < word_bytes_; ++i)
+            if (!(mask >> i & 1)) target[i] = uint8_t(word >> 8 * i);
         banks_[writing_.bank].written = now();
         --writing_.words;
     }
 
     void show() {
         if (masked_) fail("data lines", "DQM hides a word that is read from bank %u", reading_.bank);
-        shown_ = cell(reading_);
+        const uint8_t* source = cell(reading_);
+        shown_ = 0;
+        for (unsigned i = 0; i < word_bytes_; ++i) shown_ |= uint32_t(source[i]) << 8 * i;
         if (!--reading_.words && following_.words) {
             reading_ = following_;
             following_.words = 0;
@@ -261,8 +302,13 @@ private:
     }
 
     SdramParameters p_;
-    uint64_t words_;
-    std::unique_ptr<uint16_t[]> data_;
+    unsigned word_bytes_;
+    uint64_t rows_, row_bytes_;       // rows of all banks, those of the same number side by side
+    std::unique_ptr<uint8_t[]> data_;
+    std::vector<int64_t> charged_;    // when each of them was
+    uint64_t next_ = 0;               // of a bank, the row that REFRESH comes to
+    uint64_t random_ = 0x9e3779b97f4a7c15u;
+    bool deaf_ = false;
     Bank banks_[kMaxBanks];
     Phase phase_;
     bool precharged_, driven_;
@@ -271,6 +317,6 @@ private:
     int64_t refreshed_, mode_set_, activated_, deadline_ = 0;  // times
     int64_t read_end_, column_end_;                            // edges
     Burst reading_{}, following_{}, writing_{};
-    uint16_t shown_ = 0;
+    uint32_t shown_ = 0;
     char error_[200] = "";
 };

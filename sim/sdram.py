@@ -14,7 +14,7 @@ _TIMES = ("t_rcd", "t_rp", "t_ras", "t_rc", "t_rrd", "t_wr", "t_rfc", "t_ras_max
 class SdramParameters(ctypes.Structure):
     """``SdramParameters`` of the harness. Times are picoseconds."""
     _fields_ = [*((name, c_uint32) for name in (
-        "bank_bits", "row_bits", "column_bits", "data_width",
+        "bank_bits", "row_bits", "column_bits", "data_width", "byte_masks",
         "cas_latency", "burst", "t_mrd", "startup_refreshes")),
         *((name, c_uint64) for name in ("clock", *_TIMES, "startup"))]
 
@@ -26,7 +26,7 @@ def sdram_parameters(chip: SdramChip, *, clock_mhz: float, beat_bits: int) -> Sd
     """
     return SdramParameters(
         bank_bits=chip.bank_bits, row_bits=chip.row_bits, column_bits=chip.column_bits,
-        data_width=chip.data_width, cas_latency=chip.cas_latency,
+        data_width=chip.data_width, byte_masks=chip.byte_masks, cas_latency=chip.cas_latency,
         burst=beat_bits // chip.data_width, t_mrd=chip.t_mrd,
         startup_refreshes=chip.startup_refreshes, clock=round(1e6 / clock_mhz),
         startup=round(chip.startup_us * 1e6),

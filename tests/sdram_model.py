@@ -3,7 +3,7 @@ command by command."""
 
 import ctypes
 import subprocess
-from ctypes import c_bool, c_char_p, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import c_bool, c_char_p, c_uint8, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 
 from amaranth.hdl import Value
@@ -22,11 +22,12 @@ Sdram* create(const SdramParameters* p) { return new Sdram(*p); }
 void destroy(Sdram* s) { delete s; }
 void reset(Sdram* s) { s->reset(); }
 void step(Sdram* s, unsigned command, unsigned bank, uint32_t address, unsigned mask,
-          uint16_t word, bool drives) { s->clock(command, bank, address, mask, word, drives); }
+          uint32_t word, bool drives) { s->clock(command, bank, address, mask, word, drives); }
 bool driven(Sdram* s) { return s->driven(); }
-uint16_t word(Sdram* s) { return s->word(); }
+uint32_t word(Sdram* s) { return s->word(); }
 uint8_t* contents(Sdram* s) { return s->contents(); }
 uint64_t size(Sdram* s) { return s->bytes(); }
+void break_refresh(Sdram* s) { s->break_refresh(); }
 const char* error(Sdram* s) { return s->error(); }
 }
 """
@@ -35,11 +36,12 @@ _FUNCTIONS = {
     "create":   ([ctypes.POINTER(SdramParameters)], c_void_p),
     "destroy":  ([c_void_p], None),
     "reset":    ([c_void_p], None),
-    "step":     ([c_void_p, c_uint32, c_uint32, c_uint32, c_uint32, c_uint16, c_bool], None),
+    "step":     ([c_void_p, c_uint32, c_uint32, c_uint32, c_uint32, c_uint32, c_bool], None),
     "driven":   ([c_void_p], c_bool),
-    "word":     ([c_void_p], c_uint16),
+    "word":     ([c_void_p], c_uint32),
     "contents": ([c_void_p], ctypes.POINTER(c_uint8)),
     "size":     ([c_void_p], c_uint64),
+    "break_refresh": ([c_void_p], None),
     "error":    ([c_void_p], c_char_p),
 }
 
@@ -76,6 +78,9 @@ class ModelChip:
 
     def reset(self):
         self._model.reset(self._handle)
+
+    def break_refresh(self):
+        self._model.break_refresh(self._handle)
 
     @property
     def error(self):

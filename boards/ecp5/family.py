@@ -18,6 +18,10 @@ _SMALL = f"{_SYNTHESIS} -nowidelut -cmp2softlogic"
 _SMALL_SYNTHESIS = f"{_SMALL} -run :map_gates; techmap t:$alu r:Y_WIDTH<=9 %i; " \
                    f"{_SMALL} -run map_gates:"
 
+# A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said. In the
+# middle of a large device it must, or the design cannot be routed.
+_WIDE_ROUTES = {"router2/bbMargin/x": "15", "router2/bbMargin/y": "15"}
+
 
 def _small_device(package: str) -> Device:
     """An LFE5U-25F of speed grade 6."""
@@ -37,9 +41,13 @@ ECP5 = Family(
             # The default placer needs 50 % more wire on the large device: too much to route.
             place=("--85k", "--package", "CABGA381", "--speed", "6", "--placer", "static"),
             reserve=1.05,
-            # A wire may leave the rectangle around its ends by so many tiles, 3 if nothing is said.
-            # In the middle of the large device it must, or the design cannot be routed.
-            settings={"router2/bbMargin/x": "15", "router2/bbMargin/y": "15"}),
+            settings=_WIDE_ROUTES),
+        "LFE5U-45F": Device(
+            capacity=Capacity(luts=43_848, ffs=43_848, multipliers=72, block_rams=108),
+            synthesis=f"{KEEP_FLAGS}; {_SMALL_SYNTHESIS}",
+            place=("--45k", "--package", "CABGA381", "--speed", "6", "--placer", "static"),
+            reserve=1.03,
+            settings=_WIDE_ROUTES),
         "LFE5U-25F": _small_device("CABGA381"),
         "LFE5U-25F-BG256": _small_device("CABGA256"),
     },

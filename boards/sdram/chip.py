@@ -6,7 +6,7 @@ from math import ceil, floor
 
 from weft.hw.isa.config import ConfigError
 
-__all__ = ["MT48LC16M16_CLASS", "SdramChip", "SdramTiming"]
+__all__ = ["M12L64322A_UNMASKED", "MT48LC16M16_CLASS", "SdramChip", "SdramTiming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,10 @@ class SdramChip:
     bank_bits, row_bits, column_bits : :class:`int`
         Logarithms of banks, rows of a bank, and words of a row.
     data_width : :class:`int`
-        Bits of a word.
+        Bits of a word, 16 or 32.
+    byte_masks : :class:`bool`
+        The board connects DQM, which hides bytes of a word that is written. Otherwise it is low,
+        and words are written whole.
     cas_latency : :class:`int`
         Cycles from READ to the first word that are programmed, 2 or 3.
     t_ck : :class:`float`
@@ -45,6 +48,7 @@ class SdramChip:
     row_bits: int
     column_bits: int
     data_width: int = 16
+    byte_masks: bool = True
     cas_latency: int
     t_ck: float
     t_rcd: float
@@ -77,6 +81,14 @@ MT48LC16M16_CLASS = SdramChip(
     t_mrd=2, refresh_ms=64, startup_us=200, startup_refreshes=8)
 """32 MiB in four banks: a MT48LC16M16A2-75, IS42S16160G-7 or AS4C16M16SA-7, which boards carry by
 turns. Of each figure the slowest of them."""
+
+M12L64322A_UNMASKED = SdramChip(
+    name="2M x 32 SDRAM", row_bits=11, column_bits=8, data_width=32, byte_masks=False,
+    cas_latency=3, t_ck=7, t_rcd=21, t_rp=21, t_ras=49, t_rc=70, t_rrd=14, t_wr=15, t_rfc=70,
+    t_ras_max=100_000, t_mrd=2, refresh_ms=32, startup_us=200, startup_refreshes=8)
+"""8 MiB in four banks: a M12L64322A on a board that does not connect DQM. Of each figure the
+slowest that is known of chips of this kind with CAS latency 3 at 143 MHz; 4096 refreshes in 64 ms
+are two of each row."""
 
 
 @dataclass(frozen=True)

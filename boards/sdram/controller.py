@@ -56,8 +56,8 @@ class SdramController(wiring.Component):
         Of the beat that is issued, or comes next: it is written; it is the last of its run; the tag
         of that.
     write_data, write_mask : :py:`In`
-        The beat to write, and its bytes that are left as they are; there whenever a beat of a run
-        that writes is issued.
+        The beat to write, and its bytes that are left as they are, of a chip without byte masks all
+        or none; there whenever a beat of a run that writes is issued.
     read_valid : :py:`Out(1)`
         Pulse: a beat arrives, :attr:`read_latency` cycles after it was issued. Nothing can hold it
         back, or a refresh would have to wait.
@@ -254,9 +254,12 @@ class SdramController(wiring.Component):
             self._timers.write.eq(self.issue & now.write),
             self._timers.accessed.eq(now.bank),
         ]
+        write: Any = Command.WRITE
+        if not self._timing.chip.byte_masks:
+            write = Mux(self.write_mask.any(), Command.NOP, Command.WRITE)
         with m.If(self.issue):
             m.d.sync += [
-                self.chip.command.eq(Mux(now.write, Command.WRITE, Command.READ)),
+                self.chip.command.eq(Mux(now.write, write, Command.READ)),
                 self.chip.bank.eq(now.bank),
                 self.chip.address.eq(now.column << exact_log2(self._burst)),
             ]
@@ -272,9 +275,15 @@ class SdramController(wiring.Component):
         beat  = Signal.like(self.write_data, reset_less=True)
         mask  = Signal.like(self.write_mask)
         drive = Signal(self._burst)
-        m.d.comb += [chip.dq_o.eq(beat), chip.mask.eq(mask), chip.dq_oe.eq(drive)]
+        shown: Any = mask
+        driven: Any = -1
+        if not self._timing.chip.byte_masks:
+            shown, driven = 0, Mux(self.write_mask.any(), 0, Const(-1, self._burst))
+            require(m, ~(self.issue & self.issue_write) | self.write_mask.all()
+                    | ~self.write_mask.any(), "a beat is written whole, or not at all")
+        m.d.comb += [chip.dq_o.eq(beat), chip.mask.eq(shown), chip.dq_oe.eq(drive)]
         with m.If(self.issue & self.issue_write):
-            m.d.sync += [beat.eq(self.write_data), mask.eq(self.write_mask), drive.eq(-1)]
+            m.d.sync += [beat.eq(self.write_data), mask.eq(self.write_mask), drive.eq(driven)]
         with m.Else():
             m.d.sync += [beat.eq(beat >> word), mask.eq(mask >> mask_bits), drive.eq(drive >> 1)]
 

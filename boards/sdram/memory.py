@@ -16,6 +16,7 @@ from weft.hw.lib.queue import Queue
 
 from .chip import SdramTiming
 from .controller import SdramController
+from .host import HostBytes
 from .runs import RunSplitter
 from .signals import SdramSignature
 
@@ -30,7 +31,8 @@ class SdramMemory(wiring.Component):
     asks for the same bytes then gets the new ones. Reads and writes take turns, after at most
     :attr:`RUNS_IN_A_ROW` runs of :attr:`RUN_BEATS` beats. A byte access takes precedence. Bursts
     outside the memory, and others than incrementing ones of full width, are answered with DECERR
-    and SLVERR; they read as anything and write nothing.
+    and SLVERR; they read as anything and write nothing. Of a chip without byte masks only the host
+    writes parts of a beat.
 
     Consecutive rows of the address space lie in different banks.
 
@@ -73,6 +75,7 @@ class SdramMemory(wiring.Component):
         self._size = size
         self._data_width = data_width
         self._byte_bits = exact_log2(data_width // 8)
+        self._byte_masks = timing.chip.byte_masks
         self._tag = data.StructLayout({"id": id_width, "resp": Response, "last": 1, "host": 1})
         self._controller = SdramController(timing, beat_bits=data_width, beats=self.RUN_BEATS,
                                            tag=self._tag)
@@ -106,7 +109,8 @@ class SdramMemory(wiring.Component):
 
         reads = self._accept(m, "ar", self._splitters[0])
         writes = self._accept(m, "aw", self._splitters[1])
-        host = _Host(m, self.bytes, self._byte_bits)
+        host = HostBytes(m, self.bytes, self._byte_bits, depth=self.QUEUE_DEPTH,
+                         byte_masks=self._byte_masks)
         may_write = self._buffer_writes(m, writes, host)
         may_read = self._return_reads(m, reads, host)
         self._choose(m, reads, writes, may_read, may_write, host)
@@ -129,7 +133,7 @@ class SdramMemory(wiring.Component):
         ]
         return splitter.o
 
-    def _buffer_writes(self, m: Module, writes: Any, host: "_Host") -> Signal:
+    def _buffer_writes(self, m: Module, writes: Any, host: HostBytes) -> Signal:
         """Collects the data of writes. A run of them may go once all its data is here, and there is
         room for its response; returns a register that says so."""
         axi, controller = self.axi, self._controller
@@ -150,17 +154,19 @@ class SdramMemory(wiring.Component):
         wanted = controller.issue & controller.issue_write & ~controller.issue_tag.host
         require(m, ~wanted | beats.o.valid, "a run is sent once its data is here")
         failed = controller.issue_tag.resp != Response.OKAY
+        enabled = Mux(failed, 0, beats.o.p.strb)
+        if not self._byte_masks:
+            require(m, ~wanted | failed | beats.o.p.strb.all(), "beats are written whole")
+            enabled = (~failed).replicate(len(beats.o.p.strb))
         m.d.comb += [
             beats.i.valid.eq(axi.wvalid),
             beats.i.p.data.eq(axi.wdata),
             beats.i.p.strb.eq(axi.wstrb),
             axi.wready.eq(beats.i.ready),
             beats.o.ready.eq(wanted),
-            controller.write_data.eq(Mux(controller.issue_tag.host,
-                                         host.byte.replicate(self._data_width // 8),
+            controller.write_data.eq(Mux(controller.issue_tag.host, host.stored,
                                          beats.o.p.data)),
-            controller.write_mask.eq(~Mux(controller.issue_tag.host, 1 << host.lane,
-                                          Mux(failed, 0, beats.o.p.strb))),
+            controller.write_mask.eq(~Mux(controller.issue_tag.host, host.enabled, enabled)),
             responses.i.valid.eq(taken & writes.p.last),
             responses.i.p.id.eq(writes.p.id),
             responses.i.p.resp.eq(writes.p.resp),
@@ -171,7 +177,7 @@ class SdramMemory(wiring.Component):
         ]
         return may
 
-    def _return_reads(self, m: Module, reads: Any, host: "_Host") -> Signal:
+    def _return_reads(self, m: Module, reads: Any, host: HostBytes) -> Signal:
         """Beats that arrive go to who asked. A run of reads may go once a queue has room for all
         its beats; returns a register that says so."""
         axi, controller = self.axi, self._controller
@@ -217,7 +223,7 @@ class SdramMemory(wiring.Component):
         return may
 
     def _choose(self, m: Module, reads: Any, writes: Any, may_read: Signal, may_write: Signal,
-                host: "_Host") -> None:
+                host: HostBytes) -> None:
         """Hands one run after the other to the controller."""
         runs = self._controller.runs
         one   = Signal()        # a write may go
@@ -246,7 +252,7 @@ class SdramMemory(wiring.Component):
         m.d.comb += [
             chosen.eq(Mux(write, writes.payload, reads.payload)),
             address.eq(Mux(host.wants, host.address[self._byte_bits:], chosen.address)),
-            runs.p.write.eq(Mux(host.wants, host.writes, write)),
+            runs.p.write.eq(Mux(host.wants, host.stores, write)),
             Cat(runs.p.column, runs.p.bank, runs.p.row).eq(address),
             runs.p.beats.eq(Mux(host.wants, 0, chosen.beats)),
             runs.p.tag.host.eq(host.wants),
@@ -254,43 +260,3 @@ class SdramMemory(wiring.Component):
             runs.p.tag.resp.eq(chosen.resp),
             runs.p.tag.last.eq(chosen.last),
         ]
-
-
-class _Host:
-    """Byte accesses, one at a time: those that write first.
-
-    ``wants`` a run for ``address``, which ``writes`` or not; ``taken`` starts it, and it ends as
-    ``written`` or, with its ``beat``, ``arrived``. Of a write that is on its way these are ``byte``
-    and ``lane``. While it ``writes``, nobody else may: bytes come without being asked for.
-    """
-
-    def __init__(self, m: Module, port: Any, byte_bits: int):
-        self.taken   = Signal()
-        self.written = Signal()
-        self.arrived = Signal()
-        self.beat    = Signal(8 << byte_bits)
-        self.byte    = Signal(8, reset_less=True)
-        self.lane    = Signal(byte_bits, reset_less=True)
-        m.submodules.host_bytes = pending = Queue(
-            shape=data.StructLayout({"address": len(port.write_address), "byte": 8}),
-            depth=SdramMemory.QUEUE_DEPTH)
-        writing = promised(m, pending.i, name="host_writing",
-                           because="bytes are far apart, and take precedence")
-        busy = Signal()
-        self.writes  = pending.o.valid
-        self.wants   = ~busy & (pending.o.valid | (port.read & ~port.read_ready))
-        self.address = Mux(pending.o.valid, pending.o.p.address, port.read_address)
-        m.d.comb += [
-            writing.valid.eq(port.write),
-            writing.p.address.eq(port.write_address),
-            writing.p.byte.eq(port.write_data),
-            pending.o.ready.eq(self.taken),
-        ]
-        m.d.sync += [
-            port.read_ready.eq(self.arrived),
-            busy.eq(self.taken | (busy & ~(self.written | self.arrived))),
-        ]
-        with m.If(self.taken):
-            m.d.sync += [self.byte.eq(pending.o.p.byte), self.lane.eq(self.address[:byte_bits])]
-        with m.If(self.arrived):
-            m.d.sync += port.read_data.eq(self.beat.word_select(self.lane, 8))

@@ -28,7 +28,9 @@ class SdramPins(wiring.Component):
     Parameters
     ----------
     port
-        A platform's ``sdram`` resource, as ``amaranth_boards`` describes it.
+        A platform's ``sdram`` resource, as ``amaranth_boards`` describes it. A board need not
+        connect ``cs``, which is low then, ``clk_en``, which is high, and, of a chip without byte
+        masks, ``dqm``.
     chip : :class:`~weft.boards.sdram.chip.SdramChip`
 
     Members
@@ -40,6 +42,7 @@ class SdramPins(wiring.Component):
 
     def __init__(self, port: Any, chip: SdramChip):
         self._port = port
+        self._byte_masks = chip.byte_masks
         super().__init__({"signals": In(SdramSignature(chip))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -48,14 +51,20 @@ class SdramPins(wiring.Component):
         we, cas, ras = Value.cast(signals.command)
         # The register of CLK_EN starts with zero, as all do: until the clock runs the chip takes
         # no notice of the others.
-        for name, pins, value in (
-                ("clk_en", port.clk_en, 1), ("cs", port.cs, 1), ("ras", port.ras, ras),
-                ("cas", port.cas, cas), ("we", port.we, we), ("ba", port.ba, signals.bank),
-                ("a", port.a, signals.address), ("dqm", port.dqm, signals.mask)):
-            m.submodules[name] = buffer = io.FFBuffer("o", pins)
-            m.d.comb += buffer.o.eq(value)
+        values = {"clk_en": 1, "cs": 1, "ras": ras, "cas": cas, "we": we, "ba": signals.bank,
+                  "a": signals.address, "dqm": signals.mask}
+        fixed = {"clk_en", "cs"} | (set() if self._byte_masks else {"dqm"})
+        for name, value in values.items():
+            if name not in fixed or hasattr(port, name):
+                m.submodules[name] = buffer = io.FFBuffer("o", getattr(port, name))
+                m.d.comb += buffer.o.eq(value)
         m.submodules.dq = dq = io.FFBuffer("io", port.dq)
         m.d.comb += [dq.o.eq(signals.dq_o), dq.oe.eq(signals.dq_oe), signals.dq_i.eq(dq.i)]
         m.submodules.clk = clock = io.DDRBuffer("o", port.clk, o_domain="chip")
-        m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
+        running: Value = Const(1)
+        if not hasattr(port, "clk_en"):
+            # Instead the chip's clock stands still until the others have their first values.
+            running = Signal()
+            m.d.sync += running.eq(1)
+        m.d.comb += [clock.o[0].eq(running), clock.o[1].eq(0)]
         return m

@@ -17,6 +17,10 @@ __all__ = ["add_parser"]
 _SAMPLE_BYTES = {True: 8 * 1024, False: 1024 * 1024}
 """Of random data, if time is simulated and if it is not: what the line takes some seconds for."""
 
+_HOLD_SECONDS = {True: 0.0, False: 30.0}
+"""That a chip has to keep them, at least: at room temperature many cells do so for seconds, without
+any refresh. Simulated ones do not."""
+
 
 def add_parser(commands: Commands) -> None:
     """Adds the sub-command to those of the command line."""
@@ -69,7 +73,8 @@ def _selftest(options: argparse.Namespace) -> int:
             return opened
 
         report = self_test(board, device, open_device, progress=progress.stage, observe=show,
-                           sample_bytes=_SAMPLE_BYTES[is_simulated(device)])
+                           sample_bytes=_SAMPLE_BYTES[is_simulated(device)],
+                           hold_seconds=_HOLD_SECONDS[is_simulated(device)])
     write_text(log, log_text(report))
     if report.passed:
         console.print(f"PASS: {report.clock_mhz:g} MHz, digits at {report.frames:,.0f} frames per "

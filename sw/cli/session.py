@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from weft.errors import HostOnlyWarning, InputError
+from weft.errors import HostOnlyWarning, InputError, OtherDesignWarning
 from weft.hw.isa.config import AcceleratorConfig, load_config
 
 from .options import add_config_option
 
 if TYPE_CHECKING:
-    from weft.compiler.timing.memory import MemoryTiming
+    from weft.boards.board import Board
     from weft.report.terminal import Progress
     from weft.runtime.session import InferenceSession
 
@@ -31,13 +31,16 @@ class SessionTarget:
     config : :class:`AcceleratorConfig` or :py:`None`
         What was asked for, if anything was.
     device : :class:`str`
-    memory : :class:`weft.compiler.timing.memory.MemoryTiming` or :py:`None`
-        That of the board, if one was named.
+    board : :class:`weft.boards.board.Board` or :py:`None`
+        What is at the serial port, if that was named.
+    other_design : :class:`bool`
+        It may have been built from something else, if it has the configuration.
     """
 
     config: AcceleratorConfig | None
     device: str
-    memory: "MemoryTiming | None" = None
+    board: "Board | None" = None
+    other_design: bool = False
 
 
 def add_session_options(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +52,12 @@ def add_session_options(parser: argparse.ArgumentParser) -> None:
                              "serial:PORT: a board at a serial port; board-sim:BOARD: a board "
                              "under simulation")
     parser.add_argument("--board", metavar="NAME",
-                        help="the board at the serial port, for its configuration and baud rate")
+                        help="the board at the serial port: its configuration and baud rate, and "
+                             "what it must have been built from")
+    parser.add_argument("--other-design", action="store_true",
+                        help="run on a board that was built from something else than this release "
+                             "has for it, if its configuration is the same: a warning in place of "
+                             "an error")
 
 
 def session_target(options: argparse.Namespace) -> SessionTarget:
@@ -64,7 +72,7 @@ def session_target(options: argparse.Namespace) -> SessionTarget:
     """
     config = None if options.config is None else load_config(options.config)
     device: str = options.device
-    memory = None
+    board = None
     if options.board is not None:
         from weft.boards.registry import find_board
 
@@ -72,10 +80,9 @@ def session_target(options: argparse.Namespace) -> SessionTarget:
             raise InputError(f"A board (--board) needs --device serial:PORT, not {device}")
         board = find_board(options.board)
         config = config or board.config
-        memory = board.memory_timing(config)
         if "?" not in device:
             device = f"{device}?baud={board.baud}"
-    return SessionTarget(config, device, memory)
+    return SessionTarget(config, device, board, options.other_design)
 
 
 @contextmanager
@@ -83,18 +90,25 @@ def open_session(model: object, name: str, target: SessionTarget, progress: "Pro
                  trace: Path | None = None, batch: int = 1,
                  rule: str | None = None) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up, to the model of ``name``."""
+    from weft.runtime.device.design import OtherDesign
     from weft.runtime.session import InferenceSession
 
     config = "" if target.config is None else f" for {target.config.name}"
     progress.stage(f"Preparing {name}{config} on the device {target.device}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HostOnlyWarning)    # a line of the program's own, instead
-        session = InferenceSession(model, config=target.config, device=target.device, trace=trace,
-                                   batch=batch, rule=rule, memory=target.memory,
-                                   progress=progress.stage)
+        for category in (HostOnlyWarning, OtherDesignWarning):
+            warnings.simplefilter("ignore", category)       # a line of the program's own, instead
+        try:
+            session = InferenceSession(
+                model, config=target.config, device=target.device, trace=trace, batch=batch,
+                rule=rule, board=target.board, other_design=target.other_design,
+                progress=progress.stage)
+        except OtherDesign as error:
+            raise OtherDesign(f"{error}; as its configuration is the same, --other-design goes on "
+                              f"all the same") from None
     with session:
-        if session.plan.warning:
-            progress.note(f"Warning: {session.plan.warning}")
+        for text in filter(None, (session.plan.warning, session.design_warning)):
+            progress.note(f"Warning: {text}")
         yield session
 
 

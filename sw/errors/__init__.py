@@ -2,7 +2,8 @@
 
 from .text import printable
 
-__all__ = ["WeftError", "ModelError", "CompileError", "InputError", "ToolError", "HostOnlyWarning"]
+__all__ = ["WeftError", "ModelError", "CompileError", "InputError", "ToolError", "HostOnlyWarning",
+           "OtherDesignWarning"]
 
 
 class WeftError(Exception):
@@ -43,3 +44,7 @@ class ToolError(WeftError):
 
 class HostOnlyWarning(UserWarning):
     """Nothing of a model runs on the accelerator; the message gives the reason."""
+
+
+class OtherDesignWarning(UserWarning):
+    """A board was built from something else than this release of Weft has for it."""

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from weft import compiler
+from weft.boards.board import Board
 from weft.compiler import Program, SplitSearch
 from weft.compiler.batch import check_batch
 from weft.compiler.timing.memory import MEMORY, MemoryTiming
-from weft.errors import CompileError, HostOnlyWarning, InputError
+from weft.errors import CompileError, HostOnlyWarning, InputError, OtherDesignWarning
 from weft.errors.limits import check_arrays
 from weft.hw.isa.config import AcceleratorConfig, load_config
 from weft.ir import Graph, HostPart, Partition, TensorInfo
@@ -88,7 +89,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         :class:`onnx.ModelProto`; or what is left to do after one.
     config : :class:`str` or :class:`AcceleratorConfig`
         A configuration, or what :func:`weft.hw.isa.config.load_config` takes. By default that of
-        the board, where the device names one, else ``"base"``.
+        the board, where there is one, else ``"base"``.
     device : :class:`str` or callable
         ``"verilator"``, ``"functional"``, ``"serial:PORT"`` or ``"board-sim:BOARD"`` (see
         :mod:`weft.runtime.device.choice`), or a factory of devices.
@@ -108,9 +109,14 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         Told what is being prepared, in a few words.
     search : :class:`weft.compiler.SplitSearch`
         How long the compiler looks for the best commands; see there.
+    board : :class:`weft.boards.board.Board`
+        The board at a serial port, where the device does not name it. What it holds must have been
+        built from the configuration by this release of Weft.
+    other_design : :class:`bool`
+        If it was not, and yet has that configuration, warn and go on.
     memory : :class:`weft.compiler.timing.memory.MemoryTiming`
         The external memory that the compiler looks for the best commands for. By default that of
-        the board, where the device names one, else that of the simulator.
+        the board, where there is one, else that of the simulator.
     timeout_cycles : :class:`int`
         Longest frame; without it only the device's own limits end a frame that hangs.
     watchdog_cycles : :class:`int`
@@ -130,6 +136,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     batch : :class:`int`
     sent : :class:`bool`
         The programs were sent to the device; a board may have had them already.
+    design_warning : :class:`str`
+        That the board was built from something else, if it was and yet is used.
 
     Raises
     ------
@@ -137,12 +145,18 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         If the model is not supported, or does not fit the configuration.
     InputError
         If there is no such device, or it has no such option; or for a batch of no frames.
+    DeviceError
+        If the device is not what it is meant to be: a
+        :class:`~weft.runtime.device.design.OtherDesign` if a board has the configuration, but was
+        built from something else.
 
     Warns
     -----
     HostOnlyWarning
         If nothing of the model runs on the accelerator. Then there is no device, and the host runs
         all of it.
+    OtherDesignWarning
+        With ``other_design``, in place of the error.
     """
 
     def __init__(self, model: object, *,
@@ -150,18 +164,24 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
                  batch: int = 1, rule: str | None = None, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
-                 search: SplitSearch | None = None, memory: MemoryTiming | None = None,
+                 search: SplitSearch | None = None, board: Board | None = None,
+                 other_design: bool = False, memory: MemoryTiming | None = None,
                  timeout_cycles: int | None = None,
                  watchdog_cycles: int = WATCHDOG_CYCLES, **options: Any):
         self.batch = check_batch(batch)
         choice = choose_device(device, trace=trace, progress=progress)
+        board = board or choice.board
         if config is None:
-            config = choice.config or "base"
+            config = "base" if board is None else board.config
         self.config = config if isinstance(config, AcceleratorConfig) else load_config(config)
         self._factory = choice.factory
         self._options = {**options, **choice.options}
         self._search = search
-        self._memory = memory or choice.memory or MEMORY
+        self._board = None if board is None else replace(board, config=self.config)
+        self._other_design, self.design_warning = other_design, ""
+        if memory is None:
+            memory = MEMORY if board is None else board.memory_timing(self.config)
+        self._memory = memory
         self._timeout_cycles = timeout_cycles
         self._watchdog_cycles = watchdog_cycles
         self.plan = _partition(model, self.config, rule)
@@ -194,7 +214,25 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
                 name = str(error).rpartition(" ")[2]
                 raise InputError(f"Device has no option {name}") from None
             raise
-        return Driver(device, watchdog_cycles=self._watchdog_cycles)
+        driver = Driver(device, watchdog_cycles=self._watchdog_cycles)
+        self._check_design(device)
+        return driver
+
+    def _check_design(self, device: Device) -> None:
+        """Before anything is sent to a board; its configuration the driver has looked at."""
+        from .device.design import OtherDesign, check_design
+        from .device.serial import SerialDevice
+
+        if self._board is None or not isinstance(device, SerialDevice):
+            return
+        try:
+            check_design(self._board, device)
+        except OtherDesign as error:
+            if not self._other_design:
+                device.close()
+                raise
+            self.design_warning = str(error)
+            warnings.warn(self.design_warning, OtherDesignWarning, stacklevel=5)
 
     @property
     def _loaded(self) -> Driver:

@@ -13,6 +13,9 @@ __all__ = ["BLOCK_BYTES", "Flaw", "Memory", "check_address_lines", "check_data_l
 BLOCK_BYTES = 1024
 """Of random data, which lie in so large blocks."""
 
+_RECALL_BYTES = 64
+"""So few that they are read before a memory without refresh has lost them."""
+
 _SEED = 1
 
 
@@ -29,6 +32,8 @@ class Memory(Protocol):
     def write_memory(self, address: int, data: bytes) -> None: ...
 
     def read_memory(self, address: int, count: int) -> bytes: ...
+
+    def pause(self, seconds: float) -> None: ...
 
 
 def check_data_lines(memory: Memory, beat_bytes: int) -> str:
@@ -105,13 +110,15 @@ def check_address_lines(memory: Memory) -> str:
     return f"{lines} lines"
 
 
-def check_random_data(memory: Memory, sample_bytes: int) -> str:
+def check_random_data(memory: Memory, sample_bytes: int, *, hold_seconds: float = 0) -> str:
     """Writes random data to blocks all over the memory, and reads them once all are written.
 
     Parameters
     ----------
     sample_bytes : :class:`int`
         How much of the memory, at least; the first and the last block are part of it.
+    hold_seconds : :class:`float`
+        Of a memory that has to be refreshed: how long it is left alone in between.
 
     Returns
     -------
@@ -121,22 +128,40 @@ def check_random_data(memory: Memory, sample_bytes: int) -> str:
     Raises
     ------
     Flaw
-        If a byte is wrong; it names the first and the number of those that are.
+        If a byte is wrong; it names the first and the number of those that are, and the refresh if
+        it is to blame.
     """
     blocks = list(_blocks(memory.memory_bytes, sample_bytes))
     data = {block: random.Random(_SEED + block).randbytes(BLOCK_BYTES) for block in blocks}
     for block in blocks:
         memory.write_memory(block, data[block])
+    if hold_seconds:
+        memory.pause(hold_seconds)
     wrong = [(block + offset, written, got) for block in blocks
              for offset, (written, got) in enumerate(zip(
                  data[block], memory.read_memory(block, BLOCK_BYTES), strict=True))
              if written != got]
     total = len(blocks) * BLOCK_BYTES
+    held = f", held for {hold_seconds:g} s" if hold_seconds else ""
     if wrong:
         address, written, got = wrong[0]
-        raise Flaw(f"Memory lost {len(wrong):,} of {total:,} random bytes: the first at "
-                   f"{address:#x}, {written:#04x} written and {got:#04x} read")
-    return f"{total:,} of {memory.memory_bytes:,} bytes"
+        lost = f"Memory lost {len(wrong):,} of {total:,} random bytes"
+        start = address - address % _RECALL_BYTES
+        around = data[address - address % BLOCK_BYTES][start % BLOCK_BYTES:][:_RECALL_BYTES]
+        if hold_seconds and _forgets(memory, start, around, hold_seconds):
+            raise Flaw(f"{lost}, which it keeps if they are read at once and not "
+                       f"{hold_seconds:g} s later: its refresh does not work")
+        raise Flaw(f"{lost}: the first at {address:#x}, {written:#04x} written and {got:#04x} read")
+    return f"{total:,} of {memory.memory_bytes:,} bytes{held}"
+
+
+def _forgets(memory: Memory, address: int, data: bytes, seconds: float) -> bool:
+    """Whether ``data`` is right if it is read at once, and wrong after so long."""
+    memory.write_memory(address, data)
+    if memory.read_memory(address, len(data)) != data:
+        return False
+    memory.pause(seconds)
+    return memory.read_memory(address, len(data)) != data
 
 
 def _blocks(memory_bytes: int, sample_bytes: int) -> Iterator[int]:

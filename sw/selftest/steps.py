@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weft.boards.board import Board
-from weft.boards.system.design_hash import design_hash
 from weft.digits import MODEL
 from weft.errors import WeftError
 from weft.hw.isa.config import AcceleratorConfig
 from weft.runtime.device import Device, Driver
+from weft.runtime.device.design import check_design
 from weft.runtime.device.serial import SerialDevice
 from weft.runtime.runner import run_frames
 from weft.runtime.session import InferenceSession
@@ -24,6 +24,7 @@ __all__ = ["Report", "Step", "self_test"]
 
 
 _FRAMES = 2  # of the network; the first loads its constants, the second is timed
+_HOLD_REFRESHES = 1.1  # of all rows of a chip, at least, while data is held
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,8 @@ class Report:
 
 
 def self_test(board: Board, device: str, open_device: Callable[[], SerialDevice], *,
-              sample_bytes: int, progress: Callable[[str], None] = lambda text: None,
+              sample_bytes: int, hold_seconds: float = 0,
+              progress: Callable[[str], None] = lambda text: None,
               observe: Callable[[Step], None] = lambda step: None) -> Report:
     """Tests a board until something is wrong with it.
 
@@ -104,13 +106,16 @@ def self_test(board: Board, device: str, open_device: Callable[[], SerialDevice]
         Opens it; it is closed at the end.
     sample_bytes : :class:`int`
         How much of the memory gets random data.
+    hold_seconds : :class:`float`
+        How long a chip beside the FPGA has to keep them, at least; for as long as each row is
+        refreshed once in any case.
     progress : callable
         Told what is being done.
     observe : callable
         Given each step when it is over.
     """
     report = Report(board=board, device=device)
-    test = _SelfTest(report, sample_bytes, progress, observe)
+    test = _SelfTest(report, sample_bytes, hold_seconds, progress, observe)
     try:
         test.run(open_device)
     except _Stop:
@@ -125,10 +130,13 @@ class _Stop(Exception):
 
 
 class _SelfTest:
-    def __init__(self, report: Report, sample_bytes: int, progress: Callable[[str], None],
-                 observe: Callable[[Step], None]):
+    def __init__(self, report: Report, sample_bytes: int, hold_seconds: float,
+                 progress: Callable[[str], None], observe: Callable[[Step], None]):
+        chip = report.board.memory.chip
         self._report = report
         self._sample_bytes = sample_bytes
+        self._hold_seconds = 0 if chip is None else max(
+            hold_seconds, _HOLD_REFRESHES * chip.refresh_ms / 1000)
         self._progress = progress
         self._observe = observe
         self._device: SerialDevice | None = None
@@ -165,13 +173,14 @@ class _SelfTest:
             driver = Driver(device)
             words += [f"{config.name}, {config.rate_text}"]
         with self._step("design") as words:
-            words += [_check_design(report.board, device)]
+            words += [check_design(report.board, device)]
         with self._step("data lines") as words:
             words += [check_data_lines(device, config.axi_bytes)]
         with self._step("address lines") as words:
             words += [check_address_lines(device)]
         with self._step("memory") as words:
-            words += [check_random_data(device, self._sample_bytes)]
+            words += [check_random_data(device, self._sample_bytes,
+                                        hold_seconds=self._hold_seconds)]
         with self._step("load and store") as words:
             words += run_copy(driver)
         for kernel in kernels(config):
@@ -204,14 +213,6 @@ class _SelfTest:
         report.cycles, report.counters = run.cycles[-1], dict(run.last.counters)
         report.line_frames = len(run.cycles) / run.seconds
         return f"{_FRAMES} frames equal {run.golden}'s, {report.cycles:,} cycles each"
-
-
-def _check_design(board: Board, device: SerialDevice) -> str:
-    wanted = design_hash(board)
-    if device.design != wanted:
-        raise Flaw(f"Board holds another design, {device.design:08x}, than {board.name} of this "
-                   f"release of Weft, {wanted:08x}: build its bitstream again and load it")
-    return f"hash {wanted:08x}"
 
 
 def _check_line(device: SerialDevice) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from amaranth.hdl import Assert, Module, Mux, Signal, Value
-from formal import free, spoil
+from formal import free
 
 from weft.boards.sdram.chip import SdramChip, SdramTiming
 from weft.boards.sdram.controller import SdramController
@@ -17,10 +17,10 @@ from weft.boards.sdram.signals import ALL_BANKS, Command
 
 CLOCK_MHZ = 100
 CHIP = SdramChip(
-    name="small", bank_bits=1, row_bits=1, column_bits=2, data_width=2, cas_latency=2, t_ck=7,
+    name="small", bank_bits=1, row_bits=1, column_bits=2, data_width=8, cas_latency=2, t_ck=7,
     t_rcd=40, t_rp=20, t_ras=80, t_rc=100, t_rrd=15, t_wr=20, t_rfc=30, t_ras_max=100_000, t_mrd=2,
     refresh_ms=0.0016, startup_us=0.02, startup_refreshes=2)
-BURST = 2
+BURST = 2  # words of a beat
 
 
 class Since:
@@ -37,12 +37,11 @@ class Since:
         return self.cycles >= least
 
 
-def spec(chip=CHIP, change=None):
+def spec(chip=CHIP, *, burst=BURST, built_for=None):
+    """The rules of ``CHIP``, with the words of ``burst`` and the masks of ``chip``."""
     m = Module()
-    dut = SdramController(SdramTiming(chip, CLOCK_MHZ), beat_bits=BURST * chip.data_width, beats=2,
-                          tag=1)
-    if change is not None:
-        spoil(dut, change)
+    dut = SdramController(SdramTiming(built_for or chip, CLOCK_MHZ),
+                          beat_bits=burst * chip.data_width, beats=2, tag=1)
     m.submodules.dut = dut
     free(m, dut)
 
@@ -58,8 +57,8 @@ def spec(chip=CHIP, change=None):
     accessed  = Since(m, given[Command.READ] | given[Command.WRITE], "accessed")
     rules = [
         given[Command.NOP] | ((refreshed >= 3) & (set_up >= 2)),
-        ~(given[Command.READ] | given[Command.WRITE]) | (accessed >= BURST),
-        ~given[Command.WRITE] | (read >= CHIP.cas_latency + BURST + 1),
+        ~(given[Command.READ] | given[Command.WRITE]) | (accessed >= burst),
+        ~given[Command.WRITE] | (read >= CHIP.cas_latency + burst + 1),
         ~given[Command.ACTIVATE] | ((activated >= 2) & started),
         ~(given[Command.REFRESH] | given[Command.MODE]) | ~opened.any(),
     ]
@@ -78,13 +77,14 @@ def spec(chip=CHIP, change=None):
         rules += [
             ~opens | (~opened[bank] & (since_closed >= 2) & (since_opened >= 10)),
             ~(reads | writes) | (opened[bank] & (since_opened >= 4)),
-            ~(closes & opened[bank]) | ((since_opened >= 8) & (since_read >= BURST)
-                                        & (since_written >= BURST - 1 + 2)),
+            ~(closes & opened[bank]) | ((since_opened >= 8) & (since_read >= burst)
+                                        & (since_written >= burst - 1 + 2)),
             ~(given[Command.REFRESH] | given[Command.MODE]) | (since_closed >= 2),
         ]
     # From the first word that is written to the last, and no longer, the controller drives.
     written = Since(m, given[Command.WRITE], "written")
-    rules.append(pins.dq_oe == (given[Command.WRITE] | ~(written >= BURST)))
+    rules.append(pins.dq_oe == (given[Command.WRITE] | ~(written >= burst)))
+    rules.append((pins.mask == 0) | chip.byte_masks)
     m.d.comb += [Assert(rule) for rule in rules]
     return m
 
@@ -92,8 +92,16 @@ def spec(chip=CHIP, change=None):
 DEPTH = 45  # cycles: the start, a refresh, and runs behind it
 
 
-def test_timing(prove):
-    prove(spec(), depth=DEPTH)
+# The words of a beat, and whether bytes are masked, as the chips have them that boards carry.
+@pytest.mark.parametrize("burst, byte_masks", [(2, True), (2, False), (4, True)])
+def test_timing(prove, burst, byte_masks):
+    prove(spec(replace(CHIP, byte_masks=byte_masks, column_bits=1 + burst.bit_length() - 1),
+               burst=burst), depth=DEPTH)
+
+
+def test_masks_that_a_board_does_not_connect_are_found(refute):
+    """The controller of a chip that has them, on such a board."""
+    refute(spec(replace(CHIP, byte_masks=False), built_for=CHIP), depth=DEPTH)
 
 
 WRONG = {

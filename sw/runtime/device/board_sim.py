@@ -83,6 +83,10 @@ class BoardSimDevice(SerialDevice):
         """The simulator itself, for disturbing the line and counting cycles."""
         return self._simulator
 
+    def pause(self, seconds: float) -> None:
+        """Let so much simulated time pass."""
+        self._simulator.run(self._simulator.cycles(seconds))
+
     def write_memory(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy ``data`` to memory."""
         if self._direct:

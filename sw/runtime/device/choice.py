@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from weft.compiler.timing.memory import MemoryTiming
+from weft.boards.board import Board
 from weft.errors import InputError
-from weft.hw.isa.config import AcceleratorConfig
 
 from .base import Device
 
@@ -41,16 +40,13 @@ class DeviceChoice:
     factory : :data:`DeviceFactory`
     options : :class:`dict`
         For the factory.
-    config : :class:`AcceleratorConfig` or :py:`None`
-        What the device has, where the name tells.
-    memory : :class:`MemoryTiming` or :py:`None`
-        How fast its external memory is, likewise.
+    board : :class:`~weft.boards.board.Board` or :py:`None`
+        What the device is, where the name tells.
     """
 
     factory: DeviceFactory
     options: dict[str, Any] = field(default_factory=dict)
-    config: AcceleratorConfig | None = None
-    memory: MemoryTiming | None = None
+    board: Board | None = None
 
 
 def is_simulated(device: str) -> bool:
@@ -119,8 +115,7 @@ def choose_device(device: str | DeviceFactory, *, trace: str | Path | None = Non
             raise InputError(f"Board must have a memory chip for {_DIRECT[1:]}, {name} has none")
         board = fast_line(board) if baud is None else dataclasses.replace(board, baud=baud)
         return DeviceChoice(factory=partial(BoardSimDevice, board=board, direct=direct),
-                            options={"progress": progress}, config=board.config,
-                            memory=board.memory_timing(board.config))
+                            options={"progress": progress}, board=board)
     raise _unknown(device)
 
 

@@ -1,5 +1,6 @@
 """A board at the end of a serial cable."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -118,6 +119,10 @@ class SerialDevice:
     def link(self) -> Link:
         """The line itself, for counting what went wrong on it."""
         return self._link
+
+    def pause(self, seconds: float) -> None:
+        """Let so much time pass, and say nothing to the board."""
+        time.sleep(seconds)
 
     def _check_range(self, address: int, count: int) -> None:
         if address < 0 or count < 0 or address + count > self.memory_bytes:

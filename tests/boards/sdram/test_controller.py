@@ -10,12 +10,14 @@ import pytest
 from sdram_model import ModelChip, connect_chip
 from stream_bench import make_simulator, stream_put
 
-from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramTiming
+from weft.boards.sdram.chip import M12L64322A_UNMASKED, MT48LC16M16_CLASS, SdramTiming
 from weft.boards.sdram.controller import SdramController
 from weft.hw.isa.config import ConfigError
 
 # Rows and the start are short, and refreshes come often.
-CHIP = replace(MT48LC16M16_CLASS, row_bits=4, column_bits=6, startup_us=1, refresh_ms=0.05)
+SMALL = {"row_bits": 4, "column_bits": 6, "startup_us": 1, "refresh_ms": 0.05}
+CHIP = replace(MT48LC16M16_CLASS, **SMALL)
+WIDE = replace(M12L64322A_UNMASKED, **SMALL)
 CLOCK_MHZ = 100
 BEATS = 8
 
@@ -34,10 +36,13 @@ def run(model, runs, *, chip=CHIP, real=CHIP, words=4, clock_mhz=CLOCK_MHZ, idle
     beats = []      # in the order in which they are issued: address, data, mask, last, tag
     expected = []   # what the reads among them yield
     for number, each in enumerate(runs):
-        base = ((each["row"] << chip.bank_bits | each["bank"]) << chip.column_bits) * 2
+        base = (((each["row"] << chip.bank_bits | each["bank"]) << chip.column_bits)
+                * chip.data_width // 8)
         for beat in range(each["beats"] + 1):
             address = base + lanes * (each["column"] + beat)
             data, mask = rng.getrandbits(beat_bits), rng.getrandbits(lanes)
+            if not chip.byte_masks:  # all bytes of a beat, or none
+                mask = (mask & 1) * ((1 << lanes) - 1)
             beats.append((data, mask, beat == each["beats"], number & 0xff))
             if each["write"]:
                 for lane in range(lanes):
@@ -91,10 +96,11 @@ def random_runs(count, *, words=4, seed=0):
     return runs
 
 
-@pytest.mark.parametrize("words, clock_mhz, cas_latency", [
-    (4, 100, 3), (2, 133, 3), (8, 48, 2)])
-def test_random_runs(model, words, clock_mhz, cas_latency):
-    chip = replace(CHIP, cas_latency=cas_latency)
+@pytest.mark.parametrize("chip, words, clock_mhz, cas_latency", [
+    (CHIP, 4, 100, 3), (CHIP, 2, 133, 3), (CHIP, 8, 48, 2), (WIDE, 2, 90, 3), (WIDE, 4, 142, 3),
+    (WIDE, 2, 40, 2)])
+def test_random_runs(model, chip, words, clock_mhz, cas_latency):
+    chip = replace(chip, cas_latency=cas_latency)
     run(model, random_runs(60, words=words), chip=chip, real=chip, words=words,
         clock_mhz=clock_mhz)
 
@@ -118,17 +124,21 @@ RULES = {"t_rcd": "tRCD", "t_rp": "tRP", "t_ras": "tRAS", "t_wr": "tWR", "t_rfc"
          "cas_latency": "mode register"}
 
 
+@pytest.mark.parametrize("chip, words", [(CHIP, 4), (WIDE, 2)])
 @pytest.mark.parametrize("name", RULES)
-def test_controller_that_is_too_fast_is_found(model, name):
-    real = replace(CHIP, refresh_ms=0.016)
+def test_controller_that_is_too_fast_is_found(model, name, chip, words):
+    real = replace(chip, refresh_ms=0.016)
     if name == "t_ras":  # else the READ in between takes longer
         real = replace(real, t_ras=100, t_rc=10)
+    if name == "t_wr":  # else tRAS does
+        real = replace(real, t_wr=40)
     wrong = replace(real, **{name: SPOILED[name]})
     # Each run needs another row of a bank, and is short.
     runs = [{"write": number & 1, "row": number & 7, "bank": 1, "column": 2, "beats": 0}
             for number in range(6)]
     with pytest.raises(AssertionError, match=f"^{RULES[name]}, in cycle "):
-        run(model, runs, chip=wrong, real=real, idle=1200 if name == "refresh_ms" else 0)
+        run(model, runs, chip=wrong, real=real, words=words,
+            idle=1200 if name == "refresh_ms" else 0)
 
 
 @pytest.mark.parametrize("clock_mhz", [5, 150])

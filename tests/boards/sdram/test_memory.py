@@ -8,12 +8,14 @@ import pytest
 from sdram_model import ModelChip, connect_chip
 from stream_bench import make_simulator, random_stall
 
-from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramTiming
+from weft.boards.sdram.chip import M12L64322A_UNMASKED, MT48LC16M16_CLASS, SdramTiming
 from weft.boards.sdram.memory import SdramMemory
 from weft.hw.bus.axi import BURST_INCR, Response
 
 # Rows are short, so that they end often; the start is.
-CHIP = replace(MT48LC16M16_CLASS, row_bits=6, column_bits=6, startup_us=1, refresh_ms=0.4)
+SMALL = {"row_bits": 6, "column_bits": 6, "startup_us": 1, "refresh_ms": 0.4}
+CHIP = replace(MT48LC16M16_CLASS, **SMALL)
+WIDE = replace(M12L64322A_UNMASKED, **SMALL)
 CLOCK_MHZ = 100
 
 
@@ -102,25 +104,27 @@ async def get_byte(ctx, port, address):
     return ctx.get(port.read_data)
 
 
-@pytest.mark.parametrize("data_width, stall", [(32, 0.3), (64, 0.0), (64, 0.5), (128, 0.2)])
-def test_bursts_and_bytes_at_once(model, data_width, stall):
+@pytest.mark.parametrize("part, data_width, stall", [
+    (CHIP, 32, 0.3), (CHIP, 64, 0.0), (CHIP, 64, 0.5), (CHIP, 128, 0.2), (WIDE, 64, 0.0),
+    (WIDE, 64, 0.5), (WIDE, 128, 0.2)])
+def test_bursts_and_bytes_at_once(model, part, data_width, stall):
     """Reads, writes and byte accesses run beside each other, each at bytes of its own."""
-    dut, simulator, chip = make(model, data_width=data_width)
-    size, lanes = CHIP.size, data_width // 8
+    dut, simulator, chip = make(model, data_width=data_width, chip=part)
+    size, lanes, whole = part.size, data_width // 8, not part.byte_masks
     rng = random.Random(f"{data_width} {stall}")
-    part = size // 4
+    quarter = size // 4
     memory = bytearray(chip.read(0, size))
     done = []
 
     def bursts(base, count):
-        return [(base + lanes * rng.randrange(part // lanes - 40), rng.choice([1, 2, 5, 8, 16, 40]))
-                for _ in range(count)]
+        return [(base + lanes * rng.randrange(quarter // lanes - 40),
+                 rng.choice([1, 2, 5, 8, 16, 40])) for _ in range(count)]
 
     async def writing(ctx):
         master = Master(ctx, dut.axi, stall=stall, seed=1)
         for number, (address, count) in enumerate(bursts(0, 12)):
             data = rng.randbytes(count * lanes)
-            strobes = [rng.getrandbits(lanes) for _ in range(count)]
+            strobes = [(1 << lanes) - 1 if whole else rng.getrandbits(lanes) for _ in range(count)]
             await master.address("aw", address, count, number & 3)
             await master.beats_out(data, strobes)
             for offset, byte in enumerate(data):
@@ -131,7 +135,7 @@ def test_bursts_and_bytes_at_once(model, data_width, stall):
 
     async def reading(ctx):
         master = Master(ctx, dut.axi, stall=stall, seed=2)
-        for number, (address, count) in enumerate(bursts(part, 12)):
+        for number, (address, count) in enumerate(bursts(quarter, 12)):
             await master.address("ar", address, count, number & 3)
             assert await master.beats_in(count, number & 3) == \
                 memory[address:address + count * lanes]
@@ -139,7 +143,9 @@ def test_bursts_and_bytes_at_once(model, data_width, stall):
 
     async def host(ctx):
         await ctx.tick().until(dut.ready)
-        places = rng.sample(range(2 * part, 3 * part), 20)
+        places = rng.sample(range(2 * quarter, 3 * quarter), 20)
+        # One behind the other, as they mostly are.
+        places += range(places[0], places[0] + 2 * lanes)
         for address in places:
             memory[address] = rng.randrange(256)
             await put_byte(ctx, dut.bytes, address, memory[address])
@@ -178,15 +184,16 @@ def test_what_is_acknowledged_is_read(model):
     simulator.run()
 
 
-def test_bursts_outside_are_refused(model):
-    dut, simulator, chip = make(model)
-    before = chip.read(0, CHIP.size)
+@pytest.mark.parametrize("part", [CHIP, WIDE])
+def test_bursts_outside_are_refused(model, part):
+    dut, simulator, chip = make(model, chip=part)
+    before = chip.read(0, part.size)
 
     async def testbench(ctx):
         master = Master(ctx, dut.axi)
         for fields, response in (({}, Response.DECERR), ({"size": 1}, Response.SLVERR),
                                  ({"burst": 0}, Response.SLVERR)):
-            address = 0 if fields else CHIP.size
+            address = 0 if fields else part.size
             await master.address("aw", address, 12, 3, **fields)
             await master.beats_out(bytes(96), [0xff] * 12)
             assert await master.response() == (response, 3)
@@ -197,13 +204,13 @@ def test_bursts_outside_are_refused(model):
 
     simulator.add_testbench(testbench)
     simulator.run()
-    assert chip.read(0, CHIP.size) == before
+    assert chip.read(0, part.size) == before
 
 
-def share(model, *, read, write, beats=64, bursts=4):
+def share(model, part, *, read, write, beats=64, bursts=4):
     """Of the chip's peak, what bursts get that ask for more than there is; of a real chip, all but
     its start."""
-    chip = replace(MT48LC16M16_CLASS, startup_us=1)
+    chip = replace(part, startup_us=1)
     dut, simulator, _chip = make(model, chip=chip, addr_width=32)
     axi = dut.axi
     passed = {"cycles": 0, "beats": 0}
@@ -239,15 +246,16 @@ def share(model, *, read, write, beats=64, bursts=4):
         for testbench in testbenches if wanted else ():
             simulator.add_testbench(testbench)
     simulator.run()
-    return 4 * passed["beats"] / passed["cycles"]
+    return 64 // chip.data_width * passed["beats"] / passed["cycles"]
 
 
+@pytest.mark.parametrize("part", [MT48LC16M16_CLASS, M12L64322A_UNMASKED])
 @pytest.mark.parametrize("traffic, least", [
     ({"read": 1, "write": 0}, 0.95), ({"read": 0, "write": 1}, 0.95),
     ({"read": 1, "write": 1}, 0.85)])
-def test_share_of_the_peak(model, traffic, least):
+def test_share_of_the_peak(model, part, traffic, least):
     """Long bursts, row after row, with the refreshes that fall into that time."""
-    assert share(model, **traffic) > least
+    assert share(model, part, **traffic) > least
 
 
 def test_latency_is_what_is_stated(model):

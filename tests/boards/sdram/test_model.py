@@ -118,6 +118,8 @@ BROKEN = {
     "address, column": lambda b: b.opened().give(READ, address=1 << 10, after=T.rcd),
     "refresh": lambda b: b.start().wait(9 * T.refi + 10),
     "command": lambda b: b.opened().give(1),
+    "data lines, no DQM": lambda b: Bench(b.model, replace(CHIP, byte_masks=False)).opened().write(
+        0, 0, WORDS, after=T.rcd, masks=(0, 1, 0, 0)),
 }
 
 
@@ -155,8 +157,58 @@ def test_words_come_and_go(model):
     assert bench.chip.error == ""
 
 
+def test_words_of_32_bits_come_and_go(model):
+    bench = Bench(model, replace(CHIP, data_width=32)).opened()
+    words = [word << 16 | ~word & 0xffff for word in WORDS]
+    bench.write(0, 8, words, after=T.rcd, masks=(0, 8, 1, 6))
+    old = bench.chip.read(4 * (512 * 4 * 5 + 8), 16)
+    del bench.shown[:]
+    bench.give(READ, address=8).wait(9)
+    start = CHIP.cas_latency - 1
+    assert bench.shown[start] == words[0]
+    assert bench.shown[start + 1] & 0xffffff == words[1] & 0xffffff
+    assert bench.shown[start + 2] >> 8 == words[2] >> 8
+    assert bench.shown[start + 3] & 0xff0000ff == words[3] & 0xff0000ff
+    assert bench.shown[start:start + 4] == [int.from_bytes(old[i:i + 4], "little")
+                                            for i in range(0, 16, 4)]
+    assert bench.chip.error == ""
+
+
 def test_reset_asks_for_a_new_start(model):
     bench = written(Bench(model))
     bench.chip.reset()
     assert bench.give(ACTIVATE, after=500).chip.error.startswith("start-up, ")
     assert bench.chip.read(2 * 512 * 4 * 5, 2) == bytes([0x34, 0x12])
+
+
+# A chip of few rows, which are all refreshed in 16 us.
+SHORT = replace(CHIP, row_bits=4, refresh_ms=0.016)
+
+
+def held(model, cycles, *, broken, every=0):
+    """What a row holds of what was written to it, so many cycles later; every so many of them it is
+    opened."""
+    bench = Bench(model, SHORT).start().give(ACTIVATE, 1, 5, after=CHIP.t_mrd)
+    if broken:
+        bench.chip.break_refresh()
+    bench.write(1, 0, [0xffff] * BURST, after=T.rcd).give(
+        PRECHARGE, address=ALL_BANKS, after=T.wr + T.ras)
+    start, used = 0, 0
+    while start < cycles:
+        bench.give(REFRESH, after=T.rp)
+        start += T.rp + 90
+        bench.wait(90)
+        if every and start - used > every:
+            bench.give(ACTIVATE, 1, 5).give(PRECHARGE, address=ALL_BANKS, after=T.ras).wait(T.rp)
+            used = start
+    assert bench.chip.error == ""
+    return bench.chip.read((5 * 4 + 1) * 1024, 2 * BURST)
+
+
+@pytest.mark.parametrize("broken, cycles, every, kept", [
+    (False, 12_000, 0, True), (True, 3_000, 0, True), (True, 4_000, 0, False),
+    (True, 12_000, 2_000, True)])
+def test_a_row_that_is_not_refreshed_loses_bits(model, broken, cycles, every, kept):
+    """Within the time for all rows and what a controller may be late, 33 us, it does not; nor while
+    it is used."""
+    assert (held(model, cycles, broken=broken, every=every) == b"\xff" * 2 * BURST) == kept

@@ -1,5 +1,6 @@
 """The tests of a memory name what is broken in one."""
 
+import math
 import re
 
 import pytest
@@ -24,9 +25,13 @@ class BrokenMemory:
         Bits of an address that are taken for zero.
     decay : :class:`range`
         Addresses whose bytes lose a bit when any other byte is read.
+    retention : :class:`float`
+        Seconds until a byte that is not read loses a bit. A byte takes 10 us to write or read.
     """
 
-    def __init__(self, low=0, high=0, lost=0, decay=range(0)):
+    def __init__(self, low=0, high=0, lost=0, decay=range(0), retention=math.inf):
+        self._now, self._retention = 0.0, retention
+        self._touched = dict.fromkeys(range(32 * 1024), 0.0)
         self._bytes = bytearray(32 * 1024)
         self._low, self._high, self._lost, self._decay = (
             low.to_bytes(8, "little"), high.to_bytes(8, "little"), lost, decay)
@@ -38,12 +43,21 @@ class BrokenMemory:
     def write_memory(self, address, data):
         for place, byte in enumerate(data, address):
             self._bytes[place & ~self._lost] = byte
+            self._touched[place] = self._now
+            self._now += 1e-5
 
     def read_memory(self, address, count):
         def byte(place):
+            if self._now - self._touched[place] > self._retention:
+                self._bytes[place & ~self._lost] ^= 8
+            self._touched[place] = self._now
+            self._now += 1e-5
             stored = self._bytes[place & ~self._lost] ^ (4 if place in self._decay else 0)
             return stored & ~self._low[place % 8] | self._high[place % 8]
         return bytes(map(byte, range(address, address + count)))
+
+    def pause(self, seconds):
+        self._now += seconds
 
 
 def test_a_sound_memory_passes():
@@ -85,3 +99,25 @@ def test_lost_bytes_are_counted(place):
     with pytest.raises(Flaw, match=f"^Memory lost 1 of 2,048 random bytes: the first at "
                                     f"{place:#x}, 0x.. written and 0x.. read$"):
         check_random_data(BrokenMemory(decay=range(place, place + 1)), 2 * BLOCK_BYTES)
+
+
+@pytest.mark.parametrize("retention", [0.01, 0.2])
+def test_a_refresh_that_does_not_work_is_named(retention):
+    """Whether bytes are lost while others are written, or only when all are left alone."""
+    memory = BrokenMemory(retention=retention)
+    with pytest.raises(Flaw, match=r"^Memory lost [\d,]+ of 4,096 random bytes, which it keeps if "
+                                   r"they are read at once and not 0\.3 s later: its refresh does "
+                                   r"not work$"):
+        check_random_data(memory, 4096, hold_seconds=0.3)
+
+
+def test_a_memory_that_keeps_its_bytes_passes():
+    memory = BrokenMemory(retention=0.5)
+    assert check_random_data(memory, 4096, hold_seconds=0.3) == \
+        "4,096 of 32,768 bytes, held for 0.3 s"
+
+
+@pytest.mark.parametrize("fault", [{"low": 1 << 3}, {"decay": range(32 * 1024)}])
+def test_the_refresh_is_not_blamed_for_another_fault(fault):
+    with pytest.raises(Flaw, match=r"^Memory lost [\d,]+ of 4,096 random bytes: the first at 0x"):
+        check_random_data(BrokenMemory(**fault), 4096, hold_seconds=0.3)

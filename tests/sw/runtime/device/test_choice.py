@@ -14,7 +14,7 @@ BOARD = BOARDS["ulx3s-85f-sdram"]
 
 def test_serial_ports_have_a_path_and_a_baud_rate():
     choice = choose_device("serial:/dev/ttyUSB7?baud=115200")
-    assert (choice.factory, choice.config) == (SerialDevice, None)
+    assert (choice.factory, choice.board) == (SerialDevice, None)
     assert choice.options == {"port": "/dev/ttyUSB7", "baud": 115200}
     assert choose_device("serial:COM3").options == {"port": "COM3", "baud": 3_000_000}
 
@@ -23,7 +23,7 @@ def test_serial_ports_have_a_path_and_a_baud_rate():
                                           (f"?baud={BOARD.baud}", BOARD.baud)])
 def test_simulated_boards_bring_their_configuration(option, baud):
     choice = choose_device(f"board-sim:{BOARD.name}{option}")
-    assert choice.config == BOARD.config
+    assert choice.board is not None and choice.board.config == BOARD.config
     assert choice.factory.func is BoardSimDevice
     assert choice.factory.keywords["board"].baud == baud
     assert not choice.factory.keywords["direct"]
