@@ -2,12 +2,13 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from weft.cluster import shipped
 from weft.errors import InputError
 
-__all__ = ["dies_once", "fails", "length"]
+__all__ = ["dies_once", "fails", "length", "waits"]
 
 
 def length(name):
@@ -27,3 +28,7 @@ def dies_once(item):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def waits(seconds):
+    time.sleep(seconds)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from signal import SIG_IGN, SIGINT, signal
+from threading import current_thread, main_thread
 from typing import Any, TypeVar
 
 from weft.errors import InputError, ToolError, WeftError
@@ -122,10 +124,26 @@ def _local(workers: int) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     # At a port of its own: another one on this machine has the usual one.
-    with LocalCluster(n_workers=workers, threads_per_worker=1, processes=True,
-                      dashboard_address="127.0.0.1:0", silence_logs=50) as local, \
-            Client(local) as client:
-        yield client
+    with ExitStack() as stack:
+        with _deaf():
+            local = stack.enter_context(LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True,
+                dashboard_address="127.0.0.1:0", silence_logs=50))
+        yield stack.enter_context(Client(local))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started inside do not hear Ctrl-C, which a terminal sends to all: this one
+    ends them."""
+    if current_thread() is not main_thread():   # which alone may say what a signal does
+        yield
+        return
+    before = signal(SIGINT, SIG_IGN)
+    try:
+        yield
+    finally:
+        signal(SIGINT, before)
 
 
 @contextmanager

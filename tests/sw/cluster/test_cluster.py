@@ -1,10 +1,15 @@
 """Work for many processes."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from cluster_tasks import dies_once, fails, length
 from dask_programs import scheduler, workers
+from places import ROOT
 
 from weft.cluster import cluster, digest
 from weft.errors import InputError
@@ -64,3 +69,23 @@ def test_a_scheduler_without_workers():
             InputError, match=rf"^Scheduler {address} must have workers, and has none: start some "
                               rf"with dask worker {address}$"), cluster(scheduler=address):
         pass
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_in_a_line():
+    """A terminal sends it to the workers, too."""
+    with subprocess.Popen([sys.executable, "-m", "interrupted_cluster"], start_new_session=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "at work\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said == "weft: interrupted\n"
+    for _ in range(600):    # the last of them leave a little later
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("processes are left")
