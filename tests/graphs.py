@@ -537,7 +537,7 @@ def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:
 def _constants(rng: np.random.Generator, builder: GraphBuilder) -> str:
     """A constant in front of, between or behind other tensors, twice; in sums and products; and
     below the rows of another one."""
-    channels, height, width = builder.shape(builder.input)
+    _, height, width = builder.shape(builder.input)
     first = builder.conv(builder.input, int(rng.integers(1, 20))) if rng.random() < 0.6 \
         else builder.input
     known = builder.constant((int(rng.integers(1, 20)), height, width), like=first)

@@ -101,7 +101,7 @@ class _TokenBuilder(FloatBuilder):
     def first(self, x: str, classes: int) -> str:
         """Adds a Gather of the first token, and a Gemm."""
         width = self.width(x)
-        x = self.node("Gather", [x, self.constant(np.int64(0))], (1, width), axis=1)
+        x = self.node("Gather", [x, self.constant(np.array(0))], (1, width), axis=1)
         return self.dense(x, classes)
 
 

@@ -29,10 +29,10 @@ def check_batch(frames: int) -> int:
 def batch(graph: Graph, frames: int) -> Graph:
     """A graph that computes ``frames`` frames, all of them layer by layer.
 
-    Every tensor, layer and edge is there once for each frame, a constant once for all. Layers come copy by copy: the first
-    one of all frames, then the second one of all frames; copies have the same name, and the very
-    same arrays. Edges come frame by frame. Frame 0 has the tensors of ``graph``, the others have
-    their own.
+    Every tensor, layer and edge is there once for each frame, a constant once for all. Layers come
+    copy by copy: the first one of all frames, then the second one of all frames; copies have the
+    same name, and the very same arrays. Edges come frame by frame. Frame 0 has the tensors of
+    ``graph``, the others have their own.
 
     Parameters
     ----------

@@ -23,6 +23,6 @@ from .vector_layers import Add, Affine, Depthwise, Lookup, Multiply, Padding, Po
 
 __all__ = ["Add", "Affine", "Alias", "Concat", "Convolution", "Depthwise", "Edge", "Function",
            "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave", "Layer",
-           "Lookup", "MatMul", "Misfits", "Model", "Multiply", "NO_PADS", "Normalization", "Padding",
-           "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "RowLayer", "Selection",
-           "Softmax", "Sums", "Tensor", "TensorInfo", "Where"]
+           "Lookup", "MatMul", "Misfits", "Model", "Multiply", "NO_PADS", "Normalization",
+           "Padding", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "RowLayer",
+           "Selection", "Softmax", "Sums", "Tensor", "TensorInfo", "Where"]

@@ -457,7 +457,8 @@ class LoweringContext:
             raise ValueError(f"Tensor {name!r} is used before it is computed")
 
     def _enter(self, name: str, layer: str, stop: int | None = None) -> None:
-        """Loads what no layer makes to the chip at its first use, as far as row ``stop`` if given."""
+        """Loads what no layer makes to the chip at its first use, as far as row ``stop`` if that is
+        given."""
         self._expect(name)
         if name not in self._given:
             return

@@ -117,9 +117,9 @@ class Builder(Placer[onnx.NodeProto]):
                 raise ModelError(f"{label(node)} has the constant '{name}', which must be int8 or "
                                  f"uint8 with one scale")
             unsigned = known.dtype == np.uint8
-            own = name if shape == value.shape else f"{name}@{'x'.join(map(str, shape))}"
             source = Quantized(
-                name=own, shape=shape, scale=float(scales[0]), unsigned=unsigned,
+                name=f"{name}@{'x'.join(map(str, shape))}", shape=shape,
+                scale=float(scales[0]), unsigned=unsigned,
                 zero_point=int(zeros[0]) - 128 * unsigned,
                 values=np.broadcast_to(to_int8(known), shape))
             self._constants[name, shape] = Dequantized(source, View(shape))
