@@ -147,7 +147,7 @@ def test_networks_have_what_people_build():
         signals.add(graph.signal)
     assert ops >= {"Conv", "Depthwise", "Gemm", "Add", "Mul", "Concat", "Resize", "MaxPool",
                    "AveragePool", "GlobalAveragePool", "Vector", "Clip", "Relu", "Sigmoid", "Turn",
-                   "Regroup", "Tokens", "Widen", "Flat", "Piece"}
+                   "Regroup", "Tokens", "Widen", "Flat", "Piece", "Place", "Lead"}
     assert (1, 1) in planes and any(1 == height < width for height, width in planes)
     assert outputs >= {1, 2, 3} and signals == {False, True}
 
