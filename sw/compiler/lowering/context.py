@@ -117,7 +117,9 @@ class LoweringContext:
                 self._store(None, self._whole(edge.tensor))
         self._lowered.add(self._current)
         whole = self._lowered
-        sources = dict.fromkeys(slot.buffer for slot in whole.slots.values())
+        # Constants first: all that is sent once lies together.
+        sources = dict.fromkeys(whole.slots[name].buffer for name in sorted(
+            whole.slots, key=lambda name: name not in self.graph.constants))
         return Lowered(ops=tuple(whole.ops), slots=whole.slots, placed=whole.placed,
                        external=(*whole.sections, *sources))
 

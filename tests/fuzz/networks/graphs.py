@@ -49,9 +49,9 @@ class Node:
         channels each, ``Crop`` for a Slice of planes that leaves out ``pads`` and takes every
         ``strides``-th row and column, ``Place`` for an Add of a constant of all values,
         ``Lead`` for a Concat of a constant with ``factors[0]`` rows in front of planes, or, if
-        ``count_pads``, with so many channels behind them, ``Rows`` for a Slice of each row of pixels in turn and a
-        Concat of them backwards, ``Flat`` for a Concat of all its inputs, channels last, as
-        vectors.
+        ``count_pads``, with so many channels behind them, ``Rows`` for a Slice of each row of
+        pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of all its inputs,
+        channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -186,7 +186,8 @@ class FloatGraph:
             rng = np.random.default_rng([self.seed, *node.name.encode()])
             inputs, extra = list(node.inputs), {}
             op = {"Depthwise": "Conv", "Vector": "Reshape", "Scale": "Mul", "Shift": "Add",
-                  "Place": "Add", "Lead": "Concat", "Regroup": "Reshape", "Widen": "Pad"}.get(node.op, node.op)
+                  "Place": "Add", "Lead": "Concat", "Regroup": "Reshape",
+                  "Widen": "Pad"}.get(node.op, node.op)
 
             def step(op: str, source: str, part: str, name: str = node.name,
                      nodes: list[onnx.NodeProto] = nodes, **options: object) -> str:
