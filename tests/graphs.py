@@ -23,6 +23,7 @@ from weft.ir import (
     MatMul,
     Multiply,
     Normalization,
+    Padding,
     Pads,
     Pool,
     PoolKind,
@@ -63,12 +64,20 @@ class GraphBuilder:
         self._tensors: dict[str, Tensor] = {}
         self._layers: list[Layer] = []
         self._inputs: list[str] = []
+        self._constants: dict[str, np.ndarray] = {}
         self.input = self.add_input("x", shape)
 
     def add_input(self, name: str, shape: tuple[int, int, int], *,
                   like: str | None = None) -> str:
         """Adds a further input; ``like`` names a tensor with the same scale and zero point."""
         self._inputs.append(name)
+        return self._tensor(name, shape, like)
+
+    def constant(self, shape: tuple[int, int, int], *, like: str | None = None) -> str:
+        """Adds a tensor of known values, extremes among them."""
+        name = f"k{len(self._constants)}"
+        self._constants[name] = np.clip(self._rng.integers(-160, 160, shape), -128, 127).astype(
+            np.int8)
         return self._tensor(name, shape, like)
 
     def _tensor(self, name: str, shape: tuple[int, int, int], like: str | None = None) -> str:
@@ -181,6 +190,13 @@ class GraphBuilder:
             multiplier=(spread * (0.5 + rng.random(channels))).astype(np.float32),
             strides=strides, pads=Pads(*pads), dilations=dilations, clamp=clamp),
             self._windowed(source, kernel, strides, pads, dilations))
+
+    def padding(self, source: str, pads: tuple[int, int, int, int]) -> str:
+        """Adds rows and columns of zeros around planes."""
+        channels, height, width = self.shape(source)
+        return self.add(
+            Padding.of(channels, Pads(*pads), **self._next("Concat"), input=source),
+            (channels, height + pads[0] + pads[2], width + pads[1] + pads[3]), like=source)
 
     def max_pool(self, source: str, *, kernel: tuple[int, int] = (2, 2),
                  strides: tuple[int, int] = (1, 1), pads: tuple[int, int, int, int] = (0, 0, 0, 0),
@@ -369,7 +385,7 @@ class GraphBuilder:
 
         return Graph(name="random", tensors=dict(self._tensors), layers=tuple(self._layers),
                      inputs=tuple(edge(name) for name in self._inputs),
-                     outputs=tuple(edge(name) for name in outputs))
+                     outputs=tuple(edge(name) for name in outputs), constants=self._constants)
 
 
 def random_graph(rng: np.random.Generator, layers: int = 1, *, max_size: int = 40,
@@ -545,6 +561,24 @@ def _regrouped(rng: np.random.Generator, builder: GraphBuilder) -> str:
     return builder.sum(builder.alias(tall, None, (height, width)), x)
 
 
+def _constants(rng: np.random.Generator, builder: GraphBuilder) -> str:
+    """A constant in front of, between or behind other tensors, twice; in sums and products; and
+    below the rows of another one."""
+    _, height, width = builder.shape(builder.input)
+    first = builder.conv(builder.input, int(rng.integers(1, 20))) if rng.random() < 0.6 \
+        else builder.input
+    known = builder.constant((int(rng.integers(1, 20)), height, width), like=first)
+    joined = builder.concat(*rng.permutation([first, known, *[known] * int(rng.integers(2))])
+                            .tolist())
+    count = builder.shape(joined)[0]
+    pair = [builder.conv(joined, count), builder.constant((count, height, width))]
+    combine = builder.product if rng.random() < 0.4 else builder.sum
+    x = combine(*rng.permutation(pair).tolist(), clamp=builder.random_clamp())
+    pads = tuple(rng.integers(0, 4, 4).tolist())
+    framed = builder.padding(x, pads)
+    return builder.sum(framed, builder.constant(builder.shape(framed), like=framed))
+
+
 def _residual(rng: np.random.Generator, builder: GraphBuilder) -> str:
     trunk = builder.conv(builder.input, int(rng.integers(1, 40)))
     branch = builder.depthwise(trunk, kernel=(3, 3), pads=(1, 1, 1, 1), clamp=(-128, 90))
@@ -573,6 +607,7 @@ OPERATORS: dict[str, Callable[[np.random.Generator, GraphBuilder], str]] = {
     "pyramid": _pyramid,
     "interleave": _dealt_out,
     "concat": _joined,
+    "constants": _constants,
     "residual": _residual,
     "shuffled": _shuffled,
     "regrouped": _regrouped,

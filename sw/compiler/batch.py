@@ -29,10 +29,10 @@ def check_batch(frames: int) -> int:
 def batch(graph: Graph, frames: int) -> Graph:
     """A graph that computes ``frames`` frames, all of them layer by layer.
 
-    Every tensor, layer and edge is there once for each frame. Layers come copy by copy: the first
-    one of all frames, then the second one of all frames; copies have the same name, and the very
-    same arrays. Edges come frame by frame. Frame 0 has the tensors of ``graph``, the others have
-    their own.
+    Every tensor, layer and edge is there once for each frame, a constant once for all. Layers come
+    copy by copy: the first one of all frames, then the second one of all frames; copies have the
+    same name, and the very same arrays. Edges come frame by frame. Frame 0 has the tensors of
+    ``graph``, the others have their own.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def batch(graph: Graph, frames: int) -> Graph:
         separator += " "
 
     def own(name: str, frame: int) -> str:
-        return f"{name}{separator}{frame}" if frame else name
+        return f"{name}{separator}{frame}" if frame and name not in graph.constants else name
 
     def copy(layer: Layer, frame: int) -> Layer:
         names: dict[str, Any] = {name: own(getattr(layer, name), frame)
@@ -77,7 +77,8 @@ def batch(graph: Graph, frames: int) -> Graph:
 
     return replace(
         graph, frames=frames,
-        tensors={own(name, frame): replace(tensor, name=own(tensor.name, frame))
+        tensors={own(name, frame): tensor if name in graph.constants else
+                 replace(tensor, name=own(tensor.name, frame))
                  for frame in range(frames) for name, tensor in graph.tensors.items()},
         layers=tuple(copy(layer, frame) for layer in graph.layers for frame in range(frames)),
         inputs=edges(graph.inputs), outputs=edges(graph.outputs))

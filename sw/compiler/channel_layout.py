@@ -76,7 +76,8 @@ def lay_out_channels(graph: Graph, config: AcceleratorConfig, *,
 
     A tensor that is a source of two concatenations, or twice of one, is copied; so is the result
     of one, or a view with channels in another order, that meets a tensor of another map in an
-    element-wise layer. A copy is a convolution with the identity, which is exact.
+    element-wise layer. A copy is a convolution with the identity, which is exact; a constant is
+    there twice.
 
     Parameters
     ----------
@@ -151,7 +152,7 @@ def _copy_shared_sources(graph: Graph,
                          owners: tuple[int, ...]) -> tuple[Graph, tuple[int, ...]]:
     layers: list[Layer] = []
     origins: list[int] = []
-    tensors = dict(graph.tensors)
+    tensors, constants = dict(graph.tensors), dict(graph.constants)
     times: Counter[str] = Counter()
     same = _originals(graph)
     for index, layer in zip(owners, graph.layers, strict=True):
@@ -160,8 +161,11 @@ def _copy_shared_sources(graph: Graph,
             for name in layer.sources:
                 if times[same[name]]:
                     copy, tensor = _copy(layer, tensors[name], times[same[name]])
-                    layers.append(copy)
-                    origins.append(index)
+                    if name in constants:
+                        constants[tensor.name] = constants[name]
+                    else:
+                        layers.append(copy)
+                        origins.append(index)
                     tensors[tensor.name] = tensor
                     sources.append(tensor.name)
                 else:
@@ -170,7 +174,8 @@ def _copy_shared_sources(graph: Graph,
             layer = replace(layer, sources=tuple(sources))
         layers.append(layer)
         origins.append(index)
-    return replace(graph, layers=tuple(layers), tensors=tensors), tuple(origins)
+    return replace(graph, layers=tuple(layers), tensors=tensors,
+                   constants=constants), tuple(origins)
 
 
 def _copy_result(graph: Graph, origins: tuple[int, ...],

@@ -23,7 +23,7 @@ class CommandInfo:
     Attributes
     ----------
     layer : :class:`int` or :py:`None`
-        Index of the layer; :py:`None` for loads and stores of the graph's inputs.
+        Index of the layer; :py:`None` for loads and stores of the graph's inputs and constants.
     engine : :class:`weft.hw.isa.commands.Engine`
     text : :class:`str`
     reads, writes : :class:`tuple` of (space, start, stop)
@@ -142,7 +142,7 @@ class Program:
     warm_infos : :class:`tuple` of :class:`CommandInfo`
         One for each of its commands.
     image : :class:`tuple` of (address, bytes)
-        All constants: to be written to external memory once.
+        All constants, those that are tensors included: to be written to external memory once.
     residents, warm_residents : :class:`tuple` of :class:`Resident`
         Buffers in activation memory, with the commands of either stream that use them.
     inputs, outputs, kept : :class:`tuple` of :class:`Slot`

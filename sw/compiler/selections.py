@@ -181,7 +181,7 @@ def _without_idle(graph: Graph, origins: _Origins, keep: bool) -> tuple[Graph, _
     read |= {edge.tensor for edge in graph.outputs}
     left = [(layer, origin) for layer, origin in zip(graph.layers, origins, strict=True)
             if not isinstance(layer, Selection) or layer.output in read]
-    made = {edge.tensor for edge in graph.inputs} | {layer.output for layer, _ in left}
+    made = graph.given | {layer.output for layer, _ in left}
     return (replace(graph, layers=tuple(layer for layer, _ in left), tensors={
                 name: tensor for name, tensor in graph.tensors.items() if name in made}),
             tuple(origin for _, origin in left))

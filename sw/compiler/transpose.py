@@ -44,7 +44,8 @@ def transpose(graph: Graph) -> Graph | None:
     tensors = {name: replace(tensor, shape=(channels, width, height))
                for name, tensor in graph.tensors.items()
                for channels, height, width in (tensor.shape,)}
-    return replace(graph, tensors=tensors, layers=tuple(map(_layer, graph.layers)))
+    return replace(graph, tensors=tensors, layers=tuple(map(_layer, graph.layers)),
+                   constants={name: _planes(values) for name, values in graph.constants.items()})
 
 
 def _symmetric(tensors: Mapping[str, Tensor], layer: Alias) -> bool:

@@ -35,9 +35,14 @@ def verify(graph: Graph) -> Graph:
     ------
     ValueError
         If a tensor is read before it is made, made twice, or not of the shape that its layer
-        makes; or weights, parameters or bounds do not fit the layer.
+        makes; or weights, parameters or bounds do not fit the layer; or a constant does not fit its
+        tensor.
     """
-    made = {edge.tensor for edge in graph.inputs}
+    made = set(graph.given)
+    for name, values in graph.constants.items():
+        if values.dtype != np.int8 or values.shape != graph.tensors[name].shape:
+            raise ValueError(f"Constant {name!r} must be int8 {graph.tensors[name].shape}, "
+                             f"not {values.dtype} {values.shape}")
     for layer in graph.layers:
         for name in layer.inputs:
             if name not in made:

@@ -124,7 +124,7 @@ class Division(ABC, Generic[Node]):
         made = {layer.output for layer in layers}
         edges = []
         for name in dict.fromkeys(item for layer in reversed(layers) for item in layer.inputs):
-            if name in made:
+            if name in made or name in placer.constants:
                 continue
             if name in placer.entries:
                 entry = placer.entries[name]
@@ -230,7 +230,9 @@ class Division(ABC, Generic[Node]):
         graph, self._gone[stage] = merge_functions(Graph(
             name=name, layers=tuple(layers), inputs=tuple(entering),
             outputs=tuple(sorted(leaving, key=lambda edge: order[edge.name])),
-            tensors={key: tensor for key, tensor in self._placer.tensors.items() if key in used}))
+            tensors={key: tensor for key, tensor in self._placer.tensors.items() if key in used},
+            constants={key: values for key, values in self._placer.constants.items()
+                       if key in used}))
         return graph
 
     def _host_part(self, stage: int) -> HostPart:

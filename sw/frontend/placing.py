@@ -46,6 +46,8 @@ class Quantized:
         Whether no other node reads the tensor on the accelerator.
     parts : :class:`int`
         As of a :class:`weft.ir.Tensor`.
+    values : int8 or :py:`None`
+        All of them, in the shape of the model and the int8 domain, if they are known.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Quantized:
     placed: dict[str, View] = field(default_factory=dict)
     sole: bool = True
     parts: int = 1
+    values: np.ndarray | None = None
 
     @property
     def accelerated(self) -> bool:
@@ -98,6 +101,8 @@ class Placer(ABC, Generic[Node]):
         The model's tensor that a layer makes, by tensor name.
     entries : :class:`dict` of :class:`Entry`
         By tensor name.
+    constants : :class:`dict`
+        Tensors whose values are known, int8 [C, H, W] by name.
     """
 
     def __init__(self, forbidden: Mapping[str, ModelError] | None = None):
@@ -106,6 +111,7 @@ class Placer(ABC, Generic[Node]):
         self.stages: dict[str, int] = {}
         self.made: dict[str, Quantized] = {}
         self.entries: dict[str, Entry] = {}
+        self.constants: dict[str, np.ndarray] = {}
         self._forbidden = forbidden or {}
 
     @abstractmethod
@@ -136,7 +142,7 @@ class Placer(ABC, Generic[Node]):
         return self._reserve(quantized, want)[0], stage
 
     def _reserve(self, quantized: Quantized, want: View) -> tuple[str, int]:
-        """A tensor that the host fills, and the stage of its values."""
+        """A tensor that the host fills, or one of known values, and their stage."""
         for other, layout in quantized.placed.items():
             if layout.same(want):
                 return other, quantized.stage
@@ -145,7 +151,10 @@ class Placer(ABC, Generic[Node]):
         name = f"{quantized.name}@{count}" if count else quantized.name
         self._add_tensor(name, quantized, want)
         quantized.placed[name] = want
-        self.entries[name] = Entry(quantized, want)
+        if quantized.values is None:
+            self.entries[name] = Entry(quantized, want)
+        else:
+            self.constants[name] = np.ascontiguousarray(quantized.values.reshape(-1)[want.array()])
         return name, quantized.stage
 
     def _alias(self, node: Node, quantized: Quantized, want: View, channels: np.ndarray) -> str:
@@ -186,6 +195,12 @@ class Placer(ABC, Generic[Node]):
             zero_point=quantized.zero_point, unsigned=quantized.unsigned, order=layout.flat(),
             model_shape=quantized.shape, parts=quantized.parts)
 
+    def add_constant(self, name: str, quantized: Quantized, values: np.ndarray) -> None:
+        """A tensor of known int8 values, [C, H, W], in the quantization of ``quantized``."""
+        self._add_tensor(name, replace(quantized, name=name, shape=(1, *values.shape)),
+                         View(values.shape))
+        self.constants[name] = values
+
     # Layers -----------------------------------------------------------------------------------
 
     def allow(self, name: str) -> None:
@@ -196,7 +211,8 @@ class Placer(ABC, Generic[Node]):
     def _add_layer(self, layer: Layer, stage: int, quantized: Quantized, layout: View) -> Quantized:
         name = layer.output
         self.allow(name)
-        result = replace(quantized, tensor=name, layout=layout, stage=stage | 1, placed={})
+        result = replace(quantized, tensor=name, layout=layout, stage=stage | 1, placed={},
+                         values=None)
         self._add_tensor(name, result, layout)
         self.layers[name], self.stages[name], self.made[name] = layer, stage | 1, result
         return result

@@ -19,10 +19,20 @@ from .partition import (
 )
 from .row_layers import Normalization, RowLayer, Softmax
 from .tensor import Tensor
-from .vector_layers import Add, Affine, ChannelSum, Depthwise, Lookup, Multiply, Pool, PoolKind
+from .vector_layers import (
+    Add,
+    Affine,
+    ChannelSum,
+    Depthwise,
+    Lookup,
+    Multiply,
+    Padding,
+    Pool,
+    PoolKind,
+)
 
 __all__ = ["Add", "Affine", "Alias", "ChannelSum", "Concat", "Convolution", "Depthwise", "Edge",
            "Function", "Golden", "Graph", "HostExecutor", "HostPart", "HostProgram", "Interleave",
            "Layer", "Lookup", "MatMul", "Misfits", "Model", "Multiply", "NO_PADS", "Normalization",
-           "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "RowLayer", "Selection",
-           "Softmax", "Sums", "Tensor", "TensorInfo", "Where"]
+           "Padding", "Pads", "Partition", "Placement", "Pool", "PoolKind", "Resize", "RowLayer",
+           "Selection", "Softmax", "Sums", "Tensor", "TensorInfo", "Where"]

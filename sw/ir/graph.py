@@ -3,7 +3,8 @@
 Everything is for one frame and in the int8 domain of the hardware.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -56,6 +57,9 @@ class Graph:
     inputs, outputs : :class:`tuple` of :class:`Edge`
     frames : :class:`int`
         Frames that it computes; see :func:`weft.compiler.batch`, which makes those of several.
+    constants : :class:`dict`
+        Tensors whose values are known, int8 [C, H, W] by name: no layer makes them, and the host
+        writes them once, with the weights.
     """
 
     name: str
@@ -64,6 +68,12 @@ class Graph:
     inputs: tuple[Edge, ...]
     outputs: tuple[Edge, ...]
     frames: int = 1
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of the tensors that no layer makes: inputs and constants."""
+        return frozenset((*(edge.tensor for edge in self.inputs), *self.constants))
 
     def enter(self, edge: Edge, values: np.ndarray) -> np.ndarray:
         """The int8 [C, H, W] values on the accelerator of an input edge's tensor of the model."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
+from typing import Self
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from weft.hw.isa.commands import Rounding
 from .layer import NO_PADS, Layer, Pads, Weighted
 from .tensor import Tensor
 
-__all__ = ["Add", "Affine", "ChannelSum", "Depthwise", "Lookup", "Multiply", "Pool", "PoolKind"]
+__all__ = ["Add", "Affine", "ChannelSum", "Depthwise", "Lookup", "Multiply", "Padding", "Pool",
+           "PoolKind"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,6 +27,21 @@ class Depthwise(Weighted):
 
     def macs(self, output: Tensor) -> int:
         return self.weights.size * prod(output.shape[1:])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Padding(Depthwise):
+    """Planes with rows and columns of zeros around them: taps of 1, which are exact."""
+
+    @classmethod
+    def of(cls, channels: int, pads: Pads, *, name: str, op: str, input: str, output: str) -> Self:
+        """The layer for a tensor of so many channels."""
+        return cls(name=name, op=op, input=input, output=output, pads=pads,
+                   weights=np.ones((channels, 1, 1), np.int8), bias=np.zeros(channels, np.int32),
+                   multiplier=np.ones(channels, np.float32))
+
+    def macs(self, output: Tensor) -> int:
+        return 0
 
 
 class PoolKind(StrEnum):

@@ -151,14 +151,14 @@ def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     Returns
     -------
     :class:`dict`
-        int8 [C, H, W] by tensor name, the inputs included.
+        int8 [C, H, W] by tensor name, inputs and constants included.
 
     Raises
     ------
     InputError
         If an input is missing or of the wrong shape or type.
     """
-    values: dict[str, np.ndarray] = {}
+    values = dict(graph.constants)
     for edge in graph.inputs:
         shape = graph.tensors[edge.tensor].shape
         if edge.tensor not in inputs:

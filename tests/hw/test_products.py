@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from configs import PRODUCTS, PRODUCTS_PLAIN
-from graphs import GraphBuilder, random_image
+from graphs import GraphBuilder, operator_graph, random_image
 from places import MODELS
 
 from weft import reference
@@ -95,12 +95,22 @@ def test_products_in_tiles_of_rows():
           built=PRODUCTS)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_tensors_of_known_values(name):
+    rng = np.random.default_rng(3)
+    for number in range(6):
+        check(operator_graph(rng, "constants", unsigned=bool(number % 2)), CONFIGS[name], rng)
+
+
 @pytest.mark.skipif(not MODELS.is_dir(), reason="needs ../shared/models")
 def test_vision_transformer():
-    """All products of two activations, softmaxes and normalizations run on the accelerator."""
+    """All products of two activations, softmaxes and normalizations run on the accelerator, and the
+    constants of class and places are there: it is one part."""
     model = MODELS / "real" / "tv_vit_tiny.onnx"
     with InferenceSession(model, config=PRODUCTS) as session:
-        layers = [layer for graph in session.plan.graphs for layer in graph.layers]
+        graph, = session.plan.graphs
+        assert len(graph.constants) == 2
+        layers = graph.layers
         assert [sum(isinstance(layer, kind) for layer in layers)
                 for kind in (MatMul, Softmax, Normalization)] == [4, 2, 5]
         feed = random_frames(session, 1)

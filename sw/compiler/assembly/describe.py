@@ -1,11 +1,12 @@
 """The program: commands, and everything that a host needs to run them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from weft.compiler.compilation import Compilation
 from weft.compiler.estimate import engine_of
 from weft.compiler.ops import Buffer, Op, Region, Space
 from weft.compiler.program import CommandInfo, LayerInfo, Program, Resident, Section, Slot
+from weft.ir import layout
 from weft.reference.exact import exactness
 
 __all__ = ["describe"]
@@ -29,7 +30,8 @@ def describe(compilation: Compilation) -> Program:
         image=(*((addresses[stream], raw)
                  for stream, raw in zip(streams, compilation.commands, strict=True)),
                *((addresses[buffer], buffer.data) for buffer in lowered.external
-                 if buffer.data is not None)),
+                 if buffer.data is not None),
+               *_constant_tensors(compilation)),
         inputs=tuple(_slot(compilation, edge.tensor) for edge in graph.inputs
                      if edge.tensor in lowered.slots),
         outputs=tuple(_slot(compilation, tensor) for tensor in outputs),
@@ -64,6 +66,16 @@ def _slot(compilation: Compilation, tensor: str) -> Slot:
                 channels=laid_out.channels[tensor], plane_bytes=storage.plane_bytes,
                 transposed=compilation.transposed,
                 packing=compilation.packed.packings.get(tensor))
+
+
+def _constant_tensors(compilation: Compilation) -> Iterator[tuple[int, bytes]]:
+    """Addresses and bytes of the tensors whose values are known, as they were laid out."""
+    for name, values in compilation.laid_out.graph.constants.items():
+        if name in compilation.lowered.slots:
+            slot = _slot(compilation, name)
+            yield slot.address, layout.pack_tensor(compilation.config, values,
+                                                   channels=slot.channels,
+                                                   plane_bytes=slot.plane_bytes)
 
 
 def _layers(compilation: Compilation) -> tuple[LayerInfo, ...]:

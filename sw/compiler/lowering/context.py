@@ -86,7 +86,7 @@ class LoweringContext:
         self._chunk: range | None = None            # channel blocks that are
         self._kept = KeptLines(config)
         self._staying: dict[Hashable, Buffer] = {}  # its constants
-        self._inputs = {edge.tensor for edge in self.graph.inputs}
+        self._given = self.graph.given
         self._present: set[str] = set()         # tensors that are computed
         self._stored = {edge.tensor for edge in self.graph.outputs}
         if keep_tensors:
@@ -110,14 +110,16 @@ class LoweringContext:
         if misfits:
             raise MisfitError(misfits)
         for edge in self.graph.outputs:  # an input that is an output as well
-            if edge.tensor in self._inputs and self.storage(edge.tensor).external:
+            if edge.tensor in self._given and self.storage(edge.tensor).external:
                 self._slot(edge.tensor, "output")
-            elif edge.tensor in self._inputs:
+            elif edge.tensor in self._given:
                 self._enter(edge.tensor, "output")
                 self._store(None, self._whole(edge.tensor))
         self._lowered.add(self._current)
         whole = self._lowered
-        sources = dict.fromkeys(slot.buffer for slot in whole.slots.values())
+        # Constants first: all that is sent once lies together.
+        sources = dict.fromkeys(whole.slots[name].buffer for name in sorted(
+            whole.slots, key=lambda name: name not in self.graph.constants))
         return Lowered(ops=tuple(whole.ops), slots=whole.slots, placed=whole.placed,
                        external=(*whole.sections, *sources))
 
@@ -355,14 +357,14 @@ class LoweringContext:
         self._current.ops.append(op)
 
     def join(self, index: int, layer: Concat | Alias) -> None:
-        """A layer that is a matter of places: its sources are there already, but for graph
-        inputs."""
+        """A layer that is a matter of places: its sources are there already, but for what no
+        layer makes."""
         external = self.storage(layer.output).external
         for name in layer.inputs:
             self._expect(name)
             if external:
                 self._slot(name, layer.name)
-            elif name in self._inputs:
+            elif name in self._given:
                 self._enter(name, layer.name)
         if external:
             self._slot(layer.output, layer.name)
@@ -453,13 +455,14 @@ class LoweringContext:
                     blocks=blocks, plane=len(rows) * len(columns))
 
     def _expect(self, name: str) -> None:
-        if name not in self._present and name not in self._inputs:
+        if name not in self._present and name not in self._given:
             raise ValueError(f"Tensor {name!r} is used before it is computed")
 
     def _enter(self, name: str, layer: str, stop: int | None = None) -> None:
-        """Loads a graph input to the chip at its first use, as far as row ``stop`` if given."""
+        """Loads what no layer makes to the chip at its first use, as far as row ``stop`` if that is
+        given."""
         self._expect(name)
-        if name not in self._inputs:
+        if name not in self._given:
             return
         height = self.tensor(name).shape[1]
         start = self._current.entered.get(name, self._lowered.entered.get(name, 0))
@@ -469,7 +472,8 @@ class LoweringContext:
             self._current.entered[name] = stop
             view = self._part(name, range(start, stop), self.blocks(name))
             part = self._range(name, view.rows, view.columns, view.blocks)
-            self._transfer(Opcode.LOAD, None, f"input {name}{part}", view, layer)
+            kind = "constant" if name in self.graph.constants else "input"
+            self._transfer(Opcode.LOAD, None, f"{kind} {name}{part}", view, layer)
 
     def _rotation(self, index: int, name: str) -> Rotation:
         if (index, name) not in self._rotations:

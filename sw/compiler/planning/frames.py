@@ -78,7 +78,7 @@ def find_joints(laid_out: ChannelLayout, config: AcceleratorConfig) -> Joints:
     members: dict[str, list[str]] = {}
     for name, home in laid_out.homes.items():
         members.setdefault(home.root, []).append(name)
-    inputs = {edge.tensor for edge in graph.inputs}
+    given = graph.given
 
     def plane(names: list[str]) -> Plane | None:
         """Where tensors can lie, one for each frame."""
@@ -89,7 +89,7 @@ def find_joints(laid_out: ChannelLayout, config: AcceleratorConfig) -> Joints:
                 if graph.tensors[name].shape[1:] != (1, 1) or laid_out.homes[name].block \
                         or laid_out.channels[name].blocks(config) != blocks:
                     return None
-        found = Plane(roots, blocks, not inputs.isdisjoint(roots))
+        found = Plane(roots, blocks, not given.isdisjoint(roots))
         known = {planes.get(root, (found, 0))[0] for root in roots}
         return found if len(set(roots)) == len(roots) and known == {found} else None
 

@@ -11,13 +11,14 @@ __all__ = ["Window", "needed", "window"]
 class Window:
     """How output rows, or columns, depend on those of the input: output row ``y`` reads the input
     rows ``y * stride - before + tap * dilation``, for ``tap`` in ``range(kernel)``; with
-    ``repeat``, row ``y // repeat`` alone."""
+    ``repeat``, row ``y // repeat`` alone. With ``one``, an input of one row is read for all."""
 
     kernel: int = 1
     stride: int = 1
     dilation: int = 1
     before: int = 0
     repeat: int = 1
+    one: bool = False
 
     def needs(self, out: range, size: int) -> tuple[range, int]:
         """Input rows for the output rows ``out``, and rows of padding in front of them.
@@ -54,12 +55,12 @@ def window(layer: Layer, axis: int) -> Window:
                       before=layer.pads.left if axis else layer.pads.top)
     if isinstance(layer, Resize | Interleave):
         return Window(repeat=layer.factors[axis])
-    return Window()
+    return Window(one=True)
 
 
 def needed(shape: Window, out: range, size: int) -> tuple[range, int]:
     """What :meth:`Window.needs` tells of an input of a layer, of ``size`` rows, or columns; of one
     that has one for all of the output, that one."""
-    if size == 1 and shape == Window():
+    if size == 1 and shape.one:
         return range(1), 0
     return shape.needs(out, size)

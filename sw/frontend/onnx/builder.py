@@ -12,6 +12,7 @@ from weft.errors import ModelError
 from weft.errors.text import printable
 from weft.frontend.placing import Placer
 from weft.ir import Layer, Lookup
+from weft.reference.golden import to_int8
 
 from .nodes import label
 from .source import Source
@@ -57,6 +58,7 @@ class Builder(Placer[onnx.NodeProto]):
         self.values: dict[str, Value] = {}
         self.refusals: dict[str, ModelError] = dict(source.refusals)
         self.reordered: dict[str, ModelError] = {}
+        self._constants: dict[tuple[str, tuple[int, ...]], Dequantized] = {}
         self._uses: Counter[str] = Counter(source.outputs)
         self.nodes = source.ancestors(source.outputs)
         self._producers = {name: node for node in self.nodes for name in node.output if name}
@@ -92,6 +94,36 @@ class Builder(Placer[onnx.NodeProto]):
             centred = value.values.astype(np.int32) - value.zero_point.astype(np.int32)
             return np.asarray(centred.astype(np.float32) * value.scale)
         return value.array if isinstance(value, Constant) else None
+
+    def constant_operand(self, node: onnx.NodeProto, name: str,
+                         shape: tuple[int, ...] | None = None) -> Dequantized | None:
+        """A dequantized constant as an activation whose values are known, repeated to a shape if
+        one is given; :py:`None` for any other value.
+
+        Raises
+        ------
+        ModelError
+            If it is not of 8 bits, or has several scales.
+        """
+        value = self.value(name)
+        if not isinstance(value, QuantizedConstant):
+            return None
+        shape = value.shape if shape is None else shape
+        if (name, shape) not in self._constants:
+            known = value.values
+            scales, zeros = (each.reshape(-1) for each in (value.scale, value.zero_point))
+            if known.dtype not in (np.int8, np.uint8) or not known.size \
+                    or (scales != scales[0]).any() or (zeros != zeros[0]).any():
+                raise ModelError(f"{label(node)} has the constant '{name}', which must be int8 or "
+                                 f"uint8 with one scale")
+            unsigned = known.dtype == np.uint8
+            source = Quantized(
+                name=f"{name}@{'x'.join(map(str, shape))}", shape=shape,
+                scale=float(scales[0]), unsigned=unsigned,
+                zero_point=int(zeros[0]) - 128 * unsigned,
+                values=np.broadcast_to(to_int8(known), shape))
+            self._constants[name, shape] = Dequantized(source, View(shape))
+        return self._constants[name, shape]
 
     def shape(self, node: onnx.NodeProto, name: str) -> tuple[int, ...]:
         """Shape of a tensor at ``node``; an error if it is not known."""
@@ -203,7 +235,10 @@ class Builder(Placer[onnx.NodeProto]):
         if source.same_quantization(target):
             return tensor
         name = f"{tensor}@{target.name}"
-        if name not in self.layers:
+        if tensor in self.constants:
+            self.add_constant(name, target, scale_table(source, target)[
+                self.constants[tensor].astype(int) + 128])
+        elif name not in self.layers:
             channels, height, width = self.tensors[tensor].shape
             layer = Lookup(name=f"{self.name(node)}/{index}", op="QuantizeLinear", input=tensor,
                            output=name, table=scale_table(source, target))

@@ -30,6 +30,9 @@ CURES = (
     ("has a second output", "export it without"),
     ("cannot be inferred", "export with static shapes, or with onnx.shape_inference"),
     ("must have constant", "export with constant folding"),
+    ("that is not quantized, which", "quantize its constants: weft quantize does"),
+    ("only one value for all elements", "where it is an Add or a Mul, quantize its constant, with "
+                                        "one scale: weft quantize does"),
     ("only int8 and uint8 are", "quantize to 8 bits: weft quantize does"),
 )
 """By a part of the reason why a node is left to the host."""

@@ -114,11 +114,17 @@ def unary(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 # Two tensors --------------------------------------------------------------------------------------
 
-def operands(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:
-    """The activations that a node reads, which must be there as real values, unchanged."""
+def operands(builder: Builder, node: onnx.NodeProto,
+             shape: tuple[int, ...] | None = None) -> list[Dequantized]:
+    """The activations that a node reads, which must be there as real values, unchanged; or
+    constants that are quantized as they are, repeated to ``shape`` if that is given."""
     found = []
     for name in node.input:
         value = builder.value(name)
+        known = builder.constant_operand(node, name, shape)
+        if known is not None:
+            found.append(known)
+            continue
         if isinstance(value, Pending):
             raise ModelError(f"{label(node)} reads the output of {label(value.node)}, which must "
                              f"have a QuantizeLinear after it")
@@ -140,6 +146,47 @@ def _one_value(builder: Builder, node: onnx.NodeProto) -> bool:
     return len(sources) == 1 and not rest
 
 
+def _full_constant(builder: Builder, node: onnx.NodeProto) -> int | None:
+    """The number of the operand that is a quantized constant with more values than one for each
+    channel, the other one a quantized activation; :py:`None` if it is not so."""
+    values = [builder.value(name) for name in node.input]
+    number = int(isinstance(values[-1], QuantizedConstant))
+    constant, data = values[number], values[1 - number]
+    if not isinstance(constant, QuantizedConstant) or not isinstance(data, Dequantized) \
+            or data.nodes or builder.shape(node, node.output[0]) != data.view.shape:
+        return None
+    sizes = (1,) * (len(data.view.shape) - len(constant.shape)) + constant.shape
+    axes = [axis for axis, size in enumerate(sizes) if size > 1]
+    if len(axes) == 1:
+        source = data.source
+        layout = source.layout if source.accelerated else next(iter(source.placed.values()), None)
+        if layout is None:
+            return None
+        places = layout_of(data, layout).array().reshape(layout.shape[0], -1)
+        along = places // prod(data.view.shape[axes[0] + 1:]) % sizes[axes[0]]
+        return None if (along == along[:, :1]).all() else number
+    return number if axes else None
+
+
+def _two_tensors(builder: Builder, node: onnx.NodeProto) -> list[Dequantized] | None:
+    """The operands of a node that reads two tensors, one of which may be a constant; :py:`None` if
+    it reads one, and constants of which each channel sees one value."""
+    if not _one_value(builder, node):
+        return operands(builder, node)
+    number = _full_constant(builder, node)
+    if number is None:
+        return None
+    shape = builder.shape(node, node.output[0])
+    found = operands(builder, node, shape)
+    if found[0].source.unsigned != found[1].source.unsigned:
+        raise ModelError(f"{label(node)} combines int8 and uint8 values, one of them a constant")
+    # One value for a whole row is the second operand for onnxruntime, wherever it stands.
+    own = builder.value(node.input[number]).shape       # type: ignore[union-attr]
+    last = max(axis for axis, size in enumerate(shape) if size > 1) - len(shape)
+    row = len(own) < -last or own[last] == 1
+    return found[::-1] if row and number == 0 else found
+
+
 def layout_of(operand: Dequantized, layout: View) -> View:
     """What a tensor of ``layout`` sees of the real-valued ``operand``."""
     return layout.through(operand.view.inverse(operand.source.shape))
@@ -148,7 +195,8 @@ def layout_of(operand: Dequantized, layout: View) -> View:
 def _aligned(builder: Builder, node: onnx.NodeProto, operands: list[Dequantized]) \
         -> tuple[list[str], int, View]:
     """Tensors of two operands in one order, the stage that makes them, and that order."""
-    leader = next((operand for operand in operands if operand.source.accelerated), operands[0])
+    active = [operand for operand in operands if operand.source.values is None]
+    leader = next((operand for operand in active if operand.source.accelerated), active[0])
     order = layout_of(leader, builder.anywhere(leader.source)[2])
     tensors, stages = [], []
     for operand in operands:
@@ -171,9 +219,10 @@ def add(builder: Builder, node: onnx.NodeProto) -> Value | None:
     biased = add_bias(builder, node)
     if biased is not None:
         return biased
-    if _one_value(builder, node):
+    pair = _two_tensors(builder, node)
+    if pair is None:
         return unary(builder, node)
-    a, b = operands(builder, node)
+    a, b = pair
     tensors, stage, order, shape = _combined(builder, node, a, b)
 
     def make(name: str, target: Quantized, pending: Pending) -> Add:
@@ -186,9 +235,10 @@ def add(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
 def multiply(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A function of one value, or the product of two tensors."""
-    if _one_value(builder, node):
+    pair = _two_tensors(builder, node)
+    if pair is None:
         return unary(builder, node)
-    a, b = operands(builder, node)
+    a, b = pair
     tensors, stage, order, shape = _combined(builder, node, a, b)
 
     def make(name: str, target: Quantized, pending: Pending) -> Multiply:

@@ -1,4 +1,4 @@
-"""Layers that move values: padding, concatenation, enlargement."""
+"""Layers that move values: padding, enlargement."""
 
 from dataclasses import replace
 from math import prod
@@ -7,18 +7,18 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
-from weft.ir import Concat, Interleave, Layer, Pads, Resize, Selection
+from weft.ir import Layer, Pads, Resize, Selection
 
 from .builder import Builder
-from .elementwise import layout_of, plain
+from .elementwise import plain
 from .interpolation import interpolate
 from .moves import moved, moved_input
 from .nodes import attributes, label
 from .sizes import enlarged, probe_plane, whole_factors
-from .values import Constant, Dequantized, Pending, Quantized, Value, View
+from .values import Dequantized, Pending, Quantized, Value, View
 from .windows import image, known, real_input
 
-__all__ = ["concat", "pad", "resize"]
+__all__ = ["pad", "resize"]
 
 
 def pad(builder: Builder, node: onnx.NodeProto) -> Value | None:
@@ -109,64 +109,3 @@ def resize(builder: Builder, node: onnx.NodeProto) -> Value | None:
 
     return moved(builder, node, Pending(node=node, stage=stage, shape=output,
                                          view=View(target_shape), make=make), data.source)
-
-
-def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
-    """Tensors one behind the other on any axis, if their planes agree on the accelerator."""
-    values = [builder.value(name) for name in node.input]
-    if any(isinstance(value, Constant) for value in values):
-        raise ModelError(f"{label(node)} has a constant among its inputs, which is not supported")
-    integers = all(isinstance(value, Quantized) for value in values)
-    parts = []
-    for value in values:
-        if isinstance(value, Quantized) and integers:
-            parts.append(Dequantized(value, View(value.shape), exclusive=False))
-        elif isinstance(value, Dequantized) and not value.nodes:
-            parts.append(plain(node, value))
-        else:
-            raise ModelError(f"{label(node)} must read quantized activations only")
-    if integers and any(not part.source.same_quantization(parts[0].source) for part in parts):
-        raise ModelError(f"{label(node)} joins quantized tensors of different scales")
-    shape = builder.shape(node, node.output[0])
-    axis = attributes(node).get("axis", 1)
-    where = np.split(np.arange(int(np.prod(shape))).reshape(shape),
-                     np.cumsum([part.view.shape[axis] for part in parts])[:-1], axis)
-
-    # Planes are those of the first tensor on the accelerator; another one of as many pixels can be
-    # seen as if it had them.
-    there = [part.source.layout.shape[1:] for part in parts if part.source.accelerated]
-    tensors, stages, orders = [], [], []
-    for part, positions in zip(parts, where, strict=True):
-        tensor, stage, layout = builder.anywhere(part.source)
-        order = layout_of(part, layout)
-        if len(shape) == 4 and shape[0] == 1 and not part.source.accelerated:
-            order = View(part.view.shape[1:])
-        if there and prod(order.shape[1:]) == prod(there[0]):
-            order = order.reshape((order.shape[0], *there[0]))
-        tensor, stage = builder.place(node, part.source, order.through(part.view))
-        tensors.append(tensor)
-        stages.append(stage)
-        orders.append(positions.reshape(-1)[order.array()])
-    if len({order.shape[1:] for order in orders}) > 1:
-        raise ModelError(f"{label(node)} joins planes of different sizes on axis {axis}")
-    # Single pixels, joined on an axis on which none of them has more than one value: a signal.
-    count = len(parts)
-    stacked = count > 1 and all(part.view.shape[axis] == 1 for part in parts) \
-        and {order.shape for order in orders} == {(len(orders[0]), 1, 1)} and len(orders[0]) > 1
-    whole = np.concatenate(orders, 1 if stacked else 0)
-
-    def make(name: str, target: Quantized, pending: Pending) -> Layer:
-        if pending.clip.active:
-            raise ModelError(f"{label(node)} must have a QuantizeLinear after it, "
-                             f"not {pending.clip.node}")
-        sources = tuple(builder.rescaled(node, index, tensor, part.source, target, pending.stage)
-                        for index, (tensor, part) in enumerate(zip(tensors, parts, strict=True)))
-        if stacked:
-            return Interleave(name=builder.name(node), op=builder.op(node), output=name,
-                              sources=sources, factors=(count, 1))
-        return Concat(name=builder.name(node), op=builder.op(node), output=name, sources=sources)
-
-    channels, height, width = whole.shape
-    pending = Pending(node=node, stage=max(stages), shape=(channels, height, width),
-                      view=View.of(whole).inverse(shape), make=make)
-    return moved(builder, node, pending, parts[0].source)

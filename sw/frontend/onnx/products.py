@@ -22,7 +22,7 @@ __all__ = ["channels_first", "lies_so", "matmul"]
 def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """A fully connected layer, or the products of two tensors: one for each head, that is, for all
     axes but the last two."""
-    if any(isinstance(builder.value(name), Constant | QuantizedConstant) for name in node.input):
+    if _weights(builder, node):
         return constant_matmul(builder, node)
     a, b = operands(builder, node)
     known(node)
@@ -51,6 +51,15 @@ def matmul(builder: Builder, node: onnx.NodeProto) -> Value | None:
     made = View((heads, columns, rows)).transpose((0, 2, 1))
     return Pending(node=node, stage=max(stage, other), shape=(heads * columns, rows, 1),
                    view=made.reshape(builder.shape(node, node.output[0])), make=make)
+
+
+def _weights(builder: Builder, node: onnx.NodeProto) -> bool:
+    """Whether a constant is what a fully connected layer reads: a second factor of two
+    dimensions. Any other one is a tensor like an activation, if it is quantized as such."""
+    first, second = map(builder.value, node.input)
+    if isinstance(first, QuantizedConstant) or isinstance(second, QuantizedConstant):
+        return isinstance(second, QuantizedConstant) and second.values.ndim <= 2
+    return isinstance(first, Constant) or isinstance(second, Constant)
 
 
 def channels_first(view: View, heads: int, rows: int, columns: int) -> View:

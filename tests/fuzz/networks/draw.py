@@ -363,6 +363,15 @@ class _Draft:
         op = str(self._rng.choice(["Scale", "Shift", "BatchNormalization"]))
         return self.activation(self.node(op, source))
 
+    def place(self, source: str) -> str:
+        """Constants: rows in front, or channels behind, and one for all values."""
+        if self._chance(0.6):
+            source = self.node("Lead", source, factors=(int(self._rng.integers(1, 5)), 1),
+                               count_pads=self._chance(0.4))
+        if self._chance(0.6):
+            source = self.activation(self.node("Place", source))
+        return self.pointwise(source, self._count())
+
     def unary(self, source: str) -> str:
         return self.node(str(self._rng.choice(list(UNARY))), source)
 
@@ -395,4 +404,4 @@ _ANY = (_Draft.conv, _Draft.conv, _Draft.chain, _Draft.fork, _Draft.gemm, _Draft
 _VECTOR = (_Draft.depthwise, _Draft.separable, _Draft.residual, _Draft.squeeze, _Draft.race,
            _Draft.cell, _Draft.inception, _Draft.pool, _Draft.shrink, _Draft.enlarge, _Draft.unary,
            _Draft.combine, _Draft.deal, _Draft.crop, _Draft.leak, _Draft.rescale, _Draft.widen,
-           _Draft.transposed, _Draft.unfold)
+           _Draft.transposed, _Draft.unfold, _Draft.place)

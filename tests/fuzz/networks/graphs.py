@@ -47,9 +47,11 @@ class Node:
         of channels, ``Widen`` for a Pad with ``factors`` channels before and behind, ``Piece`` for
         a Slice that takes the ``factors[0]``-th, counted from 1, of ``group`` pieces with as many
         channels each, ``Crop`` for a Slice of planes that leaves out ``pads`` and takes every
-        ``strides``-th row and column, ``Rows`` for a Slice of each row of pixels in turn and a
-        Concat of them backwards, ``Flat`` for a Concat of all its inputs, channels last, as
-        vectors.
+        ``strides``-th row and column, ``Place`` for an Add of a constant of all values,
+        ``Lead`` for a Concat of a constant with ``factors[0]`` rows in front of planes, or, if
+        ``count_pads``, with so many channels behind them, ``Rows`` for a Slice of each row of
+        pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of all its inputs,
+        channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`
@@ -184,7 +186,8 @@ class FloatGraph:
             rng = np.random.default_rng([self.seed, *node.name.encode()])
             inputs, extra = list(node.inputs), {}
             op = {"Depthwise": "Conv", "Vector": "Reshape", "Scale": "Mul", "Shift": "Add",
-                  "Regroup": "Reshape", "Widen": "Pad"}.get(node.op, node.op)
+                  "Place": "Add", "Lead": "Concat", "Regroup": "Reshape",
+                  "Widen": "Pad"}.get(node.op, node.op)
 
             def step(op: str, source: str, part: str, name: str = node.name,
                      nodes: list[onnx.NodeProto] = nodes, **options: object) -> str:
@@ -220,6 +223,15 @@ class FloatGraph:
             elif op == "Clip":
                 inputs += [constant(f"{node.name}_{index}", np.asarray(bound, np.float32))
                            for index, bound in enumerate(node.bounds)]
+            elif node.op in ("Place", "Lead"):
+                size = list(source[:1 + axes])
+                if node.op == "Lead":
+                    size[0 if node.count_pads else 1] = node.factors[0]
+                    extra = {"axis": 1 if node.count_pads else 2}
+                inputs.append(constant(f"{node.name}_k", rng.uniform(
+                    -1, 1.5, (1, *size)).astype(np.float32)))
+                if node.op == "Lead" and not node.count_pads:
+                    inputs = inputs[::-1]
             elif op == "Concat":
                 extra = {"axis": 1}
             elif op == "Slice":
@@ -451,6 +463,11 @@ def _joined(node: Node, sources: list[Shape]) -> Shape:
     return (sum(source[0] for source in sources), *sources[0][1:])
 
 
+def _led(node: Node, channels: int, height: int, width: int) -> Shape:
+    more = node.factors[0]
+    return (channels + more, height, width) if node.count_pads else (channels, height + more, width)
+
+
 def _sliced(node: Node, source: Shape) -> Shape:
     return (len(range(node.factors[0] - 1, _planes(source)[0], node.factors[1])), *source[1:])
 
@@ -522,6 +539,8 @@ _SHAPES: dict[str, _Rule] = {
     "Piece": lambda node, sources, shapes: _piece(node, sources[0]),
     "Crop": lambda node, sources, shapes: _cropped(node, sources[0]),
     "Rows": lambda node, sources, shapes: _column(node, sources[0]),
+    "Place": lambda node, sources, shapes: _planes(sources[0]),
+    "Lead": lambda node, sources, shapes: _led(node, *_planes(sources[0])),
     "PRelu": lambda node, sources, shapes: _planes(sources[0]),
     "Scale": lambda node, sources, shapes: _planes(sources[0]),
     "Shift": lambda node, sources, shapes: _planes(sources[0]),

@@ -137,7 +137,7 @@ def test_random_networks_give_what_the_reference_gives(tmp_path, seed):
 
 
 @needs_compiler
-@pytest.mark.parametrize("operator", ["sum", "concat", "gate"])
+@pytest.mark.parametrize("operator", ["sum", "concat", "gate", "constants"])
 def test_several_inputs_and_joined_channels(tmp_path, operator):
     assert operator in OPERATORS
     rng = np.random.default_rng(7)

@@ -657,7 +657,8 @@ def test_matmul_of_constant_first_wrong():
     b = QdqBuilder(rng_of())
     weights, _ = b.weights("w", (4, 4), 0)
     b.output(b.quantize(b.node("MatMul", [weights, b.input("x", (4, 4))], "mm"), scale=0.1))
-    refused(b.build(), "MatMul 'mm' must have its constant as the second input")
+    refused(b.build(), f"MatMul 'mm' has the constant '{weights}', which must be int8 or uint8 "
+                       f"with one scale")
 
 
 def test_weight_zero_point_wrong():

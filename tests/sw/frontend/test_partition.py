@@ -346,14 +346,11 @@ REASONS = {
         "width, or on channels alone, are supported"),
     "concat_with_a_constant": (
         joined_with_constant,
-        "Concat 'odd' has a constant among its inputs, which is not supported"),
+        "Concat 'odd' has a constant among its inputs that is not quantized, which is not "
+        "supported"),
     "concat_of_a_real_value": (
         lambda b, x: b.node("Concat", [x, b.node("Sigmoid", [x], "g")], "odd", axis=2),
         "Concat 'odd' must read quantized activations only"),
-    "concat_of_planes_one_below_the_other": (
-        lambda b, x: b.node("Concat", [x, b.quantize(b.node("AveragePool", [x], "g", kernel_shape=[
-            2, 1]))], "odd", axis=2),
-        "Concat 'odd' joins planes of different sizes on axis 2"),
     "clip_with_computed_bounds": (
         lambda b, x: b.node("Clip", [x, b.node("ReduceMin", [x], "low", keepdims=0)], "odd"),
         "Clip 'odd' works on real values of the host"),
