@@ -24,6 +24,7 @@ _WORTH = 1.02  # less is not told
 
 _PHRASES = {"matrix": "Bound by the array", "vector": "Bound by the vector engine",
             "load": "Bound by reading at the memory port",
+            "rows": "Bound by softmax and layer normalization, a value of a row in a cycle",
             "store": "Bound by writing at the memory port",
             "latency": "Bound by latency, as the engines wait for one another"}
 
@@ -56,7 +57,7 @@ class Advice:
     Attributes
     ----------
     bound : :class:`str`
-        What most cycles are owed to: matrix, vector, load, store or latency, as of
+        What most cycles are owed to: matrix, vector, load, rows, store or latency, as of
         :class:`weft.runtime.estimate.BoundLayer`.
     share : :class:`float`
         Of the frame's cycles, those of layers of that bound.
@@ -132,6 +133,8 @@ def _changes(estimate: Estimate, bound: str) -> list[tuple[str, int]]:
             fields = ["vector_taps", "rows"]
         case "latency":
             fields = ["batch"]
+        case "rows":
+            fields = []
         case _ if read > 2 * written:
             fields = ["axi_data_width", "weight_bytes", "batch"]
         case _:

@@ -5,7 +5,7 @@ The network is compiled as for a run, and its command streams are played in virt
 percent, not those of a formula.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
@@ -15,8 +15,8 @@ from weft.compiler import Program
 from weft.compiler.batch import check_batch
 from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.memory import MEMORY, MemoryTiming
-from weft.compiler.timing.player import Cause, Timeline, play
-from weft.hw.isa.commands import Engine
+from weft.compiler.timing.player import Cause, Played, Timeline, play
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Partition
 
@@ -25,6 +25,8 @@ from .segment import LayerResult, computes, layer_limits, layer_results
 __all__ = ["BoundLayer", "EngineUse", "Estimate", "FrameEstimate", "estimate_plan",
            "estimate_programs"]
 
+
+_ROW_OPCODES = {opcode.value for opcode in (Opcode.SOFTMAX, Opcode.NORMALIZE)}
 
 _SHARE = 0.5  # of a layer's cycles in which an engine must have work to be what bounds it
 
@@ -38,8 +40,9 @@ class BoundLayer:
     result : :class:`weft.runtime.segment.LayerResult`
     bound : :class:`str`
         The engine that had most work in the layer's share of the frame: matrix, vector, load or
-        store; or "latency", if all of them waited for one another for more than half of it; empty
-        if it took no time.
+        store; "rows" in the place of load, if that was softmax or layer normalization; or
+        "latency", if all of them waited for one another for more than half of it; empty if it took
+        no time.
     limits : :class:`weft.compiler.limits.Limits`
         What it takes at least.
     """
@@ -231,7 +234,10 @@ def _play(program: Program, memory: MemoryTiming, *, warm: bool) -> _Part:
              if computes(commands, index)}
     results = layer_results(program, spans, timeline.cycles, warm=warm)
     ends = list(accumulate((result.cycles for result in results), initial=0))
-    work = {engine: _work(timeline, engine, ends) for engine in Engine}
+    work = {engine: _work([played for played in timeline.commands if played.engine is engine], ends)
+            for engine in Engine}
+    rows = _work([played for index, played in enumerate(timeline.commands)
+                  if commands[index * COMMAND_BYTES] in _ROW_OPCODES], ends)
     layers = []
     limits = program_limits(program, warm=warm)
     own = layer_limits(program, limits)
@@ -239,15 +245,18 @@ def _play(program: Program, memory: MemoryTiming, *, warm: bool) -> _Part:
         most = max(Engine, key=lambda engine: work[engine][number])
         bound = ("" if not result.cycles else most.name.lower()
                  if work[most][number] >= _SHARE * result.cycles else "latency")
+        if bound == "load" and 2 * rows[number] > work[most][number]:
+            bound = "rows"
         layers.append(BoundLayer(result=result, bound=bound, limits=own[number]))
     return _Part(timeline, limits.total, tuple(layers))
 
 
-def _work(timeline: Timeline, engine: Engine, ends: Sequence[int]) -> list[int]:
-    """Cycles in which an engine worked on a command, between each two of some points in time."""
+def _work(commands: Iterable[Played], ends: Sequence[int]) -> list[int]:
+    """Cycles in which an engine worked on some of its commands, between each two of some points in
+    time."""
     found = [0] * (len(ends) - 1)
     number, until = 0, 0
-    for begin, end in (played.busy for played in timeline.commands if played.engine is engine):
+    for begin, end in (played.busy for played in commands):
         until = max(until, begin)  # it may have begun while the one before was being finished
         while until < end:
             while ends[number + 1] <= until:

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from graphs import GraphBuilder
 from models import QdqBuilder
 
+from weft import compiler
 from weft.digits import MODEL
 from weft.frontend import partition
 from weft.hw.isa.config import PRESETS
 from weft.runtime.advice import Advice, Trial, advise
-from weft.runtime.estimate import estimate_plan
+from weft.runtime.estimate import estimate_plan, estimate_programs
 
 BASE = PRESETS["base"]
 
@@ -79,3 +81,11 @@ def test_advice_in_words():
         "Bound by the array in 50% of the cycles: nothing gained with rows 32"
     assert str(Advice(bound="vector", share=1, trials=())) == \
         "Bound by the vector engine in 100% of the cycles: nothing to change"
+
+
+def test_rows_of_a_transformer_are_told_from_loads():
+    builder = GraphBuilder(np.random.default_rng(2), (64, 40, 1))
+    graph = builder.graph(builder.normalization(builder.softmax(builder.input, heads=4)))
+    config = BASE.replace(products=True, softmax=True, normalize_channels=64)
+    estimate = estimate_programs([compiler.compile(graph, config)], model="rows")
+    assert [layer.bound for layer in estimate.further.layers] == ["rows", "rows"]
