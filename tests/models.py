@@ -11,8 +11,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from weft import reference
 from weft.bench.quantize import quantize_model
+from weft.frontend import partition
 from weft.ir import HostPart, Tensor
-from weft.reference.golden import GoldenSession, to_int8
+from weft.reference.golden import GoldenSession, cpu_is_exact, to_int8
 
 __all__ = ["QdqBuilder", "assert_plan_is_golden", "conv_model", "float_cnn",
            "quantize_dynamically", "quantize_model", "random_inputs", "run_plan", "run_quantized"]
@@ -257,6 +258,19 @@ def run_plan(plan, inputs: dict[str, np.ndarray]) -> tuple[dict, list[dict]]:
         for edge in segment.outputs:
             values[edge.name] = segment.leave(edge, inner[-1][edge.tensor])
     return values, inner
+
+
+def golden_plan(model, rng):
+    """The partition of a model, compared with onnxruntime where that is exact."""
+    plan = partition(model)
+    if cpu_is_exact():
+        assert_plan_is_golden(plan, random_inputs(rng, plan.model.proto))
+    return plan
+
+
+def layers_of(plan, kind):
+    """Those of a kind on the accelerator."""
+    return [layer for graph in plan.graphs for layer in graph.layers if isinstance(layer, kind)]
 
 
 def assert_plan_is_golden(plan, inputs: dict[str, np.ndarray], *, exact: bool = True) -> int:

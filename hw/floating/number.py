@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from weft.hw.lib.delay import register
 
-__all__ = ["EXPONENT_BITS", "NORMALIZE_LATENCY", "SIGNIFICAND_BITS", "Float", "float_of",
+__all__ = ["BIAS", "EXPONENT_BITS", "NORMALIZE_LATENCY", "SIGNIFICAND_BITS", "Float", "float_of",
            "leading_zeros", "normalized", "rounded"]
 
 
@@ -17,7 +17,9 @@ SIGNIFICAND_BITS = 24
 EXPONENT_BITS = 10
 """Two more than a float32 has: for sums and products on the way."""
 
-_BIAS = 127
+BIAS = 127
+"""Of the exponent of a float32."""
+
 _FINE = 3       # bits of a shift that are left to its second half
 
 
@@ -35,7 +37,7 @@ def float_of(m: Module, bits: Value, name: str) -> Any:
     biased = bits[SIGNIFICAND_BITS - 1:-1]
     m.d.comb += [
         number.significand.eq(Mux(biased == 0, 0, Cat(bits[:SIGNIFICAND_BITS - 1], C(1, 1)))),
-        number.exponent.eq(biased - _BIAS),
+        number.exponent.eq(biased - BIAS),
         number.negative.eq(bits[-1]),
     ]
     return number

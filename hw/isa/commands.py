@@ -19,7 +19,7 @@ __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand
            "StoreCommand", "TurnCommand", "SoftmaxCommand", "NormalizeCommand", "RowConstant",
            "VectorOp", "VectorCommand", "Rounding", "ChannelParameters", "FixedPointParameters",
            "Exponential", "COMMANDS", "ENGINES", "engines", "roundings", "field_ranges", "encode",
-           "decode", "disassemble"]
+           "decode", "disassemble", "ROW_OPCODES"]
 
 
 COMMAND_BYTES = 64
@@ -512,6 +512,9 @@ COMMANDS: dict[Opcode, type[data.Struct]] = {
     Opcode.NORMALIZE: NormalizeCommand,
 }
 """Layout of each opcode."""
+
+ROW_OPCODES = (Opcode.SOFTMAX, Opcode.NORMALIZE)
+"""Those that compute something of rows of channels, on the LOAD engine."""
 
 ENGINES: dict[Opcode, Engine] = {
     Opcode.LOAD: Engine.LOAD, Opcode.MATRIX: Engine.MATRIX, Opcode.STORE: Engine.STORE,

@@ -19,6 +19,7 @@ from .limits import (
     MOST_NORMALIZED,
     NORMALIZED_LANES,
     PAGE_BYTES,
+    TABLE_ENTRIES,
 )
 
 __all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
@@ -479,7 +480,7 @@ class AcceleratorConfig:
     @property
     def vector_table_bytes(self) -> int:
         """Bytes of all look-up tables."""
-        return 256 * self.vector_tables
+        return TABLE_ENTRIES * self.vector_tables
 
     @property
     def axi_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """Limits of the command set and of the bus: what more than one part has to agree on."""
 
 __all__ = ["LINE_KERNELS", "LINE_QUARTERS", "LINE_WORDS", "LOCAL_ADDRESSES", "MAX_COMMANDS",
-           "MOST_NORMALIZED", "NORMALIZED_LANES", "PAGE_BYTES", "WINDOW_GROUPS"]
+           "MOST_NORMALIZED", "NORMALIZED_LANES", "PAGE_BYTES", "TABLE_ENTRIES", "WINDOW_GROUPS"]
 
 
 LOCAL_ADDRESSES = 1 << 24
@@ -21,6 +21,9 @@ LINE_WORDS = max(LINE_KERNELS) - 1
 
 LINE_QUARTERS = 4
 """Parts of the lines at which the columns of a command may begin."""
+
+TABLE_ENTRIES = 256
+"""Of a look-up table: one for each byte."""
 
 NORMALIZED_LANES = 8
 """Lanes in which a NORMALIZE adds up squares: a row is a multiple of as many values."""

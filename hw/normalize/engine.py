@@ -12,6 +12,7 @@ from weft.hw.floating.number import SIGNIFICAND_BITS, Float, float_of
 from weft.hw.floating.sum import FloatSum, addend_of
 from weft.hw.isa.commands import NormalizeCommand, RowConstant
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import NORMALIZED_LANES as LANES
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
 from weft.hw.memory.activation import ActivationMemory
@@ -21,7 +22,7 @@ from weft.hw.rows.engine import RowEngine
 from weft.hw.rows.sweep import RowSweep
 from weft.hw.rows.walk import ROWS
 
-from .statistics import LANES, RowStatistics
+from .statistics import RowStatistics
 from .sums import ExactSums
 from .thresholds import ThresholdQuantizer
 
@@ -86,7 +87,7 @@ class NormalizeEngine(RowEngine):
         trail = _Trail(m, sweep)
 
         m.d.comb += tables["terms"].read_address.eq(sweep.value)
-        bits = Value.cast(tables["terms"].read_data)
+        number = float_of(m, Value.cast(tables["terms"].read_data), "value")
         m.submodules.statistics = statistics = RowStatistics()
         known = Signal(2)   # mean and factor, until the pass that needs them begins
         m.d.sync += known.eq((known | Cat(statistics.mean_known, statistics.factor_known))
@@ -96,12 +97,12 @@ class NormalizeEngine(RowEngine):
             statistics.length.significand.eq(job.length << SIGNIFICAND_BITS - len(job.length)),
             statistics.length.exponent.eq(job.length_exponent),
         ]
-        self._add_values(m, job, trail, bits, statistics)
-        distance = self._take_mean(m, trail, bits, statistics)
+        self._add_values(m, job, trail, number, statistics)
+        distance = self._take_mean(m, trail, number, statistics)
         product  = self._multiply(m, job, trail, distance, statistics)
         self._finish(m, job, trail, product, tables, sweep)
 
-    def _add_values(self, m: Module, job: Any, trail: "_Trail", bits: Value,
+    def _add_values(self, m: Module, job: Any, trail: "_Trail", number: Any,
                     statistics: RowStatistics) -> None:
         """The first pass."""
         use, valid = trail.at(_VALUE)
@@ -109,7 +110,7 @@ class NormalizeEngine(RowEngine):
         m.d.comb += [
             sums.exponent.eq(job.sum_exponent),
             sums.row.eq(use.row),
-            sums.value.eq(bits),
+            Value.cast(sums.value).eq(Value.cast(number)),
             sums.add.eq(valid & use.inside & (use.number == 0)),
             sums.first.eq(use.first),
             sums.asked.eq(statistics.asked),
@@ -118,13 +119,13 @@ class NormalizeEngine(RowEngine):
                                        ExactSums.ADD_LATENCY, name="summed")),
         ]
 
-    def _take_mean(self, m: Module, trail: "_Trail", bits: Value, statistics: RowStatistics) -> Any:
+    def _take_mean(self, m: Module, trail: "_Trail", number: Any, statistics: RowStatistics) -> Any:
         """The distances of values from the mean of their row."""
         use, _ = trail.at(_VALUE)
         m.submodules.distance = distance = FloatSum()
         mean = statistics.mean[use.row]
         m.d.comb += [
-            Value.cast(distance.a).eq(Value.cast(addend_of(m, float_of(m, bits, "value"), "x"))),
+            Value.cast(distance.a).eq(Value.cast(addend_of(m, number, "x"))),
             Value.cast(distance.b).eq(Value.cast(addend_of(m, mean, "mean", minus=True))),
         ]
         return distance.o

@@ -11,16 +11,13 @@ from weft.hw.floating.multiply_add import MultiplyAdd
 from weft.hw.floating.number import SIGNIFICAND_BITS, Float
 from weft.hw.floating.quotient import QuotientOrRoot
 from weft.hw.floating.sum import Addend, addend_of
+from weft.hw.isa.limits import NORMALIZED_LANES as LANES
 from weft.hw.lib.checks import require
 from weft.hw.rows.walk import ROWS
 
 from .sums import ExactSums
 
-__all__ = ["LANES", "RowStatistics", "Step"]
-
-
-LANES = 8
-"""In which the squares of a row are added up."""
+__all__ = ["RowStatistics", "Step"]
 
 
 _LEAD      = ExactSums.LATENCY

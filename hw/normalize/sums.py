@@ -5,9 +5,17 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
-from weft.hw.floating.number import NORMALIZE_LATENCY, SIGNIFICAND_BITS, normalized
+from weft.hw.floating.number import (
+    BIAS,
+    NORMALIZE_LATENCY,
+    SIGNIFICAND_BITS,
+    Float,
+    normalized,
+)
 from weft.hw.floating.sum import Addend
+from weft.hw.isa.limits import MOST_NORMALIZED
 from weft.hw.lib.delay import delay, register
 from weft.hw.rows.walk import ROWS
 
@@ -15,10 +23,8 @@ __all__ = ["ExactSums"]
 
 
 _REACH = 8      # the largest value is below 2**_REACH times the first that has this exponent
-_LENGTH_BITS = 12
+_LENGTH_BITS = exact_log2(MOST_NORMALIZED)
 _BITS = 2 * SIGNIFICAND_BITS
-_MANTISSA = SIGNIFICAND_BITS - 1
-_BIAS = 127
 
 
 class ExactSums(wiring.Component):
@@ -30,8 +36,7 @@ class ExactSums(wiring.Component):
         Values are multiples of ``2**(exponent - 150)``, and below ``2**(exponent - 118)``.
     row : :py:`In(range(ROWS))`
         The row of this cycle.
-    value : :py:`In(32)`
-        Bits of a float32.
+    value : :py:`In(Float)`
     add : :py:`In(1)`
         Add it to the sum of the row.
     first : :py:`In(1)`
@@ -54,7 +59,7 @@ class ExactSums(wiring.Component):
         super().__init__({
             "exponent": In(8),
             "row":      In(range(ROWS)),
-            "value":    In(32),
+            "value":    In(Float),
             "add":      In(1),
             "first":    In(1),
             "asked":    In(range(ROWS)),
@@ -64,13 +69,11 @@ class ExactSums(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        biased = self.value[_MANTISSA:-1]
-        places = (biased - self.exponent)[:_REACH.bit_length()]
-        whole  = Mux(biased == 0, 0, Cat(self.value[:_MANTISSA], C(1, 1)))
+        places = (self.value.exponent + BIAS - self.exponent)[:_REACH.bit_length()]
         size   = Signal(SIGNIFICAND_BITS + _REACH)
         fixed  = Signal(signed(SIGNIFICAND_BITS + _REACH + 1), reset_less=True)
-        m.d.comb += size.eq(whole << places)
-        m.d.sync += fixed.eq(Mux(self.value[-1], -size, size))
+        m.d.comb += size.eq(self.value.significand << places)
+        m.d.sync += fixed.eq(Mux(self.value.negative, -size, size))
         row, first = (register(m, item, f"{name}_held")
                       for item, name in ((self.row, "row"), (self.first, "first")))
         add  = delay(m, self.add, 1, name="add")
@@ -84,7 +87,7 @@ class ExactSums(wiring.Component):
         found, zeros = normalized(m, Cat(magnitude, C(0, _BITS - len(magnitude))), "sum")
         m.d.comb += [
             self.sum.significand.eq(found),
-            self.sum.exponent.eq(self.exponent - _BIAS - _MANTISSA + _BITS - 1 - zeros),
+            self.sum.exponent.eq(self.exponent - BIAS + _BITS - SIGNIFICAND_BITS - zeros),
             self.sum.negative.eq(delay(m, chosen < 0, self.LATENCY, name="negative",
                                        reset_less=True)),
         ]

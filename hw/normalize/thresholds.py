@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.floating.number import SIGNIFICAND_BITS, Float
+from weft.hw.floating.number import BIAS, SIGNIFICAND_BITS, Float
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.multiplier import Multiplier
 from weft.hw.memory.registered import RegisteredMemory
@@ -18,7 +18,6 @@ _RATE_BITS = 16
 _MULTIPLIER_LATENCY = 3
 _QUARTERS = 2   # fraction bits of a number of steps
 _FAR = 9        # a number of 2**_FAR steps is beyond all
-_BIAS = 127
 
 
 class ThresholdQuantizer(wiring.Component):
@@ -91,7 +90,7 @@ class ThresholdQuantizer(wiring.Component):
         biased = Signal(signed(len(self.i.exponent) + 1))
         there = (biased > 0) & self.i.significand[-1]
         m.d.comb += [
-            biased.eq(self.i.exponent + _BIAS),
+            biased.eq(self.i.exponent + BIAS),
             bits.fraction.eq(Mux(there, self.i.significand[:-1], 0)),
             bits.exponent.eq(Mux(there, biased[:8], 0)),
         ]

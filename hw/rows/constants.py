@@ -28,9 +28,10 @@ def constant_memory(m: Module, writes: Any, start: int, depth: int, step: int = 
     first  = start // step * step
     table  = ScratchMemory(depth=depth, unit_bytes=4)
     address = writes.p.address
+    # Wraps around for an address below the table, to an offset beyond its end.
     offset  = (address - first)[:len(address)]
     m.d.comb += [
-        table.write.valid.eq(writes.valid & (address >= first) & (offset < depth * step)
+        table.write.valid.eq(writes.valid & (offset < depth * step)
                              & (address % step == start % step)),
         table.write.p.address.eq(offset // step),
         table.write.p.data.eq(writes.p.data),

@@ -7,12 +7,12 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import SoftmaxCommand
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import INDEX_WIDTH, Fault, indexed_layout
 from weft.hw.isa.registers import Error
 from weft.hw.memory.scratch import unit_write_layout
 
+from .accept import accept
 from .sweep import RowSweep
 
 __all__ = ["RowEngine"]
@@ -49,7 +49,7 @@ class RowEngine(wiring.Component):
         Entries of the memory ROW_CONSTANT.
     """
 
-    COMMAND: ClassVar[type[data.Struct]] = SoftmaxCommand
+    COMMAND: ClassVar[type[data.Struct]]
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
@@ -110,19 +110,6 @@ class RowEngine(wiring.Component):
         fields = {name: field.shape for name, field in data.Layout.cast(self.COMMAND)
                   if name != "header" and not name.startswith("_")}
         job: Any = Signal(data.StructLayout({"index": INDEX_WIDTH, **fields}), reset_less=True)
-        checking, start = Signal(), Signal()
-        impossible = Cat(job.pixels == 0, job.blocks == 0, job.lanes == 0,
-                         job.lanes > self._config.word_lanes, self._impossible(job)).any()
-        m.d.comb += [
-            self.commands.ready.eq(~self.busy),
-            start.eq(checking & ~impossible),
-        ]
-        m.d.sync += checking.eq(self.commands.valid & ~self.busy)
-        with m.If(self.commands.valid & ~self.busy):
-            m.d.sync += self.busy.eq(1)
         with m.If(~self.busy):
-            m.d.sync += job.index.eq(self.commands.p.index)
             m.d.sync += [job[name].eq(coming[name]) for name in fields]
-        with m.If(checking & impossible):
-            m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(job.index)]
-        return job, start
+        return job, accept(m, self, job, self._config, self._impossible(job))

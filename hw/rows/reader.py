@@ -11,7 +11,7 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
 from weft.hw.memory.activation import ActivationMemory
 
-from .walk import ROWS, BatchWalk
+from .walk import PLACES, ROWS, BatchWalk
 
 __all__ = ["GROUPS", "RowReader", "WordUse"]
 
@@ -43,11 +43,8 @@ class RowReader(wiring.Component):
 
     Members
     -------
-    start : :py:`In(1)`
-        Begin with a command, of which follow
-    base, plane : :py:`In(24)`
-    pixels, blocks : :py:`In(16)`
-        fields; ``base`` is looked at with ``start``, the others until the last word is read.
+    start, base, plane, pixels, blocks
+        See :data:`PLACES`.
     group_ends : :py:`In(1)`
         All of a group was used.
     batch_ends : :py:`In(1)`
@@ -65,11 +62,7 @@ class RowReader(wiring.Component):
         self._ahead  = ahead
         self._passes = passes + ahead
         super().__init__({
-            "start":      In(1),
-            "base":       In(24),
-            "plane":      In(24),
-            "pixels":     In(16),
-            "blocks":     In(16),
+            **PLACES,
             "group_ends": In(1),
             "batch_ends": In(1),
             "request":    Out(stream.Signature(24)),
@@ -82,8 +75,7 @@ class RowReader(wiring.Component):
         m = Module()
 
         m.submodules.walk = walk = BatchWalk()
-        m.d.comb += [getattr(walk, name).eq(getattr(self, name))
-                     for name in ("start", "base", "plane", "pixels", "blocks")]
+        m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in PLACES]
         offered: Any = Signal(WordUse, reset_less=True)
         more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()
         number  = Signal(range(self._passes), reset_less=True)  # of the pass

@@ -6,11 +6,15 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ROWS", "BatchWalk"]
+__all__ = ["PLACES", "ROWS", "BatchWalk"]
 
 
 ROWS = 4
 """Rows of a batch, which take turns."""
+
+PLACES = {"start": In(1), "base": In(24), "plane": In(24), "pixels": In(16), "blocks": In(16)}
+"""Ports that tell a part of an engine where the words of a command are: with ``start`` it begins,
+and looks at ``base``; at the others until it is done."""
 
 
 class BatchWalk(wiring.Component):
@@ -19,11 +23,8 @@ class BatchWalk(wiring.Component):
 
     Members
     -------
-    start : :py:`In(1)`
-        Begin with a command, of which follow
-    base, plane : :py:`In(24)`
-    pixels, blocks : :py:`In(16)`
-        fields; ``base`` is looked at with ``start``, the others until the last word.
+    start, base, plane, pixels, blocks
+        See :data:`PLACES`.
     step : :py:`In(1)`
         Go on to the next word.
     again : :py:`In(1)`
@@ -42,11 +43,7 @@ class BatchWalk(wiring.Component):
 
     def __init__(self) -> None:
         super().__init__({
-            "start":   In(1),
-            "base":    In(24),
-            "plane":   In(24),
-            "pixels":  In(16),
-            "blocks":  In(16),
+            **PLACES,
             "step":    In(1),
             "again":   In(1),
             "address": Out(24),

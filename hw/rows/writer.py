@@ -12,7 +12,7 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.register_slice import RegisterSlice
 from weft.hw.memory.scratch import unit_write_layout
 
-from .walk import ROWS, BatchWalk
+from .walk import PLACES, ROWS, BatchWalk
 
 __all__ = ["RowWriter"]
 
@@ -28,11 +28,8 @@ class RowWriter(wiring.Component):
 
     Members
     -------
-    start : :py:`In(1)`
-        Begin with a command, of which follow
-    base, plane : :py:`In(24)`
-    pixels, blocks : :py:`In(16)`
-        fields; ``base`` is looked at with ``start``, the others until ``done``.
+    start, base, plane, pixels, blocks
+        See :data:`PLACES`.
     begins : :py:`In(1)`
         A group is begun; not while it is ``full``.
     full : :py:`Out(1)`
@@ -55,11 +52,7 @@ class RowWriter(wiring.Component):
         self._config = config
         self._groups = groups
         super().__init__({
-            "start":  In(1),
-            "base":   In(24),
-            "plane":  In(24),
-            "pixels": In(16),
-            "blocks": In(16),
+            **PLACES,
             "begins": In(1),
             "full":   Out(1),
             "value":  In(8),
@@ -99,8 +92,7 @@ class RowWriter(wiring.Component):
         require(m, (opened > whole) | ~self.valid, "a value belongs to a group that was begun")
 
         m.submodules.walk = walk = BatchWalk()
-        m.d.comb += [getattr(walk, name).eq(getattr(self, name))
-                     for name in ("start", "base", "plane", "pixels", "blocks")]
+        m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in PLACES]
         failed = Signal()
         m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
             "address": 24, "data": 8 * lanes, "last": 1}))

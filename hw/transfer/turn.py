@@ -14,6 +14,7 @@ from weft.hw.isa.registers import Error
 from weft.hw.lib.delay import delay, register
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.scratch import unit_write_layout
+from weft.hw.rows.accept import accept
 
 from .corner_turn import CornerTurn
 from .product_bias import ProductBias
@@ -163,28 +164,17 @@ class TurnEngine(wiring.Component):
             lanes=Signal(8, reset_less=True), turned=Signal(reset_less=True),
             bias=Signal(32, reset_less=True), scale=Signal(32, reset_less=True))
         entry, first_row = Signal(24, reset_less=True), Signal(24, reset_less=True)
-        checking, start = Signal(), Signal()
-        impossible = Cat(command.pixels == 0, command.blocks == 0, command.lanes == 0,
-                         command.lanes > self._config.word_lanes).any()
-        m.d.comb += self.commands.ready.eq(~self.busy)
-        m.d.sync += checking.eq(self.commands.valid & ~self.busy)
-        with m.If(self.commands.valid & ~self.busy):
-            m.d.sync += self.busy.eq(1)
         with m.If(~self.busy):
             m.d.sync += [
-                command.index.eq(self.commands.p.index),
-                *(target.eq(coming[name]) for name, target in (
+                target.eq(coming[name]) for name, target in (
                     ("zero", command.zero), ("input_zero", command.input_zero),
                     ("in_plane", command.plane), ("pixels", command.pixels),
                     ("blocks", command.blocks), ("lanes", command.lanes),
                     ("turned", command.turned), ("bias", command.bias),
                     ("scale", command.scale), ("parameter_base", entry),
-                    ("weight_base", first_row))),
+                    ("weight_base", first_row))
             ]
-        m.d.comb += start.eq(checking & ~impossible)
-        with m.If(checking & impossible):
-            m.d.sync += [self.fault.code.eq(Error.ARGUMENT), self.fault.index.eq(command.index)]
-        return command, start, entry, first_row
+        return command, accept(m, self, command, self._config), entry, first_row
 
     def _offer(self, m: Module, command: _Command, step: Any, start: Signal) -> tuple[Any, Signal]:
         """Walks the words, and offers each to the memory. Returns the step on offer, and whether

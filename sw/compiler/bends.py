@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from weft import reference
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import TABLE_ENTRIES
 from weft.ir import ChannelSum, Graph, Layer, Lookup, Pool, PoolKind, Tensor
 
 from .planning.loop_order import layer_cycles
@@ -16,7 +17,6 @@ from .planning.loop_order import layer_cycles
 __all__ = ["bend_lookups"]
 
 
-_ENTRIES = 256  # of a table
 _GAIN = 2       # how much longer tables must take, as another engine loads them meanwhile
 
 
@@ -51,7 +51,7 @@ def _bent(graph: Graph, config: AcceleratorConfig, layer: Lookup,
     """Layers in the place of a function, whose tensors are added to ``tensors``; none if tables are
     as good, or it has no bend at zero."""
     source = graph.tensors[layer.input]
-    load = _ENTRIES * max(1, config.word_bytes // config.axi_bytes)
+    load = TABLE_ENTRIES * max(1, config.word_bytes // config.axi_bytes)
     _, height, width = source.shape
     if _GAIN * height * width > load:  # far from it, so the search is spared
         return []

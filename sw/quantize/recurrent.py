@@ -20,10 +20,14 @@ from onnx import helper, numpy_helper
 from .steps import Steps
 from .unused import drop_unused
 
-__all__ = ["unroll"]
+__all__ = ["RECURRENT", "unroll"]
 
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+RECURRENT = frozenset(_GATES)
+"""Operators that become time steps."""
+
 _FUNCTIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 # What has one scale with something else, so that a table serves both: all gates, and what the first
 # step, which has no state, takes in the place of something.

@@ -4,18 +4,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .recurrent import RECURRENT
 from .unused import drop_unused
 
 __all__ = ["is_partly_float", "without_quantizers"]
 
 
-_RECURRENT = {"GRU", "LSTM", "RNN"}
-
-
 def is_partly_float(model: onnx.ModelProto) -> bool:
     """Whether a model has layers that onnxruntime's quantizer leaves as they are, and ours does
     not."""
-    return any(node.op_type in _RECURRENT for node in model.graph.node)
+    return any(node.op_type in RECURRENT for node in model.graph.node)
 
 
 def without_quantizers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -40,9 +38,8 @@ def without_quantizers(model: onnx.ModelProto) -> onnx.ModelProto:
             node.input[:] = inputs
     nodes += [helper.make_node("Identity", [same[value.name]], [value.name], name=value.name)
               for value in graph.output if value.name in same]
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
     drop_unused(graph)
     del graph.value_info[:]
     return result

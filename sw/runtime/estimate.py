@@ -16,7 +16,7 @@ from weft.compiler.batch import check_batch
 from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.memory import MEMORY, MemoryTiming
 from weft.compiler.timing.player import Cause, Played, Timeline, play
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
+from weft.hw.isa.commands import COMMAND_BYTES, ROW_OPCODES, Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Partition
 
@@ -26,7 +26,7 @@ __all__ = ["BoundLayer", "EngineUse", "Estimate", "FrameEstimate", "estimate_pla
            "estimate_programs"]
 
 
-_ROW_OPCODES = {opcode.value for opcode in (Opcode.SOFTMAX, Opcode.NORMALIZE)}
+_ROW_OPCODES = {opcode.value for opcode in ROW_OPCODES}
 
 _SHARE = 0.5  # of a layer's cycles in which an engine must have work to be what bounds it
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from weft import compiler
 from weft.compiler.limits import Limits, ProgramLimits
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode
+from weft.hw.isa.commands import COMMAND_BYTES, ROW_OPCODES, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Counter
 from weft.ir import Edge, Graph, HostPart
@@ -18,8 +18,7 @@ __all__ = ["LayerResult", "Execution", "Figures", "GraphResult", "LoadedGraph",
            "LoadedHostPart", "computes", "layer_limits", "layer_results"]
 
 
-_COMPUTING = {opcode.value for opcode in (Opcode.MATRIX, Opcode.VECTOR, Opcode.SOFTMAX,
-                                          Opcode.NORMALIZE)}
+_COMPUTING = {opcode.value for opcode in (Opcode.MATRIX, Opcode.VECTOR, *ROW_OPCODES)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,12 @@ from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import TABLE_ENTRIES
 from weft.ir import Convolution, MatMul, Tensor, layout
 
 from .channel_parameters import requantization
 from .context import LoweringContext
-from .vector_constants import TABLE_ENTRIES, pack_lane_tables, pack_table
+from .vector_constants import pack_lane_tables, pack_table
 from .view import View
 
 __all__ = ["convolution_constants", "load_table", "matrix_op", "table_of", "tile_text"]

@@ -21,8 +21,8 @@ _EXPONENT_AT = 23       # in a float32
 
 def lower_softmax(context: LoweringContext, index: int, layer: Softmax) -> None:
     """Commands of one layer, its exponentials loaded once."""
-    table = context.constant(index, "exponentials", Space.ROW_CONSTANT,
-                             layout.pack_exponentials(layer.table))
+    packed = context.once((index, "exponentials"), lambda: layout.pack_exponentials(layer.table))
+    table = context.constant(index, "exponentials", Space.ROW_CONSTANT, packed)
     factor, exponent = _number(layer.factor)
     _lower(context, index, layer, Opcode.SOFTMAX, table, {"factor": factor, "exponent": exponent})
 
@@ -30,11 +30,11 @@ def lower_softmax(context: LoweringContext, index: int, layer: Softmax) -> None:
 def lower_normalization(context: LoweringContext, index: int, layer: Normalization) -> None:
     """Commands of one layer, its constants loaded once."""
     source, target = context.tensor(layer.input), context.tensor(layer.output)
+    packed = context.once((index, "normalization"), lambda: layout.pack_normalization(
+        reference.normalized_values(source),
+        reference.thresholds(target.scale, target.zero_point), layer.scale, layer.shift))
     table = context.constant(index, "values, thresholds, scales and shifts", Space.ROW_CONSTANT,
-                             layout.pack_normalization(
-                                 reference.normalized_values(source),
-                                 reference.thresholds(target.scale, target.zero_point),
-                                 layer.scale, layer.shift))
+                             packed)
     length, length_exponent = _number(target.shape[0])
     rate, rate_exponent = _number(1 / target.scale)
     _lower(context, index, layer, Opcode.NORMALIZE, table, {

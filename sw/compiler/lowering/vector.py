@@ -24,6 +24,7 @@ from weft.compiler.planning.loop_order import (
 from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.limits import TABLE_ENTRIES
 from weft.hw.isa.vector_rules import line_columns, multiplier_passes
 from weft.ir import (
     Add,
@@ -52,7 +53,6 @@ from weft.reference.exact_fixed_point import fixed_add_constants
 from .channel_parameters import vector_requantization
 from .context import LoweringContext
 from .vector_constants import (
-    TABLE_ENTRIES,
     pack_fixed_point,
     pack_kernel,
     pack_lane_tables,

@@ -6,11 +6,8 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import layout
 from weft.reference import vector as vector_model
 
-__all__ = ["TABLE_ENTRIES", "pack_fixed_point", "pack_kernel", "pack_lane_tables",
-           "pack_multipliers", "pack_scales", "pack_table"]
-
-
-TABLE_ENTRIES = 256
+__all__ = ["pack_fixed_point", "pack_kernel", "pack_lane_tables", "pack_multipliers",
+           "pack_scales", "pack_table"]
 
 
 def pack_kernel(config: AcceleratorConfig, weights: np.ndarray, *, lines: bool) -> np.ndarray:

@@ -17,7 +17,7 @@ from weft.hw.bus.dma_read import ReadEngine
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Opcode, decode
+from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, ROW_OPCODES, Engine, Opcode, decode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.queue import Queue
 
@@ -149,7 +149,7 @@ def _decoded(commands: bytes) -> list[tuple[Opcode, dict[str, int]]]:
 
 
 _NEVER = 1 << 62
-_SINGLE = (Opcode.TURN, Opcode.SOFTMAX, Opcode.NORMALIZE)   # what the load engine does alone
+_SINGLE = (Opcode.TURN, *ROW_OPCODES)   # what the load engine does alone
 _ALONE = 2  # cycles from the end of all before such a command until it can be accepted
 _MASKS = [tuple(engine for engine in Engine if mask >> engine.value & 1)
           for mask in range(1 << len(Engine))]

@@ -3,9 +3,8 @@
 
 import numpy as np
 import pytest
-from models import QdqBuilder, assert_plan_is_golden, random_inputs
+from models import QdqBuilder, golden_plan, layers_of, random_inputs
 
-from weft.frontend import partition
 from weft.hw.isa.config import load_config
 from weft.ir import Add, Convolution, MatMul, Normalization, Softmax
 from weft.reference.golden import cpu_is_exact
@@ -19,15 +18,7 @@ def rng_of(*seed):
 
 
 def golden(model, *, seed=0):
-    """The partition of a model, compared with onnxruntime where that is exact."""
-    plan = partition(model)
-    if cpu_is_exact():
-        assert_plan_is_golden(plan, random_inputs(rng_of(seed), plan.model.proto))
-    return plan
-
-
-def kinds(plan, kind):
-    return [layer for graph in plan.graphs for layer in graph.layers if isinstance(layer, kind)]
+    return golden_plan(model, rng_of(seed))
 
 
 def normal(b, x, length, *, bias=True, quantized=False, name="normal", seed=0, **attributes):
@@ -82,7 +73,7 @@ def test_any_rows_along_the_last_axis(shape, unsigned):
     b = QdqBuilder(rng_of(len(shape), unsigned), unsigned=unsigned)
     b.output(normal(b, b.input("x", shape), shape[-1], bias=shape[-1] != 24))
     plan = golden(b.build())
-    layer, = kinds(plan, Normalization)
+    layer, = layers_of(plan, Normalization)
     graph, = plan.graphs
     assert graph.tensors[layer.output].shape == (shape[-1], int(np.prod(shape[:-1])), 1)
     assert (layer.shift == 0).all() == (shape[-1] == 24)
@@ -96,7 +87,7 @@ def test_a_plane_with_channels_last():
     x = b.node("Transpose", [x], perm=[0, 3, 1, 2])
     b.output(b.quantize(b.conv(x, 16, 4)))
     plan = golden(b.build())
-    assert len(kinds(plan, Normalization)) == 1 and len(plan.graphs) == 1
+    assert len(layers_of(plan, Normalization)) == 1 and len(plan.graphs) == 1
 
 
 @pytest.mark.parametrize("heads", [1, 3])
@@ -106,7 +97,7 @@ def test_a_transformer_is_one_part(heads):
         transformer(b, tokens=tokens, depth=8, heads=heads)
         plan = golden(b.build(), seed=number)
         assert len(plan.graphs) == 1
-        assert [len(kinds(plan, kind)) for kind in (Normalization, Softmax, MatMul, Add)] \
+        assert [len(layers_of(plan, kind)) for kind in (Normalization, Softmax, MatMul, Add)] \
             == [2, 1, 2, 1]
 
 
@@ -124,9 +115,9 @@ def test_it_runs_on_the_device_byte_for_byte(tokens):
 
 
 def test_scales_may_be_quantized_and_epsilon_left_out():
-    layer, = kinds(golden(between(lambda b: None, quantized=True)), Normalization)
+    layer, = layers_of(golden(between(lambda b: None, quantized=True)), Normalization)
     assert layer.scale.dtype == np.float32 and layer.epsilon == np.float32(1e-5)
-    layer, = kinds(golden(between(lambda b: None, epsilon=1e-12, axis=2)), Normalization)
+    layer, = layers_of(golden(between(lambda b: None, epsilon=1e-12, axis=2)), Normalization)
     assert layer.epsilon == np.float32(1e-12)
 
 
@@ -136,7 +127,7 @@ def test_a_last_one_runs_on_the_accelerator():
     x = b.quantize(b.matmul(b.input("x", (1, 3, 8)), 8, 16))
     b.output(normal(b, x, 16))
     plan = golden(b.build())
-    assert len(kinds(plan, Normalization)) == 1 and len(kinds(plan, Convolution)) == 1
+    assert len(layers_of(plan, Normalization)) == 1 and len(layers_of(plan, Convolution)) == 1
 
 
 def without_channels(model):
@@ -147,7 +138,7 @@ def without_channels(model):
 
 def test_without_channels_the_host_computes_it():
     plan = without_channels(between(lambda b: None, length=40))
-    assert not kinds(plan, Normalization) and len(plan.graphs) == 2
+    assert not layers_of(plan, Normalization) and len(plan.graphs) == 2
     row, = (row for row in plan.placements if row.op == "LayerNormalization")
     assert row.reason == (
         "Layer 'normal' (LayerNormalization) normalizes rows of 40 channels: the configuration "
@@ -190,5 +181,5 @@ def bounded(b):
 ])
 def test_what_the_host_computes(model, text):
     plan = golden(model())
-    assert not kinds(plan, Normalization)
+    assert not layers_of(plan, Normalization)
     assert reason(plan) == f"LayerNormalization 'normal' {text}"

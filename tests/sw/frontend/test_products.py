@@ -4,14 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from models import QdqBuilder, assert_plan_is_golden, random_inputs
+from models import QdqBuilder, golden_plan, random_inputs
 from onnx import helper, numpy_helper
 
 from weft.errors import ModelError
-from weft.frontend import load_graph, partition
+from weft.frontend import load_graph
 from weft.hw.isa.config import load_config
 from weft.ir import Alias, HostPart, MatMul, Selection
-from weft.reference.golden import cpu_is_exact
 from weft.runtime.session import InferenceSession
 
 TINY = load_config("tiny,products=true")
@@ -22,11 +21,7 @@ def rng_of(*seed):
 
 
 def golden(model, *, seed=0):
-    """The partition of a model, compared with onnxruntime where that is exact."""
-    plan = partition(model)
-    if cpu_is_exact():
-        assert_plan_is_golden(plan, random_inputs(rng_of(seed), plan.model.proto))
-    return plan
+    return golden_plan(model, rng_of(seed))
 
 
 def products(plan):

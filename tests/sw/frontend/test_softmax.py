@@ -4,9 +4,8 @@ import re
 
 import numpy as np
 import pytest
-from models import QdqBuilder, assert_plan_is_golden, random_inputs
+from models import QdqBuilder, golden_plan, layers_of, random_inputs
 
-from weft.frontend import partition
 from weft.hw.isa.config import load_config
 from weft.ir import MatMul, Softmax
 from weft.reference.golden import cpu_is_exact
@@ -20,15 +19,7 @@ def rng_of(*seed):
 
 
 def golden(model, *, seed=0):
-    """The partition of a model, compared with onnxruntime where that is exact."""
-    plan = partition(model)
-    if cpu_is_exact():
-        assert_plan_is_golden(plan, random_inputs(rng_of(seed), plan.model.proto))
-    return plan
-
-
-def kinds(plan, kind):
-    return [layer for graph in plan.graphs for layer in graph.layers if isinstance(layer, kind)]
+    return golden_plan(model, rng_of(seed))
 
 
 def share(b, x, *, zero=-128, scale=1 / 256, **attributes):
@@ -53,9 +44,9 @@ def test_attention_is_one_part(batch, unsigned):
         b.output(attention(b, batch=batch, tokens=tokens, depth=depth,
                            zero=0 if unsigned else -128))
         plan = golden(b.build(), seed=number)
-        layer, = kinds(plan, Softmax)
+        layer, = layers_of(plan, Softmax)
         assert layer.heads == int(np.prod(batch)) and layer.factor == 256
-        assert len(kinds(plan, MatMul)) == 2 and len(plan.graphs) == 1
+        assert len(layers_of(plan, MatMul)) == 2 and len(plan.graphs) == 1
 
 
 def test_it_runs_on_the_device_byte_for_byte():
@@ -77,7 +68,7 @@ def test_without_the_switch_the_host_computes_it():
     config = load_config("tiny,products=true")
     with InferenceSession(b.build(), config=config) as session:
         reasons = [row.reason for row in session.plan.placements if row.op == "Softmax"]
-        assert not kinds(session.plan, Softmax)
+        assert not layers_of(session.plan, Softmax)
     text = "the configuration 'tiny' must have softmax = true"
     assert len(reasons) == 1 and re.search(re.escape(text.split("'")[0]), reasons[0])
 
@@ -91,7 +82,7 @@ def test_rows_lie_along_the_last_axis(opset, axes):
         x = b.quantize(x, scale=0.1)
         b.output(behind(b, share(b, x, **({} if axis is None else {"axis": axis}))))
         plan = golden(b.build())
-        assert len(kinds(plan, Softmax)) == accelerated
+        assert len(layers_of(plan, Softmax)) == accelerated
         if not accelerated:
             assert reason(plan).endswith("is not along the last axis")
 
@@ -106,7 +97,7 @@ def test_the_last_one_is_the_host_s():
     x = share(b, b.quantize(b.matmul(b.input("x", (1, 3, 4)), 4, 6), scale=0.1))
     b.output(b.node("Reshape", [x, b.constant("flat", np.array([1, 18]))]))
     plan = golden(b.build())
-    assert not kinds(plan, Softmax) and len(plan.graphs) == 1
+    assert not layers_of(plan, Softmax) and len(plan.graphs) == 1
 
 
 def reason(plan):
@@ -121,7 +112,7 @@ def test_factors_that_the_hardware_lacks_are_the_host_s():
         x = b.quantize(b.matmul(b.input("x", (1, 3, 4)), 4, 6), scale=0.1)
         b.output(behind(b, share(b, x, scale=scale)))
         plan = golden(b.build())
-        assert len(kinds(plan, Softmax)) == accelerated
+        assert len(layers_of(plan, Softmax)) == accelerated
         if not accelerated:
             assert "has an output scale of" in reason(plan)
 
@@ -132,5 +123,5 @@ def test_what_onnxruntime_computes_in_real_numbers_is_the_host_s():
     b.output(behind(b, share(b, x)))
     b.output("share")
     plan = golden(b.build())
-    assert not kinds(plan, Softmax)
+    assert not layers_of(plan, Softmax)
     assert "must be read by a QuantizeLinear alone" in reason(plan)
