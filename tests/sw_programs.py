@@ -43,7 +43,7 @@ def run_frames(program: Program, images: Sequence[dict[str, np.ndarray]], *, see
     anything before; with ``warm``, further frames run the warm stream, if there is one."""
     device = FunctionalDevice(program.config, memory_bytes=program.memory_bytes, seed=seed)
     rng = np.random.default_rng(seed)
-    for memory in device._units.values():
+    for memory in device.core.units.values():
         memory[...] = rng.integers(-128, 128, memory.shape)
     for address, raw in program.image:
         device.write_memory(address, raw)

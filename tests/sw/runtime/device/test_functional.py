@@ -166,7 +166,7 @@ def test_unused_lanes_do_not_matter():
     image = random_image(rng, graph)
     clean = run(program, image)
     device = load(program)
-    for memory in device._units.values():
+    for memory in device.core.units.values():
         memory[...] = rng.integers(-128, 128, memory.shape)
     for slot in program.inputs:
         device.write_memory(slot.address, program.pack(slot, image[slot.tensor]))
