@@ -62,7 +62,7 @@ class MemoryModel:
     Parameters
     ----------
     bytes : :class:`int`
-        Size, at least 4096. Pages that are never touched cost nothing.
+        Size, at least 1. Pages that are never touched cost nothing.
     latency : :class:`int`
         Cycles from an accepted address to the first beat, and from the last beat written to the
         response. At least 1.
@@ -86,8 +86,8 @@ class MemoryModel:
     outstanding: int = 16
 
     def __post_init__(self) -> None:
-        if not 4096 <= self.bytes < 1 << 48:
-            raise InputError(f"Memory bytes must be at least 4096, not {self.bytes!r}")
+        if not 1 <= self.bytes < 1 << 48:
+            raise InputError(f"Memory bytes must be at least 1, not {self.bytes!r}")
         if not 1 <= self.latency < 1 << 20:
             raise InputError(f"Memory latency must be between 1 and {(1 << 20) - 1} cycles, "
                              f"not {self.latency!r}")

@@ -39,7 +39,7 @@ def product(rng, *, pixels, depth, channels, heads, transposed):
 def check(graph, config, rng, *, frames=2, built=None):
     """Some frames of a graph, compiled for ``config``, on the RTL of ``built``, or of the same."""
     def device(_config, *, memory_bytes):
-        return VerilatorDevice(built or config, memory_bytes=max(memory_bytes, 4096))
+        return VerilatorDevice(built or config, memory_bytes=memory_bytes)
 
     with InferenceSession(graph, config=config, device=device) as session:
         for _ in range(frames):

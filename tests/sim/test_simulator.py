@@ -528,7 +528,7 @@ def test_closed_simulator_is_named(copier):
 
 
 @pytest.mark.parametrize("field, value, message", [
-    ("bytes", 100, "Memory bytes must be at least 4096, not 100"),
+    ("bytes", 0, "Memory bytes must be at least 1, not 0"),
     ("latency", 0, "Memory latency must be between 1 and 1048575 cycles, not 0"),
     ("bandwidth", 0.0, "Memory bandwidth must be between 0.001 and 2 beats per cycle, not 0.0"),
     ("stall_probability", 1.0, "Stall probability must be between 0 and 0.95, not 1.0"),

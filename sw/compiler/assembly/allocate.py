@@ -26,7 +26,7 @@ class Allocation:
     addresses : :class:`dict`
         By buffer: units on chip, bytes in external memory.
     memory_bytes : :class:`int`
-        External memory in use from address 0, whole pages.
+        External memory in use from address 0, whole sections.
     peak_words : :class:`int`
         Activation words in use at most.
     """
@@ -39,7 +39,7 @@ class Allocation:
 def allocate(lowered: Lowered, config: AcceleratorConfig, *,
              streams: Sequence[Buffer], base: int = 0) -> Allocation:
     """Addresses for all buffers of ``lowered``, and for the command ``streams``, which come first
-    in external memory, from ``base`` on.
+    in external memory, from the first page that begins at ``base`` or behind it.
 
     What is on chip has one already: what a later command overwrites too early by the clock, the
     schedule holds back.
@@ -50,12 +50,12 @@ def allocate(lowered: Lowered, config: AcceleratorConfig, *,
         If external memory is too small; it names the layers that take the most of it.
     """
     addresses = dict(lowered.placed)
-    end = base
+    end = base + -base % PAGE_BYTES
     for buffer in (*streams, *lowered.external):
         end += -end % SECTION_BYTES
         addresses[buffer] = end
         end += buffer.size
-    memory_bytes = end + -end % PAGE_BYTES
+    memory_bytes = end + -end % SECTION_BYTES
     depth = Space.EXTERNAL.depth(config)
     if memory_bytes > depth:
         error = CompileError(f"Model needs {memory_bytes} bytes of external memory, "

@@ -29,7 +29,7 @@ class VerilatorDevice:
     config : :class:`AcceleratorConfig`
         The accelerator.
     memory_bytes : :class:`int`
-        Size of the external memory, at least 4096.
+        Size of the external memory, at least 1.
     latency, bandwidth, stall_probability, seed :
         Behaviour of the external memory, see :class:`weft.sim.simulator.MemoryModel`.
     trace : :class:`Path` or :class:`str`

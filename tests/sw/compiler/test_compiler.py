@@ -185,7 +185,7 @@ def test_sum_with_bias_beyond_int32_is_an_error():
 
 def test_external_memory_beyond_the_address_width_is_an_error():
     fails(build((64, 4, 4), 70, kernel=(4, 4)), ROOMY.replace(axi_addr_width=16),
-          "Model needs 77824 bytes of external memory, 16 address bits reach 65536")
+          "Model needs 75456 bytes of external memory, 16 address bits reach 65536")
 
 
 @pytest.mark.parametrize("change, message", [
@@ -325,7 +325,7 @@ def test_dump_shows_layers_memory_and_commands():
     graph = build((3, 4, 4), 2, kernel=(3, 3), strides=(2, 1), pads=(1, 0, 0, 0))
     program = compile(graph, TINY)
     lines = program.dump().splitlines()
-    assert lines[0] == ("program random for tiny: 1 layers, 5 commands, 4096 bytes of external "
+    assert lines[0] == ("program random for tiny: 1 layers, 5 commands, 896 bytes of external "
                         "memory, 32 of 16384 activation words")
     assert ("    0 layer0: Conv x 3x4x4 -> t0 2x2x2 kernel 3x3 strides 2,1 pads 1,0,0,0 "
             "dilations 1,1 clamp -128..127 macs 216") in lines

@@ -38,7 +38,6 @@ __all__ = ["FunctionalDevice"]
 
 
 _MATRIX_IN_FLIGHT = 2  # commands that the matrix engine works on at a time
-# Does what an engine does first, and returns what it does last.
 _EXECUTE: dict[Opcode, Callable[[Core, Command], Callable[[], None]]] = {
     Opcode.LOAD: load, Opcode.STORE: store, Opcode.MATRIX: matrix, Opcode.VECTOR: vector,
     Opcode.TURN: turn, Opcode.SOFTMAX: softmax, Opcode.NORMALIZE: normalize,
@@ -227,7 +226,7 @@ class FunctionalDevice:
             command = queues[engine].popleft()
             for producer in awaited(command):
                 tokens[producer, engine] -= 1
-            working[engine].append((command, _EXECUTE[command.opcode](self.core, command)))
+            working[engine].append((command, self._begin(command)))
 
         def finish(engine: Engine) -> None:
             command, rest = working[engine].popleft()
@@ -262,3 +261,7 @@ class FunctionalDevice:
         left = [queue[0].index for queue in queues.values() if queue]
         if left:
             raise Fault(Error.WATCHDOG, min(left))
+
+    def _begin(self, command: Command) -> Callable[[], None]:
+        """Does what an engine does first, and returns what it does last."""
+        return _EXECUTE[command.opcode](self.core, command)
