@@ -14,6 +14,7 @@ from .builder import Builder
 from .elementwise import plain
 from .nodes import label, opset
 from .products import channels_first, lies_so
+from .tables import MOVES
 from .values import Dequantized, Pending, Quantized, Value, View
 from .windows import known, real_input
 
@@ -23,8 +24,7 @@ __all__ = ["layer_normalization", "softmax"]
 _EPSILON = 1e-5         # of a LayerNormalization that has none
 _LONGEST = 32768        # row of which the table is known to be that of onnxruntime
 _LARGEST = 65535        # factor that the hardware has
-_TAIL = {"DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze",
-         "Transpose", "Unsqueeze"}
+_TAIL = {*MOVES, "DequantizeLinear", "QuantizeLinear"}
 _LAST_AXIS = 13         # the opset since which rows are along one axis, the last by default
 
 

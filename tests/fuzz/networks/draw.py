@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fuzz.networks.graphs import UNARY, FloatGraph, Node, Unfit
+from fuzz.networks.graphs import FloatGraph
+from fuzz.networks.nodes import UNARY, Node, Unfit
 
 __all__ = ["draw_graph"]
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from fuzz.networks.cases import Case
-from fuzz.networks.graphs import FloatGraph, Node, Unfit
+from fuzz.networks.graphs import FloatGraph
+from fuzz.networks.nodes import Node, Unfit
 
 __all__ = ["shrink", "size"]
 

@@ -13,7 +13,8 @@ from fuzz.networks import check as checker
 from fuzz.networks.cases import CONFIGS, Case, draw_case
 from fuzz.networks.check import Difference, Refused, Twins, check
 from fuzz.networks.draw import draw_graph
-from fuzz.networks.graphs import FloatGraph, Node, Unfit
+from fuzz.networks.graphs import FloatGraph
+from fuzz.networks.nodes import Node, Unfit
 from fuzz.networks.shrink import shrink
 from weft.hw.isa.config import PRESETS
 from weft.reference.golden import cpu_is_exact
