@@ -44,7 +44,7 @@ class Node:
         ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
         ``Tokens`` for a MatMul of rows of channels, ``Attend`` for the attention of pixels, with a
         softmax if ``count_pads``, or a sigmoid in its place, ``Normalize`` for a LayerNormalization
-        of channels, ``Widen`` for a Pad with ``factors`` channels before and behind, ``Piece`` for
+        and ``Shares`` for a Softmax of channels, ``Widen`` for a Pad with ``factors`` channels before and behind, ``Piece`` for
         a Slice that takes the ``factors[0]``-th, counted from 1, of ``group`` pieces with as many
         channels each, ``Crop`` for a Slice of planes that leaves out ``pads`` and takes every
         ``strides``-th row and column, ``Place`` for an Add of a constant of all values,
@@ -264,14 +264,15 @@ class FloatGraph:
                 op, inputs = "Transpose", [step("Transpose", inputs[0], "last", perm=[
                     0, 2, 3, 1] if axes == 2 else [0, 2, 1])]
                 extra = {"perm": [0, 3, 1, 2] if axes == 2 else [0, 2, 1]}
-            elif op == "Normalize":
+            elif op in ("Normalize", "Shares"):
+                parts = (("w", 1), ("b", 0))[:1 + node.bias] if op == "Normalize" else ()
                 own = [constant(f"{node.name}_{part}", rng.normal(mean, 0.3, source[0]).astype(
-                    np.float32)) for part, mean in (("w", 1), ("b", 0))[:1 + node.bias]]
+                    np.float32)) for part, mean in parts]
                 turned = step("Transpose", inputs[0], "last",
                               perm=[0, 2, 3, 1] if axes == 2 else [0, 2, 1])
                 nodes.append(helper.make_node(
-                    "LayerNormalization", [turned, *own], [f"{node.name}_made"],
-                    name=f"{node.name}_made"))
+                    "LayerNormalization" if own else "Softmax", [turned, *own],
+                    [f"{node.name}_made"], name=f"{node.name}_made"))
                 op, inputs = "Transpose", [f"{node.name}_made"]
                 extra = {"perm": [0, 3, 1, 2] if axes == 2 else [0, 2, 1]}
             elif op == "Tokens":
@@ -549,6 +550,7 @@ _SHAPES: dict[str, _Rule] = {
     "Turn": lambda node, sources, shapes: _planes(sources[0]),
     "Regroup": lambda node, sources, shapes: _regrouped(node, sources[0]),
     "Normalize": lambda node, sources, shapes: _planes(sources[0]),
+    "Shares": lambda node, sources, shapes: _planes(sources[0]),
     "Tokens": lambda node, sources, shapes: (_filters(node, shapes), *_planes(sources[0])[1:]),
     "Attend": lambda node, sources, shapes: _same(
         node, [_planes(sources[0]), _same(node, sources[1:])]),
