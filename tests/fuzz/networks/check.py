@@ -110,7 +110,8 @@ class Twins:
             device.close()
 
 
-def _open(case: Circumstances, plan: Partition, *, rtl: bool) -> tuple[InferenceSession, list[Twins]]:
+def _open(case: Circumstances, plan: Partition, *,
+          rtl: bool) -> tuple[InferenceSession, list[Twins]]:
     config = CONFIGS[case.config]
     twins: list[Twins] = []
 
