@@ -95,7 +95,8 @@ def test_frames_follow_each_other_and_are_verified():
         assert not np.array_equal(again, outputs[1][5:6])
 
 
-def test_streams_of_a_batch_have_states_of_their_own():
+@pytest.mark.parametrize("device", ["functional", "verilator"])
+def test_streams_of_a_batch_have_states_of_their_own(device):
     model, signal = stepping(frames=4)
     streams = np.random.default_rng(5).standard_normal((3, 4, 5, 1)).astype(np.float32)
     with InferenceSession(model, config="tiny", device="functional",
@@ -104,7 +105,7 @@ def test_streams_of_a_batch_have_states_of_their_own():
         for stream in streams:
             session.reset_state()
             expected.append(session.run(["y1"], {"signal": stream})[0])
-    with InferenceSession(model, config="tiny", device="functional", batch=3,
+    with InferenceSession(model, config="tiny", device=device, batch=3,
                           states=STATES["GRU"]) as session:
         found, = session.run(["y1"], {"signal": streams.swapaxes(0, 1).reshape(12, 5, 1)})
         found = found.reshape(4, 3, 1, 6)
