@@ -4,7 +4,7 @@ import pytest
 
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 
-__all__ = ["CONFIGS", "LINES", "ODD", "PRODUCTS", "PRODUCTS_PLAIN", "SWEPT"]
+__all__ = ["ATTENTION_PLAIN", "CONFIGS", "LINES", "ODD", "PRODUCTS", "PRODUCTS_PLAIN", "SWEPT"]
 
 
 ODD = AcceleratorConfig(
@@ -19,6 +19,9 @@ PRODUCTS_PLAIN = PRESETS["tiny"].replace(
     name="products_plain", rows=6, cols=6, requant_lanes=3, fip=False, products=True,
     activation_bytes=6 * 8192, accumulator_pixels=16, normalize_channels=48)
 """Those that multiply activations and normalize them; the first one has a softmax, too."""
+
+ATTENTION_PLAIN = PRODUCTS.replace(name="attention_plain", fip=False)
+"""All that ``PRODUCTS`` has, on an array of plain multipliers."""
 
 LINES = PRESETS["tiny"].replace(
     name="lines", vector_taps=8, vector_lines=32, requant_lanes=4, vector_entries=128)

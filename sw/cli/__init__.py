@@ -19,6 +19,7 @@ from . import (
     report,
     run,
     selftest,
+    stream,
     survey,
     verilog,
 )
@@ -30,8 +31,8 @@ from .version import add_version_option
 __all__ = ["main"]
 
 
-_COMMANDS = (run, report, quantize, check, estimate, explore, survey, compile, verilog, export,
-             build, program, load, selftest, bench, config)
+_COMMANDS = (run, report, quantize, stream, check, estimate, explore, survey, compile, verilog,
+             export, build, program, load, selftest, bench, config)
 """In the order of the help text."""
 
 

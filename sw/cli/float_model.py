@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ def add_quantize_option(parser: argparse.ArgumentParser) -> None:
                              "calibrated on DATA: a folder of images, an .npz file, or random:N")
 
 
-def int8_model(options: argparse.Namespace) -> "Path | onnx.ModelProto":
-    """The model of a command: its file, or what ``--quantize`` makes of it, which is not kept.
+def int8_model(options: argparse.Namespace,
+               states: Mapping[str, str] | None = None) -> "Path | onnx.ModelProto":
+    """The model of a command: its file, or what ``--quantize`` makes of it, which is not kept. Its
+    ``states`` are outputs that the next frame reads.
 
     Raises
     ------
@@ -40,13 +43,15 @@ def int8_model(options: argparse.Namespace) -> "Path | onnx.ModelProto":
     data: str = options.quantize
     with Progress() as progress:
         progress.stage(f"Quantizing {path.name}")
-        source = load_float(path)
+        source = load_float(path, states=states)
         note_source(source, progress, noise=is_noise(data))
         frames = calibration_frames(data, source.shapes)
         model = to_int8(source, frames, step=progress.step)
         given = f"--random {data.removeprefix(NOISE)}" if is_noise(data) \
             else f"--calibrate {shlex.quote(data)}"
         target = path.with_name(f"{path.stem}_int8.onnx")
+        given += "".join(f" --state {shlex.quote(f'{output}={name}')}"
+                         for output, name in source.states.items())
         progress.note(f"The int8 network is not kept; this does: weft quantize "
                       f"{shlex.quote(str(path))} -o {shlex.quote(str(target))} {given}")
     # What messages and tables call it.

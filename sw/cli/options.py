@@ -3,10 +3,11 @@
 import argparse
 from typing import TypeAlias
 
+from weft.errors import InputError
 from weft.hw.isa.config import PRESETS
 
 __all__ = ["Commands", "add_board_option", "add_cluster_options", "add_config_option",
-           "add_scheduler_option"]
+           "add_scheduler_option", "add_state_option", "state_pairs"]
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -42,3 +43,33 @@ def add_scheduler_option(parser: "argparse._ActionsContainer") -> None:
     """A scheduler by address."""
     parser.add_argument("--scheduler", metavar="tcp://HOST:PORT",
                         help="work on the workers of this Dask scheduler instead")
+
+
+def add_state_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Outputs that are inputs of the next frame; see :func:`state_pairs`."""
+    parser.add_argument("--state", action="append", default=[], type=_pair, metavar="OUT=IN",
+                        help=f"{text}; can be given several times")
+
+
+def state_pairs(options: argparse.Namespace) -> dict[str, str]:
+    """The states by the output that makes them.
+
+    Raises
+    ------
+    InputError
+        If an output is named twice.
+    """
+    pairs: dict[str, str] = {}
+    for output, source in options.state:
+        if output in pairs:
+            raise InputError(f"State '{output}' must be the input of one name, not of "
+                             f"'{pairs[output]}' and '{source}'")
+        pairs[output] = source
+    return pairs
+
+
+def _pair(text: str) -> tuple[str, str]:
+    output, _, source = text.partition("=")
+    if not output or not source:
+        raise argparse.ArgumentTypeError(f"must be like OUT=IN, not {text!r}")
+    return output, source

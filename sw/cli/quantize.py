@@ -9,7 +9,7 @@ from weft.files.output import check_outputs
 from weft.hw.isa.config import load_config
 
 from .float_model import note_source
-from .options import Commands, add_config_option
+from .options import Commands, add_config_option, add_state_option, state_pairs
 
 if TYPE_CHECKING:
     from weft.quantize import Frames
@@ -45,6 +45,8 @@ def add_parser(commands: Commands) -> None:
                         metavar="NAME=1,3,224,224",
                         help="shape of an input with dynamic dimensions; can be given several "
                              "times")
+    add_state_option(parser, "an output that the next frame reads as an input: the frames are "
+                             "steps of one sequence, and both get one scale")
     parser.add_argument("--per-tensor", action="store_true",
                         help="one weight scale for all output channels, not one for each")
     parser.add_argument("--method", choices=("minmax", "entropy", "percentile"), default="minmax",
@@ -83,7 +85,7 @@ def _quantize(options: argparse.Namespace) -> int:
     labels = None if options.labels is None else _labels(options.labels)
     with Progress() as progress:
         progress.stage(f"Reading {options.model.name}")
-        source = load_float(options.model, dict(options.input_shape))
+        source = load_float(options.model, dict(options.input_shape), states=state_pairs(options))
         note_source(source, progress, noise=options.random is not None)
         quantized = quantize(
             source, _frames(source, options), output=options.output, labels=labels, config=config,

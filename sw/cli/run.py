@@ -13,7 +13,7 @@ from weft.files.output import check_outputs, replacing, write_text
 from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays
 from .model import add_model_arguments
-from .options import Commands
+from .options import Commands, add_state_option, state_pairs
 from .session import add_session_options, open_layers_session, open_session, session_target
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def add_parser(commands: Commands) -> None:
     add_model_arguments(parser)
     add_session_options(parser)
     add_frame_options(parser, default="1")
+    add_state_option(parser, "an output that the next frame reads as an input; the frames "
+                             "of a batch are of streams side by side")
     parser.add_argument("--output", type=Path, metavar="Y.npz",
                         help="write the results: array 'output' [frames, ...], or one for each "
                              "output")
@@ -72,14 +74,16 @@ def _run(options: argparse.Namespace) -> int:
     check_outputs({"--output": options.output, "--json": options.json, "--trace": options.trace,
                    "--timeline": options.timeline}, files_read(options))
     arrays = given_arrays(options)
-    model = int8_model(options)
+    states = state_pairs(options)
+    model = int8_model(options, states)
 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress())
         trace = None if options.trace is None else stack.enter_context(replacing(options.trace))
         session = stack.enter_context(
             open_session(model, options.model.name, target, progress, trace=trace,
-                         batch=options.batch, rule=options.rule))
+                         batch=options.batch, states=states or None,
+                         rule=options.rule))
         if options.trace is not None or options.timeline is not None:
             session.plan.accelerated()
         inputs = choose_frames(session, arrays, options, default=1)

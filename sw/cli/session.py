@@ -2,7 +2,7 @@
 
 import argparse
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,7 @@ def session_target(options: argparse.Namespace) -> SessionTarget:
 @contextmanager
 def open_session(model: object, name: str, target: SessionTarget, progress: "Progress", *,
                  trace: Path | None = None, batch: int = 1,
+                 states: Mapping[str, str] | None = None,
                  rule: str | None = None) -> "Iterator[InferenceSession]":
     """A session that says what it is doing while it is set up, to the model of ``name``."""
     from weft.runtime.device.design import OtherDesign
@@ -101,7 +102,7 @@ def open_session(model: object, name: str, target: SessionTarget, progress: "Pro
         try:
             session = InferenceSession(
                 model, config=target.config, device=target.device, trace=trace, batch=batch,
-                rule=rule, board=target.board, other_design=target.other_design,
+                states=states, rule=rule, board=target.board, other_design=target.other_design,
                 progress=progress.stage)
         except OtherDesign as error:
             raise OtherDesign(f"{error}; as its configuration is the same, --other-design goes on "
@@ -117,4 +118,4 @@ def open_layers_session(session: "InferenceSession", device: str) -> "InferenceS
     from weft.runtime.session import InferenceSession
 
     return InferenceSession(session.plan, config=session.config, device=device, keep_tensors=True,
-                            batch=session.batch)
+                            batch=session.batch, states=session.states)

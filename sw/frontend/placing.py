@@ -148,7 +148,7 @@ class Placer(ABC, Generic[Node]):
                 return other, quantized.stage
         # Two layers may want one input in two orders: the host packs it twice.
         count = len(quantized.placed) + quantized.accelerated
-        name = f"{quantized.name}@{count}" if count else quantized.name
+        name = self._free(quantized, count) if count else quantized.name
         self._add_tensor(name, quantized, want)
         quantized.placed[name] = want
         if quantized.values is None:
@@ -164,7 +164,7 @@ class Placer(ABC, Generic[Node]):
         for other, made in self.made.items():
             if made.name == quantized.name and made.layout.same(want):
                 return other
-        name = f"{quantized.name}@{len(quantized.placed) + 1}"
+        name = self._free(quantized, len(quantized.placed) + 1)
         in_order = np.array_equal(channels, np.arange(len(channels)))
         layer = Alias(name=f"{self.name(node)}/{'shape' if in_order else 'order'}",
                       op="Reshape" if in_order else "Transpose", input=quantized.tensor,
@@ -172,6 +172,13 @@ class Placer(ABC, Generic[Node]):
         self._add_layer(layer, quantized.stage, quantized, want)
         quantized.placed[name] = want
         return name
+
+    def _free(self, quantized: Quantized, count: int) -> str:
+        """The name of another tensor with the same values; a step on the way may have one of its
+        kind."""
+        while f"{quantized.name}@{count}" in self.tensors:
+            count += 1
+        return f"{quantized.name}@{count}"
 
     def anywhere(self, quantized: Quantized, otherwise: View | None = None) \
             -> tuple[str, int, View]:

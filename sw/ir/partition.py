@@ -100,6 +100,8 @@ class Model(Protocol):
     Attributes
     ----------
     inputs, outputs : :class:`tuple` of :class:`TensorInfo`
+    states : mapping
+        Outputs that are inputs of the next frame, if the model itself says so.
     tensors : collection of :class:`str`
         Names of the tensors whose values :meth:`golden` can give.
     """
@@ -111,7 +113,14 @@ class Model(Protocol):
     def outputs(self) -> tuple[TensorInfo, ...]: ...
 
     @property
+    def states(self) -> Mapping[str, str]: ...
+
+    @property
     def tensors(self) -> Collection[str]: ...
+
+    def quantization(self, name: str) -> tuple[float, int] | None:
+        """Scale and zero point of an input or output of 8 bits, if they are known."""
+        ...
 
     def golden(self, tensors: Iterable[str] = ()) -> Golden:
         """Another implementation of the model, that gives the values of ``tensors`` too."""

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from weft.errors import InputError, ModelError
 from weft.files.output import replacing
+from weft.frontend.onnx.model import note_states
 from weft.frontend.onnx.nodes import label
 from weft.frontend.onnx.source import is_quantized
 from weft.hw.isa.config import AcceleratorConfig, load_config
@@ -23,6 +24,7 @@ from .headroom import make_room
 from .interpolation import part_scales
 from .loss import LayerLoss, TopResult, layer_losses, overflowing, top_result
 from .source import FloatModel, load_float
+from .states import StateFrames
 from .static import METHODS, quantize_frames
 from .steps import share_scales
 
@@ -102,6 +104,7 @@ def quantize(model: str | Path | onnx.ModelProto | FloatModel,
              frames: Frames | Mapping[str, np.ndarray], *, output: str | Path | None = None,
              settings: Quantization | None = None,
              shapes: Mapping[str, Sequence[int]] | None = None,
+             states: Mapping[str, str] | None = None,
              labels: Sequence[int] | None = None, config: AcceleratorConfig | str = "base",
              stage: Callable[[str], None] = lambda text: None,
              step: Callable[[str], None] = lambda text: None) -> Quantized:
@@ -117,6 +120,8 @@ def quantize(model: str | Path | onnx.ModelProto | FloatModel,
     settings : :class:`Quantization`
     shapes : mapping
         Of inputs with dynamic dimensions, by name.
+    states : mapping
+        Outputs that are inputs of the next frame, see :func:`weft.quantize.source.load_float`.
     labels : sequence of :class:`int`
         The class of each frame.
     config : :class:`AcceleratorConfig` or :class:`str`
@@ -137,9 +142,11 @@ def quantize(model: str | Path | onnx.ModelProto | FloatModel,
     """
     settings = settings or Quantization()
     config = load_config(config) if isinstance(config, str) else config
-    source = model if isinstance(model, FloatModel) else load_float(model, shapes)
+    source = model if isinstance(model, FloatModel) else load_float(model, shapes,
+                                                                          states=states)
     if isinstance(frames, Mapping):
         frames = array_frames(frames, source.shapes)
+    frames = StateFrames.of(source, frames)
     if labels is not None and len(labels) != len(frames):
         raise InputError(f"Labels must be {len(frames)}, one for each frame, not {len(labels)}")
     _check_excluded(source, settings.exclude)
@@ -174,6 +181,7 @@ def to_int8(source: FloatModel, frames: Frames, settings: Quantization | None = 
     settings = settings or Quantization()
     if not len(frames):
         raise InputError("Calibration must have at least 1 frame, not 0")
+    frames = StateFrames.of(source, frames)
     try:
         result = quantize_frames(
             source.model, frames, per_channel=settings.per_channel, method=settings.method,
@@ -192,6 +200,8 @@ def to_int8(source: FloatModel, frames: Frames, settings: Quantization | None = 
     share_scales(result, source.steps)
     make_room(result)
     part_scales(result)
+    if source.states:
+        note_states(result, source.states)
     return result
 
 

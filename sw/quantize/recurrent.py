@@ -157,6 +157,8 @@ class _Unrolled:
                                      f"y{number}/rows", (steps, 1, 1, layer.size))
                        for number, (hidden, _) in enumerate(made)]
             self._output("Concat", signals, outputs[0], axis=1)
+        if len(made) == 1:
+            self._tie_states(outputs)
         last = {1: [hidden[0 if backwards else -1] for (hidden, _), backwards in zip(
             made, layer.backwards, strict=True)], 2: [cell for _, cell in made]}
         for number, states in last.items():
@@ -164,6 +166,15 @@ class _Unrolled:
                 rows = [self._reshape(state, f"last{number}/{index}", (1, 1, layer.size))
                         for index, state in enumerate(states)]
                 self._output("Concat", rows, outputs[number], axis=0)
+
+    def _tie_states(self, outputs: Sequence[str]) -> None:
+        """States that come in and go out have the scale that they have in between, so that steps of
+        several runs are those of one."""
+        for state, role, number in (("h", "h", 1), ("c", "cell", 2)):
+            group = self.steps.get(f"d0/{role}", [])
+            group += [*self.steps.pop(f"d0/{state}0", ()), self._name(f"last{number}/0"),
+                      outputs[number]]
+        self.steps["d0/h"] += [*map(self._name, ("y0", "steps0", "y0/rows")), outputs[0]]
 
     # Steps ------------------------------------------------------------------------------------
 

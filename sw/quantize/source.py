@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -12,9 +12,11 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from weft.errors import InputError, ModelError
 from weft.errors.text import printable
+from weft.frontend.onnx.model import OnnxModel
 from weft.frontend.onnx.nodes import type_name
 from weft.frontend.onnx.source import is_quantized, read_model
 from weft.reference.golden import first_line
+from weft.runtime.states import check_states
 
 from .batch import single_frame
 from .batch_norm import convolve, fold_into_gemm
@@ -22,7 +24,7 @@ from .finite import check_finite
 from .lines import make_planes
 from .recurrent import unroll
 from .static import quiet
-from .steps import Steps
+from .steps import Steps, joined, tied
 from .unquantized import is_partly_float, without_quantizers
 
 __all__ = ["FloatModel", "load_float"]
@@ -46,7 +48,9 @@ class FloatModel:
     batch : :class:`int`
         Of the file, where it is fixed; the model takes one frame.
     steps : :data:`Steps`
-        Tensors of recurrent layers that are to have one scale.
+        Tensors of recurrent layers, and states, that are to have one scale.
+    states : :class:`dict`
+        Outputs that the next frame reads, with the inputs that they are there.
     """
 
     name: str
@@ -54,16 +58,18 @@ class FloatModel:
     folded: frozenset[str]
     batch: int = 1
     steps: Steps = ()
+    states: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the inputs, batch dimension included, by name."""
+        """Of the inputs that are no states, batch dimension included, by name."""
         return {value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-                for value in self.model.graph.input}
+                for value in self.model.graph.input if value.name not in self.states.values()}
 
 
 def load_float(model: str | Path | onnx.ModelProto,
-               shapes: Mapping[str, Sequence[int]] | None = None) -> FloatModel:
+               shapes: Mapping[str, Sequence[int]] | None = None, *,
+               states: Mapping[str, str] | None = None) -> FloatModel:
     """Reads a float model and prepares it.
 
     Parameters
@@ -74,6 +80,9 @@ def load_float(model: str | Path | onnx.ModelProto,
     shapes : mapping
         Shapes of inputs with dynamic dimensions, by name. A dynamic first dimension is otherwise
         taken as a batch of 1.
+    states : mapping of :class:`str`
+        Outputs that are inputs of the next frame, as a session takes them. Frames are then the
+        steps of one sequence, and have no values of these inputs.
 
     Raises
     ------
@@ -81,7 +90,8 @@ def load_float(model: str | Path | onnx.ModelProto,
         If the model cannot be read or converted, is quantized already, has inputs of other types
         than float32, weights that are not finite, or images that cannot be taken out of a batch.
     InputError
-        If ``shapes`` name no input, or contradict the model, or a dimension stays dynamic.
+        If ``shapes`` name no input, or contradict the model, or a dimension stays dynamic; if
+        ``states`` do not fit the model.
     """
     source, name = read_model(model)
     if is_quantized(source) and is_partly_float(source):
@@ -108,8 +118,11 @@ def load_float(model: str | Path | onnx.ModelProto,
         raise ModelError(f"{name} cannot be prepared: {first_line(error)}") from error
     check_finite(prepared, name)    # a variance below zero, folded into a convolution
     kept = {node.name for node in prepared.graph.node}
+    states = dict(states or {})
+    whole = OnnxModel(prepared)
+    check_states(states, whole.outputs, whole.inputs)
     return FloatModel(name=name, model=prepared, folded=frozenset(given - kept), batch=batch,
-                      steps=steps)
+                      steps=joined((*steps, *tied(prepared, states))), states=states)
 
 
 def _prepare(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Steps]:

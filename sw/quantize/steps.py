@@ -1,4 +1,7 @@
-"""One scale for what a recurrent layer computes in each of its time steps."""
+"""One scale for what a recurrent layer computes in each of its time steps, and for states that go
+from one frame to the next."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -6,11 +9,39 @@ from onnx import numpy_helper
 
 from .bias import BiasScales
 
-__all__ = ["Steps", "share_scales"]
+__all__ = ["Steps", "joined", "share_scales", "tied"]
+
+
+_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 Steps = tuple[tuple[str, ...], ...]
 """Groups of tensors: what a recurrent layer computes in each of its time steps."""
+
+
+def joined(groups: Steps) -> Steps:
+    """The groups, those with a tensor in common as one."""
+    apart: list[dict[str, None]] = []   # sets that keep their order
+    for group in groups:
+        members = dict.fromkeys(group)
+        for other in [each for each in apart if not members.keys().isdisjoint(each)]:
+            members = other | members
+            apart.remove(other)
+        apart.append(members)
+    return tuple(map(tuple, apart))
+
+
+def tied(model: onnx.ModelProto, states: Mapping[str, str]) -> Steps:
+    """Groups of tensors that are to have one scale, as a state goes from one to another: outputs,
+    and the inputs that they are, up to where these get a scale."""
+    groups = []
+    for output, source in states.items():
+        names = [source]
+        for name in names:      # which grows
+            names += [made for node in model.graph.node for made in node.output
+                      if node.op_type in _VIEWS and name in node.input]
+        groups.append((output, *names))
+    return tuple(groups)
 
 
 def share_scales(model: onnx.ModelProto, steps: Steps) -> None:
@@ -19,8 +50,9 @@ def share_scales(model: onnx.ModelProto, steps: Steps) -> None:
     if not steps:
         return
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    quantizers = {node.input[0]: node for node in model.graph.node
-                  if node.op_type == "QuantizeLinear"}
+    # The quantizer's own name for what an output of the model is made of ends like this.
+    quantizers = {node.input[0].removesuffix("_QuantizeLinear_Input"): node
+                  for node in model.graph.node if node.op_type == "QuantizeLinear"}
     changed: dict[str, np.ndarray] = {}
     for group in steps:
         names = {tuple(quantizers[name].input[1:3]) for name in group if name in quantizers}

@@ -27,7 +27,14 @@ class GraphModel:
         self._graph = graph
         self.inputs = self._describe(graph.inputs)
         self.outputs = self._describe(graph.outputs)
+        self.states: dict[str, str] = {}
         self.tensors = frozenset(tensor.name for tensor in graph.tensors.values())
+
+    def quantization(self, name: str) -> tuple[float, int] | None:
+        """That of the edge's tensor."""
+        return next(((tensor.scale, tensor.zero_point + 128 * tensor.unsigned)
+                     for edge in (*self._graph.inputs, *self._graph.outputs) if edge.name == name
+                     for tensor in [self._graph.tensors[edge.tensor]]), None)
 
     def golden(self, tensors: Iterable[str] = ()) -> "GraphGolden":
         """The reference of the graph."""

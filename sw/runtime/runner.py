@@ -13,7 +13,8 @@ from weft.errors.limits import check_frames
 from weft.hw.isa.config import AcceleratorConfig
 
 from .compare import Mismatch, Verifier
-from .session import Figures, InferenceSession, split_frames
+from .feeds import split_frames
+from .session import Figures, InferenceSession
 
 __all__ = ["Run", "random_frames", "run_frames"]
 
@@ -132,8 +133,8 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
         for ONNX is onnxruntime.
     layers : :class:`weft.runtime.session.InferenceSession`
         Compare the output of every layer too, as this session computes it. It is of the same
-        graph and batch, and keeps tensors: storing them takes memory bandwidth, and on a session
-        of their own they do not change the cycles that are reported.
+        graph, batch and states, and keeps tensors: storing them takes memory bandwidth, and on a
+        session of their own they do not change the cycles that are reported.
     progress : callable
         Told what is being done, in a few words, before each frame or batch.
     observe : callable
@@ -158,6 +159,7 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
             speed = f", {sum(cycles) / seconds / 1000:,.0f} kcycles/s" if seconds else ""
             progress(f"frame {index + 1} of {frames}{speed}")
         group = single[index:index + session.batch]
+        states = [session.get_state(number) for number in range(len(group))]
         start = time.perf_counter()
         last, results, _ = _run(session, group)
         seconds += time.perf_counter() - start
@@ -168,7 +170,8 @@ def run_frames(session: InferenceSession, inputs: Mapping[str, np.ndarray], *, m
         if verifier is not None:
             tensors = [{}] * len(group) if layers is None else _run(layers, group, tensors=True)[2]
             for number, frame in enumerate(group):
-                check = verifier.check(frame, results[number], tensors[number])
+                check = verifier.check({**frame, **states[number]}, results[number],
+                                       tensors[number])
                 differing += check.count
                 compared += check.total
                 if first is None and check.mismatches:
@@ -212,8 +215,9 @@ def random_frames(session: InferenceSession, count: int, *, seed: int = 0) \
     infos = session.get_inputs()
     graph = session.graph if session.programs else None
     edges = graph.inputs if graph is not None else ()
+    places = {info.name: position for position, info in enumerate(session.plan.model.inputs)}
     frames = {}
-    for position, info in enumerate(infos):
+    for info in infos:
         if info.shape[:1] == [1]:
             shape = (count, *info.shape[1:])
         elif count == 1:
@@ -227,8 +231,8 @@ def random_frames(session: InferenceSession, count: int, *, seed: int = 0) \
                                              endpoint=True)
             continue
         low, high = -1.0, 1.0
-        if graph is not None and len(edges) == len(infos):
-            tensor = graph.tensors[edges[position].tensor]
+        if graph is not None and len(edges) == len(places):
+            tensor = graph.tensors[edges[places[info.name]].tensor]
             low, high = (tensor.scale * (bound - tensor.zero_point) for bound in (-128, 127))
         frames[info.name] = rng.uniform(low, high, shape).astype(info.dtype)
     return frames

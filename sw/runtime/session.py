@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,35 +18,18 @@ from weft.compiler.timing.memory import MEMORY, MemoryTiming
 from weft.errors import CompileError, HostOnlyWarning, InputError, OtherDesignWarning
 from weft.errors.limits import check_arrays
 from weft.hw.isa.config import AcceleratorConfig, load_config
-from weft.ir import Graph, HostPart, Partition, TensorInfo
+from weft.ir import Graph, HostPart, Partition
 from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
 
 from .device import WATCHDOG_CYCLES, Device, DeviceStopped, Driver
+from .feeds import NodeArg, count_frames, split_frames
 from .loading import load_programs
 from .segment import Figures, GraphResult, LayerResult, LoadedGraph, LoadedHostPart
+from .states import States
 
 __all__ = ["InferenceSession", "BatchResult", "FrameResult", "Figures", "LayerResult", "NodeArg",
-           "DeviceFactory", "split_frames"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeArg:
-    """An input or output of a model, as onnxruntime describes it.
-
-    Attributes
-    ----------
-    name : :class:`str`
-    shape : :class:`list` of :class:`int`
-        Of one frame, batch dimension included.
-    type : :class:`str`
-        Such as ``tensor(float)``.
-    """
-
-    name: str
-    shape: list[int]
-    type: str
-    dtype: np.dtype[Any] = field(repr=False)
+           "DeviceFactory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +83,11 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         Frames that are computed together, layer by layer: constants that are loaded once serve
         them all. Saves memory traffic where not all constants of a model fit on the chip, but
         a frame is not done before the whole batch is.
+    states : mapping of :class:`str`
+        Outputs that are inputs of the next frame, such as ``{"h_out": "h_in", "c_out": "c_in"}``:
+        the session keeps them, and its inputs are all others. The frames of a batch are of
+        as many streams side by side, each with states of its own. They begin with real zero. By
+        default those that the model itself names, as ``weft stream`` writes them.
     rule : :class:`str`
         How sums become int8 values, where the format knows several rules; see
         :func:`weft.frontend.partition`.
@@ -162,7 +150,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
     def __init__(self, model: object, *,
                  config: str | AcceleratorConfig | None = None,
                  device: str | DeviceFactory = "verilator", keep_tensors: bool = False,
-                 batch: int = 1, rule: str | None = None, trace: str | Path | None = None,
+                 batch: int = 1, states: Mapping[str, str] | None = None,
+                 rule: str | None = None, trace: str | Path | None = None,
                  progress: Callable[[str], None] | None = None,
                  search: SplitSearch | None = None, board: Board | None = None,
                  other_design: bool = False, memory: MemoryTiming | None = None,
@@ -187,8 +176,11 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         self.plan = _partition(model, self.config, rule)
         if self.plan.warning and self.plan is not model:
             warnings.warn(self.plan.warning, HostOnlyWarning, stacklevel=2)
-        self._inputs = list(map(_describe, self.plan.model.inputs))
-        self._outputs = list(map(_describe, self.plan.model.outputs))
+        self._states = States(self.plan, self.plan.model.states if states is None else states,
+                              self.batch)
+        self._inputs = [NodeArg.of(info) for info in self.plan.model.inputs
+                        if info.name not in self._states.inputs]
+        self._outputs = list(map(NodeArg.of, self.plan.model.outputs))
         self._open(keep_tensors)
 
     def _open(self, keep_tensors: bool) -> None:
@@ -272,12 +264,46 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             self._driver.device.close()
 
     def get_inputs(self) -> list[NodeArg]:
-        """The model's inputs."""
+        """The model's inputs, without those that are states."""
         return list(self._inputs)
 
     def get_outputs(self) -> list[NodeArg]:
         """The model's outputs."""
         return list(self._outputs)
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The states that are kept: the output that makes each, and the input that reads it."""
+        return dict(self._states.pairs)
+
+    def get_state(self, stream: int = 0) -> dict[str, np.ndarray]:
+        """The states that the next frame of a stream reads, by input name.
+
+        Raises
+        ------
+        InputError
+            If there is no such stream.
+        """
+        return self._states.of(stream)
+
+    def reset_state(self, initial: Mapping[str, np.ndarray] | None = None, *,
+                    stream: int | None = None) -> None:
+        """Begins anew.
+
+        Parameters
+        ----------
+        initial : mapping
+            States by input name, of the model's own shapes, such as :meth:`get_state` has
+            returned; real zero, which is the zero point of a quantized one, where not given.
+        stream : :class:`int`
+            The stream to reset; all, if not given.
+
+        Raises
+        ------
+        InputError
+            If there is no such stream or state, or a value has another shape or type.
+        """
+        self._states.reset(initial, stream)
 
     def run(self, output_names: Sequence[str] | None,
             input_feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -290,7 +316,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         input_feed : :class:`dict`
             Arrays by input name. Where the batch dimension of the model is 1, that of the arrays
             can be any number of frames. If the last batch is not full, its last frame takes the
-            places that are left.
+            places that are left; with states it must be full.
 
         Returns
         -------
@@ -307,6 +333,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             if name not in names:
                 raise InputError(f"Output must be one of {', '.join(names)}, not {name}")
         frames = self.check_inputs(input_feed)
+        if self.states and frames % self.batch:
+            raise InputError(f"Inputs must hold a frame for each of {self.batch} streams in turn, "
+                             f"not {frames} frames")
         feeds = split_frames(input_feed, frames)
         results = [outputs for first in range(0, frames, self.batch)
                    for outputs in self.run_batch(feeds[first:first + self.batch]).outputs]
@@ -347,7 +376,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         ----------
         feeds : list of :class:`dict`
             For each frame, arrays by input name, of the model's own shapes. Where they are fewer
-            than :attr:`batch`, the last one takes the places that are left.
+            than :attr:`batch`, the last one takes the places that are left; with states there is
+            one for each stream.
         tensors : :class:`bool`
             As in :meth:`run_frame`.
 
@@ -365,6 +395,9 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         """
         if not 1 <= len(feeds) <= self.batch:
             raise InputError(f"Batch must hold 1 to {self.batch} frames, not {len(feeds)}")
+        if self.states and len(feeds) < self.batch:
+            raise InputError(f"Batch must hold a frame for each of {self.batch} streams, "
+                             f"not {len(feeds)}")
         for frame in feeds:
             count = self.check_inputs(frame)
             if count != 1:
@@ -372,7 +405,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         if tensors and not self._keep_tensors:
             self.close()
             self._open(keep_tensors=True)
-        frames = [dict(frame) for frame in feeds]
+        frames = [{**frame, **self._states.of(stream)} for stream, frame in enumerate(feeds)]
         results: list[GraphResult] = []
         for segment in self._segments:
             if isinstance(segment, LoadedHostPart):
@@ -391,6 +424,8 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
             for values, found in zip(frames, result.values, strict=False):
                 values.update(found)
             results.append(result)
+        for stream, values in enumerate(frames):
+            self._states.keep(stream, values)
         return BatchResult(
             outputs=[[values[info.name] for info in self._outputs] for values in frames],
             tensors=[{name: tensor for result in results
@@ -409,36 +444,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
 
     def check_inputs(self, feeds: Mapping[str, np.ndarray]) -> int:
         """Checks names, shapes and types of all inputs; returns the number of frames."""
-        names = [info.name for info in self._inputs]
-        if set(feeds) != set(names):
-            raise InputError(f"Inputs must be {', '.join(names)}, "
-                             f"not {', '.join(feeds) or 'none'}")
-        counts = {}
-        for info in self._inputs:
-            values, batched = feeds[info.name], info.shape[:1] == [1]
-            if not isinstance(values, np.ndarray):
-                raise InputError(f"Input '{info.name}' must be an array, "
-                                 f"not {type(values).__name__}")
-            if values.dtype != info.dtype:
-                raise InputError(f"Input '{info.name}' must be {info.dtype}, not {values.dtype}")
-            sizes = ["frames", *map(str, info.shape[1:])] if batched else map(str, info.shape)
-            if list(values.shape[batched:]) != info.shape[batched:]:
-                raise InputError(f"Input '{info.name}' must have shape [{', '.join(sizes)}], "
-                                 f"not {list(values.shape)}")
-            counts[info.name] = len(values) if batched else 1
-        if len(set(counts.values())) > 1:
-            text = ", ".join(f"'{name}' {count}" for name, count in counts.items())
-            raise InputError(f"Inputs must hold the same number of frames, not {text}")
-        frames = next(iter(counts.values()), 1)
-        if frames < 1:
-            raise InputError("Inputs must hold at least one frame, not 0")
-        return frames
-
-
-def split_frames(feeds: Mapping[str, np.ndarray], frames: int) -> list[dict[str, np.ndarray]]:
-    """Feeds of one frame each, out of arrays with ``frames`` of them."""
-    return [{name: values[index:index + 1] if frames > 1 else values
-             for name, values in feeds.items()} for index in range(frames)]
+        return count_frames(self._inputs, feeds)
 
 
 def _partition(model: object, config: AcceleratorConfig, rule: str | None) -> Partition:
@@ -449,9 +455,3 @@ def _partition(model: object, config: AcceleratorConfig, rule: str | None) -> Pa
     from .placing import place  # what it imports is slow to import
 
     return place(model, config, rule)
-
-
-def _describe(info: TensorInfo) -> NodeArg:
-    kind = {"float32": "float", "float64": "double"}.get(info.dtype.name, info.dtype.name)
-    return NodeArg(name=info.name, shape=list(info.shape), type=f"tensor({kind})",
-                   dtype=info.dtype)

@@ -84,11 +84,12 @@ def find_joints(laid_out: ChannelLayout, config: AcceleratorConfig) -> Joints:
         """Where tensors can lie, one for each frame."""
         roots = tuple(laid_out.homes[name].root for name in names)
         blocks = laid_out.channels[names[0]].blocks(config)
-        for root in roots:
-            for name in members[root]:
-                if graph.tensors[name].shape[1:] != (1, 1) or laid_out.homes[name].block \
-                        or laid_out.channels[name].blocks(config) != blocks:
-                    return None
+        # Other layers may read or write pieces of them.
+        if any(laid_out.homes[name].block for name in names) \
+                or any(laid_out.channels[root].blocks(config) != blocks for root in roots) \
+                or any(graph.tensors[name].shape[1:] != (1, 1)
+                       for root in roots for name in members[root]):
+            return None
         found = Plane(roots, blocks, not given.isdisjoint(roots))
         known = {planes.get(root, (found, 0))[0] for root in roots}
         return found if len(set(roots)) == len(roots) and known == {found} else None

@@ -18,6 +18,9 @@ from .values import Constant, Dequantized, Pending, Quantized, Value, View
 __all__ = ["concat"]
 
 
+_WINDOWS = frozenset({"AveragePool", "Conv", "MaxPool"})
+
+
 def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     """Tensors one behind the other on any axis, if on the accelerator that is one of channels, of
     rows or of columns, or if their planes agree there. Constants lie as the activations do."""
@@ -35,7 +38,9 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     whole, dimension = _extended(places, prod(shape[axis + 1:]), shape[axis],
                                  range(ends[leader] - parts[leader].view.shape[axis], ends[leader]))
     planes = {order.shape[1:] for order in orders}
-    if dimension and (len(planes) > 1 or any(constant)):
+    single = all(part.view.shape[axis] == 1 for part in parts)
+    if dimension and (len(planes) > 1 or any(constant)
+                      or (not single and _slid_over(builder, node))):
         return _join_planes(builder, node, parts, _pieces(whole, where, ends, dimension), whole,
                             dimension)
     if dimension == 0:
@@ -51,7 +56,7 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
                  for each, order in zip(where, orders, strict=True)]
     # Single pixels, joined on an axis on which none of them has more than one value: a signal.
     count = len(parts)
-    stacked = count > 1 and all(part.view.shape[axis] == 1 for part in parts) \
+    stacked = count > 1 and single \
         and {order.shape for order in orders} == {(len(positions[0]), 1, 1)} \
         and len(positions[0]) > 1
 
@@ -69,6 +74,19 @@ def concat(builder: Builder, node: onnx.NodeProto) -> Value | None:
     pending = Pending(node=node, stage=max(stages), shape=(channels, height, width),
                       view=View.of(joined).inverse(shape), make=make)
     return moved(builder, node, pending, parts[0].source)
+
+
+def _slid_over(builder: Builder, node: onnx.NodeProto) -> bool:
+    """Whether a window slides over what a node makes, and its planes are to lie as they are."""
+    names = [node.output[0]]
+    for name in names:      # which grows
+        for reader in builder.nodes:
+            if name in reader.input:
+                if reader.op_type in _WINDOWS:
+                    return True
+                if reader.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                    names += reader.output
+    return False
 
 
 def _parts(builder: Builder, node: onnx.NodeProto) -> list[Dequantized]:

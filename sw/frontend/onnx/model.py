@@ -1,5 +1,6 @@
 """A whole ONNX model and parts of it, for those that know no ONNX."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +9,21 @@ import numpy as np
 import onnx
 
 from weft.errors import ModelError
+from weft.errors.text import printable
 from weft.ir import TensorInfo
 from weft.reference.golden import GoldenSession, first_line, load_exactly
 
-__all__ = ["OnnxExecutor", "OnnxModel", "OnnxProgram"]
+__all__ = ["OnnxExecutor", "OnnxModel", "OnnxProgram", "note_states"]
+
+
+_STATES = "weft_states"     # of the metadata: a JSON object, the inputs by the outputs
+
+
+def note_states(model: onnx.ModelProto, states: Mapping[str, str]) -> None:
+    """Writes into a model, in place, which of its outputs are inputs of the next frame."""
+    entry = next((each for each in model.metadata_props if each.key == _STATES), None) \
+        or model.metadata_props.add()
+    entry.key, entry.value = _STATES, json.dumps(dict(states))
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +49,39 @@ class OnnxModel:
     def outputs(self) -> tuple[TensorInfo, ...]:
         """Its outputs."""
         return _describe(self.proto.graph.output)
+
+    @cached_property
+    def states(self) -> dict[str, str]:
+        """What :func:`note_states` has written.
+
+        Raises
+        ------
+        ModelError
+            If it is something else.
+        """
+        text = next((each.value for each in self.proto.metadata_props if each.key == _STATES), "{}")
+        try:
+            states = json.loads(text)
+        except ValueError:
+            states = None
+        if not isinstance(states, dict) or not all(isinstance(each, str)
+                                                   for each in states.values()):
+            raise ModelError(f"Metadata '{_STATES}' of {printable(self.proto.graph.name)} must be "
+                             f"a JSON object of names, not {printable(text)}")
+        return states
+
+    def quantization(self, name: str) -> tuple[float, int] | None:
+        """By the quantizer that makes a tensor, or one that reads it."""
+        constants = {tensor.name: tensor for tensor in self.proto.graph.initializer}
+        for node in self.proto.graph.node:
+            if ((node.op_type == "QuantizeLinear" and name in node.output)
+                    or (node.op_type == "DequantizeLinear" and name == node.input[0])) \
+                    and len(node.input) > 2 and set(node.input[1:3]) <= constants.keys():
+                scale, zero_point = (onnx.numpy_helper.to_array(constants[each])
+                                     for each in node.input[1:3])
+                if scale.size == zero_point.size == 1:
+                    return float(scale.item()), int(zero_point.item())
+        return None
 
     @cached_property
     def tensors(self) -> frozenset[str]:

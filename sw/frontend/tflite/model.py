@@ -45,11 +45,22 @@ class TfliteModel:
     def outputs(self) -> tuple[TensorInfo, ...]:
         return _describe(self.file.outputs)
 
+    @property
+    def states(self) -> dict[str, str]:
+        """None: the format has no place for them."""
+        return {}
+
     @cached_property
     def tensors(self) -> frozenset[str]:
         """What its operators make."""
         return frozenset(tensor.name for operator in self.file.operators
                          for tensor in operator.outputs)
+
+    def quantization(self, name: str) -> tuple[float, int] | None:
+        """As the file states it."""
+        return next(((tensor.scale, tensor.zero_point)
+                     for tensor in (*self.file.inputs, *self.file.outputs)
+                     if tensor.name == name and tensor.quantization is not None), None)
 
     def golden(self, tensors: Iterable[str] = ()) -> Golden:
         """The model in LiteRT, or in numpy.

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -38,6 +38,8 @@ class Outcome:
     compared: int = 0
     golden: int = 0
     cycles: int = 0
+    commands: Counter[str] = field(default_factory=Counter)
+    equal: bool = True
     index: int = 0
     seconds: float = 0.0
 
@@ -52,7 +54,7 @@ def run(case: Case) -> Outcome:
         return Outcome(case, refusal=str(refusal))
     except Exception as error:
         return Outcome(case, error=f"{type(error).__name__}: {error}")
-    return Outcome(case, **asdict(passed))
+    return Outcome(case, **vars(passed))
 
 
 def run_one(job: tuple[int, int, str, Path]) -> Outcome:

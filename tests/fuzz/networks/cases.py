@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 import onnx
-from configs import LINES, ODD, PRODUCTS
+from configs import ATTENTION_PLAIN, LINES, ODD, PRODUCTS
 from exported_models import as_exported
 from models import quantize_dynamically, quantize_model
 from onnxruntime.quantization import QuantFormat
@@ -17,7 +17,7 @@ from weft.boards.registry import BOARDS
 from weft.hw.isa.config import PRESETS, AcceleratorConfig
 from weft.quantize.interpolation import part_scales
 
-__all__ = ["CONFIGS", "Case", "draw_case", "quantized"]
+__all__ = ["CONFIGS", "Case", "Circumstances", "draw_case", "draw_memories", "quantized"]
 
 
 CONFIGS: dict[str, AcceleratorConfig] = {
@@ -27,6 +27,7 @@ CONFIGS: dict[str, AcceleratorConfig] = {
     "two_by_three": PRESETS["tiny"].replace(rows=2, cols=3, requant_lanes=1),
     "fixed": PRESETS["tiny"].replace(fixed_point=True),
     "products": PRODUCTS,
+    "attention_plain": ATTENTION_PLAIN,
     "lines": LINES,
     "sequential": BOARDS["icebreaker"].config.replace(axi_addr_width=20),
 }
@@ -37,24 +38,15 @@ _MEMORIES = ("activation_bytes", "weight_bytes", "accumulator_pixels", "paramete
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """A network and all circumstances under which it runs.
+class Circumstances:
+    """All but the network itself.
 
     Parameters
     ----------
-    graph : :class:`FloatGraph`
     config : :class:`str`
         Of :data:`CONFIGS`: that of the device.
     memories : :class:`dict`
         Fields of the configuration for which it is compiled, smaller than the device's.
-    per_channel, unsigned, reduce_range, operators : :class:`bool`
-        For the quantizer: a scale for each channel, uint8 activations, weights of 7 bits,
-        QOperator form instead of QDQ.
-    dynamic : :class:`bool`
-        Quantized dynamically, without calibration: the host finds the scales of each frame. Of the
-        others of these only the first three make a difference then.
-    exported : :class:`bool`
-        In QDQ form, written as exporters of quantization-aware training do.
     tflite : :class:`bool`
         By chance a layer that can have a rule of TensorFlow Lite has one.
     batch : :class:`int`
@@ -69,15 +61,8 @@ class Case:
         Of calibration, input, memory and the order in which the functional device executes.
     """
 
-    graph: FloatGraph
     config: str
     memories: dict[str, int] = field(default_factory=dict)
-    per_channel: bool = True
-    unsigned: bool = False
-    reduce_range: bool = False
-    operators: bool = False
-    exported: bool = False
-    dynamic: bool = False
     tflite: bool = False
     batch: int = 1
     keep_tensors: bool = True
@@ -85,6 +70,32 @@ class Case:
     latency: int = 32
     stall_probability: float = 0.0
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Circumstances):
+    """A network and all circumstances under which it runs.
+
+    Parameters
+    ----------
+    graph : :class:`FloatGraph`
+    per_channel, unsigned, reduce_range, operators : :class:`bool`
+        For the quantizer: a scale for each channel, uint8 activations, weights of 7 bits,
+        QOperator form instead of QDQ.
+    dynamic : :class:`bool`
+        Quantized dynamically, without calibration: the host finds the scales of each frame. Of the
+        others of these only the first three make a difference then.
+    exported : :class:`bool`
+        In QDQ form, written as exporters of quantization-aware training do.
+    """
+
+    graph: FloatGraph
+    per_channel: bool = True
+    unsigned: bool = False
+    reduce_range: bool = False
+    operators: bool = False
+    exported: bool = False
+    dynamic: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -98,21 +109,26 @@ class Case:
                       "grain": grain and tuple(grain)})
 
 
+def draw_memories(rng: np.random.Generator, real: AcceleratorConfig) -> dict[str, int]:
+    """Smaller memories than those of a configuration, for the compiler."""
+    memories = {}
+    for name in _MEMORIES:
+        smaller = getattr(real, name) >> int(rng.integers(0, 8))
+        try:
+            real.replace(**{name: smaller})
+        except ValueError:
+            continue
+        memories[name] = smaller
+    return memories
+
+
 def draw_case(seed: int, index: int, config: str) -> Case:
     """Case ``index`` of a seed, on a configuration: always the same."""
     rng = np.random.default_rng([seed, index, *hashlib.sha256(config.encode()).digest()[:4]])
     real = CONFIGS[config]
     graph = draw_graph(rng, lanes=(real.rows, real.cols), vector=real.vector,
                        products=real.products, macs=4000 * real.macs_per_cycle)
-    memories = {}
-    if rng.random() < 0.4:
-        for name in _MEMORIES:
-            smaller = getattr(real, name) >> int(rng.integers(0, 8))
-            try:
-                real.replace(**{name: smaller})
-            except ValueError:
-                continue
-            memories[name] = smaller
+    memories = draw_memories(rng, real) if rng.random() < 0.4 else {}
     grain = tuple(float(2 ** rng.uniform(3, 10)) for _ in range(2)) if rng.random() < 0.85 else None
     return Case(
         graph=graph, config=config, memories=memories, grain=grain,

@@ -1,15 +1,17 @@
 """One network on one accelerator: the RTL, the functional device, the numpy reference and
 onnxruntime must agree on every byte of every layer."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnx
 from graphs import in_fixed_point
 from models import random_inputs, run_plan
 
-from fuzz.networks.cases import CONFIGS, Case, quantized
+from fuzz.networks.cases import CONFIGS, Case, Circumstances, quantized
 from weft.compiler import Grain, SplitSearch
 from weft.errors import CompileError, ModelError
 from weft.hw.isa.config import AcceleratorConfig
@@ -23,7 +25,7 @@ from weft.runtime.device.verilator import VerilatorDevice
 from weft.runtime.placing import place
 from weft.runtime.session import InferenceSession
 
-__all__ = ["Difference", "Passed", "Refused", "Twins", "check"]
+__all__ = ["Difference", "Passed", "Refused", "Twins", "check", "check_model"]
 
 
 _TIMEOUT_CYCLES = 20_000_000
@@ -41,11 +43,15 @@ class Difference(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Passed:
     """What a case that passed came to: bytes compared with the reference, those of them that were
-    compared with onnxruntime too, and cycles of both runs."""
+    compared with onnxruntime too, cycles of both runs, and how many commands each operator had on
+    the accelerator, where it was computed by any; and whether all bytes were onnxruntime's, also
+    those that float32 decides."""
 
     compared: int
     golden: int
     cycles: int
+    commands: Counter[str]
+    equal: bool
 
 
 class Twins:
@@ -104,7 +110,8 @@ class Twins:
             device.close()
 
 
-def _open(case: Case, plan: Partition, *, rtl: bool) -> tuple[InferenceSession, list[Twins]]:
+def _open(case: Circumstances, plan: Partition, *,
+          rtl: bool) -> tuple[InferenceSession, list[Twins]]:
     config = CONFIGS[case.config]
     twins: list[Twins] = []
 
@@ -129,7 +136,13 @@ def _open(case: Case, plan: Partition, *, rtl: bool) -> tuple[InferenceSession, 
 
 
 def check(case: Case, *, rtl: bool = True) -> Passed:
-    """Runs a case: two batches, the second one on the constants that are on chip from the first.
+    """Runs a case; see :func:`check_model`."""
+    return check_model(quantized(case), case, rtl=rtl)
+
+
+def check_model(model: onnx.ModelProto, case: Circumstances, *, rtl: bool = True) -> Passed:
+    """Runs an int8 model: two batches, the second one on the constants that are on chip from the
+    first.
 
     Parameters
     ----------
@@ -144,7 +157,7 @@ def check(case: Case, *, rtl: bool = True) -> Passed:
         With the first layer that differs. Any other exception is a defect, too.
     """
     try:
-        plan = place(quantized(case), CONFIGS[case.config].replace(**case.memories))
+        plan = place(model, CONFIGS[case.config].replace(**case.memories))
         plan.accelerated()
         if case.tflite:
             plan = _in_fixed_point(plan, case)
@@ -159,6 +172,7 @@ def check(case: Case, *, rtl: bool = True) -> Passed:
         raise Refused(str(error)) from error
     rng = np.random.default_rng(case.seed)
     total = golden = cycles = 0
+    equal = True
     with session:
         checker = _Checker(plan, session, case)
         for _ in range(2):
@@ -171,16 +185,21 @@ def check(case: Case, *, rtl: bool = True) -> Passed:
             cycles += result.cycles
             for frame in range(case.batch):
                 done = checker.check(feeds[frame], result.outputs[frame], result.tensors[frame])
-                total, golden = total + done[0], golden + done[1]
+                total, golden, equal = total + done[0], golden + done[1], equal and done[2]
             for pair in twins:
                 if pair.differences:
                     raise Difference(pair.differences[0])
         if not total and checker.comparable:
             raise Difference("nothing was compared")
-    return Passed(compared=total, golden=golden, cycles=cycles)
+    commands = Counter[str]()
+    for program in session.programs:
+        for layer in program.layers:
+            commands[layer.op] += len(layer.commands)
+    return Passed(compared=total, golden=golden, cycles=cycles, commands=+commands,
+                  equal=equal)
 
 
-def _in_fixed_point(plan: Partition, case: Case) -> Partition:
+def _in_fixed_point(plan: Partition, case: Circumstances) -> Partition:
     """The same with rules of TensorFlow Lite, of which onnxruntime knows nothing."""
     rng = np.random.default_rng([case.seed, 2])
     return replace(plan, segments=tuple(
@@ -191,7 +210,7 @@ def _in_fixed_point(plan: Partition, case: Case) -> Partition:
 class _Checker:
     """Compares frames with the reference and onnxruntime, as far as either is exact."""
 
-    def __init__(self, plan: Partition, session: InferenceSession, case: Case):
+    def __init__(self, plan: Partition, session: InferenceSession, case: Circumstances):
         self._plan = plan
         self._tflite = case.tflite
         self._names = [info.name for info in session.get_outputs()]
@@ -214,8 +233,9 @@ class _Checker:
         return not self._inexact.issuperset(self._names)
 
     def check(self, feed: dict[str, np.ndarray], outputs: list[np.ndarray],
-              tensors: dict[str, np.ndarray]) -> tuple[int, int]:
-        """Bytes compared with the reference, and with onnxruntime."""
+              tensors: dict[str, np.ndarray]) -> tuple[int, int, bool]:
+        """Bytes compared with the reference, and with onnxruntime; whether all are the latter's,
+        as far as it can tell."""
         values, inner = run_plan(self._plan, feed)
         found = tensors | dict(zip(self._names, outputs, strict=True))
         count = 0
@@ -230,13 +250,13 @@ class _Checker:
             if name not in self._inexact:
                 count += _equal(f"output '{name}'", found[name], values[name], "the reference")
         if not cpu_is_exact() or self._tflite:
-            return count, 0
+            return count, 0, True
         verdict = self._verifier.check(feed, outputs, tensors)
         wrong = [each for each in verdict.mismatches if each.tensor not in self._in_float]
         if wrong:
             raise Difference(f"{wrong[0]}, in {len(wrong)} tensors")
         return count, sum(value.nbytes for name, value in found.items()
-                          if name not in self._in_float)
+                          if name not in self._in_float), not verdict.mismatches
 
 
 def _equal(what: str, got: np.ndarray, expected: np.ndarray, source: str) -> int:

@@ -219,9 +219,17 @@ def _turn(at: _Place) -> _Last:
 def _normalize(at: _Place) -> _Last:
     own = [at.constant(part, at.rng.normal(mean, 0.3, at.source[0]), np.float32)
            for part, mean in (("w", 1), ("b", 0))[:1 + at.node.bias]]
+    return _of_channels(at, "LayerNormalization", own)
+
+
+def _shares(at: _Place) -> _Last:
+    return _of_channels(at, "Softmax", [])
+
+
+def _of_channels(at: _Place, op: str, own: list[str]) -> _Last:
+    """What works on the last axis, between a Transpose and another one back."""
     last = at.step("Transpose", [at.input], "last", perm=at.export.last)
-    made = at.step("LayerNormalization", [last, *own], "made")
-    return "Transpose", [made], {"perm": at.export.first}
+    return "Transpose", [at.step(op, [last, *own], "made")], {"perm": at.export.first}
 
 
 def _tokens(at: _Place) -> _Last:
@@ -316,8 +324,8 @@ _WRITE: dict[str, _Writer] = {
     "Conv": _conv, "Depthwise": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm,
     "MaxPool": _max_pool, "AveragePool": _average_pool, "Clip": _clip, "Place": _place,
     "Lead": _lead, "Concat": _concat, "Slice": _slice, "Piece": _piece, "Crop": _crop,
-    "Rows": _rows, "Shuffle": _shuffle, "Turn": _turn, "Normalize": _normalize, "Tokens": _tokens,
-    "Attend": _attend, "Widen": _widen, "Flat": _flat, "PRelu": _p_relu,
+    "Rows": _rows, "Shuffle": _shuffle, "Turn": _turn, "Normalize": _normalize, "Shares": _shares,
+    "Tokens": _tokens, "Attend": _attend, "Widen": _widen, "Flat": _flat, "PRelu": _p_relu,
     "Scale": _per_channel("Mul"), "Shift": _per_channel("Add"),
     "BatchNormalization": _batch_normalization, "Gather": _gather,
     "DepthToSpace": _depth_to_space, "ReduceMean": _reduce, "ReduceMax": _reduce,

@@ -37,14 +37,14 @@ class Node:
         ``factors[0]`` rows (at most; the greatest common divisor with all pixels is taken),
         ``Tokens`` for a MatMul of rows of channels, ``Attend`` for the attention of pixels, with a
         softmax if ``count_pads``, or a sigmoid in its place, ``Normalize`` for a LayerNormalization
-        of channels, ``Widen`` for a Pad with ``factors`` channels before and behind, ``Piece`` for
-        a Slice that takes the ``factors[0]``-th, counted from 1, of ``group`` pieces with as many
-        channels each, ``Crop`` for a Slice of planes that leaves out ``pads`` and takes every
-        ``strides``-th row and column, ``Place`` for an Add of a constant of all values,
-        ``Lead`` for a Concat of a constant with ``factors[0]`` rows in front of planes, or, if
-        ``count_pads``, with so many channels behind them, ``Rows`` for a Slice of each row of
-        pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of all its inputs,
-        channels last, as vectors.
+        and ``Shares`` for a Softmax of channels, ``Widen`` for a Pad with ``factors`` channels
+        before and behind, ``Piece`` for a Slice that takes the ``factors[0]``-th, counted from 1,
+        of ``group`` pieces with as many channels each, ``Crop`` for a Slice of planes that leaves
+        out ``pads`` and takes every ``strides``-th row and column, ``Place`` for an Add of a
+        constant of all values, ``Lead`` for a Concat of a constant with ``factors[0]`` rows in
+        front of planes, or, if ``count_pads``, with so many channels behind them, ``Rows`` for a
+        Slice of each row of pixels in turn and a Concat of them backwards, ``Flat`` for a Concat of
+        all its inputs, channels last, as vectors.
     inputs : list of :class:`str`
         Nodes, or inputs of the graph.
     filters : :class:`int` or :class:`str`

@@ -184,6 +184,7 @@ _SHAPES: dict[str, _Rule] = {
     "Turn": lambda node, sources, shapes: _planes(sources[0]),
     "Regroup": lambda node, sources, shapes: _regrouped(node, sources[0]),
     "Normalize": lambda node, sources, shapes: _planes(sources[0]),
+    "Shares": lambda node, sources, shapes: _planes(sources[0]),
     "Tokens": lambda node, sources, shapes: (_filters(node, shapes), *_planes(sources[0])[1:]),
     "Attend": lambda node, sources, shapes: _same(
         node, [_planes(sources[0]), _same(node, sources[1:])]),

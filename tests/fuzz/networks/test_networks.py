@@ -1,6 +1,7 @@
 """Random networks on the RTL; and the tools that find, shrink and repeat one that fails."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -197,7 +198,7 @@ def test_networks_that_pass_or_are_refused_are_counted(monkeypatch, capsys, tmp_
     def passes(case):
         if case.seed % 2:
             raise Refused("Layer 'n1' needs 12 bytes")
-        return checker.Passed(compared=10, golden=5, cycles=2000)
+        return checker.Passed(compared=10, golden=5, cycles=2000, commands=Counter(), equal=True)
 
     monkeypatch.setattr(runner, "check", passes)
     assert runner.main(["--count", "8", "--config", "tiny", "--config", "odd", "--processes", "1",

@@ -277,6 +277,48 @@ def test_random_layers_of_one_pixel_equal_the_reference(seed):
     equal(builder.graph(tensor), TINY, rng, 2 + seed, keep_tensors=bool(seed % 2))
 
 
+def test_gates_that_are_pieces_of_a_product_leave_it_to_all_frames():
+    """As in a GRU: pieces of two products are added up, one of them times a third piece."""
+    builder = GraphBuilder(np.random.default_rng(12), (16, 1, 1))
+    state = builder.add_input("h", (16, 1, 1))
+    parts = [[builder.select(product, range(start, start + 16)) for start in (0, 16, 32)]
+             for product in (builder.conv(builder.input, 48), builder.conv(state, 48))]
+    update, reset = (builder.lookup(builder.sum(*pair)) for pair in list(zip(*parts))[:2])
+    new = builder.lookup(builder.sum(parts[0][2], builder.product(reset, parts[1][2])))
+    graph = builder.graph(builder.sum(new, builder.product(update, state)))
+    alone = compiler.compile(graph, TINY)
+    program = equal(graph, TINY, np.random.default_rng(13), 4)
+    assert matrix_commands(program) == matrix_commands(alone) == 2
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_pieces_of_one_pixel_equal_the_reference(seed):
+    """Convolutions of tensors that are divided, joined, and came from outside."""
+    rng = np.random.default_rng([seed, 14])
+    builder = GraphBuilder(rng, (4 * int(rng.integers(1, 9)), 1, 1))
+    seen = [builder.input, builder.add_input("b", builder.shape(builder.input),
+                                             like=builder.input)]
+    for _ in range(8):
+        tensor = seen[int(rng.integers(max(0, len(seen) - 4), len(seen)))]
+        count = builder.shape(tensor)[0]
+        kind = int(rng.integers(5))
+        if kind == 0 and count > 4:
+            first = 4 * int(rng.integers(count // 4))
+            seen.append(builder.select(tensor, range(first, min(count, first + 4 * int(
+                rng.integers(1, 4))))))
+        elif kind == 1 and count < 50:
+            like = builder.conv(seen[int(rng.integers(len(seen)))], 4 * int(rng.integers(1, 6)),
+                                like=tensor)
+            seen.append(builder.concat(*rng.permutation([tensor, like]).tolist()))
+        elif kind == 2:
+            seen.append(builder.product(tensor, builder.lookup(tensor)))
+        else:
+            seen.append(builder.conv(tensor, 4 * int(rng.integers(1, 12))))
+    last = seen[-3:] if seed % 2 else seen[-1:]
+    graph = builder.graph(*(name for name in last if name not in ("x", "b")))
+    equal(graph, TINY, rng, 2 + seed % 3, keep_tensors=bool(seed % 5 == 0))
+
+
 # Sessions --------------------------------------------------------------------------------------
 
 def open_functional(graph, **options) -> InferenceSession:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -77,6 +78,7 @@ class OneConvolution:
     """A file's content as a :class:`weft.ir.Model`."""
 
     tensors = frozenset({"result"})
+    states: ClassVar[dict[str, str]] = {}
 
     def __init__(self, content):
         self.content = content
