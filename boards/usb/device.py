@@ -1,0 +1,100 @@
+"""A serial port over full-speed USB: CDC-ACM, which every host knows, of LUNA's building blocks."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from amaranth import *
+from amaranth.lib import cdc, data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+from luna.gateware.usb.devices.acm import USBSerialDevice
+
+from weft.boards.system.host import ANSWER
+
+__all__ = ["PACKET_BYTES", "PRODUCT_ID", "VENDOR_ID", "UsbSerial"]
+
+
+VENDOR_ID  = 0x1209  # pid.codes, whose product 1 is for tests; a host chooses by the class
+PRODUCT_ID = 0x0001
+
+PACKET_BYTES = 64
+"""Of a packet, at most; full speed allows no more."""
+
+_QUEUE = 16
+"""Bytes on their way between the clocks: for the delay of the crossing. LUNA has room for two
+packets in each direction."""
+
+
+class UsbSerial(wiring.Component):
+    """Two streams of bytes in the domain ``sync`` at the other end of a USB cable.
+
+    Bytes that the host may not have yet wait, and so does the host with those that are not taken.
+    A packet to the host ends with the last byte of a frame, so that none waits for more to come.
+
+    Members
+    -------
+    d_p_i, d_n_i : :py:`In(1)`
+        The wires, asynchronous; there are synchronizers inside.
+    d_p_o, d_n_o : :py:`Out(1)`
+    oe : :py:`Out(1)`
+        The device drives the wires.
+    pullup : :py:`Out(1)`
+        A resistor at ``d_p``, by which the host sees the device.
+    i : :py:`In(stream.Signature(ANSWER))`
+        To the host.
+    o : :py:`Out(stream.Signature(8))`
+        From the host.
+
+    The domains are the parent's: ``usb_io`` of 48 MHz, ``usb`` of 12 MHz in step with it, and
+    ``sync``, which may be any.
+    """
+
+    d_p_i:  In(1)
+    d_n_i:  In(1)
+    d_p_o:  Out(1)
+    d_n_o:  Out(1)
+    oe:     Out(1)
+    pullup: Out(1)
+    i:      In(stream.Signature(ANSWER))
+    o:      Out(stream.Signature(8))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+
+        # As LUNA takes the pins of a platform.
+        d_p, d_n = (SimpleNamespace(i=Signal(), o=Signal(), oe=Signal()) for _ in range(2))
+        pullup = SimpleNamespace(o=Signal())
+        m.submodules.d_p = cdc.FFSynchronizer(self.d_p_i, d_p.i, o_domain="usb_io")
+        m.submodules.d_n = cdc.FFSynchronizer(self.d_n_i, d_n.i, o_domain="usb_io")
+        m.d.comb += [
+            self.d_p_o.eq(d_p.o),
+            self.d_n_o.eq(d_n.o),
+            self.oe.eq(d_p.oe),
+            self.pullup.eq(pullup.o),
+        ]
+
+        m.submodules.device = device = USBSerialDevice(
+            bus=SimpleNamespace(d_p=d_p, d_n=d_n, pullup=pullup),
+            idVendor=VENDOR_ID, idProduct=PRODUCT_ID, manufacturer_string="Weft",
+            product_string="Weft accelerator", max_packet_size=PACKET_BYTES)
+        m.submodules.received = received = fifo.AsyncFIFO(
+            width=8, depth=_QUEUE, w_domain="usb", r_domain="sync")
+        m.submodules.answers = answers = fifo.AsyncFIFO(
+            width=ANSWER.size, depth=_QUEUE, w_domain="sync", r_domain="usb")
+        answer = data.View(ANSWER, answers.r_data)
+        m.d.comb += [
+            device.connect.eq(1),
+            received.w_data.eq(device.rx.payload),
+            received.w_en.eq(device.rx.valid),
+            device.rx.ready.eq(received.w_rdy),
+            self.o.payload.eq(received.r_data),
+            self.o.valid.eq(received.r_rdy),
+            received.r_en.eq(self.o.ready),
+            answers.w_data.eq(self.i.payload),
+            answers.w_en.eq(self.i.valid),
+            self.i.ready.eq(answers.w_rdy),
+            device.tx.payload.eq(answer.data),
+            device.tx.last.eq(answer.last),
+            device.tx.valid.eq(answers.r_rdy),
+            answers.r_en.eq(device.tx.ready),
+        ]
+        return m
