@@ -10,6 +10,8 @@ from luna.gateware.usb.devices.acm import USBSerialDevice
 
 from weft.boards.system.host import ANSWER
 
+from .wires import UsbWires
+
 __all__ = ["PACKET_BYTES", "PRODUCT_ID", "VENDOR_ID", "UsbSerial"]
 
 
@@ -32,13 +34,7 @@ class UsbSerial(wiring.Component):
 
     Members
     -------
-    d_p_i, d_n_i : :py:`In(1)`
-        The wires, asynchronous; there are synchronizers inside.
-    d_p_o, d_n_o : :py:`Out(1)`
-    oe : :py:`Out(1)`
-        The device drives the wires.
-    pullup : :py:`Out(1)`
-        A resistor at ``d_p``, by which the host sees the device.
+    wires : :py:`Out(UsbWires())`
     i : :py:`In(stream.Signature(ANSWER))`
         To the host.
     o : :py:`Out(stream.Signature(8))`
@@ -48,14 +44,9 @@ class UsbSerial(wiring.Component):
     ``sync``, which may be any.
     """
 
-    d_p_i:  In(1)
-    d_n_i:  In(1)
-    d_p_o:  Out(1)
-    d_n_o:  Out(1)
-    oe:     Out(1)
-    pullup: Out(1)
-    i:      In(stream.Signature(ANSWER))
-    o:      Out(stream.Signature(8))
+    wires: Out(UsbWires())
+    i:     In(stream.Signature(ANSWER))
+    o:     Out(stream.Signature(8))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -63,13 +54,13 @@ class UsbSerial(wiring.Component):
         # As LUNA takes the pins of a platform.
         d_p, d_n = (SimpleNamespace(i=Signal(), o=Signal(), oe=Signal()) for _ in range(2))
         pullup = SimpleNamespace(o=Signal())
-        m.submodules.d_p = cdc.FFSynchronizer(self.d_p_i, d_p.i, o_domain="usb_io")
-        m.submodules.d_n = cdc.FFSynchronizer(self.d_n_i, d_n.i, o_domain="usb_io")
+        m.submodules.d_p = cdc.FFSynchronizer(self.wires.p_i, d_p.i, o_domain="usb_io")
+        m.submodules.d_n = cdc.FFSynchronizer(self.wires.n_i, d_n.i, o_domain="usb_io")
         m.d.comb += [
-            self.d_p_o.eq(d_p.o),
-            self.d_n_o.eq(d_n.o),
-            self.oe.eq(d_p.oe),
-            self.pullup.eq(pullup.o),
+            self.wires.p_o.eq(d_p.o),
+            self.wires.n_o.eq(d_n.o),
+            self.wires.oe.eq(d_p.oe),
+            self.wires.pullup.eq(pullup.o),
         ]
 
         m.submodules.device = device = USBSerialDevice(

@@ -52,9 +52,9 @@ class Bench(wiring.Component):
         connect(m, bridge.control, target.bus)
         connect(m, bridge.memory, staging.bytes)
         m.d.comb += [
-            wires.device_p.eq(usb.d_p_o), wires.device_n.eq(usb.d_n_o),
-            wires.device_oe.eq(usb.oe), wires.pullup.eq(usb.pullup),
-            usb.d_p_i.eq(wires.p), usb.d_n_i.eq(wires.n),
+            wires.device_p.eq(usb.wires.p_o), wires.device_n.eq(usb.wires.n_o),
+            wires.device_oe.eq(usb.wires.oe), wires.pullup.eq(usb.wires.pullup),
+            usb.wires.p_i.eq(wires.p), usb.wires.n_i.eq(wires.n),
             target.read_data.eq(target.read_word),
         ]
         with m.If(target.write):
