@@ -148,8 +148,8 @@ class PllClock(Elaboratable):
             If the primitive cannot.
         """
         if not self._pll.makes_usb:
-            raise ConfigError(f"Clocks of USB must come from a second phase-locked loop, which "
-                              f"there is none of beside {type(self._pll).__name__}")
+            raise ConfigError(f"Clocks of USB must come from a second phase-locked loop, not "
+                              f"beside a {type(self._pll).__name__}")
         self._usb = True
 
     def elaborate(self, platform: Any) -> Module:

@@ -6,6 +6,7 @@ nothing of the device.
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from amaranth.hdl import Module, Signal
@@ -15,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 BIT = 1 / 12e6
 """Seconds of a bit."""
 FRAME_BITS = 12_000
-TIMEOUT_BITS = 18  # of silence, until a host takes an answer for lost
+TIMEOUT_BITS = 18  # of silence, until a host takes an answer for lost; it waits 16 at least
 
 OUT, ACK, DATA0, SOF, IN, NAK, DATA1, SETUP, STALL = (
     0x1, 0x2, 0x3, 0x5, 0x9, 0xA, 0xB, 0xD, 0xE)
@@ -104,7 +105,8 @@ class UsbHost:
         self.bits = 0.0            # time that has passed
         self._frame_end = float(FRAME_BITS)
         self._frame = 0
-        self.turnaround = 0.0      # the longest, in bits
+        self.turnaround = 0.0      # the longest, in bits from the end of a packet to an answer
+        self._ended = 0.0
         self.packets: dict[str, int] = {"repeated": 0, "refused": 0}
 
     # Bits.
@@ -139,19 +141,18 @@ class UsbHost:
             await self.wait(1)
         self._drive(SE0)
         await self.wait(2)
+        self._ended = self.bits
         self._drive(J)
         await self.wait(1)
         self._drive(None)
 
     async def receive(self) -> bytes | None:
         """The packet that comes now, if one does."""
-        waited = 0
         while self._state() != K:
-            if waited > 4 * TIMEOUT_BITS:
+            if self.bits - self._ended > TIMEOUT_BITS:
                 return None
             await self.wait(0.25)
-            waited += 1
-        self.turnaround = max(self.turnaround, waited / 4)
+        self.turnaround = max(self.turnaround, self.bits - self._ended)
         # A bit is taken half a bit after its edge, or the place where that would be.
         states, last, phase = [], K, 0
         while states[-2:] != [SE0, SE0]:
@@ -169,7 +170,7 @@ class UsbHost:
 
     @staticmethod
     def _decode(states: list[tuple[int, int]]) -> bytes:
-        bits = [int(a == b) for a, b in zip(states, states[1:])]
+        bits = [int(a == b) for a, b in pairwise(states)]
         assert bits[:8] == [0] * 7 + [1], "no synchronization"
         plain, ones = [], 1  # that of the synchronization counts
         for bit in bits[8:]:

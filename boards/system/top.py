@@ -25,6 +25,8 @@ __all__ = ["Top"]
 class Top(Elaboratable):
     """The design of ``board``.
 
+    The host is at the resource ``uart`` of the platform or, if ``board.usb``, at ``usb``.
+
     LED 0 is on once the clock runs, LED 1 while the accelerator reads or writes memory, LED 2
     once it is done or has stopped; a board with fewer shows the first ones. A platform may name
     resources in ``high_pins``, which are driven high.
@@ -42,7 +44,9 @@ class Top(Elaboratable):
     Raises
     ------
     ConfigError
-        If it does not go near enough, or the system cannot be made.
+        If it does not go near enough, the system cannot be made, or there is no such USB port.
+    ToolError
+        If the package is missing that the USB device is made of.
     """
 
     def __init__(self, board: Board):
@@ -51,9 +55,9 @@ class Top(Elaboratable):
         self._chip = board.memory.chip
         if self._chip is not None:
             self._clock.shift("chip", CLOCK_DEGREES)
+        self._usb = _usb_device(board) if board.usb else None
         if board.usb:
             self._clock.add_usb()
-        self._usb = _usb_device(board) if board.usb else None
         self._system = System(replace(board, clock_mhz=self.clock_mhz), design=design_hash(board))
 
     @property
@@ -108,7 +112,7 @@ class Top(Elaboratable):
 
 
 def _usb_device(board: Board) -> Any:
-    """The device at the board's USB port."""
+    """The device at the board's USB port, of a package that other boards do without."""
     port = next((resource for (name, _), resource in make_platform(board).resources.items()
                  if name == "usb"), None)
     pullups = () if port is None else [subsignal.ios[0].names for subsignal in port.ios
