@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from amaranth import *
-from amaranth.lib import cdc, data, fifo, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from luna.gateware.usb.devices.acm import USBSerialDevice
 
@@ -54,8 +54,9 @@ class UsbSerial(wiring.Component):
         # As LUNA takes the pins of a platform.
         d_p, d_n = (SimpleNamespace(i=Signal(), o=Signal(), oe=Signal()) for _ in range(2))
         pullup = SimpleNamespace(o=Signal())
-        m.submodules.d_p = cdc.FFSynchronizer(self.wires.p_i, d_p.i, o_domain="usb_io")
-        m.submodules.d_n = cdc.FFSynchronizer(self.wires.n_i, d_n.i, o_domain="usb_io")
+        # LUNA synchronizes what it receives, but not what it looks at for a reset. One register is
+        # enough for that, and each takes of the time that a host waits for an answer.
+        m.d.usb_io += [d_p.i.eq(self.wires.p_i), d_n.i.eq(self.wires.n_i)]
         m.d.comb += [
             self.wires.p_o.eq(d_p.o),
             self.wires.n_o.eq(d_n.o),
