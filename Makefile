@@ -157,6 +157,6 @@ $(stamp): pyproject.toml setup.py
 	rm -rf .venv && $(PYTHON) -m venv .venv || \
 	    fail "$(PYTHON) could not create .venv; the lines above say why"; \
 	echo "Installing the Python packages that Weft uses (a minute or two)"; \
-	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,fpga,explore,digits,images,dev]' || \
+	$(bin)/pip install --quiet --disable-pip-version-check -e '.[toolchain,fpga,usb,explore,digits,images,dev]' || \
 	    fail "pip could not install the packages; the lines above say why"; \
 	touch $@

@@ -34,6 +34,8 @@ class Board:
         Bits per second of the serial port.
     loader : :class:`str`
         What openFPGALoader calls the board.
+    usb : :class:`bool`
+        The host is at a full-speed USB port of the FPGA's own, and not at the serial port.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class Board:
     memory: BoardMemory
     baud: int
     loader: str = ""
+    usb: bool = False
 
     def __post_init__(self) -> None:
         if not self.clock_mhz > 0:

@@ -11,7 +11,24 @@ from amaranth.lib.cdc import ResetSynchronizer
 
 from weft.hw.isa.config import ConfigError
 
-__all__ = ["ClockSource", "PlainClock", "Pll", "PllClock"]
+__all__ = ["ClockSource", "PlainClock", "Pll", "PllClock", "UsbClocks"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsbClocks:
+    """The clocks of full-speed USB, as a primitive drives them.
+
+    Parameters
+    ----------
+    fast, slow : :class:`Value`
+        Of 48 MHz, and of 12 MHz in step with it.
+    running : :class:`Value`
+        They run.
+    """
+
+    fast: Value
+    slow: Value
+    running: Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +47,13 @@ class Pll(ABC):
         The primitive keeps the clock still until the loop has locked.
     shifts : :class:`bool`
         It has a second output of another phase.
+    makes_usb : :class:`bool`
+        There is a second loop for the clocks of USB.
     """
 
     gated: ClassVar[bool] = False
     shifts: ClassVar[bool] = False
+    makes_usb: ClassVar[bool] = False
 
     input_mhz: float
     input_divider: int
@@ -53,7 +73,8 @@ class Pll(ABC):
     @abstractmethod
     def instance(self, m: Module, *, port: Any, clock_out: Value, locked: Value) -> Instance:
         """The primitive, with the oscillator at ``port``. One that ``shifts`` also takes
-        ``shifted``, a clock and by how many degrees it is later than ``clock_out``."""
+        ``shifted``, a clock and by how many degrees it is later than ``clock_out``; one that
+        ``makes_usb``, ``usb``, the :class:`UsbClocks`."""
 
     @classmethod
     def nearest(cls, input_mhz: float, asked_mhz: float) -> Self:
@@ -94,6 +115,7 @@ class PllClock(Elaboratable):
     def __init__(self, pll: Pll):
         self._pll = pll
         self._shifted: tuple[str, float] | None = None
+        self._usb = False
         self.reset_less = pll.gated
         self.running = Signal()
 
@@ -116,6 +138,20 @@ class PllClock(Elaboratable):
                               f"{type(self._pll).__name__}")
         self._shifted = domain, degrees
 
+    def add_usb(self) -> None:
+        """Drive the domains ``usb_io``, of 48 MHz, and ``usb``, of 12 MHz, too; both are in reset
+        until their loop has locked.
+
+        Raises
+        ------
+        ConfigError
+            If the primitive cannot.
+        """
+        if not self._pll.makes_usb:
+            raise ConfigError(f"Clocks of USB must come from a second phase-locked loop, not "
+                              f"beside a {type(self._pll).__name__}")
+        self._usb = True
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
@@ -123,6 +159,12 @@ class PllClock(Elaboratable):
         if self._shifted is not None:
             domain, degrees = self._shifted
             options["shifted"] = ClockSignal(domain), degrees
+        if self._usb:
+            usb_running = Signal()
+            options["usb"] = UsbClocks(fast=ClockSignal("usb_io"), slow=ClockSignal("usb"),
+                                       running=usb_running)
+            for domain in ("usb_io", "usb"):
+                m.submodules[f"{domain}_reset"] = ResetSynchronizer(~usb_running, domain=domain)
         m.submodules.pll = self._pll.instance(
             m, port=platform.request(platform.default_clk, dir="-"),
             clock_out=ClockSignal("sync"), locked=self.running, **options)
@@ -154,6 +196,11 @@ class PlainClock(Elaboratable):
         """Raises :class:`ConfigError`: an oscillator has one output."""
         raise ConfigError("Clock must come from a phase-locked loop with a second output, not "
                           "from the oscillator")
+
+    def add_usb(self) -> None:
+        """Raises :class:`ConfigError`: an oscillator is not of 48 MHz."""
+        raise ConfigError("Clocks of USB must come from a phase-locked loop, not from the "
+                          "oscillator")
 
     def __init__(self, output_mhz: float):
         self.output_mhz = output_mhz

@@ -21,7 +21,10 @@ __all__ = ["BoardSimulator", "ChipError", "build_board", "fast_line"]
 
 def build_board(board: Board, *, progress: Progress | None = None) -> Build:
     """The simulator of :class:`~weft.boards.system.chip.System` for ``board``, from the cache or
-    built now; otherwise as :func:`weft.sim.build.build`."""
+    built now; otherwise as :func:`weft.sim.build.build`. It has the serial line, be there USB in
+    place of it or not."""
+    board = dataclasses.replace(board, usb=False)
+
     def generate() -> str:
         from weft.boards.system.chip import System
         from weft.boards.system.design_hash import design_hash

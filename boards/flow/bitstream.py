@@ -63,8 +63,15 @@ class Build:
 
     @property
     def met(self) -> bool:
-        """Whether the clock that was asked for is reached."""
-        return self.clock_mhz >= self.asked_mhz
+        """Whether the clock that was asked for is reached, and those of USB are."""
+        return (self.clock_mhz >= self.asked_mhz
+                and self.routes[0].usb_met(self.board.fpga.reserve))
+
+    @property
+    def usb_mhz(self) -> dict[str, tuple[float, float]]:
+        """Of the clocks of USB, by their domains, what is reached and what they are."""
+        return {domain: (reached, round(asked / self.board.fpga.reserve, 1))
+                for domain, (reached, asked) in self.routes[0].usb.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, JSON-ready."""
@@ -75,6 +82,7 @@ class Build:
             "asked_mhz": self.asked_mhz,
             "clock_mhz": self.clock_mhz,
             "met": self.met,
+            "usb_mhz": self.usb_mhz,
             "seeds": [asdict(route) for route in self.routes],
             "critical_path": self.path.to_dict(),
             "used": asdict(self.used),
@@ -175,7 +183,8 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
         else:
             with ThreadPoolExecutor(max_workers=2) as pool:
                 found = list(pool.map(partial(place, device, tools, folder), numbers))
-    routes = tuple(sorted(found, key=lambda route: -route.clock_mhz))
+    routes = tuple(sorted(found, key=lambda route: (not route.usb_met(device.reserve),
+                                                    -route.clock_mhz)))
     best = routes[0].seed
     timing = read_timing(folder / f"seed{best}.json")
     components = count_components(netlist, board.family)
@@ -183,7 +192,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, allow_timing_fail: bool
     if not tools.ffs:
         used = replace(used, ffs=sum(component.ffs for component in components.values()))
 
-    met = routes[0].clock_mhz >= clock_mhz
+    met = routes[0].clock_mhz >= clock_mhz and routes[0].usb_met(device.reserve)
     if met or allow_timing_fail:
         with step("pack", "Packing the bitstream"):
             run_tool([pack_tool, *(option.format(routed=f"seed{best}.txt", image=image.name)

@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from weft.boards.family import Device, Tools
@@ -26,14 +26,22 @@ class Route:
     seed : :class:`int`
         Of the placer.
     clock_mhz : :class:`float`
-        What the slowest path allows.
+        What the slowest path of the accelerator's clock allows.
     seconds : :class:`float`
         How long it took.
+    usb : dict of (:class:`float`, :class:`float`)
+        Of the clocks of USB what is reached, and what the place tool was asked for.
     """
 
     seed: int
     clock_mhz: float
     seconds: float
+    usb: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def usb_met(self, reserve: float) -> bool:
+        """Whether those clocks are what they must be; the tool was asked for ``reserve`` times as
+        much."""
+        return all(reached * reserve >= asked for reached, asked in self.usb.values())
 
 
 def place(device: Device, tools: Tools, folder: Path, seed: int) -> Route:
@@ -44,7 +52,8 @@ def place(device: Device, tools: Tools, folder: Path, seed: int) -> Route:
     # What cannot be in time is routed once more without the attempt.
     if not run_tool([*command, *tools.rip_up], folder=folder, log=log, stop=RipUp().in_vain):
         run_tool(command, folder=folder, log=log)
-    return Route(seed=seed, clock_mhz=read_timing(folder / f"seed{seed}.json").clock_mhz,
+    timing = read_timing(folder / f"seed{seed}.json")
+    return Route(seed=seed, clock_mhz=timing.clock_mhz, usb=timing.usb,
                  seconds=round(time.monotonic() - start, 1))
 
 

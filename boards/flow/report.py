@@ -75,5 +75,8 @@ def print_build(build: Build, console: Console) -> None:
     if build.bitstream is not None:
         console.print(f"bitstream: {escape(str(build.bitstream))}", highlight=False,
                       soft_wrap=True)
+    for domain, (reached, needed) in build.usb_mhz.items():
+        console.print(f"clock of {domain}: {reached:.1f} MHz reached, {needed:.1f} MHz needed",
+                      highlight=False)
     verdict = (f"clock: {build.clock_mhz:.1f} MHz reached, {build.asked_mhz:.1f} MHz asked for")
     console.print(verdict, style="bold green" if build.met else "bold red", highlight=False)

@@ -1,6 +1,7 @@
 """Reads what nextpnr says of a routed design, in terms of the source."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,10 @@ from weft.boards.family import Capacity, Tools
 from .names import place_in_source, source_line
 
 __all__ = ["CriticalPath", "PathStep", "Timing", "read_timing"]
+
+
+_USB_CLOCK = re.compile(r"\b(usb(?:_io)?)_clk\b")
+"""A net that is the clock of a domain of USB."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,18 @@ class Timing:
     Parameters
     ----------
     clock_mhz : :class:`float`
-        What the slowest path allows, of the slowest clock.
+        What the slowest path of the accelerator's clock allows.
+    usb : dict of (:class:`float`, :class:`float`)
+        What the slowest path of the clocks of USB allows, and what was asked for, in MHz, by the
+        name of the domain.
     path : :class:`CriticalPath`
+        That of the accelerator's clock.
     utilization : dict
         Cells used, by nextpnr's name of their kind.
     """
 
     clock_mhz: float
+    usb: dict[str, tuple[float, float]]
     path: CriticalPath
     utilization: dict[str, int]
 
@@ -99,11 +109,18 @@ class Timing:
 def read_timing(report: Path) -> Timing:
     """Reads the JSON report of nextpnr."""
     values = json.loads(report.read_text(encoding="utf-8"))
-    clock, slowest = min(values["fmax"].items(),
+    usb, others = {}, {}
+    for clock, found in values["fmax"].items():
+        domain = _USB_CLOCK.search(clock)
+        if domain is None:
+            others[clock] = found
+        else:
+            usb[domain[1]] = round(found["achieved"], 2), round(found["constraint"], 2)
+    clock, slowest = min(others.items(),
                          key=lambda item: item[1]["achieved"] / item[1]["constraint"])
     paths = [path for path in values["critical_paths"]
              if path["from"].endswith(f" {clock}") and path["to"].endswith(f" {clock}")]
-    return Timing(clock_mhz=round(slowest["achieved"], 2), path=_path(paths[0]["path"]),
+    return Timing(clock_mhz=round(slowest["achieved"], 2), usb=usb, path=_path(paths[0]["path"]),
                   utilization={name: cell["used"]
                                for name, cell in values["utilization"].items()})
 

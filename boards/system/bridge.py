@@ -44,6 +44,8 @@ class Bridge(wiring.Component):
     -------
     i_data, i_valid, i_flag, i_intact
         From a :class:`~weft.boards.system.frame.FrameReceiver`; bytes at least 16 cycles apart.
+    o_waiting : :py:`Out(1)`
+        A request is whole and waits for the answer to the one before; another would take its place.
     o, o_last
         To a :class:`~weft.boards.system.frame.FrameTransmitter`.
     memory : :py:`Out(ByteSignature(addr_width=identity.memory_bits))`
@@ -56,15 +58,16 @@ class Bridge(wiring.Component):
     def __init__(self, *, identity: Identity):
         self._identity = identity
         super().__init__({
-            "i_data":   In(8),
-            "i_valid":  In(1),
-            "i_flag":   In(1),
-            "i_intact": In(1),
-            "o":        Out(stream.Signature(8)),
-            "o_last":   Out(1),
-            "memory":   Out(ByteSignature(addr_width=identity.memory_bits)),
-            "control":  Out(LiteSignature(addr_width=_LITE_BITS)),
-            "irq":      In(1),
+            "i_data":    In(8),
+            "i_valid":   In(1),
+            "i_flag":    In(1),
+            "i_intact":  In(1),
+            "o_waiting": Out(1),
+            "o":         Out(stream.Signature(8)),
+            "o_last":    Out(1),
+            "memory":    Out(ByteSignature(addr_width=identity.memory_bits)),
+            "control":   Out(LiteSignature(addr_width=_LITE_BITS)),
+            "irq":       In(1),
         })
 
     def elaborate(self, platform: Any) -> Module:
@@ -89,6 +92,7 @@ class Bridge(wiring.Component):
         sound = paying | (checking & self.i_intact)
         m.d.comb += [
             request.some.eq(some),
+            self.o_waiting.eq(request.pending),
             store.eq(self.i_valid & sound & wanted),
         ]
         # Registers, and so is `memory.read`: they decide what the bus of the memory can do.

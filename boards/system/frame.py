@@ -78,11 +78,14 @@ class FrameTransmitter(wiring.Component):
     i_last : :py:`In(1)`
         With the byte on ``i``: it is the last.
     o : :py:`Out(stream.Signature(8))`
-        To a UART; 9 cycles for a byte at least.
+        To the host.
+    o_last : :py:`Out(1)`
+        With the byte on ``o``: it is the flag that ends a frame.
     """
     i:      In(stream.Signature(8))
     i_last: In(1)
     o:      Out(stream.Signature(8))
+    o_last: Out(1)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -131,6 +134,7 @@ class FrameTransmitter(wiring.Component):
             with m.State("END"):
                 m.d.comb += self.o.payload.eq(FLAG)
                 m.d.comb += self.o.valid.eq(1)
+                m.d.comb += self.o_last.eq(1)
                 with m.If(self.o.ready):
                     m.next = "IDLE"
 

@@ -8,10 +8,14 @@ from amaranth.lib.wiring import In, Out
 
 from weft.hw.isa.config import ConfigError
 
-__all__ = ["UartReceiver", "UartTransmitter", "uart_divisor"]
+__all__ = ["BYTE_CYCLES", "UartReceiver", "UartTransmitter", "uart_divisor"]
 
 
 _MIN_DIVISOR = 4
+
+BYTE_CYCLES = 10 * _MIN_DIVISOR
+"""Cycles from a byte to the next, at least."""
+
 _MAX_ERROR = 0.02
 
 

@@ -27,6 +27,8 @@ def add_parser(commands: Commands) -> None:
                         help="configuration instead of the board's own")
     parser.add_argument("--freq", type=float, metavar="MHZ",
                         help="clock instead of the board's own")
+    parser.add_argument("--usb", action="store_true",
+                        help="the host at the USB port of the FPGA's own, not at the serial port")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="try N placements, two at a time, and keep the fastest (default: 1)")
     add_scheduler_option(parser)
@@ -51,6 +53,8 @@ def _build(options: argparse.Namespace) -> int:
         board = dataclasses.replace(board, config=load_config(options.config))
     if options.freq is not None:
         board = dataclasses.replace(board, clock_mhz=options.freq)
+    if options.usb:
+        board = dataclasses.replace(board, usb=True)
     check_outputs({"--json": options.json}, {"--config": options.config})
     folder: Path = options.output or Path("build") / board.name
     with ExitStack() as stack:

@@ -8,8 +8,8 @@ from typing import Any
 __all__ = ["add_version_option"]
 
 
-_TOOLS = ("toolchain", "fpga")
-"""The extras with the simulator and with synthesis, placement and routing."""
+_TOOLS = ("toolchain", "fpga", "usb")
+"""The extras with the simulator, with synthesis, placement and routing, and with USB."""
 
 
 def add_version_option(parser: argparse.ArgumentParser) -> None:

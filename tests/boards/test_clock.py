@@ -3,6 +3,7 @@ import subprocess
 
 import pytest
 
+from weft.boards.clock import PlainClock, PllClock
 from weft.boards.ecp5.pll import Ecp5Pll
 from weft.boards.flow.tools import find_tool
 from weft.boards.ice40.pll import Ice40Pll
@@ -61,3 +62,22 @@ def test_ice40_clock_wrong():
     message = r"^Clock must be one that the board's 12 MHz can be turned into, not 13 MHz$"
     with pytest.raises(ConfigError, match=message):
         Ice40Pll.nearest(12, 13)
+
+
+@pytest.mark.parametrize("oscillator", [12, 25, 48, 50])
+def test_ecp5_makes_the_clocks_of_usb(oscillator):
+    pll = Ecp5Pll.for_usb(oscillator)
+    assert 400 <= pll.vco_mhz <= 800
+    assert pll.vco_mhz % 48 == 0
+
+
+def test_clock_of_usb_wrong():
+    with pytest.raises(ConfigError, match=r"^Clocks of USB must be made from the board's "
+                                          r"oscillator, which 25.1 MHz does not allow$"):
+        Ecp5Pll.for_usb(25.1)
+    with pytest.raises(ConfigError, match=r"^Clocks of USB must come from a second phase-locked "
+                                          r"loop, not beside a Ice40Pll$"):
+        PllClock(Ice40Pll.nearest(12, 24)).add_usb()
+    with pytest.raises(ConfigError, match=r"^Clocks of USB must come from a phase-locked loop, not "
+                                          r"from the oscillator$"):
+        PlainClock(12).add_usb()

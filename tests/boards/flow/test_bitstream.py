@@ -126,6 +126,21 @@ def test_a_missed_clock_leaves_no_bitstream(tools, tmp_path):
     assert not (tmp_path / "ulx3s-85f.bit").exists()
 
 
+def test_clocks_of_usb_must_be_reached_too(tools, tmp_path):
+    # 1.05 times 48 and 12 MHz are asked for; with seed 2, which is the fastest, 48 are not reached.
+    tools("nextpnr-ecp5", NEXTPNR.replace('"fmax": {', """"fmax": {
+        "$glbnet$usb_clk": {"achieved": 12.3, "constraint": 12.6},
+        "$glbnet$usb_io_clk": {"achieved": 47.9 if reached == 110 else 48.1, "constraint": 50.4},
+        """))
+    result = build(BOARD, tmp_path, seeds=3)
+    assert [route.seed for route in result.routes] == [3, 1, 2]
+    assert result.met
+    assert result.clock_mhz == 101
+    assert result.usb_mhz == {"usb": (12.3, 12.0), "usb_io": (48.1, 48.0)}
+    assert result.path.start == "system.core.load.count"
+    assert not build(BOARD, tmp_path, seeds=2).met
+
+
 def test_a_missed_clock_may_be_allowed(tools, tmp_path):
     result = build(BOARD, tmp_path, allow_timing_fail=True)
     assert not result.met

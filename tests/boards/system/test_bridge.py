@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 from stream_bench import make_simulator
 
-from weft.boards.system.chip import SerialBridge
+from weft.boards.system.host import SerialBridge
 from weft.boards.system.protocol import (
     FLAG,
     Answer,

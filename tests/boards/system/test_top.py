@@ -1,5 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import re
+import sys
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from weft.boards.flow.bitstream import design
 from weft.boards.registry import BOARDS
 from weft.boards.system.top import Top
+from weft.errors import ToolError
 from weft.hw.isa.config import ConfigError
 
 BOARD = BOARDS["ulx3s-25f"]
@@ -57,3 +60,51 @@ def test_clock_wrong():
     with pytest.raises(ConfigError, match=r"^Clock must be one that the board's 25 MHz can be "
                                           r"turned into, not 1000 MHz$"):
         Top(replace(BOARD, clock_mhz=1000))
+
+
+@pytest.fixture(scope="module")
+def usb_files():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # LUNA is older than Amaranth
+        return design(replace(BOARD, usb=True))
+
+
+def test_usb_takes_the_place_of_the_serial_line(usb_files):
+    sites = dict(re.findall(r'LOCATE COMP "(\w+)__io" SITE "(\w+)";', usb_files[1]["top.lpf"]))
+    assert {name: site for name, site in sites.items() if name.startswith(("uart", "usb"))} \
+        == {"usb_0__d_p": "D15", "usb_0__d_n": "E15", "usb_0__pullup": "B12"}
+
+
+def test_clocks_of_usb_are_made_by_a_second_pll(usb_files):
+    text = usb_files[1]["top.il"]
+    pll = text[text.index("cell \\EHXPLLL \\usb_pll"):]
+    pll = pll[:pll.index("\n  end")]
+    settings = {name: int(value) for name, value in re.findall(r"parameter \\(\w+) (\d+)", pll)}
+    outputs = dict(re.findall(r"connect \\(CLKOS2?) \\(\w+)", pll))
+    vco_mhz = 25 * settings["CLKFB_DIV"] * settings["CLKOP_DIV"] / settings["CLKI_DIV"]
+    assert 400 <= vco_mhz <= 800
+    assert {outputs[name]: vco_mhz / settings[f"{name}_DIV"] for name in outputs} \
+        == {"usb_io_clk": 48, "usb_clk": 12}
+    # In step with each other.
+    assert settings["CLKOS_CPHASE"] == settings["CLKOS2_CPHASE"]
+    assert settings["CLKOS_FPHASE"] == settings["CLKOS2_FPHASE"]
+
+
+@pytest.mark.parametrize("name", ["icepi-zero", "colorlight-i9", "icebreaker"])
+def test_usb_port_wrong(name):
+    with pytest.raises(ConfigError, match=fr"^Board must have a USB port at pins of its FPGA, with "
+                                          fr"one pull-up, which {name} has not$"):
+        Top(replace(BOARDS[name], usb=True))
+
+
+def test_package_for_usb_missing(monkeypatch):
+    for name in [name for name in sys.modules
+                 if name.partition(".")[0] == "luna" or name == "weft.boards.usb.device"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "luna.gateware.usb.devices.acm", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with pytest.raises(ToolError, match=r"^Package luna-usb, of which a board's USB device is "
+                                            r"made, is not installed: run pip install '\S+\[usb\]'"
+                                            r"$"):
+            Top(replace(BOARD, usb=True))
