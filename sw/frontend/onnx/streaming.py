@@ -109,6 +109,8 @@ class _Step:
             self._input(value)
         for node in source.model.graph.node:
             self._walk(node)
+        self._nodes += [helper.make_node("Identity", [self._alias[name]], [name], name=name)
+                        for name in source.outputs if name in self._alias]
         if not self._inputs:
             raise ModelError(f"{printable(source.name)} has no convolution along time")
         model = onnx.ModelProto()

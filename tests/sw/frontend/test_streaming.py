@@ -212,6 +212,17 @@ def test_padding_that_no_convolution_reads_is_told():
     assert refused(network).endswith("it reads padding, which only a convolution may")
 
 
+def test_a_crop_may_be_the_output_and_nodes_have_no_names():
+    network = Network(15, "row", causal=False)
+    made = network.conv(network.conv(next(iter(network.tensors)), 4, 3), 3, 2)
+    for node in network.builder.nodes:
+        node.name = ""
+    network.crop(made, 5)
+    network.tensors[network.builder.nodes[-3].output[0]] = 3, 5
+    assert network.builder.nodes[-3].op_type == "Slice"
+    check(network, hop=3)
+
+
 def refused(network):
     with pytest.raises(ModelError) as caught:
         weft.streaming(network.build())
