@@ -30,6 +30,8 @@ _ELEMENTWISE = frozenset({
     "Abs", "Clip", "DequantizeLinear", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "LeakyRelu", "Neg", "QuantizeLinear", "Relu", "Sigmoid", "Softplus", "Tanh"})
 _PAIRS = frozenset({"Add", "Mul", "Sub"})
+_READERS = frozenset({"Conv", "QuantizeLinear", "DequantizeLinear"})   # of padding
+_PADS_LATE = "it pads a line that begins at sample {}; pad all convolutions or none, and once"
 _END = np.iinfo(np.int64).max
 
 
@@ -58,7 +60,7 @@ class Streaming:
 @dataclass(frozen=True)
 class _Line:
     """A tensor along time: which axis is time, and the sample of the network's input that its first
-    one belongs to."""
+    one belongs to; below zero if it begins with padding."""
 
     axis: int
     first: int
@@ -70,9 +72,9 @@ def streaming(model: str | Path | onnx.ModelProto, *, hop: int = 1) -> Streaming
     Parameters
     ----------
     model : path or :class:`onnx.ModelProto`
-        In QDQ or QOperator form: Conv of stride 1 with all padding in front or none, functions of
-        one value, sums, differences and products, Slices that leave out the first samples. Inputs
-        are [1, C, T], [1, C, 1, T] or [1, C, T, 1].
+        In QDQ or QOperator form: Conv of stride 1 with all padding in front or none, by itself or
+        by a Pad between quantizers, functions of one value, sums, differences and products, Slices
+        that leave out the first samples. Inputs are [1, C, T], [1, C, 1, T] or [1, C, T, 1].
     hop : :class:`int`
         Samples of a step.
 
@@ -94,7 +96,7 @@ class _Step:
         self._source = source
         self._hop = hop
         self._lines: dict[str, _Line] = {}
-        self._alias: dict[str, str] = {}    # what a crop leaves as it is
+        self._alias: dict[str, str] = {}    # what padding or a crop leaves
         self._makers = {name: node for node in source.model.graph.node for name in node.output}
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
@@ -107,6 +109,8 @@ class _Step:
             self._input(value)
         for node in source.model.graph.node:
             self._walk(node)
+        self._nodes += [helper.make_node("Identity", [self._alias[name]], [name], name=name)
+                        for name in source.outputs if name in self._alias]
         if not self._inputs:
             raise ModelError(f"{printable(source.name)} has no convolution along time")
         model = onnx.ModelProto()
@@ -143,33 +147,54 @@ class _Step:
         """An input or output of the network, with the samples of a step."""
         if name not in self._lines:
             raise ModelError(f"Output '{printable(name)}' must be a line along time")
+        if self._lines[name].first < 0:
+            raise ModelError(f"Output '{printable(name)}' has padding that no convolution reads")
         shape = list(self._shape(name))
         shape[self._lines[name].axis] = self._hop
         return helper.make_tensor_value_info(name, self._source.element_type(name), shape)
 
     # Nodes ------------------------------------------------------------------------------------
 
+    def _plain(self, name: str) -> str:
+        """The tensor in a step that a tensor of the network is."""
+        return self._alias.get(name, name)
+
     def _walk(self, node: onnx.NodeProto) -> None:
         given = [name for name in node.input if name in self._lines]
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
-        for index, name in enumerate(copy.input):
-            copy.input[index] = self._alias.get(name, name)
         if not given:
             self._nodes.append(copy)
             return
         rules: dict[str, Callable[[onnx.NodeProto, _Line], _Line]] = {
-            "Conv": self._conv, "Slice": self._crop, "Squeeze": self._view,
+            "Conv": self._conv, "Pad": self._pad, "Slice": self._crop, "Squeeze": self._view,
             "Unsqueeze": self._view, **dict.fromkeys(_PAIRS, self._pair)}
         line = self._lines[given[0]]
+        if any(self._lines[name].first < 0 for name in given) and node.op_type not in _READERS:
+            raise self._refused(node, "it reads padding, which only a convolution may")
+        if node.op_type == "QuantizeLinear" and node.input[0] in self._alias:
+            self._check_scale(node)
         if node.op_type in rules:
             line = rules[node.op_type](copy, line)
         elif node.op_type not in _ELEMENTWISE or given != [node.input[0]]:
             raise self._refused(node, "only convolutions along time, functions of one value, sums, "
-                                      "differences, products and crops are supported")
+                                      "differences, products, padding and crops are supported")
         self._lines[node.output[0]] = line
         if node.output[0] not in self._alias:
+            for index, name in enumerate(copy.input):
+                copy.input[index] = self._plain(name)
             self._nodes.append(copy)
+
+    def _check_scale(self, node: onnx.NodeProto) -> None:
+        """Behind padding or a crop: two scales with nothing between become one in onnxruntime."""
+        reader = self._makers.get(self._plain(node.input[0]))
+        pairs = () if reader is None or reader.op_type != "DequantizeLinear" else zip(
+            reader.input[1:], node.input[1:])
+        values = [tuple(map(self._source.constant, pair)) for pair in pairs]
+        if not values or any(a is None or b is None or not np.array_equal(a, b)
+                             for a, b in values):
+            raise self._refused(node, "behind padding or a crop it must have the scale and zero "
+                                      "point of what is padded or cropped")
 
     def _refused(self, node: onnx.NodeProto, reason: str) -> ModelError:
         return ModelError(f"{label(node)} cannot run in steps: {reason}")
@@ -230,8 +255,33 @@ class _Step:
                 or ends[0] < shape[line.axis] or self._integers(node, 4) not in (None, [1]):
             raise self._refused(node, "a crop may leave out the first samples only")
         first = slice(starts[0], None).indices(shape[line.axis])[0]
-        self._alias[node.output[0]] = source
+        self._alias[node.output[0]] = self._plain(source)
         return _Line(line.axis, line.first + first)
+
+    def _pad(self, node: onnx.NodeProto, line: _Line) -> _Line:
+        """Zeros in front do nothing in a step: the state of the convolution that reads them begins
+        with them."""
+        rank = len(self._shape(node.input[0]))
+        pads = self._integers(node, 1) or [0]
+        axes = [axis % rank for axis in self._integers(node, 3) or range(rank)]
+        place = axes.index(line.axis) if line.axis in axes else 0
+        before = pads[place]
+        if attributes(node).get("mode", "constant") != "constant" or any(
+                pad for index, pad in enumerate(pads) if index != place) or before < 0 \
+                or axes[place] != line.axis or self._padding(node) != 0 \
+                or self._source.element_type(node.input[0]) != onnx.TensorProto.FLOAT:
+            raise self._refused(node, "padding must be zeros in front, along time, of real values")
+        if line.first:
+            raise self._refused(node, _PADS_LATE.format(line.first))
+        self._alias[node.output[0]] = self._plain(node.input[0])
+        return _Line(line.axis, -before)
+
+    def _padding(self, node: onnx.NodeProto) -> float | None:
+        """The value of a Pad; nothing if it is not known."""
+        if len(node.input) < 3 or not node.input[2]:
+            return 0.0
+        value = self._source.constant(node.input[2])
+        return None if value is None or value.size != 1 else float(value.reshape(-1)[0])
 
     def _conv(self, node: onnx.NodeProto, line: _Line) -> _Line:
         own = attributes(node)
@@ -246,12 +296,11 @@ class _Step:
                   for pad in (pads[axis], pads[axis + rank - 2])]
         reach = (kernel[place] - 1) * dilations[place]
         self._check_conv(node, own, strides[place], after, others, kernel, place)
-        if before > reach:
-            raise self._refused(node, f"it pads {before} samples in front of a window that reaches "
-                                      f"back {reach}")
+        if before - line.first > reach:
+            raise self._refused(node, f"there are {before - min(line.first, 0)} samples of padding "
+                                      f"in front of a window that reaches back {reach}")
         if before and line.first:
-            raise self._refused(node, f"it pads a line whose first {line.first} samples are left "
-                                      f"out; pad all convolutions or none")
+            raise self._refused(node, _PADS_LATE.format(line.first))
         if reach:
             node.input[0] = self._state(node, line, reach)
         for item in [item for item in node.attribute if item.name in ("pads", "auto_pad")]:
@@ -274,7 +323,8 @@ class _Step:
 
     def _state(self, node: onnx.NodeProto, line: _Line, reach: int) -> str:
         """Puts the last samples in front of the input of a convolution; returns what it reads."""
-        reader = self._makers.get(node.input[0])
+        source = self._plain(node.input[0])
+        reader = self._makers.get(source)
         if reader is None or reader.op_type != "DequantizeLinear":
             raise self._refused(node, f"its input '{printable(node.input[0])}' must come of a "
                                       f"DequantizeLinear; weft quantize makes int8 networks")
@@ -291,7 +341,7 @@ class _Step:
         bounds = [f"{name}_{part}" for part in ("start", "end", "axis")]
         for op, inputs, output in (
                 ("DequantizeLinear", [name, *parameters], f"{name}_before"),
-                ("Concat", [f"{name}_before", node.input[0]], f"{name}_line"),
+                ("Concat", [f"{name}_before", source], f"{name}_line"),
                 ("QuantizeLinear", [f"{name}_line", *parameters], f"{name}_line_q"),
                 ("DequantizeLinear", [f"{name}_line_q", *parameters], f"{name}_line_d"),
                 ("Slice", [f"{name}_line_d", *bounds], f"{name}_last"),

@@ -50,10 +50,28 @@ class Network:
     def _ends(self, pad):
         return [pad if size > 1 else 0 for size in self._plane(2)]
 
-    def _add(self, made, channels, first):
-        name = self.builder.quantize(made)
+    def _add(self, made, channels, first, like=None):
+        """Quantized; as the tensor ``like`` is, if one is given."""
+        scale, zero = (None, None) if like is None else (
+            self.builder.initializers[f"{like.rpartition('_d')[0]}_{part}"]
+            for part in ("scale", "zero"))
+        name = self.builder.quantize(made, scale=scale,
+                                     zero_point=None if zero is None else int(zero))
         self.tensors[name] = channels, first
         return name
+
+    def pad(self, source, count, *, quantized, value=None):
+        """Zeros in front, or another value."""
+        channels, first = self.tensors[source]
+        name = self.builder.constant(f"{source}_pads", np.array(
+            [0, 0, *self._ends(count), 0, 0, *self._ends(0)]))
+        values = [] if value is None else [self.builder.constant(f"{source}_value",
+                                                                 np.float32(value))]
+        made = self.builder.node("Pad", [source, name, *values])
+        if quantized:
+            return self._add(made, channels, first - count, source)
+        self.tensors[made] = channels, first - count
+        return made
 
     def unary(self, source):
         op = str(self.rng.choice(["Sigmoid", "Tanh", "LeakyRelu"]))
@@ -64,7 +82,7 @@ class Network:
         bounds = [self.builder.constant(f"{source}_{first}_{part}", np.array([value]))
                   for part, value in (("from", first - before), ("to", 1 << 40),
                                       ("axis", self.axis))]
-        return self._add(self.builder.node("Slice", [source, *bounds]), channels, first)
+        return self._add(self.builder.node("Slice", [source, *bounds]), channels, first, source)
 
     def combine(self, a, b, op="Add"):
         """The sum or product of two tensors, the longer one cropped."""
@@ -146,6 +164,65 @@ def test_partial_padding_is_the_state_of_the_beginning():
     check(network, hop=1)
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("quantized", [True, False])
+def test_zeros_in_front_are_the_state_of_the_beginning(form, quantized):
+    network = Network(11, form)
+    x = next(iter(network.tensors))
+    first = network.conv(network.pad(x, 4, quantized=quantized), 6, 3, dilation=2, pads=(0, 0))
+    second = network.conv(network.pad(first, 3, quantized=quantized, value=0.0), 6, 4, pads=(0, 0))
+    network.conv(network.pad(network.combine(first, second), 1, quantized=quantized), 3, 3,
+                 pads=(0, 0))
+    check(network, hop=2)
+
+
+_ZEROS = ("Pad 'pad1' cannot run in steps: padding must be zeros in front, along time, of real "
+          "values")
+
+
+@pytest.mark.parametrize("count, value, reason", [
+    (3, None, "Conv 'conv2' cannot run in steps: there are 3 samples of padding in front of a "
+              "window that reaches back 2"),
+    (2, 0.5, _ZEROS), (-1, None, _ZEROS)])
+def test_padding_that_is_no_state_is_told(count, value, reason):
+    network = Network(12, "column")
+    x = next(iter(network.tensors))
+    network.conv(network.pad(x, count, quantized=True, value=value), 4, 3, pads=(0, 0))
+    assert refused(network) == reason
+
+
+def test_padding_in_another_scale_is_told():
+    network = Network(14, "row")
+    source = network.conv(next(iter(network.tensors)), 4, 3)
+    padded = network.pad(source, 2, quantized=False)
+    network.conv(network._add(padded, 4, -2), 3, 3, pads=(0, 0))
+    node, = (node for node in network.builder.nodes
+             if node.op_type == "QuantizeLinear" and node.input[0] == padded)
+    node.name = "again"
+    assert refused(network) == ("QuantizeLinear 'again' cannot run in steps: behind padding or a "
+                                "crop it must have the scale and zero point of what is padded or "
+                                "cropped")
+
+
+def test_padding_that_no_convolution_reads_is_told():
+    network = Network(13, "line")
+    padded = network.pad(network.conv(next(iter(network.tensors)), 4, 3), 2, quantized=True)
+    assert refused(network) == f"Output '{padded}' has padding that no convolution reads"
+    network.unary(padded)
+    assert refused(network).endswith("it reads padding, which only a convolution may")
+
+
+def test_a_crop_may_be_the_output_and_nodes_have_no_names():
+    network = Network(15, "row", causal=False)
+    made = network.conv(network.conv(next(iter(network.tensors)), 4, 3), 3, 2)
+    for node in network.builder.nodes:
+        node.name = ""
+    network.crop(made, 5)
+    network.tensors[network.builder.nodes[-3].output[0]] = 3, 5
+    assert network.builder.nodes[-3].op_type == "Slice"
+    check(network, hop=3)
+
+
 def refused(network):
     with pytest.raises(ModelError) as caught:
         weft.streaming(network.build())
@@ -155,7 +232,7 @@ def refused(network):
 @pytest.mark.parametrize("options, reason", [
     ({"pads": (1, 1)}, "it reads 1 samples that come later; all padding must be in front"),
     ({"stride": 2}, "its stride along time must be 1, not 2"),
-    ({"pads": (5, 0)}, "it pads 5 samples in front of a window that reaches back 2"),
+    ({"pads": (5, 0)}, "there are 5 samples of padding in front of a window that reaches back 2"),
 ])
 @pytest.mark.parametrize("form", FORMS)
 def test_convolutions_that_need_other_samples_are_told(form, options, reason):
@@ -181,8 +258,8 @@ def test_lines_that_do_not_begin_together_are_told():
     network.tensors[late] = 5, 2
     padded = network.conv(made, 4, 3, pads=(2, 0))
     assert padded
-    assert refused(network).endswith("it pads a line whose first 2 samples are left out; pad all "
-                                     "convolutions or none")
+    assert refused(network).endswith("it pads a line that begins at sample 2; pad all convolutions "
+                                     "or none, and once")
 
 
 @pytest.mark.parametrize("length, reason", [
@@ -219,7 +296,7 @@ def test_other_operators_are_told(op, options):
     network.tensors[network.builder.quantize(name)] = 4, 0
     assert refused(network) == (
         f"{op} '{name}' cannot run in steps: only convolutions along time, functions of one value, "
-        f"sums, differences, products and crops are supported")
+        f"sums, differences, products, padding and crops are supported")
 
 
 def test_models_without_time_are_told():
