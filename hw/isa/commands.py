@@ -253,8 +253,9 @@ class SoftmaxCommand(data.Struct):
     even, whatever the exponent; the quotient is exact, and rounded once; it is 0 where ``t[d]`` is.
     Lanes beyond the row hold ``out_zero``. ``factor`` is at least 2**15.
 
-    Rows are taken in batches of four. A batch takes a cycle for each word to find the largest
-    values, and twice four cycles for each lane of its channel blocks, to add up and to divide. It
+    Rows are taken in batches of ``4 * config.row_units``. A batch takes a cycle for each word to find
+    the largest values, and twice four cycles for each lane of its channel blocks, to add up and to
+    divide. It
     may write over what it reads, word by word. LOADs before it are done before it begins, and it is
     done before those behind it begin.
     """

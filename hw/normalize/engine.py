@@ -20,7 +20,7 @@ from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.rows.constants import constant_memory
 from weft.hw.rows.engine import RowEngine
 from weft.hw.rows.sweep import RowSweep
-from weft.hw.rows.walk import ROWS
+from weft.hw.rows.walk import ROWS, batch_rows
 
 from .statistics import RowStatistics
 from .sums import ExactSums
@@ -58,7 +58,7 @@ class NormalizeEngine(RowEngine):
     @staticmethod
     def cycles(config: AcceleratorConfig, pixels: int, blocks: int) -> int:
         """Cycles of a command from when it is accepted to ``done``, if nobody is in the way."""
-        lanes, rows = config.word_lanes, ROWS * config.row_units
+        lanes, rows = config.word_lanes, batch_rows(config)
         batches = -(-pixels // rows)
         # The words of its first group are read; three passes follow, with the statistics between.
         ahead  = ActivationMemory.LATENCY + 1

@@ -11,7 +11,7 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
 from weft.hw.memory.activation import ActivationMemory
 
-from .walk import PLACES, ROWS, BatchWalk
+from .walk import PLACES, ROWS, BatchWalk, batch_rows
 
 __all__ = ["GROUPS", "RowReader", "word_use"]
 
@@ -77,7 +77,7 @@ class RowReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.submodules.walk = walk = BatchWalk(ROWS * self._config.row_units)
+        m.submodules.walk = walk = BatchWalk(batch_rows(self._config))
         m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in PLACES]
         offered: Any = Signal(word_use(self._config), reset_less=True)
         more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()

@@ -12,7 +12,7 @@ from weft.hw.lib.delay import delay, register
 from weft.hw.memory.scratch import unit_write_layout
 
 from .reader import GROUPS, RowReader, word_use
-from .walk import ROWS
+from .walk import ROWS, batch_rows
 from .writer import RowWriter
 
 __all__ = ["RowSweep", "lane_use"]
@@ -201,7 +201,7 @@ class RowSweep(wiring.Component):
             with m.If(tail):
                 m.d.sync += [number.eq(Mux(last, 0, number + 1)), channel.eq(0)]
                 with m.If(last):
-                    m.d.sync += left.eq(left - ROWS * units)
+                    m.d.sync += left.eq(left - batch_rows(self._config))
         with m.If(self.start):
             m.d.sync += [number.eq(0), first.eq(1), channel.eq(0), blocks.eq(self.blocks),
                          left.eq(self.pixels)]

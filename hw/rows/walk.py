@@ -6,7 +6,9 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["PLACES", "ROWS", "BatchWalk"]
+from weft.hw.isa.config import AcceleratorConfig
+
+__all__ = ["PLACES", "ROWS", "BatchWalk", "batch_rows"]
 
 
 ROWS = 4
@@ -15,6 +17,11 @@ ROWS = 4
 PLACES = {"start": In(1), "base": In(24), "plane": In(24), "pixels": In(16), "blocks": In(16)}
 """Ports that tell a part of an engine where the words of a command are: with ``start`` it begins,
 and looks at ``base``; at the others until it is done."""
+
+
+def batch_rows(config: AcceleratorConfig) -> int:
+    """Rows of a batch."""
+    return ROWS * config.row_units
 
 
 class BatchWalk(wiring.Component):

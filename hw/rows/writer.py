@@ -13,7 +13,7 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.register_slice import RegisterSlice
 from weft.hw.memory.scratch import unit_write_layout
 
-from .walk import PLACES, ROWS, BatchWalk
+from .walk import PLACES, ROWS, BatchWalk, batch_rows
 
 __all__ = ["RowWriter"]
 
@@ -83,7 +83,7 @@ class RowWriter(wiring.Component):
         require(m, ~self.begins | ~self.full, "there is room for a group that begins")
         require(m, (opened > whole) | ~self.valid, "a value belongs to a group that was begun")
 
-        m.submodules.walk = walk = BatchWalk(ROWS * units)
+        m.submodules.walk = walk = BatchWalk(batch_rows(self._config))
         row, unit = walk.row[:exact_log2(ROWS)], walk.row[exact_log2(ROWS):]
         made: Any = Signal(data.ArrayLayout(8 * lanes, units))
         for number in range(units):

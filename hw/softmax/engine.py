@@ -13,7 +13,7 @@ from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.rows.constants import constant_memory
 from weft.hw.rows.engine import RowEngine
 from weft.hw.rows.sweep import RowSweep
-from weft.hw.rows.walk import ROWS
+from weft.hw.rows.walk import ROWS, batch_rows
 
 from .arithmetic import RowSums, ShareDivider
 from .largest import LargestLane
@@ -41,7 +41,7 @@ class SoftmaxEngine(RowEngine):
     @staticmethod
     def cycles(config: AcceleratorConfig, pixels: int, blocks: int) -> int:
         """Cycles of a command from when it is accepted to ``done``, if nobody is in the way."""
-        lanes, rows = config.word_lanes, ROWS * config.row_units
+        lanes, rows = config.word_lanes, batch_rows(config)
         batches = -(-pixels // rows)
         # Its words are read for the largest values, then those of the first group; two passes over
         # all lanes follow.

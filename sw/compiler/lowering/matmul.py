@@ -1,6 +1,8 @@
 """Products of two tensors: one of them becomes weights on chip, then the matrix engine does what it
 always does."""
 
+from functools import partial
+
 import numpy as np
 
 from weft.compiler.ops import Address, Buffer, Op, Region, Space
@@ -37,12 +39,15 @@ class _MatMul:
         tiles = context.tiles(index)
         table = load_table(context, index, layer)
         for head in range(layer.heads):
+            if not context.in_turn(range(head, head + 1)):
+                continue
             for chunk in head_chunks(context.config, context.graph, layer):
                 weights: tuple[Buffer, Buffer] | None = None
                 for tile in tiles:
                     source = context.read(index, layer.a, *tile, blocks=range(
                         head * self._depth, (head + 1) * self._depth))
-                    weights = weights or self._turn(head, chunk, tile)
+                    weights = weights or context.stays(
+                        index, (head, chunk), partial(self._turn, head, chunk, tile))
                     target = context.write(index, *tile, blocks=range(
                         head * self._columns + chunk.start, head * self._columns + chunk.stop))
                     self._multiply(head, chunk, weights, source, target, table)

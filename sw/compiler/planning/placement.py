@@ -14,13 +14,14 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError, with_field
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution
+from weft.ir import Alias, Concat, Convolution, Softmax
 
 from .channel_groups import ChannelChoice, ChannelGroupPlan
 from .columns import weight_tiles
 from .depth_first import GroupChoice, GroupPlan, GroupPlanner
 from .frames import Joints, find_joints
 from .groups import Group
+from .head_groups import HeadChoice, HeadGroupPlan
 from .tiles import Choice, LayerPlan, Room, TileBuffer, Tiling, row_align
 
 __all__ = ["Storage", "MemoryPlan", "plan_memory"]
@@ -85,7 +86,7 @@ class MemoryPlan:
     layers : :class:`tuple` of :class:`LayerPlan`
     aligns : :class:`dict`
         By tensor, see :meth:`align`.
-    groups : :class:`tuple` of :class:`GroupPlan` and :class:`ChannelGroupPlan`
+    groups : :class:`tuple` of :class:`GroupPlan`, :class:`ChannelGroupPlan`, :class:`HeadGroupPlan`
         Layers that are computed in turns, in order; the other ones are computed one by one.
     cycles : :class:`tuple` of :class:`float`
         Of each layer, by an estimate; of a group they are those of its first one.
@@ -98,7 +99,7 @@ class MemoryPlan:
     storages: dict[str, Storage]
     layers: tuple[LayerPlan, ...]
     aligns: dict[str, int]
-    groups: tuple[GroupPlan | ChannelGroupPlan, ...] = ()
+    groups: tuple[GroupPlan | ChannelGroupPlan | HeadGroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
     joints: Joints = _NONE
     apart: "MemoryPlan | None" = None
@@ -159,7 +160,7 @@ class _Life:
 @dataclass(frozen=True, eq=False)
 class _Grouped(Choice):
     """A way to compute a group, as that of its first layer; the other ones take nothing."""
-    group: GroupChoice | ChannelChoice | None = None
+    group: GroupChoice | ChannelChoice | HeadChoice | None = None
 
 
 class _Planner:
@@ -294,7 +295,7 @@ class _Planner:
         choice, least = self._group_planner.best(group, frozenset(outside), available)
         if choice is None:
             return Choice(0, LayerPlan(), {}, max(1, least - available))
-        if isinstance(choice, ChannelChoice):
+        if isinstance(choice, ChannelChoice | HeadChoice):
             return _Grouped(choice.cycles, LayerPlan(), {
                 name: Room(*room) for name, room in choice.rooms.items()}, group=choice)
         rooms = {name: Room(words, 1) for name, (_, words) in choice.lines.items()}
@@ -347,7 +348,7 @@ class _Planner:
                                   address=self._address(name, placed))
                     for name, storage in self._storages.items()}
         layers: list[LayerPlan] = []
-        groups: list[GroupPlan | ChannelGroupPlan] = []
+        groups: list[GroupPlan | ChannelGroupPlan | HeadGroupPlan] = []
         for index, choice in enumerate(choices):
             buffers = {name: TileBuffer(words=room.words, addresses=tuple(
                            placed[index, name, number] for number in range(room.count)))
@@ -359,6 +360,14 @@ class _Planner:
                     layers=group.layers, chunks=choice.group.chunks, inner=group.inner[0],
                     addresses={name: buffer.addresses[0] for name, buffer in buffers.items()
                                if name != group.output}))
+            elif isinstance(choice, _Grouped) and isinstance(choice.group, HeadChoice):
+                group = self._groups[index]
+                layers += self._head_turns(group, choice.group, buffers)
+                softmax = self._graph.layers[group.layers[1]]
+                assert isinstance(softmax, Softmax)
+                groups.append(HeadGroupPlan(
+                    layers=group.layers, heads=softmax.heads, tiles=choice.group.tiles,
+                    inner=group.inner, address=buffers[group.inner[0]].addresses[0]))
             elif isinstance(choice, _Grouped) and isinstance(choice.group, GroupChoice):
                 group = self._groups[index]
                 layers += self._turns(group, choice.group, buffers)
@@ -404,6 +413,15 @@ class _Planner:
                 tiles=(range(self._graph.tensors[name].shape[1]),), chunks=choice.chunks,
                 columns_outer=True, in_turns=True,
                 tile_buffers={name: buffers[name]} if last else {})
+
+    def _head_turns(self, group: Group, choice: HeadChoice,
+                    buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:
+        """The same, of a group by heads."""
+        for index in group.layers:
+            layer = self._graph.layers[index]
+            mine = {*layer.inputs, layer.output} - set(group.inner)
+            yield LayerPlan(tiles=choice.tiles, in_turns=True, tile_buffers={
+                name: buffer for name, buffer in buffers.items() if name in mine})
 
 
 def _place(lives: Sequence[_Life],
