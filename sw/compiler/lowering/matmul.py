@@ -63,15 +63,18 @@ class _MatMul:
         """Makes the weights of some column tiles of a head, and their parameters."""
         context, layer, config = self._context, self._layer, self._context.config
         size = config.rows
-        view = context.read(self._index, layer.b, *tile)
         first, stop = chunk.start * size, min(chunk.stop * size, self._channels)
         if layer.transposed:
-            part = view.part(range(head * self._depth, (head + 1) * self._depth))
+            blocks = range(head * self._depth, (head + 1) * self._depth)
             pixels, offset, lanes = stop - first, first, layer.depth - (self._depth - 1) * size
         else:
             start = head * self._columns
-            part = view.part(range(start + chunk.start, start + chunk.stop))
+            blocks = range(start + chunk.start, start + chunk.stop)
             pixels, offset, lanes = layer.depth, 0, stop - first - (len(chunk) - 1) * size
+        if context.plan(self._index).in_turns:
+            part = context.read(self._index, layer.b, *tile, blocks=blocks)
+        else:   # of what is loaded, that of all heads
+            part = context.read(self._index, layer.b, *tile).part(blocks)
         at = part.offset + offset
         words = Region(part.buffer, at, at + pixels, len(part.blocks), part.plane)
 

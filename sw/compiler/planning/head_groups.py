@@ -118,7 +118,7 @@ def head_choices(laid_out: ChannelLayout, config: AcceleratorConfig, group: Grou
             elif name == group.output:
                 rooms[name] = results * rows * width, 2
             else:
-                rooms[name] = moved[name], 1
+                rooms[name] = moved[name] // heads, 1
         work = (float(matrix), load, store)
         count = heads * len(tiles)
         commands = count * (3 + len(outside & {first.a, group.output})) + 2 * heads

@@ -39,12 +39,13 @@ def matmul_cycles(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> int
     return layer.heads * columns * depth * step_cycles(config, height * width)
 
 
-def row_layer_cycles(config: AcceleratorConfig, graph: Graph, layer: RowLayer) -> int:
-    """Cycles of a softmax or a normalization, if it need not wait for words."""
-    channels, height, width = graph.tensors[layer.output].shape
+def row_layer_cycles(config: AcceleratorConfig, graph: Graph, layer: RowLayer,
+                     pixels: int) -> int:
+    """Cycles of a softmax or a normalization of some pixels, if it need not wait for words."""
+    channels = graph.tensors[layer.output].shape[0]
     blocks = layout.channel_blocks(config, channels // layer.heads)
     opcode = Opcode.SOFTMAX if isinstance(layer, Softmax) else Opcode.NORMALIZE
-    return layer.heads * row_cycles(config, opcode, height * width, blocks)
+    return layer.heads * row_cycles(config, opcode, pixels, blocks)
 
 
 def in_heads(config: AcceleratorConfig, graph: Graph, layers: range) -> bool:
