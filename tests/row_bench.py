@@ -128,7 +128,8 @@ class RowBench:
     def places(self, *, target, largest=3):
         """Fields of a row command that writes from ``target`` on."""
         rng, config = self.rng, self.config
-        pixels, blocks = (int(size) for size in (rng.integers(1, 11 * config.row_units), rng.integers(1, largest + 1)))
+        pixels = int(rng.integers(1, 11 * config.row_units))
+        blocks = int(rng.integers(1, largest + 1))
         plane = pixels + int(rng.integers(0, 3))
         return {"in_base": int(rng.choice([0, rng.integers(0, 100)])), "in_plane": plane,
                 "out_base": target, "out_plane": plane + int(rng.integers(0, 3)),

@@ -35,7 +35,7 @@ def lane_use(config: AcceleratorConfig) -> data.StructLayout:
 
 class RowSweep(wiring.Component):
     """Takes the rows of a command batch by batch, and goes through all lanes of a batch in each
-    pass: through those of a channel block of all its rows, for each unit a lane of a row in a cycle,
+    pass: through those of a channel block of all its rows, a lane of a row of each unit in a cycle,
     the rows of a unit by turns. What is made of the lanes of the last pass is written.
 
     Parameters

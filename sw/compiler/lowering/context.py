@@ -16,7 +16,7 @@ from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Spac
 from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.head_groups import HeadGroupPlan
-from weft.compiler.planning.placement import MemoryPlan, Storage
+from weft.compiler.planning.placement import AnyGroupPlan, MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
 from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
@@ -95,8 +95,7 @@ class LoweringContext:
             self._stored |= laid_out.kept
 
     def run(self, lower: "Callable[[LoweringContext, int, Layer], None]",
-            lower_group: "Callable[[LoweringContext, GroupPlan | ChannelGroupPlan | HeadGroupPlan], \
-None]") -> Lowered:
+            lower_group: "Callable[[LoweringContext, AnyGroupPlan], None]") -> Lowered:
         """Lowers all layers, each with ``lower``, or as part of a group with ``lower_group``."""
         misfits: dict[int, CompileError] = {}
         groups = {group.layers[0]: group for group in self._plan.groups}
@@ -411,9 +410,10 @@ None]") -> Lowered:
         """Makes the buffer of a group by heads."""
         name = group.inner[0]
         blocks = len(self.blocks(name)) // group.heads
+        words = blocks * len(group.tiles[0]) * self.tensor(name).shape[2]
         buffer = Buffer(name=f"{name} turns", space=Space.ACTIVATION,
                         layer=self.graph.layers[group.layers[0]].name,
-                        size=group.slots * blocks * len(group.tiles[0]) * self.tensor(name).shape[2])
+                        size=group.slots * words)
         self._current.placed[buffer] = group.address
         for name in group.inner:
             self._lines[name] = TurnBuffer(self.tensor(name), buffer, blocks, group.tiles,

@@ -10,9 +10,8 @@ from typing import Any
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Lowered
 from weft.compiler.planning.channel_groups import ChannelGroupPlan
-from weft.compiler.planning.depth_first import GroupPlan
 from weft.compiler.planning.head_groups import HeadGroupPlan
-from weft.compiler.planning.placement import MemoryPlan
+from weft.compiler.planning.placement import AnyGroupPlan, MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Layer, MatMul, Normalization, Softmax
 
@@ -60,8 +59,7 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
                            outline=outline).run(_lower_layer, _lower_group)
 
 
-def _lower_group(context: LoweringContext,
-                 group: GroupPlan | ChannelGroupPlan | HeadGroupPlan) -> None:
+def _lower_group(context: LoweringContext, group: AnyGroupPlan) -> None:
     match group:
         case ChannelGroupPlan():
             lower_channel_group(context, group, _lower_layer)

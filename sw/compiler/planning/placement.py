@@ -24,7 +24,11 @@ from .groups import Group
 from .head_groups import HeadChoice, HeadGroupPlan
 from .tiles import Choice, LayerPlan, Room, TileBuffer, Tiling, row_align
 
-__all__ = ["Storage", "MemoryPlan", "plan_memory"]
+__all__ = ["AnyGroupPlan", "Storage", "MemoryPlan", "plan_memory"]
+
+
+AnyGroupPlan = GroupPlan | ChannelGroupPlan | HeadGroupPlan
+"""How a group of any kind is computed."""
 
 
 _NONE = Joints({}, {})
@@ -99,7 +103,7 @@ class MemoryPlan:
     storages: dict[str, Storage]
     layers: tuple[LayerPlan, ...]
     aligns: dict[str, int]
-    groups: tuple[GroupPlan | ChannelGroupPlan | HeadGroupPlan, ...] = ()
+    groups: tuple[AnyGroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
     joints: Joints = _NONE
     apart: "MemoryPlan | None" = None
@@ -348,7 +352,7 @@ class _Planner:
                                   address=self._address(name, placed))
                     for name, storage in self._storages.items()}
         layers: list[LayerPlan] = []
-        groups: list[GroupPlan | ChannelGroupPlan | HeadGroupPlan] = []
+        groups: list[AnyGroupPlan] = []
         for index, choice in enumerate(choices):
             buffers = {name: TileBuffer(words=room.words, addresses=tuple(
                            placed[index, name, number] for number in range(room.count)))
