@@ -81,7 +81,7 @@ SEQUENTIAL: dict[str, Any] = {
     "rows": 4, "cols": 4, "fip": False, "accumulator_width": 32, "activation_banks": 1,
     "requant_lanes": 1, "axi_data_width": 32, "vector_taps": 0, "fixed_point": False,
     "counters": False, "drain_lookup": False, "products": False, "softmax": False,
-    "normalize_channels": 0, "row_units": 1,
+    "normalize_channels": 0,
 }
 """What a sequential accelerator needs: a word, a weight row and a beat are of one size."""
 
@@ -272,6 +272,10 @@ class AcceleratorConfig:
                 noun = _NOUNS.get(field, field.replace("_", " ").capitalize())
                 raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
                                   f"not {getattr(self, field)}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """What SOFTMAX and NORMALIZE need."""
         if (self.softmax or self.normalize_channels) and not self.products:
             switch = "softmax is on" if self.softmax else "channels are normalized"
             raise ConfigError(f"Products must be true when {switch}, not False")

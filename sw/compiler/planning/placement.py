@@ -14,7 +14,7 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError, with_field
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution, Softmax
+from weft.ir import Alias, Concat, Convolution, MatMul, RowLayer, Softmax
 
 from .channel_groups import ChannelChoice, ChannelGroupPlan
 from .columns import weight_tiles
@@ -38,6 +38,7 @@ _NONE = Joints({}, {})
 _SHORTAGE_CYCLES = 1e15
 _WORD_SHORTAGE_CYCLES = 1e9
 
+_NARROW = 4  # of the activation memory, what narrow tiles take at most
 _APART = 4  # layers between the uses of a place, at best
 
 
@@ -96,8 +97,9 @@ class MemoryPlan:
         Of each layer, by an estimate; of a group they are those of its first one.
     joints : :class:`Joints`
         Layers of a batch that are computed for all frames at once, and their tensors.
-    apart : :class:`MemoryPlan` or :py:`None`
-        The same with other addresses: places are used again as late as possible.
+    others : :class:`tuple` of :class:`MemoryPlan`
+        The same with other addresses: places are used again as late as possible. In the second one,
+        if there is one, tiles of layers of the vector engine take less room for that.
     """
 
     storages: dict[str, Storage]
@@ -106,7 +108,7 @@ class MemoryPlan:
     groups: tuple[AnyGroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
     joints: Joints = _NONE
-    apart: "MemoryPlan | None" = None
+    others: "tuple[MemoryPlan, ...]" = ()
 
     def align(self, name: str) -> int:
         """Rows from one that begins with a beat in external memory to the next: every part of
@@ -206,8 +208,14 @@ class _Planner:
             lives = list(self._lives(choices))
             placed, failed = _place(lives, self._depth)
             if failed is None:
-                return replace(self._finish(choices, placed), apart=self._finish(
-                    choices, _spread(lives, placed, self._depth)))
+                others = [self._finish(choices, _spread(lives, placed, self._depth))]
+                narrow = [self._narrow(index, choice) for index, choice in enumerate(choices)]
+                if narrow != choices:
+                    lives = list(self._lives(narrow))
+                    again, failed = _place(lives, self._depth)
+                    if failed is None:
+                        others.append(self._finish(narrow, _spread(lives, again, self._depth)))
+                return replace(self._finish(choices, placed), others=tuple(others))
             self._limits[failed.first] -= max(1, self._depth // 16)
 
     def _check_layers(self) -> None:
@@ -336,6 +344,18 @@ class _Planner:
         external = frozenset(self._external)
         return [self._choice(index, external) for index in range(len(self._graph.layers))]
 
+    def _narrow(self, index: int, choice: Choice) -> Choice:
+        """The same layer in tiles that take less, if it is one of the vector engine."""
+        if index in self._groups or not choice.tile_buffers:
+            return choice
+        layer = self._graph.layers[index]
+        if isinstance(layer, Convolution | MatMul | RowLayer):
+            return choice
+        outside = tuple(name for name in dict.fromkeys((*layer.inputs, layer.output))
+                        if name in choice.tile_buffers)
+        found = self._choose(index, outside, self._depth // _NARROW)
+        return choice if found.lack else found
+
     def _lives(self, choices: Sequence[Choice]) -> Iterator[_Life]:
         for storage in self._storages.values():
             if storage.name not in self._external | self._inner and storage.words:
@@ -450,16 +470,18 @@ def _spread(lives: Sequence[_Life], placed: dict[str | tuple[int, str, int], int
     """Addresses with which places are used again as late as possible: what a layer writes then
     need not wait for those before it, which are still read there."""
     placed = dict(placed)
+    moved: set[_Life] = set()   # the others will move away themselves
     for life in sorted(lives, key=lambda life: life.first):
         for apart in range(_APART, 0, -1):
-            others = [(other, placed[other.key]) for other in lives
-                      if other is not life and life.meets(other, apart)]
+            others = [(other, placed[other.key]) for other in lives if other is not life
+                      and life.meets(other, apart if other in moved else 0)]
             address = _lowest(life, others, placed[life.key])
             if address + life.words > depth:
                 address = _lowest(life, others)
             if address + life.words <= depth:
                 placed[life.key] = address
                 break
+        moved.add(life)
     return placed
 
 
