@@ -112,10 +112,10 @@ def _block_rams(config: AcceleratorConfig, family: Family) -> int:
             lanes = config.requant_lanes if config.drain_lookup else 0
             found += lanes * _blocks(family, depth=geometry.depth, width=8)
         elif memory is Memory.ROW_CONSTANT:     # each engine has its own tables
-            units = config.row_units
-            depths: list[int] = [RowConstant.THRESHOLDS] * config.softmax * units
+            tables = config.row_units * (config.softmax + 2 * bool(config.normalize_channels))
+            depths: list[int] = [RowConstant.THRESHOLDS] * tables
             if config.normalize_channels:
-                depths += [RowConstant.THRESHOLDS] * 2 * units + [config.normalize_channels] * 2
+                depths += [config.normalize_channels] * 2
             found += sum(_blocks(family, depth=depth, width=32, granularity=8) for depth in depths)
         else:
             found += _blocks(family, depth=geometry.depth, width=8 * geometry.unit_data_bytes,
