@@ -14,7 +14,7 @@ ODD = AcceleratorConfig(
 """No power of 2, few banks, short bursts, narrow accumulators, a wide bus."""
 
 PRODUCTS = PRESETS["tiny"].replace(name="products", products=True, softmax=True,
-                                   normalize_channels=64)
+                                   normalize_channels=64, row_units=2)
 PRODUCTS_PLAIN = PRESETS["tiny"].replace(
     name="products_plain", rows=6, cols=6, requant_lanes=3, fip=False, products=True,
     activation_bytes=6 * 8192, accumulator_pixels=16, normalize_channels=48)

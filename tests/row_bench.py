@@ -11,6 +11,11 @@ from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 
 
+def named(config):
+    """A configuration as the name of a test."""
+    return f"{config.rows}" + (f"x{config.row_units}" if config.row_units > 1 else "")
+
+
 class RowBench:
     """A test bench.
 
@@ -122,11 +127,12 @@ class RowBench:
 
     def places(self, *, target, largest=3):
         """Fields of a row command that writes from ``target`` on."""
-        rng = self.rng
-        pixels, blocks = (int(size) for size in (rng.integers(1, 11), rng.integers(1, largest + 1)))
+        rng, config = self.rng, self.config
+        pixels = int(rng.integers(1, 11 * config.row_units))
+        blocks = int(rng.integers(1, largest + 1))
         plane = pixels + int(rng.integers(0, 3))
         return {"in_base": int(rng.choice([0, rng.integers(0, 100)])), "in_plane": plane,
                 "out_base": target, "out_plane": plane + int(rng.integers(0, 3)),
                 "out_zero": int(rng.choice([-128, 127, 0, rng.integers(-128, 128)])),
                 "pixels": pixels, "blocks": blocks,
-                "lanes": int(rng.integers(1, self.config.rows + 1))}
+                "lanes": int(rng.integers(1, config.rows + 1))}

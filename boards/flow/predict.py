@@ -81,7 +81,8 @@ def _normalize_blocks(config: AcceleratorConfig, blocks: int) -> int:
     """Multiplier blocks of the normalization engine, which gets what all others leave."""
     left = blocks - (config.multipliers + 4 * sum(_wide_products(config, blocks))
                      + sum(_other_blocks(config, blocks)))
-    return _NORMALIZE_BLOCKS if config.normalize_channels and left >= _NORMALIZE_BLOCKS else 0
+    units = min(config.row_units, left // _NORMALIZE_BLOCKS) if config.normalize_channels else 0
+    return _NORMALIZE_BLOCKS * max(0, units)
 
 
 def _multipliers(config: AcceleratorConfig, blocks: int) -> int:
@@ -111,9 +112,10 @@ def _block_rams(config: AcceleratorConfig, family: Family) -> int:
             lanes = config.requant_lanes if config.drain_lookup else 0
             found += lanes * _blocks(family, depth=geometry.depth, width=8)
         elif memory is Memory.ROW_CONSTANT:     # each engine has its own tables
-            depths: list[int] = [RowConstant.THRESHOLDS] * config.softmax
+            tables = config.row_units * (config.softmax + 2 * bool(config.normalize_channels))
+            depths: list[int] = [RowConstant.THRESHOLDS] * tables
             if config.normalize_channels:
-                depths += [RowConstant.THRESHOLDS] * 2 + [config.normalize_channels] * 2
+                depths += [config.normalize_channels] * 2
             found += sum(_blocks(family, depth=depth, width=32, granularity=8) for depth in depths)
         else:
             found += _blocks(family, depth=geometry.depth, width=8 * geometry.unit_data_bytes,
@@ -196,9 +198,10 @@ def terms(config: AcceleratorConfig, blocks: int) -> dict[str, Terms]:
         found["turn"] = {"one": 1, "rows": rows, "bytes": rows * rows, "fip": rows * config.fip,
                          "columns_in_luts": config.cols - turn}
     if config.softmax:
-        found["softmax"] = {"one": 1, "rows": rows}
+        found["softmax"] = {"one": 1, "rows": rows, "more_units": config.row_units - 1}
     if config.normalize_channels:
-        found["normalize"] = {"one": 1, "rows": rows, "in_luts": _NORMALIZE_BLOCKS
+        found["normalize"] = {"one": 1, "rows": rows, "more_units": config.row_units - 1,
+                              "in_luts": _NORMALIZE_BLOCKS * config.row_units
                               - _normalize_blocks(config, blocks)}
     if config.vector:
         taps = config.vector_taps

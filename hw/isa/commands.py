@@ -253,10 +253,10 @@ class SoftmaxCommand(data.Struct):
     even, whatever the exponent; the quotient is exact, and rounded once; it is 0 where ``t[d]`` is.
     Lanes beyond the row hold ``out_zero``. ``factor`` is at least 2**15.
 
-    Rows are taken in batches of four. A batch takes a cycle for each word to find the largest
-    values, and twice four cycles for each lane of its channel blocks, to add up and to divide. It
-    may write over what it reads, word by word. LOADs before it are done before it begins, and it is
-    done before those behind it begin.
+    Rows are taken in batches of ``4 * config.row_units``. A batch takes a cycle for each word to
+    find the largest values, and twice four cycles for each lane of its channel blocks, to add up
+    and to divide. It may write over what it reads, word by word. LOADs before it are done before it
+    begins, and it is done before those behind it begin.
     """
     header:    Header
     in_base:   unsigned(24)  # word of pixel 0 of channel block 0
@@ -310,10 +310,10 @@ class NormalizeCommand(data.Struct):
     output, to find the threshold. ``rate`` and ``length`` are at least 2**15: a row has ``length *
     2**(length_exponent - 15)`` values. Lanes beyond the row hold ``out_zero``.
 
-    Rows are taken in batches of four, and each batch goes through all its lanes three times, a lane
-    of a row in a cycle: for the mean, for the variance, and for the results. It may write over what
-    it reads, word by word. LOADs before it are done before it begins, and it is done before those
-    behind it begin.
+    Rows are taken in batches of ``4 * config.row_units``, and each batch goes through all its lanes
+    three times, a lane of ``row_units`` rows in a cycle: for the mean, for the variance, and for
+    the results. It may write over what it reads, word by word. LOADs before it are done before it
+    begins, and it is done before those behind it begin.
     """
     header:          Header
     in_base:         unsigned(24)  # word of pixel 0 of channel block 0

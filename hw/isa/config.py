@@ -17,6 +17,7 @@ from .limits import (
     LINE_KERNELS,
     LOCAL_ADDRESSES,
     MOST_NORMALIZED,
+    MOST_ROW_UNITS,
     NORMALIZED_LANES,
     PAGE_BYTES,
     TABLE_ENTRIES,
@@ -63,6 +64,7 @@ _NOUNS = {
     "vector_entries": "Vector entries",
     "vector_tables": "Vector tables",
     "normalize_channels": "Normalize channels",
+    "row_units": "Row units",
 }
 
 # What an operand of another width lacks, beside the array and the layout in memory, which have it.
@@ -155,6 +157,9 @@ class AcceleratorConfig:
         Channels of the longest row whose layer normalization can be computed, by the command
         NORMALIZE: 0 leaves it out; otherwise a multiple of ``rows`` and 8, up to 4096. It needs
         ``products``.
+    row_units : :class:`int`
+        Copies of the arithmetic of SOFTMAX and NORMALIZE, each of which takes a lane of a row in a
+        cycle. A power of 2, 1..16, and at most ``rows``; more than one needs either of them.
     counters : :class:`bool`
         Performance counters that say where the cycles went. Without them there is only the number
         of cycles, and the others read as zero; it saves some 900 flip-flops.
@@ -197,6 +202,7 @@ class AcceleratorConfig:
     products: bool = False
     softmax: bool = False
     normalize_channels: int = 0
+    row_units: int = 1
     counters: bool = True
     sequential: bool = False
 
@@ -266,6 +272,10 @@ class AcceleratorConfig:
                 noun = _NOUNS.get(field, field.replace("_", " ").capitalize())
                 raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
                                   f"not {getattr(self, field)}")
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        """What SOFTMAX and NORMALIZE need."""
         if (self.softmax or self.normalize_channels) and not self.products:
             switch = "softmax is on" if self.softmax else "channels are normalized"
             raise ConfigError(f"Products must be true when {switch}, not False")
@@ -275,6 +285,12 @@ class AcceleratorConfig:
             if self.normalize_channels % step:
                 raise ConfigError(f"Normalize channels must be a multiple of {step}, not "
                                   f"{self.normalize_channels}")
+        self._check_power_of_2("row_units", 1, MOST_ROW_UNITS)
+        if self.row_units > self.rows:
+            raise ConfigError(f"Row units must be at most rows ({self.rows}), not {self.row_units}")
+        if self.row_units > 1 and not (self.softmax or self.normalize_channels):
+            raise ConfigError(f"Row units must be 1 without softmax and normalize channels, not "
+                              f"{self.row_units}")
 
     def _check_operands(self) -> None:
         for field, need in _WIDER_NEEDS.items():

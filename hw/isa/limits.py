@@ -1,7 +1,8 @@
 """Limits of the command set and of the bus: what more than one part has to agree on."""
 
 __all__ = ["LINE_KERNELS", "LINE_QUARTERS", "LINE_WORDS", "LOCAL_ADDRESSES", "MAX_COMMANDS",
-           "MOST_NORMALIZED", "NORMALIZED_LANES", "PAGE_BYTES", "TABLE_ENTRIES", "WINDOW_GROUPS"]
+           "MOST_NORMALIZED", "MOST_ROW_UNITS", "NORMALIZED_LANES", "PAGE_BYTES", "TABLE_ENTRIES",
+           "WINDOW_GROUPS"]
 
 
 LOCAL_ADDRESSES = 1 << 24
@@ -30,6 +31,9 @@ NORMALIZED_LANES = 8
 
 MOST_NORMALIZED = 4096
 """Channels of the longest row of a NORMALIZE."""
+
+MOST_ROW_UNITS = 16
+"""Lanes of rows that a SOFTMAX or a NORMALIZE may take in a cycle."""
 
 PAGE_BYTES = 4096
 """A burst of AXI4 must not cross a multiple of it."""

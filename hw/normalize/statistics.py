@@ -48,8 +48,13 @@ class RowStatistics(wiring.Component):
     """Computes what the passes over a batch need: the means between the first and the second, and
     between the second and the third the reciprocals of the square roots of variances.
 
-    Each row has a unit of its own for quotients and roots, and a register for the number that it
-    works on. The rows begin one cycle after the other.
+    Each row has a part of its own for quotients and roots, and a register for the number that it
+    works on. The rows of a unit begin one cycle after the other, as those of all others do.
+
+    Parameters
+    ----------
+    units : :class:`int`
+        Units with :data:`ROWS` rows each.
 
     Members
     -------
@@ -61,36 +66,38 @@ class RowStatistics(wiring.Component):
         So are the squares.
     asked : :py:`Out(range(ROWS))`
         Row whose sum is wanted.
-    sum : :py:`In(Addend)`
-        Its sum, ``ExactSums.LATENCY`` cycles later.
+    sum : :py:`In(data.ArrayLayout(Addend, units))`
+        Its sum in each unit, ``ExactSums.LATENCY`` cycles later.
     step : :py:`Out(Step)`
         Something to add up.
     steps : :py:`Out(1)`
         There is a step.
-    lane : :py:`In(Float)`
+    lane : :py:`In(data.ArrayLayout(Float, units))`
         Lane ``other`` of the row of ``step``, in the same cycle.
-    added : :py:`In(Float)`
+    added : :py:`In(data.ArrayLayout(Float, units))`
         What a step for epsilon made, ``MultiplyAdd.LATENCY`` cycles later.
-    mean : :py:`Out(data.ArrayLayout(Float, ROWS))`
-    number : :py:`Out(data.ArrayLayout(Float, ROWS))`
+    mean : :py:`Out(data.ArrayLayout(data.ArrayLayout(Float, ROWS), units))`
+    number : :py:`Out(data.ArrayLayout(data.ArrayLayout(Float, ROWS), units))`
         At the end, the factor of each row.
     mean_known, factor_known : :py:`Out(1)`
         They are complete in the next cycle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, units: int) -> None:
+        self._units = units
+        numbers = data.ArrayLayout(data.ArrayLayout(Float, ROWS), units)
         super().__init__({
             "length":       In(Float),
             "summed":       In(1),
             "squared":      In(1),
             "asked":        Out(range(ROWS)),
-            "sum":          In(Addend),
+            "sum":          In(data.ArrayLayout(Addend, units)),
             "step":         Out(Step),
             "steps":        Out(1),
-            "lane":         In(Float),
-            "added":        In(Float),
-            "mean":         Out(data.ArrayLayout(Float, ROWS)),
-            "number":       Out(data.ArrayLayout(Float, ROWS)),
+            "lane":         In(data.ArrayLayout(Float, units)),
+            "added":        In(data.ArrayLayout(Float, units)),
+            "mean":         Out(numbers),
+            "number":       Out(numbers),
             "mean_known":   Out(1),
             "factor_known": Out(1),
         })
@@ -153,10 +160,11 @@ class RowStatistics(wiring.Component):
             self.step.epsilon.eq(adds),
             self.steps.eq((folds & (time < half * ROWS)) | (adds & (time < ROWS))),
         ]
-        self._divide(m, phase, time)
         back, added = self._row_of(time, _ADD)
-        with m.If(adds & added):
-            m.d.sync += self.number[back].eq(self.added)
+        for unit in range(self._units):
+            self._divide(m, unit, phase, time)
+            with m.If(adds & added):
+                m.d.sync += self.number[unit][back].eq(self.added[unit])
         return m
 
     def _row_of(self, time: Value, since: Any) -> tuple[Value, Value]:
@@ -164,8 +172,8 @@ class RowStatistics(wiring.Component):
         passed = (time - since).as_signed()
         return passed[:exact_log2(ROWS)], (passed >= 0) & (passed < ROWS)
 
-    def _divide(self, m: Module, phase: Any, time: Value) -> None:
-        """Quotients and roots of the rows, and where they go."""
+    def _divide(self, m: Module, unit: int, phase: Any, time: Value) -> None:
+        """Quotients and roots of the rows of a unit, and where they go."""
         lead = Mux(phase == _Phase.MEAN, _LEAD, 0)
         row, starts = self._row_of(time, lead)
         number: Any = Signal(Float)
@@ -173,19 +181,19 @@ class RowStatistics(wiring.Component):
         b: Any      = Signal(Float)
         a: Any      = Signal(Addend)
         m.d.comb += [
-            Value.cast(number).eq(Value.cast(self.number[row])),
+            Value.cast(number).eq(Value.cast(self.number[unit][row])),
             one.significand.eq(1 << SIGNIFICAND_BITS - 1),
             Value.cast(b).eq(Value.cast(self.length)),
         ]
         sources = {phase_: addend_of(m, source, name) for phase_, source, name in (
-            (_Phase.VARIANCE, self.lane, "squares"), (_Phase.ROOT, number, "square"),
+            (_Phase.VARIANCE, self.lane[unit], "squares"), (_Phase.ROOT, number, "square"),
             (_Phase.RECIPROCAL, one, "unit"))}
         with m.Switch(phase):
             for name, source in sources.items():
                 with m.Case(name):
                     m.d.comb += Value.cast(a).eq(Value.cast(source))
             with m.Default():
-                m.d.comb += Value.cast(a).eq(Value.cast(self.sum))
+                m.d.comb += Value.cast(a).eq(Value.cast(self.sum[unit]))
         with m.If(phase == _Phase.RECIPROCAL):
             m.d.comb += Value.cast(b).eq(Value.cast(number))
         divides = Cat(phase == name for name in (_Phase.MEAN, *sources)).any()
@@ -193,7 +201,7 @@ class RowStatistics(wiring.Component):
         place, found = self._row_of(time, lead + QuotientOrRoot.LATENCY)
         results: Any = Signal(data.ArrayLayout(Float, ROWS))
         for index in range(ROWS):
-            m.submodules[f"quotient_{index}"] = quotient = QuotientOrRoot()
+            m.submodules[f"quotient_{unit}_{index}"] = quotient = QuotientOrRoot()
             m.d.comb += [
                 quotient.start.eq(divides & starts & (row == index)),
                 quotient.root.eq(phase == _Phase.ROOT),
@@ -203,6 +211,6 @@ class RowStatistics(wiring.Component):
             ]
         with m.If(divides & found):
             with m.If(phase == _Phase.MEAN):
-                m.d.sync += self.mean[place].eq(results[place])
+                m.d.sync += self.mean[unit][place].eq(results[place])
             with m.Else():
-                m.d.sync += self.number[place].eq(results[place])
+                m.d.sync += self.number[unit][place].eq(results[place])

@@ -11,23 +11,26 @@ from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
 from weft.hw.memory.activation import ActivationMemory
 
-from .walk import PLACES, ROWS, BatchWalk
+from .walk import PLACES, ROWS, BatchWalk, batch_rows
 
-__all__ = ["GROUPS", "RowReader", "WordUse"]
+__all__ = ["GROUPS", "RowReader", "word_use"]
 
 
 GROUPS = 4
 """Groups of words that may wait: those of a channel block of a batch of rows."""
 
 
-class WordUse(data.Struct):
+def word_use(config: AcceleratorConfig) -> data.StructLayout:
     """What a word is read for."""
-    row:   range(ROWS)
-    group: range(GROUPS)    # its place among those that wait
-    ahead: 1                # for the pass of words; otherwise it is one of a group
-    first: 1                # of its row
-    tail:  1                # the last one of its row
-    ends:  1                # the last one of its group
+    return data.StructLayout({
+        "row":   range(ROWS),
+        "unit":  range(config.row_units),   # whose row it is
+        "group": range(GROUPS),     # its place among those that wait
+        "ahead": 1,                 # for the pass of words; otherwise it is one of a group
+        "first": 1,                 # of its row
+        "tail":  1,                 # the last one of its row
+        "ends":  1,                 # the last one of its group
+    })
 
 
 class RowReader(wiring.Component):
@@ -50,7 +53,7 @@ class RowReader(wiring.Component):
     batch_ends : :py:`In(1)`
         And it was the last one of its batch: those of the next one may be read.
     request : :py:`Out(stream.Signature(24))`
-    use : :py:`Out(WordUse)`
+    use : :py:`Out(word_use(config))`
     here : :py:`Out(1)`
         The word of a request is there, for ``use``.
     beyond : :py:`Out(1)`
@@ -66,7 +69,7 @@ class RowReader(wiring.Component):
             "group_ends": In(1),
             "batch_ends": In(1),
             "request":    Out(stream.Signature(24)),
-            "use":        Out(WordUse),
+            "use":        Out(word_use(config)),
             "here":       Out(1),
             "beyond":     Out(1),
         })
@@ -74,9 +77,9 @@ class RowReader(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        m.submodules.walk = walk = BatchWalk()
+        m.submodules.walk = walk = BatchWalk(batch_rows(self._config))
         m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in PLACES]
-        offered: Any = Signal(WordUse, reset_less=True)
+        offered: Any = Signal(word_use(self._config), reset_less=True)
         more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()
         number  = Signal(range(self._passes), reset_less=True)  # of the pass
         first   = Signal(reset_less=True)       # of the row
@@ -103,7 +106,7 @@ class RowReader(wiring.Component):
         with m.If(goes):
             m.d.sync += [
                 self.request.payload.eq(walk.address),
-                offered.row.eq(walk.row),
+                Cat(offered.row, offered.unit).eq(walk.row),
                 offered.group.eq(group),
                 offered.ahead.eq(ahead),
                 offered.first.eq(first),

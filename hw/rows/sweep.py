@@ -11,29 +11,32 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.delay import delay, register
 from weft.hw.memory.scratch import unit_write_layout
 
-from .reader import GROUPS, RowReader, WordUse
-from .walk import ROWS
+from .reader import GROUPS, RowReader, word_use
+from .walk import ROWS, batch_rows
 from .writer import RowWriter
 
-__all__ = ["LaneUse", "RowSweep"]
+__all__ = ["RowSweep", "lane_use"]
 
 
-class LaneUse(data.Struct):
-    """What the value of a lane is for."""
-    row:    range(ROWS)
-    number: 2       # of the pass
-    inside: 1       # the lane is one of the row, and the row one of the command
-    first:  1       # it is the first one of its row
-    whole:  1       # it is the last one of its group
-    ends:   1       # it is the last one of the pass
-    lane:   8
-    channel: 16
+def lane_use(config: AcceleratorConfig) -> data.StructLayout:
+    """What the values of a lane are for, of a row of each unit."""
+    return data.StructLayout({
+        "row":    range(ROWS),
+        "number": 2,        # of the pass
+        "inside": config.row_units,     # for each unit: the lane is one of the row, and the row
+                                        # one of the command
+        "first":  1,        # it is the first one of its row
+        "whole":  1,        # it is the last one of its group
+        "ends":   1,        # it is the last one of the pass
+        "lane":   8,
+        "channel": 16,
+    })
 
 
 class RowSweep(wiring.Component):
     """Takes the rows of a command batch by batch, and goes through all lanes of a batch in each
-    pass: through those of a channel block of all its rows, a lane of a row in a cycle, the rows by
-    turns. What is made of the lanes of the last pass is written.
+    pass: through those of a channel block of all its rows, a lane of a row of each unit in a cycle,
+    the rows of a unit by turns. What is made of the lanes of the last pass is written.
 
     Parameters
     ----------
@@ -60,22 +63,22 @@ class RowSweep(wiring.Component):
         The word, ``ActivationMemory.LATENCY`` cycles after its request was accepted.
     here : :py:`Out(1)`
         It is there.
-    word_use : :py:`Out(WordUse)`
+    word_use : :py:`Out(word_use(config))`
         What for.
     hold : :py:`In(passes)`
         A pass must not begin yet.
     opens : :py:`Out(passes)`
         One begins.
-    use : :py:`Out(LaneUse)`
-    value : :py:`Out(8)`
-        Of a lane.
+    use : :py:`Out(lane_use(config))`
+    value : :py:`Out(data.ArrayLayout(8, row_units))`
+        Of a lane, for each unit.
     valid : :py:`Out(1)`
-        There is one.
-    result : :py:`In(8)`
-    result_use : :py:`In(LaneUse)`
-        What for: that of a value of the last pass.
+        There are some.
+    result : :py:`In(data.ArrayLayout(8, row_units))`
+    result_use : :py:`In(lane_use(config))`
+        What for: that of values of the last pass.
     result_valid : :py:`In(1)`
-        There is one. They come in the order of the values, and at the same distances.
+        There are some. They come in the order of the values, and at the same distances.
     write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes)))`
     moves : :py:`Out(1)`
         A lane is taken, or a word comes.
@@ -105,14 +108,14 @@ class RowSweep(wiring.Component):
             "request":      Out(stream.Signature(24)),
             "word":         In(data.ArrayLayout(8, bytes_)),
             "here":         Out(1),
-            "word_use":     Out(WordUse),
+            "word_use":     Out(word_use(config)),
             "hold":         In(passes),
             "opens":        Out(passes),
-            "use":          Out(LaneUse),
-            "value":        Out(8),
+            "use":          Out(lane_use(config)),
+            "value":        Out(data.ArrayLayout(8, config.row_units)),
             "valid":        Out(1),
-            "result":       In(8),
-            "result_use":   In(LaneUse),
+            "result":       In(data.ArrayLayout(8, config.row_units)),
+            "result_use":   In(lane_use(config)),
             "result_valid": In(1),
             "write":        Out(stream.Signature(unit_write_layout(bytes_))),
             "moves":        Out(1),
@@ -140,7 +143,7 @@ class RowSweep(wiring.Component):
         m.d.comb += [
             self.here.eq(reader.here),
             Value.cast(self.word_use).eq(Value.cast(reader.use)),
-            writer.value.eq(self.result),
+            Value.cast(writer.value).eq(Value.cast(self.result)),
             writer.row.eq(use.row),
             writer.lane.eq(use.lane),
             writer.valid.eq(self.result_valid),
@@ -154,17 +157,9 @@ class RowSweep(wiring.Component):
     def _sweep(self, m: Module) -> None:
         """Goes through the lanes of each group that has come."""
         reader, writer = m.submodules.reader, m.submodules.writer
-        lanes = self._config.word_lanes
-        m.submodules.words = words = Memory(shape=unsigned(8 * lanes), depth=GROUPS * ROWS, init=[])
-        put = words.write_port()
-        get = words.read_port(domain="comb")
+        lanes, units = self._config.word_lanes, self._config.row_units
         come  = reader.here & ~reader.use.ahead
         ready = delay(m, come & reader.use.ends, self._ahead, name="ready")
-        m.d.comb += [
-            put.addr.eq(Cat(reader.use.row, reader.use.group)),
-            put.data.eq(self.word),
-            put.en.eq(come),
-        ]
 
         running = Signal()
         there   = Signal(range(GROUPS + 1))     # groups that have come, and are not begun
@@ -184,7 +179,6 @@ class RowSweep(wiring.Component):
             begins.eq(~running & (there != 0) & ~(last & writer.full)
                       & ~(first & self.hold.bit_select(number, 1))),
             self.opens.eq(Mux(begins & first, 1 << number, 0)),
-            get.addr.eq(Cat(row, group)),
             writer.begins.eq(begins & last),
             reader.group_ends.eq(ends),
             reader.batch_ends.eq(ends & tail & last),
@@ -207,22 +201,43 @@ class RowSweep(wiring.Component):
             with m.If(tail):
                 m.d.sync += [number.eq(Mux(last, 0, number + 1)), channel.eq(0)]
                 with m.If(last):
-                    m.d.sync += left.eq(left - ROWS)
+                    m.d.sync += left.eq(left - batch_rows(self._config))
         with m.If(self.start):
             m.d.sync += [number.eq(0), first.eq(1), channel.eq(0), blocks.eq(self.blocks),
                          left.eq(self.pixels)]
 
-        use: Any = Signal(LaneUse)
+        self._keep(m, Cat(row, group), lane)
+
+        use: Any = Signal(lane_use(self._config))
         m.d.comb += [
             use.row.eq(row),
             use.number.eq(number),
-            use.inside.eq((row < left) & (~tail | (lane < self.lanes))),
+            use.inside.eq(Mux(~tail | (lane < self.lanes), Cat(
+                row + ROWS * unit < left for unit in range(units)), 0)),
             use.first.eq(first & (lane == 0)),
             use.whole.eq(ends),
             use.ends.eq(ends & tail),
             use.lane.eq(lane),
             use.channel.eq(channel),
-            self.value.eq(register(m, get.data.word_select(lane, 8), "value_held")),
             Value.cast(self.use).eq(delay(m, Value.cast(use), 1, name="use", reset_less=True)),
             self.valid.eq(delay(m, running, 1, name="valid")),
         ]
+
+    def _keep(self, m: Module, place: Value, lane: Value) -> None:
+        """Keeps the words of groups that wait, those of the rows of each unit in a memory of its
+        own; of the words at ``place`` a lane is taken."""
+        reader, lanes = m.submodules.reader, self._config.word_lanes
+        come = reader.here & ~reader.use.ahead
+        for unit in range(self._config.row_units):
+            m.submodules[f"words_{unit}"] = words = Memory(
+                shape=unsigned(8 * lanes), depth=GROUPS * ROWS, init=[])
+            put = words.write_port()
+            get = words.read_port(domain="comb")
+            m.d.comb += [
+                put.addr.eq(Cat(reader.use.row, reader.use.group)),
+                put.data.eq(self.word),
+                put.en.eq(come & (reader.use.unit == unit)),
+                get.addr.eq(place),
+                self.value[unit].eq(register(m, get.data.word_select(lane, 8),
+                                             f"value_held_{unit}")),
+            ]

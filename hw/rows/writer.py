@@ -6,13 +6,14 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.checks import require
 from weft.hw.lib.register_slice import RegisterSlice
 from weft.hw.memory.scratch import unit_write_layout
 
-from .walk import PLACES, ROWS, BatchWalk
+from .walk import PLACES, ROWS, BatchWalk, batch_rows
 
 __all__ = ["RowWriter"]
 
@@ -34,9 +35,9 @@ class RowWriter(wiring.Component):
         A group is begun; not while it is ``full``.
     full : :py:`Out(1)`
         There is no room for another group.
-    value : :py:`In(8)`
+    value : :py:`In(data.ArrayLayout(8, row_units))`
     row, lane : :py:`In(...)`
-        The value of a lane of a row of the first group that is not complete.
+        For each unit, the value of a lane of a row of the first group that is not complete.
     valid : :py:`In(1)`
         There is one.
     whole : :py:`In(1)`
@@ -55,7 +56,7 @@ class RowWriter(wiring.Component):
             **PLACES,
             "begins": In(1),
             "full":   Out(1),
-            "value":  In(8),
+            "value":  In(data.ArrayLayout(8, config.row_units)),
             "row":    In(range(ROWS)),
             "lane":   In(range(config.word_lanes)),
             "valid":  In(1),
@@ -68,20 +69,11 @@ class RowWriter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        lanes, groups = self._config.word_lanes, self._groups
-        m.submodules.words = words = Memory(shape=unsigned(8 * lanes), depth=groups * ROWS,
-                                            init=[])
-        put = words.write_port(granularity=8)
-        get = words.read_port(domain="comb")
+        lanes, groups, units = self._config.word_lanes, self._groups, self._config.row_units
         filling, emptying = (Signal(range(groups), name=name) for name in ("filling", "emptying"))
         opened, whole = (Signal(range(groups + 1), name=name) for name in ("opened", "whole"))
         closes = Signal()
-        m.d.comb += [
-            put.addr.eq(Cat(self.row, filling)),
-            put.data.eq(self.value.replicate(lanes)),
-            put.en.eq(Mux(self.valid, 1 << self.lane, 0)),
-            self.full.eq(opened == groups),
-        ]
+        m.d.comb += self.full.eq(opened == groups)
         m.d.sync += [
             opened.eq(opened + self.begins - closes),
             whole.eq(whole + self.whole - closes),
@@ -91,7 +83,21 @@ class RowWriter(wiring.Component):
         require(m, ~self.begins | ~self.full, "there is room for a group that begins")
         require(m, (opened > whole) | ~self.valid, "a value belongs to a group that was begun")
 
-        m.submodules.walk = walk = BatchWalk()
+        m.submodules.walk = walk = BatchWalk(batch_rows(self._config))
+        row, unit = walk.row[:exact_log2(ROWS)], walk.row[exact_log2(ROWS):]
+        made: Any = Signal(data.ArrayLayout(8 * lanes, units))
+        for number in range(units):
+            m.submodules[f"words_{number}"] = words = Memory(
+                shape=unsigned(8 * lanes), depth=groups * ROWS, init=[])
+            put = words.write_port(granularity=8)
+            get = words.read_port(domain="comb")
+            m.d.comb += [
+                put.addr.eq(Cat(self.row, filling)),
+                put.data.eq(self.value[number].replicate(lanes)),
+                put.en.eq(Mux(self.valid, 1 << self.lane, 0)),
+                get.addr.eq(Cat(row, emptying)),
+                made[number].eq(get.data),
+            ]
         m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in PLACES]
         failed = Signal()
         m.submodules.leaving = leaving = RegisterSlice(shape=data.StructLayout({
@@ -100,10 +106,9 @@ class RowWriter(wiring.Component):
         goes  = leaving.i.valid & leaving.i.ready
         m.d.comb += [
             walk.step.eq(goes),
-            get.addr.eq(Cat(walk.row, emptying)),
             leaving.i.valid.eq((whole != 0) & legal & ~failed),
             leaving.i.p.address.eq(walk.address),
-            leaving.i.p.data.eq(get.data),
+            leaving.i.p.data.eq(made[unit]),
             leaving.i.p.last.eq(walk.ends & walk.tail & walk.final),
             self.beyond.eq((whole != 0) & ~legal),
             closes.eq(goes & walk.ends),

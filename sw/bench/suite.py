@@ -30,7 +30,8 @@ CONFIGS: dict[str, AcceleratorConfig] = {config.name: config for config in (
     _BASE.replace(name="base_8x8", rows=8, cols=8, requant_lanes=4),
     _BASE.replace(name="base_32x32", rows=32, cols=32, requant_lanes=16),
     _BASE.replace(name="base_axi128", axi_data_width=128),
-    _BASE.replace(name="base_attention", products=True, softmax=True, normalize_channels=192),
+    _BASE.replace(name="base_attention", products=True, softmax=True, normalize_channels=192,
+                  row_units=4),
 )}
 """By name: presets, and what becomes of ``base`` if one thing changes."""
 

@@ -198,7 +198,7 @@ def _layer(laid_out: ChannelLayout, layer: Layer, config: AcceleratorConfig,
     if isinstance(layer, RowLayer):
         units = len(layer.table) if isinstance(layer, Softmax) else \
             RowConstant.CHANNELS + 2 * len(layer.scale)
-        return row_layer_cycles(config, laid_out.graph, layer), 0, 4 * units
+        return row_layer_cycles(config, laid_out.graph, layer, height * width), 0, 4 * units
     if not isinstance(layer, Convolution):
         return (layer_cycles(config, laid_out.graph, layer, blocks),
                 vector_overhead(config, scaled=requantizes(layer)), 0)

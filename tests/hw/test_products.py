@@ -95,6 +95,15 @@ def test_products_in_tiles_of_rows():
           built=PRODUCTS)
 
 
+def test_attention_in_turns_of_its_heads():
+    # The scores would take all of the memory twice.
+    config = PRODUCTS.replace(activation_bytes=4 * 2048)
+    rng = np.random.default_rng(4)
+    for tokens, depth, heads in ((70, 8, 2), (61, 5, 3)):
+        check(attention(rng, tokens=tokens, depth=depth, heads=heads, softmax=True, normalized=24),
+              config, rng, built=PRODUCTS)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_tensors_of_known_values(name):
     rng = np.random.default_rng(3)

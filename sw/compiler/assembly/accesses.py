@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weft.hw.isa.commands import Memory, Opcode, VectorOp
+from weft.hw.isa.commands import ROW_OPCODES, Memory, Opcode, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 
-__all__ = ["MEMORIES", "SPACES", "Access", "accesses"]
+__all__ = ["MEMORIES", "SPACES", "Access", "accesses", "in_place"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def accesses(config: AcceleratorConfig, opcode: Opcode,
     if opcode is Opcode.TURN:
         yield from _turn_accesses(config, fields)
         return
-    if opcode in (Opcode.SOFTMAX, Opcode.NORMALIZE):
+    if opcode in ROW_OPCODES:
         yield from _row_accesses(config, opcode, fields)
         return
     memory = Memory(fields["memory"]) if opcode is Opcode.LOAD else Memory.ACTIVATION
@@ -185,6 +185,12 @@ def _turn_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Iterato
                  fields["weight_base"] + across * fields["blocks"] * config.weight_tile_rows)
     yield Access(True, "parameter", fields["parameter_base"],
                  fields["parameter_base"] + tiles * config.requant_groups)
+
+
+def in_place(opcode: Opcode, fields: dict[str, int]) -> bool:
+    """Whether a command puts its results where it reads what they are made of, word by word."""
+    return opcode in ROW_OPCODES and fields["in_base"] == fields["out_base"] \
+        and (fields["in_plane"] == fields["out_plane"] or fields["blocks"] == 1)
 
 
 def _row_accesses(config: AcceleratorConfig, opcode: Opcode,

@@ -16,7 +16,7 @@ from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode, decode
 from weft.hw.isa.config import AcceleratorConfig
 
-from .accesses import MEMORIES, SPACES, Access, accesses
+from .accesses import MEMORIES, SPACES, Access, accesses, in_place
 from .check_lines import wrong_lines
 
 __all__ = ["ProgramError", "check"]
@@ -354,7 +354,8 @@ def _check_memory(commands: Sequence[_Command], known: Sequence[Sequence[int]], 
                 raise ProgramError(
                     f"{str(command).capitalize()} {'writes' if access.write else 'reads'} "
                     f"{access.space} {access.start} to {access.stop}, outside its buffers")
-            if access.write and _overlap(own, access):
+            if access.write and _overlap(own, access) \
+                    and not in_place(command.opcode, command.fields):
                 raise ProgramError(f"{str(command).capitalize()} overwrites its own input")
             for writer, readers in memories[access.space].over(access.start, access.stop):
                 if writer is None and not access.write:

@@ -22,7 +22,7 @@ from weft.compiler.timing.engines import (
     command_cost,
 )
 from weft.hw.control.dispatch import Dispatcher
-from weft.hw.isa.commands import Engine
+from weft.hw.isa.commands import ROW_OPCODES, Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 
 from .allocate import Allocation
@@ -101,7 +101,7 @@ class ListSchedule:
 
     def _play(self, ranks: Sequence[int], *, loading: bool) -> None:
         """Plays all commands. Of those that can start an engine takes the one with the lowest
-        rank; without ``loading`` loads take no time."""
+        rank; without ``loading`` loads take no time, but softmax and normalization do."""
         ops, starts, ends = self._ops, self._starts, self._ends
         engines = [op.engine.value for op in ops]
         matrix_engine, load_engine = Engine.MATRIX.value, Engine.LOAD.value
@@ -136,7 +136,7 @@ class ListSchedule:
             end: float
             if engine == matrix_engine:
                 free[engine], end, _ = matrix.run(int(start), ops[index].fields)
-            elif engine == load_engine and not loading:
+            elif engine == load_engine and not loading and ops[index].opcode not in ROW_OPCODES:
                 end = start
             else:
                 cost = self._costs[ops[index]]
@@ -157,7 +157,8 @@ class ListSchedule:
 
     def _wanted(self) -> list[float]:
         """When commands start; of a LOAD, when the first command starts that waits for it or for
-        a later one into the same memory."""
+        a later one into the same memory. What the same engine makes of it, a TURN, a softmax or a
+        normalization, must start so much earlier as it takes."""
         wanted = list(self._starts)
         first: dict[int, float] = {}
         for index, before in enumerate(self._before):
@@ -172,4 +173,8 @@ class ListSchedule:
                 wanted[index] = following[space] = min(
                     following.get(space, last),
                     first.get(index, float("inf")))
+                if op.opcode is not Opcode.LOAD:
+                    start = wanted[index] - self._costs[op].busy
+                    for load in self._before[index].started:
+                        first[load] = min(first.get(load, start), start)
         return wanted

@@ -15,7 +15,8 @@ from weft.compiler.misfit import MisfitError
 from weft.compiler.ops import Address, Buffer, Fields, Lowered, Op, Region, Space
 from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
-from weft.compiler.planning.placement import MemoryPlan, Storage
+from weft.compiler.planning.head_groups import HeadGroupPlan
+from weft.compiler.planning.placement import AnyGroupPlan, MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
 from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
@@ -25,7 +26,7 @@ from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 
 from .kept_lines import KeptLines
-from .line_buffer import ChunkBuffer, LineBuffer
+from .line_buffer import ChunkBuffer, LineBuffer, TurnBuffer
 from .parts import LoweringMemory, Part
 from .rotation import Rotation
 from .sharing import Sharing
@@ -81,11 +82,12 @@ class LoweringContext:
         self._current = Part()    # the layer, or group, at hand
         self._rotations: dict[tuple[int, str], Rotation] = {}
         self._sharing = Sharing(config)
-        self._lines: dict[str, LineBuffer | ChunkBuffer] = {}   # of the group at hand
+        # Of the group at hand.
+        self._lines: dict[str, LineBuffer | ChunkBuffer | TurnBuffer] = {}
         self._turns: dict[int, range] = {}          # rows of its layers that are next
-        self._chunk: range | None = None            # channel blocks that are
+        self._chunk: range | None = None            # channel blocks, or heads, that are
         self._kept = KeptLines(config)
-        self._staying: dict[Hashable, Buffer] = {}  # its constants
+        self._staying: dict[Hashable, Any] = {}     # its constants
         self._given = self.graph.given
         self._present: set[str] = set()         # tensors that are computed
         self._stored = {edge.tensor for edge in self.graph.outputs}
@@ -93,8 +95,7 @@ class LoweringContext:
             self._stored |= laid_out.kept
 
     def run(self, lower: "Callable[[LoweringContext, int, Layer], None]",
-            lower_group: "Callable[[LoweringContext, GroupPlan | ChannelGroupPlan], None]") \
-            -> Lowered:
+            lower_group: "Callable[[LoweringContext, AnyGroupPlan], None]") -> Lowered:
         """Lowers all layers, each with ``lower``, or as part of a group with ``lower_group``."""
         misfits: dict[int, CompileError] = {}
         groups = {group.layers[0]: group for group in self._plan.groups}
@@ -172,7 +173,8 @@ class LoweringContext:
         return tuple(product(rows, columns))
 
     def in_turn(self, chunk: range) -> bool:
-        """Whether these channel blocks are computed now: all, but in a group by channels."""
+        """Whether these channel blocks, or heads, are computed now: all, but in a group by channels
+        or heads."""
         return self._chunk is None or chunk.start in self._chunk
 
     def copies(self, index: int) -> range | None:
@@ -297,7 +299,8 @@ class LoweringContext:
         """
         key = index, what, part
         if key in self._staying:
-            return self._staying[key]
+            staying: Buffer = self._staying[key]
+            return staying
         raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
         unit_bytes = packed.shape[-1]
         found = self._sharing.find(index, space, raw)
@@ -403,9 +406,31 @@ class LoweringContext:
             if name != group.inner:
                 self.load_line(first, lines.view(range(height), self.blocks(name)))
 
+    def begin_heads(self, group: HeadGroupPlan) -> None:
+        """Makes the buffer of a group by heads."""
+        name = group.inner[0]
+        blocks = len(self.blocks(name)) // group.heads
+        words = blocks * len(group.tiles[0]) * self.tensor(name).shape[2]
+        buffer = Buffer(name=f"{name} turns", space=Space.ACTIVATION,
+                        layer=self.graph.layers[group.layers[0]].name,
+                        size=group.slots * words)
+        self._current.placed[buffer] = group.address
+        for name in group.inner:
+            self._lines[name] = TurnBuffer(self.tensor(name), buffer, blocks, group.tiles,
+                                           group.slots)
+
+    def stays(self, index: int, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What ``make`` puts on chip for a layer; in a group it stays for the next turns."""
+        if index not in self._turns:
+            return make()
+        if (index, key) not in self._staying:
+            self._staying[index, key] = make()
+        found: _T = self._staying[index, key]
+        return found
+
     def take_turn(self, index: int, rows: range, chunk: range | None = None) -> None:
         """What a layer of the group computes next: all that :meth:`tiles` gives; of a group by
-        channels, only this chunk of it."""
+        channels or heads, only this chunk of it."""
         self._turns[index] = rows
         self._chunk = chunk
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from weft.compiler.planning.channel_groups import ChannelGroupPlan
 from weft.compiler.planning.depth_first import GroupPlan
+from weft.compiler.planning.head_groups import HeadGroupPlan
 from weft.ir import Layer
 
 from .context import LoweringContext
 from .vector import lower_move
 
-__all__ = ["lower_channel_group", "lower_group"]
+__all__ = ["lower_channel_group", "lower_group", "lower_head_group"]
 
 
 def lower_group(context: LoweringContext, group: GroupPlan,
@@ -60,5 +61,20 @@ def lower_channel_group(context: LoweringContext, group: ChannelGroupPlan,
                 layer = graph.layers[index]
                 context.take_turn(index, range(graph.tensors[layer.output].shape[1]), chunk)
                 lower(context, index, layer)
+    finally:
+        context.end_group()
+
+
+def lower_head_group(context: LoweringContext, group: HeadGroupPlan,
+                     lower: Callable[[LoweringContext, int, Layer], None]) -> None:
+    """Commands of a group by heads, each layer lowered with ``lower`` for the rows and the head of
+    its turn."""
+    context.begin_heads(group)
+    try:
+        for head in range(group.heads):
+            for rows in group.tiles:
+                for index in group.layers:
+                    context.take_turn(index, rows, range(head, head + 1))
+                    lower(context, index, context.graph.layers[index])
     finally:
         context.end_group()

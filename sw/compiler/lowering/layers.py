@@ -10,14 +10,14 @@ from typing import Any
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.ops import Lowered
 from weft.compiler.planning.channel_groups import ChannelGroupPlan
-from weft.compiler.planning.depth_first import GroupPlan
-from weft.compiler.planning.placement import MemoryPlan
+from weft.compiler.planning.head_groups import HeadGroupPlan
+from weft.compiler.planning.placement import AnyGroupPlan, MemoryPlan
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Alias, Concat, Convolution, Layer, MatMul, Normalization, Softmax
 
 from .context import LoweringContext
 from .convolution import lower_convolution
-from .depth_first import lower_channel_group, lower_group
+from .depth_first import lower_channel_group, lower_group, lower_head_group
 from .matmul import lower_matmul
 from .rows import lower_normalization, lower_softmax
 from .vector import lower_vector
@@ -59,11 +59,14 @@ def lower(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, 
                            outline=outline).run(_lower_layer, _lower_group)
 
 
-def _lower_group(context: LoweringContext, group: GroupPlan | ChannelGroupPlan) -> None:
-    if isinstance(group, ChannelGroupPlan):
-        lower_channel_group(context, group, _lower_layer)
-    else:
-        lower_group(context, group, _lower_layer)
+def _lower_group(context: LoweringContext, group: AnyGroupPlan) -> None:
+    match group:
+        case ChannelGroupPlan():
+            lower_channel_group(context, group, _lower_layer)
+        case HeadGroupPlan():
+            lower_head_group(context, group, _lower_layer)
+        case _:
+            lower_group(context, group, _lower_layer)
 
 
 def _lower_layer(context: LoweringContext, index: int, layer: Layer) -> None:

@@ -1,12 +1,14 @@
 """The buffer of a tensor that goes through a group of layers some rows, or channels, at a time."""
 
+from collections.abc import Sequence
+
 from weft.compiler.ops import Buffer
 from weft.compiler.planning.row_flow import Line
 from weft.ir import Tensor
 
 from .view import View
 
-__all__ = ["ChunkBuffer", "LineBuffer"]
+__all__ = ["ChunkBuffer", "LineBuffer", "TurnBuffer"]
 
 
 class LineBuffer:
@@ -82,3 +84,40 @@ class ChunkBuffer:
         offset = (chunk % self._slots * self._size + first) * plane
         return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
                     columns=range(width), blocks=blocks, offset=offset + rows.start * width)
+
+
+class TurnBuffer:
+    """Room for some turns of a tensor, of which each is a tile of rows of a head.
+
+    Parameters
+    ----------
+    tensor : :class:`Tensor`
+    buffer : :class:`Buffer`
+        In activation memory.
+    size : :class:`int`
+        Channel blocks of a head.
+    tiles : list of :class:`range`
+        Rows, top to bottom; no tile has more than the first one.
+    slots : :class:`int`
+        Turns that there is room for.
+    """
+
+    def __init__(self, tensor: Tensor, buffer: Buffer, size: int, tiles: Sequence[range],
+                 slots: int):
+        self._tensor = tensor
+        self._buffer = buffer
+        self._size = size
+        self._tiles = tiles
+        self._slots = slots
+
+    def view(self, rows: range, blocks: range) -> View:
+        """Rows of a tile in channel blocks of a head."""
+        width = self._tensor.shape[2]
+        height = len(self._tiles[0])
+        plane = height * width
+        head, first = divmod(blocks.start, self._size)
+        tile, row = divmod(rows.start, height)
+        slot = (head * len(self._tiles) + tile) % self._slots
+        return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
+                    columns=range(width), blocks=blocks,
+                    offset=(slot * self._size + first) * plane + row * width)

@@ -1,6 +1,8 @@
 """Products of two tensors: one of them becomes weights on chip, then the matrix engine does what it
 always does."""
 
+from functools import partial
+
 import numpy as np
 
 from weft.compiler.ops import Address, Buffer, Op, Region, Space
@@ -37,12 +39,15 @@ class _MatMul:
         tiles = context.tiles(index)
         table = load_table(context, index, layer)
         for head in range(layer.heads):
+            if not context.in_turn(range(head, head + 1)):
+                continue
             for chunk in head_chunks(context.config, context.graph, layer):
                 weights: tuple[Buffer, Buffer] | None = None
                 for tile in tiles:
                     source = context.read(index, layer.a, *tile, blocks=range(
                         head * self._depth, (head + 1) * self._depth))
-                    weights = weights or self._turn(head, chunk, tile)
+                    weights = weights or context.stays(
+                        index, (head, chunk), partial(self._turn, head, chunk, tile))
                     target = context.write(index, *tile, blocks=range(
                         head * self._columns + chunk.start, head * self._columns + chunk.stop))
                     self._multiply(head, chunk, weights, source, target, table)
@@ -58,15 +63,18 @@ class _MatMul:
         """Makes the weights of some column tiles of a head, and their parameters."""
         context, layer, config = self._context, self._layer, self._context.config
         size = config.rows
-        view = context.read(self._index, layer.b, *tile)
         first, stop = chunk.start * size, min(chunk.stop * size, self._channels)
         if layer.transposed:
-            part = view.part(range(head * self._depth, (head + 1) * self._depth))
+            blocks = range(head * self._depth, (head + 1) * self._depth)
             pixels, offset, lanes = stop - first, first, layer.depth - (self._depth - 1) * size
         else:
             start = head * self._columns
-            part = view.part(range(start + chunk.start, start + chunk.stop))
+            blocks = range(start + chunk.start, start + chunk.stop)
             pixels, offset, lanes = layer.depth, 0, stop - first - (len(chunk) - 1) * size
+        if context.plan(self._index).in_turns:
+            part = context.read(self._index, layer.b, *tile, blocks=blocks)
+        else:   # of what is loaded, that of all heads
+            part = context.read(self._index, layer.b, *tile).part(blocks)
         at = part.offset + offset
         words = Region(part.buffer, at, at + pixels, len(part.blocks), part.plane)
 

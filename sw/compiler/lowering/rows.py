@@ -51,6 +51,8 @@ def _lower(context: LoweringContext, index: int, layer: RowLayer, opcode: Opcode
     depth = layout.channel_blocks(config, length)
     for tile in context.tiles(index):
         for head in range(layer.heads):
+            if not context.in_turn(range(head, head + 1)):
+                continue
             blocks = range(head * depth, (head + 1) * depth)
             source = context.read(index, layer.input, *tile, blocks=blocks)
             view = context.write(index, *tile, blocks=blocks)

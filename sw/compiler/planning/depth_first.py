@@ -18,6 +18,7 @@ from weft.ir import Convolution, Depthwise, Pool
 from .channel_groups import ChannelChoice, channel_choices
 from .columns import weight_tiles
 from .groups import Group
+from .head_groups import HeadChoice, head_choices
 from .loop_order import layer_cycles, window_loop_order
 from .row_flow import Flow, Line, row_flows, shortest_line
 from .rows import window
@@ -134,7 +135,7 @@ class GroupPlanner:
         self.best = lru_cache(maxsize=None)(self._best)
 
     def _best(self, group: Group, outside: frozenset[str],
-              available: int) -> tuple[GroupChoice | ChannelChoice | None, int]:
+              available: int) -> tuple[GroupChoice | ChannelChoice | HeadChoice | None, int]:
         """The best way with the tensors ``outside`` in external memory; and the fewest words that
         would do.
 
@@ -146,8 +147,12 @@ class GroupPlanner:
         available : :class:`int`
             Words that there are for buffers.
         """
-        if group.by_channels:
-            ways = list(channel_choices(self._laid_out, self._config, group, outside))
+        if group.by_channels or group.by_heads:
+            ways: list[ChannelChoice | HeadChoice] = []
+            if group.by_heads:
+                ways += head_choices(self._laid_out, self._config, group, outside, self._aligns)
+            else:
+                ways += channel_choices(self._laid_out, self._config, group, outside)
             fitting = [way for way in ways if way.words <= available]
             return (min(fitting, key=lambda way: way.cycles, default=None),
                     min((way.words for way in ways), default=1 << 62))
@@ -170,9 +175,9 @@ class GroupPlanner:
 
     def fewest_words(self, group: Group) -> int:
         """A bound that is quickly known: the words of the rows that a single row of each layer
-        needs of the tensors inside a group; none of one by channels."""
+        needs of the tensors inside a group; none of one by channels or heads."""
         found = 0
-        if group.by_channels:
+        if group.by_channels or group.by_heads:
             return found
         for name in group.inner:
             height = self._graph.tensors[name].shape[1]

@@ -53,7 +53,8 @@ def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: Memory
     planner = GroupPlanner(laid_out, config, plan.aligns, stored)
     ending: dict[int, list[Group]] = {}
     finder = GroupFinder(laid_out, config)
-    for group in (*finder.groups(external), *finder.channel_groups(external)):
+    for group in (*finder.groups(external), *finder.channel_groups(external),
+                  *finder.head_groups(external)):
         ending.setdefault(group.layers.stop, []).append(group)
     # The fewest cycles of the layers in front of each, and the group at their end.
     best: list[tuple[float, Group | None]] = [(0.0, None)]

@@ -33,6 +33,7 @@ from weft.ir import (
 )
 
 from .columns import weight_tiles
+from .products import in_heads
 
 __all__ = ["Group", "GroupFinder"]
 
@@ -57,6 +58,8 @@ class Group:
     by_channels : :class:`bool`
         In turns of some channels, and not of some rows: see
         :mod:`~weft.compiler.planning.channel_groups`.
+    by_heads : :class:`bool`
+        In turns of some rows of a head: see :mod:`~weft.compiler.planning.head_groups`.
     """
 
     layers: range
@@ -64,6 +67,7 @@ class Group:
     inputs: tuple[str, ...]
     output: str
     by_channels: bool = False
+    by_heads: bool = False
 
 
 class GroupFinder:
@@ -122,6 +126,18 @@ class GroupFinder:
             if group is not None and 2 not in tables and len(group.inputs) == 1 \
                     and not wanted.isdisjoint((*group.inner, group.output)):
                 yield replace(group, by_channels=True)
+
+    def head_groups(self, wanted: AbstractSet[str]) -> Iterator[Group]:
+        """All pairs of products with a softmax between them that have one of the tensors ``wanted``
+        inside."""
+        if self._graph.frames > 1:
+            return
+        for first in range(len(self._graph.layers) - 2):
+            span = range(first, first + 3)
+            if in_heads(self._config, self._graph, span):
+                group = self._group(span)
+                if group is not None and not wanted.isdisjoint(group.inner):
+                    yield replace(group, by_heads=True)
 
     def _group(self, span: range) -> Group | None:
         layers = [self._graph.layers[index] for index in span]

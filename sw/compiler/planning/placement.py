@@ -14,16 +14,21 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.misfit import MisfitError, with_field
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
-from weft.ir import Alias, Concat, Convolution
+from weft.ir import Alias, Concat, Convolution, MatMul, RowLayer, Softmax
 
 from .channel_groups import ChannelChoice, ChannelGroupPlan
 from .columns import weight_tiles
 from .depth_first import GroupChoice, GroupPlan, GroupPlanner
 from .frames import Joints, find_joints
 from .groups import Group
+from .head_groups import HeadChoice, HeadGroupPlan
 from .tiles import Choice, LayerPlan, Room, TileBuffer, Tiling, row_align
 
-__all__ = ["Storage", "MemoryPlan", "plan_memory"]
+__all__ = ["AnyGroupPlan", "Storage", "MemoryPlan", "plan_memory"]
+
+
+AnyGroupPlan = GroupPlan | ChannelGroupPlan | HeadGroupPlan
+"""How a group of any kind is computed."""
 
 
 _NONE = Joints({}, {})
@@ -33,6 +38,7 @@ _NONE = Joints({}, {})
 _SHORTAGE_CYCLES = 1e15
 _WORD_SHORTAGE_CYCLES = 1e9
 
+_NARROW = 4  # of the activation memory, what narrow tiles take at most
 _APART = 4  # layers between the uses of a place, at best
 
 
@@ -85,23 +91,24 @@ class MemoryPlan:
     layers : :class:`tuple` of :class:`LayerPlan`
     aligns : :class:`dict`
         By tensor, see :meth:`align`.
-    groups : :class:`tuple` of :class:`GroupPlan` and :class:`ChannelGroupPlan`
+    groups : :class:`tuple` of :class:`GroupPlan`, :class:`ChannelGroupPlan`, :class:`HeadGroupPlan`
         Layers that are computed in turns, in order; the other ones are computed one by one.
     cycles : :class:`tuple` of :class:`float`
         Of each layer, by an estimate; of a group they are those of its first one.
     joints : :class:`Joints`
         Layers of a batch that are computed for all frames at once, and their tensors.
-    apart : :class:`MemoryPlan` or :py:`None`
-        The same with other addresses: places are used again as late as possible.
+    others : :class:`tuple` of :class:`MemoryPlan`
+        The same with other addresses: places are used again as late as possible. In the second one,
+        if there is one, tiles of layers of the vector engine take less room for that.
     """
 
     storages: dict[str, Storage]
     layers: tuple[LayerPlan, ...]
     aligns: dict[str, int]
-    groups: tuple[GroupPlan | ChannelGroupPlan, ...] = ()
+    groups: tuple[AnyGroupPlan, ...] = ()
     cycles: tuple[float, ...] = ()
     joints: Joints = _NONE
-    apart: "MemoryPlan | None" = None
+    others: "tuple[MemoryPlan, ...]" = ()
 
     def align(self, name: str) -> int:
         """Rows from one that begins with a beat in external memory to the next: every part of
@@ -159,7 +166,7 @@ class _Life:
 @dataclass(frozen=True, eq=False)
 class _Grouped(Choice):
     """A way to compute a group, as that of its first layer; the other ones take nothing."""
-    group: GroupChoice | ChannelChoice | None = None
+    group: GroupChoice | ChannelChoice | HeadChoice | None = None
 
 
 class _Planner:
@@ -201,8 +208,14 @@ class _Planner:
             lives = list(self._lives(choices))
             placed, failed = _place(lives, self._depth)
             if failed is None:
-                return replace(self._finish(choices, placed), apart=self._finish(
-                    choices, _spread(lives, placed, self._depth)))
+                others = [self._finish(choices, _spread(lives, placed, self._depth))]
+                narrow = [self._narrow(index, choice) for index, choice in enumerate(choices)]
+                if narrow != choices:
+                    lives = list(self._lives(narrow))
+                    again, failed = _place(lives, self._depth)
+                    if failed is None:
+                        others.append(self._finish(narrow, _spread(lives, again, self._depth)))
+                return replace(self._finish(choices, placed), others=tuple(others))
             self._limits[failed.first] -= max(1, self._depth // 16)
 
     def _check_layers(self) -> None:
@@ -294,7 +307,7 @@ class _Planner:
         choice, least = self._group_planner.best(group, frozenset(outside), available)
         if choice is None:
             return Choice(0, LayerPlan(), {}, max(1, least - available))
-        if isinstance(choice, ChannelChoice):
+        if isinstance(choice, ChannelChoice | HeadChoice):
             return _Grouped(choice.cycles, LayerPlan(), {
                 name: Room(*room) for name, room in choice.rooms.items()}, group=choice)
         rooms = {name: Room(words, 1) for name, (_, words) in choice.lines.items()}
@@ -331,6 +344,18 @@ class _Planner:
         external = frozenset(self._external)
         return [self._choice(index, external) for index in range(len(self._graph.layers))]
 
+    def _narrow(self, index: int, choice: Choice) -> Choice:
+        """The same layer in tiles that take less, if it is one of the vector engine."""
+        if index in self._groups or not choice.tile_buffers:
+            return choice
+        layer = self._graph.layers[index]
+        if isinstance(layer, Convolution | MatMul | RowLayer):
+            return choice
+        outside = tuple(name for name in dict.fromkeys((*layer.inputs, layer.output))
+                        if name in choice.tile_buffers)
+        found = self._choose(index, outside, self._depth // _NARROW)
+        return choice if found.lack else found
+
     def _lives(self, choices: Sequence[Choice]) -> Iterator[_Life]:
         for storage in self._storages.values():
             if storage.name not in self._external | self._inner and storage.words:
@@ -347,7 +372,7 @@ class _Planner:
                                   address=self._address(name, placed))
                     for name, storage in self._storages.items()}
         layers: list[LayerPlan] = []
-        groups: list[GroupPlan | ChannelGroupPlan] = []
+        groups: list[AnyGroupPlan] = []
         for index, choice in enumerate(choices):
             buffers = {name: TileBuffer(words=room.words, addresses=tuple(
                            placed[index, name, number] for number in range(room.count)))
@@ -359,6 +384,14 @@ class _Planner:
                     layers=group.layers, chunks=choice.group.chunks, inner=group.inner[0],
                     addresses={name: buffer.addresses[0] for name, buffer in buffers.items()
                                if name != group.output}))
+            elif isinstance(choice, _Grouped) and isinstance(choice.group, HeadChoice):
+                group = self._groups[index]
+                layers += self._head_turns(group, choice.group, buffers)
+                softmax = self._graph.layers[group.layers[1]]
+                assert isinstance(softmax, Softmax)
+                groups.append(HeadGroupPlan(
+                    layers=group.layers, heads=softmax.heads, tiles=choice.group.tiles,
+                    inner=group.inner, address=buffers[group.inner[0]].addresses[0]))
             elif isinstance(choice, _Grouped) and isinstance(choice.group, GroupChoice):
                 group = self._groups[index]
                 layers += self._turns(group, choice.group, buffers)
@@ -405,6 +438,15 @@ class _Planner:
                 columns_outer=True, in_turns=True,
                 tile_buffers={name: buffers[name]} if last else {})
 
+    def _head_turns(self, group: Group, choice: HeadChoice,
+                    buffers: dict[str, TileBuffer]) -> Iterator[LayerPlan]:
+        """The same, of a group by heads."""
+        for index in group.layers:
+            layer = self._graph.layers[index]
+            mine = {*layer.inputs, layer.output} - set(group.inner)
+            yield LayerPlan(tiles=choice.tiles, in_turns=True, tile_buffers={
+                name: buffer for name, buffer in buffers.items() if name in mine})
+
 
 def _place(lives: Sequence[_Life],
            depth: int) -> tuple[dict[str | tuple[int, str, int], int], _Life | None]:
@@ -428,16 +470,18 @@ def _spread(lives: Sequence[_Life], placed: dict[str | tuple[int, str, int], int
     """Addresses with which places are used again as late as possible: what a layer writes then
     need not wait for those before it, which are still read there."""
     placed = dict(placed)
+    moved: set[_Life] = set()   # the others will move away themselves
     for life in sorted(lives, key=lambda life: life.first):
         for apart in range(_APART, 0, -1):
-            others = [(other, placed[other.key]) for other in lives
-                      if other is not life and life.meets(other, apart)]
+            others = [(other, placed[other.key]) for other in lives if other is not life
+                      and life.meets(other, apart if other in moved else 0)]
             address = _lowest(life, others, placed[life.key])
             if address + life.words > depth:
                 address = _lowest(life, others)
             if address + life.words <= depth:
                 placed[life.key] = address
                 break
+        moved.add(life)
     return placed
 
 

@@ -3,13 +3,14 @@ portions."""
 
 from weft.compiler.timing.engines import step_cycles
 from weft.compiler.timing.transfer import row_cycles
+from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import Graph, MatMul, RowLayer, Softmax, layout
 
 from .columns import column_chunks
 
-__all__ = ["head_chunks", "head_steps", "matmul_cycles", "row_layer_cycles"]
+__all__ = ["head_chunks", "head_steps", "in_heads", "matmul_cycles", "row_layer_cycles"]
 
 
 def head_steps(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> tuple[int, int]:
@@ -38,9 +39,26 @@ def matmul_cycles(config: AcceleratorConfig, graph: Graph, layer: MatMul) -> int
     return layer.heads * columns * depth * step_cycles(config, height * width)
 
 
-def row_layer_cycles(config: AcceleratorConfig, graph: Graph, layer: RowLayer) -> int:
-    """Cycles of a softmax or a normalization, if it need not wait for words."""
-    channels, height, width = graph.tensors[layer.output].shape
+def row_layer_cycles(config: AcceleratorConfig, graph: Graph, layer: RowLayer,
+                     pixels: int) -> int:
+    """Cycles of a softmax or a normalization of some pixels, if it need not wait for words."""
+    channels = graph.tensors[layer.output].shape[0]
     blocks = layout.channel_blocks(config, channels // layer.heads)
     opcode = Opcode.SOFTMAX if isinstance(layer, Softmax) else Opcode.NORMALIZE
-    return layer.heads * row_cycles(config, opcode, height * width, blocks)
+    return layer.heads * row_cycles(config, opcode, pixels, blocks)
+
+
+def in_heads(config: AcceleratorConfig, graph: Graph, layers: range) -> bool:
+    """Whether layers are two products and the softmax between them, of which the weights and
+    parameters of a head are on chip at a time."""
+    first, softmax, second = (graph.layers[index] for index in layers)
+    if not (isinstance(first, MatMul) and isinstance(softmax, Softmax)
+            and isinstance(second, MatMul)):
+        return False
+    names = {first.a, first.b, second.b}
+    if len(names) < 3 or second.a != softmax.output or second.b == second.a:
+        return False
+    try:
+        return all(len(head_chunks(config, graph, layer)) == 1 for layer in (first, second))
+    except CompileError:    # those of a single column tile do not fit
+        return False

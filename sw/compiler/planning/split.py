@@ -8,16 +8,19 @@ long as the search may go on.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Any
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.rows.walk import batch_rows
 from weft.ir import Alias, Concat, Convolution, MatMul, RowLayer
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
 from .placement import MemoryPlan
+from .products import row_layer_cycles
 from .tiles import LayerPlan
 
 __all__ = ["Grain", "SplitSearch", "split_layers"]
@@ -223,7 +226,7 @@ class _Splitter:
         """Whether a layer may be split: it is computed by itself, with everything on chip, each
         sum in one command."""
         plan = self._plan.layers[index]
-        return not (isinstance(self._graph.layers[index], Concat | Alias | MatMul | RowLayer)
+        return not (isinstance(self._graph.layers[index], Concat | Alias | MatMul)
                     or plan.tile_buffers
                     or plan.in_turns or plan.depths)
 
@@ -244,6 +247,8 @@ class _Splitter:
     def _cycles(self, index: int) -> float:
         config, layer = self._config, self._graph.layers[index]
         blocks = self._laid_out.channels[layer.output].blocks(config)
+        if isinstance(layer, RowLayer):
+            return row_layer_cycles(config, self._graph, layer, self._pixels(index))
         if not isinstance(layer, Convolution):
             return layer_cycles(config, self._graph, layer, blocks)
         _, height, width = self._graph.tensors[layer.output].shape
@@ -256,6 +261,8 @@ class _Splitter:
         layer = self._graph.layers[index]
         _, height, width = self._graph.tensors[layer.output].shape
         align = self._plan.align(layer.output)
+        if isinstance(layer, RowLayer):     # a batch takes as long if it is not full
+            align = lcm(align, batch_rows(self._config))
         heights: list[int] = []
         for count in _COUNTS:
             rows = -(-height // count)
@@ -274,7 +281,7 @@ class _Splitter:
         makers = {layer.output: index for index, layer in enumerate(self._graph.layers)}
         chains: dict[int, list[int]] = {}  # by layer; layers of a chain share one
         for index, layer in enumerate(self._graph.layers):
-            if not self._free(index):
+            if not self._free(index) or isinstance(layer, RowLayer):    # a row needs all channels
                 continue
             chains[index] = chain = [index]
             for name in () if isinstance(layer, Convolution) else layer.inputs:

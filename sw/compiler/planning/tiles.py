@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from itertools import islice
-from math import gcd
+from math import gcd, lcm
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_OVERHEAD, step_cycles
 from weft.errors import CompileError
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.rows.walk import batch_rows
 from weft.ir import Convolution, Interleave, Layer, MatMul, Resize, RowLayer
 
 from .columns import column_chunks, column_groups, depth_chunks, weight_tiles, weights_stay
@@ -317,6 +318,9 @@ class Tiling:
 
         split = {height + -height % align
                  for height in (-(-out_h // count) for count in range(1, out_h + 1))}
+        if isinstance(layer, RowLayer):     # a batch takes as long if it is not full
+            step = lcm(align, batch_rows(self._config))
+            split |= set(range(step, out_h, step))
         heights = sorted({min(height, out_h) for height in split}, reverse=True)
         if not outside and not whole.depths:  # split later, once all else is known
             heights = [out_h]
@@ -430,6 +434,10 @@ class Tiling:
             busy = float(tiles * steps * sum(
                 step_cycles(config, height * width) * times * again
                 for height, times in rows for width, again in columns))
+        elif isinstance(layer, RowLayer):
+            busy = float(sum(
+                row_layer_cycles(self._config, graph, layer, height * width) * times * again
+                for height, times in rows for width, again in columns))
         else:
             busy = self._vector_cycles(layer)
         load = moved / config.axi_bytes
@@ -486,8 +494,6 @@ class Tiling:
     def _find_vector_cycles(self, layer: Layer) -> float:
         if isinstance(layer, MatMul):
             return float(matmul_cycles(self._config, self._graph, layer))
-        if isinstance(layer, RowLayer):
-            return float(row_layer_cycles(self._config, self._graph, layer))
         blocks = self._all_blocks[layer.output]
         return float(layer_cycles(self._config, self._graph, layer, blocks))
 

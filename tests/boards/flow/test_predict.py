@@ -88,6 +88,11 @@ def test_products_of_activations_and_tables_of_the_drain_are_told():
     assert normal.ffs == pytest.approx(turned.ffs + 7_188, rel=0.01)
     assert normal.multipliers == turned.multipliers + 9
     assert normal.block_rams == turned.block_rams + 4
+    one, two = (predicted(config.replace(
+        products=True, softmax=True, normalize_channels=64, row_units=units, drain_lookup=False),
+        LARGE) for units in (1, 2))
+    assert two.luts > one.luts + 8_000 and two.multipliers == one.multipliers + 9
+    assert two.block_rams == one.block_rams + 3
     assert looked_up.luts > plain.luts and looked_up.block_rams == plain.block_rams + 2
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from row_bench import RowBench
+from row_bench import RowBench, named
 
 from weft import reference
 from weft.hw.isa.commands import Opcode
@@ -16,11 +16,8 @@ ODD = AcceleratorConfig(
     name="odd", rows=6, cols=6, requant_lanes=2, activation_bytes=6 * 4096, weight_bytes=20480,
     accumulator_pixels=16, parameter_channels=64, products=True, normalize_channels=48)
 CONFIGS = [TINY, ODD, TINY.replace(rows=2, cols=2, requant_lanes=1),
-           load_config("base,products=true,normalize_channels=64")]
-
-
-def named(config):
-    return str(config.rows)
+           load_config("base,products=true,normalize_channels=64"),
+           TINY.replace(row_units=2), TINY.replace(row_units=4), ODD.replace(row_units=4)]
 
 
 def scaled(value):
@@ -111,7 +108,7 @@ def test_results_are_those_of_the_reference(config, kind, stall):
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_a_command_takes_as_long_as_is_told(config):
     bench = bench_of(config)
-    shapes = [(1, 8), (4, 32), (7, 24), (8, 16)]
+    shapes = [(1, 8), (4, 32), (7, 24), (8, 16), (33, 8)]
     for pixels, length in shapes:
         bench.add(draw(bench, target=300, length=length) | {
             "in_base": 0, "in_plane": pixels, "out_plane": pixels, "pixels": pixels})

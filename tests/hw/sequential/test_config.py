@@ -59,6 +59,20 @@ def test_channels_that_are_normalized():
             config.replace(normalize_channels=channels)
 
 
+def test_units_for_rows():
+    tiny = PRESETS["tiny"].replace(products=True)
+    assert tiny.replace(softmax=True, row_units=4).row_units == 4
+    assert tiny.replace(normalize_channels=8, row_units=2).row_units == 2
+    for change, error in (
+            ({"row_units": 3}, "Row units must be a power of 2 between 1 and 16, not 3"),
+            ({"row_units": 32}, "Row units must be a power of 2 between 1 and 16, not 32"),
+            ({"row_units": 8}, "Row units must be at most rows (4), not 8"),
+            ({"row_units": 2, "softmax": False},
+             "Row units must be 1 without softmax and normalize channels, not 2")):
+        with pytest.raises(ConfigError, match=f"^{re.escape(error)}$"):
+            tiny.replace(**{"softmax": True, **change})
+
+
 def test_sequential_is_a_truth_value():
     with pytest.raises(ConfigError, match=r"^Sequential must be true or false, not 1$"):
         CONFIG.replace(sequential=1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from row_bench import RowBench
+from row_bench import RowBench, named
 
 from weft import reference
 from weft.hw.isa.commands import Opcode
@@ -16,11 +16,9 @@ ODD = AcceleratorConfig(
     name="odd", rows=6, cols=6, requant_lanes=2, activation_bytes=6 * 4096, weight_bytes=20480,
     accumulator_pixels=16, parameter_channels=64, products=True, softmax=True)
 CONFIGS = [TINY, ODD, TINY.replace(rows=2, cols=2, requant_lanes=1),
-           load_config("base,products=true,softmax=true")]
-
-
-def named(config):
-    return str(config.rows)
+           load_config("base,products=true,softmax=true"),
+           TINY.replace(row_units=2), TINY.replace(row_units=4), ODD.replace(row_units=4),
+           load_config("base,products=true,softmax=true,row_units=2")]
 
 
 def shares(table):
@@ -71,7 +69,7 @@ def test_shares_are_those_of_the_model(config, kind, stall):
 @pytest.mark.parametrize("config", CONFIGS, ids=named)
 def test_a_command_takes_as_long_as_is_told(config):
     bench = bench_of(config)
-    shapes = [(1, 1), (4, 2), (7, 3), (8, 1)]
+    shapes = [(1, 1), (4, 2), (7, 3), (8, 1), (33, 2)]
     for pixels, blocks in shapes:
         bench.add(draw(bench, target=300) | {
             "in_base": 0, "in_plane": pixels, "out_plane": pixels, "pixels": pixels,

@@ -278,6 +278,15 @@ def test_attention_takes_as_long_as_on_the_rtl(tokens, depth, heads, softmax):
     assert np.abs(errors).max() < 0.03, errors
 
 
+def test_attention_in_turns_of_its_heads_takes_as_long_as_on_the_rtl():
+    builder = GraphBuilder(np.random.default_rng(150), (8, 150, 1))
+    q, k, v = (builder.conv(builder.input, 12) for _ in range(3))
+    scores = builder.matmul(q, k, heads=3, transposed=True)
+    context = builder.matmul(builder.softmax(scores, heads=3), v, heads=3)
+    errors = compare(builder.graph(builder.conv(context, 8)), PRODUCTS)
+    assert np.abs(errors).max() < 0.03, errors
+
+
 @pytest.mark.parametrize("tokens, length", [(33, 24), (1, 8), (20, 64)])
 def test_normalized_rows_take_as_long_as_on_the_rtl(tokens, length):
     builder = GraphBuilder(np.random.default_rng(tokens), (length, tokens, 1))
