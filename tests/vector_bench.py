@@ -164,19 +164,21 @@ class Bench:
         loaded = []
         self.cycles = self.done = self.reads = 0
 
-        async def read(ctx):
-            rng = random.Random(self.seed + 1)
-            pipe = [None] * ActivationMemory.LATENCY
-            ctx.set(dut.request.ready, 1)
-            async for _clk, _rst, valid, ready, address in ctx.tick().sample(
-                    dut.request.valid, dut.request.ready, dut.request.payload):
-                pipe = [address if valid and ready else None, *pipe[:-1]]
-                self.reads += valid and ready
-                # Where nothing was asked for there is rubbish.
-                word = self.rng.integers(0, 256, self.config.rows) if pipe[-1] is None \
-                    else self.words[pipe[-1]].view(np.uint8)
-                ctx.set(dut.word, [int(v) for v in word])
-                ctx.set(dut.request.ready, rng.random() >= self.stall)
+        def reader(request, port, seed):
+            async def read(ctx):
+                rng = random.Random(seed)
+                pipe = [None] * ActivationMemory.LATENCY
+                ctx.set(request.ready, 1)
+                async for _clk, _rst, valid, ready, address in ctx.tick().sample(
+                        request.valid, request.ready, request.payload):
+                    pipe = [address if valid and ready else None, *pipe[:-1]]
+                    self.reads += valid and ready
+                    # Where nothing was asked for there is rubbish.
+                    word = self.rng.integers(0, 256, self.config.rows) if pipe[-1] is None \
+                        else self.words[pipe[-1]].view(np.uint8)
+                    ctx.set(port, [int(v) for v in word])
+                    ctx.set(request.ready, rng.random() >= self.stall)
+            return read
 
         async def write(ctx):
             rng = random.Random(self.seed + 2)
@@ -233,7 +235,13 @@ class Bench:
         sim = make_simulator(dut)
         if len(self.late_tables):
             sim.add_testbench(load_late)
-        for process in (read, write, load, stream_watch(dut.request), stream_watch(dut.write)):
+        readers = [(dut.request, dut.word)]
+        if self.config.vector_pairs:
+            readers.append((dut.second_request, dut.second_word))
+        for number, (request, port) in enumerate(readers):
+            sim.add_testbench(reader(request, port, self.seed + 1 + 2 * number), background=True)
+            sim.add_testbench(stream_watch(request), background=True)
+        for process in (write, load, stream_watch(dut.write)):
             sim.add_testbench(process, background=True)
         sim.add_testbench(finish)
         sim.run()

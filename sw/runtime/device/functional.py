@@ -51,6 +51,7 @@ from weft.hw.isa.vector_rules import (
     SUBTRACTIONS,
     WEIGHTED,
     WINDOWS,
+    add_entries,
     kernel_shapes,
     line_columns,
     line_groups,
@@ -665,7 +666,7 @@ class FunctionalDevice:
                 else fields["resumes"] or fields["quarter"]):
             raise command.fault(Error.ARGUMENT)
         if not window:
-            entries = kernel[0] * kernel[1]
+            entries = add_entries(config)
         elif fields["lines"]:
             entries = len(line_groups(config, kernel[0]))
         else:
