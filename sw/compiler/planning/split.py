@@ -290,8 +290,8 @@ class _Splitter:
         """Whether a layer cannot go through channel blocks in step with what it reads: it mixes
         channels, or has a factor or a summand for each channel, which squeeze-and-excitation makes
         of all of them."""
-        return isinstance(layer, Convolution) or self._graph.tensors[layer.output].shape[1:] != (
-            1, 1) and any(self._graph.tensors[name].shape[1:] == (1, 1) for name in layer.inputs)
+        return isinstance(layer, Convolution) or (self._graph.tensors[layer.output].shape[1:] != (
+            1, 1) and any(self._graph.tensors[name].shape[1:] == (1, 1) for name in layer.inputs))
 
     def _columns(self, index: int, least: int) -> list[_Change]:
         """Splits of a layer of a chain, of which one is in ``least`` chunks already."""
