@@ -77,6 +77,20 @@ def test_sums_equal_the_reference_wherever_the_operands_lie(name, distance):
     assert bench.reads >= 4 * WORDS
 
 
+def test_a_difference_is_exact():
+    """To the last bit of the sum: the scale is 1."""
+    bench = Bench(SIX, seed=25, neighbour=NEIGHBOURS["none"])
+    a, b = bench.rng.integers(-60, 60, (2, *SHAPE), dtype=np.int8)
+    ones = np.ones(len(a), np.int64)
+    base = bench.element_wise(
+        VectorOp.ADD, SHAPE, bases=(bench.place(a), bench.place(b)), subtract=1,
+        weight_base=bench.load_weights(vector_model.pack_multipliers(SIX, ones, ones)),
+        parameter_base=bench.load_parameters(np.zeros(len(a), np.int32),
+                                             np.ones(len(a), np.float32)))
+    bench.expected.append((base, a - b))
+    bench.check()
+
+
 @pytest.mark.parametrize("distance", [None, 0, 1, 2, 3])
 @pytest.mark.parametrize("name", ["none", "in step"])
 def test_a_sum_takes_a_cycle_for_each_word(name, distance):
