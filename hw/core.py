@@ -81,7 +81,7 @@ class Core(wiring.Component):
         components[Engine.STORE] = store
         ports = len(components) - 1  # load reads nothing there but for TURN, store writes nothing
         activation = self._add(m, "activation", ActivationMemory(
-            config, readers=ports + config.products, writers=ports))
+            config, readers=ports + config.vector_pairs + config.products, writers=ports))
         fetch_dma = self._add(m, "fetch_dma", ReadEngine(
             **dma, outstanding=CommandFetch.OUTSTANDING, id=0))
         load_dma  = self._add(m, "load_dma",
@@ -164,9 +164,9 @@ class Core(wiring.Component):
     def _connect_activation(self, m: Module, activation: ActivationMemory,
                             components: dict[Engine, Any]) -> Value:
         """Joins the engines to the memories on chip. The matrix engine comes first at the
-        activation memory, and is never refused; then the vector engine, if there is one, and the
-        words that are turned. Returns whether the vector engine reads or writes, or a word is
-        turned."""
+        activation memory, and is never refused; then the vector engine, if there is one, its second
+        operands first, and the words that are turned. Returns whether the vector engine reads or
+        writes, or a word is turned."""
         load, matrix, store = (components[engine]
                                for engine in (Engine.LOAD, Engine.MATRIX, Engine.STORE))
         connect(m, load.weight, matrix.weight_write)
@@ -192,10 +192,15 @@ class Core(wiring.Component):
             vector = components[Engine.VECTOR]
             connect(m, load.vector_weight, vector.weight_write)
             connect(m, load.vector_parameter, vector.parameter_write)
-            connect(m, vector.request, activation.read_request[1])
+            number = 1
+            if self._config.vector_pairs:
+                connect(m, vector.second_request, activation.read_request[number])
+                m.d.comb += vector.second_word.eq(activation.read_data[number])
+                number += 1
+            connect(m, vector.request, activation.read_request[number])
             connect(m, vector.write, activation.write[1])
             m.d.comb += [
-                vector.word.eq(activation.read_data[1]),
+                vector.word.eq(activation.read_data[number]),
                 moving.eq((vector.request.valid & vector.request.ready)
                           | (vector.write.valid & vector.write.ready)),
             ]

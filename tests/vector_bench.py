@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+from amaranth.hdl import Signal
 from amaranth.lib import data
 from stream_bench import make_simulator, stream_put, stream_source, stream_watch
 
@@ -25,8 +26,12 @@ TABLE_BIT = data.Layout.cast(VectorCommand)["table"].offset
 class Bench:
     """A vector engine, its activation memory, and what is loaded into its other memories."""
 
-    def __init__(self, config, *, seed=0, stall=0.0, write_stall=None):
+    def __init__(self, config, *, seed=0, stall=0.0, write_stall=None, neighbour=None):
         self.config = config
+        # Of an engine that reads both operands: what goes first at the banks of the memory, as a
+        # function of the cycle that gives a bank or none. Without it, readers are refused at
+        # random.
+        self.neighbour = neighbour
         self.stall = stall
         self.write_stall = stall if write_stall is None else write_stall
         self.late_tables = np.zeros(0, np.int8)  # loaded while the commands run
@@ -164,19 +169,44 @@ class Bench:
         loaded = []
         self.cycles = self.done = self.reads = 0
 
-        async def read(ctx):
-            rng = random.Random(self.seed + 1)
-            pipe = [None] * ActivationMemory.LATENCY
-            ctx.set(dut.request.ready, 1)
-            async for _clk, _rst, valid, ready, address in ctx.tick().sample(
-                    dut.request.valid, dut.request.ready, dut.request.payload):
-                pipe = [address if valid and ready else None, *pipe[:-1]]
-                self.reads += valid and ready
-                # Where nothing was asked for there is rubbish.
-                word = self.rng.integers(0, 256, self.config.rows) if pipe[-1] is None \
-                    else self.words[pipe[-1]].view(np.uint8)
-                ctx.set(dut.word, [int(v) for v in word])
-                ctx.set(dut.request.ready, rng.random() >= self.stall)
+        def reader(request, port, seed):
+            async def read(ctx):
+                rng = random.Random(seed)
+                pipe = [None] * ActivationMemory.LATENCY
+                ctx.set(request.ready, self.neighbour is None)
+                async for _clk, _rst, valid, ready, address in ctx.tick().sample(
+                        request.valid, request.ready, request.payload):
+                    pipe = [address if valid and ready else None, *pipe[:-1]]
+                    self.reads += valid and ready
+                    # Where nothing was asked for there is rubbish.
+                    word = self.rng.integers(0, 256, self.config.rows) if pipe[-1] is None \
+                        else self.words[pipe[-1]].view(np.uint8)
+                    ctx.set(port, [int(v) for v in word])
+                    if self.neighbour is None:
+                        ctx.set(request.ready, rng.random() >= self.stall)
+            return read
+
+        taken = Signal(range(self.config.activation_banks + 1))  # by the neighbour, plus 1
+
+        async def go_first(ctx):
+            cycle = 0
+            while True:
+                bank = self.neighbour(cycle)
+                ctx.set(taken, 0 if bank is None else bank + 1)
+                await ctx.tick()
+                cycle += 1
+
+        async def arbitrate(ctx):
+            requests = dut.second_request, dut.request
+            async for bank, *values in ctx.changed(
+                    taken, *(value for request in requests
+                             for value in (request.valid, request.payload))):
+                busy = {bank - 1}
+                for request, valid, address in zip(requests, values[::2], values[1::2],
+                                                   strict=True):
+                    wanted = address % self.config.activation_banks
+                    ctx.set(request.ready, wanted not in busy)
+                    busy |= {wanted} if valid else set()
 
         async def write(ctx):
             rng = random.Random(self.seed + 2)
@@ -233,7 +263,16 @@ class Bench:
         sim = make_simulator(dut)
         if len(self.late_tables):
             sim.add_testbench(load_late)
-        for process in (read, write, load, stream_watch(dut.request), stream_watch(dut.write)):
+        if self.neighbour is not None:
+            sim.add_testbench(go_first, background=True)
+            sim.add_process(arbitrate)
+        readers = [(dut.request, dut.word)]
+        if self.config.vector_pairs:
+            readers.append((dut.second_request, dut.second_word))
+        for number, (request, port) in enumerate(readers):
+            sim.add_testbench(reader(request, port, self.seed + 1 + 2 * number), background=True)
+            sim.add_testbench(stream_watch(request), background=True)
+        for process in (write, load, stream_watch(dut.write)):
             sim.add_testbench(process, background=True)
         sim.add_testbench(finish)
         sim.run()

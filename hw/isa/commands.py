@@ -394,9 +394,11 @@ class VectorCommand(data.Struct):
         places without a byte are zero. The whole sum, bias included, must fit an int32.
         QLinearAdd rounds after adding the zero point: fold it, and those of the operands, into the
         bias and give ``out_zero`` zero. ``ceil(3 / T) * 2`` cycles per word.
+        With ``config.vector_lines`` both multipliers of a channel block are in one entry, the bytes
+        of Ma in its places 0 to 2 and those of Mb in 3 to 5, and a word takes a cycle.
     MULTIPLY
         ``scaled((a - in_zero) * (b - second_zero))``. ``kernel_outer`` is 2, ``kernel_inner`` 1.
-        2 cycles per word.
+        2 cycles per word; 1 with ``config.vector_lines``.
     LOOKUP
         ``x``, for a ``table``, which must be given. ``kernel_outer`` and ``kernel_inner`` are 1.
         1 cycle per word.

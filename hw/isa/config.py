@@ -133,7 +133,8 @@ class AcceleratorConfig:
     vector_lines : :class:`int`
         Columns of which the vector engine keeps the last four words, so that a window of 3x3 or 5x5
         reads only what is new in each of its rows: 0, or a power of 2, 16..4096. It takes a memory
-        of ``4 * vector_lines`` words, and gains something with at least 6 ``vector_taps``.
+        of ``4 * vector_lines`` words, and at least 6 ``vector_taps``. An engine that has lines also
+        reads both words of a sum or a product in a cycle, through a second port.
     vector_entries : :class:`int`
         Weight entries of the vector engine, 8..65536; an entry holds ``vector_taps * rows``
         weights.
@@ -454,6 +455,12 @@ class AcceleratorConfig:
     def vector(self) -> bool:
         """Whether there is a vector engine."""
         return self.vector_taps > 0
+
+    @property
+    def vector_pairs(self) -> bool:
+        """Whether the vector engine reads the words of two operands in a cycle: with
+        ``vector_lines``, whose taps are enough to multiply both at a time."""
+        return self.vector_lines > 0
 
     @property
     def vector_entry_lanes(self) -> int:

@@ -6,9 +6,9 @@ Rules of single operations are in tables; what is the same for all is in :class:
 from .commands import VectorOp
 from .config import AcceleratorConfig
 
-__all__ = ["LINE_STRIDES", "PAIRS", "POSITIVE", "REQUANTIZED", "SUBTRACTIONS", "WEIGHTED",
-           "WINDOWS", "kernel_shapes", "line_columns", "line_groups", "multiplier_passes",
-           "window_groups"]
+__all__ = ["LINE_STRIDES", "MULTIPLIER_BYTES", "PAIRS", "POSITIVE", "REQUANTIZED", "SUBTRACTIONS",
+           "WEIGHTED", "WINDOWS", "add_entries", "kernel_shapes", "line_columns", "line_groups",
+           "multiplier_passes", "window_groups"]
 
 
 POSITIVE = ("blocks", "out_outer", "out_inner", "in_outer", "in_inner", "kernel_outer",
@@ -63,9 +63,19 @@ def window_groups(config: AcceleratorConfig, kernel: tuple[int, int], *,
                  for row in range(rows) for first in range(0, taps, most))
 
 
+MULTIPLIER_BYTES = 3
+"""Of a multiplier of ADD."""
+
+
 def multiplier_passes(config: AcceleratorConfig) -> int:
-    """Entries that the three bytes of a multiplier of ADD take."""
-    return -(-3 // config.vector_taps)
+    """Entries that the bytes of a multiplier of ADD take."""
+    return -(-MULTIPLIER_BYTES // config.vector_taps)
+
+
+def add_entries(config: AcceleratorConfig) -> int:
+    """Weight entries of a channel block of an ADD, with the bytes of both its multipliers: those of
+    each in entries of its own, or of both in one."""
+    return 1 if config.vector_pairs else 2 * multiplier_passes(config)
 
 
 def kernel_shapes(config: AcceleratorConfig) -> dict[VectorOp, tuple[int, int]]:

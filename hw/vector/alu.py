@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.vector_rules import multiplier_passes
+from weft.hw.isa.vector_rules import MULTIPLIER_BYTES, multiplier_passes
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.multiplier import Multiplier
 
@@ -44,6 +44,9 @@ class VectorAlu(wiring.Component):
     case product ``t`` has the weight ``2**(8 * t)``. Products are added, and words compared, in
     pipelined binary trees.
 
+    With ``vector_pairs`` the words of both operands come at a time. Of a sum the second one has the
+    next three products; to subtract them each is inverted, which is one too few for each.
+
     Members
     -------
     valid : :py:`In(1)`
@@ -53,6 +56,8 @@ class VectorAlu(wiring.Component):
         The operation of the next cycle's tap, and whether there is one.
     window : :py:`In(data.ArrayLayout(data.ArrayLayout(signed(8), rows), vector_taps))`
         The words of the tap's group so far, newest last.
+    second : :py:`In(data.ArrayLayout(signed(8), rows))`
+        With ``vector_pairs`` only: the word of the second operand.
     weights : :py:`In(data.ArrayLayout(data.ArrayLayout(8, rows), vector_taps))`
         The weight entry of the tap's group.
     sums : :py:`Out(data.ArrayLayout(signed(32), rows))`
@@ -83,6 +88,7 @@ class VectorAlu(wiring.Component):
             "next_valid":  In(1),
             "window":      In(data.ArrayLayout(data.ArrayLayout(signed(8), lanes),
                                                config.vector_taps)),
+            **({"second": In(data.ArrayLayout(signed(8), lanes))} if config.vector_pairs else {}),
             "weights":     In(data.ArrayLayout(data.ArrayLayout(8, lanes), config.vector_taps)),
             "sums":        Out(data.ArrayLayout(signed(32), lanes)),
             "sums_coming": Out(1),
@@ -115,7 +121,7 @@ class VectorAlu(wiring.Component):
         for lane in range(self._config.word_lanes):
             if lane % _SHARING == 0:
                 control = self._elaborate_copies(m, lane, line)
-            terms = self._elaborate_products(m, lane, control, line[self.MULTIPLIER_LATENCY].adds)
+            terms = self._elaborate_products(m, lane, control, line[self.MULTIPLIER_LATENCY])
             self._elaborate_sum(m, lane, control, terms)
             self._elaborate_maximum(m, lane, control)
 
@@ -140,7 +146,8 @@ class VectorAlu(wiring.Component):
             control.pass_.eq(self.tap.pass_),
             control.add.eq(self.valid & self.tap.last),
             control.begin.eq(self.tap.begin),
-            control.negative.eq(adds & operation.subtract & self.tap.second),
+            control.negative.eq(adds & operation.subtract & (self._config.vector_pairs
+                                                             or self.tap.second)),
             control.end.eq(self.valid & self.tap.end & scales),
         ]
         line = [control]
@@ -174,15 +181,18 @@ class VectorAlu(wiring.Component):
         )
 
     def _elaborate_products(self, m: Module, lane: int, control: _LaneControl,
-                            weighted: Value) -> list[Value]:
+                            group: Any) -> list[Value]:
         """The products of a group, each of its own weight if they are bytes of a multiplier."""
         operation = self.tap.operation
         taps      = self._config.vector_taps
 
         newest = self.window[taps - 1][lane]
-        before = Signal(signed(8), name=f"before_{lane}", reset_less=True)
-        with m.If(control.valid):
-            m.d.sync += before.eq(newest)
+        if self._config.vector_pairs:
+            first, second = newest, self.second[lane]
+        else:
+            first, second = Signal(signed(8), name=f"before_{lane}", reset_less=True), newest
+            with m.If(control.valid):
+                m.d.sync += first.eq(newest)
 
         terms: list[Value] = []
         for tap in range(taps):
@@ -193,16 +203,19 @@ class VectorAlu(wiring.Component):
                 multiplier.a.eq(self.window[tap][lane]),
                 multiplier.b.eq(Cat(weight, weight[7] & ~control.adds).as_signed()),
             ]
+            of_second = self._config.vector_pairs and tap >= MULTIPLIER_BYTES
             with m.If(control.adds):
-                m.d.comb += multiplier.a.eq(newest)
+                m.d.comb += multiplier.a.eq(second if of_second else newest)
             with m.If(control.multiplies):
-                m.d.comb += multiplier.b.eq(newest - operation.second_zero if tap == 0 else 0)
+                m.d.comb += multiplier.b.eq(second - operation.second_zero if tap == 0 else 0)
                 if tap == 0:
-                    m.d.comb += multiplier.a.eq(before - operation.in_zero)
+                    m.d.comb += multiplier.a.eq(first - operation.in_zero)
             product = multiplier.o
-            if 0 < tap < 3:
-                product = Mux(weighted, product << (8 * tap), product)
-            terms.append(product)
+            byte = tap - MULTIPLIER_BYTES if of_second else tap
+            term = product << (8 * byte) if 0 < byte < MULTIPLIER_BYTES else product
+            if of_second and byte < MULTIPLIER_BYTES:
+                term = Mux(group.negative, ~term, term)
+            terms.append(product if term is product else Mux(group.adds, term, product))
         return terms
 
     def _elaborate_sum(self, m: Module, lane: int, control: _LaneControl,
@@ -221,8 +234,12 @@ class VectorAlu(wiring.Component):
 
         acc = Signal(signed(32), name=f"acc_{lane}", reset_less=True)
         with m.If(control.add):
-            m.d.sync += acc.eq(Mux(control.add_first, 0, acc)
-                               + Mux(control.negative, ~summed, summed) + control.negative)
+            if self._config.vector_pairs:
+                inverted = Mux(control.negative, MULTIPLIER_BYTES, 0)
+                m.d.sync += acc.eq(Mux(control.add_first, inverted, acc) + summed)
+            else:
+                m.d.sync += acc.eq(Mux(control.add_first, 0, acc)
+                                   + Mux(control.negative, ~summed, summed) + control.negative)
         m.d.comb += self.sums[lane].eq(acc)
 
     def _elaborate_maximum(self, m: Module, lane: int, control: _LaneControl) -> None:

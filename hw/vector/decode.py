@@ -39,6 +39,8 @@ def decoded_layout(config: AcceleratorConfig) -> data.StructLayout:
         "command":      VectorCommand,
         "second":       24,               # address of the second operand
         "window":       1,                # CONV or MAX: taps come in groups
+        # Both operands are read at a time.
+        **({"pair": 1} if config.vector_pairs else {}),
         "weighted":     1,                # CONV or ADD
         "scaled":       1,                # results are requantized
         "looks_up":     1,                # results go through a table
@@ -187,6 +189,10 @@ class VectorDecoder(wiring.Component):
         op     = command.op
         window = (op == VectorOp.CONV) | (op == VectorOp.MAX)
         inner  = command.kernel_inner
+        one_row = command.kernel_outer == 1
+        if self._config.vector_pairs:
+            pair = Cat(op == each for each in PAIRS).any()
+            one_row |= pair
         # Division by a constant, as a table.
         groups = Array(C(-(-k // taps), 8) for k in range(256))[inner]
         rest   = Array(C((k - 1) % taps + 1, 4) for k in range(256))[inner]
@@ -210,7 +216,8 @@ class VectorDecoder(wiring.Component):
             first_x=-command.pad_inner,
             one_outer=command.out_outer == 1,
             one_inner=command.out_inner == 1,
-            one_row=command.kernel_outer == 1,
+            one_row=one_row,
+            **({"pair": pair} if self._config.vector_pairs else {}),
             **({"large": window & (inner > FEW_WORDS)} if taps > FEW_WORDS else {}),
         )
 

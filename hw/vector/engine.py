@@ -23,6 +23,7 @@ from .decode import VectorDecoder
 from .drain import VectorDrain
 from .issue import VectorIssue
 from .output import OutputJob, VectorOutput
+from .seconds import VectorSeconds
 from .sequencer import VectorSequencer
 from .tap import lookup_layout
 from .window import VectorWindow
@@ -69,6 +70,8 @@ class VectorEngine(wiring.Component):
         Activation words to read; may be refused.
     word : :py:`In(data.ArrayLayout(8, rows))`
         The word, ``ActivationMemory.LATENCY`` cycles after its request was accepted.
+    second_request, second_word
+        The same, of second operands; with ``vector_pairs`` only.
     write : :py:`Out(stream.Signature(unit_write_layout(word_data_bytes)))`
         Activation words to write; may be refused.
     weight_write, parameter_write, table_write, lane_table_write : \
@@ -98,6 +101,10 @@ class VectorEngine(wiring.Component):
             "activity":        Out(activity_layout(Engine.VECTOR)),
             "request":         Out(stream.Signature(24)),
             "word":            In(data.ArrayLayout(8, config.word_data_bytes)),
+            **({
+                "second_request": Out(stream.Signature(24)),
+                "second_word":    In(data.ArrayLayout(8, config.word_data_bytes)),
+            } if config.vector_pairs else {}),
             "write":           Out(stream.Signature(unit_write_layout(config.word_data_bytes))),
             "weight_write":    In(stream.Signature(
                 unit_write_layout(config.vector_entry_data_bytes), always_ready=True)),
@@ -144,6 +151,8 @@ class VectorEngine(wiring.Component):
         self._elaborate_start(m)
         self._elaborate_reads(m)
         group, passes = self._elaborate_lanes(m)
+        if config.vector_pairs:
+            self._elaborate_seconds(m)
         self._elaborate_results(m, group, passes)
         self._elaborate_counts(m)
 
@@ -226,6 +235,22 @@ class VectorEngine(wiring.Component):
             Value.cast(drain.parameters).eq(Value.cast(parameters.read_data)),
         ]
         return group, passes
+
+    def _elaborate_seconds(self, m: Module) -> None:
+        """Words of second operands, which meet those of the first behind the window."""
+        issue, alu, window = m.submodules.issue, m.submodules.alu, m.submodules.window
+        m.submodules.seconds = seconds = VectorSeconds(
+            self._config, queue_depth=VectorIssue.QUEUE_DEPTH)
+        connect(m, issue.second, seconds.address)
+        connect(m, seconds.request, flipped(self.second_request))
+        m.d.comb += [
+            issue.second_ready.eq(seconds.ready),
+            seconds.taken.eq(issue.second_taken),
+            seconds.word.eq(self.second_word),
+            seconds.pops.eq(window.valid & window.tap.pops),
+            alu.second.eq(delay(m, seconds.o, VectorWindow.LATENCY, name="second",
+                                reset_less=True)),
+        ]
 
     def _elaborate_results(self, m: Module, group: Any, passes: Value) -> None:
         """Words from requantization, and maxima, which need none and are clamped here: they never

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import PAIRS
 from weft.hw.lib.checks import require
 from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
@@ -49,6 +50,13 @@ class VectorIssue(wiring.Component):
     tap : :py:`Out(tap_layout(config))`
     tap_valid : :py:`Out(1)`
         ``tap`` goes out. If it is inside, its request was accepted in the cycle before.
+    second : :py:`Out(stream.Signature(24, always_ready=True))`
+        Words of second operands, for :class:`VectorSeconds`; with ``vector_pairs`` only, as the
+        following ones.
+    second_ready : :py:`In(1)`
+        The next of them was asked for. Before, no tap goes that needs it.
+    second_taken : :py:`Out(1)`
+        The last tap that needs it goes.
     scaled : :py:`In(1)`
         A result has been requantized.
     credit : :py:`In(1)`
@@ -79,6 +87,11 @@ class VectorIssue(wiring.Component):
             "tap_valid": Out(1),
             "scaled":    In(1),
             "credit":    In(1),
+            **({
+                "second":       Out(stream.Signature(24, always_ready=True)),
+                "second_ready": In(1),
+                "second_taken": Out(1),
+            } if config.vector_pairs else {}),
         })
 
     @classmethod
@@ -104,7 +117,8 @@ class VectorIssue(wiring.Component):
         # Two queues of the same taps: the fields on which the next request depends go through a
         # register, and the others stay in their queue until the request has been accepted.
         m.submodules.heads = heads = Queue(depth=self.QUEUE_DEPTH, shape=data.StructLayout({
-            "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1}))
+            "address": 24, "inside": 1, "ends_scaled": 1, "ends_plain": 1,
+            **({"pair": 1, "pops": 1} if config.vector_pairs else {})}))
         m.submodules.front = front = RegisterSlice(shape=heads.o.payload.shape())
         m.submodules.taps  = taps  = Queue(shape=tap_layout(config), depth=self.QUEUE_DEPTH)
         new_head, new_tap = (
@@ -129,6 +143,14 @@ class VectorIssue(wiring.Component):
         m.d.comb += self.room.eq(taps.level <= (few if few == most else Mux(self.large, most, few)))
 
         head = front.o.p
+        if config.vector_pairs:
+            m.d.comb += [
+                self.second.valid.eq(self.i.valid & self.i.p.fetches),
+                self.second.payload.eq(self.i.p.second),
+                new_head.p.pair.eq(Cat(new.operation.op == op for op in PAIRS).any()),
+                new_head.p.pops.eq(new.pops),
+                self.second_taken.eq(sent & head.pops),
+            ]
         m.d.comb += [
             self.request.valid.eq(front.o.valid & head.inside & permit),
             self.request.payload.eq(head.address),
@@ -153,7 +175,10 @@ class VectorIssue(wiring.Component):
         no_pace    = Signal(init=1)
         may_scaled = Signal(init=1)  # a last tap may go whose result is requantized
         may_plain  = Signal(init=1)  # one whose result is not
-        m.d.comb += permit.eq((may_scaled | ~head.ends_scaled) & (may_plain | ~head.ends_plain))
+        may = (may_scaled | ~head.ends_scaled) & (may_plain | ~head.ends_plain)
+        if config.vector_pairs:
+            may &= self.second_ready | ~head.pair
+        m.d.comb += permit.eq(may)
 
         # `sent` arrives late: compute both next states, with a result more and with none, and let
         # it select.

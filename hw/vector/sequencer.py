@@ -128,6 +128,8 @@ class VectorSequencer(wiring.Component):
             walk.first_x.eq(decoded.first_x),
             walk.stride.eq(command.stride_inner),
         ]
+        if self._config.vector_pairs:
+            self._elaborate_pairs(m, decoded, nest)
         y, x = self._elaborate_position(m, decoded, walk, nest.active, position_flags, block_flags)
         m.d.comb += [
             group.y.eq(y),
@@ -142,6 +144,21 @@ class VectorSequencer(wiring.Component):
             self._elaborate_lines(m, decoded, nest, walk, (y, x), renewed, begin)
 
         return m
+
+    def _elaborate_pairs(self, m: Module, decoded: Any, nest: Any) -> None:
+        """Operands that are read at a time are no rows to walk. A second one of a single word is
+        read at the first position of a channel block, and kept until the last one."""
+        flags, *_ = nest.flags
+        ends  = flags.last.inner & flags.last.outer  # of the block
+        first = Signal(reset_less=True)
+        with m.If(flags.step & flags.last.group & flags.last.row):
+            m.d.sync += first.eq(ends)
+        with m.If(self.commands.p.pair):
+            m.d.comb += nest.counts.row.eq(1)
+        m.d.comb += [
+            self.group.fetches.eq(decoded.pair & (first | ~decoded.command.broadcast)),
+            self.group.tap.pops.eq(decoded.pair & (ends | ~decoded.command.broadcast)),
+        ]
 
     def _last_places(self, count: Value) -> Value:
         """The last ``count`` places of a group, as a mask."""
@@ -171,6 +188,8 @@ class VectorSequencer(wiring.Component):
         inner_address = Mux(last.inner, outer_address, next_inner)
         next_row      = Mux(command.broadcast, second_address,
                             row_address + command.kernel_outer_step)[:24]
+        if self._config.vector_pairs:
+            m.d.comb += self.group.second.eq(next_row)
         next_y        = Mux(last.inner, Mux(last.outer, decoded.first_y,
                                             outer_y + command.stride_outer), outer_y)
         next_x        = Mux(last.inner, walk.first_x, inner_x + walk.stride)

@@ -70,6 +70,7 @@ def _common_layout(config: AcceleratorConfig) -> data.StructLayout:
         "second":    1,                   # of the second operand
         "pass_":     2,                   # bytes of the multiplier already multiplied, over T
         "weight":    16,                  # entry of the weight memory
+        **({"pops": 1} if config.vector_pairs else {}),  # the last use of the second word
         **({"lines": lines_layout(config)} if config.vector_lines else {}),
     })
 
@@ -108,9 +109,15 @@ def group_layout(config: AcceleratorConfig) -> data.StructLayout:
         "no_entry":    1,                   # its weights or parameters are outside their memory
         "no_slot":     1,                   # the window has more groups than can be kept
         "command_end": 1,                   # the last group of the command
+        **_second_layout(config),
     })
 
 
+def _second_layout(config: AcceleratorConfig) -> dict[str, int]:
+    """The word of the second operand, where it is read beside that of the first."""
+    return {"second": 24, "fetches": 1} if config.vector_pairs else {}
+
+
 def placed_layout(config: AcceleratorConfig) -> data.StructLayout:
-    """A tap, and the word that it reads if it is inside."""
-    return data.StructLayout({"tap": tap_layout(config), "address": 24})
+    """A tap, and the word that it reads if it is inside; and one of the second operand."""
+    return data.StructLayout({"tap": tap_layout(config), "address": 24, **_second_layout(config)})

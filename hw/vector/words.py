@@ -121,6 +121,9 @@ class VectorWords(wiring.Component):
         group  = word.group
         inside = Signal()
         legal  = Signal()
+        no_word = group.no_entry | (inside & ~legal)
+        if self._config.vector_pairs:
+            no_word |= group.fetches & (group.second >= self._config.activation_depth)
         early  = group.tap.lines.early if self._config.vector_lines else C(0)
         m.d.comb += [
             inside.eq((group.y >= 0) & (word.x >= 0) & (group.y < group.in_outer)
@@ -137,13 +140,14 @@ class VectorWords(wiring.Component):
             valid.eq(word.active),
             index.eq(group.index),
             ends.eq(group.command_end & self.last),
-            placed.address.eq(word.address),
+            *(placed[name].eq(word.address if name == "address" else group[name])
+              for name, _ in placed.shape() if name != "tap"),
             *(placed.tap[name].eq(group.tap[name]) for name, _ in group.tap.shape()),
             placed.tap.inside.eq(inside),
             placed.tap.first.eq(word.first),
             placed.tap.last.eq(self.last),
             placed.tap.end.eq(group.tap.end & self.last),
-            wrong.eq(group.no_entry | (inside & ~legal) | (group.no_slot & self.last)),
+            wrong.eq(no_word | (group.no_slot & self.last)),
             code.eq(Mux(group.no_slot & self.last, Error.ARGUMENT, Error.ADDRESS)),
         ]
 

@@ -12,6 +12,7 @@ from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, VectorOp, decode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.memories import moved_memory
 from weft.hw.isa.vector_rules import (
+    PAIRS,
     REQUANTIZED,
     WEIGHTED,
     WINDOWS,
@@ -193,6 +194,8 @@ def _vector(config: AcceleratorConfig, fields: FieldValues) -> Activity:
               else prod(kernel))
     reads = sweep_cycles(config, fields["blocks"], positions, vector_steps(config, fields),
                          scaled=False)
+    if op in PAIRS and config.vector_pairs:
+        groups, reads = 1, results + (fields["blocks"] if fields["broadcast"] else results)
     products = results
     if fields["lines"]:  # each word is read once, and each column is multiplied
         columns = fields["blocks"] * line_columns(

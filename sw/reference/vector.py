@@ -13,7 +13,13 @@ from weft.errors import InputError
 from weft.hw.isa.commands import Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LINE_QUARTERS, LINE_WORDS, LOCAL_ADDRESSES
-from weft.hw.isa.vector_rules import line_columns, multiplier_passes, window_groups
+from weft.hw.isa.vector_rules import (
+    MULTIPLIER_BYTES,
+    add_entries,
+    line_columns,
+    multiplier_passes,
+    window_groups,
+)
 from weft.ir import layout
 
 __all__ = ["add", "depthwise", "evaluate", "execute", "lookup", "max_pool", "multiply",
@@ -152,14 +158,15 @@ def split_multiplier(config: AcceleratorConfig, multiplier: np.ndarray) -> np.nd
     taps = config.vector_taps
     passes = multiplier_passes(config)
     split = np.zeros((len(multiplier), passes * taps), np.uint8)
-    for byte in range(3):
+    for byte in range(MULTIPLIER_BYTES):
         split[:, byte] = multiplier.astype(np.int64) >> 8 * byte & 0xff
     return split.view(np.int8).reshape(len(multiplier), passes, taps)
 
 
 def pack_multipliers(config: AcceleratorConfig, first: np.ndarray,
                      second: np.ndarray) -> np.ndarray:
-    """Weight entries of an ADD from its multipliers, int [C] each: channel block, operand, pass.
+    """Weight entries of an ADD from its multipliers, int [C] each: channel block, operand, pass; of
+    both operands in one entry, where their words are read at a time.
 
     Returns
     -------
@@ -169,6 +176,11 @@ def pack_multipliers(config: AcceleratorConfig, first: np.ndarray,
     channels = len(first)
     blocks = -(-channels // lanes)
     split = np.stack([split_multiplier(config, first), split_multiplier(config, second)], axis=1)
+    if config.vector_pairs:
+        both = np.zeros_like(split[:, :1])
+        both[..., :2 * MULTIPLIER_BYTES] = split[..., :MULTIPLIER_BYTES].reshape(
+            channels, 1, 1, 2 * MULTIPLIER_BYTES)
+        split = both
     padded = np.zeros((blocks * lanes, *split.shape[1:]), np.int8)
     padded[:channels] = split
     ordered = padded.reshape(blocks, lanes, *split.shape[1:]).transpose(0, 2, 3, 4, 1)
@@ -322,12 +334,14 @@ def _sums(config: AcceleratorConfig, f: Mapping[str, int], op: VectorOp, read: n
     kernel = f["kernel_outer"], f["kernel_inner"]
     groups = window_groups(config, kernel, lines=bool(f["lines"]))
     blocks = 1 if f["shared"] else f["blocks"]
-    count = kernel[0] * kernel[1] if op is VectorOp.ADD else len(groups)
+    count = add_entries(config) if op is VectorOp.ADD else len(groups)
     entries = weights[f["weight_base"]:f["weight_base"] + blocks * count].reshape(
         blocks, count, taps, lanes)
     if op is VectorOp.ADD:
-        places = entries.view(np.uint8).astype(np.int64).reshape(blocks, 2, -1, lanes)
-        factors = sum(places[:, :, byte] << 8 * byte for byte in range(3))
+        places = entries.view(np.uint8).astype(np.int64).reshape(blocks, -1, lanes)
+        after = MULTIPLIER_BYTES if config.vector_pairs else places.shape[1] // 2
+        factors = sum(places[:, [byte, after + byte]] << 8 * byte
+                      for byte in range(MULTIPLIER_BYTES))
         factors = np.broadcast_to(factors, (f["blocks"], 2, lanes)).copy()
         if f["subtract"]:
             factors[:, 1] *= -1

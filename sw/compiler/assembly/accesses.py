@@ -156,6 +156,8 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
         if fields["lines"]:
             size = fields["kernel_outer"]
             entries = used * -(-size // min(size, config.vector_taps // size))
+        elif pair and config.vector_lines:
+            entries = used  # both multipliers are in one
         else:
             groups = -(-(3 if pair else fields["kernel_inner"]) // config.vector_taps)
             entries = used * fields["kernel_outer"] * groups

@@ -25,7 +25,7 @@ from weft.errors import CompileError
 from weft.hw.isa.commands import Memory, Opcode, Rounding, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import TABLE_ENTRIES
-from weft.hw.isa.vector_rules import line_columns, multiplier_passes
+from weft.hw.isa.vector_rules import add_entries, line_columns, multiplier_passes
 from weft.ir import (
     Add,
     Affine,
@@ -532,7 +532,7 @@ def _pair(work: _Work, tile: _Tile, op: VectorOp, fields: _Fields, *,
             if not fields.get("shared", 1):
                 assert tile.weights is not None and tile.parameters is not None
                 own = {"weight_base": Address(
-                           tile.weights, block * 2 * multiplier_passes(work.config)),
+                           tile.weights, block * add_entries(work.config)),
                        "parameter_base": Address(
                            tile.parameters, block * work.config.vector_groups)}
             _pair(work, tile.block(block), op, fields | own)

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from weft.compiler.channel_layout import ChannelLayout
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.vector_rules import multiplier_passes
+from weft.hw.isa.vector_rules import add_entries
 from weft.ir import (
     Add,
     Affine,
@@ -181,9 +181,9 @@ class GroupFinder:
                 kinds = (height + 1) * (width + 1)  # of windows: what of them may be padding
                 return max(height * -(-width // taps), width * -(-height // taps)), kinds
             case Affine() | ChannelSum():
-                return blocks * 2 * multiplier_passes(self._config), blocks
+                return blocks * add_entries(self._config), blocks
             case Add():
-                return 2 * multiplier_passes(self._config), 1
+                return add_entries(self._config), 1
             case Multiply():
                 return 0, 1
         return 0, 0

@@ -7,11 +7,11 @@ that takes fewer cycles becomes the inner loop.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from weft.compiler.timing.engines import sweep_cycles, window_steps
+from weft.compiler.timing.engines import element_steps, sweep_cycles, window_steps
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.limits import LINE_KERNELS, WINDOW_GROUPS
-from weft.hw.isa.vector_rules import LINE_STRIDES, kernel_shapes, line_columns
+from weft.hw.isa.vector_rules import LINE_STRIDES, line_columns
 from weft.ir import (
     Add,
     Affine,
@@ -198,10 +198,10 @@ def layer_cycles(config: AcceleratorConfig, graph: Graph, layer: Layer, blocks: 
         case Depthwise() | Pool():
             return blocks * window_loop_order(config, graph, layer).cycles
         case Add() | Affine() | ChannelSum():
-            operands = kernel_shapes(config)[VectorOp.ADD]
+            op = VectorOp.ADD
         case Multiply():
-            operands = kernel_shapes(config)[VectorOp.MULTIPLY]
+            op = VectorOp.MULTIPLY
         case _:
-            operands = 1, 1
-    return sweep_cycles(config, blocks, (height, width), window_steps(config, operands),
+            op = VectorOp.LOOKUP
+    return sweep_cycles(config, blocks, (height, width), element_steps(config, op),
                         scaled=requantizes(layer))

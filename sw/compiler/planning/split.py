@@ -15,7 +15,7 @@ from weft.compiler.channel_layout import ChannelLayout
 from weft.compiler.timing.engines import COMMAND_WORTH, step_cycles
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.rows.walk import batch_rows
-from weft.ir import Alias, Concat, Convolution, MatMul, RowLayer
+from weft.ir import Alias, Concat, Convolution, Layer, MatMul, RowLayer
 
 from .columns import column_chunks, weight_tiles
 from .loop_order import layer_cycles
@@ -284,7 +284,7 @@ class _Splitter:
             if not self._free(index) or isinstance(layer, RowLayer):    # a row needs all channels
                 continue
             chains[index] = chain = [index]
-            for name in () if isinstance(layer, Convolution) else layer.inputs:
+            for name in () if self._mixes(layer) else layer.inputs:
                 before = chains.get(makers.get(name, -1))
                 if before is not None and before is not chain:
                     chain[:0] = before
@@ -292,6 +292,13 @@ class _Splitter:
         for first, chain in chains.items():
             if first == chain[0] and len(chain) > 1:
                 yield chain
+
+    def _mixes(self, layer: Layer) -> bool:
+        """Whether a layer cannot go through channel blocks in step with what it reads: it mixes
+        channels, or has a factor or a summand for each channel, which squeeze-and-excitation makes
+        of all of them."""
+        return isinstance(layer, Convolution) or (self._graph.tensors[layer.output].shape[1:] != (
+            1, 1) and any(self._graph.tensors[name].shape[1:] == (1, 1) for name in layer.inputs))
 
     def _columns(self, index: int, least: int) -> list[_Change]:
         """Splits of a layer of a chain, of which one is in ``least`` chunks already."""

@@ -25,12 +25,20 @@ from .transfer import (
     turn_cycles,
     turn_overhead,
 )
-from .vector import VectorTiming, scales, sweep_cycles, vector_overhead, vector_steps, window_steps
+from .vector import (
+    VectorTiming,
+    element_steps,
+    scales,
+    sweep_cycles,
+    vector_overhead,
+    vector_steps,
+    window_steps,
+)
 
 __all__ = ["COMMAND_OVERHEAD", "COMMAND_WORTH", "MEMORY", "Cost", "LoadTiming", "MatrixTiming",
            "MemoryTiming", "ReadPort", "Spans", "StoreTiming", "Stream", "VectorTiming", "bursts",
-           "command_cost", "stall_rate", "step_cycles", "sweep_cycles", "transfer_size",
-           "turn_cycles", "vector_overhead", "vector_steps", "window_steps"]
+           "command_cost", "element_steps", "stall_rate", "step_cycles", "sweep_cycles",
+           "transfer_size", "turn_cycles", "vector_overhead", "vector_steps", "window_steps"]
 
 
 COMMAND_OVERHEAD = 32

@@ -7,7 +7,7 @@ from math import prod
 from weft.compiler.ops import FieldValues
 from weft.hw.isa.commands import VectorOp
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.isa.vector_rules import REQUANTIZED, line_groups
+from weft.hw.isa.vector_rules import PAIRS, REQUANTIZED, kernel_shapes, line_groups
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.table import TableMemory
 from weft.hw.vector.alu import VectorAlu
@@ -20,10 +20,10 @@ from weft.hw.vector.sequencer import VectorSequencer
 from weft.hw.vector.window import VectorWindow
 from weft.hw.vector.words import VectorWords
 
-from .banks import Spans, Stream
+from .banks import Spans, Stream, pair_cycles
 
-__all__ = ["Steps", "VectorTiming", "scales", "sweep_cycles", "vector_latency", "vector_overhead",
-           "vector_steps", "window_steps"]
+__all__ = ["Steps", "VectorTiming", "element_steps", "scales", "sweep_cycles",
+           "vector_latency", "vector_overhead", "vector_steps", "window_steps"]
 
 
 Pair = tuple[int, int]
@@ -75,6 +75,14 @@ def window_steps(config: AcceleratorConfig, kernel: Pair, *, strides: Pair = (1,
              rows * (full * min(config.vector_taps, stride) + min(rest, stride))),) * 2
 
 
+def element_steps(config: AcceleratorConfig, op: VectorOp) -> Steps:
+    """The steps of an operation without a window: a word of each operand, which are read at a time
+    with ``vector_pairs``, and passes of ADD."""
+    if config.vector_pairs and op in PAIRS:
+        return ((1, 1), (1, 1))
+    return window_steps(config, kernel_shapes(config)[op])
+
+
 def sweep_cycles(config: AcceleratorConfig, blocks: int, positions: Pair, steps: Steps, *,
                  scaled: bool) -> int:
     """Cycles in which a VECTOR reads: one for each step, but no results faster than they are
@@ -116,6 +124,8 @@ def vector_overhead(config: AcceleratorConfig, *, scaled: bool) -> int:
 
 def vector_steps(config: AcceleratorConfig, fields: FieldValues) -> Steps:
     """The steps of a VECTOR."""
+    if (op := VectorOp(fields["op"])) in kernel_shapes(config):
+        return element_steps(config, op)
     return window_steps(config, (fields["kernel_outer"], fields["kernel_inner"]),
                         strides=(fields["stride_outer"], fields["stride_inner"]),
                         pads=(fields["pad_outer"], fields["pad_inner"]),
@@ -159,6 +169,7 @@ class _Sweep:
     paced: bool    # words wait for the results of others to be requantized
     patterns: tuple[tuple[tuple[int | None, ...], int], ...]  # from `_patterns`
     step: int                 # of banks, from position to position
+    second: int | None        # of banks, to the word of a second operand that is read beside
     first: int                # of the first position
     writes: Stream
 
@@ -204,10 +215,17 @@ class VectorTiming:
         blocks, positions = fields["blocks"], (fields["out_outer"], fields["out_inner"])
         cycles = sweep_cycles(config, blocks, positions, (top, other), scaled=scaled)
         banks = config.activation_banks
+        step, second = fields["in_inner_step"] % banks, None
+        paired = config.vector_pairs and VectorOp(fields["op"]) in PAIRS
+        if paired and not fields["broadcast"]:
+            second = fields["kernel_outer_step"] % banks
+            cycles = max(cycles, pair_cycles(banks, second, step, blocks * prod(positions)))
+        elif paired:
+            cycles += 1     # the second word comes first
         self._accepted.append(_Sweep(
             index, start, cycles, scaled, scaled and other[1] < config.vector_groups,
-            patterns=_patterns(config, fields), step=fields["in_inner_step"] % banks,
-            first=top[0], writes=Stream(fields["out_inner_step"] % banks,
+            patterns=_patterns(config, fields), step=step, second=second,
+            first=top[0] + paired, writes=Stream(fields["out_inner_step"] % banks,
                                         round(cycles / (blocks * prod(positions))))))
         self.ready = None
         if self.next is None:
@@ -237,7 +255,8 @@ class VectorTiming:
     def end(self, cycle: int) -> int:
         """:attr:`next`, with all that the matrix engine reads until ``cycle``."""
         sweep, banks = self._accepted[0], self._config.activation_banks
-        lost = sum(steps * self._reads.lost(self._begin, cycle + 1, banks, pattern, sweep.step)
+        lost = sum(steps * self._reads.lost(self._begin, cycle + 1, banks, pattern, sweep.step,
+                                             sweep.second)
                    for pattern, steps in sweep.patterns if steps)
         every = sum(steps for _, steps in sweep.patterns)
         self.next = self._begin + sweep.cycles - 1 + round(lost / every)

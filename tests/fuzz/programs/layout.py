@@ -72,6 +72,8 @@ def allowed_places(config: AcceleratorConfig, fields: dict[str, int]) -> list[in
                                lines=bool(fields["lines"]))
         return [every & -(1 << taps - len(group)) for group in groups] * blocks
     if op is VectorOp.ADD:
+        if config.vector_lines:     # both multipliers in one entry
+            return [(1 << 6) - 1] * blocks
         passes = -(-3 // taps)
         return ([every] * (passes - 1) + [(1 << 3 - (passes - 1) * taps) - 1]) * 2 * blocks
     return []

@@ -38,6 +38,9 @@ CONFIGS = {
     "odd-2": ODD.replace(vector_taps=2),
     "tiny-4": TINY.replace(vector_taps=4),
     "tiny-1": TINY.replace(vector_taps=1, requant_lanes=4),
+    # Both operands are read at a time.
+    "pairs-6": TINY.replace(vector_taps=6, vector_lines=16, requant_lanes=4),
+    "pairs-8": ODD.replace(vector_taps=8, vector_lines=16, activation_bytes=6 * 4096),
 }
 
 

@@ -11,6 +11,7 @@ from weft.compiler import passes as compiler_passes
 from weft.compiler.compilation import Compilation
 from weft.compiler.passes import PASSES
 from weft.errors import CompileError
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode, VectorOp, decode
 from weft.hw.isa.config import PRESETS
 
 TINY = PRESETS["tiny"]
@@ -73,6 +74,25 @@ def test_search_finds_a_better_split_than_its_first():
 def test_result_does_not_depend_on_the_split():
     for matrix in (0, 700):
         equal(graph_of(), TINY, np.random.default_rng(1), search=searched(matrix))
+
+
+def test_a_product_with_a_factor_of_all_channels_is_split_by_rows():
+    """Not by channels, as the layers are that make the factor: the convolution behind it needs all
+    channels of a row."""
+    builder = GraphBuilder(np.random.default_rng(3), (8, 12, 12))
+    x = builder.depthwise(builder.conv("x", 32))
+    gate = builder.conv(builder.global_average(x), 32)
+    graph = builder.graph(builder.conv(builder.product(x, gate), 8))
+    search = SplitSearch(grains=(Grain(matrix=100, vector=100),), effort=0)
+    commands = compile(graph, TINY, search=search).commands
+    decoded = [decode(commands[at:at + COMMAND_BYTES])
+               for at in range(0, len(commands), COMMAND_BYTES)]
+    products = [fields for opcode, fields in decoded
+                if opcode is Opcode.VECTOR and VectorOp(fields["op"]) is VectorOp.MULTIPLY]
+    assert len(products) > 1 and {fields["blocks"] for fields in products} == {32 // TINY.rows}
+    convolved = [fields for opcode, fields in decoded
+                 if opcode is Opcode.VECTOR and VectorOp(fields["op"]) is VectorOp.CONV]
+    assert min(fields["blocks"] for fields in convolved) < 32 // TINY.rows
 
 
 def test_search_without_grains_wrong():

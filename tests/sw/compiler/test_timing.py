@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from command_streams import MASKS, load, lookup, matrix, store
-from configs import PRODUCTS
+from configs import LINES, PRODUCTS
 from graphs import GraphBuilder
 from models import quantize_model
 
@@ -263,6 +263,16 @@ def test_network_takes_as_long_as_on_the_rtl(network):
     rng = np.random.default_rng([len(network), 5])
     model = quantize_model(rng, NETWORKS[network](rng))
     assert np.abs(compare(model, PRESETS["base"])).max() < 0.01
+
+
+@pytest.mark.parametrize("width", [12, 13, 14, 15])
+def test_operands_that_are_read_at_a_time_take_as_long_as_on_the_rtl(width):
+    builder = GraphBuilder(np.random.default_rng(width), (12, width, width))
+    x = builder.conv(builder.input, 16)
+    gated = builder.product(x, builder.conv(builder.global_average(x), 16))
+    graph = builder.graph(builder.conv(builder.sum(builder.sum(gated, x), gated), 8))
+    errors = compare(graph, LINES)
+    assert np.abs(errors).max() < 0.01, errors
 
 
 @pytest.mark.parametrize("softmax", [False, True])

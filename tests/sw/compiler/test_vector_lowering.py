@@ -340,7 +340,11 @@ def test_cycles_of_a_layer():
         assert output
     graph = builder.graph(output)
     cycles = [layer_cycles(PRESETS["base"], graph, layer, 1) for layer in graph.layers]
-    assert cycles == [10 * (3 + 7), 25 * 4, 200, 200, 100]
+    assert cycles == [10 * (3 + 7), 25 * 4, 100, 100, 100]
+    # Without a second port, the words of two operands come one after the other.
+    one_port = PRESETS["base"].replace(vector_lines=0)
+    assert [layer_cycles(one_port, graph, layer, 1) for layer in graph.layers][2:] \
+        == [200, 200, 100]
 
 
 def test_one_command_for_each_kind_of_window_of_an_average():

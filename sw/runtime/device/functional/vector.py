@@ -14,6 +14,7 @@ from weft.hw.isa.vector_rules import (
     SUBTRACTIONS,
     WEIGHTED,
     WINDOWS,
+    add_entries,
     kernel_shapes,
     line_columns,
     line_groups,
@@ -58,7 +59,7 @@ def _check(core: Core, command: Command) -> None:
             else fields["resumes"] or fields["quarter"]):
         raise command.fault(Error.ARGUMENT)
     if not window:
-        entries = kernel[0] * kernel[1]
+        entries = add_entries(config)
     elif fields["lines"]:
         entries = len(line_groups(config, kernel[0]))
     else:

@@ -61,6 +61,14 @@ def test_rows_are_kept(changes):
     run(vector(**LINES | changes), config=KEEPING)
 
 
+def test_both_multipliers_of_a_sum_are_in_one_entry_with_lines():
+    last = ADD | {"weight_base": KEEPING.vector_entries - 1}
+    run(vector(**last), config=KEEPING)
+    with pytest.raises(DeviceStopped) as info:
+        run(vector(**last), config=KEEPING.replace(vector_lines=0))
+    assert info.value.error is Error.ADDRESS
+
+
 @pytest.mark.parametrize("changes", [
     {"slide": 0}, {"kernel_inner": 5}, {"kernel_outer": 4, "kernel_inner": 4}, {"out_inner": 15},
     {"out_inner": 8, "stride_inner": 2}, {"stride_inner": 3}, {"stride_outer": 0},
