@@ -13,7 +13,7 @@ from weft.hw.memory.activation import ActivationMemory
 
 from .walk import PLACES, ROWS, BatchWalk, batch_rows
 
-__all__ = ["GROUPS", "RowReader", "word_use"]
+__all__ = ["GROUPS", "RowReader", "unit_of", "word_use"]
 
 
 GROUPS = 4
@@ -24,13 +24,19 @@ def word_use(config: AcceleratorConfig) -> data.StructLayout:
     """What a word is read for."""
     return data.StructLayout({
         "row":   range(ROWS),
-        "unit":  range(config.row_units),   # whose row it is
+        # Whose row it is, if there are several.
+        **({"unit": range(config.row_units)} if config.row_units > 1 else {}),
         "group": range(GROUPS),     # its place among those that wait
         "ahead": 1,                 # for the pass of words; otherwise it is one of a group
         "first": 1,                 # of its row
         "tail":  1,                 # the last one of its row
         "ends":  1,                 # the last one of its group
     })
+
+
+def unit_of(config: AcceleratorConfig, use: Any) -> Value:
+    """The unit whose row a word is read for."""
+    return use.unit if config.row_units > 1 else C(0)
 
 
 class RowReader(wiring.Component):
@@ -80,6 +86,7 @@ class RowReader(wiring.Component):
         m.submodules.walk = walk = BatchWalk(batch_rows(self._config))
         m.d.comb += [getattr(walk, name).eq(getattr(self, name)) for name in PLACES]
         offered: Any = Signal(word_use(self._config), reset_less=True)
+        units = [offered.unit] if self._config.row_units > 1 else []
         more, valid, taken, goes = Signal(), Signal(), Signal(), Signal()
         number  = Signal(range(self._passes), reset_less=True)  # of the pass
         first   = Signal(reset_less=True)       # of the row
@@ -106,7 +113,7 @@ class RowReader(wiring.Component):
         with m.If(goes):
             m.d.sync += [
                 self.request.payload.eq(walk.address),
-                Cat(offered.row, offered.unit).eq(walk.row),
+                Cat(offered.row, *units).eq(walk.row),
                 offered.group.eq(group),
                 offered.ahead.eq(ahead),
                 offered.first.eq(first),

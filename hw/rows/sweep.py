@@ -11,7 +11,7 @@ from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.lib.delay import delay, register
 from weft.hw.memory.scratch import unit_write_layout
 
-from .reader import GROUPS, RowReader, word_use
+from .reader import GROUPS, RowReader, unit_of, word_use
 from .walk import ROWS, batch_rows
 from .writer import RowWriter
 
@@ -236,7 +236,7 @@ class RowSweep(wiring.Component):
             m.d.comb += [
                 put.addr.eq(Cat(reader.use.row, reader.use.group)),
                 put.data.eq(self.word),
-                put.en.eq(come & (reader.use.unit == unit)),
+                put.en.eq(come & (unit_of(self._config, reader.use) == unit)),
                 get.addr.eq(place),
                 self.value[unit].eq(register(m, get.data.word_select(lane, 8),
                                              f"value_held_{unit}")),

@@ -12,6 +12,7 @@ from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.rows.constants import constant_memory
 from weft.hw.rows.engine import RowEngine
+from weft.hw.rows.reader import unit_of
 from weft.hw.rows.sweep import RowSweep
 from weft.hw.rows.walk import ROWS, batch_rows
 
@@ -103,7 +104,8 @@ class SoftmaxEngine(RowEngine):
         ]
         known = delay(m, sweep.here & use.ahead, behind, name="known")
         row, unit, first = (delay(m, value, behind, name=f"known_{name}", reset_less=True)
-                            for name, value in (("row", use.row), ("unit", use.unit),
+                            for name, value in (("row", use.row),
+                                                ("unit", unit_of(self._config, use)),
                                                 ("first", use.first)))
         largest = Signal(data.ArrayLayout(data.ArrayLayout(signed(8), ROWS),
                                           self._config.row_units), reset_less=True)
