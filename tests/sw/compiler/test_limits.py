@@ -35,7 +35,7 @@ def test_array_takes_a_cycle_for_each_pixel_of_a_weight_tile(shape, filters, ker
     # Nine columns in tiles: for the first row of positions a word for each kernel row, but for
     # padding above; one for each other row, as tiles go on with one another's rows.
     (lambda b: b.depthwise(b.input, pads=(1, 1, 1, 1)), 9 * (2 + 7)),
-    (lambda b: b.sum(b.input, b.input), 2 * 64),
+    (lambda b: b.sum(b.input, b.input), 64),    # both words in a cycle
     (lambda b: b.lookup(b.input), 64),
     (lambda b: b.max_pool(b.input, strides=(2, 2)), 16 * 4),
 ])
