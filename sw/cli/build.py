@@ -31,6 +31,9 @@ def add_parser(commands: Commands) -> None:
                         help="the host at the USB port of the FPGA's own, not at the serial port")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="try N placements, two at a time, and keep the fastest (default: 1)")
+    parser.add_argument("--retries", type=int, default=2, metavar="N",
+                        help="try up to N placements more, one at a time, as long as the clock is "
+                             "missed (default: 2)")
     add_scheduler_option(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR",
                         help="folder for bitstream, intermediate files and logs "
@@ -62,6 +65,7 @@ def _build(options: argparse.Namespace) -> int:
         workers = None if options.scheduler is None else stack.enter_context(
             cluster(scheduler=options.scheduler))
         result = build(board, folder, seeds=options.seeds, progress=progress.stage,
+                       retries=0 if options.allow_timing_fail else options.retries,
                        allow_timing_fail=options.allow_timing_fail, cluster=workers)
     if options.json is not None:
         write_text(options.json, json.dumps(result.to_dict(), indent=2) + "\n")

@@ -100,6 +100,18 @@ def test_the_fastest_seed_becomes_the_bitstream(tools, tmp_path):
     assert list(result.seconds) == ["generate", "synthesis", "place and route", "pack"]
 
 
+def test_a_missed_clock_is_tried_again(tools, tmp_path):
+    said = []
+    result = build(BOARD, tmp_path, retries=5, progress=said.append)
+    assert result.met
+    assert [route.seed for route in result.routes] == [2, 1]    # and no third one
+    assert said[2:] == ["Place and route", "Place and route once more: 90.0 MHz reached",
+                        "Packing the bitstream"]
+    assert not build(replace(BOARD, clock_mhz=200), tmp_path, retries=1).met
+    with pytest.raises(InputError, match=r"^Retries must be at least 0, not -1$"):
+        build(BOARD, tmp_path, retries=-1)
+
+
 def test_the_critical_path_names_components_signals_and_lines(tools, tmp_path):
     path = build(BOARD, tmp_path, seeds=2).path
     assert (path.start, path.end) == ("system.core.load.count", "system.core.store.sum")
@@ -150,7 +162,7 @@ def test_a_missed_clock_may_be_allowed(tools, tmp_path):
 def test_command_line_reports_and_fails_if_the_clock_was_missed(tools, tmp_path, capsys):
     arguments = ["build", "--board", "ulx3s-85f", "--config", "tiny", "--freq", "100",
                  "-o", str(tmp_path / "o"), "--json", str(tmp_path / "f.json")]
-    assert main(arguments) == 1
+    assert main([*arguments, "--retries", "0"]) == 1
     out = capsys.readouterr().out
     assert "clock: 90.0 MHz reached, 100.0 MHz asked for" in out
     assert "hw/transfer/load.py:97" in out
