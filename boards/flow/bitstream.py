@@ -181,13 +181,15 @@ def build(board: Board, folder: Path, *, seeds: int = 1, retries: int = 0,
         run_yosys(rtlil, f"{device.synthesis}; write_json top.json", folder=folder)
         netlist = add_settings(folder / "top.json", device.settings)
 
+    def placed(numbers: range) -> list[Route]:
+        if cluster is not None:
+            return place_all(board.name, folder, numbers, cluster)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return list(pool.map(partial(place, device, tools, folder), numbers))
+
     numbers = range(1, seeds + 1)
     with step("place and route", "Place and route" + (f", {seeds} seeds" if seeds > 1 else "")):
-        if cluster is not None:
-            found = place_all(board.name, folder, numbers, cluster)
-        else:
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                found = list(pool.map(partial(place, device, tools, folder), numbers))
+        found = placed(numbers)
 
     def meets(route: Route) -> bool:
         return route.clock_mhz >= clock_mhz and route.usb_met(device.reserve)
@@ -197,7 +199,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, retries: int = 0,
             break
         with step(f"seed {seed}", f"Place and route once more: "
                                   f"{max(route.clock_mhz for route in found):.1f} MHz reached"):
-            found.append(place(device, tools, folder, seed))
+            found += placed(range(seed, seed + 1))
     routes = tuple(sorted(found, key=lambda route: (not route.usb_met(device.reserve),
                                                     -route.clock_mhz)))
     best = routes[0].seed

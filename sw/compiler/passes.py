@@ -151,13 +151,17 @@ def _spread_buffers(compilation: Compilation) -> None:
     through: what is written there then need not wait for what is read there. Else they stay where
     they are, close together."""
     plan = compilation.plan
+    if not plan.others:
+        return
+    fewest, _ = _play(compilation, plan)
     for other in plan.others:
         # Layers without tile buffers are those that were split.
         spread = replace(other, layers=tuple(
             its if its.tile_buffers else mine
             for mine, its in zip(plan.layers, other.layers, strict=True)))
-        if _play(compilation, spread)[0] < _WORTH * _play(compilation, compilation.plan)[0]:
-            compilation.plan = spread
+        cycles, _ = _play(compilation, spread)
+        if cycles < _WORTH * fewest:
+            compilation.plan, fewest = spread, cycles
 
 
 def _play(compilation: Compilation, plan: MemoryPlan) -> tuple[float, int]:

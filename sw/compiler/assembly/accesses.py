@@ -12,6 +12,7 @@ import numpy as np
 
 from weft.hw.isa.commands import ROW_OPCODES, Memory, Opcode, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.vector_rules import add_entries
 
 __all__ = ["MEMORIES", "SPACES", "Access", "accesses", "in_place"]
 
@@ -153,13 +154,13 @@ def _vector_accesses(config: AcceleratorConfig, fields: dict[str, int]) -> Itera
 
     used = 1 if fields["shared"] else fields["blocks"]
     if op in (VectorOp.CONV, VectorOp.ADD):
-        if fields["lines"]:
+        if pair:
+            entries = used * add_entries(config)
+        elif fields["lines"]:
             size = fields["kernel_outer"]
             entries = used * -(-size // min(size, config.vector_taps // size))
-        elif pair and config.vector_lines:
-            entries = used  # both multipliers are in one
         else:
-            groups = -(-(3 if pair else fields["kernel_inner"]) // config.vector_taps)
+            groups = -(-fields["kernel_inner"] // config.vector_taps)
             entries = used * fields["kernel_outer"] * groups
         yield Access(False, "vector_weight", fields["weight_base"],
                      fields["weight_base"] + entries)

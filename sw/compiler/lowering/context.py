@@ -26,7 +26,7 @@ from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 
 from .kept_lines import KeptLines
-from .line_buffer import ChunkBuffer, LineBuffer, TurnBuffer
+from .line_buffer import LineBuffer, TurnBuffer
 from .parts import LoweringMemory, Part
 from .rotation import Rotation
 from .sharing import Sharing
@@ -83,7 +83,7 @@ class LoweringContext:
         self._rotations: dict[tuple[int, str], Rotation] = {}
         self._sharing = Sharing(config)
         # Of the group at hand.
-        self._lines: dict[str, LineBuffer | ChunkBuffer | TurnBuffer] = {}
+        self._lines: dict[str, LineBuffer | TurnBuffer] = {}
         self._turns: dict[int, range] = {}          # rows of its layers that are next
         self._chunk: range | None = None            # channel blocks, or heads, that are
         self._kept = KeptLines(config)
@@ -297,10 +297,11 @@ class LoweringContext:
         part : :class:`range`
             Along the first axis: what is loaded; all, if not given.
         """
-        key = index, what, part
-        if key in self._staying:
-            staying: Buffer = self._staying[key]
-            return staying
+        return self.stays(index, (what, part),
+                          lambda: self._load_constant(index, what, space, packed, part))
+
+    def _load_constant(self, index: int, what: str, space: Space, packed: np.ndarray,
+                       part: range | None) -> Buffer:
         raw = (packed if part is None else packed[part.start:part.stop]).tobytes()
         unit_bytes = packed.shape[-1]
         found = self._sharing.find(index, space, raw)
@@ -329,8 +330,6 @@ class LoweringContext:
             fields={"memory": memory, "lines": 1, "address": Address(source), "stride": 0,
                     "units": units, "local_address": Address(target), "local_stride": 0},
             reads=(Region.whole(source),), writes=(Region(target, 0, units),)))
-        if index in self._turns:
-            self._staying[key] = target
         return target
 
     def lines(self, run: Hashable, rows: range, count: int) -> tuple[int, bool, Region]:
@@ -402,7 +401,8 @@ class LoweringContext:
                             layer=self.graph.layers[first].name,
                             size=slots * blocks * height * width)
             self._current.placed[buffer] = address
-            self._lines[name] = lines = ChunkBuffer(self.tensor(name), buffer, blocks, slots)
+            self._lines[name] = lines = TurnBuffer(self.tensor(name), buffer, blocks,
+                                                   (range(height),), slots)
             if name != group.inner:
                 self.load_line(first, lines.view(range(height), self.blocks(name)))
 

@@ -8,7 +8,7 @@ from weft.ir import Tensor
 
 from .view import View
 
-__all__ = ["ChunkBuffer", "LineBuffer", "TurnBuffer"]
+__all__ = ["LineBuffer", "TurnBuffer"]
 
 
 class LineBuffer:
@@ -56,8 +56,9 @@ class LineBuffer:
                     columns=range(width), blocks=blocks, offset=first * plane + place * width)
 
 
-class ChunkBuffer:
-    """Room for some chunks of channel blocks of a tensor, taken in turn.
+class TurnBuffer:
+    """Room for some turns of a tensor, of which each is a tile of rows of a chunk of channel
+    blocks, such as a head.
 
     Parameters
     ----------
@@ -66,36 +67,6 @@ class ChunkBuffer:
         In activation memory.
     size : :class:`int`
         Channel blocks of a chunk.
-    slots : :class:`int`
-        Chunks that there is room for.
-    """
-
-    def __init__(self, tensor: Tensor, buffer: Buffer, size: int, slots: int):
-        self._tensor = tensor
-        self._buffer = buffer
-        self._size = size
-        self._slots = slots
-
-    def view(self, rows: range, blocks: range) -> View:
-        """Some rows of channel blocks of a chunk."""
-        _, height, width = self._tensor.shape
-        plane = height * width
-        chunk, first = divmod(blocks.start, self._size)
-        offset = (chunk % self._slots * self._size + first) * plane
-        return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
-                    columns=range(width), blocks=blocks, offset=offset + rows.start * width)
-
-
-class TurnBuffer:
-    """Room for some turns of a tensor, of which each is a tile of rows of a head.
-
-    Parameters
-    ----------
-    tensor : :class:`Tensor`
-    buffer : :class:`Buffer`
-        In activation memory.
-    size : :class:`int`
-        Channel blocks of a head.
     tiles : list of :class:`range`
         Rows, top to bottom; no tile has more than the first one.
     slots : :class:`int`
@@ -111,13 +82,13 @@ class TurnBuffer:
         self._slots = slots
 
     def view(self, rows: range, blocks: range) -> View:
-        """Rows of a tile in channel blocks of a head."""
+        """Rows of a tile in channel blocks of a chunk."""
         width = self._tensor.shape[2]
         height = len(self._tiles[0])
         plane = height * width
-        head, first = divmod(blocks.start, self._size)
+        chunk, first = divmod(blocks.start, self._size)
         tile, row = divmod(rows.start, height)
-        slot = (head * len(self._tiles) + tile) % self._slots
+        slot = (chunk * len(self._tiles) + tile) % self._slots
         return View(tensor=self._tensor, buffer=self._buffer, plane=plane, rows=rows,
                     columns=range(width), blocks=blocks,
                     offset=(slot * self._size + first) * plane + row * width)
