@@ -6,7 +6,7 @@ from .board import Board
 from .ecp5.family import ECP5
 from .memory import SdramChipMemory
 from .sdram.chip import M12L64322A_UNMASKED
-from .ulx3s import ULX3S_85F
+from .ulx3s import ULX3S_85F_ONCHIP
 
 __all__ = ["COLORLIGHT_I9", "make_platform"]
 
@@ -14,7 +14,7 @@ __all__ = ["COLORLIGHT_I9", "make_platform"]
 COLORLIGHT_I9 = Board(
     name="colorlight-i9", title="Colorlight i9 v7.2 with LFE5U-45F and its SDRAM", family=ECP5,
     device="LFE5U-45F",
-    config=ULX3S_85F.config.replace(name="colorlight_i9", rows=8, cols=8, axi_addr_width=23),
+    config=ULX3S_85F_ONCHIP.config.replace(name="colorlight_i9", rows=8, cols=8, axi_addr_width=23),
     clock_mhz=90, memory=SdramChipMemory(chip=M12L64322A_UNMASKED),
     # The debug adapter on the usual extension board is the other end of the line.
     baud=115_200, loader="colorlight-i9")

@@ -28,7 +28,7 @@ def _register(make: Callable[[Board], Any], *boards: Board) -> None:
         BOARDS[board.name], _PLATFORMS[board.name] = board, make
 
 
-_register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_85F_SDRAM,
+_register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_85F_ONCHIP,
           ulx3s.ULX3S_25F)
 _register(icepi_zero.make_platform, icepi_zero.ICEPI_ZERO)
 _register(colorlight_i9.make_platform, colorlight_i9.COLORLIGHT_I9)

@@ -10,25 +10,25 @@ from .ecp5.family import ECP5
 from .memory import OnChipMemory, SdramChipMemory
 from .sdram.chip import MT48LC16M16_CLASS
 
-__all__ = ["ULX3S_25F", "ULX3S_85F", "ULX3S_85F_SDRAM", "make_platform"]
+__all__ = ["ULX3S_25F", "ULX3S_85F", "ULX3S_85F_ONCHIP", "make_platform"]
 
 
 # Staging memory is on the chip and answers at once; short bursts keep the buffers out of block RAM.
 _STAGING: dict[str, Any] = {"axi_burst_beats": 8, "axi_outstanding": 2}
 
-ULX3S_85F = Board(
-    name="ulx3s-85f", title="ULX3S with LFE5U-85F", family=ECP5, device="LFE5U-85F",
-    config=AcceleratorConfig(
-        name="ulx3s_85f", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
+ULX3S_85F_ONCHIP = Board(
+    name="ulx3s-85f-onchip", title="ULX3S with LFE5U-85F, its SDRAM left out",
+    family=ECP5, device="LFE5U-85F", config=AcceleratorConfig(
+        name="ulx3s_85f_onchip", rows=16, cols=16, requant_lanes=2, activation_bytes=64 * 1024,
         activation_banks=2, weight_bytes=32 * 1024, accumulator_pixels=512, queue_depth=1,
         vector_taps=1, drain_lookup=False, **_STAGING),
     clock_mhz=100, memory=OnChipMemory(size=128 * 1024), baud=3_000_000, loader="ulx3s")
 
-ULX3S_85F_SDRAM = replace(
-    ULX3S_85F, name="ulx3s-85f-sdram", title="ULX3S with LFE5U-85F and its SDRAM",
+ULX3S_85F = replace(
+    ULX3S_85F_ONCHIP, name="ulx3s-85f", title="ULX3S with LFE5U-85F",
     # Block RAMs that are no staging memory halve the traffic of mobile networks.
-    config=ULX3S_85F.config.replace(name="ulx3s_85f_sdram", activation_bytes=128 * 1024,
-                                    weight_bytes=64 * 1024),
+    config=ULX3S_85F_ONCHIP.config.replace(name="ulx3s_85f", activation_bytes=128 * 1024,
+                                           weight_bytes=64 * 1024),
     memory=SdramChipMemory(chip=MT48LC16M16_CLASS))
 
 ULX3S_25F = Board(

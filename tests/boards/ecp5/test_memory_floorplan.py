@@ -22,7 +22,7 @@ def given(config):
     return blocks
 
 
-@pytest.mark.parametrize("config", [BOARDS["ulx3s-85f"].config, load_config("tiny"),
+@pytest.mark.parametrize("config", [BOARDS["ulx3s-85f-onchip"].config, load_config("tiny"),
                                     load_config("base").replace(cols=64, rows=2, requant_lanes=2)])
 def test_no_block_is_given_twice(config):
     blocks = [place for places in given(config).values() for place in places]
@@ -31,7 +31,7 @@ def test_no_block_is_given_twice(config):
 
 
 def test_memories_of_the_board_find_their_places():
-    board = BOARDS["ulx3s-85f"]
+    board = BOARDS["ulx3s-85f-onchip"]
     config = board.config
     blocks = given(config)
 

@@ -11,7 +11,7 @@ from weft.boards.registry import BOARDS
 from weft.hw.isa.config import PRESETS
 
 SMALL = BOARDS["ulx3s-25f"]
-LARGE = BOARDS["ulx3s-85f"]
+LARGE = BOARDS["ulx3s-85f-onchip"]
 
 
 def predicted(config, board):

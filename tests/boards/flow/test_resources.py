@@ -62,7 +62,7 @@ def test_memories(depth, block_rams, bits):
     assert (total, sum(counts["memory"] for counts in found.values())) == (block_rams, bits)
 
 
-BOARD = BOARDS["ulx3s-85f"]
+BOARD = BOARDS["ulx3s-85f-onchip"]
 
 
 @pytest.fixture(scope="module")

@@ -370,7 +370,7 @@ def test_memory_of_a_board_follows_the_configuration():
     timings = []
     for config in (None, "base,axi_data_width=128"):
         target = session_target(argparse.Namespace(
-            config=config, device="serial:none", board="ulx3s-85f-sdram", other_design=False))
+            config=config, device="serial:none", board="ulx3s-85f", other_design=False))
         timings.append(target.board.memory_timing(target.config))
     assert timings[1].rate == pytest.approx(timings[0].rate / 2)
     assert timings[1].latency > timings[0].latency

@@ -116,11 +116,11 @@ def test_table_names_layers_and_what_bounds_them(estimate, capsys):
 
 def test_board_names_configuration_and_memory(capsys):
     found = {}
-    for board in ("ulx3s-85f", "ulx3s-85f-sdram"):
+    for board in ("ulx3s-85f-onchip", "ulx3s-85f"):
         assert main(["estimate", str(MODEL), "--json", "--board", board]) == 0
         found[board] = json.loads(capsys.readouterr().out)
     near, far = found.values()
-    assert [near["config"]["name"], far["config"]["name"]] == ["ulx3s_85f", "ulx3s_85f_sdram"]
+    assert [near["config"]["name"], far["config"]["name"]] == ["ulx3s_85f_onchip", "ulx3s_85f"]
     assert far["cycles"][0] > near["cycles"][0]
     assert not any(trial["field"] == "axi_data_width" for trial in far["advice"]["trials"])
     assert main(["estimate", str(MODEL), "--board", "ulx3s-85f", "--config", "tiny", "--json"]) == 0

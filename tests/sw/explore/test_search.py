@@ -21,7 +21,7 @@ from weft.hw.isa.config import PRESETS
 from weft.runtime.energy import load_energy_table
 
 DATA = MODEL.read_bytes()
-BOARD = BOARDS["ulx3s-85f"]
+BOARD = BOARDS["ulx3s-85f-onchip"]
 SPACE = Space({"rows": (4, 8, 16), "cols": (4, 8, 16), "requant_lanes": (1, 2, 3),
                "weight_bytes": (8192, 65536, 1 << 20), "vector_taps": (1, 3)})
 

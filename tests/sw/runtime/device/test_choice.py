@@ -9,7 +9,7 @@ from weft.runtime.device.board_sim import BoardSimDevice
 from weft.runtime.device.choice import choose_device, is_simulated, records_signals, runs_layers
 from weft.runtime.device.serial import SerialDevice
 
-BOARD = BOARDS["ulx3s-85f-sdram"]
+BOARD = BOARDS["ulx3s-85f"]
 
 
 def test_serial_ports_have_a_path_and_a_baud_rate():
