@@ -9,14 +9,8 @@ import zlib
 import numpy as np
 import pytest
 from configs import CONFIGS, SWEPT
-from graphs import (
-    OPERATORS,
-    GraphBuilder,
-    in_fixed_point,
-    operator_graph,
-    random_graph,
-    random_image,
-)
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, in_fixed_point, operator_graph, random_graph, random_image
 
 from weft import compiler, reference
 from weft.errors import CompileError

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from amaranth.hdl import Value
 from amaranth.lib import data
-from graphs import GraphBuilder, random_image
+from graph_builder import GraphBuilder
+from graphs import random_image
 from stream_bench import make_simulator
 
 from weft.hw.control.port import ControlPort

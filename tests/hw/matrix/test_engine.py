@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.lib import data
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from stream_bench import make_simulator, stream_source
 
 from weft import reference

@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import random_graph
 from pysim_device import PysimDevice, check_reset
 from sw_programs import equal
 

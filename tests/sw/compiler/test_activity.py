@@ -1,7 +1,7 @@
 """Counts of events."""
 
 import numpy as np
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 
 from weft import compiler
 from weft.compiler.activity import Activity, stream_activity

@@ -4,7 +4,8 @@ import re
 import numpy as np
 import onnx
 import pytest
-from graphs import OPERATORS, GraphBuilder, operator_graph, random_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, operator_graph, random_graph, random_image
 from sw_programs import run
 
 from weft import cli, compiler, reference

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal, fields_of
 
 from weft import compiler, reference

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from pysim_device import PysimDevice
 from sw_programs import equal, fields_of
 

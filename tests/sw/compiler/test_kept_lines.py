@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from configs import LINES
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal, fields_of
 
 from weft.compiler import Grain, ProgramError, SplitSearch, check, compile

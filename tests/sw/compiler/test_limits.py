@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import random_graph
 
 from weft.boards.registry import BOARDS
 from weft.compiler import batch, compile

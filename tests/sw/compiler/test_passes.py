@@ -3,7 +3,7 @@ import traceback
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal
 
 from weft.compiler import Grain, SplitSearch, compile

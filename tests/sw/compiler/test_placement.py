@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from graphs import OPERATORS, GraphBuilder, operator_graph
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, operator_graph
 from sw_programs import equal
 
 from weft import compiler

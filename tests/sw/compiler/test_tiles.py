@@ -6,7 +6,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from graphs import OPERATORS, GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, random_graph
 from sw_programs import equal, fields_of
 
 from weft.compiler import MisfitError, SplitSearch, compile, misfits, passes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from command_streams import MASKS, load, lookup, matrix, store
 from configs import LINES, PRODUCTS
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from models import quantize_model
 
 from weft.bench.networks import NETWORKS

@@ -4,7 +4,8 @@ from itertools import count
 
 import numpy as np
 import pytest
-from graphs import OPERATORS, GraphBuilder, operator_graph, random_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, operator_graph, random_graph, random_image
 from sw_programs import equal
 
 from weft import compiler, reference

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from configs import LINES
-from graphs import GraphBuilder, operator_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import operator_graph, random_image
 from sw_programs import run_frames
 
 from weft import reference

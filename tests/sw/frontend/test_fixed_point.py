@@ -8,7 +8,8 @@ from math import floor, trunc
 import numpy as np
 import pytest
 from amaranth.lib import data
-from graphs import GraphBuilder, random_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import random_graph, random_image
 from sw_programs import equal
 
 from weft import reference

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 
 from weft import reference
 from weft.compiler import compile

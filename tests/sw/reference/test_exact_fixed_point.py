@@ -6,7 +6,8 @@ from math import floor
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, in_fixed_point
+from graph_builder import GraphBuilder
+from graphs import in_fixed_point
 
 from weft import reference
 from weft.compiler import compile

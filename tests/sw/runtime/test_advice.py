@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from models import QdqBuilder
 
 from weft import compiler

@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 
 from weft import reference
 from weft.compiler import Grain, SplitSearch, compile

@@ -2,14 +2,8 @@ import re
 
 import numpy as np
 import pytest
-from graphs import (
-    OPERATORS,
-    GraphBuilder,
-    in_fixed_point,
-    operator_graph,
-    random_graph,
-    random_image,
-)
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, in_fixed_point, operator_graph, random_graph, random_image
 
 from weft import reference
 from weft.boards.registry import BOARDS
