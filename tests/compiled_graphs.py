@@ -4,8 +4,9 @@ import numpy as np
 from graph_builder import GraphBuilder
 
 from weft.compiler import Program
-from weft.hw.isa.commands import Engine, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 

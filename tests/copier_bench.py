@@ -14,7 +14,7 @@ from copier import (
     Mischief,
 )
 
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim.build import TOP, build_verilog
 from weft.sim.simulator import MemoryModel, RunStatus, Simulator

@@ -14,8 +14,9 @@ from graphs import OPERATORS, in_fixed_point, operator_graph, random_graph, rand
 
 from weft import compiler, reference
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, decode, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
+from weft.hw.isa.encoding import decode, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error, cycle_counters
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.verilator import VerilatorDevice

@@ -10,8 +10,9 @@ from pysim_device import PysimDevice, check_reset
 from sw_programs import equal
 
 from weft import compiler
-from weft.hw.isa.commands import Engine, Opcode, decode, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.encoding import decode, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error, cycle_counters
 from weft.runtime.device import DeviceStopped, Driver
 

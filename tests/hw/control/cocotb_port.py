@@ -6,7 +6,7 @@ from cocotb.triggers import ClockCycles
 from port_host import Bench
 
 from weft.hw.control.port import WATCHDOG_CYCLES
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

@@ -10,8 +10,9 @@ from graphs import random_image
 from stream_bench import make_simulator
 
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import COMMANDS, Engine, Memory, Opcode, VectorOp, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMANDS, Engine, Memory, Opcode, VectorOp
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

@@ -13,7 +13,7 @@ from weft.hw.bus.axi import LiteSignature
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.port import QUIET_CYCLES, WATCHDOG_CYCLES, ControlPort
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

@@ -11,7 +11,8 @@ from sw_programs import equal
 
 from weft import compiler
 from weft.boards.registry import BOARDS
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode, encode
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
+from weft.hw.isa.encoding import decode, encode
 from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver, EventKind
 

@@ -16,8 +16,9 @@ from weft.compiler.ops import Buffer, Space
 from weft.compiler.planning.frames import find_joints
 from weft.digits import MODEL
 from weft.errors import InputError
-from weft.hw.isa.commands import Engine, Memory, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Memory
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 from weft.reference.golden import GoldenSession
 from weft.runtime.session import InferenceSession
 

@@ -11,7 +11,8 @@ from graph_builder import GraphBuilder
 
 from weft.compiler import Program, ProgramError, check, compile
 from weft.compiler.assembly.accesses import accesses
-from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, Engine, Opcode, VectorOp, decode, encode
+from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, Engine, Opcode, VectorOp
+from weft.hw.isa.encoding import decode, encode
 
 
 def encoded_again(raw: bytes, **changes: int) -> bytes:

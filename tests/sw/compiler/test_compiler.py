@@ -15,7 +15,8 @@ from weft.compiler.planning.columns import column_chunks, column_step, tile_pixe
 from weft.compiler.verify import verify
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 
 ROOMY = TINY.replace(activation_bytes=1 << 20, weight_bytes=1 << 18)
 

@@ -12,7 +12,7 @@ from weft import compiler, reference
 from weft.compiler import batch, compile
 from weft.compiler.channel_layout import lay_out_channels
 from weft.compiler.verify import verify
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Convolution, layout
 
 TINY = PRESETS["tiny"]

@@ -14,8 +14,10 @@ from weft.boards.registry import BOARDS
 from weft.compiler import SplitSearch, compile, misfits
 from weft.compiler.assembly.check import ProgramError, check
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Graph
 
 TINY = PRESETS["tiny"].replace(accumulator_pixels=16)

@@ -8,7 +8,7 @@ from graph_builder import GraphBuilder
 from sw_programs import equal
 
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 

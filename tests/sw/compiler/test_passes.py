@@ -11,8 +11,9 @@ from weft.compiler import passes as compiler_passes
 from weft.compiler.compilation import Compilation
 from weft.compiler.passes import PASSES
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, VectorOp, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode, VectorOp
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 

@@ -10,7 +10,7 @@ from weft import compiler
 from weft.compiler import passes
 from weft.compiler.planning.placement import _Life, _place, _spread
 from weft.compiler.timing.player import play
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 

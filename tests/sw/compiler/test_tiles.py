@@ -17,7 +17,8 @@ from weft.compiler.planning.rows import Window
 from weft.compiler.transpose import wide
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Graph
 
 TINY = PRESETS["tiny"]

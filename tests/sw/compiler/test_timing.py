@@ -22,8 +22,9 @@ from weft.compiler.timing.transfer import load_overhead, store_overhead, transfe
 from weft.digits import MODEL as DIGITS
 from weft.errors import CompileError, InputError
 from weft.hw.control.dispatch import Dispatcher
-from weft.hw.isa.commands import Engine, Opcode, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.matrix.drain import Drain
 from weft.hw.matrix.result_table import ResultTable
 from weft.runtime.device import EventKind

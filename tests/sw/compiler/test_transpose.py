@@ -13,7 +13,7 @@ from weft.compiler import SplitSearch, passes
 from weft.compiler.timing.player import play
 from weft.compiler.transpose import transpose, wide
 from weft.compiler.verify import verify
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Alias, Graph
 
 TINY = PRESETS["tiny"]

@@ -8,7 +8,7 @@ from models import QdqBuilder
 from weft import compiler
 from weft.digits import MODEL
 from weft.frontend import partition
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.advice import Advice, Trial, advise
 from weft.runtime.estimate import estimate_plan, estimate_programs
 

@@ -9,8 +9,10 @@ from weft import reference
 from weft.boards.registry import BOARDS
 from weft.compiler import Program, compile
 from weft.frontend.fixed_point import with_fixed_point
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode, Rounding, decode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode, Rounding
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Control, Counter, Error, Register, Status
 from weft.ir import layout
 from weft.runtime.device import DeviceStopped, DeviceTimeout, Driver
