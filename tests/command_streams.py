@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp, decode, encode
+from weft.hw.isa.commands import Engine, Memory, Opcode, Rounding, VectorOp
+from weft.hw.isa.encoding import decode, encode
 
 __all__ = ["MASKS", "load", "lookup", "matrix", "store", "vector", "window"]
 

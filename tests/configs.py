@@ -2,7 +2,8 @@
 
 import pytest
 
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 
 __all__ = ["ATTENTION_PLAIN", "CONFIGS", "LINES", "ODD", "PRODUCTS", "PRODUCTS_PLAIN", "SWEPT"]
 

@@ -10,8 +10,9 @@ from stream_bench import make_simulator
 
 from weft.hw.accelerator import Accelerator
 from weft.hw.bus.axi import BURST_INCR, Response
-from weft.hw.isa.commands import Engine, Opcode, encode
+from weft.hw.isa.commands import Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
 from weft.hw.isa.registers import Control, Register
 from weft.runtime.device import Driver
 from weft.runtime.device.base import DeviceTimeout, Event, EventKind

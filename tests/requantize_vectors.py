@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from weft.hw.isa.commands import Engine, Rounding, roundings
+from weft.hw.isa.commands import Engine, Rounding
+from weft.hw.isa.subset import roundings
 from weft.reference import requantize, requantize_fixed_point
 
 

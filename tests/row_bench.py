@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from stream_bench import make_simulator, stream_source, stream_watch
 
-from weft.hw.isa.commands import encode
+from weft.hw.isa.encoding import encode
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 

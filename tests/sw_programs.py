@@ -8,8 +8,9 @@ from graphs import random_image
 
 from weft import reference
 from weft.compiler import Program, SplitSearch, compile
-from weft.hw.isa.commands import Engine, decode
+from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
 from weft.ir import Graph
 from weft.runtime.device import Driver
 from weft.runtime.device.functional import FunctionalDevice

@@ -5,7 +5,7 @@ from typing import Any
 from weft.boards.board import Board
 from weft.boards.ecp5.family import ECP5
 from weft.boards.memory import OnChipMemory
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.device.board_sim import BoardSimDevice
 from weft.sim.board import fast_line
 

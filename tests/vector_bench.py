@@ -8,7 +8,8 @@ from amaranth.lib import data
 from stream_bench import make_simulator, stream_put, stream_source, stream_watch
 
 from weft.errors import InputError
-from weft.hw.isa.commands import Opcode, Rounding, VectorCommand, VectorOp, decode, encode
+from weft.hw.isa.commands import Opcode, Rounding, VectorCommand, VectorOp
+from weft.hw.isa.encoding import decode, encode
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.vector.engine import VectorEngine

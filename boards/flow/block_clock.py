@@ -26,7 +26,8 @@ from weft.hw.bus.axi import memory_port
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.core import Core
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import load_config
 from weft.hw.matrix.accumulators import Accumulators
 from weft.hw.matrix.drain import Drain
 from weft.hw.matrix.engine import MatrixEngine

@@ -23,8 +23,9 @@ from weft.boards.memory import BoardMemory
 from weft.boards.system.staging import STORAGE_BITS
 from weft.hw.bus.dma_write import WriteEngine, beat_layout
 from weft.hw.control.fetch import CommandFetch
-from weft.hw.isa.commands import Memory, RowConstant
+from weft.hw.isa.commands import Memory
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import RowConstant
 from weft.hw.isa.limits import LINE_WORDS
 from weft.hw.isa.memories import memories
 from weft.hw.lib.fanout import SINKS, parts

@@ -7,10 +7,11 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Header, engines
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Header
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import engines
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import register
 from weft.hw.lib.half_slice import HalfSlice

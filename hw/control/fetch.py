@@ -8,10 +8,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.bus.burst import request_layout
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, engines
+from weft.hw.isa.commands import COMMAND_BYTES, Engine
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import engines
 from weft.hw.lib.delay import unreset
 from weft.hw.lib.fanout import SINKS
 

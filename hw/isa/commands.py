@@ -6,20 +6,13 @@ meet only at counting semaphores, one for each ordered pair of engines: a comman
 engines it consumes a token before it starts, and to which engines it gives one when it is done.
 """
 
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, enum
 
-from .config import AcceleratorConfig
-
 __all__ = ["COMMAND_BYTES", "Engine", "Opcode", "Memory", "Header", "LoadCommand", "MatrixCommand",
-           "StoreCommand", "TurnCommand", "SoftmaxCommand", "NormalizeCommand", "RowConstant",
-           "VectorOp", "VectorCommand", "Rounding", "ChannelParameters", "FixedPointParameters",
-           "Exponential", "COMMANDS", "ENGINES", "engines", "roundings", "field_ranges", "encode",
-           "decode", "disassemble", "ROW_OPCODES"]
+           "StoreCommand", "TurnCommand", "SoftmaxCommand", "NormalizeCommand", "VectorOp",
+           "VectorCommand", "Rounding", "COMMANDS", "ROW_OPCODES", "ENGINES"]
 
 
 COMMAND_BYTES = 64
@@ -274,13 +267,6 @@ class SoftmaxCommand(data.Struct):
     _2:        unsigned(_COMMAND_BITS - 208)
 
 
-class RowConstant(enum.IntEnum):
-    """Where in the memory ROW_CONSTANT each table begins."""
-    TERMS      = 0    # 256: of SOFTMAX the exponentials, of NORMALIZE what each value stands for
-    THRESHOLDS = 256  # 256, of NORMALIZE
-    CHANNELS   = 512  # of NORMALIZE, two of each channel
-
-
 class NormalizeCommand(data.Struct):
     """Layer normalization of rows. Needs ``config.normalize_channels``.
 
@@ -483,31 +469,6 @@ class VectorCommand(data.Struct):
     quarter:           unsigned(2)   # of the lines, at which the columns of a command begin
 
 
-class ChannelParameters(data.Struct):
-    """What requantization needs to know of one output channel; a parameter entry holds those of
-    ``requant_lanes`` consecutive channels."""
-    bias:  signed(32)
-    scale: unsigned(32)  # bits of a float32: zero, or positive and normal
-
-
-class FixedPointParameters(data.Struct):
-    """What stands in the place of :class:`ChannelParameters` for a command with a fixed-point
-    rule. The result of FIXED_POINT is ``RDBPOT(SRDHM((v + bias) << max(shift, 0), multiplier),
-    max(-shift, 0)) + out_zero``, with the shift to the left modulo 2**32; that of FIXED_POINT_ONCE
-    ``round((v + bias) * multiplier * 2**(shift - 31)) + out_zero``, halves away from zero,
-    saturated if the sum shifted to the left exceeds 32 bits."""
-    bias:       signed(27)
-    shift:      signed(6)     # -32, at which every result is zero, to 31
-    multiplier: unsigned(31)
-
-
-class Exponential(data.Struct):
-    """An entry of the table of SOFTMAX: ``(2**23 + fraction) * 2**exponent``, or 0 if the exponent
-    is; what counts are the ratios of entries. So all float32 values of both kinds have an entry."""
-    fraction: unsigned(23)
-    exponent: unsigned(9)
-
-
 COMMANDS: dict[Opcode, type[data.Struct]] = {
     Opcode.LOAD: LoadCommand, Opcode.MATRIX: MatrixCommand, Opcode.STORE: StoreCommand,
     Opcode.VECTOR: VectorCommand, Opcode.TURN: TurnCommand, Opcode.SOFTMAX: SoftmaxCommand,
@@ -526,122 +487,4 @@ ENGINES: dict[Opcode, Engine] = {
 """Engine that executes each opcode."""
 
 
-def engines(config: AcceleratorConfig) -> dict[Opcode, Engine]:
-    """What of :data:`ENGINES` an accelerator has; other opcodes are illegal."""
-    return {opcode: engine for opcode, engine in ENGINES.items()
-            if (config.vector or engine is not Engine.VECTOR)
-            and (config.products or opcode is not Opcode.TURN)
-            and (config.softmax or opcode is not Opcode.SOFTMAX)
-            and (config.normalize_channels or opcode is not Opcode.NORMALIZE)}
-
-
-def roundings(config: AcceleratorConfig, engine: Engine) -> tuple[Rounding, ...]:
-    """The rules that an engine of an accelerator has; a command with another is illegal."""
-    return (Rounding.FLOAT32,
-            *((Rounding.FIXED_POINT, Rounding.FIXED_POINT_ONCE) if config.fixed_point else ()),
-            *((Rounding.BYTE,) if engine is Engine.MATRIX and not config.sequential else ()))
-
-
 assert all(data.Layout.cast(layout).size == _COMMAND_BITS for layout in COMMANDS.values())
-
-
-def _fields(layout: Any) -> dict[str, data.Field]:
-    return {name: field for name, field in data.Layout.cast(layout) if not name.startswith("_")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a field of a command lies, and which values it takes."""
-    name: str
-    offset: int
-    mask: int
-    low: int
-    high: int
-    kind: Any    # an enum, or None
-
-    @property
-    def sign(self) -> int:
-        """The bit that makes a value negative; 0 if none does."""
-        return -self.low
-
-
-@lru_cache
-def _places(opcode: Opcode) -> tuple[_Place, ...]:
-    """All fields but the header."""
-    places = []
-    for name, field in _fields(COMMANDS[opcode]).items():
-        if name == "header":
-            continue
-        kind = field.shape if isinstance(field.shape, type) else None
-        signed = kind is None and field.shape.signed
-        places.append(_Place(
-            name=name, offset=field.offset, mask=(1 << field.width) - 1, kind=kind,
-            low=-(1 << (field.width - 1)) if signed else 0,
-            high=(1 << (field.width - signed)) - 1))
-    return tuple(places)
-
-
-def field_ranges(opcode: Opcode) -> dict[str, tuple[int, int]]:
-    """The smallest and the largest value of each field of a command, but for the header."""
-    return {place.name: (place.low, place.high) for place in _places(opcode)}
-
-
-_OPCODES = {opcode.value: opcode for opcode in Opcode}
-
-
-def encode(opcode: Opcode, *, wait: int = 0, post: int = 0, **fields: Any) -> bytes:
-    """Bytes of one command; every field of the opcode's layout must be given.
-
-    Raises
-    ------
-    ValueError
-        If a field is missing, unknown, or its value does not fit.
-    """
-    places = _places(opcode)
-    known = {place.name for place in places}
-    if known != fields.keys():
-        raise ValueError(f"Fields of {opcode.name} must be {', '.join(sorted(known))}, "
-                         f"not {', '.join(sorted(fields))}")
-    bits = opcode.value | (wait & 0xf) << 8 | (post & 0xf) << 12
-    for place in places:
-        value = fields[place.name]
-        if place.kind is not None:  # an enum; a plain number will do
-            value = place.kind(value).value
-        if not place.low <= value <= place.high:
-            raise ValueError(f"{opcode.name} {place.name} must be between {place.low} and "
-                             f"{place.high}, not {value}")
-        bits |= (int(value) & place.mask) << place.offset
-    return bits.to_bytes(COMMAND_BYTES, "little")
-
-
-def decode(raw: bytes) -> tuple[Opcode, dict[str, int]]:
-    """Opcode and fields (``wait`` and ``post`` among them) of one command.
-
-    Raises
-    ------
-    ValueError
-        If the opcode is illegal.
-    """
-    bits = int.from_bytes(raw, "little")
-    opcode = _OPCODES.get(bits & 0xff)
-    if opcode is None:
-        raise ValueError(f"Opcode {bits & 0xff:#04x} is illegal")
-    values = {"wait": bits >> 8 & 0xf, "post": bits >> 12 & 0xf}
-    for place in _places(opcode):
-        value = bits >> place.offset & place.mask
-        values[place.name] = value - 2 * (value & place.sign)
-    return opcode, values
-
-
-def disassemble(raw: bytes) -> str:
-    """One line of text for one command."""
-    opcode, values = decode(raw)
-
-    def engines(mask: int) -> str:
-        return "+".join(e.name.lower() for e in Engine if mask >> e.value & 1) or "-"
-
-    wait, post = engines(values.pop("wait")), engines(values.pop("post"))
-    enums = {"memory": Memory, "op": VectorOp, "rule": Rounding}
-    text = " ".join(f"{name}={enums[name](value).name.lower() if name in enums else value}"
-                    for name, value in values.items())
-    return f"{opcode.name.lower():6} wait={wait} post={post} {text}"

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from math import lcm
-from pathlib import Path
 from typing import Any
 
 from weft.errors import WeftError
@@ -21,9 +19,10 @@ from .limits import (
     NORMALIZED_LANES,
     PAGE_BYTES,
     TABLE_ENTRIES,
+    WIDER_OPERANDS,
 )
 
-__all__ = ["PRESETS", "SEQUENTIAL", "AcceleratorConfig", "ConfigError", "load_config"]
+__all__ = ["SEQUENTIAL", "AcceleratorConfig", "ConfigError"]
 
 
 class ConfigError(WeftError, ValueError):
@@ -38,43 +37,16 @@ def _power_of_2_at_least(value: int) -> int:
     return 1 << (value - 1).bit_length()
 
 
-_NAME_LENGTH = 64           # of a name that becomes part of file names
-_FILE_CHARACTERS = 1 << 16  # of a configuration file
+_NAME_LENGTH = 64  # of a name that becomes part of file names
 
-# What a user writes (TOML key) -> how an error names it.
-_NOUNS = {
-    "rows": "Rows",
-    "cols": "Cols",
-    "activation_width": "Activation width",
-    "weight_width": "Weight width",
-    "accumulator_width": "Accumulator width",
-    "activation_bytes": "Activation bytes",
-    "activation_banks": "Activation banks",
-    "weight_bytes": "Weight bytes",
-    "accumulator_pixels": "Accumulator pixels",
-    "parameter_channels": "Parameter channels",
-    "requant_lanes": "Requant lanes",
-    "axi_data_width": "AXI data width",
-    "axi_addr_width": "AXI address width",
-    "axi_burst_beats": "AXI burst beats",
-    "axi_outstanding": "AXI outstanding bursts",
-    "queue_depth": "Queue depth",
-    "vector_taps": "Vector taps",
-    "vector_lines": "Vector lines",
-    "vector_entries": "Vector entries",
-    "vector_tables": "Vector tables",
-    "normalize_channels": "Normalize channels",
-    "row_units": "Row units",
-}
+# Fields that an error names by more than their words.
+_NOUNS = {"axi_data_width": "AXI data width", "axi_addr_width": "AXI address width",
+          "axi_burst_beats": "AXI burst beats", "axi_outstanding": "AXI outstanding bursts"}
 
-# What an operand of another width lacks, beside the array and the layout in memory, which have it.
-_WIDER_NEEDS = {
-    "activation_width": "zero points and bounds of that width in the commands, lanes of it in the "
-                        "pixel streamer, the requantizer, the vector engine and the sequential "
-                        "core, and tensors of it in the compiler",
-    "weight_width": "lanes of that width in the vector engine and the sequential core, and "
-                    "weights of it in the compiler",
-}
+
+def _noun(field: str) -> str:
+    """How an error names a field."""
+    return _NOUNS.get(field, field.replace("_", " ").capitalize())
 
 
 SEQUENTIAL: dict[str, Any] = {
@@ -213,15 +185,12 @@ class AcceleratorConfig:
         if len(self.name) > _NAME_LENGTH:
             raise ConfigError(f"Name must have at most {_NAME_LENGTH} characters, "
                               f"not {len(self.name)}")
-        for field in ("fip", "drain_lookup", "fixed_point", "products", "softmax", "counters",
-                      "sequential"):
-            if not isinstance(getattr(self, field), bool):
-                noun = field.replace("_", " ").capitalize()
-                raise ConfigError(f"{noun} must be true or false, not {getattr(self, field)!r}")
-        for field, noun in _NOUNS.items():
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ConfigError(f"{noun} must be an integer, not {value!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is bool and not isinstance(value, bool):
+                raise ConfigError(f"{_noun(field.name)} must be true or false, not {value!r}")
+            if field.type is int and (not isinstance(value, int) or isinstance(value, bool)):
+                raise ConfigError(f"{_noun(field.name)} must be an integer, not {value!r}")
 
         self._check_range("rows", 2, 64)
         self._check_range("cols", 2, 64)
@@ -268,11 +237,10 @@ class AcceleratorConfig:
                                   f"lines are kept, not {self.vector_taps}")
         self._check_range("vector_entries", 8, 1 << 16)
         self._check_range("vector_tables", 1, 256)
-        for field, needed in SEQUENTIAL.items() if self.sequential else ():
-            if getattr(self, field) != needed:
-                noun = _NOUNS.get(field, field.replace("_", " ").capitalize())
-                raise ConfigError(f"{noun} must be {needed} in a sequential accelerator, "
-                                  f"not {getattr(self, field)}")
+        for name, needed in SEQUENTIAL.items() if self.sequential else ():
+            if getattr(self, name) != needed:
+                raise ConfigError(f"{_noun(name)} must be {needed} in a sequential accelerator, "
+                                  f"not {getattr(self, name)}")
         self._check_rows()
 
     def _check_rows(self) -> None:
@@ -294,20 +262,20 @@ class AcceleratorConfig:
                               f"{self.row_units}")
 
     def _check_operands(self) -> None:
-        for field, need in _WIDER_NEEDS.items():
+        for field, need in WIDER_OPERANDS.items():
             if getattr(self, field) != 8:
-                raise ConfigError(f"{_NOUNS[field]} must be 8, not {getattr(self, field)}: another "
+                raise ConfigError(f"{_noun(field)} must be 8, not {getattr(self, field)}: another "
                                   f"would need {need}")
 
     def _check_range(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)
         if not low <= value <= high:
-            raise ConfigError(f"{_NOUNS[field]} must be between {low} and {high}, not {value}")
+            raise ConfigError(f"{_noun(field)} must be between {low} and {high}, not {value}")
 
     def _check_power_of_2(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)
         if not low <= value <= high or not _is_power_of_2(value):
-            raise ConfigError(f"{_NOUNS[field]} must be a power of 2 between {low} and {high}, "
+            raise ConfigError(f"{_noun(field)} must be a power of 2 between {low} and {high}, "
                               f"not {value}")
 
     @property
@@ -529,100 +497,3 @@ class AcceleratorConfig:
     def replace(self, **changes: Any) -> "AcceleratorConfig":
         """A copy with some values changed, validated again."""
         return dataclasses.replace(self, **changes)
-
-
-PRESETS: dict[str, AcceleratorConfig] = {
-    config.name: config for config in (
-        AcceleratorConfig(
-            name="tiny", rows=4, cols=4, requant_lanes=2, activation_bytes=64 * 1024,
-            weight_bytes=16 * 1024, accumulator_pixels=128, parameter_channels=256,
-            axi_data_width=32),
-        AcceleratorConfig(
-            name="small", rows=8, cols=8, requant_lanes=4, activation_bytes=96 * 1024,
-            weight_bytes=64 * 1024),
-        AcceleratorConfig(
-            name="wide", rows=8, cols=12, requant_lanes=4, activation_bytes=96 * 1024,
-            weight_bytes=96 * 1024),
-        AcceleratorConfig(
-            name="base", rows=16, cols=16, requant_lanes=16, activation_bytes=128 * 1024,
-            weight_bytes=128 * 1024, accumulator_pixels=512, vector_taps=10, vector_lines=512,
-            vector_entries=256),
-    )
-}
-"""Named configurations, smallest first."""
-
-
-def load_config(source: str) -> AcceleratorConfig:
-    """The preset named ``source``, or the configuration in the TOML file at ``source``; with other
-    values for the fields that follow it, as in ``base,fixed_point=true,vector_taps=5``.
-
-    A TOML file holds the fields of :class:`AcceleratorConfig`; with ``preset = "base"`` it starts
-    from that preset and changes only what it names.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such preset or file, the file is not TOML, or a field is unknown or wrong.
-    """
-    start, *changes = source.split(",")
-    config = PRESETS[start] if start in PRESETS else _read(start)
-    values: dict[str, Any] = {}
-    for change in changes:
-        try:
-            one = _table(change, f"Config {source}")
-        except ConfigError:
-            raise
-        except (ValueError, RecursionError):
-            one = {}
-        if len(one) != 1:
-            raise ConfigError(f"Config {source} must have field=value behind each comma, "
-                              f"not {change!r}")
-        values |= one
-    return config.replace(**{"name": "custom", **values}) if values else config
-
-
-def _read(source: str) -> AcceleratorConfig:
-    """The configuration in a TOML file."""
-    path = Path(source)
-    if path.suffix != ".toml":
-        raise ConfigError(f"Config must be one of {', '.join(PRESETS)} or a .toml file, "
-                          f"not {source!r}")
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_FILE_CHARACTERS + 1)
-        if len(text) > _FILE_CHARACTERS:
-            raise ConfigError(f"Config file {source} must have at most {_FILE_CHARACTERS} "
-                              f"characters")
-        values = _table(text, f"Config file {source}", "preset")
-    except OSError as error:
-        raise ConfigError(f"Config file {source} cannot be read: {error.strerror}") from None
-    except ConfigError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"Config file {source} is not TOML: {error}") from None
-
-    preset = values.pop("preset", None)
-    values.setdefault("name", path.stem if path.stem.isidentifier() else "custom")
-    if preset is not None:
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise ConfigError(f"Preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-        return PRESETS[preset].replace(**values)
-    missing = [field.name for field in dataclasses.fields(AcceleratorConfig)
-               if field.default is dataclasses.MISSING and field.name not in values]
-    if missing:
-        raise ConfigError(f"Config file {source} must have {', '.join(missing)}, or a preset")
-    return AcceleratorConfig(**values)
-
-
-def _table(text: str, source: str, *others: str) -> dict[str, Any]:
-    """Fields of a configuration, and ``others``, from TOML."""
-    values = tomllib.loads(text)
-    fields = {field.name for field in dataclasses.fields(AcceleratorConfig)}
-    for key, value in values.items():
-        if isinstance(value, int) and value.bit_length() > 64:
-            raise ConfigError(f"{source} must have numbers of at most 64 bits; {key} has "
-                              f"{value.bit_length()}")
-        if key not in fields and key not in others:
-            raise ConfigError(f"{source} has an unknown field {key!r}; the fields are "
-                              f"{', '.join((*others, *sorted(fields)))}")
-    return values

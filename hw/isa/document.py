@@ -11,21 +11,9 @@ from typing import Any
 from amaranth.lib import data
 
 from . import registers
-from .commands import (
-    COMMAND_BYTES,
-    COMMANDS,
-    ENGINES,
-    ChannelParameters,
-    Engine,
-    Exponential,
-    FixedPointParameters,
-    Header,
-    Memory,
-    Rounding,
-    RowConstant,
-    VectorOp,
-)
-from .config import PRESETS
+from .commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Header, Memory, Rounding, VectorOp
+from .constants import ChannelParameters, Exponential, FixedPointParameters, RowConstant
+from .presets import PRESETS
 
 __all__ = ["comments", "interface_page"]
 

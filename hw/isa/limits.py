@@ -2,7 +2,7 @@
 
 __all__ = ["LINE_KERNELS", "LINE_QUARTERS", "LINE_WORDS", "LOCAL_ADDRESSES", "MAX_COMMANDS",
            "MOST_NORMALIZED", "MOST_ROW_UNITS", "NORMALIZED_LANES", "PAGE_BYTES", "TABLE_ENTRIES",
-           "WINDOW_GROUPS"]
+           "WIDER_OPERANDS", "WINDOW_GROUPS"]
 
 
 LOCAL_ADDRESSES = 1 << 24
@@ -37,3 +37,13 @@ MOST_ROW_UNITS = 16
 
 PAGE_BYTES = 4096
 """A burst of AXI4 must not cross a multiple of it."""
+
+WIDER_OPERANDS = {
+    "activation_width": "zero points and bounds of that width in the commands, lanes of it in the "
+                        "pixel streamer, the requantizer, the vector engine and the sequential "
+                        "core, and tensors of it in the compiler",
+    "weight_width": "lanes of that width in the vector engine and the sequential core, and "
+                    "weights of it in the compiler",
+}
+"""What an operand that is not of 8 bits lacks, beside the array and the layout in memory, which
+take others."""

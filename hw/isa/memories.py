@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from .commands import Memory, Opcode, RowConstant
+from .commands import Memory, Opcode
 from .config import AcceleratorConfig
+from .constants import RowConstant
 
 __all__ = ["MemoryGeometry", "geometry", "memories", "moved_memory"]
 

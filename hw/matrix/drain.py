@@ -10,10 +10,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2, exact_log2
 
-from weft.hw.isa.commands import ChannelParameters, Engine, Rounding, roundings
+from weft.hw.isa.commands import Engine, Rounding
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import ChannelParameters
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import roundings
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.half_slice import HalfSlice
 from weft.hw.memory.registered import RegisteredMemory

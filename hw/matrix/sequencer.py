@@ -6,10 +6,11 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import Engine, MatrixCommand, roundings
+from weft.hw.isa.commands import Engine, MatrixCommand
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import roundings
 from weft.hw.lib.delay import register, unreset
 from weft.hw.lib.fanout import assign
 from weft.hw.lib.half_slice import HalfSlice

@@ -10,8 +10,9 @@ from amaranth.utils import exact_log2
 from weft.hw.floating.multiply_add import MultiplyAdd
 from weft.hw.floating.number import SIGNIFICAND_BITS, Float, float_of
 from weft.hw.floating.sum import FloatSum, addend_of
-from weft.hw.isa.commands import NormalizeCommand, RowConstant
+from weft.hw.isa.commands import NormalizeCommand
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import RowConstant
 from weft.hw.isa.limits import NORMALIZED_LANES as LANES
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay

@@ -6,8 +6,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import ChannelParameters, FixedPointParameters, Rounding
+from weft.hw.isa.commands import Rounding
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import ChannelParameters, FixedPointParameters
 from weft.hw.lib.delay import delay
 from weft.hw.lib.derived import derived
 from weft.hw.lib.multiplier import Multiplier

@@ -9,9 +9,10 @@ from amaranth.utils import exact_log2
 
 from weft.hw.bus.axi import MemorySignature, memory_port
 from weft.hw.control.core_control import CommandEvents, CoreControl
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, engines
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import engines
 from weft.hw.memory.single_port import SinglePortMemory
 
 from .beats import BeatMaster

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import ChannelParameters
+from weft.hw.isa.constants import ChannelParameters
 
 __all__ = ["SerialRequantizer"]
 

@@ -6,7 +6,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import Exponential
+from weft.hw.isa.constants import Exponential
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.multiplier import Multiplier

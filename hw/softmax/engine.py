@@ -5,8 +5,9 @@ from typing import Any
 from amaranth import *
 from amaranth.lib import data
 
-from weft.hw.isa.commands import Exponential, RowConstant, SoftmaxCommand
+from weft.hw.isa.commands import SoftmaxCommand
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import Exponential, RowConstant
 from weft.hw.lib.delay import delay, register
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.registered import RegisteredMemory

@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import ChannelParameters
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import ChannelParameters
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
 from weft.hw.lib.multiplier import Multiplier

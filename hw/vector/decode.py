@@ -6,11 +6,12 @@ from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from weft.hw.isa.commands import Engine, Rounding, VectorCommand, VectorOp, roundings
+from weft.hw.isa.commands import Engine, Rounding, VectorCommand, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.fault import Fault
 from weft.hw.isa.limits import LINE_KERNELS
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import roundings
 from weft.hw.isa.vector_rules import (
     LINE_STRIDES,
     PAIRS,

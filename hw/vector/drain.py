@@ -6,8 +6,10 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.isa.commands import ChannelParameters, Engine, roundings
+from weft.hw.isa.commands import Engine
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import ChannelParameters
+from weft.hw.isa.subset import roundings
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
 from weft.hw.requantize.requantizer import Requantizer

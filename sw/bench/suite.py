@@ -10,7 +10,8 @@ import onnx
 
 from weft.digits import MODEL as DIGITS
 from weft.errors import InputError
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 
 from .mobile import MOBILE
 from .networks import NETWORKS as TESTED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, write_text
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .options import Commands, add_board_option, add_scheduler_option
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from weft.hw.isa.config import PRESETS, load_config
+from weft.hw.isa.presets import PRESETS, load_config
 
 from .options import Commands
 

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from weft.errors import InputError
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .model import add_model_arguments, chosen_plan
 from .options import Commands, add_config_option

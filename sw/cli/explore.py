@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weft.errors import InputError, ToolError
 from weft.errors.distribution import install_command
 from weft.errors.guard import EXIT_MISMATCH
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .options import Commands, add_cluster_options
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .model import add_model_arguments, chosen_plan
 from .options import Commands, add_config_option

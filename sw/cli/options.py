@@ -4,7 +4,7 @@ import argparse
 from typing import TypeAlias
 
 from weft.errors import InputError
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 __all__ = ["Commands", "add_board_option", "add_cluster_options", "add_config_option",
            "add_scheduler_option", "add_state_option", "state_pairs"]

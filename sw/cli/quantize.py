@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from weft.errors import InputError
 from weft.files.output import check_outputs
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .float_model import note_source
 from .options import Commands, add_config_option, add_state_option, state_pairs

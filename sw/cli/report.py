@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs, write_text
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .float_model import int8_model
 from .frames import add_frame_options, choose_frames, files_read, given_arrays

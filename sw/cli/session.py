@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from weft.errors import HostOnlyWarning, InputError, OtherDesignWarning
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import load_config
 
 from .options import add_config_option
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from weft.errors.guard import EXIT_MISMATCH
 from weft.files.output import check_outputs
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 from .options import Commands, add_config_option
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weft.errors import InputError
 from weft.files.output import check_outputs, write_text
-from weft.hw.isa.config import PRESETS, load_config
+from weft.hw.isa.presets import PRESETS, load_config
 
 from .options import Commands
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from math import prod
 
-from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, VectorOp, decode
+from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
 from weft.hw.isa.memories import moved_memory
 from weft.hw.isa.vector_rules import (
     PAIRS,

@@ -14,9 +14,12 @@ from weft.compiler.planning.products import matmul_cycles, row_layer_cycles
 from weft.compiler.planning.skip import runs
 from weft.compiler.timing.engines import command_cost, vector_overhead
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode, Rounding, RowConstant, roundings
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import Engine, Opcode, Rounding
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import RowConstant
 from weft.hw.isa.limits import MOST_NORMALIZED
+from weft.hw.isa.presets import PRESETS
+from weft.hw.isa.subset import roundings
 from weft.ir import (
     Alias,
     Concat,

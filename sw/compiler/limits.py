@@ -17,8 +17,9 @@ least the largest of the four, and a program the largest of their sums.
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
 
 from .ops import FieldValues
 from .program import Program

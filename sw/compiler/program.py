@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weft.errors.text import printable
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, disassemble
+from weft.hw.isa.commands import COMMAND_BYTES, Engine
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import disassemble
 from weft.ir import Graph, Layer, layout
 from weft.ir.layout import ChannelMap
 from weft.reference.exact import Exactness

@@ -20,7 +20,8 @@ import optuna
 from weft.boards.registry import BOARDS
 from weft.cluster import Cluster
 from weft.errors import InputError
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 
 from .space import Space
 from .study import Study

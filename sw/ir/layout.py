@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from amaranth.lib import data
 
-from weft.hw.isa.commands import ChannelParameters, Exponential, FixedPointParameters, RowConstant
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import ChannelParameters, Exponential, FixedPointParameters, RowConstant
 
 __all__ = ["ChannelMap", "channel_blocks", "tensor_words", "tensor_bytes", "pack_tensor",
            "unpack_tensor", "col_tiles", "pack_weights", "fip_beta", "fold_bias",

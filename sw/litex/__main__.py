@@ -14,7 +14,7 @@ from weft.digits import MODEL, load
 from weft.errors import InputError
 from weft.errors.guard import EXIT_MISMATCH, guarded
 from weft.firmware import write_firmware
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.runtime.placing import place
 
 __all__ = ["main"]

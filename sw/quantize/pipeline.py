@@ -14,7 +14,8 @@ from weft.files.output import replacing
 from weft.frontend.onnx.model import note_states
 from weft.frontend.onnx.nodes import label
 from weft.frontend.onnx.source import is_quantized
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import load_config
 from weft.ir import Partition, Where
 from weft.reference.golden import first_line
 from weft.runtime.placing import place

@@ -214,7 +214,7 @@ def evaluate(config: AcceleratorConfig, fields: Mapping[str, int], words: np.nda
     Parameters
     ----------
     fields
-        Of the command, as :func:`~weft.hw.isa.commands.decode` returns them. Must be legal.
+        Of the command, as :func:`~weft.hw.isa.encoding.decode` returns them. Must be legal.
     words : int8 [activation_depth, rows]
         The activation memory.
     weights : int8 [vector_entries, vector_entry_lanes]

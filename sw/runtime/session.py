@@ -17,7 +17,8 @@ from weft.compiler.batch import check_batch
 from weft.compiler.timing.memory import MEMORY, MemoryTiming
 from weft.errors import CompileError, HostOnlyWarning, InputError, OtherDesignWarning
 from weft.errors.limits import check_arrays
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import load_config
 from weft.ir import Graph, HostPart, Partition
 from weft.reference.model import whole
 from weft.runtime.device.choice import DeviceFactory, choose_device
@@ -71,7 +72,7 @@ class InferenceSession(AbstractContextManager["InferenceSession"]):
         A file or model of any format that there is a front end for, such as an
         :class:`onnx.ModelProto`; or what is left to do after one.
     config : :class:`str` or :class:`AcceleratorConfig`
-        A configuration, or what :func:`weft.hw.isa.config.load_config` takes. By default that of
+        A configuration, or what :func:`weft.hw.isa.presets.load_config` takes. By default that of
         the board, where there is one, else ``"base"``.
     device : :class:`str` or callable
         ``"verilator"``, ``"functional"``, ``"serial:PORT"`` or ``"board-sim:BOARD"`` (see

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from weft import compiler, reference
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode, encode
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
 from weft.ir import Convolution, Depthwise, Edge, Graph, Layer, Pads, Tensor
 from weft.runtime.device import Driver
 

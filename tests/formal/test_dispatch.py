@@ -10,7 +10,7 @@ from formal import checked, follow, free, in_order, inside, keeps, spoil
 from weft.hw.control import dispatch
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import Engine, Header
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.lib.queue import Queue
 
 PAIR = (Engine.LOAD, Engine.STORE)

@@ -9,19 +9,14 @@ import zlib
 import numpy as np
 import pytest
 from configs import CONFIGS, SWEPT
-from graphs import (
-    OPERATORS,
-    GraphBuilder,
-    in_fixed_point,
-    operator_graph,
-    random_graph,
-    random_image,
-)
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, in_fixed_point, operator_graph, random_graph, random_image
 
 from weft import compiler, reference
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, decode, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
+from weft.hw.isa.encoding import decode, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error, cycle_counters
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.verilator import VerilatorDevice

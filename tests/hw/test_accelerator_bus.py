@@ -8,7 +8,7 @@ from graphs import random_graph, random_image
 
 from weft import compiler, reference
 from weft.hw.accelerator import Accelerator
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import DEVICE_ID, Register, Status
 from weft.ir import layout
 from weft.sim.cocotb_bench import run_cocotb

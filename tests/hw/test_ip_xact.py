@@ -10,7 +10,7 @@ from lxml import etree
 from weft.cli import main
 from weft.hw.accelerator import Accelerator
 from weft.hw.ip_xact import SPIRIT, to_ip_xact
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Register
 
 NAMES = {"spirit": SPIRIT}

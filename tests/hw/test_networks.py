@@ -14,7 +14,7 @@ from tflite_networks import network
 from weft import digits
 from weft.bench.networks import NETWORKS
 from weft.frontend.tflite.reader import read_file
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.compare import Verifier
 from weft.runtime.session import InferenceSession

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from configs import PRODUCTS, PRODUCTS_PLAIN
-from graphs import GraphBuilder, operator_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import operator_graph, random_image
 from places import MODELS
 
 from weft import reference

@@ -4,13 +4,15 @@ from functools import partial
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import random_graph
 from pysim_device import PysimDevice, check_reset
 from sw_programs import equal
 
 from weft import compiler
-from weft.hw.isa.commands import Engine, Opcode, decode, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.encoding import decode, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error, cycle_counters
 from weft.runtime.device import DeviceStopped, Driver
 

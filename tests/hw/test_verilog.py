@@ -6,7 +6,7 @@ import pytest
 from configs import PRODUCTS, PRODUCTS_PLAIN
 
 from weft.hw.accelerator import Accelerator
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim.lint import WAIVERS, lint
 

@@ -16,7 +16,7 @@ import pytest
 from copier import Copier
 
 from weft.errors import InputError, ToolError
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.verilog import to_verilog
 from weft.sim import build as build_module
 from weft.sim import toolchain
@@ -398,7 +398,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from weft.errors.guard import guarded
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.sim import build, toolchain
 build.verilator = toolchain.verilator = lambda: Path(sys.argv[1])
 guard = lambda arguments: build.build_verilog("a", PRESETS["small"]) and 0

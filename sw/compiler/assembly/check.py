@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from weft.compiler.program import CommandInfo, Program
 from weft.hw.control.dispatch import Dispatcher
-from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode, decode
+from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Engine, Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
 
 from .accesses import MEMORIES, SPACES, Access, accesses, in_place
 from .check_lines import wrong_lines

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from weft.compiler.ops import Address, Difference, Op, Quotient
-from weft.hw.isa.commands import encode
+from weft.hw.isa.encoding import encode
 from weft.hw.isa.limits import LOCAL_ADDRESSES
 
 from .allocate import Allocation

@@ -20,8 +20,9 @@ from weft.compiler.planning.placement import AnyGroupPlan, MemoryPlan, Storage
 from weft.compiler.planning.skip import Run, runs
 from weft.compiler.planning.tiles import LayerPlan
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMANDS, Memory, Opcode, field_ranges
+from weft.hw.isa.commands import COMMANDS, Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import field_ranges
 from weft.ir import Alias, Concat, Convolution, Graph, Layer, MatMul, Tensor
 from weft.ir.layout import ChannelMap
 

@@ -5,9 +5,10 @@ import numpy as np
 from weft.hw.isa.config import AcceleratorConfig
 from weft.ir import layout
 from weft.reference import vector as vector_model
+from weft.reference.exact import ScaleConstants
 
 __all__ = ["pack_fixed_point", "pack_kernel", "pack_lane_tables", "pack_multipliers",
-           "pack_scales", "pack_table"]
+           "pack_scales", "pack_table", "scale_entries", "fixed_point_entries"]
 
 
 def pack_kernel(config: AcceleratorConfig, weights: np.ndarray, *, lines: bool) -> np.ndarray:
@@ -101,6 +102,19 @@ def pack_lane_tables(config: AcceleratorConfig, tables: np.ndarray) -> np.ndarra
     entries = np.roll(tables, 128, axis=1).reshape(-1, config.word_lanes, 256).swapaxes(1, 2)
     return _padded(entries.reshape(-1, config.word_lanes), config.word_bytes).reshape(
         -1, 256, config.word_bytes)
+
+
+def scale_entries(config: AcceleratorConfig, constants: ScaleConstants, bias: int) -> np.ndarray:
+    """Parameter entries of one channel block, int8 [1, vector_groups, entry bytes]."""
+    lanes = config.word_lanes
+    return pack_scales(config, np.full(lanes, constants.bias + bias, np.int32),
+                       np.full(lanes, constants.scale, np.float32))
+
+
+def fixed_point_entries(config: AcceleratorConfig, *values: int) -> np.ndarray:
+    """The same of bias, multiplier and shift of a fixed-point rule."""
+    return pack_fixed_point(config, *(np.full(config.word_lanes, value, np.int32)
+                                      for value in values))
 
 
 def _padded(entries: np.ndarray, entry_bytes: int) -> np.ndarray:

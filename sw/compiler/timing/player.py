@@ -17,8 +17,9 @@ from weft.hw.bus.dma_read import ReadEngine
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.fetch import CommandFetch
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, ROW_OPCODES, Engine, Opcode, decode
+from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, ROW_OPCODES, Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
 from weft.hw.lib.queue import Queue
 
 from .matrix import MatrixTiming

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from weft.hw.isa.commands import COMMAND_BYTES, disassemble
+from weft.hw.isa.commands import COMMAND_BYTES
+from weft.hw.isa.encoding import disassemble
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

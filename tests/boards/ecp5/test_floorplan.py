@@ -4,7 +4,8 @@ import re
 import pytest
 
 from weft.boards.ecp5.floorplan import ECP5_SITES, Floorplan
-from weft.hw.isa.config import AcceleratorConfig, ConfigError, load_config
+from weft.hw.isa.config import AcceleratorConfig, ConfigError
+from weft.hw.isa.presets import load_config
 
 
 def config(rows, cols, **changes):

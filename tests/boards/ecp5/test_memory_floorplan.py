@@ -5,7 +5,7 @@ import pytest
 
 from weft.boards.ecp5.memory_floorplan import ECP5_MEMORY_SITES, MemoryFloorplan
 from weft.boards.registry import BOARDS
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 SITES = ECP5_MEMORY_SITES["85F"]
 

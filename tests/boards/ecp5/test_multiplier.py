@@ -8,8 +8,8 @@ from weft.boards.ecp5.floorplan import ECP5_SITES
 from weft.boards.ecp5.multiplier import ECP5Multipliers
 from weft.errors import ToolError
 from weft.hw.isa.array import ArrayShape
-from weft.hw.isa.config import load_config
 from weft.hw.isa.element import ElementType
+from weft.hw.isa.presets import load_config
 from weft.hw.lib.multiplier import Multiplier
 from weft.hw.matrix.systolic_array import SystolicArray
 

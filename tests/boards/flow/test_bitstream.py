@@ -15,7 +15,8 @@ from weft.boards.flow.tools import find_tool
 from weft.boards.registry import BOARDS, find_board
 from weft.cli import main
 from weft.errors import InputError, ToolError
-from weft.hw.isa.config import PRESETS, ConfigError
+from weft.hw.isa.config import ConfigError
+from weft.hw.isa.presets import PRESETS
 
 YOSYS = """
 import json

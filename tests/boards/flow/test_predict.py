@@ -8,7 +8,7 @@ from weft.boards.flow.predict import PARTS, predict, predicted_error, terms
 from weft.boards.flow.reached import clock_model
 from weft.boards.flow.resources import resources
 from weft.boards.registry import BOARDS
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 SMALL = BOARDS["ulx3s-25f"]
 LARGE = BOARDS["ulx3s-85f-onchip"]

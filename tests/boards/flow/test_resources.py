@@ -11,7 +11,7 @@ from weft.boards.family import Capacity
 from weft.boards.flow.resources import Resources, features, resources
 from weft.boards.registry import BOARDS
 from weft.cli import main
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 
 class Parts(Elaboratable):

@@ -14,7 +14,8 @@ from onnxruntime.quantization import QuantFormat
 from fuzz.networks.draw import draw_graph
 from fuzz.networks.graphs import FloatGraph
 from weft.boards.registry import BOARDS
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 from weft.quantize.interpolation import part_scales
 
 __all__ = ["CONFIGS", "Case", "Circumstances", "draw_case", "draw_memories", "quantized"]

@@ -17,7 +17,7 @@ from fuzz.networks.draw import draw_graph
 from fuzz.networks.graphs import FloatGraph
 from fuzz.networks.nodes import Node, Unfit
 from fuzz.networks.shrink import shrink
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.compare import Verifier
 from weft.runtime.device.functional import FunctionalDevice

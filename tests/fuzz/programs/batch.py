@@ -15,9 +15,11 @@ from fuzz.programs.rows import areas
 from fuzz.programs.spoil import spoil
 from fuzz.programs.streams import Painter
 from weft.boards.registry import BOARDS
-from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode, disassemble
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import COMMAND_BYTES, Memory, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import disassemble
 from weft.hw.isa.memories import memories
+from weft.hw.isa.presets import PRESETS
 
 __all__ = ["BATCH", "CONFIGS", "Batch", "draw", "image", "entries", "opening", "dump", "save",
            "load"]

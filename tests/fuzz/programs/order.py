@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from amaranth.lib import data
 
 from weft.compiler.assembly.accesses import accesses
-from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Header, Opcode, encode
+from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, ENGINES, Engine, Header, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
 
 __all__ = ["Command", "touches", "tokens", "encode_stream"]
 

@@ -8,8 +8,9 @@ import numpy as np
 from fuzz.programs.layout import Layout
 from fuzz.programs.order import Command
 from weft import reference
-from weft.hw.isa.commands import Memory, Opcode, RowConstant
+from weft.hw.isa.commands import Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import RowConstant
 from weft.hw.isa.limits import NORMALIZED_LANES
 from weft.ir import Tensor, layout
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from fuzz.programs.layout import Layout
 from fuzz.programs.order import Command
-from weft.hw.isa.commands import Memory, Opcode, VectorOp, encode, engines
+from weft.hw.isa.commands import Memory, Opcode, VectorOp
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
 from weft.hw.isa.memories import memories
+from weft.hw.isa.subset import engines
 
 __all__ = ["spoil"]
 

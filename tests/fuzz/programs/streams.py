@@ -12,9 +12,10 @@ from typing import Any
 from fuzz.programs.layout import KIB, Layout, allowed_places, entries_fit
 from fuzz.programs.order import Command, touches
 from fuzz.programs.rows import SETS, load_constants, set_fields
-from weft.hw.isa.commands import Engine, Memory, Opcode, VectorOp, roundings
+from weft.hw.isa.commands import Engine, Memory, Opcode, VectorOp
 from weft.hw.isa.limits import LINE_KERNELS, LINE_QUARTERS, LOCAL_ADDRESSES, NORMALIZED_LANES
 from weft.hw.isa.memories import memories
+from weft.hw.isa.subset import roundings
 from weft.hw.isa.vector_rules import LINE_STRIDES, REQUANTIZED, line_columns
 
 __all__ = ["Painter"]

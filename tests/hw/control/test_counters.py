@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from amaranth.hdl import Value
 from amaranth.lib import data
-from graphs import GraphBuilder, random_image
+from graph_builder import GraphBuilder
+from graphs import random_image
 from stream_bench import make_simulator
 
 from weft.hw.control.port import ControlPort
-from weft.hw.isa.commands import COMMANDS, Engine, Memory, Opcode, VectorOp, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMANDS, Engine, Memory, Opcode, VectorOp
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

@@ -7,7 +7,7 @@ from stream_bench import make_simulator, random_stall, stream_put, stream_watch
 
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.isa.commands import ENGINES, Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 
 LOAD, MATRIX, VECTOR, STORE = Engine

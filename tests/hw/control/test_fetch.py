@@ -7,7 +7,7 @@ from stream_bench import make_simulator, random_stall, stream_get, stream_watch
 
 from weft.hw.control.fetch import CommandFetch, FetchedCommand
 from weft.hw.isa.commands import COMMAND_BYTES, ENGINES, Opcode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 
 BEAT_WIDTHS = (32, 64, 128, 256, 512)

@@ -13,7 +13,7 @@ from weft.hw.bus.axi import LiteSignature
 from weft.hw.control.dispatch import Dispatcher
 from weft.hw.control.port import QUIET_CYCLES, WATCHDOG_CYCLES, ControlPort
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,
@@ -40,8 +40,9 @@ def test_control_port_with_an_independent_host(tmp_path, monkeypatch):
     python.write_text("#!/bin/sh\nexit 127\n")
     python.chmod(0o755)
     monkeypatch.setenv("PATH", str(python.parent), prepend=os.pathsep)
-    run_cocotb(ControlPort(CONFIG, faults=2), name="control_port",
-               bench=Path(__file__).with_name("cocotb_port.py"), build_dir=tmp_path / "build")
+    for bench in ("cocotb_port.py", "cocotb_port_faults.py"):  # built once
+        run_cocotb(ControlPort(CONFIG, faults=2), name="control_port",
+                   bench=Path(__file__).with_name(bench), build_dir=tmp_path / "build")
 
 
 class ControlledDispatcher(wiring.Component):

@@ -6,8 +6,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from weft.hw.isa.array import ArrayShape
-from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
+from weft.hw.isa.config import AcceleratorConfig, ConfigError
 from weft.hw.isa.element import ElementType, signed_width
+from weft.hw.isa.presets import PRESETS
 
 
 @pytest.mark.parametrize(("width", "signed", "dtype", "low", "high"), [

@@ -5,7 +5,7 @@ import random
 import pytest
 from stream_bench import make_simulator
 
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.matrix.accumulators import AccumulatorColumn, Accumulators
 
 

@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from amaranth.lib import data
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from stream_bench import make_simulator, stream_source
 
 from weft import reference
 from weft.compiler.lowering.channel_parameters import requantization
 from weft.compiler.lowering.vector_constants import pack_lane_tables, pack_table
 from weft.frontend.fixed_point import with_fixed_point
-from weft.hw.isa.commands import MatrixCommand, Opcode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import MatrixCommand, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.hw.matrix.engine import MatrixEngine
 from weft.hw.memory.activation import ActivationMemory

@@ -13,7 +13,7 @@ from stream_bench import (
     stream_watch,
 )
 
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.hw.matrix.accumulators import AccumulatorColumn
 from weft.hw.matrix.pixel_streamer import PixelStreamer

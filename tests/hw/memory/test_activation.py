@@ -5,7 +5,7 @@ import random
 import pytest
 from stream_bench import make_simulator, random_stall, stream_put
 
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.memory.activation import ActivationMemory
 
 

@@ -5,7 +5,7 @@ import pytest
 from stream_bench import make_simulator
 
 from weft import reference
-from weft.hw.isa.commands import RowConstant
+from weft.hw.isa.constants import RowConstant
 from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.normalize.thresholds import ThresholdQuantizer
 from weft.ir import layout

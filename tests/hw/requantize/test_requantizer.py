@@ -19,8 +19,9 @@ from requantize_vectors import (
 )
 from stream_bench import make_simulator
 
-from weft.hw.isa.commands import Engine, Rounding, roundings
+from weft.hw.isa.commands import Engine, Rounding
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.subset import roundings
 from weft.hw.requantize.requantizer import Requantizer
 from weft.sim.cocotb_bench import run_cocotb
 

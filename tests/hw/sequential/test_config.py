@@ -3,7 +3,8 @@ import re
 import pytest
 
 from weft.boards.registry import BOARDS
-from weft.hw.isa.config import PRESETS, SEQUENTIAL, ConfigError
+from weft.hw.isa.config import SEQUENTIAL, ConfigError
+from weft.hw.isa.presets import PRESETS
 
 CONFIG = BOARDS["icebreaker"].config
 

@@ -7,7 +7,8 @@ from graphs import random_graph, random_image
 from weft import compiler, digits, reference
 from weft.boards.registry import BOARDS
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode, encode
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
+from weft.hw.isa.encoding import decode, encode
 from weft.hw.isa.registers import Error, Register
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.verilator import VerilatorDevice

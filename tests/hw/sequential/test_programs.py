@@ -4,13 +4,15 @@ from functools import partial
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import random_graph
 from pysim_device import PysimDevice, check_reset
 from sw_programs import equal
 
 from weft import compiler
 from weft.boards.registry import BOARDS
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode, encode
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
+from weft.hw.isa.encoding import decode, encode
 from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver, EventKind
 

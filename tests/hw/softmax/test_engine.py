@@ -6,7 +6,8 @@ from row_bench import RowBench, named
 
 from weft import reference
 from weft.hw.isa.commands import Opcode
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import load_config
 from weft.hw.isa.registers import Error
 from weft.hw.softmax.engine import SoftmaxEngine
 from weft.ir import layout

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from stream_bench import make_simulator, stream_source
 
-from weft.hw.isa.commands import LoadCommand, Memory, Opcode, encode
-from weft.hw.isa.config import load_config
+from weft.hw.isa.commands import LoadCommand, Memory, Opcode
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import load_config
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.transfer.fill import FillEngine

@@ -5,9 +5,10 @@ from amaranth.hdl import Signal
 from amaranth.lib import data
 from stream_bench import make_simulator, stream_get, stream_put
 
-from weft.hw.isa.commands import LoadCommand, Memory, Opcode, StoreCommand, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import LoadCommand, Memory, Opcode, StoreCommand
+from weft.hw.isa.encoding import encode
 from weft.hw.isa.memories import memories
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.hw.transfer.front import TransferFront
 

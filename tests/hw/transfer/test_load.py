@@ -10,9 +10,11 @@ from stream_bench import (
     stream_watch,
 )
 
-from weft.hw.isa.commands import Memory, Opcode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import Memory, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
 from weft.hw.isa.memories import memories
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.hw.transfer.load import LoadEngine
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from stream_bench import make_simulator, random_stall, stream_get, stream_watch
 
-from weft.hw.isa.commands import Opcode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.hw.transfer.store import StoreEngine
 

@@ -7,8 +7,10 @@ import pytest
 from stream_bench import make_simulator, stream_source, stream_watch
 from turn_model import product_biases, turned_weights
 
-from weft.hw.isa.commands import Opcode, TurnCommand, encode
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.commands import Opcode, TurnCommand
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import load_config
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.transfer.turn import TurnEngine

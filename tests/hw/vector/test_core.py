@@ -5,8 +5,9 @@ from amaranth.lib import data
 from stream_bench import make_simulator
 
 from weft.hw.core import Core
-from weft.hw.isa.commands import Engine, Memory, Opcode, VectorCommand, VectorOp, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Memory, Opcode, VectorCommand, VectorOp
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.ir import layout
 from weft.reference import vector as vector_model
 

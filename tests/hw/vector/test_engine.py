@@ -14,15 +14,11 @@ from vector_bench import (
     random_window,
 )
 
-from weft.hw.isa.commands import (
-    Engine,
-    Rounding,
-    VectorCommand,
-    VectorOp,
-    roundings,
-)
-from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
+from weft.hw.isa.commands import Engine, Rounding, VectorCommand, VectorOp
+from weft.hw.isa.config import AcceleratorConfig, ConfigError
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
+from weft.hw.isa.subset import roundings
 from weft.hw.memory.activation import ActivationMemory
 from weft.reference import vector as vector_model
 

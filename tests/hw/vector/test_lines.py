@@ -5,9 +5,11 @@ import pytest
 from vector_bench import Bench, add_conv, random_clamp
 
 from weft.errors import InputError
-from weft.hw.isa.commands import Opcode, VectorOp, decode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig, ConfigError
+from weft.hw.isa.commands import Opcode, VectorOp
+from weft.hw.isa.config import AcceleratorConfig, ConfigError
+from weft.hw.isa.encoding import decode, encode
 from weft.hw.isa.limits import LINE_KERNELS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.hw.isa.vector_rules import line_columns, line_groups
 from weft.reference import vector as vector_model

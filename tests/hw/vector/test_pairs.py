@@ -9,7 +9,7 @@ from vector_bench import Bench, random_parameters
 from weft.compiler.timing.banks import Stream, pair_cycles, stall_rate
 from weft.compiler.timing.vector import vector_overhead
 from weft.hw.isa.commands import VectorOp
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.reference import vector as vector_model
 

@@ -15,7 +15,7 @@ from weft.cli import main
 from weft.compiler.activity import EVENTS, Activity
 from weft.digits import MODEL
 from weft.frontend import partition
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 CONFIG = PRESETS["small"]
 PYTHON = ROOT / "build" / "scalesim" / "bin" / "python"

@@ -16,7 +16,8 @@ from weft.errors import CompileError, InputError, ModelError
 from weft.errors.limits import HOST_BYTES, TENSOR_ELEMENTS
 from weft.files.arrays import read_arrays, write_arrays
 from weft.frontend import load_graph, partition
-from weft.hw.isa.config import ConfigError, load_config
+from weft.hw.isa.config import ConfigError
+from weft.hw.isa.presets import load_config
 from weft.runtime.runner import random_frames
 from weft.runtime.session import InferenceSession
 

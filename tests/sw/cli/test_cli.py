@@ -12,7 +12,7 @@ import weft
 from weft import cli
 from weft.cli.session import session_target
 from weft.digits import MODEL, load
-from weft.hw.isa.config import PRESETS, load_config
+from weft.hw.isa.presets import PRESETS, load_config
 from weft.reference.golden import GoldenSession
 from weft.runtime.session import InferenceSession
 

@@ -15,7 +15,7 @@ from weft.digits import MODEL
 from weft.errors import InputError
 from weft.frontend import partition
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.estimate import estimate_plan
 
 CONFIG = PRESETS["base"]

@@ -11,7 +11,7 @@ from tflite_models import TfliteBuilder
 from weft import cli
 from weft.errors import HostOnlyWarning, ModelError
 from weft.frontend import load_graph
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.reference.golden import GoldenSession
 from weft.runtime.placing import place
 from weft.runtime.session import InferenceSession

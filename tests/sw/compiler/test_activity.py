@@ -1,12 +1,13 @@
 """Counts of events."""
 
 import numpy as np
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 
 from weft import compiler
 from weft.compiler.activity import Activity, stream_activity
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 
 
 def test_sums_that_are_kept_are_drained_once():

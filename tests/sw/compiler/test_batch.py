@@ -4,7 +4,8 @@ import re
 import numpy as np
 import onnx
 import pytest
-from graphs import OPERATORS, GraphBuilder, operator_graph, random_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, operator_graph, random_graph, random_image
 from sw_programs import run
 
 from weft import cli, compiler, reference
@@ -15,8 +16,9 @@ from weft.compiler.ops import Buffer, Space
 from weft.compiler.planning.frames import find_joints
 from weft.digits import MODEL
 from weft.errors import InputError
-from weft.hw.isa.commands import Engine, Memory, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Memory
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 from weft.reference.golden import GoldenSession
 from weft.runtime.session import InferenceSession
 

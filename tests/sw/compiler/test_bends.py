@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal, fields_of
 
 from weft import compiler, reference
 from weft.compiler.bends import bend_lookups
 from weft.compiler.verify import verify
 from weft.hw.isa.commands import Engine, Memory, VectorOp
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import ChannelSum, Lookup, Pool
 
 BASE, SMALL, TINY = PRESETS["base"], PRESETS["small"], PRESETS["tiny"]

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, operator_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import operator_graph, random_image
 from sw_programs import equal
 
 from weft import reference
@@ -16,7 +17,7 @@ from weft.compiler.first_layer import pack
 from weft.compiler.planning.skip import runs
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Pads, Selection
 from weft.ir.layout import ChannelMap
 

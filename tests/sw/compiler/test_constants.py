@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_image
+from graph_builder import GraphBuilder
+from graphs import random_image
 from sw_programs import equal, run
 
 from weft import compiler, reference
 from weft.compiler import batch, compile
 from weft.compiler.channel_layout import lay_out_channels
 from weft.compiler.verify import verify
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Convolution, layout
 
 TINY = PRESETS["tiny"]

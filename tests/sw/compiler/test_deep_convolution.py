@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from pysim_device import PysimDevice
 from sw_programs import equal, fields_of
 
@@ -14,8 +14,10 @@ from weft.boards.registry import BOARDS
 from weft.compiler import SplitSearch, compile, misfits
 from weft.compiler.assembly.check import ProgramError, check
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Graph
 
 TINY = PRESETS["tiny"].replace(accumulator_pixels=16)

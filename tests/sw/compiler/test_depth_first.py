@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal
 
 from weft.compiler import passes
@@ -16,7 +16,8 @@ from weft.compiler.planning.row_flow import Line, row_flows, shortest_line
 from weft.compiler.planning.rows import needed, window
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Graph, Layer
 
 TINY = PRESETS["tiny"]

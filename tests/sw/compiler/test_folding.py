@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from pysim_device import PysimDevice
 from sw_programs import equal, fields_of
 
@@ -10,7 +10,7 @@ from weft import reference
 from weft.compiler.folding import fold_lookups
 from weft.compiler.verify import verify
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Convolution
 from weft.runtime.device.functional import FunctionalDevice
 

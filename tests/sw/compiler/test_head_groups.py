@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal
 
 from weft import compiler
@@ -12,8 +12,10 @@ from weft.compiler import passes
 from weft.compiler.channel_layout import ChannelLayout, lay_out_channels
 from weft.compiler.planning.groups import GroupFinder
 from weft.compiler.planning.placement import MemoryPlan, plan_memory
-from weft.hw.isa.commands import Engine, Opcode, decode
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import load_config
 from weft.ir import Graph, Softmax
 
 TINY = load_config("tiny,products=true,softmax=true")

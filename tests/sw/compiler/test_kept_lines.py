@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from configs import LINES
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal, fields_of
 
 from weft.compiler import Grain, ProgramError, SplitSearch, check, compile
 from weft.compiler.lowering.kept_lines import KeptLines
 from weft.compiler.planning.loop_order import Axis, best_loop_order
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, encode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 
 TEN = LINES.replace(vector_taps=10, vector_lines=64)
 ROWS = SplitSearch(grains=(Grain(matrix=0, vector=0),), effort=0)  # a command for each row

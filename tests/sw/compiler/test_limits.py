@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import random_graph
 
 from weft.boards.registry import BOARDS
 from weft.compiler import batch, compile
 from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.player import play
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 BASE = PRESETS["base"]  # 16 x 16, a weight tile in 8 cycles, vector taps 5, 8 bytes a beat
 

@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_image
+from graph_builder import GraphBuilder
+from graphs import random_image
 from sw_programs import run_frames
 
 from weft import reference
 from weft.compiler import compile
 from weft.errors import CompileError
-from weft.hw.isa.commands import Opcode, decode
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.commands import Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import load_config
 
 TINY = load_config("tiny,products=true")
 SIX = AcceleratorConfig(

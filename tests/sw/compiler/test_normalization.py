@@ -5,14 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_image
+from graph_builder import GraphBuilder
+from graphs import random_image
 from sw_programs import equal, run
 
 from weft import compiler, reference
 from weft.compiler.misfit import MisfitError
 from weft.compiler.verify import verify
-from weft.hw.isa.commands import Memory, Opcode, RowConstant, decode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig, load_config
+from weft.hw.isa.commands import Memory, Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.constants import RowConstant
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS, load_config
 
 TINY = load_config("tiny,products=true,softmax=true,normalize_channels=96")
 PLAIN = AcceleratorConfig(

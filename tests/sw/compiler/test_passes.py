@@ -3,7 +3,7 @@ import traceback
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal
 
 from weft.compiler import Grain, SplitSearch, compile
@@ -11,8 +11,9 @@ from weft.compiler import passes as compiler_passes
 from weft.compiler.compilation import Compilation
 from weft.compiler.passes import PASSES
 from weft.errors import CompileError
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, VectorOp, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode, VectorOp
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from graphs import OPERATORS, GraphBuilder, operator_graph
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, operator_graph
 from sw_programs import equal
 
 from weft import compiler
 from weft.compiler import passes
 from weft.compiler.planning.placement import _Life, _place, _spread
 from weft.compiler.timing.player import play
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 TINY = PRESETS["tiny"]
 

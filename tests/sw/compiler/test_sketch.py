@@ -12,8 +12,9 @@ from weft.compiler.timing.player import play
 from weft.digits import MODEL
 from weft.errors import CompileError
 from weft.frontend import partition
-from weft.hw.isa.commands import COMMAND_BYTES, Opcode, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, Opcode
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from sw_programs import equal
 
 from weft import compiler
 from weft.compiler.misfit import MisfitError
-from weft.hw.isa.commands import Opcode, decode
-from weft.hw.isa.config import AcceleratorConfig, load_config
+from weft.hw.isa.commands import Opcode
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import load_config
 
 TINY = load_config("tiny,products=true,softmax=true")
 ODD = AcceleratorConfig(

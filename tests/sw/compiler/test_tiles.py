@@ -6,7 +6,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from graphs import OPERATORS, GraphBuilder, random_graph
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, random_graph
 from sw_programs import equal, fields_of
 
 from weft.compiler import MisfitError, SplitSearch, compile, misfits, passes
@@ -16,7 +17,8 @@ from weft.compiler.planning.rows import Window
 from weft.compiler.transpose import wide
 from weft.errors import CompileError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Graph
 
 TINY = PRESETS["tiny"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from command_streams import MASKS, load, lookup, matrix, store
 from configs import LINES, PRODUCTS
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from models import quantize_model
 
 from weft.bench.networks import NETWORKS
@@ -22,8 +22,9 @@ from weft.compiler.timing.transfer import load_overhead, store_overhead, transfe
 from weft.digits import MODEL as DIGITS
 from weft.errors import CompileError, InputError
 from weft.hw.control.dispatch import Dispatcher
-from weft.hw.isa.commands import Engine, Opcode, decode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import Engine, Opcode
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.matrix.drain import Drain
 from weft.hw.matrix.result_table import ResultTable
 from weft.runtime.device import EventKind

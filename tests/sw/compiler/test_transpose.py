@@ -4,7 +4,8 @@ from itertools import count
 
 import numpy as np
 import pytest
-from graphs import OPERATORS, GraphBuilder, operator_graph, random_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, operator_graph, random_graph, random_image
 from sw_programs import equal
 
 from weft import compiler, reference
@@ -12,7 +13,7 @@ from weft.compiler import SplitSearch, passes
 from weft.compiler.timing.player import play
 from weft.compiler.transpose import transpose, wide
 from weft.compiler.verify import verify
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Alias, Graph
 
 TINY = PRESETS["tiny"]

@@ -4,15 +4,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from configs import LINES
-from graphs import GraphBuilder, operator_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import operator_graph, random_image
 from sw_programs import run_frames
 
 from weft import reference
 from weft.compiler import Program, compile
 from weft.compiler.planning.loop_order import Axis, best_loop_order, layer_cycles
 from weft.errors import CompileError
-from weft.hw.isa.commands import Engine, Opcode, Rounding, VectorOp, decode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import Engine, Opcode, Rounding, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Graph, Pool, PoolKind
 from weft.reference.exact import exactness
 

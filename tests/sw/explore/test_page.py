@@ -14,7 +14,7 @@ from weft.explore.page import exploration_page
 from weft.explore.points import Point, write_points
 from weft.explore.search import Trial
 from weft.explore.trial import NetworkFigures, Outcome
-from weft.hw.isa.config import PRESETS, load_config
+from weft.hw.isa.presets import PRESETS, load_config
 
 
 def trial(number, rows, cycles, luts, reason=""):

@@ -17,7 +17,7 @@ from weft.explore.search import BATCH, Problem, Search, Trial, count_reasons, fr
 from weft.explore.space import Space
 from weft.explore.study import Study
 from weft.explore.trial import Job, Network, NetworkFigures, Outcome, Target, evaluate
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.energy import load_energy_table
 
 DATA = MODEL.read_bytes()

@@ -6,7 +6,7 @@ import pytest
 
 from weft.errors import InputError
 from weft.explore.space import DEFAULT_SPACE, Space, load_space
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 BASE = PRESETS["base"]
 

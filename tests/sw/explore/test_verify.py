@@ -15,7 +15,7 @@ from weft.explore.points import Point
 from weft.explore.search import Trial
 from weft.explore.trial import Job, Network, Target, evaluate
 from weft.explore.verify import verify_build, verify_rtl
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.energy import load_energy_table
 
 DATA = MODEL.read_bytes()

@@ -19,7 +19,7 @@ from weft.errors import InputError
 from weft.firmware import hardware_header, program_files, write_firmware
 from weft.firmware.program import identifier
 from weft.hw.isa.commands import COMMANDS, Opcode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     DEVICE_ID,

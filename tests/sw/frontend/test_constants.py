@@ -5,7 +5,7 @@ import pytest
 from models import QdqBuilder, assert_plan_is_golden, random_inputs
 
 from weft.frontend import partition
-from weft.hw.isa.config import PRESETS, load_config
+from weft.hw.isa.presets import PRESETS, load_config
 from weft.ir import Add, Affine, Concat, Lookup, MatMul, Multiply, Where
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.session import InferenceSession

@@ -8,7 +8,8 @@ from math import floor, trunc
 import numpy as np
 import pytest
 from amaranth.lib import data
-from graphs import GraphBuilder, random_graph, random_image
+from graph_builder import GraphBuilder
+from graphs import random_graph, random_image
 from sw_programs import equal
 
 from weft import reference
@@ -17,8 +18,10 @@ from weft.digits import MODEL
 from weft.errors import CompileError, InputError
 from weft.frontend import load_graph
 from weft.frontend.fixed_point import with_fixed_point
-from weft.hw.isa.commands import FixedPointParameters, Rounding
-from weft.hw.isa.config import PRESETS, ConfigError
+from weft.hw.isa.commands import Rounding
+from weft.hw.isa.config import ConfigError
+from weft.hw.isa.constants import FixedPointParameters
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Convolution, layout
 
 TINY = PRESETS["tiny"].replace(fixed_point=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from models import QdqBuilder, golden_plan, layers_of, random_inputs
 
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.ir import Add, Convolution, MatMul, Normalization, Softmax
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.session import InferenceSession

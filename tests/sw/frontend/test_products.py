@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from weft.errors import ModelError
 from weft.frontend import load_graph
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.ir import Alias, HostPart, MatMul, Selection
 from weft.runtime.session import InferenceSession
 

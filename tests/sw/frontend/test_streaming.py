@@ -9,7 +9,7 @@ from onnx import TensorProto
 import weft
 from weft import cli
 from weft.errors import InputError, ModelError
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.reference.golden import cpu_is_exact
 from weft.runtime.runner import run_frames
 from weft.runtime.session import InferenceSession

@@ -8,7 +8,7 @@ from onnx import helper
 from sw_programs import equal
 
 from weft.frontend import partition
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Alias, Selection
 from weft.reference.exact import exactness
 from weft.reference.golden import cpu_is_exact

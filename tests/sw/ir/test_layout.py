@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 from weft.ir import layout
 
 CONFIGS = [config.replace(fip=fip) for config in PRESETS.values() for fip in (False, True)] + [

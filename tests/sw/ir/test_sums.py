@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, random_image
+from graph_builder import GraphBuilder
+from graphs import random_image
 
 from weft import reference
 from weft.ir import Sums, Tensor

@@ -14,7 +14,7 @@ import pytest
 import weft.litex
 from weft.digits import MODEL, load
 from weft.errors import InputError, ToolError
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.litex import __main__ as program
 from weft.reference.golden import GoldenSession
 

@@ -15,7 +15,7 @@ from weft.bench.networks import NETWORKS
 from weft.digits import MODEL, load, load_training
 from weft.errors import CompileError, InputError, ModelError, ToolError
 from weft.frontend import partition
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.quantize import Quantization, quantize, random_frames
 from weft.quantize.headroom import make_room
 from weft.quantize.loss import layer_losses

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 
 from weft import reference
 from weft.compiler import compile
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Add, Multiply, Pool, PoolKind, Tensor
 from weft.reference import vector as vector_model
 from weft.reference.exact import (

@@ -6,13 +6,14 @@ from math import floor
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, in_fixed_point
+from graph_builder import GraphBuilder
+from graphs import in_fixed_point
 
 from weft import reference
 from weft.compiler import compile
 from weft.errors import CompileError
 from weft.hw.isa.commands import Rounding
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Add, Graph, Multiply, Pool, PoolKind, Tensor
 from weft.reference.exact import exactness
 from weft.reference.exact_fixed_point import fixed_add_constants, fixed_average_constants

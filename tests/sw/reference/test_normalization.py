@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from weft import reference
-from weft.hw.isa.commands import RowConstant
+from weft.hw.isa.constants import RowConstant
 from weft.ir import Normalization, Tensor, layout
 from weft.reference.golden import load_exactly
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from turn_model import bias_constant, exact_product, padded, product_biases
 
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 
 
 @pytest.mark.parametrize("fip", [True, False])

@@ -12,7 +12,7 @@ from weft.cli import main
 from weft.compiler.estimate import estimate
 from weft.frontend import partition
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.report.inspection import inspect_plan
 from weft.runtime.session import InferenceSession
 

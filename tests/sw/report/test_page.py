@@ -15,7 +15,7 @@ from weft.compiler.limits import Limits, program_limits
 from weft.compiler.timing.player import play
 from weft.frontend import partition
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import cycle_counters
 from weft.report.page import report_page
 from weft.report.page.contents import contents

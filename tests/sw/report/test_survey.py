@@ -8,7 +8,7 @@ from places import ROOT
 from weft import cli
 from weft.digits import MODEL
 from weft.errors import InputError
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.report.networks_page import networks_page, read_titles
 from weft.report.survey import OnHost, load_survey, merge_survey, save_survey, survey
 

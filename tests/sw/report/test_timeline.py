@@ -11,7 +11,7 @@ from models import QdqBuilder
 from weft import cli
 from weft.digits import MODEL
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.report.timeline import live_spans, slices, trace_events
 from weft.runtime.device import Event, EventKind
 from weft.runtime.runner import random_frames

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 from models import QdqBuilder
 
 from weft import compiler
 from weft.digits import MODEL
 from weft.frontend import partition
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.advice import Advice, Trial, advise
 from weft.runtime.estimate import estimate_plan, estimate_programs
 

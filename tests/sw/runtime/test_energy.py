@@ -6,7 +6,7 @@ import pytest
 
 from weft.compiler.activity import EVENTS, Activity
 from weft.errors import InputError
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.energy import energy_pj, load_energy_table
 
 CONFIG = PRESETS["small"]

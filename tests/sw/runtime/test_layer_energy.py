@@ -7,7 +7,7 @@ import pytest
 from weft.cli import main
 from weft.compiler.activity import Activity
 from weft.digits import MODEL
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.runtime.energy import load_energy_table
 from weft.runtime.layer_energy import frame_energy
 from weft.runtime.runner import random_frames, run_frames

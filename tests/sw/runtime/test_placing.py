@@ -17,7 +17,8 @@ from weft.compiler import compile_parts, misfits
 from weft.frontend import partition
 from weft.frontend.onnx import cures
 from weft.frontend.onnx.patterns import HANDLERS
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.presets import PRESETS
 from weft.ir import Where
 from weft.reference.golden import GoldenSession
 from weft.runtime.placing import place

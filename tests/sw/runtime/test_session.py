@@ -4,14 +4,14 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder
+from graph_builder import GraphBuilder
 
 from weft import reference
 from weft.compiler import Grain, SplitSearch, compile
 from weft.digits import MODEL
 from weft.errors import InputError, ModelError, WeftError
 from weft.hw.isa.commands import Engine
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import COUNTER_BASE, Counter, Register
 from weft.ir import HostPart, Partition, TensorInfo
 from weft.reference.golden import GoldenSession, cpu_is_exact

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weft.hw.isa.commands import Engine, Memory, Opcode, engines, roundings
+from weft.hw.isa.commands import Engine, Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
 from weft.hw.isa.memories import memories
 from weft.hw.isa.registers import Counter, Error
+from weft.hw.isa.subset import engines, roundings
 from weft.reference import vector as vector_model
 
 __all__ = ["Command", "Core", "Fault", "rules", "wrap"]
@@ -43,7 +44,7 @@ class Command:
     opcode : :class:`Opcode`
         What it does.
     fields : :class:`dict`
-        Name to value, as :func:`weft.hw.isa.commands.decode` finds them.
+        Name to value, as :func:`weft.hw.isa.encoding.decode` finds them.
     """
 
     index: int

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from weft.hw.control.dispatch import Dispatcher
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode, decode
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Opcode
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode
 from weft.hw.isa.limits import MAX_COMMANDS
 from weft.hw.isa.registers import (
     CONFIG_BASE,

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from weft import reference
-from weft.hw.isa.commands import Memory, RowConstant
+from weft.hw.isa.commands import Memory
+from weft.hw.isa.constants import RowConstant
 from weft.hw.isa.limits import LOCAL_ADDRESSES
 from weft.hw.isa.registers import Error
 from weft.ir import layout

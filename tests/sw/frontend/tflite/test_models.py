@@ -11,7 +11,7 @@ from tflite_networks import network
 
 from weft import cli
 from weft.frontend import partition
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.runtime.session import InferenceSession
 
 NAMES = ("ic_resnet8_int8", "kws_dscnn_int8")

@@ -13,7 +13,7 @@ from weft.frontend import partition
 from weft.frontend.tflite.model import TfliteProgram
 from weft.frontend.tflite.reader import read_file
 from weft.frontend.tflite.rules import Rule
-from weft.hw.isa.config import load_config
+from weft.hw.isa.presets import load_config
 from weft.ir import Where
 from weft.runtime.session import InferenceSession
 

@@ -4,17 +4,9 @@ import numpy as np
 import pytest
 from amaranth.lib import data
 
-from weft.hw.isa.commands import (
-    COMMAND_BYTES,
-    COMMANDS,
-    Engine,
-    Memory,
-    Opcode,
-    VectorOp,
-    disassemble,
-    encode,
-)
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.commands import COMMAND_BYTES, COMMANDS, Engine, Memory, Opcode, VectorOp
+from weft.hw.isa.encoding import disassemble, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import (
     CONFIG_BASE,
     COUNTER_BASE,

@@ -2,21 +2,17 @@ import re
 
 import numpy as np
 import pytest
-from graphs import (
-    OPERATORS,
-    GraphBuilder,
-    in_fixed_point,
-    operator_graph,
-    random_graph,
-    random_image,
-)
+from graph_builder import GraphBuilder
+from graphs import OPERATORS, in_fixed_point, operator_graph, random_graph, random_image
 
 from weft import reference
 from weft.boards.registry import BOARDS
 from weft.compiler import Program, compile
 from weft.frontend.fixed_point import with_fixed_point
-from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode, Rounding, decode, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import COMMAND_BYTES, Engine, Memory, Opcode, Rounding
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import decode, encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Control, Counter, Error, Register, Status
 from weft.ir import layout
 from weft.runtime.device import DeviceStopped, DeviceTimeout, Driver

@@ -3,8 +3,10 @@
 import pytest
 from amaranth.lib import data
 
-from weft.hw.isa.commands import Memory, Opcode, VectorCommand, VectorOp, encode
-from weft.hw.isa.config import PRESETS, AcceleratorConfig
+from weft.hw.isa.commands import Memory, Opcode, VectorCommand, VectorOp
+from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.isa.encoding import encode
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Error
 from weft.runtime.device import DeviceStopped, Driver
 from weft.runtime.device.functional import FunctionalDevice

@@ -20,7 +20,7 @@ from weft.boards.system.protocol import (
 )
 from weft.digits import MODEL
 from weft.digits import load as load_digits
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 from weft.hw.isa.registers import Control, Register
 from weft.reference.golden import GoldenSession
 from weft.runtime.device import DeviceError, DeviceTimeout, Driver
