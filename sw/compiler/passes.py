@@ -20,6 +20,7 @@ from .assembly.describe import describe
 from .assembly.emit import emit
 from .assembly.merge import merge_constants
 from .assembly.order import ListSchedule
+from .assembly.pieces import cut_loads
 from .assembly.schedule import schedule
 from .channel_layout import lay_out_channels
 from .collector import no_collection
@@ -189,7 +190,8 @@ def _lowered(compilation: Compilation, plan: MemoryPlan) -> Lowered:
     lowered = lower(compilation.laid_out, compilation.config, plan,
                     keep_tensors=compilation.keep_tensors, known=compilation.known,
                     outline=compilation.outline)
-    return place_constants(merge_constants(lowered, compilation.config), compilation.config)
+    config = compilation.config
+    return cut_loads(place_constants(merge_constants(lowered, config), config), config)
 
 
 def _divide_streams(compilation: Compilation) -> None:

@@ -1,16 +1,13 @@
 """Where constants lie on chip: each memory for them is a ring buffer.
 
 What was loaded first is overwritten first. Constants that take more than half of their memory
-alternate between its two ends, so that each overwrites as little as possible of the one before. The
-part that overwrites nothing still in use is loaded by a command of its own, ahead of the other.
+alternate between its two ends, so that each overwrites as little as possible of the one before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import gcd
 
-from weft.compiler.ops import Address, Buffer, Lowered, Op, Region, Space
+from weft.compiler.ops import Buffer, Lowered, Op, Space
 from weft.errors import CompileError
 from weft.hw.isa.commands import Opcode
 from weft.hw.isa.config import AcceleratorConfig
@@ -19,8 +16,7 @@ __all__ = ["place_constants"]
 
 
 def place_constants(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
-    """The same with addresses for all constants. Loads are split in two where one part can begin
-    early.
+    """The same with addresses for all constants.
 
     Raises
     ------
@@ -29,20 +25,13 @@ def place_constants(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
     """
     lives = _lifetimes(lowered.ops)
     placed: dict[Buffer, int] = {}
-    over: dict[Buffer, range] = {}
     settled = True
     for space in Space:
         if space.ring:
             of_space = [life for life in lives if life.buffer.space is space]
             settled &= sum(life.buffer.size for life in of_space) <= space.depth(config)
-            addresses = _ring(of_space, space, config)
-            placed |= addresses
-            for before, after in pairwise(of_space):
-                shared = _overlap(before.buffer, after.buffer, addresses, config)
-                if 0 < len(shared) < after.buffer.size:
-                    over[after.buffer] = shared
-    ops = tuple(part for op in lowered.ops for part in _split(op, over))
-    return replace(lowered, ops=ops, placed=lowered.placed | placed, settled=settled)
+            placed |= _ring(of_space, space, config)
+    return replace(lowered, placed=lowered.placed | placed, settled=settled)
 
 
 @dataclass(frozen=True)
@@ -137,40 +126,3 @@ def _free(starts: Sequence[int], size: int, taken: Sequence[tuple[int, int]],
         if address + size <= depth:
             return address
     return None
-
-
-def _overlap(before: Buffer, after: Buffer, addresses: dict[Buffer, int],
-             config: AcceleratorConfig) -> range:
-    """Units of ``after`` that lie where ``before`` was, and as many beside them that every part
-    begins with a beat in external memory."""
-    at = addresses[after]
-    start, stop = addresses[before] - at, addresses[before] + before.size - at
-    align = config.axi_bytes // gcd(config.axi_bytes, after.space.unit_bytes(config))
-    return range(max(start - start % align, 0), min(stop + -stop % align, after.size))
-
-
-def _split(op: Op, over: dict[Buffer, range]) -> Iterator[Op]:
-    """A load in two: what overwrites nothing of the constant before comes first."""
-    shared = over.get(op.writes[0].buffer) if op.opcode is Opcode.LOAD else None
-    if shared is None:
-        yield op
-        return
-    size = op.writes[0].buffer.size
-    if shared.start:
-        yield _part(op, range(shared.start))
-    if shared.stop < size:
-        yield _part(op, range(shared.stop, size))
-    yield _part(op, shared)
-
-
-def _part(op: Op, units: range) -> Op:
-    """The load of some units of a constant."""
-    (source,), (target,) = op.reads, op.writes
-    unit_bytes = (source.stop - source.start) // (target.stop - target.start)
-    start, stop = units.start * unit_bytes, units.stop * unit_bytes
-    return replace(
-        op, text=f"{op.text} rows {units.start}..{units.stop - 1}",
-        fields=op.fields | {"units": len(units), "address": Address(source.buffer, start),
-                            "local_address": Address(target.buffer, units.start)},
-        reads=(Region(source.buffer, start, stop),),
-        writes=(Region(target.buffer, units.start, units.stop),))

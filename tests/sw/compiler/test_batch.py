@@ -40,12 +40,12 @@ def loads(program: Program, *memories: Memory) -> int:
                for index, info in enumerate(program.infos) if info.engine is Engine.LOAD)
 
 
-def words(program: Program) -> int:
-    """Activation words that are loaded."""
+def words(program: Program, memory: Memory = Memory.ACTIVATION) -> int:
+    """Units of a memory that are loaded."""
     commands = (decode(program.command(index))[1] for index, info in enumerate(program.infos)
                 if info.engine is Engine.LOAD)
     return sum(fields["lines"] * fields["units"] for fields in commands
-               if fields["memory"] == Memory.ACTIVATION)
+               if fields["memory"] == memory)
 
 
 def of_frame(names, count: int, frame: int):
@@ -184,7 +184,7 @@ def test_constants_of_more_than_a_memory_are_loaded_by_each_frame():
     for channels, times in ((side, 1), (side + 32, 2)):
         program = equal(chain(channels, channels, size=2), TINY, rng, 2)
         alone = compiler.compile(chain(channels, channels, size=2), TINY)
-        assert loads(program, Memory.WEIGHT) == times * loads(alone, Memory.WEIGHT)
+        assert words(program, Memory.WEIGHT) == times * words(alone, Memory.WEIGHT)
 
 
 def test_nothing_that_was_kept_is_used_once_another_layer_loads():
