@@ -4,16 +4,11 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-from stream_bench import make_simulator, stream_source, stream_watch
+from stream_bench import make_simulator, stream_source
 
 from weft.hw.isa.encoding import encode
 from weft.hw.isa.registers import Error
 from weft.hw.memory.activation import ActivationMemory
-
-
-def named(config):
-    """A configuration as the name of a test."""
-    return f"{config.rows}" + (f"x{config.row_units}" if config.row_units > 1 else "")
 
 
 class RowBench:
@@ -39,8 +34,7 @@ class RowBench:
         self.words = self.rng.integers(-128, 128, (config.activation_depth, config.rows))
         self.expected = self.words.copy()
         self.commands = []
-        self.taken, self.done = [], []      # cycles
-        self.written = 0
+        self._simulator = None
 
     def add(self, fields):
         """A legal command, and what it is to do."""
@@ -56,20 +50,25 @@ class RowBench:
         self.expected[target] = found.reshape(pixels, blocks, -1)
 
     def run(self):
-        """Executes the commands; the faults."""
-        dut = self.engine(self.config)
+        """Executes the commands; the faults. Further runs begin after a reset."""
         self.faults = []
-        cycle = 0
+        self.taken, self.done = [], []      # cycles
+        self.written = 0
+        if self._simulator is None:
+            self._simulator = self._elaborate()
+        else:
+            self._simulator.reset()
+        self._simulator.run()
+        return self.faults
+
+    def _elaborate(self):
+        dut = self.engine(self.config)
 
         async def memory(ctx):
             rng = random.Random(self.seed)
-            for address, entry in enumerate(self.table):
-                ctx.set(dut.row_constant.p.address, address)
-                ctx.set(dut.row_constant.p.data, [int(value) & 0xff for value in entry])
-                ctx.set(dut.row_constant.p.mask, 0xf)
-                ctx.set(dut.row_constant.valid, 1)
-                await ctx.tick()
-            ctx.set(dut.row_constant.valid, 0)
+            await stream_source(dut.row_constant, [
+                {"address": address, "data": [int(value) & 0xff for value in entry], "mask": 0xf}
+                for address, entry in enumerate(self.table)])(ctx)
             pipe = [None] * ActivationMemory.LATENCY
             ctx.set(dut.request.ready, 1)
             ctx.set(dut.write.ready, 1)
@@ -84,11 +83,12 @@ class RowBench:
                     self.written += 1
                     self.words[place] = np.frombuffer(
                         values.to_bytes(self.config.rows, "little"), np.int8)
-                ctx.set(dut.request.ready, rng.random() >= self.stall)
-                ctx.set(dut.write.ready, rng.random() >= self.stall)
+                if self.stall:
+                    ctx.set(dut.request.ready, rng.random() >= self.stall)
+                    ctx.set(dut.write.ready, rng.random() >= self.stall)
 
         async def watch(ctx):
-            nonlocal cycle
+            cycle = 0
             while len(self.done) < len(self.commands) and not self.faults:
                 taken, done, fault = (await ctx.tick().sample(
                     dut.commands.valid & dut.commands.ready, dut.done, dut.fault))[2:]
@@ -109,12 +109,9 @@ class RowBench:
 
         sim = make_simulator(dut)
         sim.add_testbench(memory, background=True)
-        sim.add_testbench(stream_watch(dut.request), background=True)
-        sim.add_testbench(stream_watch(dut.write), background=True)
         sim.add_testbench(commands, background=True)
         sim.add_testbench(watch)
-        sim.run()
-        return self.faults
+        return sim
 
     def check(self):
         """That all is written that the commands ask for, and nothing else."""

@@ -32,10 +32,7 @@ async def stream_put(ctx: Any, port: stream.Interface, payload: Any) -> None:
     """Transfers one payload into ``port``."""
     ctx.set(port.payload, payload)
     ctx.set(port.valid, 1)
-    # Not `until`, which complains when a background bench is dropped in the middle of it.
-    ready = 0
-    while not ready:
-        _clk, _rst, ready = await ctx.tick().sample(port.ready)
+    await _transfer(ctx, port)
     ctx.set(port.valid, 0)
 
 
@@ -58,9 +55,22 @@ def stream_source(port: stream.Interface, payloads: Any, *, stall: float = 0.0,
     async def testbench(ctx: Any) -> None:
         rng = random.Random(seed)
         for payload in payloads:
-            await random_stall(ctx, rng, stall)
-            await stream_put(ctx, port, payload)
+            if rng.random() < stall:
+                ctx.set(port.valid, 0)
+                await ctx.tick()
+                await random_stall(ctx, rng, stall)
+            ctx.set(port.payload, payload)
+            ctx.set(port.valid, 1)  # changes nothing after a transfer in the cycle before
+            await _transfer(ctx, port)
+        ctx.set(port.valid, 0)
     return testbench
+
+
+async def _transfer(ctx: Any, port: stream.Interface) -> None:
+    # Not `until`, which complains when a background bench is dropped in the middle of it.
+    ready = 0
+    while not ready:
+        _clk, _rst, ready = await ctx.tick().sample(port.ready)
 
 
 def stream_sink(port: stream.Interface, payloads: list[Any], count: int | None = None, *,

@@ -5,7 +5,7 @@ import random
 import numpy as np
 from amaranth.hdl import Signal
 from amaranth.lib import data
-from stream_bench import make_simulator, stream_put, stream_source, stream_watch
+from stream_bench import make_simulator, stream_put, stream_source
 
 from weft.errors import InputError
 from weft.hw.isa.commands import Opcode, Rounding, VectorCommand, VectorOp
@@ -50,6 +50,12 @@ class Bench:
         self.commands = []
         self.first = 100      # index of the first command
         self.expected = []    # (base, int8 [C, H, W])
+        self._simulator = None
+
+    def clear(self):
+        """Forgets all commands and what they need; the next run begins after a reset."""
+        self.commands, self.expected, self.first = [], [], 100
+        self.free = self.used_weights = self.used_parameters = 0
 
     # Commands ---------------------------------------------------------------------------------
 
@@ -164,11 +170,19 @@ class Bench:
 
     def run(self):
         """Runs all commands; returns the faults. ``cycles`` counts those of the engine at work,
-        ``reads`` the words that it reads."""
-        dut = VectorEngine(self.config)
-        faults = []
-        loaded = []
+        ``reads`` the words that it reads. Further runs begin after a reset."""
+        self.faults = []
+        self.loaded = False
         self.cycles = self.done = self.reads = 0
+        if self._simulator is None:
+            self._simulator = self._elaborate()
+        else:
+            self._simulator.reset()
+        self._simulator.run()
+        return self.faults
+
+    def _elaborate(self):
+        dut = VectorEngine(self.config)
 
         def reader(request, port, seed):
             async def read(ctx):
@@ -183,7 +197,7 @@ class Bench:
                     word = self.rng.integers(0, 256, self.config.rows) if pipe[-1] is None \
                         else self.words[pipe[-1]].view(np.uint8)
                     ctx.set(port, [int(v) for v in word])
-                    if self.neighbour is None:
+                    if self.neighbour is None and self.stall:
                         ctx.set(request.ready, rng.random() >= self.stall)
             return read
 
@@ -218,7 +232,8 @@ class Bench:
                     assert payload.mask == (1 << self.config.rows) - 1
                     self.words[payload.address] = np.array(
                         list(payload.data), np.uint8).view(np.int8)
-                ctx.set(dut.write.ready, rng.random() >= self.write_stall)
+                if self.write_stall:
+                    ctx.set(dut.write.ready, rng.random() >= self.write_stall)
 
         async def load_late(ctx):
             await ctx.tick().until(dut.busy)
@@ -233,11 +248,10 @@ class Bench:
                 if port is dut.lane_table_write and not any(
                         command >> TABLE_BIT & 0x1ff for command in self.commands):
                     continue
-                for address, row in enumerate(rows):
-                    await stream_put(ctx, port, {
-                        "address": address, "mask": (1 << len(row)) - 1,
-                        "data": [int(v) & 0xff for v in row]})
-            loaded.append(True)
+                await stream_source(port, [
+                    {"address": address, "mask": (1 << len(row)) - 1,
+                     "data": [int(v) & 0xff for v in row]} for address, row in enumerate(rows)])(ctx)
+            self.loaded = True
             await stream_source(dut.commands, [
                 {"index": self.first + index, "command": VectorCommand.from_bits(command)}
                 for index, command in enumerate(self.commands)],
@@ -249,10 +263,10 @@ class Bench:
                     dut.done, dut.busy, dut.fault.code, dut.fault.index):
                 self.cycles += busy
                 self.done += pulse
-                waited += bool(loaded)
+                waited += self.loaded
                 assert waited < 20000, "the engine hangs"
                 if code:
-                    faults.append((Error(code), index))
+                    self.faults.append((Error(code), index))
                     return
                 if self.done == len(self.commands):
                     break
@@ -272,12 +286,10 @@ class Bench:
             readers.append((dut.second_request, dut.second_word))
         for number, (request, port) in enumerate(readers):
             sim.add_testbench(reader(request, port, self.seed + 1 + 2 * number), background=True)
-            sim.add_testbench(stream_watch(request), background=True)
-        for process in (write, load, stream_watch(dut.write)):
+        for process in (write, load):
             sim.add_testbench(process, background=True)
         sim.add_testbench(finish)
-        sim.run()
-        return faults
+        return sim
 
     def check(self):
         """All commands, against both references."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from amaranth.lib import data
 from amaranth.utils import ceil_log2
+from sweeps import sweep
 from vector_bench import (
     Bench,
     add_conv,
@@ -38,10 +39,12 @@ CONFIGS = {
     "pairs-6": TINY.replace(vector_taps=6, vector_lines=16, requant_lanes=4),
     "pairs-8": ODD.replace(vector_taps=8, vector_lines=16, activation_bytes=6 * 4096),
 }
+STALLED = sweep(CONFIGS, (0, 0.4), fast=lambda name, stall: bool(stall) == (
+    name in ("tiny", "tiny-1", "pairs-8")) or name == "tiny")
+"""Each configuration with or without stalls; with and without them in the long sweep."""
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", STALLED)
 def test_depthwise_convolutions_equal_the_reference(name, stall):
     bench = Bench(CONFIGS[name], seed=3, stall=stall)
     rng = bench.rng
@@ -54,7 +57,7 @@ def test_depthwise_convolutions_equal_the_reference(name, stall):
     bench.check()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sweep(CONFIGS, fast=("tiny", "odd-2", "pairs-6").__contains__))
 def test_large_kernels_and_whole_planes_equal_the_reference(name):
     bench = Bench(CONFIGS[name], seed=4, stall=0.1)
     rng = bench.rng
@@ -68,8 +71,7 @@ def test_large_kernels_and_whole_planes_equal_the_reference(name):
     bench.check()
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", STALLED)
 def test_maxima_equal_the_reference(name, stall):
     bench = Bench(CONFIGS[name], seed=5, stall=stall)
     rng = bench.rng
@@ -85,7 +87,7 @@ def test_maxima_equal_the_reference(name, stall):
     bench.check()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sweep(CONFIGS, fast=("tiny-1", "pairs-8").__contains__))
 def test_maxima_of_long_rows_equal_the_reference(name):
     bench = Bench(CONFIGS[name], seed=15, stall=0.1)
     x = bench.rng.integers(-128, 128, (2, 1, 257), dtype=np.int8)
@@ -116,8 +118,7 @@ def test_averages_share_one_set_of_weights():
     bench.check()
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", STALLED)
 def test_sums_of_two_tensors_equal_the_reference(name, stall):
     config = CONFIGS[name]
     bench = Bench(config, seed=7, stall=stall)
@@ -144,8 +145,7 @@ def test_sums_of_two_tensors_equal_the_reference(name, stall):
     bench.check()
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", STALLED)
 def test_products_of_two_tensors_equal_the_reference(name, stall):
     bench = Bench(CONFIGS[name], seed=8, stall=stall)
     rng = bench.rng
@@ -179,8 +179,7 @@ def test_look_ups_equal_the_reference(name, stall):
     bench.check()
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", STALLED)
 def test_results_go_through_tables(name, stall):
     """Of all operations, in turns with results that do not."""
     config = CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024)
@@ -293,8 +292,7 @@ def all_pairs(values):
     return sequence
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", STALLED)
 def test_nothing_leaks_from_a_command_into_the_next(name, stall):
     bench = Bench(CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024), seed=13,
                   stall=stall)
@@ -379,6 +377,12 @@ def test_element_wise_operations_take_a_cycle_per_operand(op, per_word):
 
 # Faults ---------------------------------------------------------------------------------------
 
+@pytest.fixture(scope="module")
+def shared():
+    """A bench for tests that elaboration would take most of the time of."""
+    return Bench(TINY)
+
+
 def lookup_command(bench, **changes):
     bench.command(VectorOp.LOOKUP, **({
         "in_base": 0, "in_inner_step": 1, "in_outer": 1, "in_inner": 9, "blocks": 1,
@@ -408,8 +412,9 @@ def lookup_command(bench, **changes):
     ({"table": 256}, Error.ADDRESS),
     ({"table_step": 1, "blocks": 65535}, Error.ADDRESS),
 ])
-def test_an_impossible_look_up_is_a_fault(changes, code):
-    bench = Bench(TINY)
+def test_an_impossible_look_up_is_a_fault(shared, changes, code):
+    bench = shared
+    bench.clear()
     bench.first = 0x8000
     lookup_command(bench)
     lookup_command(bench, **changes)
@@ -463,8 +468,9 @@ def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, st
     (VectorOp.CONV, {"weight_base": 1 << 15}, Error.ADDRESS),
     (VectorOp.CONV, {"parameter_base": 1 << 15}, Error.ADDRESS),
 ])
-def test_an_impossible_window_is_a_fault(op, changes, code):
-    bench = Bench(TINY)
+def test_an_impossible_window_is_a_fault(shared, op, changes, code):
+    bench = shared
+    bench.clear()
     bench.command(op, **({
         "in_base": 0, "in_inner_step": 1, "in_outer": 1, "in_inner": 9, "blocks": 1,
         "out_outer": 1, "out_inner": 9, "out_base": 100, "out_inner_step": 1} | changes))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sweeps import sweep
 from vector_bench import Bench, add_conv, random_clamp
 
 from weft.errors import InputError
@@ -26,6 +27,10 @@ CONFIGS = {
         weight_bytes=20480, accumulator_pixels=16, parameter_channels=264, vector_entries=64,
         vector_taps=8, vector_lines=32),
 }
+SWEPT = sweep(
+    (VectorOp.CONV, VectorOp.MAX), CONFIGS, (0, 0.4),
+    fast=lambda op, name, stall: bool(stall) == (name in ("ten", "odd-8"))
+    and (op is VectorOp.CONV or name in ("nine-1", "odd-8")))
 
 
 def random_window(rng, size):
@@ -58,9 +63,7 @@ def add_random(bench, op, size, *, swap, **options):
         **geometry, **options), expected))
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
+@pytest.mark.parametrize("op, name, stall", SWEPT)
 def test_windows_of_kept_rows_equal_the_reference(op, name, stall):
     bench = Bench(CONFIGS[name], seed=21, stall=stall)
     for number in range(8):
@@ -68,7 +71,7 @@ def test_windows_of_kept_rows_equal_the_reference(op, name, stall):
     bench.check()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", sweep(CONFIGS, fast=("ten", "nine-1").__contains__))
 def test_rows_are_forgotten_from_command_to_command(name):
     """In turns with windows of other sizes, and such that keep nothing."""
     bench = Bench(CONFIGS[name], seed=22, stall=0.2)
@@ -102,9 +105,7 @@ def random_sizes(rng, total):
     return np.diff([0, *cuts, total]).tolist()
 
 
-@pytest.mark.parametrize("stall", [0, 0.4])
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
+@pytest.mark.parametrize("op, name, stall", SWEPT)
 def test_commands_go_on_with_the_rows_of_earlier_ones(op, name, stall):
     """Two of them in turns, with others in between that keep nothing."""
     bench = Bench(CONFIGS[name].replace(vector_lines=64, vector_entries=256,
@@ -181,6 +182,12 @@ def test_a_word_is_read_once(name, size, stride, per_word):
     assert bench.reads <= x[0].size
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """A bench for tests that elaboration would take most of the time of."""
+    return Bench(TEN)
+
+
 @pytest.mark.parametrize("changes", [
     {"slide": 0}, {"kernel_outer": 5}, {"kernel_inner": 5}, {"kernel_outer": 4, "kernel_inner": 4},
     {"kernel_outer": 1, "kernel_inner": 1}, {"dilation_outer": 2}, {"dilation_outer": 0},
@@ -188,8 +195,9 @@ def test_a_word_is_read_once(name, size, stride, per_word):
     {"stride_inner": 2, "out_inner": 8}, {"out_inner": 65535}, {"op": VectorOp.LOOKUP},
     {"lines": 0, "resumes": 1}, {"lines": 0, "quarter": 2}])
 @pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
-def test_rows_that_cannot_be_kept_are_a_fault(op, changes):
-    bench = Bench(TEN)
+def test_rows_that_cannot_be_kept_are_a_fault(shared, op, changes):
+    bench = shared
+    bench.clear()
     fields = {"in_inner_step": 1, "in_outer": 1, "in_inner": 14, "blocks": 1, "kernel_outer": 3,
               "kernel_inner": 3, "dilation_outer": 1, "slide": 1, "lines": 1, "out_outer": 1,
               "out_inner": 14, "out_base": 100, "out_inner_step": 1}
