@@ -250,7 +250,8 @@ class Bench:
                     continue
                 await stream_source(port, [
                     {"address": address, "mask": (1 << len(row)) - 1,
-                     "data": [int(v) & 0xff for v in row]} for address, row in enumerate(rows)])(ctx)
+                     "data": [int(v) & 0xff for v in row]}
+                    for address, row in enumerate(rows)])(ctx)
             self.loaded = True
             await stream_source(dut.commands, [
                 {"index": self.first + index, "command": VectorCommand.from_bits(command)}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from copier import Copier
+from default_signals import take_by_default
 
 from weft.errors import InputError, ToolError
 from weft.hw.isa.presets import PRESETS
@@ -419,7 +420,8 @@ def has_ended(process):
     (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_build_leaves_no_process_and_nothing_half(stubs, cache, tool, number, code):
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, stubs.folder / "bin" / "verilator"],
-                               env=os.environ | {"STUB_HANG": tool}, process_group=0)
+                               env=os.environ | {"STUB_HANG": tool}, process_group=0,
+                               preexec_fn=take_by_default)
     marks = stubs.folder / "sleep", stubs.folder / "stub"
     while not all(mark.exists() and mark.read_text() for mark in marks):
         assert program.poll() is None

@@ -225,8 +225,9 @@ def test_without_load_and_switch_weights_stay():
     np.testing.assert_array_equal(outputs, expected)
 
 
-@pytest.mark.parametrize("fip", [False, True])
-@pytest.mark.parametrize(("activation_width", "weight_width"), [(8, 8), (10, 12)])
+@pytest.mark.parametrize("activation_width, weight_width, fip", [
+    (8, 8, True), *(pytest.param(*case, marks=pytest.mark.slow)
+                    for case in ((8, 8, False), (10, 12, False), (10, 12, True)))])
 def test_verilog_agrees(activation_width, weight_width, fip, tmp_path):
     dut = SystolicArray(make_shape(6, 2, fip, activation_width, weight_width))
     latencies = [dut.column_latency(c) for c in range(2 + fip)]

@@ -9,6 +9,7 @@ import time
 import pytest
 from cluster_tasks import dies_once, fails, length
 from dask_programs import scheduler, workers
+from default_signals import take_by_default
 from places import ROOT
 
 from weft.cluster import cluster, digest
@@ -75,7 +76,8 @@ def test_ctrl_c_ends_all_processes_in_a_line():
     """A terminal sends it to the workers, too."""
     with subprocess.Popen([sys.executable, "-m", "interrupted_cluster"], start_new_session=True,
                           env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                          preexec_fn=take_by_default, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == "at work\n"
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=120)

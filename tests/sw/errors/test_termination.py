@@ -3,9 +3,16 @@ import signal
 import threading
 
 import pytest
+from default_signals import by_default
 
 from weft.errors.guard import guarded
 from weft.errors.termination import terminable
+
+
+@pytest.fixture(autouse=True)
+def _by_default():
+    with by_default():
+        yield
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
