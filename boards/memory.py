@@ -109,7 +109,8 @@ class SdramChipMemory:
 
         timing, width = SdramTiming(self.chip, clock_mhz), config.axi_data_width
         return MemoryTiming(latency=SdramMemory.latency(timing, width),
-                            rate=SdramMemory.rate(timing, width), shared=True)
+                            rate=SdramMemory.rate(timing, width), shared=True,
+                            turnaround=SdramMemory.turnaround(timing))
 
     def make(self, config: AcceleratorConfig, *, clock_mhz: float) -> Any:
         from weft.hw.bus.axi import memory_port

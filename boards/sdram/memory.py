@@ -101,6 +101,11 @@ class SdramMemory(wiring.Component):
         refresh = timing.rp + timing.rfc + timing.rcd
         return (1 - refresh / timing.refi) * timing.chip.data_width / data_width
 
+    @staticmethod
+    def turnaround(timing: SdramTiming) -> int:
+        """Cycles that are lost if a run of writes comes between reads: the chip leaves the bus."""
+        return timing.chip.cas_latency + 1
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.controller = controller = self._controller

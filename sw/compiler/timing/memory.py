@@ -24,16 +24,19 @@ class MemoryTiming:
         Beats per cycle that each direction has for itself, at most 1; without it, 1.
     shared : :class:`bool`
         Both directions have one ``rate`` between them, as at the data lines of a memory chip.
+    turnaround : :class:`int`
+        Cycles that are lost if a burst of writes comes between reads.
 
     Raises
     ------
     InputError
-        If one of them is not positive, or the rate is above 1.
+        If one of them is not positive, or of a turnaround negative, or the rate is above 1.
     """
 
     latency: int = 32
     rate: float | None = None
     shared: bool = False
+    turnaround: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.latency, int) or self.latency < 1:
@@ -42,6 +45,9 @@ class MemoryTiming:
         if self.rate is not None and not 0 < self.rate <= 1:
             raise InputError(f"Memory rate must be above 0 and at most 1 beat per cycle, "
                              f"not {self.rate!r}")
+        if self.turnaround < 0:
+            raise InputError(f"Memory turnaround must be at least 0 cycles, "
+                             f"not {self.turnaround!r}")
 
     def cycles(self, beats: int) -> int:
         """From the first of some beats to the last."""
@@ -97,9 +103,17 @@ class ReadPort:
         first = address + self._latency
         if first < self._free:
             first = self._free
-        while self._writes and self._writes[0][0] <= first:
-            first = max(first, self._writes[0][0]) + self._writes.popleft()[1]
+        if self._writes:
+            first = self._give_way(first)
         last = first + self._memory.cycles(beats)
         self._free = last + 1
         self.beats += beats
         return address, first, last
+
+    def _give_way(self, first: int) -> int:
+        """When a beat that could be read in cycle ``first`` is, behind the writes before it."""
+        free, writes = self._free, self._writes
+        while writes and writes[0][0] <= max(first, free):
+            cycle, cycles = writes.popleft()
+            free = max(cycle, free) + cycles + (self._memory.turnaround if cycle <= free else 0)
+        return max(first, free)

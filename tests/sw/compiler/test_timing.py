@@ -17,6 +17,7 @@ from weft.compiler.timing.engines import (
     step_cycles,
     vector_overhead,
 )
+from weft.compiler.timing.memory import ReadPort
 from weft.compiler.timing.player import Cause, MemoryTiming, play
 from weft.compiler.timing.transfer import load_overhead, store_overhead, transfer_size
 from weft.digits import MODEL as DIGITS
@@ -128,11 +129,33 @@ def test_rate_of_the_memory_stretches_a_load():
     ({"latency": 0}, "Memory latency must be an integer of at least 1, not 0"),
     ({"rate": 0.0}, "Memory rate must be above 0 and at most 1 beat per cycle, not 0.0"),
     ({"rate": 1.5}, "Memory rate must be above 0 and at most 1 beat per cycle, not 1.5"),
+    ({"turnaround": -1}, "Memory turnaround must be at least 0 cycles, not -1"),
 ])
 def test_memory_wrong(options, message):
     with pytest.raises(InputError) as caught:
         MemoryTiming(**options)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("writes, first", [
+    ([], 40),                       # behind the read before
+    ([(5, 1)], 40 + 4 + 3),         # comes between the two, and turns the bus
+    ([(5, 1), (6, 2)], 40 + 12 + 2 * 3),
+    ([(200, 1)], 40),               # later
+])
+def test_writes_come_between_reads(writes, first):
+    port = ReadPort(MemoryTiming(latency=4, rate=0.25, shared=True, turnaround=3))
+    assert port.read(0, 10) == (0, 4, 40)
+    for cycle, beats in writes:
+        port.write(cycle, beats)
+    assert port.read(1, 2)[1] == first + 1
+
+
+def test_writes_while_nothing_is_read_delay_no_read():
+    port = ReadPort(MemoryTiming(latency=4, rate=0.25, shared=True, turnaround=3))
+    for cycle in range(0, 100, 20):
+        port.write(cycle, 4)
+    assert port.read(500, 1)[1] == 504
 
 
 def test_memory_is_that_of_the_simulator():
