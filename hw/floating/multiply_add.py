@@ -7,9 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.lib.delay import delay
+from weft.hw.lib.float32 import SIGNIFICAND_BITS
 from weft.hw.lib.multiplier import Multiplier
 
-from .number import EXPONENT_BITS, SIGNIFICAND_BITS, Float
+from .number import EXPONENT_BITS, Float
 from .sum import Addend, FloatSum, addend_of
 
 __all__ = ["MultiplyAdd"]

@@ -6,19 +6,14 @@ from amaranth import *
 from amaranth.lib import data
 
 from weft.hw.lib.delay import register
+from weft.hw.lib.float32 import BIAS, SIGNIFICAND_BITS
 
-__all__ = ["BIAS", "EXPONENT_BITS", "NORMALIZE_LATENCY", "SIGNIFICAND_BITS", "Float", "float_of",
-           "leading_zeros", "normalized", "rounded"]
+__all__ = ["EXPONENT_BITS", "NORMALIZE_LATENCY", "Float", "float_of", "leading_zeros",
+           "normalized", "rounded"]
 
-
-SIGNIFICAND_BITS = 24
-"""Of a float32, the leading one included."""
 
 EXPONENT_BITS = 10
 """Two more than a float32 has: for sums and products on the way."""
-
-BIAS = 127
-"""Of the exponent of a float32."""
 
 _FINE = 3       # bits of a shift that are left to its second half
 

@@ -6,7 +6,10 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .number import EXPONENT_BITS, SIGNIFICAND_BITS, Float, rounded
+from weft.hw.lib.checks import are_on, require
+from weft.hw.lib.float32 import SIGNIFICAND_BITS
+
+from .number import EXPONENT_BITS, Float, rounded
 from .sum import Addend
 
 __all__ = ["QuotientOrRoot"]
@@ -85,9 +88,26 @@ class QuotientOrRoot(wiring.Component):
                 digits.eq(0),
             ]
 
+        if are_on():
+            self._check(m, root, divisor, remainder, digits)
+
         whole    = digits[-1]   # otherwise a quotient is below 1, and the next digit is not zero
         sticky   = remainder.any() | below.any()
         m.d.comb += self.o.eq(rounded(
             m, Mux(whole, digits[2:], digits[1:-1]), Mux(whole, digits[1], digits[0]),
             (whole & digits[0]) | sticky, exponent - ~whole, negative, "quotient"))
         return m
+
+    def _check(self, m: Module, root: Signal, divisor: Signal, remainder: Signal,
+               digits: Signal) -> None:
+        """What is left can give no larger digits than it has given, so no bits of it are lost."""
+        made = Signal(range(_DIGITS + 2), init=_DIGITS + 1)     # digits; or nothing was begun
+        with m.If(self.start):
+            m.d.sync += made.eq(0)
+        with m.Elif(made <= _DIGITS):
+            m.d.sync += made.eq(made + 1)
+        with m.If(made <= _DIGITS):
+            require(m, root | ~divisor[-1] | (remainder < divisor),
+                    "a remainder is below its divisor")
+            require(m, ~root | (remainder <= digits << 1),
+                    "what is left of a number is below what the next root would take")

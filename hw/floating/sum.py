@@ -6,16 +6,11 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
+from weft.hw.lib.float32 import SIGNIFICAND_BITS
 
-from .number import (
-    EXPONENT_BITS,
-    NORMALIZE_LATENCY,
-    SIGNIFICAND_BITS,
-    Float,
-    normalized,
-    rounded,
-)
+from .number import EXPONENT_BITS, NORMALIZE_LATENCY, Float, normalized, rounded
 
 __all__ = ["Addend", "FloatSum", "addend_of"]
 
@@ -67,6 +62,10 @@ class FloatSum(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
+
+        for name, addend in (("a", self.a), ("b", self.b)):
+            require(m, addend.significand[-2:].any() | (addend.significand == 0),
+                    f"{name} is zero or has a one at the top")
 
         # The one of the smaller exponent is shifted. A zero counts as the smaller one.
         apart = Signal(signed(EXPONENT_BITS + 2), reset_less=True)

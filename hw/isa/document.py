@@ -95,11 +95,13 @@ def interface_page() -> str:
     parts += ["### Counter", _text(registers.Counter),
               f"Counter *n* is at {registers.COUNTER_BASE:#x} + 4 *n*.",
               _members(registers.Counter)]
-    names = list(registers.config_words(PRESETS["base"]))
-    parts += ["### Configuration ROM", f"Word *n* is at {registers.CONFIG_BASE:#x} + 4 *n*.",
+    words = registers.config_words(PRESETS["base"])
+    parts += ["### Configuration ROM",
+              f"Word *n* is at {registers.CONFIG_BASE:#x} + 4 *n*. Those of parts that an "
+              f"accelerator lacks are zero.",
               _table(("n", "value", "in `base`"), (
-                  (n, f"`{name}`", registers.config_words(PRESETS["base"])[name])
-                  for n, name in enumerate(names)))]
+                  (n, f"`{name}`", words.get(name, 0))
+                  for n, name in enumerate(registers.CONFIG_NAMES)))]
 
     parts += ["## Presets", _table(("field", *PRESETS), (
         (f"`{field}`", *(config.to_dict()[field] for config in PRESETS.values()))

@@ -125,15 +125,18 @@ _CONFIG_FIELDS = ("rows", "cols", "fip", "activation_width", "weight_width", "ac
                   "sequential")
 
 # What few have, at the end: where a word is missing, a read yields zero.
-_RARE_FIELDS = ("products", "vector_lines", "softmax", "normalize_channels")
+_RARE_FIELDS = ("products", "vector_lines", "softmax", "normalize_channels", "row_units")
 
 CONFIG_NAMES = (*_CONFIG_FIELDS, *_RARE_FIELDS)
-"""Words of the configuration ROM, of which the last ones may be missing."""
+"""Words of the configuration ROM, of which the last ones may be missing: they read as zero."""
 
 
 def config_words(config: AcceleratorConfig) -> dict[str, int]:
-    """Contents of the configuration ROM, in order, by name."""
+    """Contents of the configuration ROM, in order, by name. Without SOFTMAX and NORMALIZE there
+    are no ``row_units``."""
     words = {name: int(getattr(config, name)) for name in CONFIG_NAMES}
+    if not (config.softmax or config.normalize_channels):
+        words["row_units"] = 0
     for name in reversed(_RARE_FIELDS):
         if words[name]:
             break

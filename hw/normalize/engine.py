@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.utils import exact_log2
 
 from weft.hw.floating.multiply_add import MultiplyAdd
-from weft.hw.floating.number import SIGNIFICAND_BITS, Float, float_of
+from weft.hw.floating.number import Float, float_of
 from weft.hw.floating.sum import FloatSum, addend_of
 from weft.hw.isa.commands import NormalizeCommand
 from weft.hw.isa.config import AcceleratorConfig
@@ -16,6 +16,7 @@ from weft.hw.isa.constants import RowConstant
 from weft.hw.isa.limits import NORMALIZED_LANES as LANES
 from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay
+from weft.hw.lib.float32 import SIGNIFICAND_BITS
 from weft.hw.memory.activation import ActivationMemory
 from weft.hw.memory.registered import RegisteredMemory
 from weft.hw.rows.constants import constant_memory

@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from weft.hw.floating.multiply_add import MultiplyAdd
-from weft.hw.floating.number import SIGNIFICAND_BITS, Float
+from weft.hw.floating.number import Float
 from weft.hw.floating.quotient import QuotientOrRoot
 from weft.hw.floating.sum import Addend, addend_of
 from weft.hw.isa.limits import NORMALIZED_LANES as LANES
 from weft.hw.lib.checks import require
+from weft.hw.lib.float32 import SIGNIFICAND_BITS
 from weft.hw.rows.walk import ROWS
 
 from .sums import ExactSums

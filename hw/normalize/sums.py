@@ -7,16 +7,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from weft.hw.floating.number import (
-    BIAS,
-    NORMALIZE_LATENCY,
-    SIGNIFICAND_BITS,
-    Float,
-    normalized,
-)
+from weft.hw.floating.number import NORMALIZE_LATENCY, Float, normalized
 from weft.hw.floating.sum import Addend
 from weft.hw.isa.limits import MOST_NORMALIZED
+from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
+from weft.hw.lib.float32 import BIAS, SIGNIFICAND_BITS
 from weft.hw.rows.walk import ROWS
 
 __all__ = ["ExactSums"]
@@ -69,7 +65,10 @@ class ExactSums(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
 
-        places = (self.value.exponent + BIAS - self.exponent)[:_REACH.bit_length()]
+        apart  = self.value.exponent + BIAS - self.exponent
+        places = apart[:_REACH.bit_length()]
+        with m.If(self.add & self.value.significand[-1]):
+            require(m, (apart >= 0) & (apart <= _REACH), "a value is within the reach of its row")
         size   = Signal(SIGNIFICAND_BITS + _REACH)
         fixed  = Signal(signed(SIGNIFICAND_BITS + _REACH + 1), reset_less=True)
         m.d.comb += size.eq(self.value.significand << places)

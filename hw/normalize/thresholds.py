@@ -6,8 +6,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from weft.hw.floating.number import BIAS, SIGNIFICAND_BITS, Float
+from weft.hw.floating.number import Float
 from weft.hw.lib.delay import delay, register
+from weft.hw.lib.float32 import BIAS, SIGNIFICAND_BITS
 from weft.hw.lib.multiplier import Multiplier
 from weft.hw.memory.registered import RegisteredMemory
 

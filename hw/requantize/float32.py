@@ -8,12 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from weft.hw.lib.delay import delay, register
 from weft.hw.lib.derived import derived
+from weft.hw.lib.float32 import BIAS, SIGNIFICAND_BITS
 
 __all__ = ["FloatScale"]
 
 
-_MANTISSA = 24  # bits of a float32's mantissa, the leading one included
-_BIAS = 127     # of a float32's exponent
 
 _AT_ONCE = 6    # bits whose disjunction takes little
 
@@ -73,9 +72,9 @@ class FloatScale(wiring.Component):
     i: In(signed(32))
     scale: In(32)
     byte: In(1)
-    a: Out(signed(_MANTISSA + 2))
-    b: Out(signed(_MANTISSA + 1))
-    product: In(signed(2 * _MANTISSA + 3))
+    a: Out(signed(SIGNIFICAND_BITS + 2))
+    b: Out(signed(SIGNIFICAND_BITS + 1))
+    product: In(signed(2 * SIGNIFICAND_BITS + 3))
     o: Out(signed(_INTEGER + 2))
 
     def elaborate(self, platform: Any) -> Module:
@@ -90,16 +89,16 @@ class FloatScale(wiring.Component):
 
         # fl32(i). Rounding up may carry into a 25th bit, and then all others are zero. The
         # multiplier's own operand registers end this stage.
-        mantissa = Signal(_MANTISSA + 1)
+        mantissa = Signal(SIGNIFICAND_BITS + 1)
         m.d.comb += mantissa.eq(normal[8:] + _rounds_up(normal[8], normal[:8]))
         scale = delay(m, self.scale, 3, name="scale", reset_less=True)
-        fraction, exponent = scale[:23], scale[23:31]
+        fraction, exponent = scale[:SIGNIFICAND_BITS - 1], scale[SIGNIFICAND_BITS - 1:31]
         m.d.comb += [self.a.eq(mantissa), self.b.eq(Cat(fraction, 1))]
 
         # The value is (product / 2**46) * 2**power, with 2**46 <= product <= 2**48 - 2**24. The
         # carried-out mantissa is 2**24, an ordinary factor: no exponent to correct. A scale of zero
         # reads as 2**-127, which makes any integer as good as zero.
-        power = delay(m, (exponent - _BIAS + (31 - shift))[:10].as_signed(),
+        power = delay(m, (exponent - BIAS + (31 - shift))[:10].as_signed(),
                       self.MULTIPLIER_LATENCY, name="power", reset_less=True)
         nonzero = delay(m, normal[31], self.MULTIPLIER_LATENCY, name="nonzero", reset_less=True)
 
@@ -162,12 +161,12 @@ class FloatScale(wiring.Component):
         huge = register(m, nonzero & (power >= _INTEGER), "huge")
 
         # The binary point goes to bit 24, which leaves at most 8 integer bits, and 2**8 by carry.
-        aligned = Signal(_MANTISSA + _INTEGER + 1)
+        aligned = Signal(SIGNIFICAND_BITS + _INTEGER + 1)
         m.d.comb += aligned.eq(rounded << places)
         integer = register(m, Mux(tiny, 0, aligned[24:]) | huge.replicate(_INTEGER + 1), "integer")
         half = register(m, ~tiny & ~huge & aligned[23], "half")
         # Sticky: the bits below that at any shift, and those that depend on the shift.
-        dropped = _MANTISSA - 1 - _INTEGER
+        dropped = SIGNIFICAND_BITS - 1 - _INTEGER
         below = register(m, rounded[:dropped].any() | Cat(
             rounded[dropped + k] & few[k] for k in range(_INTEGER)).any(), "below")
         return integer, half & (integer[0] | below)

@@ -109,6 +109,8 @@ class RowReader(wiring.Component):
         m.d.sync += valid.eq((goes & legal) | (valid & ~taken))
         m.d.sync += waiting.eq(waiting + (goes & begins) - self.group_ends)
         require(m, (waiting != 0) | ~self.group_ends, "a group that is used was read")
+        require(m, ~self.batch_ends | ~(more | valid), "a batch ends when all of it was read")
+        require(m, ~self.start | ~(more | waiting.any()), "a command begins when none is read")
 
         with m.If(goes):
             m.d.sync += [

@@ -8,6 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.checks import require
 from weft.hw.lib.delay import delay, register
 from weft.hw.memory.scratch import unit_write_layout
 
@@ -185,6 +186,8 @@ class RowSweep(wiring.Component):
             self.moves.eq(running | reader.here),
         ]
         m.d.sync += there.eq(there + ready - begins)
+        require(m, (there != GROUPS) | ~ready, "there is room for a group that comes")
+        require(m, ~running | (left.any() & ~left[-1]), "a batch that is begun has rows")
         with m.If(begins):
             m.d.sync += [running.eq(1), row.eq(0), lane.eq(0)]
         with m.If(running):

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.isa.config import AcceleratorConfig
+from weft.hw.lib.checks import require
 
 __all__ = ["PLACES", "ROWS", "BatchWalk", "batch_rows"]
 
@@ -97,6 +98,7 @@ class BatchWalk(wiring.Component):
                 ]
                 with m.If(self.tail & ~self.again):
                     m.d.sync += [left.eq(left - rows), batch.eq(next_batch)]
+        require(m, ~self.step | (left.any() & ~left[-1]), "a word is one of the command")
         with m.If(self.start):
             m.d.sync += [
                 left.eq(self.pixels),

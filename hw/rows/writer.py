@@ -82,6 +82,7 @@ class RowWriter(wiring.Component):
         ]
         require(m, ~self.begins | ~self.full, "there is room for a group that begins")
         require(m, (opened > whole) | ~self.valid, "a value belongs to a group that was begun")
+        require(m, ~self.start | (opened == 0), "a command begins when none is written")
 
         m.submodules.walk = walk = BatchWalk(batch_rows(self._config))
         row, unit = walk.row[:exact_log2(ROWS)], walk.row[exact_log2(ROWS):]

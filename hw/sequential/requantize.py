@@ -7,12 +7,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from weft.hw.isa.constants import ChannelParameters
+from weft.hw.lib.float32 import BIAS, SIGNIFICAND_BITS
 
 __all__ = ["SerialRequantizer"]
 
 
-_MANTISSA = 24  # bits of a float32's mantissa, the leading one included
-_BIAS = 127     # of a float32's exponent
 _INTEGER = 8    # result bits before the zero point: greater magnitudes are all alike
 
 
@@ -24,28 +23,28 @@ class _Registers:
     """
 
     def __init__(self, m: Module):
-        self.value    = Signal(_MANTISSA + 1 + _INTEGER, reset_less=True)
-        self.high     = Signal(_MANTISSA + 1, reset_less=True)  # of the product
-        self.low      = Signal(_MANTISSA, reset_less=True)
+        self.value    = Signal(SIGNIFICAND_BITS + 1 + _INTEGER, reset_less=True)
+        self.high     = Signal(SIGNIFICAND_BITS + 1, reset_less=True)  # of the product
+        self.low      = Signal(SIGNIFICAND_BITS, reset_less=True)
         self.negative = Signal(reset_less=True)
         self.power    = Signal(signed(9), reset_less=True)      # of 2
-        self.bits     = Signal(range(_MANTISSA), reset_less=True)
+        self.bits     = Signal(range(SIGNIFICAND_BITS), reset_less=True)
         self.result   = Signal(signed(11), reset_less=True)
 
         self.left, self.right, self.carry = Signal(32), Signal(32), Signal()
         self.total = Signal(32)
         m.d.comb += self.total.eq(self.left + self.right + self.carry)
 
-        self.product = Signal(_MANTISSA + 2)
+        self.product = Signal(SIGNIFICAND_BITS + 2)
         m.d.comb += self.product.eq(
-            self.high + Mux(self.low[0], self.value[:_MANTISSA + 1], 0))
+            self.high + Mux(self.low[0], self.value[:SIGNIFICAND_BITS + 1], 0))
 
         # Whether any of the lower bits is set, a cycle late.
         self.below_product = Signal()
         self.below_value   = Signal()
         m.d.sync += [
-            self.below_product.eq(self.low[:_MANTISSA - 2].any()),
-            self.below_value.eq(self.value[:_MANTISSA - 1].any()),
+            self.below_product.eq(self.low[:SIGNIFICAND_BITS - 2].any()),
+            self.below_value.eq(self.value[:SIGNIFICAND_BITS - 1].any()),
         ]
 
 
@@ -104,7 +103,7 @@ class SerialRequantizer(wiring.Component):
     def _normalize(self, m: Module, r: _Registers) -> None:
         """The sum, its magnitude, and the mantissa of that."""
         scale = ChannelParameters(Cat(C(0, 32), self.parameter)).scale
-        fraction, exponent = scale[:_MANTISSA - 1], scale[_MANTISSA - 1:31]
+        fraction, exponent = scale[:SIGNIFICAND_BITS - 1], scale[SIGNIFICAND_BITS - 1:31]
 
         with m.State("IDLE"):
             m.d.comb += self.read.eq(self.start)
@@ -123,7 +122,7 @@ class SerialRequantizer(wiring.Component):
                 r.value.eq(r.total),
                 r.negative.eq(r.value[31]),
                 r.low.eq(Cat(fraction, 1)),
-                r.power.eq(exponent + (31 - _BIAS)),
+                r.power.eq(exponent + (31 - BIAS)),
             ]
             m.next = "NORMALIZE"
 
@@ -141,14 +140,15 @@ class SerialRequantizer(wiring.Component):
         with m.State("ROUND"):
             m.d.comb += r.left.eq(r.value[8:32])
             m.d.comb += r.carry.eq(r.value[7] & (r.value[8] | r.value[:7].any()))
-            m.d.sync += [r.value.eq(r.total), r.high.eq(0), r.bits.eq(_MANTISSA - 1)]
+            m.d.sync += [r.value.eq(r.total), r.high.eq(0), r.bits.eq(SIGNIFICAND_BITS - 1)]
             m.next = "MULTIPLY"
 
     def _multiply(self, m: Module, r: _Registers) -> None:
         """The product of mantissas, which is at least 2**46, to its 24 highest bits."""
-        upper = r.high[_MANTISSA - 1]
+        upper = r.high[SIGNIFICAND_BITS - 1]
         digits = Cat(r.low, r.high)
-        kept = Mux(upper, digits[_MANTISSA:], digits[_MANTISSA - 1:])[:_MANTISSA]
+        kept = Mux(upper, digits[SIGNIFICAND_BITS:],
+                   digits[SIGNIFICAND_BITS - 1:])[:SIGNIFICAND_BITS]
 
         with m.State("MULTIPLY"):
             m.d.sync += [Cat(r.low, r.high).eq(Cat(r.low[1:], r.product)), r.bits.eq(r.bits - 1)]
@@ -172,7 +172,7 @@ class SerialRequantizer(wiring.Component):
         # the beginning is less than a half.
         with m.State("ALIGN"):
             with m.If(r.power < 0):
-                m.d.sync += r.result.eq(Mux(r.power == -1, r.value[_MANTISSA:], 0))
+                m.d.sync += r.result.eq(Mux(r.power == -1, r.value[SIGNIFICAND_BITS:], 0))
                 m.next = "ROUND_INTEGER"
             with m.Elif(r.power >= _INTEGER):
                 m.d.sync += r.result.eq((1 << _INTEGER + 1) - 1)
@@ -182,7 +182,8 @@ class SerialRequantizer(wiring.Component):
 
         with m.State("ROUND_INTEGER"):
             m.d.sync += r.result.eq(r.result + (
-                (r.power == -1) & r.value[_MANTISSA - 1] & (r.value[_MANTISSA] | r.below_value)))
+                (r.power == -1) & r.value[SIGNIFICAND_BITS - 1]
+                & (r.value[SIGNIFICAND_BITS] | r.below_value)))
             m.next = "SIGN"
 
         with m.State("SIGN"):

@@ -7,7 +7,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from weft.hw.isa.config import AcceleratorConfig
-from weft.hw.lib.checks import require
+from weft.hw.lib.checks import are_on, require
 from weft.hw.lib.delay import delay
 from weft.hw.lib.promise import promised
 from weft.hw.lib.queue import Queue
@@ -104,6 +104,11 @@ class VectorSeconds(wiring.Component):
             place = Signal(range(self.DEPTH))
             m.d.sync += place.eq(place + moves)
             m.d.comb += pointer.eq(place)
+        if are_on():
+            held = Signal(range(self.DEPTH + 1))
+            m.d.sync += held.eq(held + arrives - self.pops)
+            require(m, held.any() | ~self.pops, "a word that is done with is held")
+            require(m, (held != self.DEPTH) | ~arrives | self.pops, "a word that comes has room")
         m.d.comb += [
             write.data.eq(self.word.as_value()),
             write.en.eq(arrives),

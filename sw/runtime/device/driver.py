@@ -7,6 +7,7 @@ from weft.hw.isa.commands import COMMAND_BYTES
 from weft.hw.isa.encoding import disassemble
 from weft.hw.isa.registers import (
     CONFIG_BASE,
+    CONFIG_NAMES,
     COUNTER_BASE,
     DEVICE_ID,
     VERSION,
@@ -102,8 +103,10 @@ class Driver:
             raise DeviceError(f"Device must be of version {VERSION}, not {found}: build it again "
                               f"with this release of Weft")
         config = self._device.config
-        for index, (name, wanted) in enumerate(config_words(config).items()):
-            found = read(CONFIG_BASE + 4 * index)
+        words = config_words(config)
+        # Those that the configuration has no word for as well: the device may have one.
+        for index, name in enumerate(CONFIG_NAMES):
+            wanted, found = words.get(name, 0), read(CONFIG_BASE + 4 * index)
             if found != wanted:
                 raise DeviceError(f"Device must have {name} = {wanted} (configuration "
                                   f"{config.name!r}), not {found}: build it again from that "

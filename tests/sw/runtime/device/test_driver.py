@@ -141,6 +141,24 @@ def test_identity_wrong(register, value, message):
     assert device.written == []
 
 
+@pytest.mark.parametrize("built, chosen, name, found, wanted", [
+    ({"row_units": 4}, {"row_units": 2}, "row_units", 4, 2),
+    ({"row_units": 4}, {}, "row_units", 4, 1),
+    ({}, {"row_units": 4}, "row_units", 1, 4),
+    ({"vector_taps": 10, "vector_lines": 64}, {"vector_taps": 10}, "vector_lines", 64, 0),
+    ({"softmax": True}, {"softmax": False}, "softmax", 1, 0),
+])
+def test_device_built_from_another_configuration_wrong(built, chosen, name, found, wanted):
+    """Also where what was chosen lacks what was built."""
+    both = CONFIG.replace(products=True, softmax=True)
+    device = FakeDevice(both.replace(**built))
+    device.config = both.replace(**chosen)
+    with pytest.raises(DeviceError, match=(
+            rf"^Device must have {name} = {wanted} \(configuration 'tiny'\), not {found}: build it "
+            rf"again from that configuration, or choose the one it was built from$")):
+        Driver(device)
+
+
 def test_reset_waits_until_the_device_is_idle():
     device = FakeDevice()
     driver = Driver(device, status_reads=10)
