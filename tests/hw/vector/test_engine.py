@@ -434,7 +434,7 @@ def test_an_impossible_look_up_is_a_fault(shared, changes, code):
     ({"blocks": 0}, Error.ARGUMENT), ({"table": 3}, Error.ADDRESS),
     ({"in_base": 2048 - 8}, Error.ADDRESS), ({"out_base": 2048 - 8}, Error.ADDRESS),
 ])
-@pytest.mark.parametrize("stall", [0, 0.5])
+@pytest.mark.parametrize("stall", [pytest.param(0, marks=pytest.mark.slow), 0.5])
 def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, stall):
     bench = Bench(TINY, seed=14, stall=stall)
     x = bench.rng.integers(-128, 128, (4, 4, 5), dtype=np.int8)
