@@ -30,11 +30,16 @@ class RowBench:
         self.engine, self.opcode, self.config = engine, opcode, config
         self.table, self.compute = table, compute
         self.seed, self.stall = seed, stall
-        self.rng = np.random.default_rng(seed)
+        self._simulator = None
+        self.begin()
+
+    def begin(self):
+        """Forgets all commands and what they did; the next run begins after a reset."""
+        config = self.config
+        self.rng = np.random.default_rng(self.seed)
         self.words = self.rng.integers(-128, 128, (config.activation_depth, config.rows))
         self.expected = self.words.copy()
         self.commands = []
-        self._simulator = None
 
     def add(self, fields):
         """A legal command, and what it is to do."""

@@ -1,6 +1,7 @@
 """A vector engine with its memories, and random commands for it."""
 
 import random
+from functools import cache
 
 import numpy as np
 from amaranth.hdl import Signal
@@ -18,7 +19,7 @@ from weft.reference import quantized_multiplier
 from weft.reference import vector as vector_model
 
 __all__ = ["Bench", "add_conv", "random_clamp", "random_parameters", "random_tensor",
-           "random_window"]
+           "random_window", "shared_bench"]
 
 
 TABLE_BIT = data.Layout.cast(VectorCommand)["table"].offset
@@ -27,15 +28,21 @@ TABLE_BIT = data.Layout.cast(VectorCommand)["table"].offset
 class Bench:
     """A vector engine, its activation memory, and what is loaded into its other memories."""
 
-    def __init__(self, config, *, seed=0, stall=0.0, write_stall=None, neighbour=None):
+    def __init__(self, config, **options):
         self.config = config
+        self.late_tables = np.zeros(0, np.int8)  # loaded while the commands run
+        self._simulator = None
+        self.begin(**options)
+
+    def begin(self, *, seed=0, stall=0.0, write_stall=None, neighbour=None):
+        """Forgets all commands and what they need; the next run begins after a reset."""
+        config = self.config
         # Of an engine that reads both operands: what goes first at the banks of the memory, as a
         # function of the cycle that gives a bank or none. Without it, readers are refused at
         # random.
         self.neighbour = neighbour
         self.stall = stall
         self.write_stall = stall if write_stall is None else write_stall
-        self.late_tables = np.zeros(0, np.int8)  # loaded while the commands run
         self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.words = self.rng.integers(
@@ -50,12 +57,6 @@ class Bench:
         self.commands = []
         self.first = 100      # index of the first command
         self.expected = []    # (base, int8 [C, H, W])
-        self._simulator = None
-
-    def clear(self):
-        """Forgets all commands and what they need; the next run begins after a reset."""
-        self.commands, self.expected, self.first = [], [], 100
-        self.free = self.used_weights = self.used_parameters = 0
 
     # Commands ---------------------------------------------------------------------------------
 
@@ -299,6 +300,19 @@ class Bench:
         np.testing.assert_array_equal(self.words, model)
         for base, values in self.expected:
             np.testing.assert_array_equal(self.tensor(base, values.shape), values)
+
+
+@cache
+def _elaborated(config, has_neighbour):
+    return Bench(config)
+
+
+def shared_bench(config, **options):
+    """A :class:`Bench`, elaborated once for all tests of its configuration: that takes longer than
+    most simulations do."""
+    bench = _elaborated(config, "neighbour" in options)
+    bench.begin(**options)
+    return bench
 
 
 def random_tensor(rng, channels, max_size=7):

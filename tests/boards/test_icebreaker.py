@@ -58,6 +58,7 @@ def check_digits(images, device):
         session.close()
 
 
+@pytest.mark.slow
 def test_bitstream_meets_its_clock_and_takes_what_was_estimated(tmp_path):
     result = build(BOARD, tmp_path)
     assert result.met, f"{result.clock_mhz} MHz, {result.path}"

@@ -93,7 +93,8 @@ DEPTH = 45  # cycles: the start, a refresh, and runs behind it
 
 
 # The words of a beat, and whether bytes are masked, as the chips have them that boards carry.
-@pytest.mark.parametrize("burst, byte_masks", [(2, True), (2, False), (4, True)])
+@pytest.mark.parametrize("burst, byte_masks", [
+    (2, True), *(pytest.param(*chip, marks=pytest.mark.slow) for chip in ((2, False), (4, True)))])
 def test_timing(prove, burst, byte_masks):
     prove(spec(replace(CHIP, byte_masks=byte_masks, column_bits=1 + burst.bit_length() - 1),
                burst=burst), depth=DEPTH)

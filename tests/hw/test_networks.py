@@ -9,6 +9,7 @@ from configs import CONFIGS, SWEPT
 from models import quantize_model, random_inputs
 from onnxruntime.quantization import QuantFormat
 from places import MODELS
+from sweeps import sweep
 from tflite_networks import network
 
 from weft import digits
@@ -81,8 +82,9 @@ def small_memory(config):
 
 
 @real_models
-@pytest.mark.parametrize("model", ["ic_resnet8_int8", "kws_dscnn_int8"])
-@pytest.mark.parametrize("name", [*PRESETS, "tiled"])
+@pytest.mark.parametrize("model, name", sweep(
+    ("ic_resnet8_int8", "kws_dscnn_int8"), (*PRESETS, "tiled"),
+    fast=lambda model, name: name == "base" or (model, name) == ("kws_dscnn_int8", "tiny")))
 def test_pretrained_network(model, name):
     """All layers of two frames; and the results of all frames against the stored golden ones."""
     config = small_memory(PRESETS["small"]) if name == "tiled" else PRESETS[name]

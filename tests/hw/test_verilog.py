@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from configs import PRODUCTS, PRODUCTS_PLAIN
+from configs import LINES, PRODUCTS, PRODUCTS_PLAIN
+from sweeps import sweep
 
 from weft.hw.accelerator import Accelerator
 from weft.hw.isa.presets import PRESETS
@@ -12,10 +13,13 @@ from weft.sim.lint import WAIVERS, lint
 
 CONFIGS = PRESETS | {config.name: config for config in (PRODUCTS, PRODUCTS_PLAIN)} | {
     "turn": PRODUCTS_PLAIN.replace(normalize_channels=0),
-    "softmax": PRODUCTS.replace(normalize_channels=0)}
+    "softmax": PRODUCTS.replace(normalize_channels=0),
+    "lines": LINES.replace(axi_data_width=64)}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+# The large arrays take most of the time; all that they have is in a small one, too.
+@pytest.mark.parametrize("name", sweep(
+    CONFIGS, fast=lambda name: name not in ("small", "wide", "base")))
 def test_verilog_is_lint_clean(name, tmp_path):
     path = tmp_path / "weft_top.v"
     path.write_text(to_verilog(Accelerator(CONFIGS[name]), name="weft_top"))

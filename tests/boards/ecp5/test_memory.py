@@ -1,3 +1,4 @@
+import pytest
 from primitives import simulate
 
 from weft.boards.ecp5.memory import ECP5Memories
@@ -15,8 +16,9 @@ SHAPES = [
 ]
 
 
-def test_blocks_keep_what_the_portable_memory_keeps(tmp_path):
-    simulate([(RegisteredMemory(**shape), RegisteredMemory(**shape)) for shape in SHAPES],
+@pytest.mark.parametrize("shapes", [SHAPES[::3], pytest.param(SHAPES, marks=pytest.mark.slow)])
+def test_blocks_keep_what_the_portable_memory_keeps(tmp_path, shapes):
+    simulate([(RegisteredMemory(**shape), RegisteredMemory(**shape)) for shape in shapes],
              ECP5Memories(), tmp_path, "ecp5.v", cycles=2000)
 
 

@@ -91,7 +91,7 @@ def test_array_multipliers_and_staging_memory_are_exact(tiny):
 
 @pytest.mark.parametrize(("changes", "luts", "ffs", "multipliers", "block_rams"), [
     ({}, 13_659, 17_626, 22, 51),
-    ({"vector_taps": 0}, 8_648, 11_220, 14, 44),
+    pytest.param({"vector_taps": 0}, 8_648, 11_220, 14, 44, marks=pytest.mark.slow),
 ])
 def test_estimate_is_near_what_nextpnr_packed(changes, luts, ffs, multipliers, block_rams):
     # The figures were measured once; the builds among the slow tests measure anew.

@@ -141,7 +141,8 @@ class SmallRange(wiring.Component):
 
 
 @pytest.mark.parametrize("depth, word_bytes, blocks", [
-    (1 << 14, 4, 2), (1 << 15, 2, 2), (13_000, 3, 2)])
+    pytest.param(1 << 14, 4, 2, marks=pytest.mark.slow),
+    pytest.param(1 << 15, 2, 2, marks=pytest.mark.slow), (13_000, 3, 2)])
 def test_large_memories_do_as_the_portable_ones_do(depth, word_bytes, blocks, tmp_path):
     platform = Platform(memories=4)
     pairs = [[SmallRange(depth, word_bytes) for _ in range(2)]]

@@ -153,6 +153,7 @@ def test_enumerates_and_answers_a_request():
     assert host.turnaround < SHORTEST_TIMEOUT_BITS
 
 
+@pytest.mark.slow
 def test_answers_after_it_was_plugged_in_again():
     request = encode_request(Opcode.IDENTIFY, 1, 0, Identity.size())
 
@@ -172,7 +173,7 @@ def test_answers_after_it_was_plugged_in_again():
 
 
 @pytest.mark.parametrize("seed, skew, faults", [
-    (0, 0.0025, Faults()),
+    pytest.param(0, 0.0025, Faults(), marks=pytest.mark.slow),
     (1, -0.0025, Faults(damage=0.15, lost=0.15)),
 ])
 def test_reads_what_was_written(seed, skew, faults):
@@ -204,7 +205,7 @@ def test_reads_what_was_written(seed, skew, faults):
 
 
 def test_bytes_per_second():
-    count = 1000
+    count = 300
     content = random.Random(0).randbytes(count)
 
     async def conversation(host):

@@ -144,6 +144,7 @@ def without_table():
     ("out_plane", 1 << 20, Error.ADDRESS)])
 def test_what_cannot_be_is_a_fault(without_table, field, value, error):
     bench = without_table
+    bench.begin()
     good = draw(bench, target=100, length=8) | {"in_base": 9, "pixels": 9, "in_plane": 9,
                                                 "out_plane": 9}
     bench.commands = [good, good | {field: value}]

@@ -9,6 +9,7 @@ from stream_bench import (
     stream_put,
     stream_watch,
 )
+from sweeps import sweep
 
 from weft.hw.isa.commands import Memory, Opcode
 from weft.hw.isa.config import AcceleratorConfig
@@ -228,8 +229,8 @@ def random_commands(config, rng, count):
     return commands
 
 
-@pytest.mark.parametrize("stall", [0, 0.3])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name, stall", sweep(
+    CONFIGS, (0, 0.3), fast=lambda name, stall: stall or name == "tiny64"))
 def test_places_units_of_all_memories(name, stall):
     config = CONFIGS[name]
     for seed in range(2):

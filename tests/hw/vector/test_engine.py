@@ -13,6 +13,7 @@ from vector_bench import (
     random_parameters,
     random_tensor,
     random_window,
+    shared_bench,
 )
 
 from weft.hw.isa.commands import Engine, Rounding, VectorCommand, VectorOp
@@ -42,11 +43,14 @@ CONFIGS = {
 STALLED = sweep(CONFIGS, (0, 0.4), fast=lambda name, stall: bool(stall) == (
     name in ("tiny", "tiny-1", "pairs-8")) or name == "tiny")
 """Each configuration with or without stalls; with and without them in the long sweep."""
+FEW = sweep(CONFIGS, (0, 0.4), fast=lambda name, stall: (name, stall) in (
+    ("tiny", 0.4), ("odd-2", 0), ("pairs-6", 0.4)))
+"""For longer tests."""
 
 
 @pytest.mark.parametrize("name, stall", STALLED)
 def test_depthwise_convolutions_equal_the_reference(name, stall):
-    bench = Bench(CONFIGS[name], seed=3, stall=stall)
+    bench = shared_bench(CONFIGS[name], seed=3, stall=stall)
     rng = bench.rng
     for number in range(4):
         x = random_tensor(rng, int(rng.integers(1, 10)))
@@ -59,7 +63,7 @@ def test_depthwise_convolutions_equal_the_reference(name, stall):
 
 @pytest.mark.parametrize("name", sweep(CONFIGS, fast=("tiny", "odd-2", "pairs-6").__contains__))
 def test_large_kernels_and_whole_planes_equal_the_reference(name):
-    bench = Bench(CONFIGS[name], seed=4, stall=0.1)
+    bench = shared_bench(CONFIGS[name], seed=4, stall=0.1)
     rng = bench.rng
     for kernel, shape, keep in (((7, 7), (3, 8, 9), True), ((5, 6), (5, 5, 6), True),
                                 ((3, 3), (4, 4, 6), False)):
@@ -73,7 +77,7 @@ def test_large_kernels_and_whole_planes_equal_the_reference(name):
 
 @pytest.mark.parametrize("name, stall", STALLED)
 def test_maxima_equal_the_reference(name, stall):
-    bench = Bench(CONFIGS[name], seed=5, stall=stall)
+    bench = shared_bench(CONFIGS[name], seed=5, stall=stall)
     rng = bench.rng
     for number in range(4):
         x = random_tensor(rng, int(rng.integers(1, 10)))
@@ -89,7 +93,7 @@ def test_maxima_equal_the_reference(name, stall):
 
 @pytest.mark.parametrize("name", sweep(CONFIGS, fast=("tiny-1", "pairs-8").__contains__))
 def test_maxima_of_long_rows_equal_the_reference(name):
-    bench = Bench(CONFIGS[name], seed=15, stall=0.1)
+    bench = shared_bench(CONFIGS[name], seed=15, stall=0.1)
     x = bench.rng.integers(-128, 128, (2, 1, 257), dtype=np.int8)
     geometry = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)}
     expected = vector_model.max_pool(x, (1, 255), **geometry)
@@ -99,7 +103,7 @@ def test_maxima_of_long_rows_equal_the_reference(name):
 
 
 def test_averages_share_one_set_of_weights():
-    bench = Bench(TINY, seed=6, stall=0.2)
+    bench = shared_bench(TINY, seed=6, stall=0.2)
     rng = bench.rng
     x = rng.integers(-128, 128, (11, 5, 4), dtype=np.int8)
     for kernel, geometry in (((5, 4), {"strides": (1, 1), "pads": (0, 0, 0, 0)}),
@@ -121,7 +125,7 @@ def test_averages_share_one_set_of_weights():
 @pytest.mark.parametrize("name, stall", STALLED)
 def test_sums_of_two_tensors_equal_the_reference(name, stall):
     config = CONFIGS[name]
-    bench = Bench(config, seed=7, stall=stall)
+    bench = shared_bench(config, seed=7, stall=stall)
     rng = bench.rng
     for subtract in (False, True):
         for broadcast in (False, True):
@@ -147,7 +151,7 @@ def test_sums_of_two_tensors_equal_the_reference(name, stall):
 
 @pytest.mark.parametrize("name, stall", STALLED)
 def test_products_of_two_tensors_equal_the_reference(name, stall):
-    bench = Bench(CONFIGS[name], seed=8, stall=stall)
+    bench = shared_bench(CONFIGS[name], seed=8, stall=stall)
     rng = bench.rng
     for broadcast in (False, True):
         a = random_tensor(rng, int(rng.integers(1, 14)), 5)
@@ -170,7 +174,7 @@ def test_products_of_two_tensors_equal_the_reference(name, stall):
 @pytest.mark.parametrize("stall", [0, 0.4])
 @pytest.mark.parametrize("name", ["tiny", "odd-2"])
 def test_look_ups_equal_the_reference(name, stall):
-    bench = Bench(CONFIGS[name], seed=9, stall=stall)
+    bench = shared_bench(CONFIGS[name], seed=9, stall=stall)
     for tables in ({"table": 2}, {"table": 1}, {"table": 1, "table_step": 1}):
         x = random_tensor(bench.rng, int(bench.rng.integers(bench.config.rows + 1,
                                                             2 * bench.config.rows + 1)))
@@ -179,11 +183,11 @@ def test_look_ups_equal_the_reference(name, stall):
     bench.check()
 
 
-@pytest.mark.parametrize("name, stall", STALLED)
+@pytest.mark.parametrize("name, stall", FEW)
 def test_results_go_through_tables(name, stall):
     """Of all operations, in turns with results that do not."""
     config = CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024)
-    bench = Bench(config, seed=19, stall=stall)
+    bench = shared_bench(config, seed=19, stall=stall)
     for op in all_pairs(list(VectorOp)):
         step = int(bench.rng.integers(2))
         add_any(bench, op, table=int(bench.rng.integers(op is VectorOp.LOOKUP, 3 - step)),
@@ -193,7 +197,7 @@ def test_results_go_through_tables(name, stall):
 
 @pytest.mark.parametrize("op", [VectorOp.LOOKUP, VectorOp.ADD])
 def test_results_wait_for_a_busy_memory(op):
-    bench = Bench(TINY, seed=11, write_stall=0.9)
+    bench = shared_bench(TINY, seed=11, write_stall=0.9)
     shape = (4, 8, 8)
     tensors = [bench.rng.integers(-128, 128, shape, dtype=np.int8)
                for _ in range(1 if op is VectorOp.LOOKUP else 2)]
@@ -223,7 +227,7 @@ def test_a_table_is_loaded_while_another_is_in_use():
 
 
 def test_a_command_works_on_part_of_a_larger_tensor():
-    bench = Bench(TINY, seed=10, stall=0.2)
+    bench = shared_bench(TINY, seed=10, stall=0.2)
     x = bench.rng.integers(-128, 128, (8, 6, 7), dtype=np.int8)
     base = bench.place(x)
     target = bench.rng.integers(-128, 128, (12, 5, 5), dtype=np.int8)
@@ -292,10 +296,10 @@ def all_pairs(values):
     return sequence
 
 
-@pytest.mark.parametrize("name, stall", STALLED)
+@pytest.mark.parametrize("name, stall", FEW)
 def test_nothing_leaks_from_a_command_into_the_next(name, stall):
-    bench = Bench(CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024), seed=13,
-                  stall=stall)
+    config = CONFIGS[name].replace(vector_entries=1024, parameter_channels=1024)
+    bench = shared_bench(config, seed=13, stall=stall)
     for op in all_pairs(list(VectorOp)):
         add_any(bench, op)
     bench.check()
@@ -305,7 +309,7 @@ def test_nothing_leaks_from_a_command_into_the_next(name, stall):
 @pytest.mark.parametrize("name", ["tiny", "odd-2"])
 def test_rule_may_change_with_every_command(name, stall):
     config = CONFIGS[name].replace(fixed_point=True, parameter_channels=512)
-    bench = Bench(config, seed=17, stall=stall)
+    bench = shared_bench(config, seed=17, stall=stall)
     before = bench.words.copy()
     for number, rule in enumerate(all_pairs(list(roundings(config, Engine.VECTOR)))):
         add_any(bench, (VectorOp.CONV, VectorOp.ADD, VectorOp.MULTIPLY)[number % 3], rule)
@@ -318,7 +322,7 @@ def test_rule_may_change_with_every_command(name, stall):
 
 def cycles_of(op, count, *, config=TINY, width=9):
     """Cycles of a bench with ``count`` equal commands of two channel blocks."""
-    bench = Bench(config)
+    bench = shared_bench(config)
     shape = (2 * config.rows, 4, width)
     for _ in range(count):
         if op in (VectorOp.CONV, VectorOp.MAX):
@@ -351,7 +355,7 @@ def test_a_command_takes_its_words_and_the_next_one_follows_three_cycles_later(
 
 @pytest.mark.parametrize("kernel, per_word", [(3, 3), (5, 10)])
 def test_a_sliding_window_reads_one_word_per_group(kernel, per_word):
-    bench = Bench(TINY)
+    bench = shared_bench(TINY)
     x = bench.rng.integers(-128, 128, (4, 6, 16), dtype=np.int8)
     weights = bench.rng.integers(-128, 128, (4, kernel, kernel), dtype=np.int8)
     add_conv(bench, x, weights, in_zero=1, geometry={
@@ -365,7 +369,7 @@ def test_a_sliding_window_reads_one_word_per_group(kernel, per_word):
 @pytest.mark.parametrize("op, per_word", [
     (VectorOp.ADD, 2), (VectorOp.MULTIPLY, 2), (VectorOp.LOOKUP, 1)])
 def test_element_wise_operations_take_a_cycle_per_operand(op, per_word):
-    bench = Bench(TINY)
+    bench = shared_bench(TINY)
     shape = (8, 8, 16)
     tensors = [bench.rng.integers(-128, 128, shape, dtype=np.int8)
                for _ in range(1 if op is VectorOp.LOOKUP else 2)]
@@ -376,12 +380,6 @@ def test_element_wise_operations_take_a_cycle_per_operand(op, per_word):
 
 
 # Faults ---------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def shared():
-    """A bench for tests that elaboration would take most of the time of."""
-    return Bench(TINY)
-
 
 def lookup_command(bench, **changes):
     bench.command(VectorOp.LOOKUP, **({
@@ -412,9 +410,8 @@ def lookup_command(bench, **changes):
     ({"table": 256}, Error.ADDRESS),
     ({"table_step": 1, "blocks": 65535}, Error.ADDRESS),
 ])
-def test_an_impossible_look_up_is_a_fault(shared, changes, code):
-    bench = shared
-    bench.clear()
+def test_an_impossible_look_up_is_a_fault(changes, code):
+    bench = shared_bench(TINY)
     bench.first = 0x8000
     lookup_command(bench)
     lookup_command(bench, **changes)
@@ -430,9 +427,9 @@ def test_an_impossible_look_up_is_a_fault(shared, changes, code):
     ({"blocks": 0}, Error.ARGUMENT), ({"table": 3}, Error.ADDRESS),
     ({"in_base": 2048 - 8}, Error.ADDRESS), ({"out_base": 2048 - 8}, Error.ADDRESS),
 ])
-@pytest.mark.parametrize("stall", [0, 0.5])
+@pytest.mark.parametrize("stall", [pytest.param(0, marks=pytest.mark.slow), 0.5])
 def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, stall):
-    bench = Bench(TINY, seed=14, stall=stall)
+    bench = shared_bench(TINY, seed=14, stall=stall)
     x = bench.rng.integers(-128, 128, (4, 4, 5), dtype=np.int8)
     weights = bench.rng.integers(-128, 128, (4, 3, 3), dtype=np.int8)
     geometry = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
@@ -468,9 +465,8 @@ def test_commands_before_a_fault_are_done_and_none_after_it_is(changes, code, st
     (VectorOp.CONV, {"weight_base": 1 << 15}, Error.ADDRESS),
     (VectorOp.CONV, {"parameter_base": 1 << 15}, Error.ADDRESS),
 ])
-def test_an_impossible_window_is_a_fault(shared, op, changes, code):
-    bench = shared
-    bench.clear()
+def test_an_impossible_window_is_a_fault(op, changes, code):
+    bench = shared_bench(TINY)
     bench.command(op, **({
         "in_base": 0, "in_inner_step": 1, "in_outer": 1, "in_inner": 9, "blocks": 1,
         "out_outer": 1, "out_inner": 9, "out_base": 100, "out_inner_step": 1} | changes))
@@ -479,7 +475,7 @@ def test_an_impossible_window_is_a_fault(shared, op, changes, code):
 
 
 def test_an_unknown_operation_is_a_fault():
-    bench = Bench(TINY)
+    bench = shared_bench(TINY)
     lookup_command(bench)
     bench.commands[0] |= 0xf << OP_BIT
     assert bench.run() == [(Error.ARGUMENT, 100)]

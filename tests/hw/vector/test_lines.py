@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sweeps import sweep
-from vector_bench import Bench, add_conv, random_clamp
+from vector_bench import add_conv, random_clamp, shared_bench
 
 from weft.errors import InputError
 from weft.hw.isa.commands import Opcode, VectorOp
@@ -65,7 +65,7 @@ def add_random(bench, op, size, *, swap, **options):
 
 @pytest.mark.parametrize("op, name, stall", SWEPT)
 def test_windows_of_kept_rows_equal_the_reference(op, name, stall):
-    bench = Bench(CONFIGS[name], seed=21, stall=stall)
+    bench = shared_bench(CONFIGS[name], seed=21, stall=stall)
     for number in range(8):
         add_random(bench, op, (3, 5)[number % 2], swap=bool(number // 2 % 2), lines=True)
     bench.check()
@@ -74,7 +74,7 @@ def test_windows_of_kept_rows_equal_the_reference(op, name, stall):
 @pytest.mark.parametrize("name", sweep(CONFIGS, fast=("ten", "nine-1").__contains__))
 def test_rows_are_forgotten_from_command_to_command(name):
     """In turns with windows of other sizes, and such that keep nothing."""
-    bench = Bench(CONFIGS[name], seed=22, stall=0.2)
+    bench = shared_bench(CONFIGS[name], seed=22, stall=0.2)
     for number in range(12):
         add_random(bench, VectorOp(bench.rng.integers(2)), (3, 5)[number // 2 % 2],
                    swap=bool(bench.rng.integers(2)), lines=number % 3 != 2)
@@ -108,8 +108,8 @@ def random_sizes(rng, total):
 @pytest.mark.parametrize("op, name, stall", SWEPT)
 def test_commands_go_on_with_the_rows_of_earlier_ones(op, name, stall):
     """Two of them in turns, with others in between that keep nothing."""
-    bench = Bench(CONFIGS[name].replace(vector_lines=64, vector_entries=256,
-                                        parameter_channels=1024), seed=25, stall=stall)
+    config = CONFIGS[name].replace(vector_lines=64, vector_entries=256, parameter_channels=1024)
+    bench = shared_bench(config, seed=25, stall=stall)
     for size in LINE_KERNELS:
         commands = []
         for quarter in (0, 2):
@@ -138,7 +138,7 @@ def test_commands_go_on_with_the_rows_of_earlier_ones(op, name, stall):
 
 def test_lines_that_are_not_enough_are_used_again():
     """What a command then finds in them is what the model finds there."""
-    bench = Bench(TEN, seed=26, stall=0.2)
+    bench = shared_bench(TEN, seed=26, stall=0.2)
     for number in range(12):
         size = (3, 5)[number % 2]
         x = bench.rng.integers(-128, 128, (9, 6, 6), dtype=np.int8)
@@ -150,7 +150,7 @@ def test_lines_that_are_not_enough_are_used_again():
 
 @pytest.mark.parametrize("height, width", [(1, 1), (5, 1), (1, 6), (2, 2)])
 def test_small_planes_equal_the_reference(height, width):
-    bench = Bench(TEN, seed=23, stall=0.1)
+    bench = shared_bench(TEN, seed=23, stall=0.1)
     for size in (3, 5):
         x = bench.rng.integers(-128, 128, (9, height, width), dtype=np.int8)
         weights = bench.rng.integers(-128, 128, (9, size, size), dtype=np.int8)
@@ -167,7 +167,7 @@ def test_a_word_is_read_once(name, size, stride, per_word):
     """A cycle for each new word of a column, and at least one for each group of its rows; but no
     results faster than they are requantized."""
     config = CONFIGS[name]
-    bench = Bench(config, seed=24)
+    bench = shared_bench(config, seed=24)
     rows, columns, pad = 8, 7, size // 2
     x = bench.rng.integers(-128, 128, (config.rows, rows * stride, columns * stride), np.int8)
     weights = bench.rng.integers(-128, 128, (config.rows, size, size), dtype=np.int8)
@@ -182,12 +182,6 @@ def test_a_word_is_read_once(name, size, stride, per_word):
     assert bench.reads <= x[0].size
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """A bench for tests that elaboration would take most of the time of."""
-    return Bench(TEN)
-
-
 @pytest.mark.parametrize("changes", [
     {"slide": 0}, {"kernel_outer": 5}, {"kernel_inner": 5}, {"kernel_outer": 4, "kernel_inner": 4},
     {"kernel_outer": 1, "kernel_inner": 1}, {"dilation_outer": 2}, {"dilation_outer": 0},
@@ -195,9 +189,8 @@ def shared():
     {"stride_inner": 2, "out_inner": 8}, {"out_inner": 65535}, {"op": VectorOp.LOOKUP},
     {"lines": 0, "resumes": 1}, {"lines": 0, "quarter": 2}])
 @pytest.mark.parametrize("op", [VectorOp.CONV, VectorOp.MAX])
-def test_rows_that_cannot_be_kept_are_a_fault(shared, op, changes):
-    bench = shared
-    bench.clear()
+def test_rows_that_cannot_be_kept_are_a_fault(op, changes):
+    bench = shared_bench(TEN)
     fields = {"in_inner_step": 1, "in_outer": 1, "in_inner": 14, "blocks": 1, "kernel_outer": 3,
               "kernel_inner": 3, "dilation_outer": 1, "slide": 1, "lines": 1, "out_outer": 1,
               "out_inner": 14, "out_base": 100, "out_inner_step": 1}
@@ -208,7 +201,7 @@ def test_rows_that_cannot_be_kept_are_a_fault(shared, op, changes):
 
 
 def test_an_engine_without_room_for_rows_refuses_to_keep_them():
-    bench = Bench(TEN.replace(vector_lines=0))
+    bench = shared_bench(TEN.replace(vector_lines=0))
     bench.command(VectorOp.MAX, in_inner_step=1, in_outer=1, in_inner=4, blocks=1, kernel_outer=3,
                   kernel_inner=3, dilation_outer=1, slide=1, lines=1, out_outer=1, out_inner=4,
                   out_base=100, out_inner_step=1)

@@ -4,7 +4,8 @@ import random
 
 import numpy as np
 import pytest
-from vector_bench import Bench, random_parameters
+from sweeps import sweep
+from vector_bench import random_parameters, shared_bench
 
 from weft.compiler.timing.banks import Stream, pair_cycles, stall_rate
 from weft.compiler.timing.vector import vector_overhead
@@ -67,10 +68,11 @@ def add_product(bench, *, broadcast):
         first, second, bias, scale, a_zero=-128, b_zero=127)))
 
 
-@pytest.mark.parametrize("distance", [None, 0, 1, 2, 3])
-@pytest.mark.parametrize("name", NEIGHBOURS)
+@pytest.mark.parametrize("name, distance", sweep(
+    NEIGHBOURS, (None, 0, 1, 2, 3), fast=lambda name, distance: distance is None
+    or (list(NEIGHBOURS).index(name) + distance) % 2))
 def test_sums_equal_the_reference_wherever_the_operands_lie(name, distance):
-    bench = Bench(SIX, seed=21, neighbour=NEIGHBOURS[name])
+    bench = shared_bench(SIX, seed=21, neighbour=NEIGHBOURS[name])
     for subtract in (0, 1):
         add_sum(bench, distance=distance, subtract=subtract)
     bench.check()
@@ -79,7 +81,7 @@ def test_sums_equal_the_reference_wherever_the_operands_lie(name, distance):
 
 def test_a_difference_is_exact():
     """To the last bit of the sum: the scale is 1."""
-    bench = Bench(SIX, seed=25, neighbour=NEIGHBOURS["none"])
+    bench = shared_bench(SIX, seed=25, neighbour=NEIGHBOURS["none"])
     a, b = bench.rng.integers(-60, 60, (2, *SHAPE), dtype=np.int8)
     ones = np.ones(len(a), np.int64)
     base = bench.element_wise(
@@ -94,7 +96,7 @@ def test_a_difference_is_exact():
 @pytest.mark.parametrize("distance", [None, 0, 1, 2, 3])
 @pytest.mark.parametrize("name", ["none", "in step"])
 def test_a_sum_takes_a_cycle_for_each_word(name, distance):
-    bench = Bench(SIX, seed=22, neighbour=NEIGHBOURS[name])
+    bench = shared_bench(SIX, seed=22, neighbour=NEIGHBOURS[name])
     add_sum(bench, distance=distance)
     bench.check()
     alone = vector_overhead(SIX, scaled=True) + pair_cycles(BANKS, distance or 0, 1, WORDS)
@@ -107,7 +109,7 @@ def test_a_sum_takes_a_cycle_for_each_word(name, distance):
 
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_a_factor_for_each_channel_is_read_once(name):
-    bench = Bench(SIX, seed=23, neighbour=NEIGHBOURS[name])
+    bench = shared_bench(SIX, seed=23, neighbour=NEIGHBOURS[name])
     add_product(bench, broadcast=True)
     add_product(bench, broadcast=False)
     add_product(bench, broadcast=True)
@@ -118,7 +120,8 @@ def test_a_factor_for_each_channel_is_read_once(name):
 
 
 def test_operations_of_one_and_two_operands_take_turns():
-    bench = Bench(SIX.replace(activation_bytes=4 * 4096), seed=24, neighbour=NEIGHBOURS["random"])
+    bench = shared_bench(SIX.replace(activation_bytes=4 * 4096), seed=24,
+                         neighbour=NEIGHBOURS["random"])
     for number in range(3):
         add_product(bench, broadcast=bool(number % 2))
         x = bench.rng.integers(-128, 128, (4, 3, 3), dtype=np.int8)
@@ -137,7 +140,7 @@ def test_multipliers_of_both_operands_take_an_entry():
 
 @pytest.mark.parametrize("broadcast", [0, 1])
 def test_a_second_operand_outside_of_the_memory_is_a_fault(broadcast):
-    bench = Bench(SIX, neighbour=NEIGHBOURS["none"])
+    bench = shared_bench(SIX, neighbour=NEIGHBOURS["none"])
     bench.command(VectorOp.MULTIPLY, in_inner_step=1, in_outer=1, in_inner=8, blocks=1, out_outer=1,
                   out_inner=8, kernel_outer=2, broadcast=broadcast,
                   kernel_outer_step=SIX.activation_depth - (0 if broadcast else 7))

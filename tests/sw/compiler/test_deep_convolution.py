@@ -79,7 +79,8 @@ def test_many_random_deep_convolutions_equal_the_reference(name):
     assert found >= 25 and loaded >= 3
 
 
-@pytest.mark.parametrize("name, stall", [("tiny", 0.3), ("odd", 0.0)])
+@pytest.mark.parametrize("name, stall", [
+    ("tiny", 0.3), pytest.param("odd", 0.0, marks=pytest.mark.slow)])
 def test_deep_convolutions_equal_the_reference_on_the_rtl(name, stall):
     config = CONFIGS[name]
     rng = np.random.default_rng(4)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from command_streams import load, lookup, matrix, store, vector, window
 from pysim_device import PysimDevice
+from sweeps import sweep
 
 from weft.compiler.timing.player import MemoryTiming, play
 from weft.hw.bus.dma_write import WriteEngine
@@ -109,12 +110,16 @@ def test_model_and_hardware_change_together(component: Any, attribute: str, valu
     assert found != before[0]
 
 
-@pytest.mark.parametrize("taps", [6, 10])
-@pytest.mark.parametrize("size, strides, pad", [
-    (3, (1, 1), 1), (3, (2, 2), 0), (5, (1, 1), 2), (5, (1, 1), 0), (5, (2, 2), 2), (5, (3, 1), 4)])
+# Size, strides and padding.
+WINDOWS = [(3, (1, 1), 1), (3, (2, 2), 0), (5, (1, 1), 2), (5, (1, 1), 0), (5, (2, 2), 2),
+           (5, (3, 1), 4)]
+
+
+@pytest.mark.parametrize("window_of, taps", sweep(
+    WINDOWS, (6, 10), fast=lambda window_of, taps: taps == (6 if window_of[0] == 5 else 10)))
 def test_windows_of_kept_rows_take_as_long_as_in_the_model(
-        size: int, strides: tuple[int, int], pad: int, taps: int) -> None:
+        window_of: tuple[int, tuple[int, int], int], taps: int) -> None:
     config = LEAST.replace(vector_taps=taps, vector_lines=16, vector_entries=16)
-    commands = tuple(window(op, size, strides, pad) for op in (VectorOp.CONV, VectorOp.MAX))
+    commands = tuple(window(op, *window_of) for op in (VectorOp.CONV, VectorOp.MAX))
     found, expected = cycles(Stream(commands, 4), shared(config, 4), config)
     assert found == expected
