@@ -101,10 +101,10 @@ def _plan_memory(compilation: Compilation) -> None:
 
 def _group_layers(compilation: Compilation) -> None:
     """Computes layers depth first, where that is faster than one by one, played through."""
-    grouped = plan_groups(compilation.laid_out, compilation.config, compilation.plan,
-                          keep_tensors=compilation.keep_tensors)
-    if grouped and _faster(compilation, grouped):
-        compilation.plan = grouped
+    for grouped in plan_groups(compilation.laid_out, compilation.config, compilation.plan,
+                               keep_tensors=compilation.keep_tensors):
+        if _faster(compilation, grouped):
+            compilation.plan = grouped
 
 
 def _faster(compilation: Compilation, plan: MemoryPlan) -> bool:

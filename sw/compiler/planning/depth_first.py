@@ -27,14 +27,13 @@ __all__ = ["GroupChoice", "GroupPlan", "GroupPlanner"]
 
 
 _HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)  # of tiles, that are tried
-# Rows of a line, that are tried: so many times those that a tile holds, and so many tiles of new
-# ones beside. With room for two tiles one is computed while the next layer reads the one before it,
-# and with some more they need not keep step; with yet more, fewer rows have to be moved.
-_DEPTHS = ((2, 1), (2, 0), (1, 1), (1, 0), (4, 0), (8, 0))
+# Rows of a line, that are tried: so many times those that a tile holds, so many tiles of new ones
+# beside, and yet so many where they are loaded, as loads take turns with those of constants. With
+# room for two tiles one is computed while the next layer reads the one before it, and with some
+# more they need not keep step; with yet more, fewer rows have to be moved.
+_DEPTHS = ((2, 1, 2), (2, 1, 1), (2, 0, 2), (1, 1, 2), (1, 0, 0), (4, 0, 2), (8, 0, 2))
 # Of the work of the engines that are not the busiest, what is done while that one waits.
 _WAITING = {(2, 0): 0.15, (1, 1): 0.4, (1, 0): 1.0}
-# Tiles of new rows beside, where they are loaded: loads take turns with those of constants.
-_AHEAD = 2
 # What is tried later must be better by so much.
 _GAIN = 0.995
 
@@ -98,12 +97,12 @@ class GroupPlan:
     addresses: dict[str, int]
 
 
-def _line(flow: Flow, depth: tuple[int, int], height: int, ahead: int) -> Line:
-    """A line for a tensor of ``height`` rows, with ``ahead`` tiles of new rows beside."""
-    times, more = depth
+def _line(flow: Flow, depth: tuple[int, int, int], height: int, loaded: bool) -> Line:
+    """A line for a tensor of ``height`` rows, which may be loaded."""
+    times, more, ahead = depth
     if not any(flow.kept(tile) for tile in range(len(flow.new))):
         times = min(times, 2)
-    if depth != (1, 0):
+    if loaded:
         more += ahead
     rows = flow.most * times + flow.step * more
     return Line.of(flow, min(rows, height)) or shortest_line(flow)
@@ -179,7 +178,7 @@ class GroupPlanner:
         found = 0
         if group.by_channels or group.by_heads:
             return found
-        for name in group.inner:
+        for name in (*group.inner, *group.side_outputs):
             height = self._graph.tensors[name].shape[1]
             rows = 1
             for index in group.layers:
@@ -197,15 +196,16 @@ class GroupPlanner:
         return [height for height in heights if height < out_h]
 
     def _choice(self, group: Group, outside: frozenset[str], height: int,
-                depth: tuple[int, int]) -> GroupChoice:
+                depth: tuple[int, int, int]) -> GroupChoice:
         tiles, flows = self._flows(group, height)
         lines = {}
-        for name in (*group.inner, *group.inputs):
-            if name in group.inner or name in outside:
+        made = (*group.inner, *group.side_outputs)
+        for name in (*made, *group.inputs):
+            if name in made or name in outside:
                 line = self._line(flows[name], depth, self._graph.tensors[name].shape[1],
-                                  _AHEAD if name in outside else 0)
+                                  name in outside)
                 lines[name] = line, line.rows * self._row_words(name)
-        count = (1 if depth == (1, 0) else 2) if group.output in outside else 0
+        count = (1 if depth[:2] == (1, 0) else 2) if group.output in outside else 0
         return GroupChoice(
             cycles=self._estimate(group, height, outside, lines, depth), tiles=tiles, flows=flows,
             lines=lines, output_words=height * self._row_words(group.output), output_count=count)
@@ -219,7 +219,7 @@ class GroupPlanner:
         _, out_h, _ = graph.tensors[group.output].shape
         tiles = tuple(range(row, min(row + height, out_h)) for row in range(0, out_h, height))
         layers = [graph.layers[index] for index in group.layers]
-        stored = self._stored & set(group.inner)
+        stored = self._stored & set(group.inner) | set(group.side_outputs)
         return tiles, row_flows(
             layers, {name: tensor.shape[1] for name, tensor in graph.tensors.items()}, tiles,
             {name: self._aligns[name] for name in (*group.inputs, *stored)}, stored)
@@ -251,7 +251,7 @@ class GroupPlanner:
         return matrix, vector, commands
 
     def _estimate(self, group: Group, height: int, outside: frozenset[str],
-                  lines: Mapping[str, tuple[Line, int]], depth: tuple[int, int]) -> float:
+                  lines: Mapping[str, tuple[Line, int]], depth: tuple[int, int, int]) -> float:
         config, graph = self._config, self._graph
         matrix, vector, commands = self._engines(group, height)
         vector += sum(line.moves * self._row_words(name) for name, (line, _) in lines.items())
@@ -264,12 +264,11 @@ class GroupPlanner:
                          * config.word_bytes / beat)
                 commands += tiles
         store = 0.0
-        if group.output in outside:
-            store = (graph.tensors[group.output].shape[1] * self._row_words(group.output)
-                     * config.word_bytes / beat)
+        for name in (*group.side_outputs, *{group.output} & outside):
+            store += graph.tensors[name].shape[1] * self._row_words(name) * config.word_bytes / beat
             commands += tiles
         work = (matrix, vector, load, store)
-        waiting = (sum(work) - max(work)) * _WAITING.get(depth, 0.0)
+        waiting = (sum(work) - max(work)) * _WAITING.get(depth[:2], 0.0)
         # The first tile goes through all engines before all of them are at work. Half of what a
         # command takes beside its work is hidden behind another engine's.
         fill = (sum(work) - max(work)) / tiles

@@ -6,6 +6,7 @@ in external memory are looked at; of all ways to divide the graph into those and
 that of the fewest cycles is taken, by the estimates that place the tensors.
 """
 
+from collections.abc import Iterator
 from math import inf
 
 from weft.compiler.channel_layout import ChannelLayout
@@ -16,44 +17,52 @@ from .depth_first import GroupPlanner
 from .groups import Group, GroupFinder
 from .placement import MemoryPlan, plan_memory
 
-__all__ = ["find_groups", "plan_groups"]
+__all__ = ["plan_groups"]
+
+
+_MOST_SIDES = 1         # side outputs of a group
+_SIDE_CYCLES = 2000     # that one must save, as it is in the way of other loads
 
 
 def plan_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
-                keep_tensors: bool = False) -> MemoryPlan | None:
-    """A plan with groups that are computed depth first, if that promises to be better than
-    ``plan``, which is layer by layer.
+                keep_tensors: bool = False) -> Iterator[MemoryPlan]:
+    """Plans with groups that are computed depth first, which promise to be better than ``plan``,
+    which is layer by layer: without side outputs, and with them.
 
     Parameters
     ----------
     keep_tensors : :class:`bool`
         Every tensor is to be stored, too.
     """
-    groups = find_groups(laid_out, config, plan, keep_tensors=keep_tensors)
-    if not groups:
-        return None
-    try:
-        found = plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=groups)
-    except CompileError:  # with the groups it does not fit, without them it does
-        return None
-    return found if sum(found.cycles) < sum(plan.cycles) else None
+    stored = {edge.tensor for edge in laid_out.graph.outputs}
+    if keep_tensors:
+        stored |= laid_out.kept
+    planner = GroupPlanner(laid_out, config, plan.aligns, stored)
+    before: list[Group] = []
+    for most_sides in range(_MOST_SIDES + 1):
+        groups = _find_groups(laid_out, config, plan, planner, most_sides)
+        if groups == before:
+            continue
+        before = groups
+        try:
+            found = plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=groups)
+        except CompileError:  # with the groups it does not fit, without them it does
+            continue
+        if sum(found.cycles) < sum(plan.cycles):
+            yield found
 
 
-def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
-                keep_tensors: bool = False) -> list[Group]:
+def _find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan,
+                 planner: GroupPlanner, most_sides: int) -> list[Group]:
     """The groups that together save the most cycles of a plan without groups."""
     count = len(laid_out.graph.layers)
     external = {name for name, home in laid_out.homes.items()
                 if home.root in plan.storages and plan.storages[home.root].external}
     if not external:
         return []
-    stored = {edge.tensor for edge in laid_out.graph.outputs}
-    if keep_tensors:
-        stored |= laid_out.kept
-    planner = GroupPlanner(laid_out, config, plan.aligns, stored)
     ending: dict[int, list[Group]] = {}
     finder = GroupFinder(laid_out, config)
-    for group in (*finder.groups(external), *finder.channel_groups(external),
+    for group in (*finder.groups(external, most_sides), *finder.channel_groups(external),
                   *finder.head_groups(external)):
         ending.setdefault(group.layers.stop, []).append(group)
     # The fewest cycles of the layers in front of each, and the group at their end.
@@ -71,6 +80,10 @@ def find_groups(laid_out: ChannelLayout, config: AcceleratorConfig, plan: Memory
                 taken = _by_channels(planner, group, outside, room, output, config)
             else:
                 taken = _cycles(planner, group, outside, room)
+            for name in group.side_outputs:
+                taken += _SIDE_CYCLES
+                if name not in external:    # it must be loaded
+                    taken += plan.storages[name].words * config.word_bytes / config.axi_bytes
             through = best[group.layers.start][0] + taken
             if through < cycles:
                 cycles, chosen = through, group
@@ -107,5 +120,5 @@ def _by_channels(planner: GroupPlanner, group: Group, outside: frozenset[str], r
 def _resident(plan: MemoryPlan, laid_out: ChannelLayout, group: Group) -> int:
     """Words of all tensors on chip while a group is computed, but for those inside it."""
     return sum(storage.words for storage in plan.storages.values()
-               if not storage.external and storage.name not in group.inner
+               if not storage.external and storage.name not in (*group.inner, *group.side_outputs)
                and storage.first < group.layers.stop and storage.last >= group.layers.start)

@@ -2,6 +2,7 @@
 
 What the layers of a group hand to one another never leaves the chip, and of each such tensor only
 some rows are there at a time. So no other layer may read it, and it must be in a place of its own.
+A tensor that other layers read as well can be a *side output*: its rows are stored as they come.
 All constants of a group stay on chip until it is done.
 """
 
@@ -55,6 +56,9 @@ class Group:
         Tensors from outside.
     output : :class:`str`
         What the last layer makes.
+    side_outputs : :class:`tuple` of :class:`str`
+        What layers before the last make, and others outside of the group read: it lives in
+        external memory.
     by_channels : :class:`bool`
         In turns of some channels, and not of some rows: see
         :mod:`~weft.compiler.planning.channel_groups`.
@@ -66,6 +70,7 @@ class Group:
     inner: tuple[str, ...]
     inputs: tuple[str, ...]
     output: str
+    side_outputs: tuple[str, ...] = ()
     by_channels: bool = False
     by_heads: bool = False
 
@@ -94,8 +99,10 @@ class GroupFinder:
                        and laid_out.homes[name].root == name}
         self._constants = lru_cache(maxsize=None)(self._constants_of)
 
-    def groups(self, wanted: AbstractSet[str]) -> Iterator[Group]:
-        """All groups that have one of the tensors ``wanted`` inside."""
+    def groups(self, wanted: AbstractSet[str], most_sides: int = 0) -> Iterator[Group]:
+        """All groups that have one of the tensors ``wanted`` inside, and at most so many side
+        outputs: these only for a tensor inside that several layers read, which would else leave
+        the chip itself."""
         layers = self._graph.layers
         if self._graph.frames > 1:  # the layers of a frame do not follow each other
             return
@@ -108,7 +115,7 @@ class GroupFinder:
                 used = [a + b for a, b in zip(used, self._constants(stop - 1), strict=True)]
                 if any(a > b for a, b in zip(used, self._limits, strict=True)):
                     break
-                group = self._group(range(first, stop))
+                group = self._group(range(first, stop), most_sides)
                 if group is not None and not wanted.isdisjoint(group.inner):
                     yield group
 
@@ -139,16 +146,19 @@ class GroupFinder:
                 if group is not None and not wanted.isdisjoint(group.inner):
                     yield replace(group, by_heads=True)
 
-    def _group(self, span: range) -> Group | None:
+    def _group(self, span: range, most_sides: int = 0) -> Group | None:
         layers = [self._graph.layers[index] for index in span]
-        inner = tuple(layer.output for layer in layers[:-1])
-        for name in inner:
-            readers = self._readers.get(name, [])
-            if name not in self._alone or not readers or any(at not in span for at in readers):
-                return None
+        made = [layer.output for layer in layers[:-1]]
+        if any(name not in self._alone or name not in self._readers for name in made):
+            return None
+        sides = tuple(name for name in made if any(at not in span for at in self._readers[name]))
+        inner = tuple(name for name in made if name not in sides)
+        if len(sides) > most_sides or (
+                sides and all(len(self._readers[name]) == 1 for name in inner)):
+            return None
         names = dict.fromkeys(name for layer in layers for name in layer.inputs)
-        return Group(layers=span, inner=inner, output=layers[-1].output,
-                     inputs=tuple(name for name in names if name not in inner))
+        return Group(layers=span, inner=inner, output=layers[-1].output, side_outputs=sides,
+                     inputs=tuple(name for name in names if name not in made))
 
     # Constants --------------------------------------------------------------------------------
 

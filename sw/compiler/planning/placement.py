@@ -182,11 +182,12 @@ class _Planner:
             self._stored |= laid_out.kept
         self._groups = {index: group for group in groups for index in group.layers}
         self._inner = {name for group in groups for name in group.inner}
+        self._sides = {name for group in groups for name in group.side_outputs}
         self._aligns = {name: row_align(config, tensor.shape[2])
                         for name, tensor in self._graph.tensors.items()}
         self._group_planner = GroupPlanner(laid_out, config, self._aligns, self._stored)
         self._storages = {storage.name: storage for storage in self._find_storages()}
-        self._external: set[str] = set()
+        self._external = set(self._sides)
         layers = len(self._graph.layers)
         self._live: list[list[Storage]] = [[] for _ in range(layers + 1)]
         for storage in self._storages.values():

@@ -63,7 +63,8 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
     aligns : :class:`dict`
         Parts of these tensors begin at multiples of so many rows.
     whole : :class:`set`
-        Tensors of which all rows are computed, whether they are needed or not.
+        Tensors of which all rows are computed, whether they are needed or not: where no layer
+        reads one, in step with the tiles.
     """
     last = layers[-1].output
     windows = [window(layer, 0) for layer in reversed(layers)]
@@ -86,6 +87,8 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
 
     for tile, out in enumerate(tiles):
         needs: dict[str, range | None] = {name: None for layer in layers for name in layer.inputs}
+        for name in whole - needs.keys() - {last}:
+            needs[name] = _in_step(out, heights[last], heights[name])
         for layer, shape in zip(reversed(layers), windows, strict=True):
             rows = out if layer.output == last else enter(layer.output, tile,
                                                          needs.pop(layer.output))
@@ -101,6 +104,11 @@ def row_flows(layers: Sequence[Layer], heights: Mapping[str, int], tiles: Sequen
     flows = {name: Flow(new=tuple(rows), held=_held(rows, low[name]))
              for name, rows in new.items()}
     return flows | {last: Flow(new=tuple(tiles), held=tuple(tiles))}
+
+
+def _in_step(tile: range, height: int, rows: int) -> range:
+    """As many of ``rows`` as a tile has of ``height``."""
+    return range(tile.start * rows // height, -(-tile.stop * rows // height))
 
 
 def _held(new: Sequence[range], low: Sequence[int | None]) -> tuple[range, ...]:

@@ -146,18 +146,19 @@ def test_constants_of_a_group_fit_together():
 def plan_some_groups(rng: np.random.Generator):
     """In place of ``plan_groups``: as many groups as there is room for, chosen blindly."""
     def plan(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
-             keep_tensors: bool = False) -> MemoryPlan | None:
+             keep_tensors: bool = False) -> list[MemoryPlan]:
         finder, tensors = GroupFinder(laid_out, config), set(laid_out.graph.tensors)
-        found = [*finder.groups(tensors), *finder.channel_groups(tensors)]
+        found = [*finder.groups(tensors, most_sides=int(rng.integers(3))),
+                 *finder.channel_groups(tensors)]
         taken: list[Group] = []
-        result = None
+        result: list[MemoryPlan] = []
         for at in rng.permutation(len(found)):
             group = found[at]
             if any(set(group.layers) & set(other.layers) for other in taken):
                 continue
             groups = sorted([*taken, group], key=lambda group: group.layers.start)
             try:
-                result = plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=groups)
+                result = [plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=groups)]
             except CompileError:
                 continue
             taken = groups
@@ -228,14 +229,64 @@ def test_planes_between_layers_of_a_group_stay_on_chip():
     assert any("rows" in text for text in moved)
 
 
+# Side outputs ---------------------------------------------------------------------------------
+
+def halved(rng: np.random.Generator, height: int) -> Graph:
+    """A plane that two layers read, which halve it, and a sum of what becomes of theirs."""
+    builder = GraphBuilder(rng, (3, height, int(rng.integers(6, 14))))
+    plane = builder.conv("x", int(rng.integers(9, 20)), kernel=(3, 3), pads=(1, 1, 1, 1))
+    pooled = builder.max_pool(plane, kernel=(2, 2), strides=(2, 2))
+    filtered = builder.depthwise(plane, kernel=(2, 2), strides=(2, 2))
+    return builder.graph(builder.sum(builder.conv(pooled, 8), builder.conv(filtered, 8)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_side_outputs_are_stored_row_by_row(seed):
+    rng = np.random.default_rng(seed)
+    graph = halved(rng, int(rng.integers(12, 30)))
+    pooled = graph.layers[1].output
+
+    def with_sides(laid_out, config, plan, *, keep_tensors=False):
+        found = list(GroupFinder(laid_out, config).groups({graph.layers[0].output}, most_sides=1))
+        assert not any(group.side_outputs for group in GroupFinder(laid_out, config).groups(
+            {graph.layers[0].output}))
+        group, = (group for group in found if group.layers == range(3))
+        assert group.side_outputs == (pooled,)
+        assert group.output not in group.inner and pooled not in group.inner
+        return [plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=[group])]
+
+    with (patch.object(passes, "plan_groups", with_sides),
+          patch.object(passes, "_faster", return_value=True)):
+        program = equal(graph, TINY.replace(axi_data_width=32 << seed % 3), rng,
+                        keep_tensors=seed == 5)
+    stored = [info.text for info in program.infos
+              if info.engine is Engine.STORE and info.text.startswith(f"output {pooled} rows")]
+    assert len(stored) > 1
+    assert any(info.engine is Engine.LOAD and info.text.startswith(pooled)
+               for info in program.infos)
+
+
+def test_rows_of_what_no_layer_reads_come_in_step():
+    builder = GraphBuilder(np.random.default_rng(0), (8, 13, 8))
+    plane = builder.conv("x", 8)
+    side = builder.max_pool(plane, kernel=(2, 2), strides=(2, 2))
+    graph = builder.graph(side, builder.conv(plane, 8))
+    tiles = [range(row, min(row + 3, 13)) for row in range(0, 13, 3)]
+    flows = row_flows(graph.layers, {name: tensor.shape[1] for name, tensor in
+                                     graph.tensors.items()}, tiles, {}, {side})
+    # Six rows for the thirteen of the last layer.
+    assert [rows.stop for rows in flows[side].new] == [2, 3, 5, 6, 6]
+    assert [rows.stop for rows in flows[plane].new] == [4, 6, 10, 12, 13]
+
+
 # By channels ----------------------------------------------------------------------------------
 
 def all_by_channels(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
-                    keep_tensors: bool = False) -> MemoryPlan | None:
+                    keep_tensors: bool = False) -> list[MemoryPlan]:
     """In place of ``plan_groups``: all that can be computed by channels is."""
     found = list(GroupFinder(laid_out, config).channel_groups(set(laid_out.graph.tensors)))
     assert found
-    return plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=found)
+    return [plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=found)]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -40,11 +40,11 @@ def attention(rng: np.random.Generator, *, tokens: int, queries: int | None = No
 
 
 def all_by_heads(laid_out: ChannelLayout, config: AcceleratorConfig, plan: MemoryPlan, *,
-                 keep_tensors: bool = False) -> MemoryPlan | None:
+                 keep_tensors: bool = False) -> list[MemoryPlan]:
     """In place of ``plan_groups``: all that can be computed by heads is."""
     found = list(GroupFinder(laid_out, config).head_groups(set(laid_out.graph.tensors)))
     assert found
-    return plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=found)
+    return [plan_memory(laid_out, config, keep_tensors=keep_tensors, groups=found)]
 
 
 def turns(program: compiler.Program) -> list[str]:
