@@ -20,7 +20,9 @@ TANG_NANO_20K = Board(
         activation_banks=2, weight_bytes=12 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_addr_width=23, axi_burst_beats=8, axi_outstanding=2, queue_depth=1,
         vector_taps=0, accumulator_width=26, counters=False, drain_lookup=False),
-    clock_mhz=54, memory=SdramChipMemory(chip=GW2AR_SDRAM), baud=1_000_000, loader="tangnano20k")
+    clock_mhz=54, memory=SdramChipMemory(chip=GW2AR_SDRAM),
+    # How fast the debug adapter can be is not known.
+    baud=115_200, loader="tangnano20k")
 
 
 def make_platform(board: Board) -> Any:

@@ -15,7 +15,7 @@ from weft.boards.family import Capacity
 from weft.cluster import Cluster
 from weft.errors import InputError
 
-from .netlist import finish_netlist, count_components, find_sources
+from .netlist import count_components, find_sources, finish_netlist
 from .placement import Route, place, place_all
 from .timing import CriticalPath, read_timing
 from .tools import find_tool, run_tool, run_yosys

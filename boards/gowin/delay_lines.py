@@ -1,9 +1,9 @@
 """Gowin GW2A: what moves through many registers moves through distributed memory instead.
 
-A delay line of flip-flops takes one for each bit and cycle, and flip-flops are what a GW2A has least
-of. Yosys does not make memories of them, so that the netlist is changed once it is synthesized. A
-memory of 16 rows that is written in each cycle at the address of a counter, and read some rows
-behind that, is a delay line of four bits.
+A delay line of flip-flops takes one for each bit and cycle, and flip-flops are what a GW2A has
+least of. Yosys does not make memories of them, so that the netlist is changed once it is
+synthesized. A memory of 16 rows that is written in each cycle at the address of a counter, and read
+some rows behind that, is a delay line of four bits.
 """
 
 from collections import defaultdict
@@ -88,7 +88,7 @@ def replace_delay_lines(top: dict[str, Any]) -> None:
         write = counters[clock]
         read = write
         if cycles < _ROWS:
-            name = f"delay_line_read_{counters and [*counters].index(clock)}_{cycles}"
+            name = f"delay_line_read_{[*counters].index(clock)}_{cycles}"
             read = netlist.bits(name, _WIDTH)
             _address(netlist, name, clock, read, write, 1 - cycles)
         group.sort()

@@ -1,7 +1,6 @@
 """Gowin GW2A: multiplier blocks (``MULT9X9``, ``MULT18X18``) and block memories (``SDPX9B``) with
 their registers."""
 
-from typing import Any
 
 from amaranth import *
 

@@ -69,8 +69,8 @@ def test_ice40_clock_wrong():
 @pytest.mark.parametrize("asked", [27.5, 48, 50, 54, 60, 66, 72, 81, 108])
 def test_gowin_is_as_near_as_gowin_pll(asked):
     pll = GowinPll.nearest(27, asked)
-    text = subprocess.run([find_tool("gowin_pll"), "-i", "27", "-o", str(asked), "-d",
-                           "GW2AR-LV18QN88C8/I7"], check=True, capture_output=True, text=True).stdout
+    command = [find_tool("gowin_pll"), "-i", "27", "-o", str(asked), "-d", "GW2AR-LV18QN88C8/I7"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     theirs = float(re.search(r"Achieved output frequency: +([\d.]+)", text)[1])
     assert abs(pll.output_mhz - asked) <= abs(theirs - asked) + 1e-3
 
