@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .clock import ClockSource
@@ -28,7 +28,8 @@ class Capacity:
         4-input look-up tables, flip-flops. An iCE40 has logic cells with one of either; those in
         use count as LUTs.
     multipliers : :class:`int`
-        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40.
+        18 x 18 bits; 16 x 16 bits with an accumulator in an iCE40; 9 x 9 bits in a Gowin FPGA, two
+        of which are one of 18 x 18.
     block_rams : :class:`int`
         Of 2 KiB; of 512 bytes in an iCE40.
     large_rams : :class:`int`
@@ -58,6 +59,8 @@ class Device:
         later than its router takes them for, and the rest is a margin.
     settings : dict
         Of the place tool, which has no options for these.
+    margin : :class:`float`
+        By how much the clock that the place tool says is reached is taken to be too high.
     """
 
     capacity: Capacity
@@ -65,6 +68,7 @@ class Device:
     place: Sequence[str]
     reserve: float = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    margin: float = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +91,12 @@ class Tools:
         Suffix of the file with pins.
     image : :class:`str`
         Suffix of the file that is loaded into the FPGA.
-    luts, ffs, multipliers, block_rams, large_rams : :class:`str`
-        What the place tool calls these; empty if it has no name for them, and flip-flops are
-        counted in the netlist.
+    clock_setting : :class:`str`
+        The place tool's setting of the clock to aim at, in Hz; empty if it follows from the
+        oscillator's in the file with pins.
+    luts, ffs, multipliers, block_rams, large_rams : dict of :class:`int`
+        What the place tool calls these, and how many one of each kind is; empty if it has no name
+        for them, and flip-flops are counted in the netlist.
     """
 
     place: str
@@ -100,11 +107,12 @@ class Tools:
     pack_options: Sequence[str] = ("{routed}", "{image}")
     constraints: str
     image: str
-    luts: str
-    ffs: str = ""
-    multipliers: str
-    block_rams: str
-    large_rams: str = ""
+    clock_setting: str = ""
+    luts: Mapping[str, int]
+    ffs: Mapping[str, int] = field(default_factory=dict)
+    multipliers: Mapping[str, int]
+    block_rams: Mapping[str, int]
+    large_rams: Mapping[str, int] = field(default_factory=dict)
 
     def options(self, seed: int) -> list[str]:
         """Options of the place and route tool beside those of the device, for ``top.json`` in the
@@ -147,6 +155,8 @@ class Family:
     cells : dict of (:class:`str`, :class:`int`)
         Kind of cell, or a pattern of kinds, to what it takes of which field of a
         :class:`Capacity`.
+    rework : callable
+        Changes the top module of a netlist, as JSON has it, between synthesis and placing.
     suffixes : sequence of :class:`str`
         Regular expressions for what Yosys appends to a cell's name.
     count_luts : callable
@@ -159,6 +169,7 @@ class Family:
     clock: "Callable[[float, float], ClockSource]"
     block_memory: BlockMemory
     cells: Mapping[str, tuple[str, int]]
+    rework: Callable[[dict[str, Any]], None] = lambda top: None
     suffixes: Sequence[str] = ()
     count_luts: Callable[[float, float], float] = lambda luts, ffs: luts
 

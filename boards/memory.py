@@ -117,6 +117,10 @@ class SdramChipMemory:
 
         from .sdram.memory import SdramMemory
 
+        width = self.chip.data_width
+        if config.axi_data_width not in (2 * width, 4 * width, 8 * width):
+            raise ConfigError(f"AXI data width must be {2 * width}, {4 * width} or {8 * width} for "
+                              f"an SDRAM of {width} bits, not {config.axi_data_width}")
         if not self.chip.byte_masks and config.word_bytes < config.axi_bytes:
             raise ConfigError(f"AXI data width must be at most {8 * config.word_bytes} (a word of "
                               f"{config.rows} rows) for a memory without byte masks, not "

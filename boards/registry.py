@@ -10,7 +10,7 @@ from weft.errors import ToolError
 from weft.errors.distribution import install_command
 from weft.hw.isa.config import ConfigError
 
-from . import colorlight_i9, icebreaker, icepi_zero, ulx3s
+from . import colorlight_i9, icebreaker, icepi_zero, tang_nano_20k, ulx3s
 from .board import Board
 
 __all__ = ["BOARDS", "find_board", "load_board", "make_platform"]
@@ -32,6 +32,7 @@ _register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_85F_ONCHIP,
           ulx3s.ULX3S_25F)
 _register(icepi_zero.make_platform, icepi_zero.ICEPI_ZERO)
 _register(colorlight_i9.make_platform, colorlight_i9.COLORLIGHT_I9)
+_register(tang_nano_20k.make_platform, tang_nano_20k.TANG_NANO_20K)
 _register(icebreaker.make_platform, icebreaker.ICEBREAKER)
 
 

@@ -83,7 +83,7 @@ def simulate(pairs, platform, folder: Path, *models: str, settle: int = 16, cycl
     """Raises :class:`ToolError` if the components of a pair ever differ.
 
     ``models`` are files of vendor cells: in ``tests/boards/models``, or with a ``+`` in front one
-    that comes with Yosys.
+    that comes with Yosys
     """
     (folder / "top.il").write_text(
         rtlil.convert(Comparison(pairs, platform, settle), name="top", ports=[], emit_src=False),
@@ -94,6 +94,9 @@ def simulate(pairs, platform, folder: Path, *models: str, settle: int = 16, cycl
             # Specify blocks are about timing. With EQUIV there is no model of the large memory,
             # which takes minutes to be translated.
             reads.append(f"read_verilog -sv -formal -D ICE40_HX -D EQUIV +/{model[1:]}; ")
+            continue
+        if model.endswith(".il"):
+            reads.append(f"read_rtlil {model}; ")
             continue
         (folder / model).write_bytes((MODELS / model).read_bytes())
         reads.append(f"read_verilog -sv -formal {model}; ")

@@ -18,7 +18,8 @@ __all__ = ["MultiplierBlocks"]
 _WIDTH = 18            # bits of a signed factor of a block
 _LIMB  = _WIDTH - 1    # bits of an unsigned one
 _COMPOSED_BLOCKS  = 4  # of a product wider than a block
-_COMPOSED_LATENCY = 4  # of it: the block's own 2, and two sums
+_COMPOSED_SUMS    = 2  # cycles that its sums take, behind the blocks
+_VECTOR_WIDTH     = 9  # bits of a factor of a lane of the vector engine
 
 
 class MultiplierBlocks(ABC):
@@ -31,9 +32,10 @@ class MultiplierBlocks(ABC):
     number of blocks that it takes, is built of LUTs and carry chains. Synthesis must not choose
     blocks by itself.
 
-    A block has registers for its factors and for its product, which makes two cycles of latency.
-    A third goes in front of the block: an adder then does not share a cycle with the long way into
-    a block. Any further ones are behind it.
+    A block has registers for its factors and for its product, which makes two cycles of latency,
+    and in some families one in between. A third goes in there, or else in front of the block: an
+    adder then does not share a cycle with the long way into a block. Any further ones are behind
+    it.
 
     Attributes
     ----------
@@ -44,8 +46,11 @@ class MultiplierBlocks(ABC):
     multiplier_report : :class:`dict`
         For each role met in elaboration a :class:`Counter` of ``"blocks"`` taken, and of
         multipliers ``"in blocks"`` and ``"in LUTs"``.
+    block_latencies : :class:`tuple` of :class:`int`
+        Cycles that a block may take, by the registers in it that are in use; from 2 on.
     """
 
+    block_latencies: Sequence[int] = (2,)
     multiplier_blocks: int
     reserved_blocks: Mapping[str, int] = MappingProxyType({})
 
@@ -54,9 +59,14 @@ class MultiplierBlocks(ABC):
         return self.__dict__.setdefault("_multiplier_report", {})
 
     @abstractmethod
-    def make_block(self, m: Module, a: Value, b: Value, *, name: str, bel: str | None) -> Value:
-        """Adds a block; its product is that of ``a`` and ``b``, of up to 18 bits, two cycles
-        ago."""
+    def make_block(self, m: Module, a: Value, b: Value, *, latency: int, name: str,
+                   bel: str | None) -> Value:
+        """Adds a block; its product is that of ``a`` and ``b``, of up to 18 bits, ``latency``
+        cycles ago, which is one of :attr:`block_latencies`."""
+
+    def block_parts(self, width: int) -> int:
+        """What a product of factors of up to ``width`` bits, 18 at most, takes of the blocks."""
+        return 1
 
     def array_bel(self, position: tuple[int, int]) -> str | None:
         """Where the block of the PE at ``position`` goes; :py:`None` leaves it to the placer."""
@@ -70,12 +80,14 @@ class MultiplierBlocks(ABC):
         """Sets the attributes for an accelerator of ``config`` on a device with so many
         ``blocks``."""
         self.reserved_blocks = {
-            "array": config.multipliers,
-            "requantize": _COMPOSED_BLOCKS * config.requant_lanes * (2 if config.vector else 1)}
+            "array": config.multipliers * self.block_parts(max(config.array.factor_widths)),
+            "requantize": _COMPOSED_BLOCKS * self.block_parts(_WIDTH)
+            * config.requant_lanes * (2 if config.vector else 1)}
         # The vector engine's lanes are alike: if not all of them can have a block, those that did
         # would only have a long way to it.
         left = max(0, blocks - sum(self.reserved_blocks.values()))
-        lanes = config.word_lanes * config.vector_taps if config.vector else 0
+        lanes = (config.word_lanes * config.vector_taps * self.block_parts(_VECTOR_WIDTH)
+                 if config.vector else 0)
         self.multiplier_blocks = blocks - (left if lanes > left else 0)
 
     def get_multiplier(self, multiplier: Multiplier) -> Module:
@@ -104,28 +116,33 @@ class MultiplierBlocks(ABC):
         """Number of blocks for ``multiplier``; :py:`None` if blocks do not do."""
         widest = max(len(multiplier.a), len(multiplier.b))
         if widest <= _WIDTH:
-            return 1
-        if widest <= _LIMB + _WIDTH and multiplier.latency >= _COMPOSED_LATENCY:
-            return _COMPOSED_BLOCKS
+            return self.block_parts(widest)
+        if (widest <= _LIMB + _WIDTH
+                and multiplier.latency >= self.block_latencies[0] + _COMPOSED_SUMS):
+            return _COMPOSED_BLOCKS * self.block_parts(_WIDTH)
         return None
+
+    def _registers(self, latency: int) -> tuple[int, int, int]:
+        """How so many cycles are shared: in front of a block, in it, and behind it."""
+        inside = max(cycles for cycles in self.block_latencies if cycles <= latency)
+        front = min(latency - inside, 3 - inside)
+        return front, inside, latency - inside - front
 
     def _single(self, multiplier: Multiplier, bel: str | None) -> Module:
         m = Module()
-        extra = multiplier.latency - 2
-        front = min(extra, 1)
+        front, inside, behind = self._registers(multiplier.latency)
         product = self.make_block(
             m, delay(m, multiplier.a, front, name="a", reset_less=True),
-            delay(m, multiplier.b, front, name="b", reset_less=True), name="block", bel=bel)
+            delay(m, multiplier.b, front, name="b", reset_less=True), latency=inside, name="block",
+            bel=bel)
         product = product[:len(multiplier.o)].as_signed()
-        m.d.comb += multiplier.o.eq(delay(m, product, extra - front, name="product",
-                                          reset_less=True))
+        m.d.comb += multiplier.o.eq(delay(m, product, behind, name="product", reset_less=True))
         return m
 
     def _composed(self, multiplier: Multiplier) -> Module:
         """A product of two limbs each: ``(ah * 2**17 + al) * (bh * 2**17 + bl)``."""
         m = Module()
-        extra = multiplier.latency - _COMPOSED_LATENCY
-        front = min(extra, 1)
+        front, inside, behind = self._registers(multiplier.latency - _COMPOSED_SUMS)
         a, b = (delay(m, value, front, name=name, reset_less=True)
                 for name, value in (("a", multiplier.a), ("b", multiplier.b)))
         limbs = [[value[:_LIMB].as_unsigned(), value[_LIMB:].as_signed()] for value in (
@@ -133,7 +150,8 @@ class MultiplierBlocks(ABC):
         places: Sequence[str | None] = (self.neighbours(_COMPOSED_BLOCKS)
                                         or [None] * _COMPOSED_BLOCKS)
         low, middle_a, middle_b, high = (
-            self.make_block(m, limbs[0][i], limbs[1][j], name=f"block_{i}_{j}", bel=bel)
+            self.make_block(m, limbs[0][i], limbs[1][j], latency=inside, name=f"block_{i}_{j}",
+                            bel=bel)
             for (i, j), bel in zip(((0, 0), (1, 0), (0, 1), (1, 1)), places, strict=True))
 
         # The products of the lower and the upper limbs stand side by side: there is nothing to
@@ -143,8 +161,7 @@ class MultiplierBlocks(ABC):
         upper = register(m, outer[_LIMB:].as_signed() + middle, "upper")
         lower = register(m, outer[:_LIMB], "lower")
         product = Cat(lower, upper)[:len(multiplier.o)].as_signed()
-        m.d.comb += multiplier.o.eq(delay(m, product, extra - front, name="product",
-                                          reset_less=True))
+        m.d.comb += multiplier.o.eq(delay(m, product, behind, name="product", reset_less=True))
         return m
 
 

@@ -57,7 +57,8 @@ ECP5 = Family(
         place_options=("--router", "router2", "--lpf", "{pins}"), text_option="--textcfg",
         rip_up=("--tmg-ripup",), pack_options=("--compress", "{routed}", "{image}"),
         constraints=".lpf", image=".bit",
-        luts="TRELLIS_COMB", ffs="TRELLIS_FF", multipliers="MULT18X18D", block_rams="DP16KD"),
+        luts={"TRELLIS_COMB": 1}, ffs={"TRELLIS_FF": 1}, multipliers={"MULT18X18D": 1},
+        block_rams={"DP16KD": 1}),
     clock=lambda oscillator_mhz, asked_mhz: PllClock(Ecp5Pll.nearest(oscillator_mhz, asked_mhz)),
     block_memory=BlockMemory(36, 512, 6),
     # A TRELLIS_DPR16X4 is a distributed memory.

@@ -46,7 +46,8 @@ class ECP5Multipliers(MultiplierBlocks):
     def neighbours(self, count: int) -> Sequence[str] | None:
         return None if self.floorplan is None else self.floorplan.neighbours(count)
 
-    def make_block(self, m: Module, a: Value, b: Value, *, name: str, bel: str | None) -> Value:
+    def make_block(self, m: Module, a: Value, b: Value, *, latency: int, name: str,
+                   bel: str | None) -> Value:
         product = Signal(signed(2 * _WIDTH), name=f"{name}_product")
         ports: dict[str, Any] = {}
         for letter, value in (("A", a), ("B", b)):

@@ -15,7 +15,7 @@ from weft.boards.family import Capacity
 from weft.cluster import Cluster
 from weft.errors import InputError
 
-from .netlist import add_settings, count_components, find_sources
+from .netlist import count_components, find_sources, finish_netlist
 from .placement import Route, place, place_all
 from .timing import CriticalPath, read_timing
 from .tools import find_tool, run_tool, run_yosys
@@ -116,6 +116,13 @@ def design(board: Board) -> tuple[float, dict[str, str]]:
                             files[constraints], flags=re.MULTILINE)}
 
 
+def _settings(board: Board, clock_mhz: float) -> dict[str, str]:
+    """What the place tool is told with the netlist."""
+    device, name = board.fpga, board.family.tools.clock_setting
+    aim = {name: f"{clock_mhz * 1e6 * device.margin * device.reserve:.0f}"} if name else {}
+    return {**device.settings, **aim}
+
+
 def build(board: Board, folder: Path, *, seeds: int = 1, retries: int = 0,
           allow_timing_fail: bool = False, cluster: Cluster | None = None,
           progress: Callable[[str], None] = lambda text: None) -> Build:
@@ -179,7 +186,7 @@ def build(board: Board, folder: Path, *, seeds: int = 1, retries: int = 0,
             (folder / name).write_text(text, encoding="utf-8")
     with step("synthesis", "Synthesis"):
         run_yosys(rtlil, f"{device.synthesis}; write_json top.json", folder=folder)
-        netlist = add_settings(folder / "top.json", device.settings)
+        netlist = finish_netlist(folder / "top.json", board.family, _settings(board, clock_mhz))
 
     def placed(numbers: range) -> list[Route]:
         if cluster is not None:

@@ -10,11 +10,12 @@ from weft.boards.family import Capacity, Family
 
 from .names import place_in_source, source_line
 
-__all__ = ["add_settings", "count_components", "find_sources"]
+__all__ = ["finish_netlist", "count_components", "find_sources"]
 
 
-def add_settings(file: Path, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Tells nextpnr ``settings`` for which it has no options, in the netlist ``file``.
+def finish_netlist(file: Path, family: Family, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Makes the netlist in ``file`` what is placed: what ``family`` changes, and ``settings`` for
+    which nextpnr has no options.
 
     Returns
     -------
@@ -22,10 +23,12 @@ def add_settings(file: Path, settings: Mapping[str, str]) -> dict[str, Any]:
         The top module of the netlist.
     """
     netlist = json.loads(file.read_text(encoding="utf-8"))
-    top = next(module for module in netlist["modules"].values() if "top" in module["attributes"])
+    top: dict[str, Any] = next(module for module in netlist["modules"].values()
+                               if "top" in module["attributes"])
+    family.rework(top)
     if settings:
         top["settings"] = dict(settings)
-        file.write_text(json.dumps(netlist), encoding="utf-8")
+    file.write_text(json.dumps(netlist), encoding="utf-8")
     return top
 
 
@@ -36,7 +39,7 @@ def count_components(netlist: dict[str, Any], family: Family) -> dict[str, Capac
     Parameters
     ----------
     netlist : dict
-        As :func:`add_settings` returns it.
+        As :func:`finish_netlist` returns it.
     family : :class:`~weft.boards.family.Family`
         For what its cells are.
     """

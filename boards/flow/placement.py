@@ -26,7 +26,7 @@ class Route:
     seed : :class:`int`
         Of the placer.
     clock_mhz : :class:`float`
-        What the slowest path of the accelerator's clock allows.
+        What the slowest path of the accelerator's clock allows, less the device's margin.
     seconds : :class:`float`
         How long it took.
     usb : dict of (:class:`float`, :class:`float`)
@@ -53,7 +53,7 @@ def place(device: Device, tools: Tools, folder: Path, seed: int) -> Route:
     if not run_tool([*command, *tools.rip_up], folder=folder, log=log, stop=RipUp().in_vain):
         run_tool(command, folder=folder, log=log)
     timing = read_timing(folder / f"seed{seed}.json")
-    return Route(seed=seed, clock_mhz=timing.clock_mhz, usb=timing.usb,
+    return Route(seed=seed, clock_mhz=round(timing.clock_mhz / device.margin, 2), usb=timing.usb,
                  seconds=round(time.monotonic() - start, 1))
 
 

@@ -101,9 +101,11 @@ class Timing:
 
     def used(self, tools: Tools) -> Capacity:
         """What the design takes, of all that nextpnr has a name for."""
-        return Capacity(**{field: self.utilization[name] if name else 0 for field, name in (
-            ("luts", tools.luts), ("ffs", tools.ffs), ("multipliers", tools.multipliers),
-            ("block_rams", tools.block_rams), ("large_rams", tools.large_rams))})
+        return Capacity(**{
+            field: sum(number * self.utilization[name] for name, number in kinds.items())
+            for field, kinds in (
+                ("luts", tools.luts), ("ffs", tools.ffs), ("multipliers", tools.multipliers),
+                ("block_rams", tools.block_rams), ("large_rams", tools.large_rams))})
 
 
 def read_timing(report: Path) -> Timing:

@@ -32,8 +32,9 @@ ICE40 = Family(
     },
     tools=Tools(
         place="nextpnr-ice40", pack="icepack", place_options=("--pcf", "{pins}"),
-        text_option="--asc", constraints=".pcf", image=".bin", luts="ICESTORM_LC",
-        multipliers="ICESTORM_DSP", block_rams="ICESTORM_RAM", large_rams="ICESTORM_SPRAM"),
+        text_option="--asc", constraints=".pcf", image=".bin", luts={"ICESTORM_LC": 1},
+        multipliers={"ICESTORM_DSP": 1}, block_rams={"ICESTORM_RAM": 1},
+        large_rams={"ICESTORM_SPRAM": 1}),
     clock=_clock,
     block_memory=BlockMemory(16, 256, 4),
     # Flip-flops have a name for each combination of enable and reset.

@@ -1,12 +1,12 @@
 """Single data rate SDRAM chips: geometry and timing as their datasheets have them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor
 
 from weft.hw.isa.config import ConfigError
 
-__all__ = ["M12L64322A_UNMASKED", "MT48LC16M16_CLASS", "SdramChip", "SdramTiming"]
+__all__ = ["GW2AR_SDRAM", "M12L64322A_UNMASKED", "MT48LC16M16_CLASS", "SdramChip", "SdramTiming"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,11 @@ M12L64322A_UNMASKED = SdramChip(
 """8 MiB in four banks: a M12L64322A on a board that does not connect DQM. Of each figure the
 slowest that is known of chips of this kind with CAS latency 3 at 143 MHz; 4096 refreshes in 64 ms
 are two of each row."""
+
+
+GW2AR_SDRAM = replace(M12L64322A_UNMASKED, name="2M x 32 SDRAM of a GW2AR-18", byte_masks=True)
+"""8 MiB in four banks, in the package of a Gowin GW2AR-18, whose datasheet names no chip: taken for
+one of the same kind."""
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,24 @@ from amaranth.lib.wiring import In
 from .chip import SdramChip
 from .signals import SdramSignature
 
-__all__ = ["CLOCK_DEGREES", "SdramPins"]
+__all__ = ["SdramPins", "clock_degrees"]
 
 
-CLOCK_DEGREES = 240
-"""By how much the chip's clock is late, of a period.
+_DEGREES = 240
+_BEFORE_NS = 3.75
 
-Of 10 ns, with 3.5 ns from a clock edge inside the FPGA to a pin (2 ns at least), 1 ns from a pin to
-its register, and 5.4 ns from the chip's clock to its data, which it holds for 2.5 ns: a command is
-there 6.7 ns before the chip's edge (1.5 ns are needed) and for 3.3 ns after it (0.8 ns). Data is
-there 3.3 ns before the edge that takes it and stays for 2.2 ns, whatever the CAS latency is."""
+
+def clock_degrees(clock_mhz: float) -> float:
+    """By how much the chip's clock is late, in degrees of a period.
+
+    Of 10 ns, with 3.5 ns from a clock edge inside the FPGA to a pin (2 ns at least), 1 ns from a
+    pin to its register, and 5.4 ns from the chip's clock to its data, which it holds for 2.5 ns: a
+    command is there 6.7 ns before the chip's edge (1.5 ns are needed) and for 3.3 ns after it
+    (0.8 ns). Data is there 3.3 ns before the edge that takes it and stays for 2.2 ns, whatever the
+    CAS latency is. Both hold for as long as the chip's edge is that much before the FPGA's next
+    one: not for a slower clock, so that it is 3.75 ns before that at most.
+    """
+    return max(_DEGREES, 360 * (1 - _BEFORE_NS * clock_mhz / 1000))
 
 
 class SdramPins(wiring.Component):
@@ -37,7 +45,7 @@ class SdramPins(wiring.Component):
     -------
     signals : :py:`In(SdramSignature(chip))`
 
-    The domain ``chip`` is the parent's: as ``sync``, but :data:`CLOCK_DEGREES` later.
+    The domain ``chip`` is the parent's: as ``sync``, but :func:`clock_degrees` later.
     """
 
     def __init__(self, port: Any, chip: SdramChip):

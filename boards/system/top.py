@@ -10,7 +10,7 @@ from amaranth.lib.wiring import connect
 
 from weft.boards.board import Board
 from weft.boards.registry import make_platform
-from weft.boards.sdram.pins import CLOCK_DEGREES, SdramPins
+from weft.boards.sdram.pins import SdramPins, clock_degrees
 from weft.boards.usb.pins import UsbPins
 from weft.errors import ToolError
 from weft.errors.distribution import install_command
@@ -54,7 +54,7 @@ class Top(Elaboratable):
         self._clock = board.family.clock(oscillator_mhz, board.clock_mhz)
         self._chip = board.memory.chip
         if self._chip is not None:
-            self._clock.shift("chip", CLOCK_DEGREES)
+            self._clock.shift("chip", clock_degrees(self.clock_mhz))
         self._usb = _usb_device(board) if board.usb else None
         if board.usb:
             self._clock.add_usb()

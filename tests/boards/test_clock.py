@@ -6,7 +6,9 @@ import pytest
 from weft.boards.clock import PlainClock, PllClock
 from weft.boards.ecp5.pll import Ecp5Pll
 from weft.boards.flow.tools import find_tool
+from weft.boards.gowin.pll import GowinPll
 from weft.boards.ice40.pll import Ice40Pll
+from weft.boards.sdram.pins import clock_degrees
 from weft.hw.isa.config import ConfigError
 
 
@@ -62,6 +64,34 @@ def test_ice40_clock_wrong():
     message = r"^Clock must be one that the board's 12 MHz can be turned into, not 13 MHz$"
     with pytest.raises(ConfigError, match=message):
         Ice40Pll.nearest(12, 13)
+
+
+@pytest.mark.parametrize("asked", [27.5, 48, 50, 54, 60, 66, 72, 81, 108])
+def test_gowin_is_as_near_as_gowin_pll(asked):
+    pll = GowinPll.nearest(27, asked)
+    command = [find_tool("gowin_pll"), "-i", "27", "-o", str(asked), "-d", "GW2AR-LV18QN88C8/I7"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    theirs = float(re.search(r"Achieved output frequency: +([\d.]+)", text)[1])
+    assert abs(pll.output_mhz - asked) <= abs(theirs - asked) + 1e-3
+
+
+@pytest.mark.parametrize("asked", range(5, 300, 7))
+def test_gowin_keeps_all_limits(asked):
+    pll = GowinPll.nearest(27, asked)
+    assert 500 <= pll.vco_mhz <= 1250
+    assert pll.input_mhz / pll.input_divider >= 3
+    assert 1 <= pll.feedback_divider <= 64
+    assert pll.output_divider in (2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128)
+
+
+@pytest.mark.parametrize("clock_mhz", [*range(20, 91, 10), 100])
+def test_an_sdram_gets_and_gives_its_words_in_time(clock_mhz):
+    period = 1000 / clock_mhz
+    late = period * clock_degrees(clock_mhz) / 360
+    # Out to the pins in 2 to 3.5 ns, the chip's clock too; 1 ns from a pin to its register.
+    assert late - 1.5 >= 1.5 and period - late - 1.5 >= 0.8
+    assert late + 3.5 + 5.4 + 1 <= 2 * period
+    assert late + period + 2 + 2.5 + 1 >= 2 * period
 
 
 @pytest.mark.parametrize("oscillator", [12, 25, 48, 50])

@@ -11,7 +11,7 @@ from models import QdqBuilder
 from tiny_board import TINY_BOARD
 
 from weft.boards.memory import OnChipMemory, SdramChipMemory
-from weft.boards.sdram.chip import MT48LC16M16_CLASS, SdramChip
+from weft.boards.sdram.chip import GW2AR_SDRAM, MT48LC16M16_CLASS, SdramChip
 from weft.boards.system.staging import StagingMemory
 from weft.compiler.timing.memory import MemoryTiming
 from weft.digits import MODEL, load
@@ -140,6 +140,15 @@ def test_a_controller_that_breaks_a_rule_stops_the_board():
                                         r"of Weft; please report it: tRCD, in cycle \d+: WRITE of "
                                         r"bank 1 after 41\.7 ns, must be 60\.0 ns at least$"):
         device.write_memory(1024, bytes(8))
+
+
+@pytest.mark.parametrize("chip, width, widths", [
+    (MT48LC16M16_CLASS, 256, "32, 64 or 128"), (GW2AR_SDRAM, 32, "64, 128 or 256")])
+def test_port_of_an_sdram_wrong(chip, width, widths):
+    config = TINY_BOARD.config.replace(axi_data_width=width, axi_burst_beats=8)
+    with pytest.raises(ConfigError, match=rf"^AXI data width must be {widths} for an SDRAM of "
+                                          rf"{chip.data_width} bits, not {width}$"):
+        SdramChipMemory(chip=chip).make(config, clock_mhz=48)
 
 
 @pytest.mark.parametrize("size", [0, 2048, 3 << 12])

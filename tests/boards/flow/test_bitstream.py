@@ -245,8 +245,8 @@ TOY = Family(
         capacity=Capacity(luts=100, ffs=100, multipliers=1, block_rams=1),
         synthesis="synth_toy -top top", place=("--t1",), reserve=1.1)},
     tools=Tools(place="place-toy", pack="pack-toy", place_options=("--pins", "{pins}"),
-                text_option="--textcfg", constraints=".pins", image=".toy", luts="TRELLIS_COMB",
-                multipliers="MULT18X18D", block_rams="DP16KD"),
+                text_option="--textcfg", constraints=".pins", image=".toy",
+                luts={"TRELLIS_COMB": 1}, multipliers={"MULT18X18D": 1}, block_rams={"DP16KD": 1}),
     clock=lambda oscillator_mhz, asked_mhz: PlainClock(asked_mhz),
     block_memory=BlockMemory(8, 64, 1),
     cells={"LUT*": ("luts", 1), "TRELLIS_FF": ("ffs", 2)})

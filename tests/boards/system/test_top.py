@@ -90,7 +90,7 @@ def test_clocks_of_usb_are_made_by_a_second_pll(usb_files):
     assert settings["CLKOS_FPHASE"] == settings["CLKOS2_FPHASE"]
 
 
-@pytest.mark.parametrize("name", ["icepi-zero", "colorlight-i9", "icebreaker"])
+@pytest.mark.parametrize("name", ["icepi-zero", "colorlight-i9", "icebreaker", "tang-nano-20k"])
 def test_usb_port_wrong(name):
     with pytest.raises(ConfigError, match=fr"^Board must have a USB port at pins of its FPGA, with "
                                           fr"one pull-up, which {name} has not$"):
