@@ -28,7 +28,7 @@ setup: $(stamp)  ## create .venv with everything that the other targets need
 sim: $(stamp)  ## simulate the digits network: accuracy, cycles and utilization of each layer
 	@$(bin)/python -m weft.digits
 
-test: $(stamp)  ## run the tests, about 12 minutes on two cores
+test: $(stamp)  ## run the tests, about 13 minutes on two cores
 	$(bin)/python -m pytest $(side_by_side) -m "not slow"
 
 test-all: $(stamp)  ## run all tests
