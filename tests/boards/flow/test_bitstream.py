@@ -11,6 +11,7 @@ import pytest
 from weft.boards.clock import PlainClock
 from weft.boards.family import BlockMemory, Capacity, Device, Family, Tools
 from weft.boards.flow.bitstream import build
+from weft.boards.flow.timing import CriticalPath, Timing
 from weft.boards.flow.tools import find_tool
 from weft.boards.registry import BOARDS, find_board
 from weft.cli import main
@@ -265,3 +266,26 @@ def test_a_family_of_its_own_is_built_with_its_own_tools(tools, tmp_path):
     # The place tool has no name for flip-flops, so they are counted in the netlist.
     assert (result.used.luts, result.used.ffs) == (7, 2)
     assert "synth_toy -top top" in (tmp_path / "asked").read_text()
+
+
+def test_a_clock_is_aimed_at_and_reached_with_the_margin_of_the_device(tools, tmp_path):
+    tools("yosys", YOSYS)
+    tools("place-toy", NEXTPNR)
+    tools("pack-toy", ECPPACK)
+    device = replace(TOY.devices["T1"], margin=1.2, settings={"placer/effort": "3"})
+    family = replace(TOY, devices={"T1": device}, tools=replace(TOY.tools, clock_setting="aim"))
+    board = replace(BOARD, name="toy", title="Toy", family=family, device="T1", clock_mhz=75)
+    result = build(board, tmp_path)
+    netlist = json.loads((tmp_path / "top.json").read_text())
+    # 75 MHz, the margin, and the reserve of 1.1.
+    assert netlist["modules"]["top"]["settings"] == {"placer/effort": "3", "aim": "99000000"}
+    assert result.clock_mhz == 75  # 90 MHz by the tool's figure
+    assert result.met
+    assert not build(replace(board, clock_mhz=76), tmp_path).met
+
+
+def test_what_takes_several_places_counts_several_times():
+    tools = replace(TOY.tools, luts={"LUT4": 1, "RAM16SDP4": 8})
+    timing = Timing(clock_mhz=1, usb={}, path=CriticalPath(start="", end="", steps=()),
+                    utilization={"LUT4": 5, "RAM16SDP4": 2, "MULT18X18D": 3, "DP16KD": 4})
+    assert timing.used(tools) == Capacity(luts=21, ffs=0, multipliers=3, block_rams=4)
