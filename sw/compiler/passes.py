@@ -41,6 +41,7 @@ __all__ = ["PASSES", "Pass", "outline", "prove", "run", "without_constants"]
 
 _IMPOSSIBLE_CYCLES = 1e15   # of a plan whose commands no device can take
 _WORTH = 0.995              # of the cycles of another plan, so that it is surely the better one
+_WORTH_UNSPLIT = 0.99       # the same of plans whose layers are yet to be split
 
 
 @dataclass(frozen=True)
@@ -101,19 +102,22 @@ def _plan_memory(compilation: Compilation) -> None:
 
 def _group_layers(compilation: Compilation) -> None:
     """Computes layers depth first, where that is faster than one by one, played through."""
+    worth = 1.0
     for grouped in plan_groups(compilation.laid_out, compilation.config, compilation.plan,
                                keep_tensors=compilation.keep_tensors):
-        if _faster(compilation, grouped):
+        if _faster(compilation, grouped, worth):
             compilation.plan = grouped
+        worth = _WORTH_UNSPLIT
 
 
-def _faster(compilation: Compilation, plan: MemoryPlan) -> bool:
-    """Whether a plan is better than the one that there is."""
+def _faster(compilation: Compilation, plan: MemoryPlan, worth: float) -> bool:
+    """Whether a plan takes fewer cycles than ``worth`` of those of the one that there is."""
     try:
         found = _play(compilation, plan)
     except CompileError:    # a command of a group has no field for what one of a layer has
         return False
-    return found < _play(compilation, compilation.plan)
+    cycles, commands = _play(compilation, compilation.plan)
+    return found < (worth * cycles, commands)
 
 
 def _transpose_planes(compilation: Compilation) -> None:

@@ -34,16 +34,14 @@ def cut_loads(lowered: Lowered, config: AcceleratorConfig) -> Lowered:
     memory = _Occupied()
     ops: list[Op] = []
     for op in lowered.ops:
-        cuts: list[int] = []
-        for region in op.writes:
-            buffer = region.buffer
-            if buffer.space is Space.WEIGHT:
-                base = lowered.placed[buffer]
-                if op.opcode is Opcode.LOAD:
-                    cuts = [cut - base for cut in memory.changes(base + region.start,
-                                                                 base + region.stop)]
-                memory.fill(region, base, readers.get(buffer, ()))
-        ops += _pieces(op, cuts, config) if cuts else (op,)
+        if op.opcode is not Opcode.LOAD or op.writes[0].buffer.space is not Space.WEIGHT:
+            ops.append(op)
+            continue
+        region, = op.writes
+        base = lowered.placed[region.buffer]
+        cuts = memory.changes(base + region.start, base + region.stop)
+        ops += _pieces(op, [cut - base for cut in cuts], config)
+        memory.fill(region, base, readers.get(region.buffer, ()))
     return replace(lowered, ops=tuple(ops))
 
 
