@@ -31,7 +31,9 @@ _HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)  # of tiles,
 # beside, and yet so many where they are loaded, as loads take turns with those of constants. With
 # room for two tiles one is computed while the next layer reads the one before it, and with some
 # more they need not keep step; with yet more, fewer rows have to be moved.
-_DEPTHS = ((2, 1, 2), (2, 1, 1), (2, 0, 2), (1, 1, 2), (1, 0, 0), (4, 0, 2), (8, 0, 2))
+_DEPTHS = ((2, 1, 2), (2, 0, 2), (1, 1, 2), (1, 0, 0), (4, 0, 2), (8, 0, 2))
+# With less of what is loaded, of groups with a side output: they are long, and short of room.
+_SIDE_DEPTHS = (_DEPTHS[0], (2, 1, 1), *_DEPTHS[1:])
 # Of the work of the engines that are not the busiest, what is done while that one waits.
 _WAITING = {(2, 0): 0.15, (1, 1): 0.4, (1, 0): 1.0}
 # What is tried later must be better by so much.
@@ -159,7 +161,7 @@ class GroupPlanner:
         least = 1 << 62
         for height in self._heights(group):
             fits = False
-            for depth in _DEPTHS:
+            for depth in _SIDE_DEPTHS if group.side_outputs else _DEPTHS:
                 choice = self._choice(group, outside, height, depth)
                 if choice.moves and not self._config.vector:
                     continue    # nothing could move rows
