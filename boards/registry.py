@@ -32,7 +32,8 @@ _register(ulx3s.make_platform, ulx3s.ULX3S_85F, ulx3s.ULX3S_85F_ONCHIP,
           ulx3s.ULX3S_25F)
 _register(icepi_zero.make_platform, icepi_zero.ICEPI_ZERO)
 _register(colorlight_i9.make_platform, colorlight_i9.COLORLIGHT_I9)
-_register(tang_nano_20k.make_platform, tang_nano_20k.TANG_NANO_20K)
+_register(tang_nano_20k.make_platform, tang_nano_20k.TANG_NANO_20K,
+          tang_nano_20k.TANG_NANO_20K_SDRAM)
 _register(icebreaker.make_platform, icebreaker.ICEBREAKER)
 
 

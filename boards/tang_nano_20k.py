@@ -1,28 +1,35 @@
 """Tang Nano 20K: a Gowin GW2AR-18 with 20 thousand LUTs, SDRAM in its package, six LEDs."""
 
+from dataclasses import replace
 from typing import Any
 
 from weft.hw.isa.config import AcceleratorConfig
 
 from .board import Board
 from .gowin.family import GOWIN
-from .memory import SdramChipMemory
+from .icebreaker import ICEBREAKER
+from .memory import OnChipMemory, SdramChipMemory
 from .sdram.chip import GW2AR_SDRAM
 
-__all__ = ["TANG_NANO_20K", "make_platform"]
+__all__ = ["TANG_NANO_20K", "TANG_NANO_20K_SDRAM", "make_platform"]
 
 
 TANG_NANO_20K = Board(
-    name="tang-nano-20k", title="Tang Nano 20K with GW2AR-18 and its SDRAM", family=GOWIN,
+    name="tang-nano-20k", title="Tang Nano 20K with GW2AR-18", family=GOWIN,
     device="GW2AR-LV18QN88C8/I7",
+    config=ICEBREAKER.config.replace(name="tang_nano_20k", activation_bytes=16 * 1024),
+    clock_mhz=54, memory=OnChipMemory(size=64 * 1024),
+    # How fast the debug adapter can be is not known.
+    baud=115_200, loader="tangnano20k")
+
+TANG_NANO_20K_SDRAM = replace(
+    TANG_NANO_20K, name="tang-nano-20k-sdram", title="Tang Nano 20K with GW2AR-18 and its SDRAM",
     config=AcceleratorConfig(
-        name="tang_nano_20k", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
+        name="tang_nano_20k_sdram", rows=4, cols=4, requant_lanes=1, activation_bytes=16 * 1024,
         activation_banks=2, weight_bytes=12 * 1024, accumulator_pixels=256, parameter_channels=256,
         axi_addr_width=23, axi_burst_beats=8, axi_outstanding=2, queue_depth=1,
         vector_taps=0, accumulator_width=26, counters=False, drain_lookup=False),
-    clock_mhz=54, memory=SdramChipMemory(chip=GW2AR_SDRAM),
-    # How fast the debug adapter can be is not known.
-    baud=115_200, loader="tangnano20k")
+    memory=SdramChipMemory(chip=GW2AR_SDRAM))
 
 
 def make_platform(board: Board) -> Any:

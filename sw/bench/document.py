@@ -60,7 +60,10 @@ memory that is always fast enough. Convolutions are given as matrix products; a 
 convolution is a product for each channel, which such an array is bad at and our vector engine is
 made for. Layers that are no products (adds, poolings) are left out on both sides. Ours are the
 cycles of a layer in the whole network, from the end of the layer before, in a warm frame if there
-is one; below 1 we take fewer cycles. `weft bench --record --scalesim` runs it again."""
+is one; below 1 we take fewer cycles. Layers are listed of networks that have at most {listed};
+`benchmarks/scalesim.json` has the others'. `weft bench --record --scalesim` runs it again."""
+
+_LISTED_LAYERS = 30
 
 
 def benchmark_page(measurements: Iterable[Measurement],
@@ -140,13 +143,13 @@ def _beside_scale_sim(results: Sequence[Measurement],
 
     figures = {"Weft": ">", "SCALE-Sim": ">", "Weft / SCALE-Sim": ">"}
     version = comparisons[0].version
-    parts = [_SCALE_SIM.format(version=version), table(
+    parts = [_SCALE_SIM.format(version=version, listed=_LISTED_LAYERS), table(
         {"network": "<", "config": "<", **figures},
         (row((NETWORKS[network].title, config), sum(layer.cycles for layer, _ in found),
              sum(each.cycles for _, each in found))
          for (network, config), found in pairs.items()))]
     for (network, config), found in pairs.items():
-        if len(found) > 1:
+        if 1 < len(found) <= _LISTED_LAYERS:
             parts += [f"### {NETWORKS[network].title} on {config}", table(
                 {"layer": "<", "operator": "<", "MACs": ">", **figures},
                 (row((escape(layer.name), _operator(layer), number(layer.macs)), layer.cycles,

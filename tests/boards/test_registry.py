@@ -80,7 +80,7 @@ def test_missing_package_of_pins_wrong(monkeypatch):
         if name.split(".")[0] == "amaranth_boards":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "amaranth_boards", None)
-    with_pins = {"colorlight-i9", "tang-nano-20k"}  # have lists of their own
+    with_pins = {"colorlight-i9", "tang-nano-20k", "tang-nano-20k-sdram"}  # have lists of their own
     for name in with_pins:
         make_platform(BOARDS[name])
     for name in BOARDS.keys() - with_pins:

@@ -5,10 +5,11 @@ from importlib.resources import files
 
 import pytest
 
-from weft.boards.flow.bitstream import design
+from weft.boards.flow.bitstream import build, design
 from weft.boards.registry import BOARDS
 
-BOARD = BOARDS["tang-nano-20k"]
+BOARD = BOARDS["tang-nano-20k-sdram"]
+SMALL = BOARDS["tang-nano-20k"]
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,19 @@ def test_memory_and_clock(made):
     # The chip's clock is a second output of the loop, and the accelerator's is gated.
     assert "CLKOUTP" in texts["top.il"] and "DQCE" in texts["top.il"]
     assert "MULT9X9" in texts["top.il"] and "SDPX9B" in texts["top.il"]
+
+
+def test_sequential_core_needs_no_sdram():
+    clock_mhz, texts = design(SMALL)
+    assert clock_mhz == SMALL.clock_mhz
+    assert "sdram" not in texts["top.cst"] and "CLKOUTP" not in texts["top.il"]
+
+
+@pytest.mark.slow
+def test_bitstream_meets_its_clock(tmp_path):
+    result = build(SMALL, tmp_path)
+    assert result.met, f"{result.clock_mhz} MHz, {result.path}"
+    lines = result.bitstream.read_text().splitlines()
+    assert len([line for line in lines if set(line) <= {"0", "1"}]) > 1000
+    for field in ("luts", "ffs", "block_rams"):
+        assert 0 < getattr(result.used, field) <= getattr(result.available, field)

@@ -19,11 +19,11 @@ CONFIG = AcceleratorConfig(
 QUEUE = 2
 
 
-def seconds_spec(*, late=0, change=None):
+def seconds_spec(*, late=0, queue=QUEUE, change=None):
     """An address comes with a tap, of which a queue holds a few; a tap goes at any time once its
     word was asked for, and reaches the window ``late`` cycles after its first operand could."""
     m = Module()
-    dut = VectorSeconds(CONFIG, queue_depth=QUEUE)
+    dut = VectorSeconds(CONFIG, queue_depth=queue)
     if change is not None:
         spoil(dut, lambda inner: change(inner, dut))
     with checking():
@@ -35,9 +35,9 @@ def seconds_spec(*, late=0, change=None):
         dut.taken.eq(dut.ready & goes),
         dut.pops.eq(delay(m, dut.taken, ActivationMemory.LATENCY + late, name="pops")),
     ]
-    waiting = Signal(range(QUEUE + 1))
+    waiting = Signal(range(queue + 1))
     m.d.sync += waiting.eq(waiting + dut.address.valid - dut.taken)
-    m.d.comb += Assume(~dut.address.valid | (waiting != QUEUE))
+    m.d.comb += Assume(~dut.address.valid | (waiting != queue))
 
     # The word of a request picked at will, how many taps are ahead of it, and whether it came.
     value = AnySeq(8)
@@ -76,4 +76,4 @@ def test_tap_that_goes_before_its_word_was_asked_for_is_found(refute):
 
 def test_word_that_takes_the_place_of_another_is_found(refute):
     """Where it is asked for however many are held."""
-    refute(seconds_spec(late=4), depth=24)
+    refute(seconds_spec(late=4, queue=VectorSeconds.DEPTH), depth=24)

@@ -8,7 +8,7 @@ from sw_programs import equal
 from weft.compiler.assembly.pieces import cut_loads
 from weft.compiler.ops import Address, Buffer, Lowered, Op, Region, Space
 from weft.hw.isa.commands import Engine, Memory, Opcode
-from weft.hw.isa.config import PRESETS
+from weft.hw.isa.presets import PRESETS
 
 BASE = PRESETS["base"]
 ROW = BASE.weight_row_bytes
