@@ -11,7 +11,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 
 from weft.hw.isa.config import ConfigError
 
-__all__ = ["ClockSource", "PlainClock", "Pll", "PllClock", "UsbClocks"]
+__all__ = ["ClockSource", "OutputFedPll", "PlainClock", "Pll", "PllClock", "UsbClocks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,21 @@ class Pll(ABC):
             raise ConfigError(f"Clock must be one that the board's {input_mhz:g} MHz can be turned "
                               f"into, not {asked_mhz:g} MHz")
         return best
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFedPll(Pll):
+    """Settings of a phase-locked loop whose feedback is its output, behind its divider."""
+
+    @property
+    def output_mhz(self) -> float:
+        """Frequency of the output."""
+        return self.input_mhz * self.feedback_divider / self.input_divider
+
+    @property
+    def vco_mhz(self) -> float:
+        """Frequency of the oscillator."""
+        return self.output_mhz * self.output_divider
 
 
 class PllClock(Elaboratable):

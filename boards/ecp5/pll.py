@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from amaranth import *
 from amaranth.lib import io
 
-from weft.boards.clock import Pll, UsbClocks
+from weft.boards.clock import OutputFedPll, UsbClocks
 from weft.hw.isa.config import ConfigError
 
 __all__ = ["Ecp5Pll"]
@@ -17,7 +17,7 @@ _USB_MHZ = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ecp5Pll(Pll):
+class Ecp5Pll(OutputFedPll):
     """Settings of an ``EHXPLLL`` whose feedback is its output.
 
     Limits: phase detector 3.125..400 MHz, oscillator 400..800 MHz, dividers 1..128 (feedback
@@ -27,16 +27,6 @@ class Ecp5Pll(Pll):
     gated: ClassVar[bool] = True
     shifts: ClassVar[bool] = True
     makes_usb: ClassVar[bool] = True
-
-    @property
-    def output_mhz(self) -> float:
-        """Frequency of the output."""
-        return self.input_mhz * self.feedback_divider / self.input_divider
-
-    @property
-    def vco_mhz(self) -> float:
-        """Frequency of the oscillator."""
-        return self.output_mhz * self.output_divider
 
     @classmethod
     def possible(cls, input_mhz: float) -> Iterator[Self]:

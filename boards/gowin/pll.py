@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from amaranth import *
 from amaranth.lib import io
 
-from weft.boards.clock import Pll
+from weft.boards.clock import OutputFedPll
 
 __all__ = ["GowinPll"]
 
@@ -17,7 +17,7 @@ _PHASES = 16  # of a period, by which the second output can be late
 
 
 @dataclass(frozen=True, kw_only=True)
-class GowinPll(Pll):
+class GowinPll(OutputFedPll):
     """Settings of an ``rPLL`` with internal feedback, whose output is gated by a ``DQCE`` until the
     loop has locked.
 
@@ -27,16 +27,6 @@ class GowinPll(Pll):
 
     gated: ClassVar[bool] = True
     shifts: ClassVar[bool] = True
-
-    @property
-    def output_mhz(self) -> float:
-        """Frequency of the output."""
-        return self.input_mhz * self.feedback_divider / self.input_divider
-
-    @property
-    def vco_mhz(self) -> float:
-        """Frequency of the oscillator."""
-        return self.output_mhz * self.output_divider
 
     @classmethod
     def possible(cls, input_mhz: float) -> Iterator[Self]:
